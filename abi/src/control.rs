@@ -1,0 +1,165 @@
+//! The control page: memory shared by the kernel and `ixcp`, in QEMU an ivshmem device.
+//!
+//! Every field is an aligned little-endian 64-bit word (or an array of them) with one writer, read
+//! with one load. The kernel and ixcp access it by word offset; nothing in it is a pointer.
+//! `docs/control.md` is the protocol.
+use crate::limits::CORES_MAX;
+use crate::stats::{BATCH_BUCKETS, Counter, Drop};
+use crate::status::open_enum;
+
+/// `"IXCTRL01"`, little-endian.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"IXCTRL01");
+/// Size of the page. An ivshmem region is a power of two.
+pub const PAGE_BYTES: usize = 1 << 20;
+/// Offset of core 0's block.
+pub const CORE_BASE: usize = 0x1_0000;
+/// Distance between core blocks.
+pub const CORE_STRIDE: usize = 0x1000;
+const _: () = assert!(CORE_BASE + CORES_MAX * CORE_STRIDE <= PAGE_BYTES);
+
+/// Byte offsets of the header's words. Written by the kernel unless said otherwise.
+pub mod header {
+    /// [`super::MAGIC`], stored last when the kernel has initialised the page.
+    pub const MAGIC: usize = 0x00;
+    /// Contract version: `major | minor << 16`.
+    pub const VERSION: usize = 0x08;
+    /// Drawn anew at each boot; a command must name it.
+    pub const EPOCH: usize = 0x10;
+    /// Time-stamp counter frequency in kHz.
+    pub const TSC_KHZ: usize = 0x18;
+    /// Cores of the dataplane.
+    pub const CORES: usize = 0x20;
+    /// Flow groups of the port.
+    pub const GROUPS: usize = 0x28;
+    /// Counts up about every millisecond while core 0 lives.
+    pub const HEARTBEAT: usize = 0x30;
+    /// A [`super::State`].
+    pub const STATE: usize = 0x38;
+    /// How often the application was started.
+    pub const APP_STARTS: usize = 0x40;
+    /// Exit code of the last application, or the kernel's reason (`docs/control.md`).
+    pub const APP_EXIT: usize = 0x48;
+    /// IPv4 address, network order in the low 32 bits; 0 while there is none.
+    pub const IPV4: usize = 0x50;
+    /// Prefix length of it.
+    pub const PREFIX: usize = 0x58;
+    /// Receive batch bound B.
+    pub const BATCH: usize = 0x60;
+    /// Number of [`crate::stats::Counter`]s in each block.
+    pub const COUNTERS: usize = 0x68;
+    /// Number of [`crate::stats::Drop`] reasons in each block.
+    pub const DROPS: usize = 0x70;
+    /// Number of batch-size buckets in each block.
+    pub const BATCH_BUCKETS: usize = 0x78;
+    /// The application's name, four words of UTF-8, padded with 0.
+    pub const APP_NAME: usize = 0x80;
+    /// Nanoseconds since boot at the last heartbeat.
+    pub const NOW_NS: usize = 0xa0;
+    /// Nanoseconds since boot when the application became ready; 0 before.
+    pub const READY_NS: usize = 0xa8;
+    /// RAM that the kernel manages, in bytes.
+    pub const MEMORY_BYTES: usize = 0xb0;
+    /// Queue pairs in use.
+    pub const QUEUES: usize = 0xb8;
+    /// MAC address in the low 48 bits, first octet lowest.
+    pub const MAC: usize = 0xc0;
+}
+
+/// Byte offsets of the command words, written by ixcp only. `SEQUENCE` is stored last (release).
+pub mod command {
+    /// One more than the last; the kernel executes a command when this differs from
+    /// [`super::outcome::SEQUENCE`].
+    pub const SEQUENCE: usize = 0x200;
+    /// The epoch that the writer saw; another epoch is refused with `Stale`.
+    pub const EPOCH: usize = 0x208;
+    /// A [`super::CommandCode`].
+    pub const CODE: usize = 0x210;
+    /// Four arguments.
+    pub const ARGS: usize = 0x218;
+}
+
+/// Byte offsets of the outcome words, written by the kernel. `SEQUENCE` is stored last (release).
+pub mod outcome {
+    /// The sequence number of the command that this is the outcome of.
+    pub const SEQUENCE: usize = 0x280;
+    /// A [`crate::Status`].
+    pub const STATUS: usize = 0x288;
+    /// By command.
+    pub const VALUE: usize = 0x290;
+}
+
+/// Byte offsets in a core's block, which starts at `CORE_BASE + core * CORE_STRIDE`. Written by
+/// that core only.
+pub mod core_block {
+    use super::{BATCH_BUCKETS, Counter, Drop};
+    /// Counts up with each publication.
+    pub const PUBLISHED: usize = 0x00;
+    /// APIC id.
+    pub const APIC_ID: usize = 0x08;
+    /// A [`super::CoreState`].
+    pub const STATE: usize = 0x10;
+    /// Counters, in the order of [`Counter`].
+    pub const COUNTERS: usize = 0x100;
+    /// Drops, in the order of [`Drop`].
+    pub const DROPS: usize = 0x600;
+    /// Receive batch sizes, by bucket.
+    pub const BATCHES: usize = 0xa00;
+    const _: () = assert!(COUNTERS + Counter::COUNT * 8 <= DROPS);
+    const _: () = assert!(DROPS + Drop::COUNT * 8 <= BATCHES);
+    const _: () = assert!(BATCHES + BATCH_BUCKETS * 8 <= super::CORE_STRIDE);
+}
+
+open_enum! {
+    /// What the dataplane is doing.
+    State {
+        /// The page was made by ixcp, no kernel has written it.
+        Empty = 0: "empty",
+        /// The kernel boots.
+        Booting = 1: "booting",
+        /// The application runs and has not said that it is ready.
+        Starting = 2: "starting",
+        /// The application serves.
+        Ready = 3: "ready",
+        /// The application does not return to the kernel.
+        Unresponsive = 4: "unresponsive",
+        /// The application has ended; the kernel goes on.
+        AppEnded = 5: "application ended",
+        /// The kernel stops.
+        Stopping = 6: "stopping",
+        /// The kernel has panicked.
+        Panicked = 7: "panicked",
+    }
+}
+
+open_enum! {
+    /// What a core is doing.
+    CoreState {
+        /// Not started.
+        Off = 0: "off",
+        /// Polling.
+        Running = 1: "running",
+        /// Waiting in a halt.
+        Halted = 2: "halted",
+        /// Given back.
+        Parked = 3: "parked",
+    }
+}
+
+open_enum! {
+    /// Commands.
+    CommandCode {
+        /// Nothing; answered with `Ok`.
+        Nop = 0: "nop",
+        /// Ends the machine.
+        Stop = 1: "stop",
+        /// Ends the application and starts it afresh.
+        RestartApp = 2: "restart-app",
+        /// Sets the receive batch bound: argument 0, 1 to 1024.
+        SetBatch = 3: "batch",
+    }
+}
+
+/// Offset of core `core`'s block.
+pub const fn core_offset(core: usize) -> usize {
+    CORE_BASE + core * CORE_STRIDE
+}

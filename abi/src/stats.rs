@@ -1,0 +1,233 @@
+//! Counters: every one has a name, a fixed place in a core's block, and one writer.
+
+/// Makes an enumeration of counters with their names; the order is the layout.
+macro_rules! counters {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum $name { $($(#[$vmeta])* $variant),* }
+
+        impl $name {
+            /// Every counter, in layout order.
+            pub const ALL: &'static [$name] = &[$($name::$variant),*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+            /// The stable name, as `ixcp` prints it.
+            pub const fn name(self) -> &'static str {
+                match self { $($name::$variant => $text),* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// What a core has done since boot.
+    Counter {
+        /// Frames taken from receive queues.
+        RxPackets = "rx_packets",
+        /// Bytes of them.
+        RxBytes = "rx_bytes",
+        /// Frames handed to transmit queues.
+        TxPackets = "tx_packets",
+        /// Bytes of them.
+        TxBytes = "tx_bytes",
+        /// Polls that found at least one frame.
+        RxBatches = "rx_batches",
+        /// Frames that came from, or went to, another core (software steering).
+        RxSteeredIn = "rx_steered_in",
+        /// Frames handed to the core that owns their group.
+        RxSteeredOut = "rx_steered_out",
+        /// Core-loop iterations that had something to do.
+        LoopsBusy = "loops_busy",
+        /// Core-loop iterations that had nothing to do.
+        LoopsIdle = "loops_idle",
+        /// Halts.
+        Halts = "halts",
+        /// Time-stamp counter ticks in busy iterations.
+        BusyTsc = "busy_tsc",
+        /// Ticks in idle iterations and halts.
+        IdleTsc = "idle_tsc",
+        /// Ticks in user mode (part of `busy_tsc`).
+        UserTsc = "user_tsc",
+        /// Entries into the application.
+        AppEntries = "app_entries",
+        /// Event records written.
+        Events = "events",
+        /// Batched calls executed.
+        Syscalls = "syscalls",
+        /// Batched calls that failed.
+        SyscallErrors = "syscall_errors",
+        /// Connections opened by peers.
+        TcpAccepted = "tcp_accepted",
+        /// Connections opened by the application.
+        TcpConnected = "tcp_connected",
+        /// Connections ended, for whatever reason.
+        TcpClosed = "tcp_closed",
+        /// Connections that exist now, TIME_WAIT included (a gauge).
+        TcpConnections = "tcp_connections",
+        /// Segments retransmitted.
+        TcpRetransmits = "tcp_retransmits",
+        /// Retransmission timeouts.
+        TcpTimeouts = "tcp_timeouts",
+        /// Segments that arrived out of order and were kept.
+        TcpOutOfOrder = "tcp_out_of_order",
+        /// RST segments sent.
+        TcpResetsSent = "tcp_resets_sent",
+        /// RST segments received and believed.
+        TcpResetsReceived = "tcp_resets_received",
+        /// Payload bytes given to the application.
+        PayloadIn = "payload_in",
+        /// Payload bytes accepted from the application.
+        PayloadOut = "payload_out",
+        /// Payload bytes that the stack copied; 0 is the aim.
+        PayloadCopied = "payload_copied",
+        /// Tiny payload bytes copied beside a header on purpose.
+        PayloadInlined = "payload_inlined",
+        /// Datagrams given to the application.
+        UdpIn = "udp_in",
+        /// Datagrams sent for the application.
+        UdpOut = "udp_out",
+        /// ICMP echo requests answered.
+        IcmpEchoes = "icmp_echoes",
+        /// Receive buffers free on this core (a gauge).
+        BuffersFree = "buffers_free",
+        /// Receive buffers in all of this core's pool (a gauge).
+        BuffersTotal = "buffers_total",
+        /// Times the application did not return within its bound.
+        AppOverruns = "app_overruns",
+    }
+}
+
+counters! {
+    /// Why something was dropped.
+    Drop {
+        /// Shorter than its headers say.
+        Truncated = "truncated",
+        /// Not for this station.
+        NotForUs = "not_for_us",
+        /// An EtherType that is not handled.
+        EtherType = "ether_type",
+        /// A malformed ARP packet.
+        ArpMalformed = "arp_malformed",
+        /// Too many packets wait for an address.
+        ArpPendingFull = "arp_pending_full",
+        /// Nobody answered ARP.
+        ArpTimeout = "arp_timeout",
+        /// A malformed IP header.
+        IpMalformed = "ip_malformed",
+        /// A wrong IP header checksum.
+        IpChecksum = "ip_checksum",
+        /// A fragment.
+        IpFragment = "ip_fragment",
+        /// A protocol that is not handled.
+        IpProtocol = "ip_protocol",
+        /// A destination without route.
+        NoRoute = "no_route",
+        /// A malformed or unhandled ICMP message.
+        Icmp = "icmp",
+        /// A malformed UDP header.
+        UdpMalformed = "udp_malformed",
+        /// A wrong UDP checksum.
+        UdpChecksum = "udp_checksum",
+        /// No application on this port.
+        UdpNoPort = "udp_no_port",
+        /// The application holds too many datagrams.
+        UdpQueueFull = "udp_queue_full",
+        /// A malformed TCP header.
+        TcpMalformed = "tcp_malformed",
+        /// A wrong TCP checksum.
+        TcpChecksum = "tcp_checksum",
+        /// No connection and no listener.
+        TcpNoPort = "tcp_no_port",
+        /// Outside the window, or old.
+        TcpOutOfWindow = "tcp_out_of_window",
+        /// The listener's queue of handshakes is full.
+        TcpSynQueueFull = "tcp_syn_queue_full",
+        /// The listener's backlog is full.
+        TcpBacklogFull = "tcp_backlog_full",
+        /// The table of connections is full.
+        TcpTableFull = "tcp_table_full",
+        /// Too many out-of-order segments on one connection.
+        TcpReassemblyFull = "tcp_reassembly_full",
+        /// Data for a connection that the application has closed.
+        TcpAfterClose = "tcp_after_close",
+        /// The connection's share of receive buffers is used up.
+        TcpReceiveShare = "tcp_receive_share",
+        /// No receive buffer.
+        NoBuffer = "no_buffer",
+        /// The transmit ring is full.
+        TxRingFull = "tx_ring_full",
+        /// The ring to another core is full.
+        SteerFull = "steer_full",
+        /// The device said that the frame is bad, or its answer made no sense.
+        DeviceError = "device_error",
+    }
+}
+
+/// Batch sizes are counted in buckets: 0, 1, 2–3, 4–7, … 2^13 and more.
+pub const BATCH_BUCKETS: usize = 15;
+
+/// The bucket of a batch of `n`.
+pub const fn batch_bucket(n: usize) -> usize {
+    let bits = (usize::BITS - n.leading_zeros()) as usize;
+    if bits < BATCH_BUCKETS { bits } else { BATCH_BUCKETS - 1 }
+}
+
+/// A core's counters, as an engine keeps them: plain words, one writer.
+#[derive(Clone, Debug)]
+pub struct CoreStats {
+    /// By [`Counter`].
+    pub counters: [u64; Counter::COUNT],
+    /// By [`Drop`].
+    pub drops: [u64; Drop::COUNT],
+    /// Batches by [`batch_bucket`].
+    pub batches: [u64; BATCH_BUCKETS],
+}
+
+impl CoreStats {
+    /// All zero.
+    pub const fn new() -> CoreStats {
+        CoreStats {
+            counters: [0; Counter::COUNT],
+            drops: [0; Drop::COUNT],
+            batches: [0; BATCH_BUCKETS],
+        }
+    }
+
+    /// Adds to a counter.
+    #[inline(always)]
+    pub const fn add(&mut self, counter: Counter, n: u64) {
+        let slot = &mut self.counters[counter as usize];
+        *slot = slot.wrapping_add(n);
+    }
+
+    /// Sets a gauge.
+    #[inline(always)]
+    pub const fn set(&mut self, counter: Counter, value: u64) {
+        self.counters[counter as usize] = value;
+    }
+
+    /// Counts one drop.
+    #[inline(always)]
+    pub const fn drop(&mut self, reason: Drop) {
+        let slot = &mut self.drops[reason as usize];
+        *slot = slot.wrapping_add(1);
+    }
+
+    /// A counter's value.
+    pub const fn get(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize]
+    }
+
+    /// Drops for a reason.
+    pub const fn dropped(&self, reason: Drop) -> u64 {
+        self.drops[reason as usize]
+    }
+}
+
+impl Default for CoreStats {
+    fn default() -> CoreStats {
+        CoreStats::new()
+    }
+}

@@ -1,0 +1,248 @@
+//! Receive buffers: one area for all cores, a pool per core, metadata apart from the data.
+//!
+//! An [`Mbuf`] is the right to one buffer: whoever holds it may read the data and use the metadata,
+//! nobody else does. It cannot be copied; losing one leaks a buffer, which the conservation checks
+//! of the tests see. The data area is mapped read-only into the application, the metadata is not.
+//!
+//! # Safety
+//! The area's memory is given once at [`Area::new`], is exclusively the area's, and is never
+//! freed while the area lives. The device writes a buffer only between being posted and being
+//! polled, when its `Mbuf` is in the driver's shadow.
+#![allow(unsafe_code, reason = "raw memory shared with devices and the application")]
+
+use crate::device::BusAddr;
+use crate::limits::MBUF_BYTES;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+use core::ptr::NonNull;
+use ix_abi::CoreId;
+
+/// The right to one receive buffer.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a dropped mbuf is a leaked buffer: give it back to a pool"]
+pub struct Mbuf(u32);
+
+impl Mbuf {
+    /// The buffer's number in its area.
+    pub const fn index(&self) -> u32 {
+        self.0
+    }
+
+    /// Gives up the token and keeps the number, for intrusive lists and rings.
+    pub const fn into_raw(self) -> u32 {
+        self.0
+    }
+
+    /// The inverse of [`Mbuf::into_raw`]: exactly once for each.
+    pub const fn from_raw(index: u32) -> Mbuf {
+        Mbuf(index)
+    }
+}
+
+/// No buffer, in intrusive links.
+pub const NO_MBUF: u32 = u32::MAX;
+
+/// What the kernel knows of a buffer.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Meta {
+    /// Next in whatever list the buffer is in.
+    pub next: u32,
+    /// First byte that is of interest.
+    pub offset: u16,
+    /// Bytes from there.
+    pub len: u16,
+    /// References beyond the holder's: transmit segments that name this buffer.
+    pub references: u32,
+    /// Sequence number, or what the holder likes.
+    pub word: u32,
+}
+
+const _: () = assert!(size_of::<Meta>() == 16);
+
+struct MetaCell(UnsafeCell<Meta>);
+
+/// The memory of all receive buffers of a dataplane.
+pub struct Area {
+    data: NonNull<u8>,
+    bus: BusAddr,
+    user_base: u64,
+    per_core: u32,
+    cores: u16,
+    meta: Box<[MetaCell]>,
+}
+
+// SAFETY: all access to a buffer's data and metadata goes through its unique `Mbuf` token, which is
+// moved between cores, never shared.
+unsafe impl Send for Area {}
+// SAFETY: as above; the other fields are constant.
+unsafe impl Sync for Area {}
+
+impl core::fmt::Debug for Area {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Area").field("buffers", &self.buffers()).finish_non_exhaustive()
+    }
+}
+
+impl Area {
+    /// An area of `cores * per_core` buffers in the memory at `data`, which the device sees at
+    /// `bus` and the application, read-only, at `user_base`; contiguous for all three.
+    ///
+    /// # Safety
+    /// `data` is valid for reads and writes of `cores * per_core * MBUF_BYTES` bytes for as long as
+    /// the area lives, and nothing else in the kernel uses it.
+    pub unsafe fn new(
+        data: NonNull<u8>,
+        bus: BusAddr,
+        user_base: u64,
+        cores: u16,
+        per_core: u32,
+    ) -> Area {
+        let buffers = u32::from(cores) * per_core;
+        let meta = (0..buffers).map(|_| MetaCell(UnsafeCell::new(Meta::default()))).collect();
+        Area { data, bus, user_base, per_core, cores, meta }
+    }
+
+    /// How many buffers there are.
+    pub fn buffers(&self) -> u32 {
+        self.meta.len() as u32
+    }
+
+    /// Bytes of the data area.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.buffers()) * MBUF_BYTES as u64
+    }
+
+    /// The core in whose pool the buffer belongs.
+    pub fn home(&self, mbuf: &Mbuf) -> CoreId {
+        CoreId((mbuf.0 / self.per_core) as u16)
+    }
+
+    /// Where the device finds byte `offset` of the buffer.
+    #[inline]
+    pub fn bus_addr(&self, mbuf: &Mbuf, offset: u16) -> BusAddr {
+        self.bus.offset(u64::from(mbuf.0) * MBUF_BYTES as u64 + u64::from(offset))
+    }
+
+    /// Where the application finds byte `offset` of the buffer.
+    #[inline]
+    pub fn user_addr(&self, mbuf: &Mbuf, offset: u16) -> u64 {
+        self.user_base + u64::from(mbuf.0) * MBUF_BYTES as u64 + u64::from(offset)
+    }
+
+    /// The buffer number and offset that a user address means, if it is within the area. An
+    /// allegation still: the caller checks that the application holds that buffer.
+    #[inline]
+    pub fn locate(&self, user_addr: u64) -> Option<(u32, u16)> {
+        let at = user_addr.checked_sub(self.user_base)?;
+        if at >= self.bytes() {
+            return None;
+        }
+        Some(((at / MBUF_BYTES as u64) as u32, (at % MBUF_BYTES as u64) as u16))
+    }
+
+    /// The buffer's bytes.
+    #[inline]
+    pub fn data(&self, mbuf: &Mbuf) -> &[u8] {
+        // SAFETY: the token proves that the index is valid and that the device is done with the
+        // buffer; the application only reads it.
+        unsafe { core::slice::from_raw_parts(self.ptr(mbuf), MBUF_BYTES) }
+    }
+
+    /// The buffer's bytes, to build an answer in place.
+    #[inline]
+    #[allow(clippy::mut_from_ref, reason = "exclusive by the token, which is borrowed mutably")]
+    pub fn data_mut<'a>(&'a self, mbuf: &'a mut Mbuf) -> &'a mut [u8] {
+        // SAFETY: as in `data`, and the token is borrowed mutably.
+        unsafe { core::slice::from_raw_parts_mut(self.ptr(mbuf), MBUF_BYTES) }
+    }
+
+    #[inline]
+    fn ptr(&self, mbuf: &Mbuf) -> *mut u8 {
+        debug_assert!(mbuf.0 < self.buffers());
+        // SAFETY: tokens are made only by a pool of this area, with indices below `buffers`.
+        unsafe { self.data.as_ptr().add(mbuf.0 as usize * MBUF_BYTES) }
+    }
+
+    /// The buffer's metadata.
+    #[inline]
+    pub fn meta(&self, mbuf: &Mbuf) -> Meta {
+        // SAFETY: the token is the exclusive right to the metadata; no reference to it outlives a
+        // call of this module.
+        unsafe { *self.meta[mbuf.0 as usize].0.get() }
+    }
+
+    /// Replaces the buffer's metadata.
+    #[inline]
+    pub fn set_meta(&self, mbuf: &mut Mbuf, meta: Meta) {
+        // SAFETY: as in `meta`, with the token borrowed mutably.
+        unsafe { *self.meta[mbuf.0 as usize].0.get() = meta }
+    }
+}
+
+/// A core's free buffers.
+#[derive(Debug)]
+pub struct Pool {
+    area: &'static Area,
+    core: CoreId,
+    free: Vec<u32>,
+    /// Freed here, at home elsewhere; to be sent there by the mesh.
+    away: Vec<u32>,
+}
+
+impl Pool {
+    /// The pool of `core`, with all its buffers free. Once per core of an area.
+    pub fn new(area: &'static Area, core: CoreId) -> Pool {
+        assert!(core.0 < area.cores, "core {} has no share of the area", core.0);
+        let first = u32::from(core.0) * area.per_core;
+        let mut free = Vec::with_capacity(area.per_core as usize);
+        free.extend((first..first + area.per_core).rev());
+        let away = Vec::with_capacity(area.buffers() as usize - area.per_core as usize);
+        Pool { area, core, free, away }
+    }
+
+    /// The area.
+    pub fn area(&self) -> &'static Area {
+        self.area
+    }
+
+    /// The core.
+    pub fn core(&self) -> CoreId {
+        self.core
+    }
+
+    /// Takes a free buffer.
+    #[inline]
+    pub fn alloc(&mut self) -> Option<Mbuf> {
+        self.free.pop().map(Mbuf)
+    }
+
+    /// Takes a buffer back, whatever core it is at home on. Never allocates: both lists were made
+    /// for all buffers there are.
+    #[inline]
+    pub fn free(&mut self, mbuf: Mbuf) {
+        if self.area.home(&mbuf) == self.core {
+            debug_assert!(self.free.len() < self.free.capacity());
+            self.free.push(mbuf.0);
+        } else {
+            debug_assert!(self.away.len() < self.away.capacity());
+            self.away.push(mbuf.0);
+        }
+    }
+
+    /// A buffer that is at home elsewhere, to be sent there.
+    pub fn take_away(&mut self) -> Option<Mbuf> {
+        self.away.pop().map(Mbuf)
+    }
+
+    /// Free buffers.
+    pub fn available(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Buffers that belong to this pool.
+    pub fn capacity(&self) -> usize {
+        self.area.per_core as usize
+    }
+}
