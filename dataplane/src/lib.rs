@@ -16,4 +16,6 @@ pub mod device;
 pub mod limits;
 pub mod mbuf;
 pub mod platform;
+pub mod rng;
+pub mod rss;
 pub mod time;
