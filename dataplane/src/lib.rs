@@ -19,3 +19,4 @@ pub mod platform;
 pub mod rng;
 pub mod rss;
 pub mod time;
+pub mod wheel;
