@@ -18,5 +18,6 @@ pub mod mbuf;
 pub mod platform;
 pub mod rng;
 pub mod rss;
+pub mod spsc;
 pub mod time;
 pub mod wheel;
