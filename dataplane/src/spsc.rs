@@ -112,7 +112,7 @@ impl<T> core::fmt::Debug for Producer<T> {
 
 impl<T> core::fmt::Debug for Consumer<T> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Consumer").field("len", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Consumer").field("len", &self.available()).finish_non_exhaustive()
     }
 }
 
@@ -213,8 +213,8 @@ impl<T> Consumer<T> {
         self.head == self.cached_tail
     }
 
-    /// Values in the ring; the producer may be adding some.
-    pub fn len(&self) -> usize {
+    /// How many values can be popped; the producer may be adding some.
+    pub fn available(&self) -> usize {
         self.shared.tail.0.load(Ordering::Acquire).wrapping_sub(self.head) as usize
     }
 }
