@@ -15,6 +15,7 @@ extern crate alloc;
 pub mod device;
 pub mod limits;
 pub mod mbuf;
+pub mod mesh;
 pub mod platform;
 pub mod rng;
 pub mod rss;
