@@ -16,6 +16,7 @@ pub mod device;
 pub mod limits;
 pub mod mbuf;
 pub mod mesh;
+pub mod neighbor;
 pub mod platform;
 pub mod rng;
 pub mod rss;
