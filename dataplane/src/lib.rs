@@ -21,5 +21,6 @@ pub mod platform;
 pub mod rng;
 pub mod rss;
 pub mod spsc;
+pub mod steer;
 pub mod time;
 pub mod wheel;
