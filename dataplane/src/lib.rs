@@ -13,6 +13,7 @@
 extern crate alloc;
 
 pub mod device;
+pub mod dhcp;
 pub mod limits;
 pub mod mbuf;
 pub mod mesh;
