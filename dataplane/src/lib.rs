@@ -17,11 +17,8 @@ pub mod checksum;
 pub mod config;
 pub mod core_loop;
 pub mod device;
-<<<<<<< HEAD
-pub mod engine;
-=======
 pub mod dhcp;
->>>>>>> dpleaf
+pub mod engine;
 pub mod limits;
 pub mod mbuf;
 pub mod mesh;
