@@ -37,6 +37,8 @@ pub struct PerCore {
     /// Wake-ups by IPI and by devices.
     pub wakes: AtomicU64,
     pub device_interrupts: AtomicU64,
+    /// The application's thread here was interrupted and has not come back since.
+    pub overdue: AtomicBool,
     /// It halts, or is about to: whoever has something for it must send an IPI.
     pub sleeping: AtomicBool,
     /// Another core wants this one's user mode to end now.
@@ -67,6 +69,7 @@ impl PerCore {
             nmis: AtomicU64::new(0),
             wakes: AtomicU64::new(0),
             device_interrupts: AtomicU64::new(0),
+            overdue: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
             preempt: AtomicBool::new(false),
         }

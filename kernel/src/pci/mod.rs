@@ -218,6 +218,7 @@ fn scan_device(c: &Config, bus: u8, device: u8, found: &mut Vec<Function>, buses
             continue;
         }
         found.push(Function { address, vendor, device: id });
+        let more = header.has_multiple_functions(c);
         if header.header_type(c) == HeaderType::PciPciBridge
             && let Some(bridge) = PciPciBridgeHeader::from_header(header, c)
         {
@@ -226,7 +227,7 @@ fn scan_device(c: &Config, bus: u8, device: u8, found: &mut Vec<Function>, buses
                 buses.push(behind);
             }
         }
-        if function == 0 && !header.has_multiple_functions(c) {
+        if function == 0 && !more {
             return;
         }
     }

@@ -43,7 +43,10 @@ impl LogBudget {
         let second = time::now_ns() / 1_000_000_000;
         if second != self.second {
             if self.lines > LINES_PER_SECOND {
-                log::warn!("{} lines of the app's log were left out", self.lines - LINES_PER_SECOND);
+                log::warn!(
+                    "{} lines of the app's log were left out",
+                    self.lines - LINES_PER_SECOND
+                );
             }
             *self = Self { second, lines: 0 };
         }
@@ -104,7 +107,7 @@ fn log_line(thread: &mut Thread, addr: u64, len: u64, level: u64) -> Answer {
 fn clock(which: u64) -> Answer {
     match which {
         0 => Answer::Value(time::now_ns()),
-        1 => match start::machine().boot_unix_ns {
+        1 => match start::machine().boot_unix_ns() {
             0 => failed(Status::Unsupported),
             boot => Answer::Value(boot + time::now_ns()),
         },

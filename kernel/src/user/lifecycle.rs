@@ -159,6 +159,13 @@ pub fn released(core: usize, generation: u64, clean: bool) {
     RELEASED[core].store(generation, Ordering::Release);
 }
 
+/// A core that has no application attached has nothing to let go of.
+pub fn release_unattached(core: usize) {
+    if is_ending() {
+        RELEASED[core].store(GENERATION.load(Ordering::Relaxed), Ordering::Release);
+    }
+}
+
 /// Core 0's part: once all cores have let go, frees the program and returns why it ended.
 pub fn finish() -> Option<Reason> {
     if !is_ending() {

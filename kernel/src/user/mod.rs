@@ -64,7 +64,10 @@ impl core::fmt::Display for Fault {
 /// Why a thread left ring 3.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UserExit {
-    Syscall { number: u64, args: [u64; 3] },
+    Syscall {
+        number: u64,
+        args: [u64; 3],
+    },
     /// A timer tick past its bound, or another core's wish. Can be resumed by entering again.
     Preempted,
     Fault(Fault),

@@ -52,7 +52,9 @@ impl core::fmt::Display for LoadError {
         match self {
             Self::NotInArchive => f.write_str("it is not in the boot archive"),
             Self::Elf(e) => write!(f, "{e}"),
-            Self::Map(MapError::NoMemory) => f.write_str("not enough memory: give more to the machine"),
+            Self::Map(MapError::NoMemory) => {
+                f.write_str("not enough memory: give more to the machine")
+            }
             Self::Map(e) => write!(f, "{e:?}"),
             Self::ArgsTooLong => write!(f, "its arguments are longer than {ARGS_BYTES_MAX} bytes"),
         }
