@@ -16,7 +16,7 @@ use ix_dataplane::time::Instant;
 use ix_kernel_core::cmdline::Idle;
 
 use crate::cpu::percore;
-use crate::manager::Manager;
+use crate::manager::{self, Manager};
 use crate::net::{self, Rx, Share, Tx};
 use crate::user::lifecycle::{self, Reason, Wish};
 use crate::user::thread::Thread;
@@ -49,6 +49,8 @@ pub struct KernelPlatform {
     halts: u64,
     overruns: u64,
     idle_tsc: u64,
+    /// The batch bound that was asked for last; 0: none was.
+    batch: usize,
     /// Core 0's part of control.
     manager: Option<Box<Manager>>,
 }
@@ -66,6 +68,7 @@ impl KernelPlatform {
             halts: 0,
             overruns: 0,
             idle_tsc: 0,
+            batch: 0,
             manager,
         }
     }
@@ -85,6 +88,7 @@ impl KernelPlatform {
 
     /// Nothing to do: polls on for a while, then halts until a frame, a peer, a timer or the tick.
     fn rest(&mut self, engine: &mut Engine, work: Work) {
+        self.now = time::now_ns();
         let polling = self.idle == Idle::Poll || self.now.wrapping_sub(self.last_busy) < SPIN_NS;
         if polling {
             core::hint::spin_loop();
@@ -219,6 +223,11 @@ impl Platform for KernelPlatform {
             || lifecycle::is_ending()
         {
             self.change_app(engine, wish);
+        }
+        let batch = manager::batch_wanted();
+        if batch != self.batch {
+            self.batch = batch;
+            engine.set_rx_batch(batch);
         }
         if self.halts | self.overruns != 0 {
             self.hand_over_counts(engine);

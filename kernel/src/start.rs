@@ -130,7 +130,7 @@ fn boot_core() -> ! {
         Err(e) => unsupported!("{e}"),
     };
     m.boot_unix_ns.store(time::unix_ns_at_boot(), Ordering::Relaxed);
-    let wanted = m.config.cores.unwrap_or(cpu::percore::CORES_MAX);
+    let wanted = m.config.cores.unwrap_or(CORES_MAX);
     let cores = match smp::start(m.boot, &fw, wanted) {
         Ok(n) => n,
         Err(e) => unsupported!("{e}"),
