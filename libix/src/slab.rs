@@ -84,7 +84,8 @@ mod tests {
         assert_eq!(slab.remove(a), Some('a'));
         let b = slab.insert('b');
         assert_eq!(a.0 as u32, b.0 as u32, "the slot is used again");
-        assert_eq!((slab.get_mut(a), slab.remove(a)), (None, None));
+        assert_eq!(slab.get_mut(a), None);
+        assert_eq!(slab.remove(a), None);
         assert_eq!(slab.get_mut(b), Some(&mut 'b'));
         assert_eq!(slab.len(), 1);
     }
