@@ -4,11 +4,10 @@
 use crate::cx::Cx;
 use crate::event_loop::App;
 use crate::inbox::{Inbox, Piece};
-use crate::outbox::{Outbox, Segment};
+use crate::outbox::{Outbox, Segment, SgList};
 use crate::pool::Pool;
 use core::fmt;
-use ix_abi::limits::SG_MAX;
-use ix_abi::{Handle, SgEntry, SocketAddress, Status};
+use ix_abi::{Handle, SocketAddress, Status};
 
 /// How far the application's wish to end a connection has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +42,8 @@ pub struct Conn<A: App> {
     done: u64,
     /// What the window was said to be, less what was offered since.
     window: u64,
+    /// Bytes offered, and neither refused nor sent.
+    in_flight: u64,
     /// [`crate::Context::call_index`] after the last `sendv`, while its result may be to come.
     last_offer: Option<u32>,
     inbox: Inbox,
@@ -62,6 +63,7 @@ impl<A: App> Conn<A> {
             eof: false,
             done: 0,
             window: u64::MAX,
+            in_flight: 0,
             last_offer: None,
             inbox: Inbox::default(),
             outbox: Outbox::new(),
@@ -117,6 +119,32 @@ impl<A: App> Conn<A> {
             filled += n;
         }
         filled
+    }
+
+    /// The state of the connection, and beside it what [`Conn::received`] gives.
+    pub fn parts(&mut self) -> (&mut A::Conn, impl Iterator<Item = &[u8]>) {
+        (&mut self.data, self.inbox.pieces())
+    }
+
+    /// Feeds the received bytes to `f`, piece by piece, with the state of the connection, and
+    /// consumes as many as it says; stops where it does not use all of a piece. Returns how many.
+    pub fn read(
+        &mut self,
+        cx: &mut Cx<A>,
+        mut f: impl FnMut(&mut A::Conn, &[u8]) -> usize,
+    ) -> usize {
+        let mut total = 0;
+        for piece in self.inbox.pieces() {
+            let used = f(&mut self.data, piece).min(piece.len());
+            total += used;
+            if used < piece.len() {
+                break;
+            }
+        }
+        if total > 0 {
+            self.consume(cx, total);
+        }
+        total
     }
 
     /// Gives the oldest `bytes` received bytes back (at most all): the peer may send as many more.
@@ -181,6 +209,11 @@ impl<A: App> Conn<A> {
         }
     }
 
+    /// Has [`App::pull`] asked at the end of this batch.
+    pub fn wake(&mut self, cx: &mut Cx<A>) {
+        self.mark_dirty(cx);
+    }
+
     /// Bytes queued that the kernel has not taken yet: grows when the peer does not read. Who makes
     /// more output than it gets input should stop at some bound and go on in `on_sent`.
     pub fn unsent(&self) -> u64 {
@@ -189,7 +222,7 @@ impl<A: App> Conn<A> {
 
     /// Bytes that were sent and not yet acknowledged.
     pub fn in_flight(&self) -> u64 {
-        self.outbox.in_flight()
+        self.in_flight
     }
 
     /// Ends sending, after everything queued; receiving goes on.
@@ -225,7 +258,7 @@ impl<A: App> Conn<A> {
     }
 
     /// Tells the kernel what has gathered: at the end of each batch.
-    pub(crate) fn flush(&mut self, cx: &mut Cx<A>) {
+    pub(crate) fn flush(&mut self, cx: &mut Cx<A>, app: &mut A) {
         self.dirty = false;
         match self.end {
             End::Gone => return,
@@ -237,40 +270,48 @@ impl<A: App> Conn<A> {
             // them is left (see `Inbox`), and that the outbox no longer sends; they are the oldest.
             unsafe { cx.context.recv_done(self.handle, core::mem::take(&mut self.done)) }
         }
-        let offered = !self.blocked && self.outbox.waiting() > 0 && self.offer(cx);
-        if matches!(self.end, End::ShutdownWanted | End::CloseWanted)
-            && !offered
-            && self.outbox.waiting() == 0
-            && self.is_settled(cx)
-        {
-            if self.end == End::CloseWanted {
-                self.leave(cx, false);
-            } else {
+        if self.blocked || self.offer(cx, app) || !self.is_settled(cx) {
+            return;
+        }
+        // Nothing waits, and the kernel has taken all that was offered: FIN may follow.
+        match self.end {
+            End::CloseWanted => self.leave(cx, false),
+            End::ShutdownWanted => {
                 cx.context.shutdown(self.handle);
                 self.end = End::ShutdownDone;
             }
+            _ => {}
         }
     }
 
     /// Offers what waits, in one `sendv` if it can be; `false` if there was nothing to offer.
-    fn offer(&mut self, cx: &mut Cx<A>) -> bool {
-        let mut sg = [SgEntry::default(); SG_MAX];
+    fn offer(&mut self, cx: &mut Cx<A>, app: &mut A) -> bool {
+        if !A::PULLS && self.outbox.waiting() == 0 {
+            return false;
+        }
+        let mut sg = SgList::new();
         let mut any = false;
         loop {
-            let (count, bytes) = self.outbox.offer(&mut sg);
-            if count == 0 {
+            if A::PULLS {
+                app.pull(&mut self.data, &mut sg);
+            } else {
+                self.outbox.offer(&mut sg);
+            }
+            let bytes = sg.bytes();
+            if bytes == 0 {
                 return any;
             }
             any = true;
-            // The FIN must not overtake bytes that the kernel refuses: the result is awaited.
-            let last = self.outbox.waiting() == 0;
-            let want_result = last && self.end != End::Open;
-            cx.context.sendv(self.handle, &sg[..count], bytes, want_result);
+            // FIN must not overtake what the kernel may refuse: then the result is awaited.
+            let want_result = self.end != End::Open;
+            cx.context.sendv(self.handle, sg.entries(), bytes, want_result);
             self.last_offer = Some(cx.context.call_index());
+            self.in_flight += bytes;
             self.window = self.window.saturating_sub(bytes);
-            if last || self.window == 0 {
+            if sg.room() > 0 || self.window == 0 {
                 return true;
             }
+            sg.clear();
         }
     }
 
@@ -325,15 +366,17 @@ impl<A: App> Conn<A> {
     /// `sent` came.
     pub(crate) fn on_sent(&mut self, cx: &mut Cx<A>, bytes: u32, window: u32) {
         let done = self.outbox.sent(u64::from(bytes), &mut cx.pool);
+        self.in_flight = self.in_flight.saturating_sub(u64::from(bytes));
         self.window = u64::from(window);
         self.blocked &= window == 0;
-        if self.outbox.in_flight() == 0 {
+        if self.in_flight == 0 {
             self.last_offer = None;
         }
-        if self.end != End::Gone {
-            self.done += done;
+        if self.end == End::Gone {
+            return;
         }
-        if done > 0 || self.outbox.waiting() > 0 || self.is_ending() {
+        self.done += done;
+        if done > 0 || self.outbox.waiting() > 0 || A::PULLS || self.is_ending() {
             self.mark_dirty(cx);
         }
     }
@@ -342,29 +385,34 @@ impl<A: App> Conn<A> {
         self.window = u64::from(window);
     }
 
-    /// The result of a `sendv` of `offered` bytes came.
+    /// The result of a `sendv` of `offered` bytes came: the kernel took `accepted` of them.
     pub(crate) fn on_sendv_result(
         &mut self,
         cx: &mut Cx<A>,
+        app: &mut A,
         status: Status,
         offered: u64,
-        value: u64,
+        accepted: u64,
     ) {
-        match status {
-            Status::Ok => {}
-            Status::Again => {
-                self.outbox.refuse(offered.saturating_sub(value));
-                self.blocked = true;
-            }
+        let accepted = match status {
+            Status::Ok => offered,
+            Status::Again => accepted.min(offered),
+            // Bad memory is the program's error; anything else means that `dead` is to come.
             Status::Invalid | Status::Fault | Status::Denied => {
                 log::error!("libix: sendv on {:x}: {status}; aborting it", self.handle.0);
-                self.outbox.refuse(offered);
                 self.abort(cx);
+                0
             }
-            // The connection is ending: `dead` tells the rest.
-            _ => {
-                self.outbox.refuse(offered);
-                self.blocked = true;
+            _ => 0,
+        };
+        let refused = (offered - accepted).min(self.in_flight);
+        if refused > 0 {
+            self.in_flight -= refused;
+            self.blocked = true;
+            if A::PULLS {
+                app.refused(&mut self.data, refused);
+            } else {
+                self.outbox.refuse(refused);
             }
         }
         if self.is_ending() {
@@ -398,7 +446,7 @@ impl<A: App> fmt::Debug for Conn<A> {
             .field("end", &self.end)
             .field("received", &self.inbox.len())
             .field("unsent", &self.outbox.waiting())
-            .field("in_flight", &self.outbox.in_flight())
+            .field("in_flight", &self.in_flight)
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::event_loop::App;
-use crate::outbox::Buf;
+use crate::outbox::{Buf, entry};
 use crate::pool::{CHUNK_BYTES, Pool};
 use crate::slab::Slab;
 use crate::udp::{Datagram, UdpOut};
@@ -152,10 +152,6 @@ impl<A: App> Cx<A> {
 /// The slab key in a tag of the event loop's own.
 pub(crate) fn own_key(tag: u64) -> Option<Cookie> {
     (tag & OWN_TAG != 0).then_some(Cookie(tag & !OWN_TAG))
-}
-
-fn entry(bytes: &[u8]) -> SgEntry {
-    SgEntry { addr: bytes.as_ptr().expose_provenance() as u64, len: bytes.len() as u64 }
 }
 
 impl<A: App> fmt::Debug for Cx<A> {

@@ -6,7 +6,7 @@ use crate::conns::Conns;
 use crate::context::Context;
 use crate::cx::{Cx, own_key};
 use crate::inbox::Piece;
-use crate::outbox::Buf;
+use crate::outbox::{Buf, SgList};
 use crate::udp::Datagram;
 use core::fmt;
 use core::marker::PhantomData;
@@ -57,6 +57,18 @@ pub trait App: Sized + 'static {
     type Conn: Send + 'static;
     /// What it sends from without copying: [`crate::NoBuf`] if only received or static bytes.
     type Buf: Buf;
+
+    /// Whether the application keeps queues of output of its own: then [`App::pull`] is asked for
+    /// what to send, and [`Conn::send`], `write` and `forward` are not used.
+    const PULLS: bool = false;
+
+    /// What this connection is to send next, if the application `PULLS`: asked at the end of a batch
+    /// in which bytes were received, sent or consumed, or [`Conn::wake`] was called. What is put into
+    /// `sg` counts as offered, and is not put there again unless it is refused.
+    fn pull(&mut self, data: &mut Self::Conn, sg: &mut SgList) {}
+
+    /// The kernel did not take the last `bytes` bytes of what was offered: they wait again.
+    fn refused(&mut self, data: &mut Self::Conn, bytes: u64) {}
 
     /// Before the first batch: time to listen, in one of the contexts.
     fn on_start(&mut self, cx: &mut Cx<Self>) {}
@@ -155,7 +167,7 @@ impl<A: App> EventLoop<A> {
             self.dispatch(app, condition);
         }
         app.idle(&mut self.cx, &mut self.conns);
-        self.flush();
+        self.flush(app);
     }
 
     /// The connections.
@@ -163,11 +175,11 @@ impl<A: App> EventLoop<A> {
         &mut self.conns
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, app: &mut A) {
         let mut dirty = core::mem::take(&mut self.cx.dirty);
         for handle in dirty.drain(..) {
             if let Some(conn) = self.conns.get_mut(handle) {
-                conn.flush(&mut self.cx);
+                conn.flush(&mut self.cx, app);
             }
         }
         self.cx.dirty = dirty;
@@ -180,6 +192,9 @@ impl<A: App> EventLoop<A> {
                 if let Some(conn) = conns.get_mut(handle)
                     && conn.on_recv(cx, addr, len)
                 {
+                    if A::PULLS {
+                        conn.wake(cx);
+                    }
                     app.on_recv(cx, conn);
                 }
             }
@@ -258,7 +273,8 @@ impl<A: App> EventLoop<A> {
         match outcome.op {
             Op::Sendv => {
                 if let Some(conn) = self.conns.get_mut(outcome.handle) {
-                    conn.on_sendv_result(cx, outcome.status, outcome.tag, outcome.value);
+                    let Outcome { status, tag, value, .. } = outcome;
+                    conn.on_sendv_result(cx, app, status, tag, value);
                 }
             }
             Op::UdpSendv => cx.udp_left(outcome.tag),

@@ -35,7 +35,7 @@ pub use ix_abi::{
     Cookie, DeadReason, GroupId, Handle, IpAddress, Op, SgEntry, SocketAddress, Status,
 };
 pub use lock::SpinLock;
-pub use outbox::{Buf, NoBuf};
+pub use outbox::{Buf, NoBuf, SgList};
 pub use slab::Slab;
 pub use syscall::exit;
 pub use udp::Datagram;

@@ -13,6 +13,60 @@ use alloc::collections::VecDeque;
 use ix_abi::SgEntry;
 use ix_abi::limits::{SG_BYTES_MAX, SG_MAX};
 
+/// The pieces of memory of one `sendv`, in the making.
+#[derive(Debug)]
+pub struct SgList {
+    entries: [SgEntry; SG_MAX],
+    len: usize,
+    bytes: u64,
+}
+
+impl SgList {
+    pub(crate) fn new() -> SgList {
+        SgList { entries: [SgEntry::default(); SG_MAX], len: 0, bytes: 0 }
+    }
+
+    /// Adds a piece, which stays where and as it is until it is reported as sent. Returns how many
+    /// of its bytes were taken: none if the list is full.
+    pub fn push(&mut self, bytes: &[u8]) -> usize {
+        self.push_entry(entry(bytes)) as usize
+    }
+
+    /// How many more pieces it takes.
+    pub fn room(&self) -> usize {
+        SG_MAX - self.len
+    }
+
+    /// Bytes in it.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn entries(&self) -> &[SgEntry] {
+        &self.entries[..self.len]
+    }
+
+    pub(crate) fn clear(&mut self) {
+        (self.len, self.bytes) = (0, 0);
+    }
+
+    fn push_entry(&mut self, mut entry: SgEntry) -> u64 {
+        entry.len = entry.len.min(u64::from(SG_BYTES_MAX));
+        if entry.len == 0 || self.len == SG_MAX {
+            return 0;
+        }
+        self.entries[self.len] = entry;
+        self.len += 1;
+        self.bytes += entry.len;
+        entry.len
+    }
+}
+
+/// Where some memory is.
+pub(crate) fn entry(bytes: &[u8]) -> SgEntry {
+    SgEntry { addr: bytes.as_ptr().expose_provenance() as u64, len: bytes.len() as u64 }
+}
+
 /// Memory that an application sends from without copying.
 ///
 /// The bytes must stay where they are and as they are for as long as the value lives, also when it
@@ -81,7 +135,7 @@ impl<B: Buf> Segment<B> {
                 return SgEntry { addr: piece.addr, len: u64::from(piece.len) };
             }
         };
-        SgEntry { addr: bytes.as_ptr().expose_provenance() as u64, len: bytes.len() as u64 }
+        entry(bytes)
     }
 }
 
@@ -123,11 +177,6 @@ impl<B: Buf> Outbox<B> {
     /// Bytes that the kernel has not been offered yet, or has refused.
     pub(crate) fn waiting(&self) -> u64 {
         self.waiting
-    }
-
-    /// Bytes that the kernel has been offered and has not reported as sent.
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.in_flight
     }
 
     pub(crate) fn push(&mut self, segment: Segment<B>) {
@@ -174,25 +223,27 @@ impl<B: Buf> Outbox<B> {
         }
     }
 
-    /// Fills `sg` with what waits, oldest first; gives the entries and bytes, which now count as
-    /// offered.
-    pub(crate) fn offer(&mut self, sg: &mut [SgEntry; SG_MAX]) -> (usize, u64) {
-        let (mut count, mut bytes) = (0, 0);
-        while count < SG_MAX && self.waiting > bytes {
-            let Some(segment) = self.segments.get(self.offered.index) else { break };
-            let whole = segment.as_sg();
-            let len = (whole.len - self.offered.offset).min(u64::from(SG_BYTES_MAX));
-            if len == 0 {
+    /// Fills `sg` with what waits, oldest first, which counts as offered then.
+    pub(crate) fn offer(&mut self, sg: &mut SgList) {
+        let before = sg.bytes();
+        while self.waiting > sg.bytes() - before
+            && let Some(segment) = self.segments.get(self.offered.index)
+        {
+            let SgEntry { addr, len } = segment.as_sg();
+            if len == self.offered.offset {
                 self.offered = Cursor { index: self.offered.index + 1, offset: 0 };
                 continue;
             }
-            sg[count] = SgEntry { addr: whole.addr + self.offered.offset, len };
-            self.offered.offset += len;
-            (count, bytes) = (count + 1, bytes + len);
+            let at = self.offered.offset;
+            let taken = sg.push_entry(SgEntry { addr: addr + at, len: len - at });
+            if taken == 0 {
+                break;
+            }
+            self.offered.offset += taken;
         }
+        let bytes = sg.bytes() - before;
         self.waiting -= bytes;
         self.in_flight += bytes;
-        (count, bytes)
     }
 
     /// Takes back the last `bytes` of what was offered: the kernel refused them.

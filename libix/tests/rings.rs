@@ -56,7 +56,7 @@ fn calls_arrive_in_order_across_the_wrap_of_ring_and_index() {
 
 #[test]
 fn a_sendv_of_any_size_keeps_its_entries_in_order_also_where_the_ring_wraps() {
-    let bytes = vec![7u8; SG_MAX];
+    let bytes = [7u8; SG_MAX];
     // Offsets such that continuation slots fall on both sides of the ring's end.
     for first in (CALL_SLOTS - 20)..CALL_SLOTS {
         let mut context = boot_at(first, "");
