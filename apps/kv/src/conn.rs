@@ -1,15 +1,12 @@
 //! One client: a parser fed with received bytes, and the replies that wait to be sent.
 //!
 //! [`Conn::on_data`] may be given a stream cut anywhere. A command line that lies whole in what is
-//! given is parsed in place; only one that is cut is put together in a buffer. The keys of `get`
-//! and `gets` are looked up as they come, so that a request with any number of them needs no more
-//! memory than one. A data block goes straight into its item.
+//! given is parsed in place; only one that is cut is put together in a buffer. The keys of a `get`
+//! that is longer than any other line may be are looked up as they come, so that a request with any
+//! number of them is bounded in memory. A data block goes straight into its item.
 mod command;
 mod keys;
 mod stats;
-
-#[cfg(test)]
-mod tests;
 
 use crate::limits::{LEADING_SPACES_MAX, LINE_BYTES_MAX};
 use crate::out::Out;
@@ -165,7 +162,11 @@ impl Conn {
     #[inline]
     fn on_line(&mut self, worker: &mut Worker<'_>, data: &[u8]) -> usize {
         if self.line.is_empty() {
-            if let Some(used) = self.start_get(data) {
+            // A line that is not whole is kept, unless it is too long for that: if one of its
+            // keys turns out to be too long, nothing of its reply must have been sent.
+            if keys::is_whole_or_long(data)
+                && let Some(used) = self.start_get(data)
+            {
                 return used;
             }
             let Some(end) = data.iter().position(|&b| b == b'\n') else {
@@ -208,13 +209,14 @@ impl Conn {
     fn buffer_line(&mut self, data: &[u8]) -> usize {
         let used = data.len().min(LINE_BYTES_MAX + 1 - self.line.len());
         self.line.extend_from_slice(&data[..used]);
-        let line = core::mem::take(&mut self.line);
-        if let Some(at) = self.start_get(&line) {
-            self.line_used = at;
-        } else if line.len() > LINE_BYTES_MAX {
-            self.closing = true;
+        if self.line.len() > LINE_BYTES_MAX {
+            let line = core::mem::take(&mut self.line);
+            match self.start_get(&line) {
+                Some(at) => self.line_used = at,
+                None => self.closing = true,
+            }
+            self.line = line;
         }
-        self.line = line;
         used
     }
 

@@ -1,6 +1,6 @@
 //! The keys of `get`, `gets`, `gat` and `gats`, looked up one after the other.
 use super::{Conn, State};
-use crate::limits::{COPY_BYTES_MAX, KEY_BYTES_MAX};
+use crate::limits::{COPY_BYTES_MAX, KEY_BYTES_MAX, LINE_BYTES_MAX};
 use crate::out::{Mark, Out};
 use crate::worker::{Worker, count};
 
@@ -32,6 +32,17 @@ impl Keys {
     pub(super) fn new(cas: bool, touch: Option<u32>, out: &Out) -> Keys {
         Keys { cas, touch, any: touch.is_some(), mark: out.mark() }
     }
+}
+
+/// Whether the line that `data` begins with ends in it, or is too long to be kept. The usual case,
+/// a `get` of one key, is recognised at its second token.
+#[inline]
+pub(super) fn is_whole_or_long(data: &[u8]) -> bool {
+    let second = token(data).and_then(|(len, end)| match end {
+        End::Space => token(&data[len + 1..]).map(|(_, end)| end),
+        end => Some(end),
+    });
+    second == Some(End::Line) || data.len() > LINE_BYTES_MAX || data.contains(&b'\n')
 }
 
 /// The first token of `bytes`, if its end is there: length and kind of end.

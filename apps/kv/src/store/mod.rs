@@ -10,9 +10,6 @@ mod steal;
 mod table;
 mod update;
 
-#[cfg(test)]
-mod tests;
-
 use crate::limits::{ITEM_BYTES_MAX, MEMORY_BYTES_MAX, PAGE_BYTES};
 use crate::num::{write_u32, write_u64};
 use arena::{Arena, HEADER_BYTES, PREFIX, get, set};
