@@ -173,8 +173,9 @@ impl Arena {
         Arena { base, len, owned: true }
     }
 
+    /// Aligned no further than any allocation is: then zeroed memory costs nothing until it is used.
     fn layout(len: usize) -> Layout {
-        Layout::from_size_align(len, 64).expect("an arena is at most 32 GiB")
+        Layout::from_size_align(len, 16).expect("an arena is at most 32 GiB")
     }
 
     pub fn len(&self) -> usize {
