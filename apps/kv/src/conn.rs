@@ -162,6 +162,9 @@ impl Conn {
     #[inline]
     fn on_line(&mut self, worker: &mut Worker<'_>, data: &[u8]) -> usize {
         if self.line.is_empty() {
+            if let Some(used) = self.get_one(worker, data) {
+                return used;
+            }
             // A line that is not whole is kept, unless it is too long for that: if one of its
             // keys turns out to be too long, nothing of its reply must have been sent.
             if keys::is_whole_or_long(data)

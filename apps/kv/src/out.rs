@@ -3,7 +3,7 @@
 //!
 //! Three positions in the stream of reply bytes: `sent` (acknowledged, memory released), `taken`
 //! (handed to `sendv`), and the end. Rendered text goes into chunks one after the other, so that a
-//! batch of small replies is one piece.
+//! batch of small replies is one piece: the open one, which is not in the queue yet.
 use crate::limits::{CHUNK_BYTES, CHUNKS_KEPT_MAX, OUT_BYTES_MAX, OUT_PIECES_MAX};
 use crate::store::{ItemRef, Store};
 use alloc::boxed::Box;
@@ -20,10 +20,12 @@ pub struct ChunkPool {
 }
 
 impl ChunkPool {
+    #[inline]
     fn take(&mut self) -> Chunk {
         self.free.pop().unwrap_or_else(|| Box::new([0; CHUNK_BYTES]))
     }
 
+    #[inline]
     fn give(&mut self, chunk: Chunk) {
         if self.free.len() < CHUNKS_KEPT_MAX {
             self.free.push(chunk);
@@ -64,21 +66,34 @@ pub struct Mark {
     end: u64,
 }
 
+/// What [`Out::peek`] showed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peeked {
+    /// Pieces.
+    pub pieces: usize,
+    /// Bytes in them.
+    pub bytes: usize,
+}
+
 /// The reply queue of one connection.
 #[derive(Debug, Default)]
 pub struct Out {
+    /// Closed pieces; the open one comes behind them.
     pieces: VecDeque<Piece>,
+    /// Chunks that are full, numbered from `first_chunk`; then comes `tail`.
     chunks: VecDeque<Chunk>,
-    /// Number of `chunks[0]`.
     first_chunk: u32,
-    /// Bytes used in the last chunk.
+    /// The chunk that text goes into. The open piece is from `open` to `filled` of it.
+    tail: Option<Chunk>,
+    open: usize,
     filled: usize,
-    /// Stream positions; see the module's text. `front` is where `pieces[0]` starts.
+    /// Stream positions; see the module's text. `front` is where the first piece starts.
     front: u64,
     sent: u64,
     taken: u64,
     end: u64,
-    /// First piece that is not wholly taken, and the position where it starts.
+    /// First piece that may have bytes that wait (the open one, if past all closed ones), and the
+    /// position where it starts.
     next: usize,
     next_start: u64,
 }
@@ -96,7 +111,7 @@ impl Out {
 
     /// Pieces in the queue, the ones in flight included.
     pub fn pieces(&self) -> usize {
-        self.pieces.len()
+        self.pieces.len() + usize::from(self.filled > self.open)
     }
 
     /// So much is queued that no more requests should be answered for now.
@@ -107,35 +122,52 @@ impl Out {
 
     /// Appends rendered bytes.
     #[inline]
-    pub fn text(&mut self, pool: &mut ChunkPool, mut bytes: &[u8]) {
+    pub fn text(&mut self, pool: &mut ChunkPool, bytes: &[u8]) {
+        if let Some(chunk) = &mut self.tail
+            && let Some(room) = chunk[self.filled..].get_mut(..bytes.len())
+        {
+            room.copy_from_slice(bytes);
+            self.filled += bytes.len();
+            self.end += bytes.len() as u64;
+        } else {
+            self.text_over_chunks(pool, bytes);
+        }
+    }
+
+    fn text_over_chunks(&mut self, pool: &mut ChunkPool, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            if self.chunks.is_empty() || self.filled == CHUNK_BYTES {
-                self.chunks.push_back(pool.take());
-                self.filled = 0;
+            if self.filled == CHUNK_BYTES {
+                self.close();
+                self.chunks.extend(self.tail.take());
+                (self.open, self.filled) = (0, 0);
             }
-            let number = self.first_chunk.wrapping_add(self.chunks.len() as u32 - 1);
-            let Some(chunk) = self.chunks.back_mut() else { return };
+            let chunk = self.tail.get_or_insert_with(|| pool.take());
             let len = bytes.len().min(CHUNK_BYTES - self.filled);
             let (now, later) = bytes.split_at(len);
             chunk[self.filled..self.filled + len].copy_from_slice(now);
-            match self.pieces.back_mut() {
-                // Text always goes on where the last text of its chunk ended.
-                Some(Piece::Text { chunk, len: grown, .. }) if *chunk == number => {
-                    *grown += len as u16;
-                }
-                _ => {
-                    let (at, len) = (self.filled as u16, len as u16);
-                    self.pieces.push_back(Piece::Text { chunk: number, at, len });
-                }
-            }
             self.filled += len;
             self.end += len as u64;
             bytes = later;
         }
     }
 
+    /// Number of the chunk that text goes into.
+    fn tail_number(&self) -> u32 {
+        self.first_chunk.wrapping_add(self.chunks.len() as u32)
+    }
+
+    /// Puts the open piece, if there is any, into the queue.
+    fn close(&mut self) {
+        if self.filled > self.open {
+            let (at, len) = (self.open as u16, (self.filled - self.open) as u16);
+            self.pieces.push_back(Piece::Text { chunk: self.tail_number(), at, len });
+            self.open = self.filled;
+        }
+    }
+
     /// Appends bytes of an item; the reference is released when they have been sent.
     pub fn item(&mut self, item: ItemRef, at: usize, len: usize) {
+        self.close();
         self.pieces.push_back(Piece::Item { item, at: at as u32, len: len as u32 });
         self.end += len as u64;
     }
@@ -148,61 +180,63 @@ impl Out {
     /// Takes back what was appended after `mark`, as far as it has not been handed to `sendv`.
     pub fn rewind(&mut self, store: &Store, mark: Mark) {
         let to = mark.end.max(self.taken);
-        while self.end > to {
+        loop {
             let excess = (self.end - to) as usize;
-            let Some(last) = self.pieces.pop_back() else { return };
-            let len = last.len();
-            let keep = len.saturating_sub(excess);
-            self.end -= (len - keep) as u64;
-            match last {
-                Piece::Text { chunk, at, .. } if keep > 0 => {
-                    // The chunk's bytes behind it stay unused until the chunk is: a gap would
-                    // break the rule that text goes on where it ended.
-                    self.pieces.push_back(Piece::Text { chunk, at, len: keep as u16 });
-                    self.close_gap(chunk, usize::from(at) + keep);
+            let cut = excess.min(self.filled - self.open);
+            self.filled -= cut;
+            self.end -= cut as u64;
+            if cut == excess {
+                return;
+            }
+            // The open piece is all gone. What is before it?
+            match self.pieces.pop_back() {
+                Some(Piece::Text { chunk, at, len }) => {
+                    if chunk != self.tail_number() {
+                        self.tail = self.chunks.pop_back();
+                    }
+                    self.open = usize::from(at);
+                    self.filled = usize::from(at) + usize::from(len);
                 }
-                Piece::Text { chunk, at, .. } => self.close_gap(chunk, usize::from(at)),
-                Piece::Item { item, at, .. } if keep > 0 => {
-                    self.pieces.push_back(Piece::Item { item, at, len: keep as u32 });
+                Some(Piece::Item { item, at, len }) if len as usize > excess - cut => {
+                    let len = len - (excess - cut) as u32;
+                    self.pieces.push_back(Piece::Item { item, at, len });
+                    self.end = to;
                 }
-                Piece::Item { item, .. } => store.release(item),
+                Some(Piece::Item { item, len, .. }) => {
+                    self.end -= u64::from(len);
+                    store.release(item);
+                }
+                None => return,
             }
         }
-        // What is left may end in a piece that is wholly taken and may still grow: be on it.
-        if self.next > 0 && self.next >= self.pieces.len() {
-            self.next = self.pieces.len().saturating_sub(1);
-            self.next_start = self.end - self.pieces.back().map_or(0, Piece::len) as u64;
-        }
     }
 
-    /// The last chunk is used up to `filled` only; chunks after `chunk` hold nothing any more.
-    fn close_gap(&mut self, chunk: u32, filled: usize) {
-        let keep = chunk.wrapping_sub(self.first_chunk) as usize + 1;
-        self.chunks.truncate(keep);
-        self.filled = filled;
-    }
-
-    /// Hands up to `limit` pieces that wait to `f`, in order, without taking them: how many.
+    /// Shows `f` up to `limit` pieces that wait, in order, without taking them.
+    #[inline]
     pub fn peek<'a>(
         &'a self,
         store: &'a Store,
         limit: usize,
         mut f: impl FnMut(&'a [u8]),
     ) -> Peeked {
-        let mut peeked = Peeked { pieces: 0, bytes: 0 };
+        let mut peeked = Peeked::default();
         let mut skip = (self.taken - self.next_start) as usize;
-        for piece in self.pieces.range(self.next..) {
-            let bytes = &self.piece_bytes(store, piece)[skip..];
+        let mut show = |bytes: &'a [u8]| {
+            let bytes = &bytes[skip..];
             skip = 0;
-            if bytes.is_empty() {
-                continue;
+            if !bytes.is_empty() && peeked.pieces < limit {
+                peeked.pieces += 1;
+                peeked.bytes += bytes.len();
+                f(bytes);
             }
-            if peeked.pieces == limit {
-                break;
+        };
+        if self.next < self.pieces.len() {
+            for piece in self.pieces.range(self.next..) {
+                show(self.piece_bytes(store, piece));
             }
-            peeked.pieces += 1;
-            peeked.bytes += bytes.len();
-            f(bytes);
+        }
+        if let Some(tail) = &self.tail {
+            show(&tail[self.open..self.filled]);
         }
         peeked
     }
@@ -210,20 +244,22 @@ impl Out {
     fn piece_bytes<'a>(&'a self, store: &'a Store, piece: &'a Piece) -> &'a [u8] {
         match piece {
             Piece::Text { chunk, at, len } => {
-                let chunk = &self.chunks[chunk.wrapping_sub(self.first_chunk) as usize];
-                &chunk[usize::from(*at)..usize::from(*at) + usize::from(*len)]
+                let n = chunk.wrapping_sub(self.first_chunk) as usize;
+                let chunk = self.chunks.get(n).or(self.tail.as_ref());
+                let (at, len) = (usize::from(*at), usize::from(*len));
+                chunk.map_or(&[], |chunk| &chunk[at..at + len])
             }
             Piece::Item { item, at, len } => store.bytes(item, *at as usize, *len as usize),
         }
     }
 
     /// `sendv` was given the next `bytes` that wait (and, as far as is known, took them).
+    #[inline]
     pub fn take(&mut self, bytes: usize) {
         self.taken = (self.taken + bytes as u64).min(self.end);
         while let Some(piece) = self.pieces.get(self.next) {
             let end = self.next_start + piece.len() as u64;
-            // A piece that ends here may still grow: stay on it.
-            if end > self.taken || (end == self.taken && self.next + 1 == self.pieces.len()) {
+            if end > self.taken {
                 break;
             }
             self.next += 1;
@@ -239,14 +275,30 @@ impl Out {
     }
 
     /// The next `bytes` in flight are acknowledged and no longer referred to: their memory is free.
+    #[inline]
     pub fn sent(&mut self, store: &Store, pool: &mut ChunkPool, bytes: usize) {
         self.sent = (self.sent + bytes as u64).min(self.taken);
+        if !self.pieces.is_empty() {
+            self.release_pieces(store, pool);
+        }
+        if self.sent == self.end {
+            (self.front, self.next, self.next_start) = (self.end, 0, self.end);
+            (self.open, self.filled) = (0, 0);
+            if let Some(tail) = self.tail.take() {
+                // Chunk numbers go on: nothing refers to the old ones any more.
+                pool.give(tail);
+            }
+        }
+    }
+
+    fn release_pieces(&mut self, store: &Store, pool: &mut ChunkPool) {
         while let Some(piece) = self.pieces.front() {
             let end = self.front + piece.len() as u64;
             if end > self.sent {
-                break;
+                return;
             }
             self.front = end;
+            // A piece that is sent was taken: the next one is behind it.
             if self.next > 0 {
                 self.next -= 1;
             } else {
@@ -258,9 +310,7 @@ impl Out {
                 None => {}
             }
         }
-        if self.pieces.is_empty() {
-            self.drop_all_chunks(pool);
-        }
+        self.drop_chunks_before(pool, self.tail_number());
     }
 
     /// Text of `chunk` was sent, so that all chunks before it are done with.
@@ -273,28 +323,9 @@ impl Out {
         }
     }
 
-    fn drop_all_chunks(&mut self, pool: &mut ChunkPool) {
-        while let Some(done) = self.chunks.pop_front() {
-            self.first_chunk = self.first_chunk.wrapping_add(1);
-            pool.give(done);
-        }
-        self.filled = 0;
-    }
-
     /// The connection is gone: nothing refers to the pieces any more.
     pub fn clear(&mut self, store: &Store, pool: &mut ChunkPool) {
-        self.taken = self.end;
-        let all = (self.end - self.sent) as usize;
-        self.sent(store, pool, all);
-        (self.next, self.next_start) = (0, self.front);
+        self.take(self.waiting());
+        self.sent(store, pool, self.in_flight());
     }
-}
-
-/// What [`Out::peek`] showed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peeked {
-    /// Pieces.
-    pub pieces: usize,
-    /// Bytes in them.
-    pub bytes: usize,
 }

@@ -34,15 +34,10 @@ impl Keys {
     }
 }
 
-/// Whether the line that `data` begins with ends in it, or is too long to be kept. The usual case,
-/// a `get` of one key, is recognised at its second token.
+/// Whether the line that `data` begins with ends in it, or is too long to be kept.
 #[inline]
 pub(super) fn is_whole_or_long(data: &[u8]) -> bool {
-    let second = token(data).and_then(|(len, end)| match end {
-        End::Space => token(&data[len + 1..]).map(|(_, end)| end),
-        end => Some(end),
-    });
-    second == Some(End::Line) || data.len() > LINE_BYTES_MAX || data.contains(&b'\n')
+    data.len() > LINE_BYTES_MAX || data.contains(&b'\n')
 }
 
 /// The first token of `bytes`, if its end is there: length and kind of end.
@@ -79,6 +74,20 @@ fn first_low(bytes: &[u8]) -> Option<usize> {
 }
 
 impl Conn {
+    /// The usual request, all of `get <key>\r\n` at the start of `data`: answers it.
+    #[inline]
+    pub(super) fn get_one(&mut self, worker: &mut Worker<'_>, data: &[u8]) -> Option<usize> {
+        let rest = data.strip_prefix(b"get ")?;
+        let (len, End::Line) = token(rest)? else { return None };
+        let key = rest[..len].strip_suffix(b"\r").unwrap_or(&rest[..len]);
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            return None;
+        }
+        self.look_up(worker, Keys::new(false, None, &self.out), key);
+        self.out.text(&mut worker.pool, b"END\r\n");
+        Some(4 + len + 1)
+    }
+
     /// Reads keys from what was buffered of the line, then from `data`.
     pub(super) fn on_keys(&mut self, worker: &mut Worker<'_>, data: &[u8]) -> usize {
         let State::Keys(keys) = self.state else { return 0 };
