@@ -40,37 +40,37 @@ pub(super) fn is_whole_or_long(data: &[u8]) -> bool {
     data.len() > LINE_BYTES_MAX || data.contains(&b'\n')
 }
 
-/// The first token of `bytes`, if its end is there: length and kind of end.
+/// The first token of `bytes`, if its end is there: length and kind of end. Eight bytes at a time.
 #[inline]
 fn token(bytes: &[u8]) -> Option<(usize, End)> {
-    let mut at = 0;
-    loop {
-        at += first_low(&bytes[at..])?;
-        match bytes[at] {
-            b' ' => return Some((at, End::Space)),
-            b'\n' => return Some((at, End::Line)),
-            0 => return Some((at, End::Zero)),
-            // Other control characters may be part of a key.
-            _ => at += 1,
-        }
-    }
-}
-
-/// Index of the first byte that is a space or below, eight at a time.
-#[inline]
-fn first_low(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    let (words, _) = bytes.as_chunks::<8>();
+    let (words, rest) = bytes.as_chunks::<8>();
     for (n, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        // Bytes below 0x21 borrow into their high bit; the lowest such bit is always right.
-        let low = word.wrapping_sub(ONES * 0x21) & !word & (ONES * 0x80);
-        if low != 0 {
-            return Some(n * 8 + low.trailing_zeros() as usize / 8);
+        // Bytes below 0x21 borrow into their high bit. So may the byte behind such a one: each is
+        // looked at.
+        let mut low = word.wrapping_sub(ONES * 0x21) & !word & (ONES * 0x80);
+        while low != 0 {
+            let at = low.trailing_zeros() & 56;
+            if let Some(end) = end_of((word >> at) as u8) {
+                return Some((n * 8 + at as usize / 8, end));
+            }
+            low &= low - 1;
         }
     }
     let done = words.len() * 8;
-    bytes[done..].iter().position(|&b| b <= b' ').map(|n| done + n)
+    rest.iter().enumerate().find_map(|(n, &byte)| Some((done + n, end_of(byte)?)))
+}
+
+/// Whether this byte ends a token. Other control characters may be part of a key.
+#[inline]
+fn end_of(byte: u8) -> Option<End> {
+    match byte {
+        b' ' => Some(End::Space),
+        b'\n' => Some(End::Line),
+        0 => Some(End::Zero),
+        _ => None,
+    }
 }
 
 impl Conn {
