@@ -12,8 +12,19 @@
 
 extern crate alloc;
 
+pub mod app;
+pub mod checksum;
+pub mod config;
+pub mod core_loop;
 pub mod device;
+pub mod engine;
 pub mod limits;
 pub mod mbuf;
 pub mod platform;
+pub mod rings;
+pub mod rng;
+pub mod rss;
+pub mod spsc;
 pub mod time;
+pub mod usermem;
+pub mod wheel;

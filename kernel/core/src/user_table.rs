@@ -1,0 +1,1 @@
+//! User memory as the kernel sees it.
