@@ -215,6 +215,14 @@ pub enum Ending {
     Panic,
     /// The processor raised an exception that the kernel did not expect.
     Exception,
+    /// The application failed, and `onexit=stop` was on the kernel's command line.
+    AppFailed,
+    /// The kernel ended the application, and `onexit=stop` was on its command line.
+    AppKilled,
+    /// The kernel cannot run on this machine or with this command line.
+    Unsupported,
+    /// A boot-time self-test failed.
+    SelftestFailed,
     /// QEMU was ended by this program's signal.
     Killed,
     /// Anything else.
@@ -228,6 +236,10 @@ impl Ending {
             Some(33) => Ending::Ok,
             Some(35) => Ending::Panic,
             Some(37) => Ending::Exception,
+            Some(39) => Ending::AppFailed,
+            Some(41) => Ending::AppKilled,
+            Some(43) => Ending::Unsupported,
+            Some(45) => Ending::SelftestFailed,
             _ if killed => Ending::Killed,
             _ => Ending::Other(status),
         }
@@ -240,6 +252,10 @@ impl Ending {
             Ending::Panic => 3,
             Ending::Exception => 4,
             Ending::Other(_) => 5,
+            Ending::AppFailed => 6,
+            Ending::AppKilled => 7,
+            Ending::Unsupported => 8,
+            Ending::SelftestFailed => 9,
         }
     }
 
@@ -251,6 +267,12 @@ impl Ending {
             Ending::Exception => {
                 "the kernel met a CPU exception: the lines above say which and where".to_owned()
             }
+            Ending::AppFailed => "the application ended with an error".to_owned(),
+            Ending::AppKilled => "the kernel ended the application".to_owned(),
+            Ending::Unsupported => {
+                "the kernel cannot run like this: its last line says why".to_owned()
+            }
+            Ending::SelftestFailed => "a self-test of the kernel failed".to_owned(),
             Ending::Killed => "QEMU was ended".to_owned(),
             Ending::Other(status) => match status.code() {
                 Some(0) => "QEMU ended by itself: a reset or a triple fault of the guest, or \
