@@ -2,13 +2,13 @@
 use crate::cli::Run;
 use crate::command::Writer;
 use crate::instance::{self, Base, Claim};
-use crate::net::{self, Address, Backend, Forward};
+use crate::net::{self, Address, Backend, Forward, Protocol};
 use crate::page::Page;
 use crate::qemu::{self, Accelerator, Boot, Ending, Machine};
 use crate::serial::Follower;
 use anyhow::{Context, Result, bail, ensure};
 use ix_abi::control::CommandCode;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Write;
@@ -128,9 +128,13 @@ fn forwards(options: &Run) -> Result<Vec<Forward>> {
         return Ok(Vec::new());
     }
     let mut wanted = options.forward.clone();
-    if let (true, Some(port)) = (wanted.is_empty(), usual_port(&options.app)) {
-        let host = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-        wanted.push(Forward { host, guest: port, protocol: net::Protocol::Tcp });
+    if wanted.is_empty() {
+        let usual = usual_ports(&options.app).iter();
+        wanted.extend(usual.map(|&(host, guest, protocol)| Forward {
+            host: SocketAddrV4::new(Ipv4Addr::LOCALHOST, host),
+            guest,
+            protocol,
+        }));
     }
     if options.dry_run {
         return Ok(wanted);
@@ -138,11 +142,12 @@ fn forwards(options: &Run) -> Result<Vec<Forward>> {
     wanted.into_iter().map(Forward::claim).collect()
 }
 
-fn usual_port(app: &str) -> Option<u16> {
+/// Host port, guest port, protocol. Ports below 1024 need rights, so echo's is moved.
+fn usual_ports(app: &str) -> &'static [(u16, u16, Protocol)] {
     match app {
-        "kv" => Some(11211),
-        "echo" => Some(7777),
-        _ => None,
+        "kv" => &[(11211, 11211, Protocol::Tcp)],
+        "echo" => &[(7007, 7, Protocol::Tcp), (7007, 7, Protocol::Udp)],
+        _ => &[],
     }
 }
 
@@ -163,6 +168,13 @@ fn boot_line(options: &Run) -> Result<String> {
         args: &options.args,
     };
     boot.line()
+}
+
+/// QEMU's user network holds a file for each forwarded connection, and the usual limit of 1024 is
+/// only the soft one. Not being allowed to is no reason to stop.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// A running QEMU and everything that belongs to it.
@@ -196,6 +208,7 @@ impl Session {
         let log = std::fs::File::create(instance.qemu_log())?;
         std::fs::File::create(instance.serial())?;
         claim.share_lock()?;
+        raise_file_limit();
         let started = Instant::now();
         let child = Command::new(&machine.qemu)
             .args(machine.args())
