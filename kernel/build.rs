@@ -7,15 +7,18 @@ fn main() {
     for file in ["boot/boot.S", "cpu/traps.S", "user/enter.S"] {
         println!("cargo:rerun-if-changed=src/{file}");
     }
-    for arg in [
-        "-nostdlib",
-        "-static",
-        "-no-pie",
-        &format!("-Wl,-T,{dir}/link.ld"),
-        "-Wl,--build-id=none",
-        "-Wl,-z,norelro",
-        "-Wl,-z,max-page-size=4096",
-    ] {
-        println!("cargo:rustc-link-arg-bins={arg}");
+    println!("cargo:rerun-if-changed=testapp/link.ld");
+    for (bin, script) in [("ix-kernel", "link.ld"), ("ix-testapp", "testapp/link.ld")] {
+        for arg in [
+            "-nostdlib",
+            "-static",
+            "-no-pie",
+            &format!("-Wl,-T,{dir}/{script}"),
+            "-Wl,--build-id=none",
+            "-Wl,-z,norelro",
+            "-Wl,-z,max-page-size=4096",
+        ] {
+            println!("cargo:rustc-link-arg-bin={bin}={arg}");
+        }
     }
 }

@@ -1,23 +1,45 @@
 //! The order of boot, from `BootInfo` to running cores.
 #![allow(unsafe_code, reason = "switches from the boot stack to the core's own")]
 
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use bootloader_api::BootInfo;
 use bootloader_api::info::MemoryRegionKind;
+use ix_abi::CoreId;
+use ix_dataplane::config::{Addressing, Config as EngineConfig, Ipv4Config};
+use ix_dataplane::device::Dma;
+use ix_dataplane::engine::Engine;
+use ix_dataplane::limits::{RX_BATCH_DEFAULT, TX_HEADER_REGION_BYTES};
+use ix_dataplane::mbuf::Pool;
 use ix_kernel_core::archive::Archive;
-use ix_kernel_core::cmdline::{self, Config, log_level::Level};
+use ix_kernel_core::cmdline::{self, Address, Config, log_level::Level};
 use ix_kernel_core::stacks;
 use ix_kernel_core::symbols::{self, Symbols};
-use spin::Once;
+use spin::{Mutex, Once};
 
+use crate::cpu::percore::{self, CORES_MAX};
 use crate::cpu::{descriptors, features};
+use crate::manager::{Fixed, Manager};
 use crate::mem::layout;
-use crate::{apic, cpu, crash, firmware, mem, smp, time, unsupported};
+use crate::net::{self, Share};
+use crate::platform::KernelPlatform;
+use crate::user::lifecycle;
+use crate::{apic, control, cpu, crash, entropy, firmware, mem, pci, smp, time, unsupported};
 
 /// What the boot core found out and every core may read.
 pub struct Machine {
     pub config: Config<'static>,
     pub archive: Option<Archive<'static>>,
     pub boot: &'static BootInfo,
+    /// Unix time of the boot in nanoseconds; 0 if unknown.
+    boot_unix_ns: AtomicU64,
+}
+
+impl Machine {
+    pub fn boot_unix_ns(&self) -> u64 {
+        self.boot_unix_ns.load(Ordering::Relaxed)
+    }
 }
 
 static MACHINE: Once<Machine> = Once::new();
@@ -50,7 +72,8 @@ pub fn kernel_main(boot: &'static BootInfo, cmdline: &'static str) -> ! {
         unsupported!("no memory for kernel stacks");
     }
     descriptors::init_idt();
-    MACHINE.call_once(|| Machine { config, archive: open_archive(boot), boot });
+    let archive = open_archive(boot);
+    MACHINE.call_once(|| Machine { config, archive, boot, boot_unix_ns: AtomicU64::new(0) });
     run_on_stack(stacks::main_stack(0).1, boot_core)
 }
 
@@ -106,7 +129,8 @@ fn boot_core() -> ! {
         Ok(name) => name,
         Err(e) => unsupported!("{e}"),
     };
-    let wanted = m.config.cores.unwrap_or(cpu::percore::CORES_MAX);
+    m.boot_unix_ns.store(time::unix_ns_at_boot(), Ordering::Relaxed);
+    let wanted = m.config.cores.unwrap_or(CORES_MAX);
     let cores = match smp::start(m.boot, &fw, wanted) {
         Ok(n) => n,
         Err(e) => unsupported!("{e}"),
@@ -118,6 +142,7 @@ fn boot_core() -> ! {
         log::warn!("cores={wanted} asked for, the machine has {cores}");
     }
     crate::selftest::run_if_asked(cores);
+    set_up(m, &fw, cores);
     smp::release();
     core_main(0)
 }
@@ -148,7 +173,96 @@ fn report(m: &Machine, fw: &firmware::Firmware, cores: usize, reference: &str) {
     );
 }
 
+/// The address on the command line, if it is static.
+pub fn static_address() -> Option<[u8; 4]> {
+    match machine().config.address {
+        Address::Static { addr, .. } => Some(addr),
+        Address::Dhcp => None,
+    }
+}
+
+/// What each core takes when it starts to run.
+struct CoreKit {
+    engine: Engine,
+    share: Share,
+    manager: Option<Box<Manager>>,
+}
+
+// SAFETY: plain memory and values without ties to a core; a kit is taken by one core, once.
+unsafe impl Send for CoreKit {}
+
+static KITS: [Mutex<Option<CoreKit>>; CORES_MAX] = [const { Mutex::new(None) }; CORES_MAX];
+
+/// Devices, engines, the application: everything that runs on cores, made by core 0.
+fn set_up(m: &Machine, fw: &firmware::Firmware, cores: usize) {
+    let functions = pci::scan(fw);
+    match control::attach(&functions) {
+        Ok(true) => {}
+        Ok(false) => log::info!("no control page (ivshmem): ixcp sees nothing"),
+        Err(e) => log::error!("control page: {e}"),
+    }
+    let net = match net::open(&functions, cores) {
+        Ok(net) => net,
+        Err(e) => unsupported!("{e}"),
+    };
+    let batch = m.config.batch.unwrap_or(RX_BATCH_DEFAULT);
+    control::publish_facts(&control::Facts {
+        cores,
+        groups: net.capabilities.groups,
+        queues: net.capabilities.queue_pairs,
+        mac: net.mac,
+        app: m.config.app.unwrap_or(""),
+        batch,
+    });
+    lifecycle::set_cores(cores);
+    let mut manager = Box::new(Manager::new(Fixed {
+        cores,
+        groups: net.capabilities.groups,
+        rx_area: net.area_memory,
+        has_nic: net.control.is_some(),
+    }));
+    make_kits(m, net, batch);
+    if let Err(e) = manager.start_app(static_address()) {
+        unsupported!("app {}: {e}", m.config.app.unwrap_or(""));
+    }
+    if let Some(kit) = KITS[0].lock().as_mut() {
+        kit.manager = Some(manager);
+    }
+}
+
+fn make_kits(m: &Machine, net: net::Net, batch: usize) {
+    let cores = net.shares.len() as u16;
+    let addressing = match m.config.address {
+        Address::Dhcp => Addressing::Dhcp,
+        Address::Static { addr, prefix } => {
+            let gateway = m.config.gateway;
+            Addressing::Static(Ipv4Config { address: addr, prefix, gateway })
+        }
+    };
+    let mut secret = [0; 16];
+    entropy::fill(&mut secret);
+    for (core, share) in net.shares.into_iter().enumerate() {
+        let id = CoreId(core as u16);
+        let mut c = EngineConfig::new(id, cores, net.mac, net.capabilities, addressing);
+        c.rss_key = net.rss_key;
+        c.secret = secret;
+        c.seed = entropy::next();
+        c.rx_batch = batch;
+        let pool = Pool::new(net.area, id);
+        let Some(headers) = net::KernelDma.alloc(TX_HEADER_REGION_BYTES, 4096) else {
+            unsupported!("no memory for transmit headers");
+        };
+        let engine = Engine::new(c, pool, headers);
+        *KITS[core].lock() = Some(CoreKit { engine, share, manager: None });
+        let ticks = u64::from(m.config.bound_ms);
+        percore::of(core).bound_ticks.store(ticks, Ordering::Relaxed);
+    }
+    // The control part of the port stays open for as long as the machine runs.
+    core::mem::forget(net.control);
+}
+
 /// What every core does once the machine is set up.
-pub fn core_main(_core: usize) -> ! {
-    crash::park()
+pub fn core_main(core: usize) -> ! {
+    let Some(kit) = KITS.get(core).and_then(|k| k.lock().take()) else { crash::park() };
+    KernelPlatform::new(core, kit.share, machine().config.idle, kit.manager).run(kit.engine)
 }

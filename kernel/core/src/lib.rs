@@ -19,4 +19,3 @@ pub mod paging;
 pub mod rtc;
 pub mod stacks;
 pub mod symbols;
-pub mod user_table;

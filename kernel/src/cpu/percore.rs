@@ -7,7 +7,7 @@
 #![allow(unsafe_code, reason = "reads the stack pointer; static table shared with assembly")]
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use ix_kernel_core::stacks;
 
@@ -31,10 +31,16 @@ pub struct PerCore {
     pub ticks_in_entry: AtomicU64,
     /// Ticks that one entry may last.
     pub bound_ticks: AtomicU64,
+    /// The timer is running: it will fire, in ring 3 or at the next halt.
+    pub timer_armed: AtomicBool,
     pub nmis: AtomicU64,
     /// Wake-ups by IPI and by devices.
     pub wakes: AtomicU64,
     pub device_interrupts: AtomicU64,
+    /// The application's thread here was interrupted and has not come back since.
+    pub overdue: AtomicBool,
+    /// It halts, or is about to: whoever has something for it must send an IPI.
+    pub sleeping: AtomicBool,
     /// Another core wants this one's user mode to end now.
     pub preempt: AtomicBool,
 }
@@ -59,9 +65,12 @@ impl PerCore {
             tick_entry: AtomicU64::new(0),
             ticks_in_entry: AtomicU64::new(0),
             bound_ticks: AtomicU64::new(10),
+            timer_armed: AtomicBool::new(false),
             nmis: AtomicU64::new(0),
             wakes: AtomicU64::new(0),
             device_interrupts: AtomicU64::new(0),
+            overdue: AtomicBool::new(false),
+            sleeping: AtomicBool::new(false),
             preempt: AtomicBool::new(false),
         }
     }
@@ -69,6 +78,14 @@ impl PerCore {
 
 #[unsafe(no_mangle)]
 static IX_PERCORE: [PerCore; CORES_MAX] = [const { PerCore::new() }; CORES_MAX];
+
+/// Adds 1 to a counter whose only writer is its own core: no locked instruction is needed.
+#[inline]
+pub fn bump(counter: &AtomicU64) -> u64 {
+    let n = counter.load(Ordering::Relaxed).wrapping_add(1);
+    counter.store(n, Ordering::Relaxed);
+    n
+}
 
 /// The table entry of a core.
 pub fn of(core: usize) -> &'static PerCore {

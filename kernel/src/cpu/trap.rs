@@ -11,7 +11,7 @@ use ix_kernel_core::stacks::{Place, place_of};
 use x86_64::registers::control::Cr2;
 
 use super::descriptors::KERNEL_CS;
-use super::percore::{self, CORES_MAX, PerCore};
+use super::percore::{self, CORES_MAX, PerCore, bump};
 use crate::user::state::{Fx, UserState};
 use crate::{apic, crash};
 
@@ -83,13 +83,6 @@ unsafe extern "C" fn ix_trap(frame: *mut Frame, fx: *const Fx) -> u64 {
     }
 }
 
-fn bump(counter: &core::sync::atomic::AtomicU64) -> u64 {
-    // One writer, its own core: no locked instruction is needed.
-    let n = counter.load(Ordering::Relaxed) + 1;
-    counter.store(n, Ordering::Relaxed);
-    n
-}
-
 fn nmi(core: &PerCore) {
     bump(&core.nmis);
     if crash::under_way() {
@@ -106,6 +99,8 @@ fn interrupt(core: &PerCore, frame: &mut Frame, fx: &Fx) -> u64 {
     let end = match vector {
         VECTOR_TIMER => {
             bump(&core.ticks);
+            // In ring 0 this was the end of a halt: whoever enters ring 3 next starts the tick.
+            core.timer_armed.store(frame.from_user(), Ordering::Relaxed);
             if frame.from_user() {
                 apic::arm_timer_tick();
             }

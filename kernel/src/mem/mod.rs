@@ -206,6 +206,11 @@ pub fn map_device(pa: Phys, len: u64) -> Result<Virt, MapError> {
     map_window(pa, len, Access::Write, Space::Device)
 }
 
+/// Maps memory of a device that behaves like RAM (ivshmem), write-back. Never unmapped.
+pub fn map_shared_memory(pa: Phys, len: u64) -> Result<Virt, MapError> {
+    map_window(pa, len, Access::Write, Space::Kernel)
+}
+
 /// Maps firmware tables that are not in RAM, read-only. Never unmapped.
 pub fn map_firmware(pa: Phys, len: u64) -> Result<Virt, MapError> {
     map_window(pa, len, Access::Read, Space::Kernel)

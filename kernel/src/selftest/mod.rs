@@ -3,6 +3,7 @@
 
 mod faults;
 mod memory;
+mod user;
 
 use crate::exit::{Exit, exit};
 use crate::start::machine;
@@ -21,6 +22,7 @@ pub fn run_if_asked(cores: usize) {
         "undefined" => faults::undefined(),
         "wxcheck" => memory::wx_check(),
         "memory" => memory::use_memory(),
+        "user" => user::run(),
         other => crate::unsupported!("no self-test is called {other}"),
     };
     let _ = cores;

@@ -84,7 +84,7 @@ const FLAGS_FORCED: u64 = 0x202;
 impl UserState {
     /// A thread that starts at `entry` with a clean set of registers. The stack is as after a call
     /// (System V ABI: 8 modulo 16), the return address being 0.
-    pub fn start(entry: u64, stack_top: u64, argument: u64) -> Self {
+    pub fn start(entry: u64, stack_top: u64, first: u64, second: u64) -> Self {
         Self {
             mode: Mode::Iret,
             rip: entry,
@@ -97,8 +97,8 @@ impl UserState {
             r14: 0,
             r15: 0,
             rax: 0,
-            rdi: argument,
-            rsi: 0,
+            rdi: first,
+            rsi: second,
             rdx: 0,
             r10: 0,
             r8: 0,
