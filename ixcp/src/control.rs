@@ -6,7 +6,7 @@ use crate::page::Page;
 use crate::snapshot::{self, PageError, Snapshot};
 use crate::{render, serial};
 use anyhow::{Context, Result, bail};
-use ix_abi::control::{CommandCode, State, header};
+use ix_abi::control::{CommandCode, header};
 use rustix::process::{Signal, kill_process};
 use serde::Serialize;
 use std::io::Write;
@@ -105,7 +105,7 @@ pub fn restart_app(options: &RestartApp) -> Result<u8> {
     let starts = page.load(header::APP_STARTS);
     send(&instance, CommandCode::RestartApp, ANSWER.min(options.timeout))?;
     while page.load_acquire(header::APP_STARTS) == starts
-        || page.load_acquire(header::STATE) != u64::from(State::Ready.0)
+        || page.load_acquire(header::READY_NS) == 0
     {
         if Instant::now() > deadline {
             bail!(

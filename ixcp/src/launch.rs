@@ -7,7 +7,7 @@ use crate::page::Page;
 use crate::qemu::{self, Accelerator, Boot, Ending, Machine};
 use crate::serial::Follower;
 use anyhow::{Context, Result, bail, ensure};
-use ix_abi::control::CommandCode;
+use ix_abi::control::{CommandCode, header};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(5);
 /// After this time without `ix: ready` the user is told.
 const SLOW: Duration = Duration::from_secs(30);
+/// How long after the control page the serial line may say that the application serves.
+const LINE_LAG: Duration = Duration::from_millis(300);
 /// How long an orderly stop, and then SIGTERM, may take.
 const GRACE: Duration = Duration::from_secs(2);
 /// What the kernel prints when the application serves.
@@ -189,6 +191,8 @@ struct Session {
     /// What was tried to end the machine, and when.
     ending: Option<(Attempt, Instant)>,
     ready: bool,
+    /// When the control page first said so.
+    ready_since: Option<Instant>,
     told_slow: bool,
 }
 
@@ -229,6 +233,7 @@ impl Session {
             forwards: machine.forwards.clone(),
             ending: None,
             ready: false,
+            ready_since: None,
             told_slow: false,
         };
         session.describe(machine, options)?;
@@ -263,6 +268,7 @@ impl Session {
                 self.show_serial()?;
                 return Ok(self.ended(status));
             }
+            self.look_at_page();
             if self.signals.pending().next().is_some() {
                 self.end_harder();
             }
@@ -290,6 +296,18 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// The kernel's line may be below its log level: the control page says it too.
+    fn look_at_page(&mut self) {
+        if self.ready || self.page.load(header::READY_NS) == 0 {
+            return;
+        }
+        let since = *self.ready_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > LINE_LAG {
+            self.ready = true;
+            self.tell_ready(&format!("{READY}: {}", self.claim.instance.name));
+        }
     }
 
     fn tell_ready(&self, line: &str) {
