@@ -66,6 +66,15 @@ impl Conn {
         Conn::default()
     }
 
+    /// A client too many: told so, and closed.
+    pub fn new_refused(worker: &mut Worker<'_>) -> Conn {
+        let mut conn = Conn::new(worker);
+        count(&worker.counters.rejected, 1);
+        conn.out.text(&mut worker.pool, b"ERROR Too many open connections\r\n");
+        conn.closing = true;
+        conn
+    }
+
     /// Takes received bytes: how many of them are done with. If not all, too much waits to be sent;
     /// give the rest (or nothing, see [`Conn::is_stalled`]) again when some has been.
     pub fn on_data(&mut self, worker: &mut Worker<'_>, data: &[u8]) -> usize {
@@ -133,21 +142,9 @@ impl Conn {
         self.stalled
     }
 
-    /// Whether the connection is to be closed now.
-    pub fn wants_close(&self) -> bool {
-        self.closing && self.out.waiting() == 0
-    }
-
     /// Whether the connection is to be closed when the replies are out.
     pub fn is_closing(&self) -> bool {
         self.closing
-    }
-
-    /// The client sends nothing more: what it asked for is still answered.
-    pub fn on_eof(&mut self) {
-        if !self.stalled {
-            self.closing = true;
-        }
     }
 
     /// The connection is gone: gives back all it held.

@@ -28,6 +28,13 @@ pub const CHUNK_BYTES: usize = 4096;
 /// Chunks that a core keeps for reuse.
 pub const CHUNKS_KEPT_MAX: usize = 1024;
 
+/// Connections at most, unless the operator says otherwise.
+pub const CONNECTIONS_DEFAULT: u32 = 65_536;
+/// Connections beyond the limit that are told so; more are turned away without a word.
+pub const CONNECTIONS_TOLD: u64 = 64;
+/// Memory for items, in MiB, unless the operator says otherwise; as memcached's.
+pub const MEMORY_MIB_DEFAULT: usize = 64;
+
 /// Cores that one store can serve.
 pub const WORKERS_MAX: usize = 64;
 /// Shards of the hash table, each under its own lock.
