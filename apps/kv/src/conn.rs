@@ -10,6 +10,7 @@ mod stats;
 
 use crate::limits::{LEADING_SPACES_MAX, LINE_BYTES_MAX};
 use crate::out::Out;
+use crate::scan::find;
 use crate::store::{NewItem, Stored, Update};
 use crate::worker::{Worker, count};
 use alloc::vec::Vec;
@@ -131,7 +132,7 @@ impl Conn {
                 return 0;
             }
         }
-        let Some(end) = data.iter().position(|&b| b == b'\n') else { return data.len() };
+        let Some(end) = find(data, b'\n') else { return data.len() };
         self.state = State::Line;
         end + 1
     }
@@ -169,7 +170,7 @@ impl Conn {
             {
                 return used;
             }
-            let Some(end) = data.iter().position(|&b| b == b'\n') else {
+            let Some(end) = find(data, b'\n') else {
                 return self.buffer_line(data);
             };
             if end > LINE_BYTES_MAX {
@@ -181,7 +182,7 @@ impl Conn {
                 Next::KeysAt(at) => at,
             };
         }
-        let Some(end) = data.iter().position(|&b| b == b'\n') else {
+        let Some(end) = find(data, b'\n') else {
             return self.buffer_line(data);
         };
         if self.line.len() + end > LINE_BYTES_MAX {

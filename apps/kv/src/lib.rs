@@ -15,6 +15,7 @@ pub mod conn;
 pub mod limits;
 pub mod num;
 pub mod out;
+mod scan;
 pub mod store;
 pub mod time;
 pub mod worker;
