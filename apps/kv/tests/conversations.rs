@@ -192,7 +192,7 @@ fn quit_is_answered_by_the_end_and_nothing_else() {
     let shared = shared(8 * MIB);
     let mut c = Client::new(&shared, 0);
     assert_eq!(c.say("get a\r\nquit\r\nget a\r\n"), "END\r\n");
-    assert!(c.conn.wants_close());
+    assert!(c.conn.is_closing());
 }
 
 #[test]
