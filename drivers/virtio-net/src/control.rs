@@ -131,13 +131,12 @@ impl<M: Mmio + Clone> Control<M> {
         self.transport.read_isr() & 1 != 0
     }
 
-    /// Stops the device: after this it touches no memory. The proof lets the queues give back
-    /// what they hold.
-    pub fn reset(self, clock: Clock<'_>) -> Result<Stopped, (Control<M>, InitError)> {
-        match self.transport.reset(clock) {
-            Ok(()) => Ok(Stopped::new()),
-            Err(error) => Err((self, error)),
-        }
+    /// Stops the device: after this it touches no memory. The proof lets the queues of this port
+    /// give back what they hold. On failure it may be tried again.
+    pub fn reset(&mut self, clock: Clock<'_>) -> Result<Stopped, InitError> {
+        self.transport.reset(clock)?;
+        self.queue = None;
+        Ok(Stopped::new())
     }
 
     /// Tells the device how to spread frames, and waits: part of opening a port.

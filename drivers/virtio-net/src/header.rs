@@ -24,9 +24,8 @@ const REPORTS_WITH_PORTS: u32 = 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6;
 /// `gso_size` here and in [`words`].
 #[inline]
 pub(crate) fn pack(checksum: Option<TxChecksum>) -> u64 {
-    checksum.map_or(0, |c| {
-        u64::from(NEEDS_CSUM) | u64::from(c.start) << 16 | u64::from(c.offset) << 32
-    })
+    checksum
+        .map_or(0, |c| u64::from(NEEDS_CSUM) | u64::from(c.start) << 16 | u64::from(c.offset) << 32)
 }
 
 /// Bytes 0 to 7 and 8 to 15 of the header that was packed.

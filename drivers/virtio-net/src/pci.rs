@@ -130,11 +130,7 @@ pub fn parse(read32: impl Fn(u16) -> u32) -> Result<Layout, PciError> {
 
 /// The fields of `struct virtio_pci_cap` behind its first word.
 fn window(read32: &impl Fn(u16) -> u32, at: u16) -> Window {
-    Window {
-        bar: (read32(at + 4) & 0xff) as u8,
-        offset: read32(at + 8),
-        length: read32(at + 12),
-    }
+    Window { bar: (read32(at + 4) & 0xff) as u8, offset: read32(at + 8), length: read32(at + 12) }
 }
 
 /// The window if it is in a BAR that exists, large enough, aligned, and does not wrap.

@@ -168,8 +168,7 @@ fn negotiate<M: Mmio + Clone>(
 }
 
 /// The largest IP packet that a buffer takes, behind both headers.
-const MTU_MAX: usize =
-    MBUF_BYTES - header::BYTES_HASH as usize - header::ETHERNET_BYTES as usize;
+const MTU_MAX: usize = MBUF_BYTES - header::BYTES_HASH as usize - header::ETHERNET_BYTES as usize;
 /// The largest that the engine sends.
 const MTU_DEFAULT: u16 = (FRAME_BYTES_MAX - header::ETHERNET_BYTES as usize) as u16;
 /// §5.1.4.1: no device says less.

@@ -206,7 +206,10 @@ mod tests {
             assert!((areas.used + 4).is_multiple_of(8), "elements are read as one word");
             assert!(areas.bytes >= areas.used + 6 + 8 * size);
             let driver_written_end = areas.avail + 6 + 2 * size;
-            assert!(areas.used / LINE >= driver_written_end.div_ceil(LINE), "no line has two writers");
+            assert!(
+                areas.used / LINE >= driver_written_end.div_ceil(LINE),
+                "no line has two writers"
+            );
         }
     }
 }
