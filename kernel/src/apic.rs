@@ -161,9 +161,8 @@ pub fn wake(core: usize) {
     send(apic_id_of(core), MODE_FIXED | ASSERT | u32::from(VECTOR_WAKE));
 }
 
-/// Makes a core's user mode end with `Preempted`.
+/// Makes a core pass its quiescent point: ends a halt, and user mode if the application is ending.
 pub fn preempt(core: usize) {
-    percore::of(core).preempt.store(true, Ordering::Relaxed);
     send(apic_id_of(core), MODE_FIXED | ASSERT | u32::from(VECTOR_PREEMPT));
 }
 

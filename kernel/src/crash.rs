@@ -109,7 +109,7 @@ fn say_frame(depth: usize, address: u64, look_up: u64) {
 
 /// A word of kernel memory, if it is mapped: the chain of a broken stack may point anywhere.
 fn read_word(at: u64) -> Option<u64> {
-    if at % 8 != 0 || at < layout::DIRECT_BASE || mem::root() == Phys(0) {
+    if !at.is_multiple_of(8) || at < layout::DIRECT_BASE || mem::root() == Phys(0) {
         return None;
     }
     paging::lookup(&mem::DirectTables, mem::root(), Virt(at))?;

@@ -11,7 +11,7 @@ use crate::cpu::percore;
 use crate::exit::{Exit, exit};
 use crate::user::lifecycle::{self, Reason};
 use crate::user::program::{self, Environment, LoadError, Program};
-use crate::{control, start, time};
+use crate::{control, mem, start, time};
 
 /// How often core 0 looks.
 const PERIOD_NS: u64 = 1_000_000;
@@ -33,6 +33,8 @@ pub struct Fixed {
     pub groups: u16,
     pub rx_area: (Phys, u64),
     pub has_nic: bool,
+    /// Largest TCP segment.
+    pub mss: u16,
 }
 
 pub struct Manager {
@@ -69,7 +71,7 @@ impl Manager {
             groups: self.fixed.groups,
             rx_area: self.fixed.rx_area,
             address: mapped,
-            mss: 1460,
+            mss: self.fixed.mss,
             args: m.config.args,
             heap_pages: program::heap_pages(m.config.heap_mib),
             boot_unix_ns: m.boot_unix_ns(),
@@ -94,7 +96,7 @@ impl Manager {
             control::set(header::IPV4, u64::from(u32::from_le_bytes(v4.address)));
             control::set(header::PREFIX, u64::from(v4.prefix));
         }
-        self.command();
+        self.command(engine);
         self.announce(engine, now);
         lifecycle::reap_current();
         if let Some(reason) = lifecycle::finish() {
@@ -117,7 +119,7 @@ impl Manager {
         }
     }
 
-    fn command(&mut self) {
+    fn command(&mut self, engine: &Engine) {
         let Some(c) = control::poll_command() else { return };
         match c.code {
             CommandCode::Nop => control::answer(c, Status::Ok, 0),
@@ -133,7 +135,7 @@ impl Manager {
             CommandCode::RestartApp => {
                 self.restart = true;
                 if self.ended {
-                    self.restart_app();
+                    self.restart_app(engine);
                 } else {
                     lifecycle::end(Reason::Command);
                 }
@@ -174,12 +176,14 @@ impl Manager {
     fn app_ended(&mut self, engine: &Engine, reason: Reason) {
         let name = start::machine().config.app.unwrap_or("");
         log::info!("app {name}: {reason}");
+        // In the kernel's heap or free: what an application's end must bring back to the same figure.
+        let free = mem::free_bytes() + mem::heap::figures().0;
+        log::debug!("app {name}: {free} bytes free after its end");
         control::set(header::APP_EXIT, reason.code());
         control::set(header::READY_NS, 0);
         self.ended = true;
         if self.restart {
-            let _ = engine;
-            self.restart_app();
+            self.restart_app(engine);
         } else if start::machine().config.exit_with_app {
             exit(match reason {
                 Reason::Exit(0) | Reason::Command => Exit::Ok,
@@ -189,10 +193,10 @@ impl Manager {
         }
     }
 
-    fn restart_app(&mut self) {
+    fn restart_app(&mut self, engine: &Engine) {
         self.restart = false;
         let began = time::now_ns();
-        match self.start_app(start::static_address()) {
+        match self.start_app(engine.ipv4().map(|v4| v4.address)) {
             Ok(()) => log::info!("app restarted in {} us", (time::now_ns() - began) / 1000),
             Err(e) => log::error!("the app cannot be restarted: {e}"),
         }

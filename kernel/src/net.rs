@@ -63,6 +63,7 @@ pub type Rx = VirtioRx<Registers>;
 
 /// A core's way to the wire.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one per core, and a box would cost each call a load")]
 pub enum Tx {
     /// It owns a hardware queue, which others may send through.
     Queue(MuxTx<VirtioTx<Registers>>),

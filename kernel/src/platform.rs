@@ -95,8 +95,8 @@ impl KernelPlatform {
             return;
         }
         let me = percore::of(self.core);
-        me.sleeping.store(true, Ordering::SeqCst);
-        // Who had read `sleeping` as false has its message visible now: look once more.
+        me.sleeping.store(true, Ordering::Relaxed);
+        // A plain store and no fence: the wait makes it visible. Who had read `sleeping` as false has its message visible now: look once more.
         time::wait_ns(STORE_VISIBLE_NS);
         let again = run_once(engine, self);
         let deadline = work.deadline.min(again.deadline);

@@ -18,7 +18,7 @@ use ix_kernel_core::stacks;
 use ix_kernel_core::symbols::{self, Symbols};
 use spin::{Mutex, Once};
 
-use crate::cpu::percore::{self, CORES_MAX};
+use crate::cpu::percore::CORES_MAX;
 use crate::cpu::{descriptors, features};
 use crate::manager::{Fixed, Manager};
 use crate::mem::layout;
@@ -220,6 +220,7 @@ fn set_up(m: &Machine, fw: &firmware::Firmware, cores: usize) {
         groups: net.capabilities.groups,
         rx_area: net.area_memory,
         has_nic: net.control.is_some(),
+        mss: net.capabilities.mtu.saturating_sub(40),
     }));
     make_kits(m, net, batch);
     if let Err(e) = manager.start_app(static_address()) {
@@ -254,15 +255,12 @@ fn make_kits(m: &Machine, net: net::Net, batch: usize) {
         };
         let engine = Engine::new(c, pool, headers);
         *KITS[core].lock() = Some(CoreKit { engine, share, manager: None });
-        let ticks = u64::from(m.config.bound_ms);
-        percore::of(core).bound_ticks.store(ticks, Ordering::Relaxed);
     }
-    // The control part of the port stays open for as long as the machine runs.
-    core::mem::forget(net.control);
 }
 
 /// What every core does once the machine is set up.
 pub fn core_main(core: usize) -> ! {
+    crate::selftest::other_core(core);
     let Some(kit) = KITS.get(core).and_then(|k| k.lock().take()) else { crash::park() };
     KernelPlatform::new(core, kit.share, machine().config.idle, kit.manager).run(kit.engine)
 }

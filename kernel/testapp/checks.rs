@@ -94,6 +94,14 @@ pub fn registers() {
     }
 }
 
+/// System calls without pause for a while, for interrupts to hit every instruction of the way.
+pub fn storm() {
+    let start = call(Direct::Clock, 0, 0, 0);
+    while call(Direct::Clock, 0, 0, 0) - start < 500_000_000 {
+        registers();
+    }
+}
+
 /// Vector registers come back cleared, MXCSR reset.
 pub fn vectors() {
     let mut seen = [0u64; 32];
@@ -187,7 +195,7 @@ pub fn memory(info: &InfoPage) {
         (0, 1),
         (RX_BASE, 1),
         (IMAGE_BASE, 1),
-        (u64::MAX & !(PAGE_BYTES - 1), 1),
+        (!(PAGE_BYTES - 1), 1),
         (0xFFFF_8000_0000_0000, 1),
     ] {
         check(failed(call(Direct::Map, addr, pages, 0), Status::Invalid), "a bad map");

@@ -66,6 +66,14 @@ pub fn check(ok: bool, what: &str) {
     }
 }
 
+/// An instruction that the kernel is to end this program for.
+macro_rules! misdeed {
+    ($($arg:tt)*) => {{
+        // SAFETY: none: see above.
+        unsafe { asm!($($arg)*) }
+    }};
+}
+
 fn write(at: u64) {
     // SAFETY: none: the kernel is to end this program here.
     unsafe { (at as *mut u64).write_volatile(1) }
@@ -78,7 +86,7 @@ fn read(at: u64) -> u64 {
 
 fn jump(to: u64) {
     // SAFETY: none: the kernel is to end this program here.
-    unsafe { asm!("jmp {}", in(reg) to, options(noreturn)) }
+    misdeed!("jmp {}", in(reg) to, options(noreturn));
 }
 
 extern "C" fn main(context: u64, info: &'static InfoPage) -> ! {
@@ -94,6 +102,7 @@ extern "C" fn main(context: u64, info: &'static InfoPage) -> ! {
         "ok" => {}
         "abi" => checks::start(info),
         "registers" => checks::registers(),
+        "storm" => checks::storm(),
         "vectors" => checks::vectors(),
         "flags" => checks::flags(),
         "calls" => checks::calls(),
@@ -117,26 +126,21 @@ extern "C" fn main(context: u64, info: &'static InfoPage) -> ! {
         "execute" => jump(HEAP_BASE),
         "jump-kernel" => jump(0xFFFF_FFFF_8020_A000),
         "jump-wild" => jump(0x1234_0000_0000_0000),
-        // SAFETY: none, here and below: each is to end this program.
-        "cli" => unsafe { asm!("cli") },
-        "hlt" => unsafe { asm!("hlt") },
-        "port" => unsafe { asm!("out dx, al", in("dx") 0xF4u16, in("al") 0u8) },
-        "msr" => unsafe { asm!("wrmsr", in("ecx") 0xC000_0082u32, in("eax") 0, in("edx") 0) },
-        "cr3" => unsafe { asm!("mov {}, cr3", out(reg) _) },
-        "int" => unsafe { asm!("int 0xF2") },
-        "int3" => unsafe { asm!("int3") },
+        "cli" => misdeed!("cli"),
+        "hlt" => misdeed!("hlt"),
+        "port" => misdeed!("out dx, al", in("dx") 0xF4u16, in("al") 0u8),
+        "msr" => misdeed!("wrmsr", in("ecx") 0xC000_0082u32, in("eax") 0, in("edx") 0),
+        "cr3" => misdeed!("mov {}, cr3", out(reg) _),
+        "int" => misdeed!("int 0xF2"),
+        "int3" => misdeed!("int3"),
         "sidt" => {
             let mut table = [0u8; 16];
-            unsafe { asm!("sidt [{}]", in(reg) &raw mut table) }
+            misdeed!("sidt [{}]", in(reg) &raw mut table);
         }
-        "trap-flag" => unsafe {
-            asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop", "nop")
-        },
-        "ud2" => unsafe { asm!("ud2") },
-        "divide" => unsafe {
-            asm!("xor ecx, ecx", "div ecx", out("eax") _, out("ecx") _, out("edx") _)
-        },
-        "bad-stack" => unsafe { asm!("mov rsp, 0x8000000000000", "push 1", options(noreturn)) },
+        "trap-flag" => misdeed!("pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop", "nop"),
+        "ud2" => misdeed!("ud2"),
+        "divide" => misdeed!("xor ecx, ecx", "div ecx", out("eax") _, out("ecx") _, out("edx") _),
+        "bad-stack" => misdeed!("mov rsp, 0x8000000000000", "push 1", options(noreturn)),
         "simd" => checks::simd_error(),
         "loop" => loop {
             core::hint::spin_loop();

@@ -10,11 +10,10 @@ use crate::once::BootCell;
 
 global_asm!(include_str!("traps.S"), options(att_syntax, raw));
 
-/// Selectors. SYSRET wants user data right below user code.
+/// Selectors. SYSRET wants user data right below user code (0x23, used in `enter.S`).
 pub const KERNEL_CS: u16 = 0x08;
 pub const KERNEL_SS: u16 = 0x10;
 pub const USER_SS: u16 = 0x1B;
-pub const USER_CS: u16 = 0x23;
 const TSS: u16 = 0x28;
 
 #[repr(C, packed(4))]

@@ -41,8 +41,6 @@ pub struct PerCore {
     pub overdue: AtomicBool,
     /// It halts, or is about to: whoever has something for it must send an IPI.
     pub sleeping: AtomicBool,
-    /// Another core wants this one's user mode to end now.
-    pub preempt: AtomicBool,
 }
 
 pub const PERCORE_BYTES: usize = 256;
@@ -71,7 +69,6 @@ impl PerCore {
             device_interrupts: AtomicU64::new(0),
             overdue: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
-            preempt: AtomicBool::new(false),
         }
     }
 }
@@ -98,7 +95,7 @@ pub fn id() -> usize {
     let rsp: u64;
     // SAFETY: reads a register.
     unsafe {
-        core::arch::asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags))
+        core::arch::asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags));
     };
     stacks::core_of(rsp, CORES_MAX).unwrap_or(0)
 }

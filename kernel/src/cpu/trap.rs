@@ -12,6 +12,7 @@ use x86_64::registers::control::Cr2;
 
 use super::descriptors::KERNEL_CS;
 use super::percore::{self, CORES_MAX, PerCore, bump};
+use crate::user::lifecycle;
 use crate::user::state::{Fx, UserState};
 use crate::{apic, crash};
 
@@ -55,7 +56,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    pub fn from_user(&self) -> bool {
+    pub fn is_user(&self) -> bool {
         self.cs & 3 == 3
     }
 }
@@ -74,7 +75,7 @@ unsafe extern "C" fn ix_trap(frame: *mut Frame, fx: *const Fx) -> u64 {
             nmi(core);
             0
         }
-        0..32 if frame.from_user() => {
+        0..32 if frame.is_user() => {
             let cr2 = if frame.vector == PAGE_FAULT { Cr2::read_raw() } else { 0 };
             leave_user(core, frame, fx, cr2)
         }
@@ -100,13 +101,13 @@ fn interrupt(core: &PerCore, frame: &mut Frame, fx: &Fx) -> u64 {
         VECTOR_TIMER => {
             bump(&core.ticks);
             // In ring 0 this was the end of a halt: whoever enters ring 3 next starts the tick.
-            core.timer_armed.store(frame.from_user(), Ordering::Relaxed);
-            if frame.from_user() {
+            core.timer_armed.store(frame.is_user(), Ordering::Relaxed);
+            if frame.is_user() {
                 apic::arm_timer_tick();
             }
-            frame.from_user() && bound_exceeded(core)
+            frame.is_user() && bound_exceeded(core)
         }
-        VECTOR_PREEMPT => core.preempt.load(Ordering::Relaxed),
+        VECTOR_PREEMPT => lifecycle::is_ending(),
         VECTOR_WAKE => {
             bump(&core.wakes);
             false
@@ -117,7 +118,7 @@ fn interrupt(core: &PerCore, frame: &mut Frame, fx: &Fx) -> u64 {
         }
         _ => false,
     };
-    if end && frame.from_user() { leave_user(core, frame, fx, 0) } else { 0 }
+    if end && frame.is_user() { leave_user(core, frame, fx, 0) } else { 0 }
 }
 
 /// Whether this user entry has seen more ticks than it may last. Counting ticks per entry costs the

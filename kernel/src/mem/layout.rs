@@ -38,13 +38,6 @@ pub const fn direct(pa: Phys) -> u64 {
     DIRECT_BASE + pa.0
 }
 
-/// The inverse of [`direct`], for addresses in the direct map.
-#[inline]
-pub fn direct_to_phys(va: u64) -> Option<Phys> {
-    let off = va.checked_sub(DIRECT_BASE)?;
-    (off < DIRECT_BYTES).then_some(Phys(off))
-}
-
 fn symbols() -> [u64; 4] {
     [
         &raw const __kernel_start as u64,

@@ -28,6 +28,7 @@ const BUS_BYTES: u64 = 1 << 20;
 const BUSES_MAX: usize = 64;
 
 /// Access to configuration space.
+#[derive(Debug)]
 pub struct Config {
     ecam: Option<(Ecam, u64)>,
     /// Address and data port belong together.

@@ -22,7 +22,7 @@ impl Registers {
     fn at<T>(&self, offset: usize) -> Option<*mut T> {
         let fits = offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.len);
         let at = self.base + offset as u64;
-        (fits && at % size_of::<T>() as u64 == 0).then_some(at as *mut T)
+        (fits && at.is_multiple_of(size_of::<T>() as u64)).then_some(at as *mut T)
     }
 
     #[inline]

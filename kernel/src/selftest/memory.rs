@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use ix_kernel_core::addr::{LARGE_PAGE, Phys, Virt};
-use ix_kernel_core::paging;
+use ix_kernel_core::paging::{self, Access, MaxPage, Range, Space};
 use x86_64::registers::control::Cr3;
 
 use crate::mem::{self, DirectTables, layout};
@@ -77,4 +77,49 @@ pub fn use_memory() -> Outcome {
         return Err(format!("{before} bytes were free, {after} are"));
     }
     Ok(())
+}
+
+/// Some frames above 4 GiB, where the machine has such memory.
+pub fn use_high_memory() -> Outcome {
+    for _ in 0..16 {
+        let f = mem::alloc_large().ok_or("no memory")?;
+        if f.0 < 4 << 30 {
+            return Err(format!("the highest free frame is {f:?}"));
+        }
+        let at = layout::direct(f) as *mut u64;
+        // SAFETY: the frame is ours.
+        let back = unsafe {
+            at.write_volatile(f.0);
+            at.read_volatile()
+        };
+        if back != f.0 {
+            return Err(format!("frame {f:?} reads back {back:#x}"));
+        }
+    }
+    Ok(())
+}
+
+const USER_PAGE: u64 = 0x4000_0000;
+
+fn map_user(access: Access) -> Result<(), String> {
+    let frame = mem::alloc_large().ok_or("no memory")?;
+    let r = Range { va: Virt(USER_PAGE), pa: frame, len: LARGE_PAGE };
+    paging::map(&mut DirectTables, mem::root(), r, access, Space::User, MaxPage::Large)
+        .map_err(|e| format!("{e:?}"))
+}
+
+/// With SMAP on, ring 0 cannot read user memory.
+pub fn read_user() -> Outcome {
+    map_user(Access::Write)?;
+    // SAFETY: none: the test is that this faults.
+    let _ = unsafe { (USER_PAGE as *const u64).read_volatile() };
+    Err("the kernel read user memory".into())
+}
+
+/// With SMEP on, ring 0 cannot run user code.
+pub fn execute_user() -> Outcome {
+    map_user(Access::Execute)?;
+    // SAFETY: none: the test is that this faults.
+    unsafe { core::arch::asm!("call {}", in(reg) USER_PAGE, clobber_abi("C")) };
+    Err("the kernel ran user code".into())
 }

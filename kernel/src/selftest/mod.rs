@@ -1,6 +1,8 @@
 //! Boot-time self-tests (`selftest=NAME`): each proves one property of the running kernel that the host
 //! cannot test, and ends the machine. `kernel/tests/boot.rs` boots them.
 
+mod cores;
+mod devices;
 mod faults;
 mod memory;
 mod user;
@@ -22,10 +24,18 @@ pub fn run_if_asked(cores: usize) {
         "undefined" => faults::undefined(),
         "wxcheck" => memory::wx_check(),
         "memory" => memory::use_memory(),
-        "user" => user::run(),
+        "high" => memory::use_high_memory(),
+        "smap" => memory::read_user(),
+        "smep" => memory::execute_user(),
+        "timers" => devices::timers(),
+        "msix" => devices::msix(),
+        "user" => user::run(|| Ok(())),
+        "nmi" => cores::nmi(),
+        "wake" => cores::wake(cores),
+        "redzone" => cores::red_zone(),
+        "panic-other" => cores::panic_other(),
         other => crate::unsupported!("no self-test is called {other}"),
     };
-    let _ = cores;
     match outcome {
         Ok(()) => {
             log::info!("selftest {name}: passed");
@@ -35,5 +45,12 @@ pub fn run_if_asked(cores: usize) {
             log::error!("selftest {name}: {why}");
             exit(Exit::SelftestFailed)
         }
+    }
+}
+
+/// What another core does during a self-test; comes back if there is none.
+pub fn other_core(core: usize) {
+    if let Some(name) = machine().config.selftest {
+        cores::other_core(core, name)
     }
 }

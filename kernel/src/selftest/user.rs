@@ -18,13 +18,12 @@ fn frames() -> u64 {
     mem::free_bytes() + heap::figures().0
 }
 
-pub fn run() -> Result<(), String> {
+/// Runs it to its end; `after` may still object.
+pub fn run(after: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let m = machine();
     let name = m.config.app.ok_or("app=NAME is needed")?;
     let file = m.archive.and_then(|a| a.find(name)).ok_or("it is not in the archive")?;
     let rx = mem::alloc_contiguous(LARGE_PAGE, LARGE_PAGE).ok_or("no memory")?;
-    let ticks = u64::from(m.config.bound_ms);
-    crate::cpu::percore::this().bound_ticks.store(ticks, core::sync::atomic::Ordering::Relaxed);
     // The heap's first page costs page tables, which stay.
     drop(core::hint::black_box(alloc::boxed::Box::new([0u8; 64])));
     let before = frames();
@@ -56,6 +55,7 @@ pub fn run() -> Result<(), String> {
         lifecycle::reap_current();
     }
     thread.leave();
+    after()?;
     lifecycle::released(0, generation, true);
     let reason = lifecycle::finish().ok_or("the ended app was not freed")?;
     log::info!("app {name}: {reason}; {entered} enters, {preempted} preemptions");

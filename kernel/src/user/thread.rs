@@ -53,7 +53,9 @@ impl Thread {
         let core = percore::this();
         // One entry for the tick's bound, however many direct calls it makes.
         bump(&core.entries);
-        core.preempt.store(false, Ordering::Relaxed);
+        // Once it has overrun, the network gets the core back every tick.
+        let bound = if self.is_overdue() { 1 } else { start::machine().config.bound_ms };
+        core.bound_ticks.store(u64::from(bound), Ordering::Relaxed);
         if !core.timer_armed.load(Ordering::Relaxed) {
             core.timer_armed.store(true, Ordering::Relaxed);
             apic::arm_timer_tick();
