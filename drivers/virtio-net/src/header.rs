@@ -79,21 +79,11 @@ fn network_header_is_good(bytes: &[u8; 34]) -> bool {
         return type_and_version & 0xffff == 0xdd86;
     }
     let fragment = (le32(bytes, 20) as u16) & 0x3fff_u16.swap_bytes();
-    // RFC 1071: one's complement sums come out the same in any byte order, and in wider words if
-    // the carries are added back and the word is folded.
-    let (sum, carry) = le64(bytes, 14).overflowing_add(le64(bytes, 22));
-    let (sum, carry2) = sum.overflowing_add(u64::from(le32(bytes, 30)));
-    let (sum, carry3) = fold(sum).overflowing_add(u32::from(carry) + u32::from(carry2));
-    let sum = u64::from(sum & 0xffff) + u64::from(sum >> 16) + u64::from(carry3);
-    fragment == 0 && (sum == 0xffff || sum == 0x1_fffe)
-}
-
-/// The two halves, added.
-#[inline]
-fn fold(sum: u64) -> u32 {
-    let (sum, carry) = (sum as u32).overflowing_add((sum >> 32) as u32);
-    // Cannot overflow: a sum that carried is at most 2^32 - 2.
-    sum + u32::from(carry)
+    // RFC 1071: one's complement sums come out the same in any byte order and in wider words. A
+    // right header sums up to a multiple of 0xffff, and never to 0 with a version in it.
+    let halves = |word: u64| (word & 0xffff_ffff) + (word >> 32);
+    let sum = halves(le64(bytes, 14)) + halves(le64(bytes, 22)) + u64::from(le32(bytes, 30));
+    fragment == 0 && sum.is_multiple_of(0xffff)
 }
 
 #[inline]
