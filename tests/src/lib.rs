@@ -1,1 +1,3 @@
+//! End to end, simulation and hostile-input tests of IX.
 
+pub mod sim;
