@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub struct Scene {
-    _dir: tempfile::TempDir,
+    _dir: temp_dir::TempDir,
     pub lock: PathBuf,
     pub file: PathBuf,
     pub page: Page,
@@ -19,7 +19,7 @@ pub struct Scene {
 
 /// A page of a booted kernel with `cores` cores; counter `i` of core `c` is `1000 * c + i`.
 pub fn scene(cores: usize) -> Scene {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir::TempDir::new().unwrap();
     let file = dir.path().join("control");
     let page = Page::create(&file).unwrap();
     for (offset, value) in [

@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn lines_come_out_whole_even_if_they_arrive_in_pieces() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = temp_dir::TempDir::new().unwrap();
         let path = dir.path().join("serial.log");
         let mut log = File::create(&path).unwrap();
         let mut follower = Follower::open(&path).unwrap();
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn an_endless_line_is_cut() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = temp_dir::TempDir::new().unwrap();
         let path = dir.path().join("serial.log");
         std::fs::write(&path, vec![b'x'; 3 * LINE_BYTES_MAX]).unwrap();
         let lines = Follower::open(&path).unwrap().poll().unwrap();

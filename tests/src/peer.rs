@@ -34,7 +34,7 @@ pub type Result<T> = std::result::Result<T, String>;
 /// A socket where QEMU will connect.
 #[derive(Debug)]
 pub struct Listener {
-    _dir: tempfile::TempDir,
+    _dir: temp_dir::TempDir,
     path: PathBuf,
     listener: UnixListener,
 }
@@ -42,7 +42,7 @@ pub struct Listener {
 impl Listener {
     /// Listens at a fresh path.
     pub fn bind() -> Listener {
-        let dir = tempfile::Builder::new().prefix("ix-peer-").tempdir().expect("a directory");
+        let dir = temp_dir::TempDir::with_prefix("ix-peer-").expect("a directory");
         let path = dir.path().join("net");
         let listener = UnixListener::bind(&path).expect("a socket");
         Listener { _dir: dir, path, listener }

@@ -95,7 +95,7 @@ impl Config {
 
     /// Starts it and does not wait.
     pub fn start(&self) -> Vm {
-        let runtime = tempfile::Builder::new().prefix("ix-e2e-").tempdir().expect("a directory");
+        let runtime = temp_dir::TempDir::with_prefix("ix-e2e-").expect("a directory");
         let mut command = Command::new(&self.built.ixcp);
         command
             .env("IX_RUNTIME_DIR", runtime.path())
@@ -142,7 +142,7 @@ fn collect(
 #[derive(Debug)]
 pub struct Vm {
     child: Child,
-    runtime: tempfile::TempDir,
+    runtime: temp_dir::TempDir,
     said: Arc<Mutex<Said>>,
     started: Instant,
     built: Built,

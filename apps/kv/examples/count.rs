@@ -23,12 +23,16 @@ fn main() {
         run(&mut conn, &mut worker, set.as_bytes());
     }
     run(&mut conn, &mut worker, format!("set big 0 0 10000\r\n{}\r\n", value(10_000)).as_bytes());
+    let sized: usize = kind.strip_prefix("value").and_then(|n| n.parse().ok()).unwrap_or(0);
+    let set = format!("set sized 0 0 {sized}\r\n{}\r\n", value(sized));
+    run(&mut conn, &mut worker, set.as_bytes());
     run(&mut conn, &mut worker, b"set number 0 0 10\r\n1000000000\r\n");
     let request = match kind.as_str() {
         "get" => "get key:00000500\r\n".into(),
         "get16" => "get key:00000500\r\n".repeat(16),
         "gets" => "gets key:00000500\r\n".into(),
         "miss" => "get nokey:00000500\r\n".into(),
+        _ if kind.starts_with("value") => "get sized\r\n".into(),
         "big" => "get big\r\n".into(),
         "set" => format!("set key:00000500 0 0 64\r\n{}\r\n", value(64)),
         "incr" => "incr number 1\r\n".into(),

@@ -10,6 +10,7 @@ mod stats;
 
 use crate::limits::{LEADING_SPACES_MAX, LINE_BYTES_MAX};
 use crate::out::Out;
+use crate::scan::find;
 use crate::store::{NewItem, Stored, Update};
 use crate::worker::{Worker, count};
 use alloc::vec::Vec;
@@ -64,6 +65,15 @@ impl Conn {
     pub fn new(worker: &Worker<'_>) -> Conn {
         count(&worker.counters.opened, 1);
         Conn::default()
+    }
+
+    /// A client too many: told so, and closed.
+    pub fn new_refused(worker: &mut Worker<'_>) -> Conn {
+        let mut conn = Conn::new(worker);
+        count(&worker.counters.rejected, 1);
+        conn.out.text(&mut worker.pool, b"ERROR Too many open connections\r\n");
+        conn.closing = true;
+        conn
     }
 
     /// Takes received bytes: how many of them are done with. If not all, too much waits to be sent;
@@ -122,7 +132,7 @@ impl Conn {
                 return 0;
             }
         }
-        let Some(end) = data.iter().position(|&b| b == b'\n') else { return data.len() };
+        let Some(end) = find(data, b'\n') else { return data.len() };
         self.state = State::Line;
         end + 1
     }
@@ -133,21 +143,9 @@ impl Conn {
         self.stalled
     }
 
-    /// Whether the connection is to be closed now.
-    pub fn wants_close(&self) -> bool {
-        self.closing && self.out.waiting() == 0
-    }
-
     /// Whether the connection is to be closed when the replies are out.
     pub fn is_closing(&self) -> bool {
         self.closing
-    }
-
-    /// The client sends nothing more: what it asked for is still answered.
-    pub fn on_eof(&mut self) {
-        if !self.stalled {
-            self.closing = true;
-        }
     }
 
     /// The connection is gone: gives back all it held.
@@ -172,7 +170,7 @@ impl Conn {
             {
                 return used;
             }
-            let Some(end) = data.iter().position(|&b| b == b'\n') else {
+            let Some(end) = find(data, b'\n') else {
                 return self.buffer_line(data);
             };
             if end > LINE_BYTES_MAX {
@@ -184,7 +182,7 @@ impl Conn {
                 Next::KeysAt(at) => at,
             };
         }
-        let Some(end) = data.iter().position(|&b| b == b'\n') else {
+        let Some(end) = find(data, b'\n') else {
             return self.buffer_line(data);
         };
         if self.line.len() + end > LINE_BYTES_MAX {

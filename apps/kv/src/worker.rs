@@ -166,8 +166,8 @@ impl Shared {
 
     /// Connections that are open now.
     pub fn connections(&self) -> u64 {
-        let totals = self.all_time();
-        totals.opened.wrapping_sub(totals.closed)
+        let of = |one: &Counters| one.opened.load(Relaxed).wrapping_sub(one.closed.load(Relaxed));
+        self.counters.iter().fold(0, |sum, one| sum.wrapping_add(of(one)))
     }
 }
 

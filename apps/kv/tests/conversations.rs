@@ -112,6 +112,20 @@ fn too_much_output_stops_the_input() {
 }
 
 #[test]
+fn the_replies_that_wait_are_never_more_than_one_sendv_takes() {
+    let shared = shared(16 * MIB);
+    let mut c = Client::new(&shared, 0);
+    c.say(&format!("set k 0 0 1000\r\n{}\r\n", "v".repeat(1000)));
+    for requests in ["get k\r\n".repeat(500), format!("gets{}\r\n", " k".repeat(500))] {
+        let used = c.conn.on_data(&mut c.worker, requests.as_bytes());
+        assert!(c.conn.is_stalled() && used < requests.len());
+        assert!((50..=64).contains(&c.conn.out.pieces()), "{} pieces", c.conn.out.pieces());
+        c.drain();
+        c.ask(&requests.as_bytes()[used..]);
+    }
+}
+
+#[test]
 fn one_get_of_many_large_values_is_answered_in_turns() {
     let shared = shared(32 * MIB);
     let mut c = Client::new(&shared, 0);
@@ -192,7 +206,7 @@ fn quit_is_answered_by_the_end_and_nothing_else() {
     let shared = shared(8 * MIB);
     let mut c = Client::new(&shared, 0);
     assert_eq!(c.say("get a\r\nquit\r\nget a\r\n"), "END\r\n");
-    assert!(c.conn.wants_close());
+    assert!(c.conn.is_closing());
 }
 
 #[test]

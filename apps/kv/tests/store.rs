@@ -291,14 +291,15 @@ fn threads_hammer_one_small_store() {
 #[test]
 fn concurrent_increments_all_count() {
     let store = Store::with_capacity(4 * MIB, 1);
-    put(&store, b"n", b"0", Update::Set, 0, 2);
+    // A long value: the time between looking at the old item and linking the new one is long, too.
+    put(&store, b"n", format!("{:<3000}", 0).as_bytes(), Update::Set, 0, 2);
     let done = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let (store, done) = (&store, &done);
             scope.spawn(move || {
                 let mut out = Vec::new();
-                for round in 0..20_000 {
+                for round in 0..4_000 {
                     // References make it replace the item instead of writing in place.
                     if round % 7 == thread {
                         out.extend(share(store, b"n", 2));
@@ -324,5 +325,5 @@ fn concurrent_increments_all_count() {
     let value = get(&store, b"n", 2).expect("still there");
     let number: u64 = String::from_utf8(value).unwrap().trim().parse().unwrap();
     assert_eq!(number, done.load(Ordering::Relaxed));
-    assert!(number > 79_000, "{number} of 80,000 went through");
+    assert!(number > 15_000, "{number} of 16,000 went through");
 }

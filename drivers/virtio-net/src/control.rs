@@ -270,7 +270,7 @@ impl<M: Mmio + Clone> CommandQueue<M> {
         if used == before {
             return self.die(CommandError::TimedOut);
         }
-        if used != self.sent || self.ring.used(before).0 != 0 {
+        if used != self.sent || self.ring.used().get(before).0 != 0 {
             return self.die(CommandError::Nonsense);
         }
         match self.ack.load(Relaxed) {

@@ -44,13 +44,13 @@ pub(crate) enum Verdict {
     Nonsense,
 }
 
-/// Judges a frame of `len` bytes behind a header of `header` bytes. `buffer` holds both.
+/// Judges a frame of `len` bytes behind a header of `HEADER` bytes. `buffer` holds both.
 ///
 /// `DATA_VALID`: the device has checked the transport checksum. `NEEDS_CSUM`: the frame never left
 /// this machine and its checksum field holds the pseudo-header sum only; there is nothing to verify
 /// (§5.1.6.4.2). Both speak of the transport only, so the IPv4 header is summed here.
 #[inline]
-pub(crate) fn verdict(buffer: &[u8], header: u16, len: u16) -> Verdict {
+pub(crate) fn verdict<const HEADER: u16>(buffer: &[u8], len: u16) -> Verdict {
     let flags = buffer[0];
     if flags & (NEEDS_CSUM | DATA_VALID) == 0 {
         return Verdict::Checksum(RxChecksum::Unknown);
@@ -62,9 +62,8 @@ pub(crate) fn verdict(buffer: &[u8], header: u16, len: u16) -> Verdict {
             return Verdict::Nonsense;
         }
     }
-    let start = usize::from(header);
     let good = buffer
-        .get(start..start + 34)
+        .get(usize::from(HEADER)..)
         .and_then(|bytes| bytes.first_chunk())
         .is_some_and(|bytes| len >= 34 && network_header_is_good(bytes));
     Verdict::Checksum(if good { RxChecksum::Good } else { RxChecksum::Unknown })
@@ -75,31 +74,26 @@ pub(crate) fn verdict(buffer: &[u8], header: u16, len: u16) -> Verdict {
 /// first 20 bytes behind.
 #[inline]
 fn network_header_is_good(bytes: &[u8; 34]) -> bool {
-    match [bytes[12], bytes[13], bytes[14]] {
-        [0x86, 0xdd, _] => true,
-        [0x08, 0x00, 0x45] => {
-            let [.., a, b, c, d, e, f, g, h] = *bytes;
-            let tail = u32::from_ne_bytes([e, f, g, h]);
-            let middle = u32::from_ne_bytes([a, b, c, d]);
-            let first = u64::from_ne_bytes([
-                bytes[14], bytes[15], bytes[16], bytes[17], bytes[18], bytes[19], bytes[20],
-                bytes[21],
-            ]);
-            let second = u32::from_ne_bytes([bytes[22], bytes[23], bytes[24], bytes[25]]);
-            let fragment = u16::from_be_bytes([bytes[20], bytes[21]]) & 0x3fff;
-            // RFC 1071: the sum is the same in any byte order and in wider words, once folded.
-            let sum = (first & 0xffff_ffff)
-                + (first >> 32)
-                + u64::from(second)
-                + u64::from(middle)
-                + u64::from(tail);
-            let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-            let sum = (sum & 0xffff) + (sum >> 16);
-            let sum = (sum & 0xffff) + (sum >> 16);
-            fragment == 0 && sum == 0xffff
-        }
-        _ => false,
+    let type_and_version = le32(bytes, 12) & 0x00ff_ffff;
+    if type_and_version != 0x0045_0008 {
+        return type_and_version & 0xffff == 0xdd86;
     }
+    let fragment = (le32(bytes, 20) as u16) & 0x3fff_u16.swap_bytes();
+    // RFC 1071: one's complement sums come out the same in any byte order and in wider words. A
+    // right header sums up to a multiple of 0xffff, and never to 0 with a version in it.
+    let halves = |word: u64| (word & 0xffff_ffff) + (word >> 32);
+    let sum = halves(le64(bytes, 14)) + halves(le64(bytes, 22)) + u64::from(le32(bytes, 30));
+    fragment == 0 && sum.is_multiple_of(0xffff)
+}
+
+#[inline]
+fn le32(bytes: &[u8; 34], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+#[inline]
+fn le64(bytes: &[u8; 34], at: usize) -> u64 {
+    u64::from(le32(bytes, at)) | u64::from(le32(bytes, at + 4)) << 32
 }
 
 /// The reported hash, if it is one over addresses and ports.

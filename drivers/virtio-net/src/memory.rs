@@ -71,7 +71,7 @@ impl Block {
         // SAFETY: the range is in the block, which is valid, initialised and never freed (1), is
         // aligned (checked), and T is made of atomics (2), so that shared references are right.
         let cells = unsafe { core::slice::from_raw_parts(first.cast::<T>().as_ptr(), len) };
-        Shared { cells }
+        Shared { cells, mask: len - 1 }
     }
 
     /// One cell at byte `offset`.
@@ -89,46 +89,58 @@ impl Block {
 #[derive(Debug)]
 pub(crate) struct Shared<T: 'static> {
     cells: &'static [T],
+    mask: usize,
 }
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Shared<T> {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
 
 impl<T: Cell> Shared<T> {
     /// The cell at `index` modulo the length.
     #[inline]
     pub fn at(&self, index: usize) -> &'static T {
-        // SAFETY: the length is a power of two, so the masked index is below it.
-        unsafe { self.cells.get_unchecked(index & (self.cells.len() - 1)) }
+        // SAFETY: the mask is the length, a power of two, minus 1: the index is below the length.
+        unsafe { self.cells.get_unchecked(index & self.mask) }
     }
 }
 
 /// A table of the driver's own, indexed modulo its length, a power of two.
 #[derive(Debug)]
-pub(crate) struct Table<T>(Box<[T]>);
+pub(crate) struct Table<T> {
+    entries: Box<[T]>,
+    mask: usize,
+}
 
 impl<T: Copy> Table<T> {
     /// `len` entries, the value of each by its index.
     pub fn new(len: usize, value: impl FnMut(usize) -> T) -> Table<T> {
         assert!(len.is_power_of_two());
-        Table((0..len).map(value).collect())
+        Table { entries: (0..len).map(value).collect(), mask: len - 1 }
     }
 
     /// The entry at `index` modulo the length.
     #[inline]
     pub fn get(&self, index: usize) -> T {
-        // SAFETY: the length is a power of two, so the masked index is below it.
-        unsafe { *self.0.get_unchecked(index & (self.0.len() - 1)) }
+        // SAFETY: the mask is the length, a power of two, minus 1: the index is below the length.
+        unsafe { *self.entries.get_unchecked(index & self.mask) }
     }
 
     /// Replaces the entry at `index` modulo the length.
     #[inline]
     pub fn set(&mut self, index: usize, value: T) {
-        let mask = self.0.len() - 1;
         // SAFETY: as in `get`.
-        unsafe { *self.0.get_unchecked_mut(index & mask) = value }
+        unsafe { *self.entries.get_unchecked_mut(index & self.mask) = value }
     }
 
-    /// All entries.
-    pub fn iter_mut(&mut self) -> core::slice::IterMut<'_, T> {
-        self.0.iter_mut()
+    /// The entries, for indices that need a check.
+    #[inline]
+    pub fn entries(&mut self) -> &mut [T] {
+        &mut self.entries
     }
 }
 

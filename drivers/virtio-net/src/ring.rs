@@ -34,6 +34,19 @@ pub(crate) struct UsedState {
     pub index: u16,
 }
 
+/// The entries of a used ring; a value of its own, so that a loop keeps it in registers.
+#[derive(Clone, Copy)]
+pub(crate) struct UsedEntries(Shared<AtomicU64>);
+
+impl UsedEntries {
+    /// Entry `position`: an id and a length, both allegations.
+    #[inline]
+    pub fn get(&self, position: u16) -> (u32, u32) {
+        let word = self.0.at(usize::from(position)).load(Relaxed);
+        (word as u32, (word >> 32) as u32)
+    }
+}
+
 /// Byte offsets of the areas in the block of a queue.
 struct Areas {
     avail: usize,
@@ -160,11 +173,10 @@ impl<M: Mmio> Ring<M> {
         UsedState { flags: word as u16, index: (word >> 16) as u16 }
     }
 
-    /// Entry `position` of the used ring: an id and a length, both allegations.
+    /// The entries of the used ring.
     #[inline]
-    pub fn used(&self, position: u16) -> (u32, u32) {
-        let word = self.used.at(usize::from(position)).load(Relaxed);
-        (word as u32, (word >> 32) as u32)
+    pub fn used(&self) -> UsedEntries {
+        UsedEntries(self.used)
     }
 
     /// Tells the device that there are new entries (§4.1.5.2).

@@ -34,6 +34,9 @@ pub struct VirtioRx<M> {
     /// The ids of the free descriptors, from `posted` on, in the order of their completion: the
     /// entry at `n` is the id for post `n`.
     ids: Table<u16>,
+    /// All completions so far came in the order of the posts, as all devices known do it. So `ids`
+    /// is the identity, and so is the available ring, which then need not be written again.
+    in_order: bool,
     /// Buffers that came back unusable, on their way to a pool. Never more than the ring's.
     returned: Vec<u32>,
     /// Buffers ever posted, and ever completed, modulo 2^16.
@@ -45,17 +48,28 @@ pub struct VirtioRx<M> {
     errors: u64,
 }
 
+/// Keeps a buffer that came back without a frame, until the next replenish. There is room: the
+/// list has as many entries as the ring.
+#[cold]
+fn reject(returned: &mut Vec<u32>, errors: &mut u64, raw: u32) {
+    *errors += 1;
+    debug_assert!(returned.len() < returned.capacity());
+    returned.push(raw);
+}
+
 impl<M: Mmio> VirtioRx<M> {
     pub(crate) fn new(ring: Ring<M>, area: &'static Area, options: RxOptions) -> VirtioRx<M> {
         let size = usize::from(ring.size());
         for id in 0..size {
             // Length and flags never change; the address comes with each post.
             ring.set_word(id, descriptor_word(MBUF_BYTES as u32, flag::WRITE, 0));
+            ring.set_available(id as u16, id as u16);
         }
         VirtioRx {
             header: if options.hash { header::BYTES_HASH } else { header::BYTES },
             shadow: Table::new(size, |_| NO_MBUF),
             ids: Table::new(size, |id| id as u16),
+            in_order: true,
             returned: Vec::with_capacity(size),
             posted: 0,
             completed: 0,
@@ -91,62 +105,78 @@ impl<M: Mmio> VirtioRx<M> {
 
     /// Gives all buffers back after the port was reset, and ends the queue.
     pub fn release(mut self, _stopped: &Stopped, pool: &mut Pool) {
-        let in_ring = self.shadow.iter_mut().map(|raw| core::mem::replace(raw, NO_MBUF));
-        for raw in in_ring.filter(|raw| *raw != NO_MBUF).chain(self.returned.drain(..)) {
+        let in_ring = self.shadow.entries().iter().copied().filter(|raw| *raw != NO_MBUF);
+        for raw in in_ring.chain(self.returned.drain(..)) {
             pool.free(Mbuf::from_raw(raw));
         }
     }
 
-    /// The next completion, if it is one of a buffer that the device has.
+    /// Moves `count` completions to `batch`, which has room for them. Locals instead of fields, so
+    /// that the loop keeps them in registers across its stores.
     #[inline]
-    fn take(&mut self) -> Option<(Mbuf, u32)> {
-        let (id, written) = self.ring.used(self.completed);
-        let slot = id as usize;
-        let raw = self.shadow.get(slot);
-        if id >= u32::from(self.ring.size()) || raw == NO_MBUF {
-            return None;
+    fn collect(&mut self, count: usize, batch: &mut RxBatch) {
+        let used = self.ring.used();
+        let mask = self.ring.size() - 1;
+        let shadow = self.shadow.entries();
+        let header = self.header;
+        let least = u32::from(header + header::ETHERNET_BYTES);
+        let mut disorder = 0;
+        let mut completed = self.completed;
+        for _ in 0..count {
+            let (id, written) = used.get(completed);
+            let Some(slot) = shadow.get_mut(id as usize) else { break };
+            let raw = *slot;
+            if raw == NO_MBUF {
+                break;
+            }
+            *slot = NO_MBUF;
+            disorder |= id ^ u32::from(completed & mask);
+            self.ids.set(usize::from(completed), id as u16);
+            completed = completed.wrapping_add(1);
+            if written.wrapping_sub(least) > MBUF_BYTES as u32 - least {
+                reject(&mut self.returned, &mut self.errors, raw);
+                continue;
+            }
+            batch.push(RxFrame {
+                mbuf: Mbuf::from_raw(raw),
+                offset: header,
+                len: written as u16 - header,
+                checksum: RxChecksum::Unknown,
+                hash: None,
+            });
         }
-        self.shadow.set(slot, NO_MBUF);
-        self.ids.set(usize::from(self.completed), id as u16);
-        self.completed = self.completed.wrapping_add(1);
-        Some((Mbuf::from_raw(raw), written))
+        let taken = completed.wrapping_sub(self.completed);
+        self.completed = completed;
+        self.in_order &= disorder == 0;
+        if usize::from(taken) != count {
+            self.quarantine();
+        }
     }
 
-    /// Makes a frame of a completed buffer, or takes the buffer back.
+    /// What the headers of the frames say. A second loop: the first has no registers left for it,
+    /// and so all headers are on their way to the cache when the first is read.
     #[inline]
-    fn frame(&mut self, mbuf: Mbuf, written: u32) -> Option<RxFrame> {
-        let least = u32::from(self.header + header::ETHERNET_BYTES);
-        if written.wrapping_sub(least) > MBUF_BYTES as u32 - least {
-            self.reject(mbuf);
-            return None;
-        }
-        let len = written as u16 - self.header;
-        let mut checksum = RxChecksum::Unknown;
-        let mut hash = None;
-        if self.options.checksum || self.options.hash {
-            let buffer = self.area.data(&mbuf);
-            if self.options.checksum {
-                match header::verdict(buffer, self.header, len) {
-                    Verdict::Checksum(c) => checksum = c,
-                    Verdict::Nonsense => self.count_error(),
+    fn read_headers<const HEADER: u16>(&mut self, frames: &mut [RxFrame]) {
+        let (area, checksum) = (self.area, self.options.checksum);
+        for frame in frames {
+            let buffer = area.data(&frame.mbuf);
+            if checksum {
+                match header::verdict::<HEADER>(buffer, frame.len) {
+                    Verdict::Checksum(checksum) => frame.checksum = checksum,
+                    Verdict::Nonsense => self.errors += 1,
                 }
             }
-            if self.options.hash {
-                hash = header::hash(buffer);
+            if HEADER == header::BYTES_HASH {
+                frame.hash = header::hash(buffer);
             }
         }
-        Some(RxFrame { mbuf, offset: self.header, len, checksum, hash })
     }
 
     #[cold]
-    fn reject(&mut self, mbuf: Mbuf) {
-        self.errors += 1;
-        self.returned.push(mbuf.into_raw());
-    }
-
-    #[cold]
-    fn count_error(&mut self) {
-        self.errors += 1;
+    fn give_back(&mut self, pool: &mut Pool) {
+        for raw in self.returned.drain(..) {
+            pool.free(Mbuf::from_raw(raw));
+        }
     }
 
     #[cold]
@@ -185,14 +215,12 @@ impl<M: Mmio> RxQueue for VirtioRx<M> {
         }
         let before = batch.len();
         let take = usize::from(ready).min(max).min(batch.remaining_capacity());
-        for _ in 0..take {
-            let Some((mbuf, written)) = self.take() else {
-                self.quarantine();
-                break;
-            };
-            if let Some(frame) = self.frame(mbuf, written) {
-                batch.push(frame);
-            }
+        self.collect(take, batch);
+        let frames = &mut batch[before..];
+        if self.options.hash {
+            self.read_headers::<{ header::BYTES_HASH }>(frames);
+        } else if self.options.checksum {
+            self.read_headers::<{ header::BYTES }>(frames);
         }
         batch.len() - before
     }
@@ -200,23 +228,27 @@ impl<M: Mmio> RxQueue for VirtioRx<M> {
     fn replenish(&mut self, pool: &mut Pool) {
         debug_assert!(core::ptr::eq(pool.area(), self.area), "buffers of another area");
         if !self.returned.is_empty() {
-            for raw in self.returned.drain(..) {
-                pool.free(Mbuf::from_raw(raw));
-            }
+            self.give_back(pool);
         }
         let room = usize::from(self.ring.size() - self.outstanding());
         if room == 0 || self.quarantined {
             return;
         }
         let first = self.posted;
+        let (area, in_order) = (self.area, self.in_order);
+        let mut posted = first;
         for _ in 0..room {
             let Some(mbuf) = pool.alloc() else { break };
-            let id = self.ids.get(usize::from(self.posted));
-            self.ring.set_address(usize::from(id), self.area.bus_addr(&mbuf, 0));
-            self.ring.set_available(self.posted, id);
+            let mut id = posted;
+            if !in_order {
+                id = self.ids.get(usize::from(posted));
+                self.ring.set_available(posted, id);
+            }
+            self.ring.set_address(usize::from(id), area.bus_addr(&mbuf, 0));
             self.shadow.set(usize::from(id), mbuf.into_raw());
-            self.posted = self.posted.wrapping_add(1);
+            posted = posted.wrapping_add(1);
         }
+        self.posted = posted;
         if self.posted != first {
             self.ring.publish(self.posted);
             self.untold = true;

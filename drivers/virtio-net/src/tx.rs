@@ -18,7 +18,7 @@ use crate::ring::{Descriptor, Ring, USED_NO_NOTIFY, UsedState, descriptor_word, 
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
-use ix_dataplane::device::{BusAddr, Dma, Mmio, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{BusAddr, Dma, Fragment, Mmio, TxFrame, TxFull, TxQueue};
 use ix_dataplane::limits::TX_FRAGS_MAX;
 
 /// Descriptors of the largest frame: the header's and the fragments'. No chain and no table may be
@@ -53,8 +53,12 @@ pub struct VirtioTx<M> {
     slots_bus: BusAddr,
     /// By slot: the header that is there, packed.
     headers: Table<u64>,
+    /// All ones if checksum wishes may be passed on, else 0.
+    header_mask: u64,
     /// By slot: the device has completed the frame, which waits for those before it.
     done: Table<bool>,
+    /// How many wait so: 0 with a device that completes in order, as all known do.
+    waiting: u16,
     chains: Chains,
     /// Frames ever pushed, shown to the device, completed in any order, and reclaimed; mod 2^16.
     pushed: u16,
@@ -63,7 +67,8 @@ pub struct VirtioTx<M> {
     reclaimed: u16,
     /// Something was published that the device may not have been told of.
     untold: bool,
-    quarantined: bool,
+    /// Frames that may be in flight: the ring's size, or 0 once the queue is quarantined.
+    limit: u16,
     errors: u64,
 }
 
@@ -88,6 +93,18 @@ fn set(descriptor: &Descriptor, bus: BusAddr, word: u64) {
     descriptor[1].store(word, Relaxed);
 }
 
+/// Writes the fragments behind the header's descriptor; the table's length then.
+#[inline(never)]
+fn write_table(table: &[Descriptor], fragments: &[Fragment]) -> Result<u32, TxFull> {
+    let (last, before) = fragments.split_last().ok_or(TxFull)?;
+    let end = table.get(fragments.len()).ok_or(TxFull)?;
+    for (at, (descriptor, fragment)) in (2..).zip(table[1..].iter().zip(before)) {
+        set(descriptor, fragment.bus, descriptor_word(fragment.len, flag::NEXT, at));
+    }
+    set(end, last.bus, descriptor_word(last.len, 0, 0));
+    Ok(fragments.len() as u32 + 1)
+}
+
 impl<M: Mmio> VirtioTx<M> {
     pub(crate) fn new(
         ring: Ring<M>,
@@ -100,7 +117,9 @@ impl<M: Mmio> VirtioTx<M> {
             slots: block.cells(0, size),
             slots_bus: block.bus(0),
             headers: Table::new(size, |_| 0),
+            header_mask: if options.checksum { u64::MAX } else { 0 },
             done: Table::new(size, |_| false),
+            waiting: 0,
             chains: Chains {
                 taken: 0,
                 free: size as u16,
@@ -113,7 +132,7 @@ impl<M: Mmio> VirtioTx<M> {
             completed: 0,
             reclaimed: 0,
             untold: false,
-            quarantined: false,
+            limit: ring.size(),
             errors: 0,
             ring,
             options,
@@ -147,7 +166,7 @@ impl<M: Mmio> VirtioTx<M> {
 
     /// Whether the device misbehaved so that the queue is out of use until the port is reset.
     pub fn is_quarantined(&self) -> bool {
-        self.quarantined
+        self.limit == 0
     }
 
     /// Answers of the device that made no sense.
@@ -174,8 +193,7 @@ impl<M: Mmio> VirtioTx<M> {
     /// state it had.
     #[inline]
     fn write_header(&mut self, frame: &TxFrame) {
-        let checksum = if self.options.checksum { frame.checksum } else { None };
-        let packed = header::pack(checksum);
+        let packed = header::pack(frame.checksum) & self.header_mask;
         let slot = usize::from(self.pushed);
         if self.headers.get(slot) != packed {
             self.headers.set(slot, packed);
@@ -188,20 +206,26 @@ impl<M: Mmio> VirtioTx<M> {
 
     #[inline]
     fn push_indirect(&mut self, frame: &TxFrame) -> Result<(), TxFull> {
-        let slot = usize::from(self.pushed);
-        let table = &self.slots.at(slot).table;
-        let (last, before) = frame.fragments.split_last().ok_or(TxFull)?;
-        let mut next = 2;
-        for (descriptor, fragment) in table[1..].iter().zip(before) {
-            set(descriptor, fragment.bus, descriptor_word(fragment.len, flag::NEXT, next));
-            next += 1;
-        }
-        let end = table.get(before.len() + 1).ok_or(TxFull)?;
-        set(end, last.bus, descriptor_word(last.len, 0, 0));
-        self.ring.set_word(slot, descriptor_word(16 * u32::from(next), flag::INDIRECT, 0));
+        let table = &self.slots.at(usize::from(self.pushed)).table;
+        // One piece or two, header and payload, is nearly every frame.
+        let descriptors = match frame.fragments.as_slice() {
+            [a] => {
+                set(&table[1], a.bus, descriptor_word(a.len, 0, 0));
+                2
+            }
+            [a, b] => {
+                set(&table[1], a.bus, descriptor_word(a.len, flag::NEXT, 2));
+                set(&table[2], b.bus, descriptor_word(b.len, 0, 0));
+                3
+            }
+            many => write_table(table, many)?,
+        };
+        let word = descriptor_word(16 * descriptors, flag::INDIRECT, 0);
+        self.ring.set_word(usize::from(self.pushed), word);
         Ok(())
     }
 
+    #[inline(never)]
     fn push_chain(&mut self, frame: &TxFrame) -> Result<(), TxFull> {
         let count = frame.fragments.len() as u16 + 1;
         if count > self.chains.free {
@@ -252,8 +276,8 @@ impl<M: Mmio> VirtioTx<M> {
 
     #[cold]
     fn quarantine(&mut self) {
-        if !self.quarantined {
-            self.quarantined = true;
+        if !self.is_quarantined() {
+            self.limit = 0;
             self.errors += 1;
         }
         self.untold = false;
@@ -268,19 +292,45 @@ impl<M: Mmio> VirtioTx<M> {
         }
     }
 
-    /// Counts the frames done from the oldest on, and frees their slots.
+    /// Takes completions in the order of the frames, at most `ready`; how many there were before one
+    /// that was not.
     #[inline]
-    fn reclaim_prefix(&mut self) -> u32 {
-        let first = self.reclaimed;
-        while self.reclaimed != self.published {
-            let slot = usize::from(self.reclaimed);
-            if !self.done.get(slot) {
+    fn reclaim_in_order(&mut self, ready: u16) -> u16 {
+        let used = self.ring.used();
+        let mask = self.ring.size() - 1;
+        let first = self.completed;
+        let mut completed = first;
+        while completed.wrapping_sub(first) != ready
+            && used.get(completed).0 == u32::from(completed & mask)
+        {
+            completed = completed.wrapping_add(1);
+        }
+        self.completed = completed;
+        self.reclaimed = completed;
+        completed.wrapping_sub(first)
+    }
+
+    /// Takes completions in any order, and counts the frames done from the oldest on.
+    #[inline(never)]
+    fn reclaim_in_any_order(&mut self, ready: u16) -> u32 {
+        let used = self.ring.used();
+        for _ in 0..ready {
+            let Some(slot) = self.completed_slot(used.get(self.completed).0) else {
+                self.quarantine();
                 break;
-            }
+            };
+            self.done.set(slot, true);
+            self.waiting += 1;
+            self.completed = self.completed.wrapping_add(1);
+        }
+        let first = self.reclaimed;
+        while self.waiting > 0 && self.done.get(usize::from(self.reclaimed)) {
+            let slot = usize::from(self.reclaimed);
             self.done.set(slot, false);
             if !self.options.indirect {
                 self.chains.free += self.chains.len.get(slot);
             }
+            self.waiting -= 1;
             self.reclaimed = self.reclaimed.wrapping_add(1);
         }
         u32::from(self.reclaimed.wrapping_sub(first))
@@ -290,7 +340,7 @@ impl<M: Mmio> VirtioTx<M> {
 impl<M: Mmio> TxQueue for VirtioTx<M> {
     fn push(&mut self, frame: &TxFrame) -> Result<(), TxFull> {
         debug_assert!(frame.fragments.iter().all(|f| f.len > 0) && !frame.is_empty());
-        if self.in_flight() == self.ring.size() || self.quarantined {
+        if self.in_flight() >= self.limit {
             return Err(TxFull);
         }
         if self.options.indirect {
@@ -318,22 +368,22 @@ impl<M: Mmio> TxQueue for VirtioTx<M> {
             self.tell(used);
         }
         let ready = used.index.wrapping_sub(self.completed);
-        if ready == 0 || self.quarantined {
+        if ready == 0 || self.is_quarantined() {
             return 0;
         }
         if ready > self.published.wrapping_sub(self.completed) {
             self.quarantine();
             return 0;
         }
-        for _ in 0..ready {
-            let (id, _) = self.ring.used(self.completed);
-            let Some(slot) = self.completed_slot(id) else {
-                self.quarantine();
-                break;
-            };
-            self.done.set(slot, true);
-            self.completed = self.completed.wrapping_add(1);
+        // The fast way needs ids that are slots, and no frame done ahead of its turn: then
+        // `completed` and `reclaimed` are the same.
+        let mut in_order = 0;
+        if self.options.indirect && self.waiting == 0 {
+            in_order = self.reclaim_in_order(ready);
+            if in_order == ready {
+                return u32::from(ready);
+            }
         }
-        self.reclaim_prefix()
+        u32::from(in_order) + self.reclaim_in_any_order(ready - in_order)
     }
 }

@@ -1,8 +1,8 @@
 //! Names, locks, stale directories.
 use super::*;
 
-fn base() -> (tempfile::TempDir, Base) {
-    let dir = tempfile::tempdir().unwrap();
+fn base() -> (temp_dir::TempDir, Base) {
+    let dir = temp_dir::TempDir::new().unwrap();
     let base = Base::at(dir.path().join("ix")).unwrap();
     (dir, base)
 }
@@ -61,7 +61,7 @@ fn without_a_name_the_only_instance_is_meant_and_several_are_listed() {
 #[test]
 fn a_directory_that_others_can_enter_is_refused() {
     use std::os::unix::fs::PermissionsExt;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir::TempDir::new().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let error = Base::at(dir.path().to_owned()).unwrap_err().to_string();
     assert!(error.contains("IX_RUNTIME_DIR"), "{error}");

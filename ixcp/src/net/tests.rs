@@ -49,7 +49,7 @@ fn addresses_are_dhcp_or_carry_a_prefix() {
 
 #[test]
 fn tap_interfaces_are_told_apart_from_others() {
-    let sys = tempfile::tempdir().unwrap();
+    let sys = temp_dir::TempDir::new().unwrap();
     let make = |name: &str, flags: Option<&str>| {
         let dir = sys.path().join("class/net").join(name);
         std::fs::create_dir_all(&dir).unwrap();
@@ -69,7 +69,7 @@ fn tap_interfaces_are_told_apart_from_others() {
 
 #[test]
 fn a_stream_needs_a_listening_peer() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir::TempDir::new().unwrap();
     let path = dir.path().join("peer");
     assert!(check_stream(&path).unwrap_err().to_string().contains("start it first"));
     std::fs::write(&path, "").unwrap();

@@ -3,7 +3,7 @@ use super::*;
 
 #[test]
 fn a_word_written_through_one_mapping_is_read_through_another() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir::TempDir::new().unwrap();
     let path = dir.path().join("control");
     let one = Page::create(&path).unwrap();
     let two = Page::open(&path).unwrap();
@@ -15,7 +15,7 @@ fn a_word_written_through_one_mapping_is_read_through_another() {
 #[test]
 fn a_page_is_made_only_once_and_only_for_its_owner() {
     use std::os::unix::fs::PermissionsExt;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir::TempDir::new().unwrap();
     let path = dir.path().join("control");
     let _page = Page::create(&path).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -24,7 +24,7 @@ fn a_page_is_made_only_once_and_only_for_its_owner() {
 
 #[test]
 fn a_file_of_another_size_is_refused_with_both_sizes() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir::TempDir::new().unwrap();
     let path = dir.path().join("control");
     for bytes in [0, 4096, PAGE_BYTES - 1, PAGE_BYTES + 1] {
         std::fs::write(&path, vec![0; bytes]).unwrap();
@@ -35,7 +35,7 @@ fn a_file_of_another_size_is_refused_with_both_sizes() {
 
 #[test]
 fn a_symbolic_link_is_not_followed() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir::TempDir::new().unwrap();
     let _page = Page::create(&dir.path().join("real")).unwrap();
     std::os::unix::fs::symlink(dir.path().join("real"), dir.path().join("link")).unwrap();
     assert!(matches!(Page::open(&dir.path().join("link")), Err(MapError::Io { .. })));
@@ -44,7 +44,7 @@ fn a_symbolic_link_is_not_followed() {
 #[test]
 #[should_panic(expected = "word offset")]
 fn an_offset_outside_the_page_is_a_bug() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir::TempDir::new().unwrap();
     let page = Page::create(&dir.path().join("control")).unwrap();
     page.load(PAGE_BYTES);
 }

@@ -4,6 +4,7 @@ use super::keys::Keys;
 use super::{Conn, State, Upload};
 use crate::limits::{ITEM_BYTES_MAX, KEY_BYTES_MAX, TOKENS_MAX};
 use crate::num::{parse_i32, parse_u32, parse_u64, write_u64};
+use crate::scan::{find, find_low};
 use crate::store::{Arithmetic, Update, stock_item_bytes};
 use crate::worker::{Worker, count};
 use core::ops::Range;
@@ -43,14 +44,16 @@ impl<'a> Tokens<'a> {
     fn new(line: &'a [u8]) -> Tokens<'a> {
         let mut tokens = Tokens { line, at: [(0, 0); TOKENS_MAX], len: 0 };
         let mut start = 0;
-        for (n, &byte) in line.iter().enumerate() {
+        let done = find_low(line, |n, byte| {
             if byte != b' ' {
-                continue;
+                return None;
             }
-            if start != n && !tokens.push(start, n) {
-                return tokens;
-            }
+            let wanted = start == n || tokens.push(start, n);
             start = n + 1;
+            (!wanted).then_some(())
+        });
+        if done.is_some() {
+            return tokens;
         }
         if start != line.len() {
             tokens.push(start, line.len());
@@ -94,7 +97,7 @@ impl Conn {
             text = stripped;
         }
         // memcached's lines are C strings: a zero byte ends one.
-        let text = text.split(|&b| b == 0).next().unwrap_or(text);
+        let text = &text[..find(text, 0).unwrap_or(text.len())];
         let tokens = Tokens::new(text);
         let count = tokens.len();
         let word = tokens.get(0);

@@ -2,6 +2,7 @@
 use super::{Conn, State};
 use crate::limits::{COPY_BYTES_MAX, KEY_BYTES_MAX, LINE_BYTES_MAX};
 use crate::out::{Mark, Out};
+use crate::scan::{find, find_low};
 use crate::worker::{Worker, count};
 
 /// A retrieval command whose keys are being read.
@@ -37,29 +38,13 @@ impl Keys {
 /// Whether the line that `data` begins with ends in it, or is too long to be kept.
 #[inline]
 pub(super) fn is_whole_or_long(data: &[u8]) -> bool {
-    data.len() > LINE_BYTES_MAX || data.contains(&b'\n')
+    data.len() > LINE_BYTES_MAX || find(data, b'\n').is_some()
 }
 
-/// The first token of `bytes`, if its end is there: length and kind of end. Eight bytes at a time.
+/// The first token of `bytes`, if its end is there: length and kind of end.
 #[inline]
 fn token(bytes: &[u8]) -> Option<(usize, End)> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (n, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        // Bytes below 0x21 borrow into their high bit. So may the byte behind such a one: each is
-        // looked at.
-        let mut low = word.wrapping_sub(ONES * 0x21) & !word & (ONES * 0x80);
-        while low != 0 {
-            let at = low.trailing_zeros() & 56;
-            if let Some(end) = end_of((word >> at) as u8) {
-                return Some((n * 8 + at as usize / 8, end));
-            }
-            low &= low - 1;
-        }
-    }
-    let done = words.len() * 8;
-    rest.iter().enumerate().find_map(|(n, &byte)| Some((done + n, end_of(byte)?)))
+    find_low(bytes, |at, byte| Some((at, end_of(byte)?)))
 }
 
 /// Whether this byte ends a token. Other control characters may be part of a key.

@@ -66,7 +66,7 @@ fn serve(mut stream: &TcpStream, worker: &mut Worker<'_>, epoch: Instant) -> std
             }
         }
         assert_eq!(at, len, "a connection that is not stalled uses all it was given");
-        if conn.wants_close() {
+        if conn.is_closing() {
             break Ok(());
         }
     };

@@ -19,9 +19,9 @@ const UNKNOWN: Verdict = Verdict::Checksum(RxChecksum::Unknown);
 #[test]
 fn a_frame_without_flags_is_unknown_and_a_validated_one_good() {
     let mut b = ipv4();
-    assert_eq!(verdict(&b, BYTES, 60), UNKNOWN);
+    assert_eq!(verdict::<BYTES>(&b, 60), UNKNOWN);
     b[0] = DATA_VALID;
-    assert_eq!(verdict(&b, BYTES, 60), GOOD);
+    assert_eq!(verdict::<BYTES>(&b, 60), GOOD);
 }
 
 #[test]
@@ -29,11 +29,11 @@ fn a_partial_checksum_is_good_if_it_lies_within_the_frame() {
     let mut b = ipv4();
     b[0] = NEEDS_CSUM;
     b[6..10].copy_from_slice(&[34, 0, 16, 0]);
-    assert_eq!(verdict(&b, BYTES, 60), GOOD);
-    assert_eq!(verdict(&b, BYTES, 52), GOOD);
-    assert_eq!(verdict(&b, BYTES, 51), Verdict::Nonsense);
+    assert_eq!(verdict::<BYTES>(&b, 60), GOOD);
+    assert_eq!(verdict::<BYTES>(&b, 52), GOOD);
+    assert_eq!(verdict::<BYTES>(&b, 51), Verdict::Nonsense);
     b[6..10].copy_from_slice(&[0xff; 4]);
-    assert_eq!(verdict(&b, BYTES, 60), Verdict::Nonsense);
+    assert_eq!(verdict::<BYTES>(&b, 60), Verdict::Nonsense);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_validated_frame_with_a_broken_ip_header_is_unknown() {
             let mut b = ipv4();
             b[0] = DATA_VALID;
             b[byte] ^= 1 << bit;
-            assert_eq!(verdict(&b, BYTES, 60), UNKNOWN, "byte {byte} bit {bit}");
+            assert_eq!(verdict::<BYTES>(&b, 60), UNKNOWN, "byte {byte} bit {bit}");
         }
     }
 }
@@ -55,15 +55,15 @@ fn fragments_and_what_is_not_ip_stay_unknown() {
     // More fragments, the checksum made right again: 0xb861 - 0x2000 + (0x4000 taken away).
     b[32] = 0x20;
     b[36..38].copy_from_slice(&[0xd8, 0x61]);
-    assert_eq!(verdict(&b, BYTES, 60), UNKNOWN);
+    assert_eq!(verdict::<BYTES>(&b, 60), UNKNOWN);
     b[32] = 0x00;
     b[36..38].copy_from_slice(&[0xf8, 0x61]);
-    assert_eq!(verdict(&b, BYTES, 60), GOOD, "same header without the flag");
+    assert_eq!(verdict::<BYTES>(&b, 60), GOOD, "same header without the flag");
     b[24..26].copy_from_slice(&[0x08, 0x06]);
-    assert_eq!(verdict(&b, BYTES, 60), UNKNOWN);
+    assert_eq!(verdict::<BYTES>(&b, 60), UNKNOWN);
     b[24..26].copy_from_slice(&[0x86, 0xdd]);
-    assert_eq!(verdict(&b, BYTES, 60), GOOD);
-    assert_eq!(verdict(&b, BYTES, 33), UNKNOWN, "too short to hold the header");
+    assert_eq!(verdict::<BYTES>(&b, 60), GOOD);
+    assert_eq!(verdict::<BYTES>(&b, 33), UNKNOWN, "too short to hold the header");
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn value(rng: &mut Rng) -> Vec<u8> {
         0 => 0,
         1 => 1,
         2 => rng.below(20_000),
-        3 => 200 + rng.below(120),
+        3 => 440 + rng.below(80),
         4..=7 => return format!("{}", rng.next() >> (1 + rng.below(63))).into_bytes(),
         _ => rng.below(100),
     };
