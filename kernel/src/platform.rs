@@ -9,7 +9,7 @@ use ix_abi::control::CoreState;
 use ix_abi::stats::{CoreStats, Counter};
 use ix_dataplane::app::{AppPort, Drain};
 use ix_dataplane::core_loop::run_once;
-use ix_dataplane::device::RxQueue;
+use ix_dataplane::device::{RxQueue, TxQueue};
 use ix_dataplane::engine::Engine;
 use ix_dataplane::platform::{AppFault, AppReturn, Platform, Work};
 use ix_dataplane::time::Instant;
