@@ -12,8 +12,23 @@
 
 extern crate alloc;
 
+pub mod app;
+pub mod checksum;
+pub mod config;
+pub mod core_loop;
 pub mod device;
+pub mod dhcp;
+pub mod engine;
 pub mod limits;
 pub mod mbuf;
+pub mod mesh;
+pub mod neighbor;
 pub mod platform;
+pub mod rings;
+pub mod rng;
+pub mod rss;
+pub mod spsc;
+pub mod steer;
 pub mod time;
+pub mod usermem;
+pub mod wheel;

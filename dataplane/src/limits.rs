@@ -15,3 +15,9 @@ pub const TX_HEADER_BYTES: usize = 256;
 pub const TX_INFLIGHT_MAX: usize = 1024;
 /// Bytes of the largest Ethernet frame, without FCS.
 pub const FRAME_BYTES_MAX: usize = 1514;
+/// Header slots of one engine, used in turn; a power of two, and at most that many in flight.
+pub const TX_HEADER_SLOTS: usize = TX_INFLIGHT_MAX;
+/// Bytes of the DMA region that holds them.
+pub const TX_HEADER_REGION_BYTES: usize = TX_HEADER_SLOTS * TX_HEADER_BYTES;
+/// Default of the most connections of one flow group, TIME_WAIT included.
+pub const CONNECTIONS_PER_GROUP_DEFAULT: u32 = 4096;

@@ -289,16 +289,14 @@ impl<A: App> EventLoop<A> {
                     app.on_connect_failed(cx, data, outcome.status);
                 }
             }
-            // Gone between its knock and its acceptance.
-            Op::Accept => {
-                if outcome.status != Status::Ok
-                    && let Some(mut conn) = self.conns.remove(outcome.handle)
-                {
-                    conn.forget(&mut cx.pool);
-                    app.on_dead(cx, &mut conn, DeadReason::Reset);
-                }
-            }
-            Op::RecvDone | Op::UdpRecvDone | Op::Close | Op::Abort | Op::Shutdown | Op::Reject => {
+            Op::Accept if outcome.status != Status::Ok => self.not_accepted(app, &outcome),
+            Op::Accept
+            | Op::RecvDone
+            | Op::UdpRecvDone
+            | Op::Close
+            | Op::Abort
+            | Op::Shutdown
+            | Op::Reject => {
                 log::debug!(
                     "libix: {:?} of {:x}: {}",
                     outcome.op,
@@ -307,6 +305,19 @@ impl<A: App> EventLoop<A> {
                 );
             }
             _ => app.on_result(cx, &outcome),
+        }
+    }
+
+    /// The connection ended between its knock and its acceptance.
+    fn not_accepted(&mut self, app: &mut A, outcome: &Outcome) {
+        let cx = &mut self.cx;
+        if let Some(mut conn) = self.conns.remove(outcome.handle) {
+            app.on_dead(cx, &mut conn, DeadReason::Reset);
+            if outcome.status == Status::BadHandle {
+                conn.forget(&mut cx.pool);
+            }
+            // Where the handle still names something, nobody else would release it.
+            conn.finish(cx);
         }
     }
 

@@ -3,6 +3,8 @@
 #![deny(unsafe_code, missing_docs)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 pub mod args;
 pub mod clock;

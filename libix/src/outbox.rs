@@ -13,6 +13,9 @@ use alloc::collections::VecDeque;
 use ix_abi::SgEntry;
 use ix_abi::limits::{SG_BYTES_MAX, SG_MAX};
 
+#[cfg(test)]
+mod tests;
+
 /// The pieces of memory of one `sendv`, in the making.
 #[derive(Debug)]
 pub struct SgList {

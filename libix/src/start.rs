@@ -5,8 +5,8 @@ use crate::context::Context;
 use crate::logging::Line;
 use crate::syscall::{exit, log_line};
 use core::panic::PanicInfo;
+use ix_abi::VERSION;
 use ix_abi::layout::InfoPage;
-use ix_abi::{VERSION, limits};
 
 /// Exit code of a program that panicked, as Rust programs have on Linux.
 pub const EXIT_PANIC: u64 = 101;
@@ -63,9 +63,12 @@ pub unsafe fn begin(index: usize, info: *const InfoPage) -> Context {
     context
 }
 
-/// What the panic handler does: says where and why, and ends the program on all cores.
+/// What the panic handler does: says what and where, and ends the program on all cores.
 pub fn panic(info: &PanicInfo<'_>) -> ! {
-    const { assert!(limits::LOG_BYTES_MAX >= 256) }
-    log_line(Line::format(format_args!("application {info}")).as_str(), log::Level::Error as u64);
+    let say = |args| log_line(Line::format(args).as_str(), log::Level::Error as u64);
+    match info.location() {
+        Some(at) => say(format_args!("panicked at {at}: {}", info.message())),
+        None => say(format_args!("panicked: {}", info.message())),
+    }
     exit(EXIT_PANIC)
 }
