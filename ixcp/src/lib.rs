@@ -21,3 +21,9 @@ pub mod snapshot;
 
 #[cfg(test)]
 mod fake;
+
+/// A child's process number. The child must not have been waited for: only then is it its own.
+pub fn pid_of(child: &std::process::Child) -> nix::unistd::Pid {
+    let pid = i32::try_from(child.id()).expect("the system's process numbers are small");
+    nix::unistd::Pid::from_raw(pid)
+}

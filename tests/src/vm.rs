@@ -3,7 +3,8 @@
 use crate::need::Built;
 use ixcp::page::Page;
 use ixcp::snapshot::{self, Snapshot};
-use rustix::process::{Pid, Signal, kill_process};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -98,7 +99,7 @@ impl Config {
         let runtime = temp_dir::TempDir::with_prefix("ix-e2e-").expect("a directory");
         let mut command = Command::new(&self.built.ixcp);
         command
-            .env("IX_RUNTIME_DIR", runtime.path())
+            .env("IX_RUNTIME_DIR", runtime.path().join("ix"))
             .args(["run", "--name", &self.name, "--images"])
             .arg(&self.built.images)
             .args(&self.args)
@@ -202,9 +203,14 @@ impl Vm {
         [self.stdout(), self.stderr()].concat().join("\n")
     }
 
+    /// A directory that only its user can enter, which the temporary one above it may not be.
+    fn base(&self) -> PathBuf {
+        self.runtime.path().join("ix")
+    }
+
     /// The machine's files.
     pub fn dir(&self) -> PathBuf {
-        self.runtime.path().join(&self.name)
+        self.base().join(&self.name)
     }
 
     /// Where a guest port can be reached.
@@ -254,7 +260,7 @@ impl Vm {
     /// Runs another `ixcp` command beside it.
     pub fn ixcp(&self, args: &[&str]) -> Output {
         let mut command = Command::new(&self.built.ixcp);
-        command.env("IX_RUNTIME_DIR", self.runtime.path()).args(args);
+        command.env("IX_RUNTIME_DIR", self.base()).args(args);
         command.stdin(Stdio::null()).output().expect("ixcp starts")
     }
 
@@ -285,13 +291,13 @@ impl Vm {
     /// Ends it as Ctrl-C does; its exit code.
     #[track_caller]
     pub fn interrupt(&mut self) -> i32 {
-        self.signal(Signal::INT);
+        self.signal(Signal::SIGINT);
         self.wait_end(END_MAX)
     }
 
     fn signal(&self, signal: Signal) {
         // Only ever called before the child was waited for, so the number is its own.
-        let _ = kill_process(Pid::from_child(&self.child), signal);
+        let _ = kill(ixcp::pid_of(&self.child), signal);
     }
 
     /// Process number of the launcher.
@@ -301,7 +307,7 @@ impl Vm {
 
     /// QEMU's process number, as the instance tells it.
     pub fn qemu_pid(&self) -> Option<Pid> {
-        let base = ixcp::instance::Base::at(self.runtime.path().to_owned()).ok()?;
+        let base = ixcp::instance::Base::at(self.base()).ok()?;
         base.find(Some(&self.name)).ok()?.qemu_pid()
     }
 
@@ -319,7 +325,7 @@ impl Drop for Vm {
         }
         let qemu = self.qemu_pid();
         if let Ok(None) = self.child.try_wait() {
-            self.signal(Signal::TERM);
+            self.signal(Signal::SIGTERM);
             let deadline = Instant::now() + END_MAX;
             while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(5));
@@ -329,7 +335,7 @@ impl Drop for Vm {
         }
         // If the launcher did not end it: asked again, so that no other process is meant.
         if let (Some(pid), true) = (qemu, qemu == self.qemu_pid()) {
-            let _ = kill_process(pid, Signal::KILL);
+            let _ = kill(pid, Signal::SIGKILL);
         }
     }
 }
