@@ -139,6 +139,7 @@ fn map(thread: &Thread, addr: u64, pages: u64) -> Answer {
         return failed(Status::Again);
     }
     drop(leaving);
+    log::debug!("map of {pages} pages at {addr:#x}");
     for va in steps(&range) {
         match space.map_fresh(va, Access::Write) {
             Ok(frame) => enter_in_map(&thread.program.map, va, frame),

@@ -194,6 +194,7 @@ pub fn finish() -> Option<Reason> {
 pub fn app_is_ready() {
     if READY_NS.load(Ordering::Relaxed) == 0 {
         READY_NS.store(time::now_ns().max(1), Ordering::Relaxed);
+        log::debug!("the app says that it is ready");
     }
 }
 
