@@ -2,6 +2,7 @@
 //! that the writer saw, answered within a bound or reported as unanswered (`docs/control.md`).
 use crate::page::Page;
 use crate::snapshot::{self, PageError};
+use crate::sys;
 use ix_abi::Status;
 use ix_abi::control::{CommandCode, command, header, outcome};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
@@ -67,9 +68,10 @@ impl Writer {
     /// Waits for the lock, at most `patience`.
     pub fn lock(path: &Path, patience: Duration) -> Result<Writer, CommandError> {
         let name = || PathBuf::from(path).display().to_string();
-        let failed = |e: Errno| CommandError::Lock(name(), std::io::Error::from(e).to_string());
+        let failed = |e: Errno| CommandError::Lock(name(), sys::error(e).to_string());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+        let file =
+            rustix::fs::open(sys::arg(path), flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
         let start = Instant::now();
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {

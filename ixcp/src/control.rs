@@ -78,7 +78,7 @@ pub fn stop(options: &Stop) -> Result<u8> {
         bail!("{} does not answer, and its QEMU is not known", instance.name);
     };
     for signal in [Signal::TERM, Signal::KILL] {
-        kill_process(pid, signal).context("cannot end QEMU")?;
+        kill_process(pid, signal).map_err(crate::sys::error).context("cannot end QEMU")?;
         if gone(&instance, Instant::now() + Duration::from_secs(3)) {
             print(&format!("{} did not answer; its QEMU was ended\n", instance.name));
             return Ok(0);

@@ -1,6 +1,7 @@
 //! Instances: each running dataplane has a directory with its control page, its serial log and a
 //! description. A lock, inherited by QEMU, tells whether it lives: whatever is left of a dead one is
 //! cleaned away by the next user of its name.
+use crate::sys;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
@@ -138,6 +139,7 @@ impl Claim {
     /// Lets children started from now on share the lock.
     pub fn share_lock(&self) -> Result<()> {
         rustix::io::fcntl_setfd(&self.lock, rustix::io::FdFlags::empty())
+            .map_err(sys::error)
             .context("cannot share the instance's lock with QEMU")
     }
 
@@ -200,7 +202,7 @@ impl Instance {
     /// Whether its launcher or its QEMU lives.
     pub fn lives(&self) -> bool {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        rustix::fs::open(self.alive_lock(), flags, Mode::empty()).is_ok_and(|file| {
+        rustix::fs::open(sys::arg(&self.alive_lock()), flags, Mode::empty()).is_ok_and(|file| {
             flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
         })
     }
@@ -228,14 +230,18 @@ impl Instance {
         }
         let path = self.alive_lock();
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let lock = match rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR) {
+        let lock = match rustix::fs::open(sys::arg(&path), flags, Mode::RUSR | Mode::WUSR) {
             // The directory was removed meanwhile by its last owner.
             Err(Errno::NOENT) => return Ok(None),
-            other => other.with_context(|| format!("cannot open {}", path.display()))?,
+            other => other
+                .map_err(sys::error)
+                .with_context(|| format!("cannot open {}", path.display()))?,
         };
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
-            other => other.with_context(|| format!("cannot lock {}", path.display()))?,
+            other => other
+                .map_err(sys::error)
+                .with_context(|| format!("cannot lock {}", path.display()))?,
         }
         // The last owner may have removed the file between opening and locking.
         let same = std::fs::metadata(&path).is_ok_and(|m| {

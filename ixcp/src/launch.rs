@@ -341,7 +341,9 @@ impl Session {
             Attempt::Command => {}
             Attempt::Terminate => {
                 // The child has not been waited for, so the number still is its own.
-                let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+                if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+                    let _ = kill_process(pid, Signal::TERM);
+                }
             }
             Attempt::Kill => {
                 let _ = self.child.kill();

@@ -18,6 +18,7 @@ pub mod qemu;
 pub mod render;
 pub mod serial;
 pub mod snapshot;
+mod sys;
 
 #[cfg(test)]
 mod fake;

@@ -52,8 +52,8 @@ impl Page {
     pub fn create(path: &Path) -> Result<Page, MapError> {
         let error = |action| move |e: rustix::io::Errno| io(action, path, e);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file =
-            rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(error("create"))?;
+        let file = rustix::fs::open(crate::sys::arg(path), flags, Mode::RUSR | Mode::WUSR)
+            .map_err(error("create"))?;
         rustix::fs::ftruncate(&file, PAGE_BYTES as u64).map_err(error("size"))?;
         Page::map(path, &file)
     }
@@ -61,7 +61,8 @@ impl Page {
     /// Maps an existing file.
     pub fn open(path: &Path) -> Result<Page, MapError> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| io("open", path, e))?;
+        let file = rustix::fs::open(crate::sys::arg(path), flags, Mode::empty())
+            .map_err(|e| io("open", path, e))?;
         Page::map(path, &file)
     }
 
@@ -127,7 +128,7 @@ impl Drop for Page {
 }
 
 fn io(action: &'static str, path: &Path, errno: rustix::io::Errno) -> MapError {
-    MapError::Io { action, path: path.to_owned(), source: errno.into() }
+    MapError::Io { action, path: path.to_owned(), source: crate::sys::error(errno) }
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ pub fn tool(names: &[&str], package: &str) -> Option<PathBuf> {
 
 /// Root's rights.
 pub fn root() -> Option<()> {
-    if rustix::process::geteuid().is_root() {
+    if nix::unistd::geteuid().is_root() {
         return Some(());
     }
     skip("needs root (it makes a TAP interface)");

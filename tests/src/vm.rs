@@ -3,7 +3,8 @@
 use crate::need::Built;
 use ixcp::page::Page;
 use ixcp::snapshot::{self, Snapshot};
-use rustix::process::{Pid, Signal, kill_process};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -285,13 +286,13 @@ impl Vm {
     /// Ends it as Ctrl-C does; its exit code.
     #[track_caller]
     pub fn interrupt(&mut self) -> i32 {
-        self.signal(Signal::INT);
+        self.signal(Signal::SIGINT);
         self.wait_end(END_MAX)
     }
 
     fn signal(&self, signal: Signal) {
         // Only ever called before the child was waited for, so the number is its own.
-        let _ = kill_process(Pid::from_child(&self.child), signal);
+        let _ = kill(Pid::from_raw(self.child.id().cast_signed()), signal);
     }
 
     /// Process number of the launcher.
@@ -302,7 +303,8 @@ impl Vm {
     /// QEMU's process number, as the instance tells it.
     pub fn qemu_pid(&self) -> Option<Pid> {
         let base = ixcp::instance::Base::at(self.runtime.path().to_owned()).ok()?;
-        base.find(Some(&self.name)).ok()?.qemu_pid()
+        let pid = base.find(Some(&self.name)).ok()?.qemu_pid()?;
+        Some(Pid::from_raw(pid.as_raw_nonzero().get()))
     }
 
     /// Kills the launcher without a word, as `kill -9` does. QEMU goes on.
@@ -319,7 +321,7 @@ impl Drop for Vm {
         }
         let qemu = self.qemu_pid();
         if let Ok(None) = self.child.try_wait() {
-            self.signal(Signal::TERM);
+            self.signal(Signal::SIGTERM);
             let deadline = Instant::now() + END_MAX;
             while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(5));
@@ -329,7 +331,7 @@ impl Drop for Vm {
         }
         // If the launcher did not end it: asked again, so that no other process is meant.
         if let (Some(pid), true) = (qemu, qemu == self.qemu_pid()) {
-            let _ = kill_process(pid, Signal::KILL);
+            let _ = kill(pid, Signal::SIGKILL);
         }
     }
 }

@@ -114,7 +114,9 @@ fn watch(command: &mut Command, limit: Duration, line: impl FnMut(&str) + Send) 
             }
             if Instant::now() > deadline {
                 println!("xtask: over the time limit of {} s", limit.as_secs());
-                let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+                if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
+                    let _ = kill_process_group(group, Signal::KILL);
+                }
                 child.wait()?;
                 return Ok(false);
             }

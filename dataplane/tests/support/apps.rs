@@ -15,7 +15,9 @@ pub fn stream(seed: u64, at: u64) -> u8 {
 struct EchoConn {
     /// Received and not accepted for sending.
     unsent: VecDeque<SgEntry>,
-    /// A `sendv` is out whose result may come; how many bytes it was given.
+    /// A `sendv` is out whose result has not come.
+    asked: bool,
+    /// The last one was cut short: nothing before `sent` announces a window.
     refused: bool,
     eof: bool,
     closed: bool,
@@ -44,21 +46,16 @@ impl Echo {
     }
 
     fn pump(handle: Handle, conn: &mut EchoConn, context: &mut Context) {
-        if conn.refused || conn.closed {
+        if conn.refused || conn.asked || conn.closed {
             return;
         }
-        while !conn.unsent.is_empty() {
-            let entries: Vec<SgEntry> = conn.unsent.drain(..conn.unsent.len().min(64)).collect();
+        if !conn.unsent.is_empty() {
+            let entries: Vec<SgEntry> = conn.unsent.iter().take(64).copied().collect();
             let bytes: u64 = entries.iter().map(|entry| entry.len).sum();
             let call = Call::sendv(handle, 0, SgEntry::default(), SgEntry::default());
-            // What was given is in the tag's low half; entries wait until the result is known.
+            // The entries stay until the result says how much was taken.
             context.call_sg(call.with_result(bytes), &entries);
-            conn.refused = true;
-            // Kept at the front until the result says how much was taken.
-            for entry in entries.into_iter().rev() {
-                conn.unsent.push_front(entry);
-            }
-            break;
+            conn.asked = true;
         }
         if conn.unsent.is_empty() && conn.eof && !conn.closed {
             conn.closed = true;
@@ -115,15 +112,18 @@ impl App for Echo {
                 }
                 Condition::Result { op, status, handle, value, tag } if op == Op::Sendv.0 => {
                     let Some(conn) = self.conns.get_mut(&handle) else { continue };
+                    conn.asked = false;
                     match status {
                         Status::Ok => {
                             assert_eq!(value, tag);
                             Self::taken(conn, value);
-                            conn.refused = false;
                             Self::pump(handle, conn, context);
                         }
                         // The rest when `sent` announces a window.
-                        Status::Again => Self::taken(conn, value),
+                        Status::Again => {
+                            Self::taken(conn, value);
+                            conn.refused = true;
+                        }
                         _ => self.results.push((op, status, value)),
                     }
                 }
@@ -170,7 +170,8 @@ pub struct Client {
     pub eof: bool,
     pub dead: Option<DeadReason>,
     pub results: Vec<(u16, Status, u64)>,
-    waiting: bool,
+    asked: bool,
+    refused: bool,
     shut: bool,
     filled: u64,
     closed: bool,
@@ -193,7 +194,8 @@ impl Client {
             eof: false,
             dead: None,
             results: Vec::new(),
-            waiting: false,
+            asked: false,
+            refused: false,
             shut: false,
             filled: 0,
             closed: false,
@@ -206,7 +208,7 @@ impl Client {
 
     fn pump(&mut self, context: &mut Context) {
         let Some(handle) = self.handle.filter(|_| !self.closed) else { return };
-        if self.waiting {
+        if self.asked || self.refused {
             return;
         }
         let len =
@@ -227,7 +229,7 @@ impl Client {
             ];
             let call = Call::sendv(handle, 0, SgEntry::default(), SgEntry::default());
             context.call_sg(call.with_result(len), &entries);
-            self.waiting = true;
+            self.asked = true;
         } else if self.offered == self.bytes && !self.shut {
             self.shut = true;
             context.call(Call::new(Op::Shutdown, handle));
@@ -256,7 +258,8 @@ impl App for Client {
                         "{status:?}"
                     );
                     self.offered += value;
-                    self.waiting = status != Status::Ok;
+                    self.asked = false;
+                    self.refused = status != Status::Ok;
                     self.pump(context);
                 }
                 Condition::Result { op, status, value, .. } => {
@@ -269,7 +272,7 @@ impl App for Client {
                     }
                     self.sent += u64::from(bytes);
                     if window > 0 {
-                        self.waiting = false;
+                        self.refused = false;
                     }
                     self.pump(context);
                 }

@@ -43,7 +43,8 @@ impl RxQueue for Rx {
             let offset = 12;
             let data = &mut self.area.data_mut(&mut mbuf)[offset..offset + bytes.len()];
             data.copy_from_slice(&bytes);
-            let checksum = if self.offload { RxChecksum::Good } else { RxChecksum::Unknown };
+            let good = self.offload && is_intact(&bytes);
+            let checksum = if good { RxChecksum::Good } else { RxChecksum::Unknown };
             let (offset, len) = (offset as u16, bytes.len() as u16);
             batch.push(RxFrame { mbuf, offset, len, checksum, hash: None });
             count += 1;
@@ -99,6 +100,19 @@ impl Tx {
     pub fn waiting(&self) -> usize {
         self.ring.len()
     }
+}
+
+/// What a device checks.
+fn is_intact(f: &[u8]) -> bool {
+    use ix_dataplane::checksum::{add, is_good, pseudo_v4, sum};
+    if f.len() < 54 || f[12..15] != [8, 0, 0x45] || f[23] != 6 {
+        return false;
+    }
+    let total = usize::from(u16::from_be_bytes([f[16], f[17]]));
+    let Some(segment) = f.get(34..14 + total) else { return false };
+    let (from, to) = (f[26..30].try_into().unwrap(), f[30..34].try_into().unwrap());
+    let pseudo = pseudo_v4(from, to, 6, segment.len() as u16);
+    is_good(sum(&f[14..34])) && is_good(add(pseudo, sum(segment)))
 }
 
 fn gather(frame: &TxFrame) -> Vec<u8> {

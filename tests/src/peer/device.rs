@@ -2,11 +2,12 @@
 //! bytes, big-endian. Nothing that comes is trusted beyond that.
 use super::faults::{Counts, Faults, Path};
 use super::pcap::Capture;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant as SmolInstant;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -65,11 +66,11 @@ impl StreamDevice {
         if !self.received.is_empty() {
             return;
         }
-        let mut interest = PollFlags::IN;
-        interest.set(PollFlags::OUT, !self.outgoing.is_empty());
-        let time = Timespec::try_from(time).expect("a short time");
+        let mut interest = PollFlags::POLLIN;
+        interest.set(PollFlags::POLLOUT, !self.outgoing.is_empty());
+        let time = PollTimeout::try_from(time).expect("a short time");
         // Waking up early, for whatever reason, does no harm.
-        let _ = poll(&mut [PollFd::new(&self.stream, interest)], Some(&time));
+        let _ = poll(&mut [PollFd::new(self.stream.as_fd(), interest)], time);
     }
 
     /// Reads and writes what the socket takes.

@@ -3,7 +3,7 @@ use crate::{Kv, serves};
 use ix_abi::control::{CORE_BASE, command, header};
 use ix_tests::need;
 use ix_tests::vm::{Config, Vm};
-use rustix::process::{Signal, kill_process};
+use nix::sys::signal::{Signal, kill};
 use std::time::Duration;
 
 fn kv() -> Option<(std::sync::MutexGuard<'static, ()>, Vm)> {
@@ -126,7 +126,7 @@ fn a_dataplane_outlives_its_launcher_and_can_still_be_stopped() {
 #[test]
 fn a_machine_that_does_not_answer_is_ended_only_by_force() {
     let Some((_machine, mut vm)) = kv() else { return };
-    kill_process(vm.qemu_pid().expect("QEMU runs"), Signal::STOP).unwrap();
+    kill(vm.qemu_pid().expect("QEMU runs"), Signal::SIGSTOP).unwrap();
     let status = json(&vm);
     assert_eq!(status["alive"], false);
     assert!(vm.ixcp_ok(&["status"]).contains("HEART STANDS STILL"));

@@ -3,7 +3,7 @@
 use crate::{bytes, fill};
 use ix_tests::need;
 use ix_tests::vm::Config;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 
@@ -53,9 +53,10 @@ fn a_hundred_megabytes_come_back_byte_for_byte() {
 fn a_thousand_connections_live_at_the_same_time() {
     const CONNECTIONS: u64 = 1000;
     let Some(built) = need::built() else { return };
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    if getrlimit(Resource::Nofile).current.is_some_and(|n| n < 4096) {
+    let files = Resource::RLIMIT_NOFILE;
+    let (_, most) = getrlimit(files).expect("a limit");
+    let _ = setrlimit(files, most, most);
+    if getrlimit(files).is_ok_and(|(now, _)| now < 4096) {
         return need::skip("needs 4096 open files (ulimit -n)");
     }
     let _machine = need::machine();
