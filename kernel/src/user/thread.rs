@@ -13,7 +13,7 @@ use super::calls::{self, Answer};
 use super::lifecycle::{self, Reason};
 use super::program::Program;
 use super::state::UserState;
-use super::{UserExit, enter};
+use super::{Fault, UserExit, enter};
 use crate::cpu::percore::{self, bump};
 use crate::{apic, mem, start, time};
 
@@ -98,14 +98,22 @@ impl Thread {
                 },
                 UserExit::Preempted => return self.preempted(),
                 UserExit::Fault(fault) => {
-                    log::error!("app {}: {fault} on core {}", self.program.name, self.context);
-                    lifecycle::end(Reason::Fault(fault.vector));
+                    self.faulted(fault);
                     return AppReturn::Ended;
                 }
             }
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn faulted(&self, fault: Fault) {
+        log::error!("app {}: {fault} on core {}", self.program.name, self.context);
+        lifecycle::end(Reason::Fault(fault.vector));
+    }
+
+    #[cold]
+    #[inline(never)]
     fn preempted(&mut self) -> AppReturn {
         if lifecycle::is_ending() {
             return AppReturn::Ended;
