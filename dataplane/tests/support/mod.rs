@@ -8,3 +8,4 @@ pub mod net;
 pub mod nic;
 pub mod peer;
 pub mod station;
+pub mod talk;
