@@ -324,7 +324,8 @@ fn syn<T: TxQueue>(
     let conn = &mut group.conns[index];
     let answer = conn.state == State::SynReceived;
     let fresh = conn.snd_nxt == conn.iss;
-    if !fresh && !(answer && conn.flags.contains(Flags::ACK_NOW)) {
+    let repeat = answer && conn.flags.contains(Flags::ACK_NOW);
+    if !(fresh || repeat) {
         return Ok(());
     }
     let flags = if answer { flag::SYN | flag::ACK } else { flag::SYN };

@@ -40,7 +40,7 @@ fn due(group: &mut FlowGroup, local: &mut Local, index: u32) {
             close::abort(group, local, index, DeadReason::TimedOut);
         }
         _ if local.now.since(conn.trying_since) >= patience(conn.state) => {
-            give_up(group, local, index)
+            give_up(group, local, index);
         }
         _ if conn.flags.contains(Flags::PERSIST) => {
             conn.flags |= Flags::PROBE;

@@ -164,7 +164,7 @@ impl Talk {
         options: &[u8],
         payload: &[u8],
     ) -> Vec<u8> {
-        assert!(options.len() % 4 == 0);
+        assert!(options.len().is_multiple_of(4));
         let mut f = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
         let total = 40 + options.len() + payload.len();
         f.extend([0x45, 0]);
