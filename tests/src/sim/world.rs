@@ -1,5 +1,6 @@
 //! One run: stations, network and clock, from a seed to its end.
 use super::book::{SharedBook, Talk};
+use super::machine::Machine;
 use super::net::{Network, StationId};
 use super::peer::Peer;
 use super::swarm::{self, Swarm};
@@ -32,6 +33,7 @@ struct World {
     now: Time,
     book: SharedBook,
     network: Network,
+    machines: Vec<Machine>,
     peers: Vec<(StationId, Peer)>,
     talks: Vec<(Time, Talk)>,
     report: Report,
@@ -49,12 +51,16 @@ pub fn run(seed: u64, machines: bool) -> Report {
     let mut world = World::new(swarm, rng);
     while !world.is_over() {
         world.step();
-        assert!(world.report.steps < STEPS_MAX, "no end after {STEPS_MAX} steps at {}", world.now);
+        if world.report.steps > STEPS_MAX {
+            world.dump();
+            panic!("no end after {STEPS_MAX} steps, at {} ns", world.now);
+        }
         if world.now > heals + LIVENESS {
-            world.peers.iter().for_each(|(_, peer)| peer.dump());
+            world.dump();
             panic!("not over in time: {:#x?}", world.book.borrow().unfinished());
         }
     }
+    world.machines.iter().for_each(Machine::check_conservation);
     world.report.excused = world.book.borrow().check_ends(weather);
     world.report()
 }
@@ -73,12 +79,24 @@ impl World {
         let peers = (first..).map(|n| StationId(n as u8)).zip(swarm.peers);
         let peers =
             peers.map(|(id, draw)| (id, Peer::new(id, draw, book.clone(), rng.fork()))).collect();
-        World { now: 0, book, network, peers, talks, report: Report::default() }
+        let machines = (0..).map(StationId).zip(swarm.machines).map(|(id, draw)| {
+            let ours = talks.iter().filter(|(_, talk)| talk.opener == id).cloned().collect();
+            Machine::new(id, draw, book.clone(), ours, rng.fork())
+        });
+        let machines: Vec<_> = machines.collect();
+        talks.retain(|(_, talk)| usize::from(talk.opener.0) >= first);
+        World { now: 0, book, network, machines, peers, talks, report: Report::default() }
+    }
+
+    fn dump(&self) {
+        self.machines.iter().for_each(Machine::dump);
+        self.peers.iter().for_each(|(_, peer)| peer.dump());
     }
 
     fn is_over(&self) -> bool {
         self.talks.is_empty()
             && self.book.borrow().is_done()
+            && self.machines.iter().all(Machine::is_idle)
             && self.peers.iter().all(|(_, peer)| peer.connections() == 0)
     }
 
@@ -86,7 +104,9 @@ impl World {
         self.report.steps += 1;
         self.now = self.next_time();
         while let Some((to, frame)) = self.network.arrived(self.now) {
-            if let Some((_, peer)) = self.peers.iter_mut().find(|(id, _)| *id == to) {
+            if let Some(machine) = self.machines.get_mut(usize::from(to.0)) {
+                machine.receive(&frame, self.now);
+            } else if let Some((_, peer)) = self.peers.iter_mut().find(|(id, _)| *id == to) {
                 peer.receive(frame, self.now);
             }
         }
@@ -94,6 +114,13 @@ impl World {
             let (_, talk) = self.talks.pop().expect("just seen");
             if let Some((_, peer)) = self.peers.iter_mut().find(|(id, _)| *id == talk.opener) {
                 peer.open(talk, self.now);
+            }
+        }
+        for machine in &mut self.machines {
+            if machine.next_run() <= self.now {
+                for frame in machine.run(self.now) {
+                    self.network.send(machine.id, &frame, self.now);
+                }
             }
         }
         for (id, peer) in &mut self.peers {
@@ -111,6 +138,9 @@ impl World {
         let mut next = self.network.next_arrival().unwrap_or(Time::MAX);
         if let Some((at, _)) = self.talks.last() {
             next = next.min(*at);
+        }
+        for machine in &self.machines {
+            next = next.min(machine.next_run());
         }
         for (_, peer) in &self.peers {
             next = next.min(peer.next_run());
