@@ -198,7 +198,8 @@ impl Context {
                 self.conns.insert(handle.0, Conn::new(handle, cookie, Side::Acceptor, None, now));
             }
             Condition::Connected { handle, cookie, outcome, window } => {
-                let talk = self.opening.remove(&cookie.0).expect("`connected` that nobody asked for");
+                let talk =
+                    self.opening.remove(&cookie.0).expect("`connected` that nobody asked for");
                 if outcome == Status::Ok {
                     self.fresh(handle);
                     assert!(window > 0, "connected with no window");
@@ -229,7 +230,9 @@ impl Context {
             Condition::Sent { handle, cookie, bytes, window } => {
                 self.conn(handle, cookie, "sent").sent(u64::from(bytes), window, shared);
             }
-            Condition::Dead { handle, cookie, reason } => self.dead(handle, cookie, reason, shared, now),
+            Condition::Dead { handle, cookie, reason } => {
+                self.dead(handle, cookie, reason, shared, now)
+            }
             Condition::Timer { cookie, .. } => {
                 let (expected, due) = self.timer.take().expect("a timer that was armed");
                 assert_eq!(cookie.0, expected, "another timer");
@@ -266,7 +269,7 @@ impl Context {
         now: Time,
     ) {
         self.conn(handle, cookie, "dead");
-        let mut conn = self.conns.remove(&handle.0).expect("just seen");
+        let conn = self.conns.remove(&handle.0).expect("just seen");
         if !conn.closing {
             // What was received stays readable until `close`, which is all that may follow.
             conn.check_held(shared);
@@ -415,6 +418,8 @@ impl Context {
             }
             if matches!(Op(call.op), Op::Close | Op::Abort)
                 && let Some(conn) = self.conns.get_mut(&call.handle)
+                && conn.closing
+                && call.reserved == 0
             {
                 conn.closed_index = Some(index);
             }

@@ -63,13 +63,7 @@ pub struct Conn {
 
 impl Conn {
     /// A connection of which nothing is known but its handle, or (an opener's) its plan.
-    pub fn new(
-        handle: Handle,
-        cookie: Cookie,
-        side: Side,
-        talk: Option<Talk>,
-        now: Time,
-    ) -> Conn {
+    pub fn new(handle: Handle, cookie: Cookie, side: Side, talk: Option<Talk>, now: Time) -> Conn {
         Conn {
             handle,
             cookie,
@@ -144,22 +138,15 @@ impl Conn {
         assert!(bytes <= submitted, "{bytes} `sent` of {submitted}: {self:x?}");
         self.sent += bytes;
         let mut left = bytes;
-        while left > 0 {
-            let Some(front) = self.flying.front_mut() else { break };
-            let part = left.min(front.accepted.unwrap_or(front.len) - front.sent);
-            if let Some(chunk) = &front.chunk {
-                shared.heap.scribble(chunk.addr + front.sent, part as usize);
+        for submission in &mut self.flying {
+            let part = left.min(submission.accepted.unwrap_or(submission.len) - submission.sent);
+            if let Some(chunk) = &submission.chunk {
+                shared.heap.scribble(chunk.addr + submission.sent, part as usize);
             }
-            front.sent += part;
+            submission.sent += part;
             left -= part;
-            if front.accepted.is_some_and(|accepted| accepted == front.sent) {
-                let done = self.flying.pop_front().and_then(|front| front.chunk);
-                done.iter().for_each(|chunk| shared.heap.free(chunk));
-            } else if left > 0 {
-                assert!(front.accepted.is_none() && front.sent == front.len);
-                break;
-            }
         }
+        self.forget_done(shared);
         if window > 0 {
             self.blocked = false;
         }
@@ -188,7 +175,10 @@ impl Conn {
             shared.heap.scribble(chunk.addr + value, (submission.len - value) as usize);
         }
         let end = submission.offset + value;
-        assert!(value == 0 || submission.offset <= self.written, "a hole: accepted after a refusal");
+        assert!(
+            value == 0 || submission.offset <= self.written,
+            "a hole: accepted after a refusal"
+        );
         self.written = self.written.min(end);
         self.blocked = true;
         self.forget_done(shared);

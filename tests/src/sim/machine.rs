@@ -9,9 +9,9 @@ use super::net::StationId;
 use super::nic::{HwTx, Nic, SharedNic, SimRx};
 use super::swarm::MachineDraw;
 use super::{MS, S, Time, US};
+use ix_abi::CoreId;
 use ix_abi::layout::RX_BASE;
 use ix_abi::stats::{CoreStats, Counter, Drop as DropReason};
-use ix_abi::CoreId;
 use ix_dataplane::app::AppPort;
 use ix_dataplane::config::{Addressing, Config, Ipv4Config};
 use ix_dataplane::core_loop::run_once;
@@ -188,7 +188,8 @@ impl Machine {
         for plan in talks {
             plans[rng.below(u64::from(draw.cores)) as usize].push(plan);
         }
-        let shared = Shared { station: id, book, rng: rng.fork(), draw: draw.clone(), heap, rx: rx_pages };
+        let shared =
+            Shared { station: id, book, rng: rng.fork(), draw: draw.clone(), heap, rx: rx_pages };
         let shared = Rc::new(RefCell::new(shared));
         let mut secret = [0; 16];
         rng.fill(&mut secret);
@@ -199,7 +200,8 @@ impl Machine {
         for (((number, tx), mesh), plan) in (0..draw.cores).zip(txs).zip(meshes).zip(plans) {
             let capabilities = nic.borrow().capabilities();
             let addressing = Addressing::Static(address);
-            let mut config = Config::new(CoreId(number), draw.cores, id.mac(), capabilities, addressing);
+            let mut config =
+                Config::new(CoreId(number), draw.cores, id.mac(), capabilities, addressing);
             config.rss_key = rss_key;
             config.secret = secret;
             config.seed = rng.next_u64();

@@ -49,7 +49,9 @@ impl Pages {
     pub fn write(&self, at: usize, bytes: &[u8]) {
         assert!(at.checked_add(bytes.len()).is_some_and(|end| end <= self.size()));
         // SAFETY: as in `read`.
-        unsafe { self.ptr.add(at).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        unsafe {
+            self.ptr.add(at).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len())
+        };
     }
 
     /// A word.

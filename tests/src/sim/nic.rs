@@ -70,17 +70,10 @@ impl Nic {
             groups: draw.groups,
             mtu: 1500,
         };
-        let rx = |_| RxRing {
-            posted: VecDeque::new(),
-            filled: VecDeque::new(),
-            slots: draw.rx_ring,
-        };
-        let tx = |_| TxRing {
-            frames: VecDeque::new(),
-            slots: draw.tx_ring,
-            completed: 0,
-            last_done: 0,
-        };
+        let rx =
+            |_| RxRing { posted: VecDeque::new(), filled: VecDeque::new(), slots: draw.rx_ring };
+        let tx =
+            |_| TxRing { frames: VecDeque::new(), slots: draw.tx_ring, completed: 0, last_done: 0 };
         let offset = [0, 10, 12, 64][rng.below(4) as usize];
         Nic {
             capabilities,

@@ -100,6 +100,12 @@ pub struct Peer {
     next: Time,
 }
 
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peer").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 fn instant(now: Time) -> Instant {
     Instant::from_micros((now / 1_000) as i64)
 }

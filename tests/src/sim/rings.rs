@@ -50,8 +50,7 @@ impl UserRings {
 
     /// Unread events.
     pub fn events(&self) -> u32 {
-        let produced =
-            u32::from_ne_bytes(self.event_page.word(offset_of!(EventHeader, produced)));
+        let produced = u32::from_ne_bytes(self.event_page.word(offset_of!(EventHeader, produced)));
         ring::readable(produced, self.read, EVENT_SLOTS).expect("a kernel that keeps to its ring")
     }
 
@@ -60,7 +59,7 @@ impl UserRings {
         let at = RING_SLOTS_OFFSET + ring::slot(self.read, EVENT_SLOTS) * size_of::<Event>();
         self.read = self.read.wrapping_add(1);
         let event: Event = zerocopy::transmute!(self.event_page.word::<{ size_of::<Event>() }>(at));
-        Event::decode(&event)
+        Condition::decode(&event)
     }
 
     /// Writes a call with the scatter-gather entries beyond those in its record; returns the index
