@@ -32,7 +32,6 @@ struct Submission {
 }
 
 /// A connection.
-#[derive(Debug)]
 pub struct Conn {
     handle: Handle,
     /// The application's name for it.
@@ -59,6 +58,34 @@ pub struct Conn {
     aborted: Option<End>,
     in_place: bool,
     restless: bool,
+}
+
+impl std::fmt::Debug for Conn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let talk = self.talk.as_ref();
+        write!(
+            f,
+            "{:x?} {:?} of {:x?} ({:?}): received {} returned {} in {} pieces, written {} sent {} \
+             in {} pieces, first {:x?}; blocked {} eof {} shut {} closing {} {:?} in place {}",
+            self.handle,
+            self.side,
+            talk.map(|talk| talk.id),
+            talk.map(|talk| (talk.bytes, talk.echo, talk.first, talk.abort)),
+            self.received,
+            self.returned,
+            self.held.len(),
+            self.written,
+            self.sent,
+            self.flying.len(),
+            self.flying.front(),
+            self.blocked,
+            self.eof,
+            self.shut,
+            self.closing,
+            self.closed_index,
+            self.in_place,
+        )
+    }
 }
 
 impl Conn {
