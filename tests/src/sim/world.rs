@@ -60,6 +60,11 @@ pub fn run(seed: u64, machines: bool) -> Report {
             panic!("not over in time: {:#x?}", world.book.borrow().unfinished());
         }
     }
+    // Gauges are published now and then, and buffers still go home.
+    let end = world.now + 5 * S;
+    while world.now < end && !world.machines.is_empty() {
+        world.step();
+    }
     world.machines.iter().for_each(Machine::check_conservation);
     world.report.excused = world.book.borrow().check_ends(weather);
     world.report()
