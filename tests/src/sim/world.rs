@@ -8,7 +8,7 @@ use super::{S, Time};
 use ix_dataplane::rng::Rng;
 
 /// How long after the network has healed everything must be over.
-const LIVENESS: Time = 300 * S;
+const LIVENESS: Time = 500 * S;
 /// Steps after which a run is said not to end.
 const STEPS_MAX: u64 = 3_000_000;
 
