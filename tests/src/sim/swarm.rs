@@ -194,7 +194,9 @@ fn faults(rng: &mut Rng, stations: u64) -> (Faults, Weather) {
             f.partitions.push((StationId(rng.below(stations) as u8), start, start + len));
         }
     }
-    let harsh = f.loss + f.corrupt > 100 || !f.partitions.is_empty() || f.byte_time > 1;
+    // smoltcp answers a doubled SYN from two listening sockets.
+    let harsh =
+        f.loss + f.corrupt > 100 || f.duplicate > 0 || !f.partitions.is_empty() || f.byte_time > 1;
     (f, if harsh { Weather::Harsh } else { Weather::Rough })
 }
 
