@@ -8,6 +8,10 @@
 //! ```
 //! Two runs that differ only in RPCS give the instructions per RPC: the difference of "Collected"
 //! by the difference of RPCS. Connections are picked at random.
+//!
+//! # Safety
+//! Every pointer here is to memory that `leak` gave for ever, of the size that is used.
+#![allow(clippy::undocumented_unsafe_blocks, reason = "one argument for all, above")]
 use ix_abi::call::{Call, SgEntry};
 use ix_abi::event::{Event, Kind};
 use ix_abi::layout::*;
