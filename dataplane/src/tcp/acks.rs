@@ -168,10 +168,6 @@ fn window(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet)
             group.want_output(index, local);
         }
         announce_window(group, local, index);
-    } else if window == 0 && conn.flags.contains(Flags::REFUSED) {
-        // The application waits for a window whose announcement may be lost, and nothing is queued
-        // that would probe for it: the transmit stage starts to.
-        group.want_output(index, local);
     }
     timers::persist(&mut group.conns[index], local);
     group.arm(index, local);
