@@ -12,8 +12,41 @@
 
 extern crate alloc;
 
+pub mod app;
+mod calls;
+pub mod checksum;
+pub mod config;
+mod conn;
+pub mod core_loop;
 pub mod device;
+pub mod dhcp;
+pub mod engine;
+mod events;
+mod fifo;
+mod flow_table;
+mod group;
+mod input;
+mod ipv4;
 pub mod limits;
+mod local;
 pub mod mbuf;
+pub mod mesh;
+pub mod message;
+pub mod neighbor;
+mod output;
 pub mod platform;
+mod ports;
+pub mod rings;
+pub mod rng;
+pub mod rss;
+mod slab;
+pub mod spsc;
+pub mod steer;
+mod tcp;
 pub mod time;
+mod tx;
+mod udp;
+pub mod usermem;
+pub mod wheel;
+
+pub use group::FlowGroup;

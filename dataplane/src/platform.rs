@@ -3,7 +3,9 @@
 //! The kernel implements this over hardware; the simulation and the benchmarks over memory and a
 //! virtual clock.
 use crate::device::{RxQueue, TxQueue};
+use crate::engine::Engine;
 use crate::time::Instant;
+use ix_abi::stats::CoreStats;
 
 /// Why the application gave its core back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +18,14 @@ pub enum AppReturn {
     /// It is gone (exit, fault, command); the platform has told, or will tell, the engine by
     /// `Engine::detach_app`.
     Ended,
+}
+
+/// Why the engine wants the application ended. The engine has stopped talking to it; the platform
+/// ends it on all cores and calls `Engine::detach_app` on each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppFault {
+    /// Its syscall ring's producer index is impossible.
+    BadRing,
 }
 
 /// What the loop found to do, and when it must run again at the latest.
@@ -48,6 +58,16 @@ pub trait Platform {
 
     /// Runs the application on this core until it returns. Events are in its ring.
     fn enter_app(&mut self) -> AppReturn;
+
+    /// Step 1 of the loop, its quiescent point: commands, attaching and detaching the application,
+    /// moving groups and queues. Called once per iteration: cheap when there is nothing.
+    fn control(&mut self, engine: &mut Engine);
+
+    /// The application misbehaved: see [`AppFault`].
+    fn app_fault(&mut self, fault: AppFault);
+
+    /// About once a millisecond, and only from the loop: copy the counters out.
+    fn publish(&mut self, stats: &CoreStats);
 
     /// Wakes another core that may be halted, since something is in its rings. Cheap if it is not.
     fn wake(&mut self, core: ix_abi::CoreId);

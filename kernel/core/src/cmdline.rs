@@ -120,7 +120,7 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
         "app" => c.app = Some(value),
         "selftest" => c.selftest = Some(value),
         "cores" => {
-            c.cores = Some(number(value, 1..=64, "a number from 1 to 64 is wanted")? as usize)
+            c.cores = Some(number(value, 1..=64, "a number from 1 to 64 is wanted")? as usize);
         }
         "batch" => {
             c.batch = Some(number(value, 1..=1024, "a number from 1 to 1024 is wanted")? as usize);

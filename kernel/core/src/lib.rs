@@ -16,6 +16,6 @@ pub mod elf_image;
 pub mod frames;
 pub mod memory_map;
 pub mod paging;
+pub mod rtc;
 pub mod stacks;
 pub mod symbols;
-pub mod user_table;

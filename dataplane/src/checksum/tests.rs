@@ -1,0 +1,56 @@
+use super::*;
+use alloc::vec::Vec;
+
+/// RFC 1071 §4.1, literally.
+fn reference(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = 0;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |b| u32::from(*b));
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+fn bytes(n: usize, seed: u64) -> Vec<u8> {
+    let mut x = seed | 1;
+    let step = |_| {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+        (x >> 56) as u8
+    };
+    (0..n).map(step).collect()
+}
+
+#[test]
+fn any_length_and_alignment_sums_as_the_rfc_says() {
+    for len in 0..200 {
+        let data = bytes(len + 8, len as u64);
+        for shift in 0..8 {
+            let part = &data[shift..shift + len];
+            assert_eq!(fold(sum(part)).to_be(), reference(part), "length {len}, shift {shift}");
+        }
+    }
+    let ones = [0xff; 1500];
+    assert_eq!(fold(sum(&ones)), 0xffff);
+}
+
+#[test]
+fn parts_add_up_also_at_odd_offsets() {
+    let data = bytes(101, 7);
+    for cut in 0..data.len() {
+        let (a, b) = data.split_at(cut);
+        let b = if cut % 2 == 0 { sum(b) } else { at_odd_offset(sum(b)) };
+        assert_eq!(fold(add(sum(a), b)).to_be(), reference(&data), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_datagram_with_its_checksum_is_good_and_a_flipped_bit_is_not() {
+    let mut data = bytes(64, 3);
+    data[16..18].fill(0);
+    let pseudo = pseudo_v4([10, 0, 0, 1], [10, 0, 0, 2], 6, 64);
+    let field = finish(add(pseudo, sum(&data)));
+    data[16..18].copy_from_slice(&field);
+    assert!(is_good(add(pseudo, sum(&data))));
+    data[40] ^= 4;
+    assert!(!is_good(add(pseudo, sum(&data))));
+}

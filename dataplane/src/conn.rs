@@ -1,0 +1,360 @@
+//! A connection: what an established one needs per message in its first cache lines, the rest
+//! behind. 320 bytes; with its wheel node, table entry and free-list entry about 350.
+use crate::flow_table::{FlowKey, NIL};
+use crate::mbuf::NO_MBUF;
+use crate::tcp::congestion::{CongestionControl, NewReno};
+use crate::tcp::rtt::RttEstimator;
+use crate::tcp::seq::WrappingSeq;
+use crate::time::Instant;
+use bitflags::bitflags;
+use ix_abi::{Cookie, DeadReason, GroupId, Handle, IpAddress};
+
+/// RFC 9293 §3.3.2. `Listen` is not a connection's state here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// The network has nothing more to do with it; the application or frames in flight may.
+    #[default]
+    Closed,
+    /// Our SYN is out.
+    SynSent,
+    /// The peer's SYN is in, our SYN-ACK out.
+    SynReceived,
+    /// Data both ways.
+    Established,
+    /// Our FIN is out.
+    FinWait1,
+    /// Our FIN is acknowledged.
+    FinWait2,
+    /// The peer's FIN is in.
+    CloseWait,
+    /// Both FINs are out, ours is not acknowledged.
+    Closing,
+    /// The peer's FIN was first, ours is out.
+    LastAck,
+    /// Both are acknowledged; old segments may still come.
+    TimeWait,
+}
+
+impl State {
+    /// Whether our side may still send payload that the application gave.
+    pub const fn can_send(self) -> bool {
+        use State::{CloseWait, Closing, Established, FinWait1, LastAck};
+        matches!(self, Established | CloseWait | FinWait1 | Closing | LastAck)
+    }
+
+    /// Whether the peer may still send payload.
+    pub const fn can_receive(self) -> bool {
+        matches!(self, State::Established | State::FinWait1 | State::FinWait2)
+    }
+}
+
+bitflags! {
+    /// What is true of a connection beside its state.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Flags: u32 {
+        /// In the group's list of connections that have something to transmit.
+        const IN_OUTPUT = 1 << 0;
+        /// In the group's list of connections that have events.
+        const IN_EVENTS = 1 << 1;
+        /// In the group's list of connections that wait for frames to complete.
+        const IN_HOLD = 1 << 2;
+        /// In the flow table.
+        const IN_TABLE = 1 << 3;
+        /// An acknowledgement must go out in the next transmit stage.
+        const ACK_NOW = 1 << 4;
+        /// The application opened it by `connect`.
+        const ACTIVE = 1 << 5;
+        /// The application was told of it and has not answered.
+        const KNOCKED = 1 << 6;
+        /// The application has given its cookie.
+        const ACCEPTED = 1 << 7;
+        /// Counted in its listener's backlog.
+        const IN_BACKLOG = 1 << 8;
+        /// `close` or `abort` was called: nothing more is received for the application.
+        const APP_CLOSED = 1 << 9;
+        /// The handle is of no use any more: the application was told, or never knew it.
+        const APP_GONE = 1 << 10;
+        /// FIN follows the accepted data.
+        const FIN_QUEUED = 1 << 11;
+        /// The peer's FIN has arrived in order.
+        const FIN_RECEIVED = 1 << 12;
+        /// A `sendv` was cut short: a window event is owed.
+        const REFUSED = 1 << 13;
+        /// RST is to be sent, then it is over.
+        const RESET = 1 << 14;
+        /// The retransmission timer stands for the persist timer (RFC 9293 §3.8.6.1).
+        const PERSIST = 1 << 15;
+        /// Something was retransmitted and not acknowledged since: the timer backs off.
+        const BACKED_OFF = 1 << 16;
+        /// A round-trip measurement is under way.
+        const TIMING = 1 << 17;
+        /// In fast recovery (RFC 6582).
+        const RECOVERY = 1 << 18;
+        /// The first unacknowledged segment is to be sent again now.
+        const RETRANSMIT = 1 << 19;
+        /// A probe of the peer's window is to be sent now.
+        const PROBE = 1 << 20;
+        /// The peer scales windows.
+        const SCALED = 1 << 21;
+        /// Waits for the neighbour's address.
+        const NEEDS_NEIGHBOR = 1 << 22;
+        /// The `dead` event was posted before the application asked for the end.
+        const DEAD_TOLD = 1 << 23;
+        /// The end has come; `reason` says why.
+        const ENDED = 1 << 24;
+        /// The slot is free.
+        const FREED = 1 << 25;
+        /// `connect` failed or was answered: `connected` is posted or pending.
+        const CONNECT_TOLD = 1 << 26;
+    }
+}
+
+bitflags! {
+    /// Events that wait to be posted.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Pending: u8 {
+        /// `knock`.
+        const KNOCK = 1 << 0;
+        /// `connected`, with success.
+        const CONNECTED = 1 << 1;
+        /// `sent`.
+        const SENT = 1 << 2;
+        /// `recv`.
+        const RECV = 1 << 3;
+        /// `eof`.
+        const EOF = 1 << 4;
+        /// `dead`, or `connected` with a failure.
+        const DEAD = 1 << 5;
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Conn {
+    // Line 0: found, and what an in-order segment touches.
+    /// The peer and the ports.
+    pub key: FlowKey,
+    /// Toeplitz hash of the frames that arrive.
+    pub hash: u32,
+    /// Next in the bucket.
+    pub hash_next: u32,
+    /// Of the handle; changes when the slot is freed.
+    pub generation: u32,
+    /// See [`Flags`].
+    pub flags: Flags,
+    /// Next expected from the peer.
+    pub rcv_nxt: WrappingSeq,
+    /// Right edge of the window that the peer was told.
+    pub rcv_edge: WrappingSeq,
+    /// Oldest that is not acknowledged.
+    pub snd_una: WrappingSeq,
+    /// Next to send.
+    pub snd_nxt: WrappingSeq,
+    /// See [`State`].
+    pub state: State,
+    /// See [`Pending`].
+    pub pending: Pending,
+    /// Shift of the windows that the peer sends.
+    pub snd_shift: u8,
+    /// Duplicate acknowledgements in a row.
+    pub dup_acks: u8,
+
+    /// After the highest ever sent.
+    pub snd_max: WrappingSeq,
+    /// After the last byte that the application gave; FIN comes here.
+    pub snd_end: WrappingSeq,
+
+    // Line 1: the two queues.
+    /// Before this the application has its memory back, or is about to be told.
+    pub released: WrappingSeq,
+    /// The peer's window, in bytes from `snd_una`.
+    pub snd_wnd: u32,
+    /// Oldest segment of application memory, the newest, and the one that `snd_nxt` is in.
+    pub seg_head: u32,
+    /// See `seg_head`.
+    pub seg_tail: u32,
+    /// See `seg_head`.
+    pub seg_next: u32,
+    /// How many segments.
+    pub seg_count: u16,
+    /// Largest payload of a frame.
+    pub mss: u16,
+    /// The last frame with payload of this connection, in the group's numbering.
+    pub last_tx: u32,
+    /// Bytes to report in the next `sent`.
+    pub sent_bytes: u32,
+    /// Oldest receive buffer that is not returned.
+    pub rx_head: u32,
+    /// Newest.
+    pub rx_tail: u32,
+    /// Oldest that the application was not told of.
+    pub rx_undelivered: u32,
+    /// Bytes that the application was told of and has not returned.
+    pub rx_held: u32,
+    /// Bytes it was not told of.
+    pub rx_waiting: u32,
+    /// Bytes received in order since the last acknowledgement went out.
+    pub ack_owed: u32,
+
+    // Line 2: identity, timers, lists.
+    /// The application's.
+    pub cookie: Cookie,
+    /// What the wheel is armed for; may be earlier than the timers below.
+    pub timer_at: Instant,
+    /// Retransmission, persist, FIN-WAIT-2 or TIME-WAIT timer.
+    pub rto_at: Instant,
+    /// Delayed acknowledgement.
+    pub ack_at: Instant,
+    /// Sequence number of the segment that last changed `snd_wnd`.
+    pub wl1: WrappingSeq,
+    /// Acknowledgement number of it.
+    pub wl2: WrappingSeq,
+    /// Next in the output list.
+    pub output_next: u32,
+    /// Next in the event list.
+    pub events_next: u32,
+    /// Valid while it is the neighbour table's epoch.
+    pub mac_epoch: u32,
+    /// Ethernet address of the next hop.
+    pub mac: [u8; 6],
+    /// Receive buffers held, out-of-order ones included.
+    pub rx_buffers: u16,
+
+    // Line 3 and on: measured once in a while.
+    /// Congestion control.
+    pub cc: NewReno,
+    /// Round-trip estimator.
+    pub rtt: RttEstimator,
+    /// End of the segment being timed.
+    pub timed: WrappingSeq,
+    /// When it was sent.
+    pub timed_at: Instant,
+    /// Recovery ends when this is acknowledged.
+    pub recover: WrappingSeq,
+    /// First buffer of the out-of-order queue.
+    pub ooo_head: u32,
+    /// How many are in it.
+    pub ooo_count: u16,
+    /// Largest window that the peer ever offered (for its SWS avoidance).
+    pub max_wnd: u32,
+    /// Timeouts in a row.
+    pub retries: u8,
+    /// Duplicates of the window that recovery has added.
+    pub inflation: u32,
+    /// When the connection's first unanswered transmission was.
+    pub trying_since: Instant,
+    /// `sendv`s of this batch are refused: an earlier one was cut short.
+    pub refused_batch: u32,
+    /// Release up to here ...
+    pub hold_seq: WrappingSeq,
+    /// ... when this frame has completed.
+    pub hold_tx: u32,
+    /// Next in the hold list.
+    pub hold_next: u32,
+    /// Where it came from.
+    pub listener: Handle,
+    /// Tag and wish of the `connect` that made it.
+    pub connect_tag: u64,
+    /// Why it ended, if `ENDED`.
+    pub reason: DeadReason,
+    /// First sequence number that we sent.
+    pub iss: WrappingSeq,
+}
+
+impl Conn {
+    /// The connection's name for the application.
+    pub fn handle(&self, group: GroupId, index: u32) -> Handle {
+        Handle::new(group, self.generation, index)
+    }
+
+    /// Sent and not acknowledged.
+    #[inline(always)]
+    pub fn flight(&self) -> u32 {
+        self.snd_nxt.since(self.snd_una)
+    }
+
+    /// Bytes that a `sendv` may add now: what the peer's window and congestion control leave.
+    #[inline]
+    pub fn send_room(&self) -> u32 {
+        let window = self.snd_wnd.min(self.cc.window());
+        let used = self.snd_end.since(self.snd_una);
+        // Before the handshake's end, and after FIN, `used` may be "-1".
+        if used > i32::MAX as u32 { window } else { window.saturating_sub(used) }
+    }
+
+    /// Whether every byte and FIN that was queued is acknowledged.
+    pub fn all_acked(&self) -> bool {
+        self.snd_una.at_or_before(self.snd_end.plus(1)) && self.snd_una.after(self.snd_end)
+    }
+}
+
+impl Default for Conn {
+    fn default() -> Conn {
+        Conn {
+            key: FlowKey { remote: IpAddress::UNSPECIFIED, remote_port: 0, local_port: 0 },
+            hash: 0,
+            hash_next: NIL,
+            generation: 1,
+            flags: Flags::FREED,
+            rcv_nxt: WrappingSeq(0),
+            rcv_edge: WrappingSeq(0),
+            snd_una: WrappingSeq(0),
+            snd_nxt: WrappingSeq(0),
+            state: State::Closed,
+            pending: Pending::empty(),
+            snd_shift: 0,
+            dup_acks: 0,
+            snd_max: WrappingSeq(0),
+            snd_end: WrappingSeq(0),
+            released: WrappingSeq(0),
+            snd_wnd: 0,
+            seg_head: NIL,
+            seg_tail: NIL,
+            seg_next: NIL,
+            seg_count: 0,
+            mss: 0,
+            last_tx: 0,
+            sent_bytes: 0,
+            rx_head: NO_MBUF,
+            rx_tail: NO_MBUF,
+            rx_undelivered: NO_MBUF,
+            rx_held: 0,
+            rx_waiting: 0,
+            ack_owed: 0,
+            cookie: Cookie(0),
+            timer_at: Instant::NEVER,
+            rto_at: Instant::NEVER,
+            ack_at: Instant::NEVER,
+            wl1: WrappingSeq(0),
+            wl2: WrappingSeq(0),
+            output_next: NIL,
+            events_next: NIL,
+            mac_epoch: 0,
+            mac: [0; 6],
+            rx_buffers: 0,
+            cc: NewReno::default(),
+            rtt: RttEstimator::default(),
+            timed: WrappingSeq(0),
+            timed_at: Instant(0),
+            recover: WrappingSeq(0),
+            ooo_head: NO_MBUF,
+            ooo_count: 0,
+            max_wnd: 0,
+            retries: 0,
+            inflation: 0,
+            trying_since: Instant::NEVER,
+            refused_batch: 0,
+            hold_seq: WrappingSeq(0),
+            hold_tx: 0,
+            hold_next: NIL,
+            listener: Handle::NONE,
+            connect_tag: 0,
+            reason: DeadReason::Closed,
+            iss: WrappingSeq(0),
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Conn>() <= 384);
+const _: () = assert!(core::mem::offset_of!(Conn, released) == 64);

@@ -1,0 +1,106 @@
+//! The flow table of a group: connections by the RSS hash of their frames.
+//!
+//! Chained through the connections themselves: a bucket is one index, and the first connection of
+//! a chain is nearly always the one that is looked for. The table is as large as the group may
+//! have connections, made when the group gets its first: it never rehashes, and chains are short
+//! because the hash is keyed. A chain has a limit, so that even an attacker who has learnt the key
+//! cannot make look-ups slow.
+use crate::conn::Conn;
+use crate::limits::FLOW_CHAIN_MAX;
+use crate::slab::Slab;
+use alloc::boxed::Box;
+use ix_abi::IpAddress;
+
+/// No connection.
+pub const NIL: u32 = u32::MAX;
+
+/// What tells connections of one local address apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowKey {
+    /// The peer.
+    pub remote: IpAddress,
+    /// Its port.
+    pub remote_port: u16,
+    /// Our port.
+    pub local_port: u16,
+}
+
+/// Heads of chains.
+#[derive(Debug)]
+pub struct FlowTable {
+    buckets: Box<[u32]>,
+    limit: u32,
+    shift: u32,
+}
+
+impl FlowTable {
+    /// A table for at most `limit` connections of one of `groups` groups.
+    pub fn new(limit: u32, groups: u16) -> FlowTable {
+        // The low bits of the hash are the group's number, the same for all of its connections.
+        FlowTable { buckets: Box::default(), limit, shift: u32::from(groups).trailing_zeros() }
+    }
+
+    /// The connection of a flow.
+    #[inline]
+    pub fn find(&self, conns: &Slab<Conn>, hash: u32, key: &FlowKey) -> Option<u32> {
+        let mut index = *self.buckets.get(self.bucket(hash))?;
+        while index != NIL {
+            let conn = &conns[index];
+            if conn.hash == hash && conn.key == *key {
+                return Some(index);
+            }
+            index = conn.hash_next;
+        }
+        None
+    }
+
+    /// Enters a connection under its `hash`; `false` if the chain is at its limit.
+    pub fn insert(&mut self, conns: &mut Slab<Conn>, index: u32) -> bool {
+        if self.buckets.is_empty() {
+            let count = self.limit.next_power_of_two() as usize;
+            self.buckets = alloc::vec![NIL; count].into();
+        }
+        let bucket = self.bucket(conns[index].hash);
+        let head = self.buckets[bucket];
+        let mut length = 0;
+        let mut at = head;
+        while at != NIL {
+            length += 1;
+            at = conns[at].hash_next;
+        }
+        if length >= FLOW_CHAIN_MAX {
+            return false;
+        }
+        conns[index].hash_next = head;
+        self.buckets[bucket] = index;
+        true
+    }
+
+    /// Takes a connection out; nothing if it is not in.
+    pub fn remove(&mut self, conns: &mut Slab<Conn>, index: u32) {
+        let next = conns[index].hash_next;
+        let bucket = self.bucket(conns[index].hash);
+        let Some(head) = self.buckets.get_mut(bucket) else { return };
+        if *head == index {
+            *head = next;
+            return;
+        }
+        let mut at = *head;
+        while at != NIL {
+            let after = conns[at].hash_next;
+            if after == index {
+                conns[at].hash_next = next;
+                return;
+            }
+            at = after;
+        }
+    }
+
+    #[inline(always)]
+    fn bucket(&self, hash: u32) -> usize {
+        (hash >> self.shift) as usize & self.buckets.len().wrapping_sub(1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! The rings between the cores of a dataplane: received frames for the core that owns their group,
+//! buffers going home, and control messages. One set for each ordered pair of cores.
+//!
+//! Frames, buffers and messages of one pair keep their order, each kind by itself. A sender rings
+//! a bell per batch, not per item ([`Endpoint::flush`]); a receiver looks at one word per peer
+//! ([`Endpoint::refresh`]) and at the rings only of those that rang. Every cache line here is
+//! written by one core.
+use crate::device::RxFrame;
+use crate::mbuf::Mbuf;
+use crate::spsc::{Consumer, Padded, Producer, ring};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+use ix_abi::CoreId;
+use ix_abi::limits::CORES_MAX;
+
+#[cfg(test)]
+mod tests;
+
+/// Slots of the rings of one ordered pair of cores.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Received frames.
+    pub frames: usize,
+    /// Buffers going home.
+    pub homes: usize,
+    /// Control messages.
+    pub messages: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Sizes {
+        Sizes { frames: 512, homes: 512, messages: 64 }
+    }
+}
+
+/// Counts the batches that a sender has made visible; written by the sender only.
+type Bell = Arc<Padded<AtomicU32>>;
+
+#[derive(Debug)]
+struct Outgoing<M> {
+    frames: Producer<RxFrame>,
+    homes: Producer<Mbuf>,
+    messages: Producer<M>,
+    bell: Bell,
+    rung: u32,
+}
+
+#[derive(Debug)]
+struct Incoming<M> {
+    frames: Consumer<RxFrame>,
+    homes: Consumer<Mbuf>,
+    messages: Consumer<M>,
+    bell: Bell,
+    heard: u32,
+    /// Rings that may hold something, by [`Kind`].
+    waiting: [bool; 3],
+}
+
+/// The rings of a core by what they carry.
+#[derive(Clone, Copy)]
+enum Kind {
+    Frame,
+    Home,
+    Message,
+}
+
+/// One core's ends of all its rings.
+#[derive(Debug)]
+pub struct Endpoint<M> {
+    core: CoreId,
+    /// By core; `None` at this one.
+    to: Vec<Option<Outgoing<M>>>,
+    from: Vec<Option<Incoming<M>>>,
+    /// Cores to ring at the next flush, a bit each.
+    unflushed: u64,
+    /// Where the next search begins, by [`Kind`], so that no peer starves another.
+    cursors: [usize; 3],
+}
+
+const _: () = assert!(CORES_MAX <= u64::BITS as usize);
+
+/// The endpoints of all cores, by core.
+pub fn build<M: Send>(cores: u16, sizes: Sizes) -> Vec<Endpoint<M>> {
+    let cores = usize::from(cores);
+    assert!(cores <= CORES_MAX, "{cores} cores");
+    let none = |_| (0..cores).map(|_| None).collect::<Vec<_>>();
+    let mut to: Vec<Vec<Option<Outgoing<M>>>> = (0..cores).map(none).collect();
+    let mut endpoints = Vec::with_capacity(cores);
+    for core in 0..cores {
+        let incoming = |(peer, row): (usize, &mut Vec<Option<Outgoing<M>>>)| {
+            (peer != core).then(|| {
+                let (outgoing, incoming) = link(sizes);
+                row[core] = Some(outgoing);
+                incoming
+            })
+        };
+        let from = to.iter_mut().enumerate().map(incoming).collect();
+        let core = CoreId(core as u16);
+        endpoints.push(Endpoint { core, to: Vec::new(), from, unflushed: 0, cursors: [0; 3] });
+    }
+    for (endpoint, to) in endpoints.iter_mut().zip(to) {
+        endpoint.to = to;
+    }
+    endpoints
+}
+
+fn link<M: Send>(sizes: Sizes) -> (Outgoing<M>, Incoming<M>) {
+    let (frames_in, frames) = ring(sizes.frames);
+    let (homes_in, homes) = ring(sizes.homes);
+    let (messages_in, messages) = ring(sizes.messages);
+    let bell = Bell::default();
+    let outgoing = Outgoing {
+        frames: frames_in,
+        homes: homes_in,
+        messages: messages_in,
+        bell: Arc::clone(&bell),
+        rung: 0,
+    };
+    (outgoing, Incoming { frames, homes, messages, bell, heard: 0, waiting: [false; 3] })
+}
+
+impl<M: Send> Endpoint<M> {
+    /// The core that holds it.
+    pub fn core(&self) -> CoreId {
+        self.core
+    }
+
+    /// Cores of the mesh, this one included.
+    pub fn cores(&self) -> u16 {
+        self.to.len() as u16
+    }
+
+    /// Hands a received frame to another core; back if its ring is full, or there is no such core.
+    #[inline]
+    pub fn send_frame(&mut self, to: CoreId, frame: RxFrame) -> Result<(), RxFrame> {
+        let Some(link) = peer(&mut self.to, to) else { return Err(frame) };
+        link.frames.push(frame)?;
+        self.unflushed |= 1 << to.0;
+        Ok(())
+    }
+
+    /// Sends a buffer to its home core; back if the ring is full, to be tried again.
+    #[inline]
+    pub fn send_home(&mut self, to: CoreId, mbuf: Mbuf) -> Result<(), Mbuf> {
+        let Some(link) = peer(&mut self.to, to) else { return Err(mbuf) };
+        link.homes.push(mbuf)?;
+        self.unflushed |= 1 << to.0;
+        Ok(())
+    }
+
+    /// Sends a control message; back if the ring is full, to be tried again.
+    pub fn send(&mut self, to: CoreId, message: M) -> Result<(), M> {
+        let Some(link) = peer(&mut self.to, to) else { return Err(message) };
+        link.messages.push(message)?;
+        self.unflushed |= 1 << to.0;
+        Ok(())
+    }
+
+    /// Room for control messages to all other cores: how many broadcasts cannot fail now.
+    pub fn broadcast_room(&self) -> usize {
+        let room = |link: &Outgoing<M>| link.messages.capacity() as usize - link.messages.len();
+        self.to.iter().flatten().map(room).min().unwrap_or(usize::MAX)
+    }
+
+    /// Makes what was sent since the last flush known to its receivers, and calls `wake` for each.
+    /// Without it nothing arrives; once per batch is enough.
+    #[inline]
+    pub fn flush(&mut self, mut wake: impl FnMut(CoreId)) {
+        let mut cores = core::mem::take(&mut self.unflushed);
+        while cores != 0 {
+            let core = CoreId(cores.trailing_zeros() as u16);
+            cores &= cores - 1;
+            if let Some(link) = peer(&mut self.to, core) {
+                link.rung = link.rung.wrapping_add(1);
+                link.bell.0.store(link.rung, Ordering::Release);
+                wake(core);
+            }
+        }
+    }
+
+    /// Looks who has rung: once per loop, and again before a halt. Whether anything may be waiting.
+    #[inline]
+    pub fn refresh(&mut self) -> bool {
+        let mut any = false;
+        for link in self.from.iter_mut().flatten() {
+            let rung = link.bell.0.load(Ordering::Acquire);
+            if rung != link.heard {
+                link.heard = rung;
+                link.waiting = [true; 3];
+            }
+            any |= link.waiting != [false; 3];
+        }
+        any
+    }
+
+    /// The next frame from another core, of those that [`Endpoint::refresh`] has seen.
+    #[inline]
+    pub fn next_frame(&mut self) -> Option<(CoreId, RxFrame)> {
+        self.next(Kind::Frame, |link| link.frames.pop())
+    }
+
+    /// The next buffer that comes home.
+    #[inline]
+    pub fn next_home(&mut self) -> Option<(CoreId, Mbuf)> {
+        self.next(Kind::Home, |link| link.homes.pop())
+    }
+
+    /// The next control message.
+    #[inline]
+    pub fn next_message(&mut self) -> Option<(CoreId, M)> {
+        self.next(Kind::Message, |link| link.messages.pop())
+    }
+
+    /// One item from the next peer in turn that has one.
+    #[inline]
+    fn next<T>(
+        &mut self,
+        kind: Kind,
+        pop: impl Fn(&mut Incoming<M>) -> Option<T>,
+    ) -> Option<(CoreId, T)> {
+        let cores = self.from.len();
+        for _ in 0..cores {
+            let at = self.cursors[kind as usize];
+            self.cursors[kind as usize] = if at + 1 < cores { at + 1 } else { 0 };
+            let Some(link) = &mut self.from[at] else { continue };
+            if !link.waiting[kind as usize] {
+                continue;
+            }
+            if let Some(item) = pop(link) {
+                return Some((CoreId(at as u16), item));
+            }
+            link.waiting[kind as usize] = false;
+        }
+        None
+    }
+}
+
+#[inline]
+fn peer<L>(links: &mut [Option<L>], core: CoreId) -> Option<&mut L> {
+    links.get_mut(usize::from(core.0))?.as_mut()
+}

@@ -1,0 +1,137 @@
+//! The two rings of an application context, from the kernel's side: events out, calls in.
+//!
+//! Every word that the application can write is loaded exactly once per use, and is an allegation:
+//! the producer index of the call ring is checked, records are copied before they are looked at.
+//!
+//! # Safety
+//! [`AppRings::new`] is told two pages; from then on they are accessed only by aligned volatile
+//! loads and stores (the application may write its page at any time, from any core).
+#![allow(unsafe_code, reason = "pages shared with the application")]
+
+use core::mem::offset_of;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
+use ix_abi::call::{Call, SgEntry, SgSlot};
+use ix_abi::event::Event;
+use ix_abi::layout::{CALL_SLOTS, CallHeader, EVENT_SLOTS, EventHeader, RING_SLOTS_OFFSET};
+use ix_abi::ring;
+
+/// The application's producer index is impossible: it is broken or hostile, and is to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadRing;
+
+/// Both rings of one context.
+#[derive(Debug)]
+pub struct AppRings {
+    event_page: NonNull<u8>,
+    call_page: NonNull<u8>,
+    /// Events written, not all of them published yet.
+    produced: u32,
+    /// Call slots consumed.
+    consumed: u32,
+}
+
+// SAFETY: the pages are plain memory; the value is the only writer of the event page.
+unsafe impl Send for AppRings {}
+
+impl AppRings {
+    /// Rings in the given event and syscall page, both starting at index 0.
+    ///
+    /// # Safety
+    /// Both are 64-byte aligned, valid for reads and writes of `ix_abi::layout::PAGE_BYTES` bytes
+    /// until the value is dropped, and the kernel accesses them through this value only (but for
+    /// `EventHeader::boot_unix_ns`, which is not touched here).
+    pub unsafe fn new(event_page: NonNull<u8>, call_page: NonNull<u8>) -> AppRings {
+        AppRings { event_page, call_page, produced: 0, consumed: 0 }
+    }
+
+    /// Free slots of the event ring.
+    #[inline]
+    pub fn room(&self) -> u32 {
+        ring::writable(self.produced, self.events_consumed(), EVENT_SLOTS)
+    }
+
+    /// Events that the application has not read, published or not.
+    #[inline]
+    pub fn unread(&self) -> u32 {
+        EVENT_SLOTS - self.room()
+    }
+
+    /// Writes an event; the caller has seen room for it. It becomes visible by `publish`.
+    #[inline]
+    pub fn post(&mut self, event: &Event) {
+        let at = RING_SLOTS_OFFSET + ring::slot(self.produced, EVENT_SLOTS) * size_of::<Event>();
+        let words: [u64; 8] = zerocopy::transmute!(*event);
+        for (i, word) in words.iter().enumerate() {
+            // SAFETY: `at` is the offset of a slot, which ends within the page; aligned to 8.
+            unsafe { self.event_page.add(at + i * 8).cast::<u64>().write_volatile(*word) };
+        }
+        self.produced = self.produced.wrapping_add(1);
+    }
+
+    /// Shows the application what was posted and consumed, and the time.
+    #[inline]
+    pub fn publish(&mut self, now_ns: u64) {
+        let header = self.event_page;
+        // SAFETY: offsets of fields of the header, aligned.
+        unsafe {
+            header.add(offset_of!(EventHeader, now_ns)).cast::<u64>().write_volatile(now_ns);
+        }
+        self.event_word(offset_of!(EventHeader, calls_consumed))
+            .store(self.consumed, Ordering::Release);
+        self.event_word(offset_of!(EventHeader, produced)).store(self.produced, Ordering::Release);
+    }
+
+    /// Call slots that the application says are ready.
+    #[inline]
+    pub fn calls(&self) -> Result<u32, BadRing> {
+        let produced = self.call_word(offset_of!(CallHeader, produced)).load(Ordering::Acquire);
+        ring::readable(produced, self.consumed, CALL_SLOTS).ok_or(BadRing)
+    }
+
+    /// A copy of the `ahead`th unconsumed record.
+    #[inline]
+    pub fn call(&self, ahead: u32) -> Call {
+        zerocopy::transmute!(self.slot(ahead))
+    }
+
+    /// A copy of the `ahead`th unconsumed slot as scatter-gather entries.
+    #[inline]
+    pub fn sg(&self, ahead: u32) -> [SgEntry; 4] {
+        let slot: SgSlot = zerocopy::transmute!(self.slot(ahead));
+        slot.0
+    }
+
+    /// The application may use `slots` slots again, once that is published.
+    #[inline]
+    pub fn consume(&mut self, slots: u32) {
+        self.consumed = self.consumed.wrapping_add(slots);
+    }
+
+    #[inline]
+    fn events_consumed(&self) -> u32 {
+        self.call_word(offset_of!(CallHeader, events_consumed)).load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn slot(&self, ahead: u32) -> [u64; 8] {
+        let index = ring::slot(self.consumed.wrapping_add(ahead), CALL_SLOTS);
+        let at = RING_SLOTS_OFFSET + index * size_of::<Call>();
+        core::array::from_fn(|i| {
+            // SAFETY: as in `post`, in the call page.
+            unsafe { self.call_page.add(at + i * 8).cast::<u64>().read_volatile() }
+        })
+    }
+
+    #[inline]
+    fn call_word(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: a field of the header: within the page, aligned; shared words are atomics.
+        unsafe { AtomicU32::from_ptr(self.call_page.add(offset).cast().as_ptr()) }
+    }
+
+    #[inline]
+    fn event_word(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: as above, in the event page.
+        unsafe { AtomicU32::from_ptr(self.event_page.add(offset).cast().as_ptr()) }
+    }
+}

@@ -1,1 +1,0 @@
-//! User memory as the kernel sees it.
