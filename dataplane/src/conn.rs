@@ -2,7 +2,7 @@
 //! behind. 320 bytes; with its wheel node, table entry and free-list entry about 350.
 use crate::flow_table::{FlowKey, NIL};
 use crate::mbuf::NO_MBUF;
-use crate::tcp::congestion::NewReno;
+use crate::tcp::congestion::{CongestionControl, NewReno};
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
@@ -102,6 +102,10 @@ bitflags! {
         const DEAD_TOLD = 1 << 23;
         /// The end has come; `reason` says why.
         const ENDED = 1 << 24;
+        /// The slot is free.
+        const FREED = 1 << 25;
+        /// `connect` failed or was answered: `connected` is posted or pending.
+        const CONNECT_TOLD = 1 << 26;
     }
 }
 
@@ -156,11 +160,12 @@ pub struct Conn {
     /// Duplicate acknowledgements in a row.
     pub dup_acks: u8,
 
-    // Line 1: the two queues.
     /// After the highest ever sent.
     pub snd_max: WrappingSeq,
     /// After the last byte that the application gave; FIN comes here.
     pub snd_end: WrappingSeq,
+
+    // Line 1: the two queues.
     /// Before this the application has its memory back, or is about to be told.
     pub released: WrappingSeq,
     /// The peer's window, in bytes from `snd_una`.
@@ -291,7 +296,7 @@ impl Default for Conn {
             hash: 0,
             hash_next: NIL,
             generation: 1,
-            flags: Flags::empty(),
+            flags: Flags::FREED,
             rcv_nxt: WrappingSeq(0),
             rcv_edge: WrappingSeq(0),
             snd_una: WrappingSeq(0),
@@ -352,4 +357,4 @@ impl Default for Conn {
 }
 
 const _: () = assert!(size_of::<Conn>() <= 384);
-const _: () = assert!(core::mem::offset_of!(Conn, snd_max) == 64);
+const _: () = assert!(core::mem::offset_of!(Conn, released) == 64);

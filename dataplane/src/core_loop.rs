@@ -1,10 +1,134 @@
 //! The core loop: one iteration of a core's life, for the kernel, the simulation and benchmarks.
+//!
+//! What follows an iteration (spinning, halting until `Work::deadline`) is the platform's.
+use crate::calls;
+use crate::device::RxQueue;
 use crate::engine::Engine;
-use crate::platform::{Platform, Work};
-use crate::time::Instant;
+use crate::events;
+use crate::input::eth;
+use crate::limits::PUBLISH_EVERY;
+use crate::output;
+use crate::platform::{AppFault, AppReturn, Platform, Work};
+use ix_abi::stats::{Counter, batch_bucket};
 
-/// One iteration. What follows it (spinning, halting until `Work::deadline`) is the platform's.
+/// One iteration.
 pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
+    let started = platform.tsc();
+    engine.local.now = platform.now();
+
+    // 1. The quiescent point: commands, and what other cores say.
     platform.control(engine);
-    Work { busy: false, deadline: Instant::NEVER }
+    let mut busy = engine.quiescent();
+
+    // 2., 3. Receive at most B frames, run them through the protocols.
+    busy |= receive(engine, platform);
+    engine.local.tx.reclaim(platform.tx_queue());
+    busy |= engine.completions();
+    events::post_all(engine);
+
+    // 4., 5. The application consumes all events and leaves its batch, which is run.
+    busy |= enter_app(engine, platform);
+
+    // 6. Timers.
+    busy |= engine.run_timers();
+
+    // 7. Transmit, one doorbell; give buffers back to the device and to other cores.
+    output::run(engine, platform.tx_queue());
+    for queue in platform.rx_queues() {
+        queue.replenish(&mut engine.local.pool);
+    }
+    engine.send_home();
+    engine.local.mesh.flush(|core| platform.wake(core));
+
+    account(engine, platform, started, busy);
+    Work { busy, deadline: if busy { engine.local.now } else { engine.deadline() } }
+}
+
+/// Steps 2 and 3. Whether there was anything.
+#[inline]
+fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
+    let mut total = 0;
+    let mut batch = engine.batch.take().unwrap_or_default();
+    for queue in platform.rx_queues() {
+        total += queue.poll(engine.rx_batch - total, &mut batch);
+        if total >= engine.rx_batch {
+            break;
+        }
+    }
+    let mut bytes = 0;
+    for frame in batch.drain(..) {
+        bytes += u64::from(frame.len);
+        eth::handle(engine, frame);
+    }
+    engine.batch = Some(batch);
+    let mut steered = 0;
+    while steered < engine.rx_batch {
+        let Some((_, frame)) = engine.local.mesh.next_frame() else { break };
+        steered += 1;
+        eth::handle(engine, frame);
+    }
+    let stats = &mut engine.local.stats;
+    stats.add(Counter::RxPackets, total as u64);
+    stats.add(Counter::RxBytes, bytes);
+    stats.add(Counter::RxBatches, u64::from(total > 0));
+    stats.add(Counter::RxSteeredIn, steered as u64);
+    if total + steered > 0 {
+        stats.batches[batch_bucket(total + steered)] += 1;
+    }
+    total + steered > 0
+}
+
+/// Steps 4 and 5. Whether the application was entered.
+#[inline]
+fn enter_app<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
+    let now = engine.local.now;
+    let Some(app) = engine.local.app.as_mut().filter(|app| !app.condemned) else { return false };
+    app.rings.publish(now.0);
+    if app.rings.unread() == 0 && !app.preempted {
+        return false;
+    }
+    let before = platform.tsc();
+    let returned = platform.enter_app();
+    let user = platform.tsc().wrapping_sub(before);
+    engine.local.stats.add(Counter::UserTsc, user);
+    engine.local.stats.add(Counter::AppEntries, 1);
+    let Some(app) = engine.local.app.as_mut() else { return true };
+    app.preempted = returned == AppReturn::Preempted;
+    match returned {
+        AppReturn::Entered => {
+            if calls::run_batch(engine).is_err() {
+                if let Some(app) = engine.local.app.as_mut() {
+                    app.condemned = true;
+                }
+                platform.app_fault(AppFault::BadRing);
+            }
+        }
+        AppReturn::Preempted => {}
+        AppReturn::Ended => app.condemned = true,
+    }
+    true
+}
+
+/// Who used the time, and the counters for the outside.
+#[inline]
+fn account<P: Platform>(engine: &mut Engine, platform: &mut P, started: u64, busy: bool) {
+    let ended = platform.tsc();
+    let stats = &mut engine.local.stats;
+    let last = core::mem::replace(&mut engine.accounting.last_tsc, ended);
+    let outside = if last == 0 { 0 } else { started.wrapping_sub(last) };
+    let inside = ended.wrapping_sub(started);
+    if busy {
+        stats.add(Counter::BusyTsc, inside);
+        stats.add(Counter::IdleTsc, outside);
+        stats.add(Counter::LoopsBusy, 1);
+    } else {
+        stats.add(Counter::IdleTsc, inside + outside);
+        stats.add(Counter::LoopsIdle, 1);
+    }
+    if engine.local.now >= engine.accounting.publish_at {
+        engine.accounting.publish_at = engine.local.now + PUBLISH_EVERY;
+        stats.set(Counter::BuffersFree, engine.local.pool.available() as u64);
+        stats.set(Counter::BuffersTotal, engine.local.pool.capacity() as u64);
+        platform.publish(stats);
+    }
 }

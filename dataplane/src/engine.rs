@@ -1,74 +1,487 @@
 //! The engine: everything of the protocols that one core owns.
-use crate::app::{AppPort, Drain};
-use crate::config::{Config, Ipv4Config};
-use crate::device::DmaRegion;
+use crate::app::{App, AppPort, Drain};
+use crate::calls;
+use crate::config::{Addressing, Config, Ipv4Config};
+use crate::conn::Flags;
+use crate::device::{DmaRegion, RxBatch};
+use crate::dhcp;
+use crate::flow_table::NIL;
+use crate::group::FlowGroup;
+use crate::input::arp;
+use crate::limits::{DRAIN_TIMEOUT, RX_BATCH_MAX};
+use crate::local::{Local, Waiting};
 use crate::mbuf::Pool;
-use ix_abi::GroupId;
-use ix_abi::stats::CoreStats;
+use crate::mesh::Endpoint;
+use crate::message::Message;
+use crate::tcp::{close, timers};
+use crate::time::Instant;
+use crate::tx::{Staged, Tx};
+use crate::udp;
+use alloc::boxed::Box;
+use ix_abi::stats::{CoreStats, Counter, Drop};
+use ix_abi::{CoreId, DeadReason, GroupId};
+use smoltcp::wire::EthernetAddress;
 
 /// One core's protocol engine: owned by that core, never shared.
 #[derive(Debug)]
 pub struct Engine {
-    config: Config,
-    #[expect(dead_code, reason = "first cut of the interface")]
-    pool: Pool,
-    #[expect(dead_code, reason = "first cut of the interface")]
-    headers: DmaRegion,
-    app: Option<AppPort>,
-    stats: CoreStats,
+    /// Everything but the groups.
+    pub(crate) local: Local,
+    /// By number; `None`: on another core.
+    pub(crate) groups: Box<[Option<Box<FlowGroup>>]>,
+    pub(crate) rx_batch: usize,
+    pub(crate) dhcp_configured: bool,
+    dhcp: Option<dhcp::Client>,
+    addressing: Addressing,
+    started: bool,
+    draining: Option<Draining>,
+    pub(crate) accounting: Accounting,
+    /// Frames of one poll; kept, since it is large.
+    pub(crate) batch: Option<Box<RxBatch>>,
+}
+
+/// The end of an application: its memory is free when this frame has left.
+#[derive(Debug)]
+struct Draining {
+    until: Instant,
+}
+
+/// Time-stamp counter of the last iteration's end, and when counters were published.
+#[derive(Debug, Default)]
+pub(crate) struct Accounting {
+    pub(crate) last_tsc: u64,
+    pub(crate) publish_at: Instant,
 }
 
 impl Engine {
     /// An engine that owns the groups whose `initial_owner` its core is. `headers` is a DMA region
-    /// of at least `limits::TX_HEADER_REGION_BYTES` that nobody else uses. A `mesh::Endpoint`
-    /// joins the arguments as soon as it exists.
-    pub fn new(config: Config, pool: Pool, headers: DmaRegion) -> Engine {
-        Engine { config, pool, headers, app: None, stats: CoreStats::new() }
+    /// of at least `limits::TX_HEADER_REGION_BYTES` that nobody else uses, `mesh` the core's end of
+    /// what [`crate::mesh::build`] made for all.
+    pub fn new(config: Config, pool: Pool, mesh: Endpoint<Message>, headers: &DmaRegion) -> Engine {
+        let count = config.capabilities.groups;
+        assert!(count.is_power_of_two() && usize::from(count) <= ix_abi::limits::GROUPS_MAX);
+        assert!(pool.core() == config.core && mesh.core() == config.core);
+        let limit = config.connections_per_group;
+        let group = |number| {
+            let id = GroupId(number);
+            let ours = crate::config::initial_owner(id, config.cores) == config.core;
+            ours.then(|| Box::new(FlowGroup::new(id, limit, count, Instant(0))))
+        };
+        Engine {
+            groups: (0..count).map(group).collect(),
+            local: Local::new(&config, pool, mesh, Tx::new(headers)),
+            rx_batch: config.rx_batch.clamp(1, RX_BATCH_MAX),
+            dhcp_configured: config.addressing == Addressing::Dhcp,
+            dhcp: None,
+            addressing: config.addressing,
+            started: false,
+            draining: None,
+            accounting: Accounting::default(),
+            batch: Some(Box::default()),
+        }
     }
 
     /// Connects the application's context of this core; `group_in` events are its first.
     pub fn attach_app(&mut self, port: AppPort) {
-        self.app = Some(port);
+        let local = &mut self.local;
+        local.app_epoch += 1;
+        local.memory = Some(port.memory);
+        let mut app = App::new(port.rings, local.core, local.now);
+        for group in self.groups.iter().flatten() {
+            app.group_in.insert(group.id);
+        }
+        local.app = Some(app);
+        self.draining = None;
     }
 
     /// The application is gone: aborts what is its, then [`Engine::drain`] tells when its memory
     /// is free. To be called on every core's engine.
     pub fn detach_app(&mut self) {
-        self.app = None;
+        let Engine { local, groups, .. } = self;
+        if local.app.take().is_none() {
+            return;
+        }
+        local.app_ended = local.app_epoch;
+        local.listeners.remove_epoch(local.app_ended);
+        local.udp.ports.remove_epoch(local.app_ended);
+        udp::app_gone(local);
+        for group in groups.iter_mut().flatten() {
+            for index in 0..group.conns.capacity() {
+                close::app_gone(group, local, index);
+            }
+        }
+        self.draining = Some(Draining { until: local.now + DRAIN_TIMEOUT });
     }
 
-    /// How far the end of the detached application has come.
+    /// How far the end of the detached application has come. `Done` is said once all that was sent
+    /// for it has left; from then on nothing here refers to its memory.
     pub fn drain(&mut self) -> Drain {
-        Drain::Done
+        let Some(draining) = &self.draining else { return Drain::Done };
+        let local = &self.local;
+        let segments = self.groups.iter().flatten().all(|group| group.segments.len() == 0);
+        let datagrams = local.udp.datagrams.len() == 0;
+        let flying = local.tx.in_flight() > 0 || local.tx.has_staged();
+        if segments && datagrams && !flying {
+            self.local.memory = None;
+            self.draining = None;
+            return Drain::Done;
+        }
+        if local.now >= draining.until { Drain::TimedOut } else { Drain::Pending }
     }
 
     /// The counters.
     pub fn stats(&self) -> &CoreStats {
-        &self.stats
+        &self.local.stats
     }
 
     /// The counters, for what the platform counts itself (halts, overruns).
     pub fn stats_mut(&mut self) -> &mut CoreStats {
-        &mut self.stats
+        &mut self.local.stats
     }
 
     /// The IPv4 configuration in force, once there is one.
     pub fn ipv4(&self) -> Option<Ipv4Config> {
-        None
+        self.local.ipv4
     }
 
     /// Largest TCP segment towards the link.
     pub fn mss(&self) -> u16 {
-        self.config.capabilities.mtu - 40
+        self.local.mss
     }
 
     /// Whether this core serves the flow group.
     pub fn owns(&self, group: GroupId) -> bool {
-        crate::config::initial_owner(group, self.config.cores) == self.config.core
+        self.groups.get(usize::from(group.0)).is_some_and(Option::is_some)
     }
 
     /// Sets bound B of a receive poll; at most `limits::RX_BATCH_MAX`.
     pub fn set_rx_batch(&mut self, frames: usize) {
-        self.config.rx_batch = frames.clamp(1, crate::limits::RX_BATCH_MAX);
+        self.rx_batch = frames.clamp(1, RX_BATCH_MAX);
     }
+
+    /// Whether other cores have sent something since the last iteration: to be asked before a halt.
+    pub fn has_mail(&mut self) -> bool {
+        self.local.mesh.refresh()
+    }
+
+    /// Gives a group away, with all that is in it. Frames of the group go to `to` from now on.
+    pub fn take_group(&mut self, id: GroupId, to: CoreId) -> Option<Box<FlowGroup>> {
+        let mut group = self.groups.get_mut(usize::from(id.0))?.take()?;
+        let local = &mut self.local;
+        group.detach(local);
+        group.rebase_tx(local.tx.next(), 0);
+        count_backlog(&group, local, false);
+        local.owners[usize::from(id.0)] = to;
+        Some(group)
+    }
+
+    /// Takes a group over. Frames of the old core's that it waits for must have completed.
+    pub fn give_group(&mut self, mut group: Box<FlowGroup>) {
+        let local = &mut self.local;
+        let at = usize::from(group.id.0);
+        group.rebase_tx(0, local.tx.next());
+        group.attach(local);
+        count_backlog(&group, local, true);
+        local.owners[at] = local.core;
+        if let Some(app) = &mut local.app {
+            app.group_in.insert(group.id);
+        }
+        self.groups[at] = Some(group);
+    }
+
+    /// The quiescent point: messages of other cores, buffers that came home, the address.
+    pub(crate) fn quiescent(&mut self) -> bool {
+        if !self.started {
+            self.start();
+        }
+        let local = &mut self.local;
+        let mut busy = false;
+        if local.mesh.refresh() {
+            while let Some((_, mbuf)) = local.mesh.next_home() {
+                local.pool.free(mbuf);
+            }
+            while let Some((_, message)) = self.local.mesh.next_message() {
+                busy = true;
+                self.message(message);
+            }
+        }
+        busy
+    }
+
+    fn message(&mut self, message: Message) {
+        let local = &mut self.local;
+        match message {
+            Message::Request { request, app_epoch } => calls::answer(local, &request, app_epoch),
+            Message::Outcome { request, status, handle, app_epoch } => {
+                calls::answered(local, &request, status, handle, app_epoch);
+            }
+            Message::Change { change, app_epoch } => local.apply(&change, app_epoch),
+            Message::Neighbor { ip, mac } => {
+                if local.neighbors.confirm(ip, EthernetAddress(mac), local.now) {
+                    local.age_neighbors(true);
+                }
+            }
+            Message::Address(config) => self.set_address(config),
+        }
+    }
+
+    fn start(&mut self) {
+        self.started = true;
+        match self.addressing {
+            Addressing::Static(config) => self.set_address(Some(config)),
+            Addressing::Dhcp if self.local.core == CoreId(0) => {
+                let (mac, now) = (EthernetAddress(self.local.mac), self.local.now);
+                self.dhcp = Some(dhcp::Client::new(mac, self.local.rng.fork(), now));
+            }
+            Addressing::Dhcp => {}
+        }
+    }
+
+    /// Takes an address into use, or out of it: connections of another one cannot go on.
+    fn set_address(&mut self, config: Option<Ipv4Config>) {
+        let Engine { local, groups, .. } = self;
+        let address = config.map_or([0; 4], |config| config.address);
+        if local.address != address && local.address != [0; 4] {
+            for group in groups.iter_mut().flatten() {
+                for index in 0..group.conns.capacity() {
+                    if group.conns[index].flags.contains(Flags::IN_TABLE) {
+                        close::abort(group, local, index, DeadReason::Evicted);
+                    }
+                }
+            }
+        }
+        local.ipv4 = config;
+        local.address = address;
+        local.neighbors.clear();
+        local.age_neighbors(true);
+        if config.is_some() && local.core == CoreId(0) {
+            arp::announce(local);
+        }
+    }
+
+    /// A datagram for the DHCP client.
+    pub(crate) fn dhcp_input(&mut self, payload: &[u8]) {
+        let now = self.local.now;
+        if let Some(action) = self.dhcp.as_mut().and_then(|dhcp| dhcp.handle(payload, now)) {
+            self.dhcp_action(action);
+        }
+    }
+
+    fn dhcp_action(&mut self, action: dhcp::Action) {
+        let config = match action {
+            dhcp::Action::Send(message) => return crate::output::dhcp(&mut self.local, &message),
+            dhcp::Action::Configure(lease) => Some(Ipv4Config {
+                address: lease.address,
+                prefix: lease.prefix,
+                gateway: lease.router,
+            }),
+            dhcp::Action::Deconfigure => None,
+        };
+        self.set_address(config);
+        for core in (1..self.local.cores).map(CoreId) {
+            let sent = self.local.mesh.send(core, Message::Address(config));
+            debug_assert!(sent.is_ok(), "the ring to {core:?} is full of messages");
+        }
+    }
+
+    /// Step 6: everything that time does. Whether anything was due.
+    pub(crate) fn run_timers(&mut self) -> bool {
+        let now = self.local.now;
+        let mut busy = false;
+        while let Some(action) = self.dhcp.as_mut().and_then(|dhcp| dhcp.poll(now)) {
+            busy = true;
+            self.dhcp_action(action);
+        }
+        let Engine { local, groups, .. } = self;
+        local.age_neighbors(false);
+        if local.neighbors.next_deadline() <= now {
+            arp::send_requests(local);
+            busy = true;
+        }
+        while let Some((mac, waiting)) = local.neighbors.pop_ready() {
+            busy = true;
+            resolved(groups, local, waiting, Some(mac.0));
+        }
+        while let Some((_, waiting)) = local.neighbors.pop_failed() {
+            busy = true;
+            local.stats.drop(Drop::ArpTimeout);
+            resolved(groups, local, waiting, None);
+        }
+        local.due.advance(now);
+        while let Some(number) = local.due.pop_expired() {
+            let Some(Some(group)) = groups.get_mut(number as usize) else { continue };
+            busy = true;
+            group.turn(now);
+            while let Some(index) = group.pop_timer(local) {
+                timers::fired(group, local, index);
+            }
+        }
+        busy
+    }
+
+    /// What the queue has completed is the owner's again.
+    pub(crate) fn completions(&mut self) -> bool {
+        let Engine { local, groups, .. } = self;
+        let mut busy = false;
+        while let Some(done) = local.tx.pop_completion() {
+            busy = true;
+            match done {
+                crate::tx::Completion::Buffer(mbuf) => local.pool.free(mbuf),
+                crate::tx::Completion::Datagram(index) => udp::finished(local, index),
+            }
+        }
+        let mut from = 0;
+        while let Some(id) = local.holding.next(from) {
+            from = usize::from(id.0) + 1;
+            let Some(Some(group)) = groups.get_mut(usize::from(id.0)) else {
+                local.holding.remove(id);
+                continue;
+            };
+            // A connection may be held again for a later frame: only those that wait now.
+            while let Some(index) = group.pop_hold(local) {
+                busy = true;
+                crate::tcp::acks::held_frame_left(group, local, index);
+            }
+            if !group.has_hold() {
+                local.holding.remove(id);
+            }
+        }
+        busy
+    }
+
+    /// When the loop has to run again at the latest.
+    pub(crate) fn deadline(&self) -> Instant {
+        let local = &self.local;
+        let app = local.app.as_ref().map_or(Instant::NEVER, App::deadline);
+        let dhcp = self.dhcp.as_ref().map_or(Instant::NEVER, dhcp::Client::next_deadline);
+        local.due.next_deadline().min(local.neighbors.next_deadline()).min(app).min(dhcp)
+    }
+
+    /// Sends buffers home, as far as the rings take them.
+    pub(crate) fn send_home(&mut self) {
+        let local = &mut self.local;
+        while let Some(mbuf) = local.pool.take_away() {
+            let home = local.pool.area().home(&mbuf);
+            if let Err(mbuf) = local.mesh.send_home(home, mbuf) {
+                local.pool.free(mbuf);
+                break;
+            }
+        }
+    }
+
+    /// The engine's view of its own books, for tests: receive buffers of this core's pool and others
+    /// that it knows the place of, and the consistency of lists and counts. Walks everything.
+    pub fn conservation(&self) -> Conservation {
+        let mut found = Conservation {
+            free: self.local.pool.available(),
+            away: self.local.pool.away(),
+            transmitting: self.local.tx.buffers_in_flight(),
+            datagrams: self.local.udp.waiting(),
+            ..Conservation::default()
+        };
+        let area = self.local.pool.area();
+        for index in 0..area.buffers() {
+            let holder = area.holder(index);
+            if holder == crate::mbuf::Holder::core(self.local.core) {
+                found.datagrams += 1;
+            }
+        }
+        for group in self.groups.iter().flatten() {
+            for index in 0..group.conns.capacity() {
+                let conn = &group.conns[index];
+                if conn.flags.contains(Flags::FREED) {
+                    continue;
+                }
+                found.connections += 1;
+                found.received += usize::from(conn.rx_buffers);
+                if conn.seg_head == NIL && conn.seg_count != 0 {
+                    found.broken += 1;
+                }
+                found.segments += usize::from(conn.seg_count);
+            }
+            if group.segments.len() as usize != found.segments_of(group) {
+                found.broken += 1;
+            }
+        }
+        found
+    }
+}
+
+/// What [`Engine::conservation`] finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conservation {
+    /// Buffers in the pool.
+    pub free: usize,
+    /// Buffers that are to be sent home.
+    pub away: usize,
+    /// Buffers in connections: received, held, out of order.
+    pub received: usize,
+    /// Buffers being transmitted, or waiting for it.
+    pub transmitting: usize,
+    /// Buffers with datagrams.
+    pub datagrams: usize,
+    /// Slots of connections in use.
+    pub connections: usize,
+    /// Send segments.
+    pub segments: usize,
+    /// Inconsistencies: must be 0.
+    pub broken: usize,
+}
+
+impl Conservation {
+    fn segments_of(&self, group: &FlowGroup) -> usize {
+        let used = |index| &group.conns[index];
+        (0..group.conns.capacity())
+            .map(used)
+            .filter(|conn| !conn.flags.contains(Flags::FREED))
+            .map(|conn| usize::from(conn.seg_count))
+            .sum()
+    }
+}
+
+/// A neighbour has answered what waited for it, or will not.
+fn resolved(
+    groups: &mut [Option<Box<FlowGroup>>],
+    local: &mut Local,
+    waiting: Waiting,
+    mac: Option<[u8; 6]>,
+) {
+    match (waiting, mac) {
+        (Waiting::Connection(handle), _) => {
+            let Some(Some(group)) = groups.get_mut(usize::from(handle.group().0)) else { return };
+            let index = handle.index();
+            let Some(conn) = group.conns.get(index) else { return };
+            if conn.generation != handle.generation() || conn.flags.contains(Flags::FREED) {
+                return;
+            }
+            group.conns[index].flags -= Flags::NEEDS_NEIGHBOR;
+            if mac.is_some() {
+                group.want_output(index, local);
+            } else if group.conns[index].state == crate::conn::State::SynSent {
+                close::end(group, local, index, DeadReason::Unreachable);
+            }
+        }
+        (Waiting::Datagram(index), Some(mac)) => {
+            if local.tx.stage(Staged::Datagram { index, mac }).is_err() {
+                local.stats.drop(Drop::TxRingFull);
+                udp::finished(local, index);
+            }
+        }
+        (Waiting::Datagram(index), None) => udp::finished(local, index),
+    }
+}
+
+/// Adds or subtracts the group's part of the listeners' backlogs.
+fn count_backlog(group: &FlowGroup, local: &mut Local, add: bool) {
+    for (slot, waiting) in group.backlog.iter().enumerate() {
+        if let Some(port) = local.listeners.by_slot(slot) {
+            port.waiting =
+                if add { port.waiting + waiting } else { port.waiting.saturating_sub(*waiting) };
+        }
+    }
+}
+
+/// Changes a gauge.
+pub(crate) fn gauge(stats: &mut CoreStats, counter: Counter, by: i64) {
+    stats.set(counter, stats.get(counter).wrapping_add_signed(by));
 }

@@ -1,6 +1,8 @@
 //! Every limit and default of the engine, in one place; those that cross a boundary are in
 //! `ix_abi::limits`.
 
+use crate::time::Duration;
+
 /// Bytes of a receive buffer.
 pub const MBUF_BYTES: usize = 2048;
 /// Most frames that one poll may take; the bound B is at most this.
@@ -21,3 +23,67 @@ pub const TX_HEADER_SLOTS: usize = TX_INFLIGHT_MAX;
 pub const TX_HEADER_REGION_BYTES: usize = TX_HEADER_SLOTS * TX_HEADER_BYTES;
 /// Default of the most connections of one flow group, TIME_WAIT included.
 pub const CONNECTIONS_PER_GROUP_DEFAULT: u32 = 4096;
+/// Longest chain of one bucket of a flow table.
+pub const FLOW_CHAIN_MAX: u32 = 64;
+/// Segments of application memory that a connection may have queued.
+pub const SEGMENTS_PER_CONNECTION: u16 = 256;
+/// Segments of all connections of a flow group.
+pub const SEGMENTS_PER_GROUP: u32 = 1 << 16;
+/// Bytes that a connection may have received and not got back from the application: its largest
+/// window.
+pub const RECEIVE_WINDOW: u32 = 256 * 1024;
+/// Shift of the windows that we announce (RFC 7323 §2).
+pub const RECEIVE_SHIFT: u8 = 3;
+/// Receive buffers that one connection may hold at most.
+pub const RECEIVE_SHARE: u16 = 256;
+/// A connection may hold this part of the free buffers, so that many cannot take all.
+pub const RECEIVE_SHARE_OF_FREE: usize = 4;
+/// Receive buffers that payload may not take, so that ACKs still come in.
+pub const RECEIVE_RESERVE: usize = 32;
+/// Buffers of out-of-order data of one connection.
+pub const REASSEMBLY_MAX: u16 = 128;
+/// Frames that one connection may send in one turn of the transmit stage.
+pub const TX_BURST: u32 = 64;
+/// Largest window that the stack starts with, in segments (RFC 6928).
+pub const INITIAL_WINDOW_SEGMENTS: u32 = 10;
+/// Segment size if the peer names none (RFC 9293 §3.7.1).
+pub const MSS_DEFAULT: u16 = 536;
+/// Smallest segment size that a peer may ask for.
+pub const MSS_MIN: u16 = 64;
+/// Retransmission timeout before the first measurement (RFC 6298 §2.1).
+pub const RTO_INITIAL: Duration = Duration::from_s(1);
+/// Floor of the retransmission timeout.
+pub const RTO_MIN: Duration = Duration::from_ms(200);
+/// Ceiling of it (RFC 6298 §2.5).
+pub const RTO_MAX: Duration = Duration::from_s(60);
+/// How long data is retransmitted in vain before a connection is given up (RFC 1122 §4.2.3.5: at
+/// least 100 s).
+pub const USER_TIMEOUT: Duration = Duration::from_s(120);
+/// The same for SYNs of our own.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_s(30);
+/// The same for answers to SYNs, which cost a peer nothing.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_s(15);
+/// Longest that an acknowledgement waits for data to ride on (RFC 1122 §4.2.3.2: below 500 ms).
+pub const DELAYED_ACK: Duration = Duration::from_ms(40);
+/// 2 MSL. RFC 9293 says four minutes; this is what the large systems do.
+pub const TIME_WAIT: Duration = Duration::from_s(60);
+/// How long a connection that the application has closed waits for the peer's FIN.
+pub const FIN_WAIT_2: Duration = Duration::from_s(60);
+/// Frames built outside of connections that wait for the transmit stage.
+pub const STAGED_MAX: usize = 256;
+/// Datagrams of the application that wait for the transmit stage, an address or completion.
+pub const DATAGRAMS_MAX: u32 = 1024;
+/// Scatter-gather pieces of one datagram.
+pub const DATAGRAM_PIECES_MAX: usize = 16;
+/// Received datagrams of all bindings that the application may hold, on one core.
+pub const UDP_HELD_MAX: u32 = 1024;
+/// `listen`, `udp_bind` and the like of one core that wait for core 0.
+pub const REQUESTS_MAX: usize = 64;
+/// Calls of one batch that run before the rest of the loop gets its turn.
+pub const CALLS_PER_BATCH: u32 = ix_abi::layout::CALL_SLOTS;
+/// How long the end of an application waits for the transmit queue.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_s(2);
+/// Between two publications of the counters.
+pub const PUBLISH_EVERY: Duration = Duration::from_ms(1);
+/// Between two looks of a busy connection at the neighbour table.
+pub const NEIGHBOR_EPOCH: Duration = Duration::from_s(8);

@@ -12,11 +12,13 @@
 
 use crate::device::BusAddr;
 use crate::limits::MBUF_BYTES;
+use crate::usermem::Extent;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use ix_abi::CoreId;
+use core::sync::atomic::{AtomicU16, Ordering};
+use ix_abi::{CoreId, GroupId};
 
 /// The right to one receive buffer.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,6 +63,32 @@ pub struct Meta {
 
 const _: () = assert!(size_of::<Meta>() == 16);
 
+/// On whose behalf the application holds a buffer that was delivered to it: a flow group, or a core
+/// (datagrams). Only the owner of the group, or that core, changes it; so a core that reads a holder
+/// of its own from it may rely on that, whatever index an application made up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder(u16);
+
+impl Holder {
+    /// The application does not hold the buffer.
+    pub const NONE: Holder = Holder(u16::MAX);
+
+    /// Held for a connection of the group.
+    pub const fn group(group: GroupId) -> Holder {
+        Holder(group.0 & 0x7fff)
+    }
+
+    /// Held for a UDP binding, delivered by the core.
+    pub const fn core(core: CoreId) -> Holder {
+        Holder(0x8000 | core.0)
+    }
+
+    /// The group, if one holds it.
+    pub const fn as_group(self) -> Option<GroupId> {
+        if self.0 & 0x8000 == 0 { Some(GroupId(self.0)) } else { None }
+    }
+}
+
 struct MetaCell(UnsafeCell<Meta>);
 
 /// The memory of all receive buffers of a dataplane.
@@ -71,6 +99,7 @@ pub struct Area {
     per_core: u32,
     cores: u16,
     meta: Box<[MetaCell]>,
+    holders: Box<[AtomicU16]>,
 }
 
 // SAFETY: all access to a buffer's data and metadata goes through its unique `Mbuf` token, which is
@@ -101,7 +130,8 @@ impl Area {
     ) -> Area {
         let buffers = u32::from(cores) * per_core;
         let meta = (0..buffers).map(|_| MetaCell(UnsafeCell::new(Meta::default()))).collect();
-        Area { data, bus, user_base, per_core, cores, meta }
+        let holders = (0..buffers).map(|_| AtomicU16::new(Holder::NONE.0)).collect();
+        Area { data, bus, user_base, per_core, cores, meta, holders }
     }
 
     /// How many buffers there are.
@@ -179,6 +209,30 @@ impl Area {
         // SAFETY: as in `meta`, with the token borrowed mutably.
         unsafe { *self.meta[mbuf.0 as usize].0.get() = meta }
     }
+
+    /// `len` bytes of the buffer from `offset`, to be sent; the caller has counted a reference.
+    #[inline]
+    pub fn extent(&self, mbuf: &Mbuf, offset: u16, len: u32) -> Extent {
+        let len = len.min(MBUF_BYTES as u32 - u32::from(offset).min(MBUF_BYTES as u32));
+        // SAFETY: within the buffer, which is readable while the area lives; the reference keeps
+        // the device from getting it for reception.
+        unsafe {
+            let alias = self.ptr(mbuf) as usize + usize::from(offset);
+            Extent::new(alias, self.bus_addr(mbuf, offset), len)
+        }
+    }
+
+    /// Who holds a buffer; the index may be anything below `buffers`.
+    #[inline]
+    pub fn holder(&self, index: u32) -> Holder {
+        self.holders.get(index as usize).map_or(Holder::NONE, |h| Holder(h.load(Ordering::Relaxed)))
+    }
+
+    /// Says who holds the buffer.
+    #[inline]
+    pub fn set_holder(&self, mbuf: &Mbuf, holder: Holder) {
+        self.holders[mbuf.0 as usize].store(holder.0, Ordering::Relaxed);
+    }
 }
 
 /// A core's free buffers.
@@ -231,9 +285,47 @@ impl Pool {
         }
     }
 
+    /// Ends what the application held: free, unless transmit segments still refer to it.
+    #[inline]
+    pub fn return_held(&mut self, mbuf: Mbuf) {
+        self.area.set_holder(&mbuf, Holder::NONE);
+        if self.area.meta(&mbuf).references == 0 {
+            self.free(mbuf);
+        } else {
+            let _kept_by_the_references = mbuf.into_raw();
+        }
+    }
+
+    /// Counts a reference to a buffer that the application holds on this core.
+    #[inline]
+    pub fn reference(&mut self, index: u32) {
+        let mut mbuf = Mbuf(index);
+        let mut meta = self.area.meta(&mbuf);
+        meta.references += 1;
+        self.area.set_meta(&mut mbuf, meta);
+    }
+
+    /// Ends a reference; the last one frees a buffer that was returned meanwhile.
+    #[inline]
+    pub fn unreference(&mut self, index: u32) {
+        let mut mbuf = Mbuf(index);
+        let mut meta = self.area.meta(&mbuf);
+        debug_assert!(meta.references > 0);
+        meta.references -= 1;
+        self.area.set_meta(&mut mbuf, meta);
+        if meta.references == 0 && self.area.holder(index) == Holder::NONE {
+            self.free(mbuf);
+        }
+    }
+
     /// A buffer that is at home elsewhere, to be sent there.
     pub fn take_away(&mut self) -> Option<Mbuf> {
         self.away.pop().map(Mbuf)
+    }
+
+    /// Buffers freed here that are at home elsewhere.
+    pub fn away(&self) -> usize {
+        self.away.len()
     }
 
     /// Free buffers.

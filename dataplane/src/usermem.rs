@@ -26,16 +26,32 @@ use ix_abi::layout::{
 pub struct FrameIndex(u32);
 
 impl FrameIndex {
-    /// Stands for "not user memory" where an extent is a receive buffer's.
-    pub const NONE: FrameIndex = FrameIndex(u32::MAX);
+    /// As a word, below 2^31.
+    pub const fn to_raw(self) -> u32 {
+        self.0
+    }
+
+    /// The inverse of [`FrameIndex::to_raw`].
+    pub const fn from_raw(index: u32) -> FrameIndex {
+        FrameIndex(index)
+    }
 }
 
 /// Contiguous bytes that a device may read and the kernel may sum.
+///
+/// Packed to 20 bytes, so that a send segment with its links is half a cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
 pub struct Extent {
     alias: usize,
     bus: BusAddr,
     len: u32,
+}
+
+impl Default for Extent {
+    fn default() -> Extent {
+        Extent { alias: 0, bus: BusAddr(0), len: 0 }
+    }
 }
 
 impl Extent {

@@ -104,6 +104,8 @@ impl TxQueue for Tx {
 pub struct Share {
     pub rx: Vec<Rx>,
     pub tx: Tx,
+    /// Other cores send through its queue.
+    pub shared: bool,
 }
 
 /// The opened port.
@@ -161,7 +163,7 @@ pub fn open(functions: &[Function], cores: usize) -> Result<Net, alloc::string::
 }
 
 fn without_nic(cores: usize, area: &'static Area, mem: (Phys, u64), rss_key: [u8; 40]) -> Net {
-    let none = |_| Share { rx: Vec::new(), tx: Tx::None(NullTx::default()) };
+    let none = |_| Share { rx: Vec::new(), tx: Tx::None(NullTx::default()), shared: false };
     let capabilities = Capabilities {
         tx_checksum: true,
         rx_checksum: true,
@@ -241,12 +243,13 @@ fn share_out(rx: Vec<Rx>, tx: Vec<VirtioTx<Registers>>, cores: usize) -> Vec<Sha
         let wake: fn(CoreId) = wake;
         let (tx, source) = RemoteTx::new(CoreId(owner as u16), usize::from(TX_RING), wake);
         sources[owner].push(source);
-        remote.push(Share { rx: Vec::new(), tx: Tx::Remote(tx) });
+        remote.push(Share { rx: Vec::new(), tx: Tx::Remote(tx), shared: false });
     }
     let queues = rx.into_iter().zip(tx).zip(sources);
     let mut shares: Vec<Share> = queues
         .map(|((rx, tx), sources)| Share {
             rx: alloc::vec![rx],
+            shared: !sources.is_empty(),
             tx: Tx::Queue(MuxTx::new(tx, usize::from(TX_RING), sources)),
         })
         .collect();

@@ -9,7 +9,7 @@ use ix_abi::control::CoreState;
 use ix_abi::stats::{CoreStats, Counter};
 use ix_dataplane::app::{AppPort, Drain};
 use ix_dataplane::core_loop::run_once;
-use ix_dataplane::device::RxQueue;
+use ix_dataplane::device::{RxQueue, TxQueue};
 use ix_dataplane::engine::Engine;
 use ix_dataplane::platform::{AppFault, AppReturn, Platform, Work};
 use ix_dataplane::time::Instant;
@@ -41,6 +41,8 @@ pub struct KernelPlatform {
     core: usize,
     rx: Vec<Rx>,
     tx: Tx,
+    /// Other cores send through its queue.
+    shares_queue: bool,
     app: App,
     idle: Idle,
     /// As of the last `now()`.
@@ -48,7 +50,6 @@ pub struct KernelPlatform {
     last_busy: u64,
     halts: u64,
     overruns: u64,
-    idle_tsc: u64,
     /// The batch bound that was asked for last; 0: none was.
     batch: usize,
     /// Core 0's part of control.
@@ -61,13 +62,13 @@ impl KernelPlatform {
             core,
             rx: share.rx,
             tx: share.tx,
+            shares_queue: share.shared,
             app: App::None,
             idle,
             now: time::now_ns(),
             last_busy: 0,
             halts: 0,
             overruns: 0,
-            idle_tsc: 0,
             batch: 0,
             manager,
         }
@@ -117,10 +118,8 @@ impl KernelPlatform {
         me.timer_armed.store(true, Ordering::Relaxed);
         apic::arm_timer(ns);
         control::set_core_state(self.core, CoreState::Halted);
-        let before = time::tsc();
         x86_64::instructions::interrupts::enable_and_hlt();
         x86_64::instructions::interrupts::disable();
-        self.idle_tsc += time::tsc().wrapping_sub(before);
         self.halts += 1;
         control::set_core_state(self.core, CoreState::Running);
     }
@@ -173,7 +172,6 @@ impl KernelPlatform {
     fn hand_over_counts(&mut self, engine: &mut Engine) {
         let stats = engine.stats_mut();
         stats.add(Counter::Halts, core::mem::take(&mut self.halts));
-        stats.add(Counter::IdleTsc, core::mem::take(&mut self.idle_tsc));
         stats.add(Counter::AppOverruns, core::mem::take(&mut self.overruns));
     }
 }
@@ -223,6 +221,12 @@ impl Platform for KernelPlatform {
             || lifecycle::is_ending()
         {
             self.change_app(engine, wish);
+        }
+        // Frames of cores without a queue move only when this one's owner looks (`MuxTx`).
+        if let Tx::Queue(queue) = &mut self.tx
+            && self.shares_queue
+        {
+            queue.kick();
         }
         let batch = manager::batch_wanted();
         if batch != self.batch {

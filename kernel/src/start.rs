@@ -12,6 +12,7 @@ use ix_dataplane::device::Dma;
 use ix_dataplane::engine::Engine;
 use ix_dataplane::limits::{RX_BATCH_DEFAULT, TX_HEADER_REGION_BYTES};
 use ix_dataplane::mbuf::Pool;
+use ix_dataplane::mesh::{self, Sizes};
 use ix_kernel_core::archive::Archive;
 use ix_kernel_core::cmdline::{self, Address, Config, log_level::Level};
 use ix_kernel_core::stacks;
@@ -242,7 +243,8 @@ fn make_kits(m: &Machine, net: net::Net, batch: usize) {
     };
     let mut secret = [0; 16];
     entropy::fill(&mut secret);
-    for (core, share) in net.shares.into_iter().enumerate() {
+    let endpoints = mesh::build(cores, Sizes::default());
+    for (core, (share, endpoint)) in net.shares.into_iter().zip(endpoints).enumerate() {
         let id = CoreId(core as u16);
         let mut c = EngineConfig::new(id, cores, net.mac, net.capabilities, addressing);
         c.rss_key = net.rss_key;
@@ -253,7 +255,7 @@ fn make_kits(m: &Machine, net: net::Net, batch: usize) {
         let Some(headers) = net::KernelDma.alloc(TX_HEADER_REGION_BYTES, 4096) else {
             unsupported!("no memory for transmit headers");
         };
-        let engine = Engine::new(c, pool, headers);
+        let engine = Engine::new(c, pool, endpoint, &headers);
         *KITS[core].lock() = Some(CoreKit { engine, share, manager: None });
     }
 }

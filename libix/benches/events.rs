@@ -54,10 +54,12 @@ fn echo(connections: u32, batch: u32, rounds: u32) {
     let memory: &'static [u8] = &[7; 64];
     let addr = memory.as_ptr().expose_provenance() as u64;
     let (mut next, mut nanoseconds) = (0, 0);
-    for round in 0..rounds + 10 {
-        let these = (0..batch).map(|n| handle((next + n * 7919) % connections));
-        let these: Vec<_> = these.collect();
-        next = (next + 104_729) % connections;
+    // Each connection once to be warm, then in an order without neighbours.
+    let warm = connections.div_ceil(batch) + 10;
+    for round in 0..rounds + warm {
+        let step = if round < warm { 1 } else { 7919 };
+        let these: Vec<_> = (0..batch).map(|n| handle((next + n * step) % connections)).collect();
+        next = (next + batch * step) % connections;
         let cookie = Cookie(0);
         for sent in [false, true] {
             kernel(|k| {
@@ -67,8 +69,8 @@ fn echo(connections: u32, batch: u32, rounds: u32) {
                 }));
             });
             events.enter();
-            if round < 10 {
-                events.turn(&mut Forward); // warm
+            if round < warm {
+                events.turn(&mut Forward);
                 continue;
             }
             let start = Instant::now();

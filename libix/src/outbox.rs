@@ -10,6 +10,7 @@
 use crate::inbox::Piece;
 use crate::pool::{CHUNK_BYTES, Chunk, Pool};
 use alloc::collections::VecDeque;
+use arrayvec::ArrayVec;
 use ix_abi::SgEntry;
 use ix_abi::limits::{SG_BYTES_MAX, SG_MAX};
 
@@ -19,14 +20,13 @@ mod tests;
 /// The pieces of memory of one `sendv`, in the making.
 #[derive(Debug)]
 pub struct SgList {
-    entries: [SgEntry; SG_MAX],
-    len: usize,
+    entries: ArrayVec<SgEntry, SG_MAX>,
     bytes: u64,
 }
 
 impl SgList {
     pub(crate) fn new() -> SgList {
-        SgList { entries: [SgEntry::default(); SG_MAX], len: 0, bytes: 0 }
+        SgList { entries: ArrayVec::new(), bytes: 0 }
     }
 
     /// Adds a piece, which stays where and as it is until it is reported as sent. Returns how many
@@ -37,7 +37,7 @@ impl SgList {
 
     /// How many more pieces it takes.
     pub fn room(&self) -> usize {
-        SG_MAX - self.len
+        self.entries.remaining_capacity()
     }
 
     /// Bytes in it.
@@ -46,20 +46,20 @@ impl SgList {
     }
 
     pub(crate) fn entries(&self) -> &[SgEntry] {
-        &self.entries[..self.len]
+        &self.entries
     }
 
     pub(crate) fn clear(&mut self) {
-        (self.len, self.bytes) = (0, 0);
+        self.entries.clear();
+        self.bytes = 0;
     }
 
+    #[inline]
     fn push_entry(&mut self, mut entry: SgEntry) -> u64 {
         entry.len = entry.len.min(u64::from(SG_BYTES_MAX));
-        if entry.len == 0 || self.len == SG_MAX {
+        if entry.len == 0 || self.entries.try_push(entry).is_err() {
             return 0;
         }
-        self.entries[self.len] = entry;
-        self.len += 1;
         self.bytes += entry.len;
         entry.len
     }

@@ -132,7 +132,6 @@ fn the_page_tells_what_the_machine_is() {
 }
 
 #[test]
-#[ignore = "the core loop does not enter the application yet"]
 fn an_app_is_restarted_on_all_cores_without_a_leak() {
     const ROUNDS: u64 = 20;
     let page = Page::new("restart");

@@ -1,0 +1,114 @@
+//! The batch: every call of the syscall ring, in order, with its result where one is due.
+//!
+//! A record is copied once, then decoded and checked; a call is consumed only while the event ring
+//! has room for its result. Nothing here trusts an index, a count, a handle or an address.
+pub(crate) mod dataplane;
+mod send;
+mod tcp;
+mod udp;
+
+pub(crate) use dataplane::{answer, answered};
+
+use crate::engine::Engine;
+use crate::limits::CALLS_PER_BATCH;
+use crate::rings::BadRing;
+use ix_abi::stats::Counter;
+use ix_abi::{Call, Condition, Handle, Request, Status};
+
+/// What a call comes to.
+#[derive(Clone, Copy, Debug)]
+struct Outcome {
+    status: Status,
+    handle: Handle,
+    value: u64,
+    /// The result comes later, from core 0.
+    deferred: bool,
+}
+
+impl Outcome {
+    const fn new(status: Status, handle: Handle) -> Outcome {
+        Outcome { status, handle, value: 0, deferred: false }
+    }
+
+    const fn of(result: Result<(), Status>, handle: Handle) -> Outcome {
+        match result {
+            Ok(()) => Outcome::new(Status::Ok, handle),
+            Err(status) => Outcome::new(status, handle),
+        }
+    }
+}
+
+/// Runs the batch that the application left.
+pub fn run_batch(engine: &mut Engine) -> Result<(), BadRing> {
+    engine.local.batch = engine.local.batch.wrapping_add(1);
+    let Some(app) = &mut engine.local.app else { return Ok(()) };
+    let mut ready = app.rings.calls()?;
+    let mut room = app.rings.room();
+    let mut executed = 0;
+    while ready > 0 && room > 0 && executed < CALLS_PER_BATCH {
+        let Some(app) = &mut engine.local.app else { break };
+        let call = app.rings.call(0);
+        let slots = call.slots() as u32;
+        let (slots, outcome) = if slots > ready {
+            // Continues beyond what is there: the rest of the ring is this call.
+            (ready, Outcome::new(Status::Invalid, Handle(call.handle)))
+        } else {
+            (slots, execute(engine, &call))
+        };
+        let Some(app) = &mut engine.local.app else { break };
+        app.rings.consume(slots);
+        ready -= slots;
+        executed += 1;
+        let failed = outcome.status != Status::Ok;
+        if !outcome.deferred && (failed || call.wants_result()) {
+            app.rings.post(&result(&call, &outcome));
+            engine.local.stats.add(Counter::Events, 1);
+            room -= 1;
+        }
+        engine.local.stats.add(Counter::SyscallErrors, u64::from(failed));
+    }
+    engine.local.stats.add(Counter::Syscalls, u64::from(executed));
+    Ok(())
+}
+
+fn result(call: &Call, outcome: &Outcome) -> ix_abi::Event {
+    let Outcome { status, handle, value, .. } = *outcome;
+    Condition::Result { op: call.op, status, handle, tag: call.tag, value }.encode()
+}
+
+#[inline]
+fn execute(engine: &mut Engine, call: &Call) -> Outcome {
+    let request = match call.decode() {
+        Ok(request) => request,
+        Err(status) => return Outcome::new(status, Handle(call.handle)),
+    };
+    match request {
+        Request::Sendv { handle, sg_count } => send::sendv(engine, call, handle, sg_count),
+        Request::RecvDone { handle, bytes } => {
+            Outcome::of(tcp::recv_done(engine, handle, bytes), handle)
+        }
+        Request::Nop => Outcome::new(Status::Ok, Handle::NONE),
+        Request::Accept { handle, cookie } => {
+            Outcome::of(tcp::accept(engine, handle, cookie), handle)
+        }
+        Request::Reject { handle } => Outcome::of(tcp::reject(engine, handle), handle),
+        Request::Connect { cookie, remote } => tcp::connect(engine, cookie, remote),
+        Request::Close { handle } => Outcome::of(tcp::close(engine, handle), handle),
+        Request::Abort { handle } => Outcome::of(tcp::abort(engine, handle), handle),
+        Request::Shutdown { handle } => Outcome::of(tcp::shutdown(engine, handle), handle),
+        Request::UdpSendv { handle, remote, sg_count } => {
+            Outcome::of(udp::sendv(engine, call, handle, remote, sg_count), handle)
+        }
+        Request::UdpRecvDone { handle, addr } => {
+            Outcome::of(crate::udp::recv_done(&mut engine.local, handle, addr), handle)
+        }
+        Request::Listen { .. }
+        | Request::Unlisten { .. }
+        | Request::UdpBind { .. }
+        | Request::UdpClose { .. } => dataplane::change(engine, call, &request),
+        Request::TimerSet { cookie, delay_us } => dataplane::timer_set(engine, cookie, delay_us),
+        Request::TimerCancel { handle } => {
+            Outcome::of(dataplane::timer_cancel(engine, handle), handle)
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Calls on objects of the whole dataplane, which core 0 makes, and on timers, which are the core's.
+use super::Outcome;
+use crate::engine::Engine;
+use crate::limits::REQUESTS_MAX;
+use crate::local::Local;
+use crate::message::{Change, Message, Request as Order};
+use crate::time::Duration;
+use ix_abi::{Call, Condition, Cookie, CoreId, Handle, Request, Status};
+
+/// `listen`, `unlisten`, `udp_bind`, `udp_close`.
+pub(super) fn change(engine: &mut Engine, call: &Call, request: &Request) -> Outcome {
+    let local = &mut engine.local;
+    let change = match *request {
+        Request::Listen { local, backlog } => {
+            Change::Listen { handle: Handle::NONE, local, backlog }
+        }
+        Request::UdpBind { local, cookie } => {
+            Change::UdpBind { handle: Handle::NONE, local, cookie }
+        }
+        Request::Unlisten { handle } | Request::UdpClose { handle } => Change::Remove { handle },
+        _ => return Outcome::new(Status::Invalid, Handle(call.handle)),
+    };
+    let order = Order {
+        from: local.core,
+        change,
+        op: call.op,
+        tag: call.tag,
+        wants_result: call.wants_result(),
+    };
+    let app_epoch = local.app_epoch;
+    if local.core == CoreId(0) {
+        return match carry_out(local, &order, app_epoch) {
+            Ok(handle) => Outcome { value: handle.0, ..Outcome::new(Status::Ok, handle) },
+            Err(status) => Outcome::new(status, Handle(call.handle)),
+        };
+    }
+    let Some(app) = &mut local.app else { return Outcome::new(Status::State, Handle::NONE) };
+    if app.requests >= REQUESTS_MAX {
+        return Outcome::new(Status::Again, Handle(call.handle));
+    }
+    if local.mesh.send(CoreId(0), Message::Request { request: order, app_epoch }).is_err() {
+        return Outcome::new(Status::Again, Handle(call.handle));
+    }
+    app.requests += 1;
+    Outcome { deferred: true, ..Outcome::new(Status::Ok, Handle::NONE) }
+}
+
+/// Core 0: makes the change and tells everybody; returns the object.
+pub fn carry_out(local: &mut Local, order: &Order, app_epoch: u32) -> Result<Handle, Status> {
+    if local.mesh.broadcast_room() == 0 {
+        return Err(Status::Again);
+    }
+    let any = |a: ix_abi::SocketAddress| a.ip.0 == [0; 16] || a.ip == local.ip();
+    let change = match order.change {
+        Change::Listen { local: at, backlog, .. } if any(at) || at.ip.to_v4() == Some([0; 4]) => {
+            Change::Listen { handle: local.listeners.reserve(at)?, local: at, backlog }
+        }
+        Change::UdpBind { local: at, cookie, .. } if any(at) || at.ip.to_v4() == Some([0; 4]) => {
+            Change::UdpBind { handle: local.udp.ports.reserve(at)?, local: at, cookie }
+        }
+        Change::Remove { handle } => {
+            let known = local.listeners.by_handle(handle).is_some()
+                || local.udp.ports.by_handle(handle).is_some();
+            if !known {
+                return Err(Status::BadHandle);
+            }
+            order.change
+        }
+        _ => return Err(Status::Unreachable),
+    };
+    let (Change::Listen { handle, .. }
+    | Change::UdpBind { handle, .. }
+    | Change::Remove { handle }) = change;
+    local.apply(&change, app_epoch);
+    for core in (1..local.cores).map(CoreId) {
+        let sent = local.mesh.send(core, Message::Change { change, app_epoch });
+        debug_assert!(sent.is_ok(), "there was room for a broadcast");
+    }
+    Ok(handle)
+}
+
+/// Core 0: a request of another core.
+pub fn answer(local: &mut Local, order: &Order, app_epoch: u32) {
+    let (status, handle) = if app_epoch <= local.app_ended {
+        (Status::State, Handle::NONE)
+    } else {
+        match carry_out(local, order, app_epoch) {
+            Ok(handle) => (Status::Ok, handle),
+            Err(status) => (status, Handle::NONE),
+        }
+    };
+    let outcome = Message::Outcome { request: *order, status, handle, app_epoch };
+    // The asker has at most `REQUESTS_MAX` requests out, the ring holds as many.
+    let _lost_only_if_it_floods = local.mesh.send(order.from, outcome);
+}
+
+/// The answer of core 0.
+pub fn answered(local: &mut Local, order: &Order, status: Status, handle: Handle, app_epoch: u32) {
+    if app_epoch != local.app_epoch {
+        return;
+    }
+    let Some(app) = &mut local.app else { return };
+    app.requests = app.requests.saturating_sub(1);
+    if status != Status::Ok || order.wants_result {
+        let (op, tag, value) = (order.op, order.tag, handle.0);
+        app.outcomes.push_back(Condition::Result { op, status, handle, tag, value }.encode());
+    }
+}
+
+pub(super) fn timer_set(engine: &mut Engine, cookie: Cookie, delay_us: u64) -> Outcome {
+    let local = &mut engine.local;
+    let at = local.now + Duration::from_us(delay_us);
+    match local.app.as_mut().and_then(|app| app.set_timer(cookie, at)) {
+        Some(handle) => Outcome { value: handle.0, ..Outcome::new(Status::Ok, handle) },
+        None => Outcome::new(Status::Limit, Handle::NONE),
+    }
+}
+
+pub(super) fn timer_cancel(engine: &mut Engine, handle: Handle) -> Result<(), Status> {
+    let found = engine.local.app.as_mut().is_some_and(|app| app.cancel_timer(handle));
+    if found { Ok(()) } else { Err(Status::BadHandle) }
+}

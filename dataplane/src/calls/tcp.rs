@@ -1,0 +1,117 @@
+//! Calls on connections.
+use super::Outcome;
+use crate::conn::{Flags, Pending};
+use crate::engine::Engine;
+use crate::group::FlowGroup;
+use crate::local::Local;
+use crate::tcp::{close as ending, listen, receive};
+use ix_abi::{Cookie, DeadReason, GroupId, Handle, SocketAddress, Status};
+
+/// The connection that a handle names, with its group and the core's things.
+#[inline]
+pub(super) fn find(
+    engine: &mut Engine,
+    handle: Handle,
+) -> Result<(&mut FlowGroup, &mut Local, u32), Status> {
+    let id = handle.group();
+    let Engine { local, groups, .. } = engine;
+    match groups.get_mut(usize::from(id.0)) {
+        Some(Some(group)) => {
+            let index = group.resolve(handle)?;
+            Ok((group, local, index))
+        }
+        Some(None) => Err(Status::Moved),
+        None => Err(Status::BadHandle),
+    }
+}
+
+/// The same for calls that only an accepted connection takes.
+#[inline]
+pub(super) fn find_accepted(
+    engine: &mut Engine,
+    handle: Handle,
+) -> Result<(&mut FlowGroup, &mut Local, u32), Status> {
+    let (group, local, index) = find(engine, handle)?;
+    if !group.conns[index].flags.contains(Flags::ACCEPTED) {
+        return Err(Status::State);
+    }
+    Ok((group, local, index))
+}
+
+pub(super) fn accept(engine: &mut Engine, handle: Handle, cookie: Cookie) -> Result<(), Status> {
+    let (group, local, index) = find(engine, handle)?;
+    let conn = &mut group.conns[index];
+    if conn.flags.contains(Flags::ACCEPTED) {
+        return Err(Status::State);
+    }
+    conn.flags |= Flags::ACCEPTED;
+    conn.cookie = cookie;
+    ending::leave_backlog(group, local, index);
+    let pending = group.conns[index].pending;
+    if !pending.is_empty() {
+        group.want_event(index, Pending::empty(), local);
+    }
+    Ok(())
+}
+
+pub(super) fn reject(engine: &mut Engine, handle: Handle) -> Result<(), Status> {
+    let (group, local, index) = find(engine, handle)?;
+    if group.conns[index].flags.contains(Flags::ACCEPTED) {
+        return Err(Status::State);
+    }
+    group.conns[index].flags |= Flags::APP_CLOSED | Flags::APP_GONE;
+    group.conns[index].pending = Pending::empty();
+    ending::drop_received(group, local, index);
+    if group.conns[index].flags.contains(Flags::ENDED) {
+        ending::settle(group, local, index);
+    } else {
+        ending::abort(group, local, index, DeadReason::Rejected);
+    }
+    Ok(())
+}
+
+#[inline]
+pub(super) fn recv_done(engine: &mut Engine, handle: Handle, bytes: u64) -> Result<(), Status> {
+    let (group, local, index) = find_accepted(engine, handle)?;
+    receive::done(group, local, index, bytes)
+}
+
+pub(super) fn close(engine: &mut Engine, handle: Handle) -> Result<(), Status> {
+    let (group, local, index) = find_accepted(engine, handle)?;
+    ending::close(group, local, index)
+}
+
+pub(super) fn abort(engine: &mut Engine, handle: Handle) -> Result<(), Status> {
+    let (group, local, index) = find_accepted(engine, handle)?;
+    ending::app_abort(group, local, index);
+    Ok(())
+}
+
+pub(super) fn shutdown(engine: &mut Engine, handle: Handle) -> Result<(), Status> {
+    let (group, local, index) = find_accepted(engine, handle)?;
+    ending::shutdown(group, local, index)
+}
+
+pub(super) fn connect(engine: &mut Engine, cookie: Cookie, remote: SocketAddress) -> Outcome {
+    match open(engine, cookie, remote) {
+        Ok(handle) => Outcome { value: handle.0, ..Outcome::new(Status::Ok, handle) },
+        Err(status) => Outcome::new(status, Handle::NONE),
+    }
+}
+
+fn open(engine: &mut Engine, cookie: Cookie, remote: SocketAddress) -> Result<Handle, Status> {
+    let Engine { local, groups, .. } = engine;
+    let to = remote.ip.to_v4().ok_or(Status::Unsupported)?;
+    if remote.port == 0 || to == [0; 4] || to[0] >= 224 || to == local.address {
+        return Err(Status::Invalid);
+    }
+    if local.next_hop(to).is_none() {
+        return Err(Status::Unreachable);
+    }
+    let (key, hash) = listen::choose_port(groups, local, remote).ok_or(Status::Limit)?;
+    let id: GroupId = crate::rss::group_of(hash, local.groups);
+    let group = groups.get_mut(usize::from(id.0)).and_then(Option::as_mut).ok_or(Status::Moved)?;
+    let index = listen::connect(group, local, key, hash).ok_or(Status::Limit)?;
+    group.conns[index].cookie = cookie;
+    Ok(group.conns[index].handle(id, index))
+}

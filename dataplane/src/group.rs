@@ -1,0 +1,301 @@
+//! A flow group: the unit of ownership. It owns its connections, their send segments, its flow
+//! table, timers and lists by value; moving it to another core is moving this value.
+use crate::conn::{Conn, Flags, Pending, State};
+use crate::engine::gauge;
+use crate::fifo::Fifo;
+use crate::flow_table::{FlowTable, NIL};
+use crate::limits::SEGMENTS_PER_GROUP;
+use crate::local::Local;
+use crate::ports::SLOTS;
+use crate::slab::Slab;
+use crate::tcp::send_queue::Segments;
+use crate::time::Instant;
+use crate::wheel::Wheel;
+use ix_abi::stats::{Counter, Drop};
+use ix_abi::{GroupId, Handle, Status};
+
+/// One entry of the port's RSS indirection table, and all that belongs to it.
+#[derive(Debug)]
+pub struct FlowGroup {
+    /// Its number.
+    pub id: GroupId,
+    /// Its connections.
+    pub conns: Slab<Conn>,
+    /// Their send segments.
+    pub segments: Segments,
+    /// Finds a connection.
+    pub table: FlowTable,
+    /// A timer for each connection.
+    wheel: Wheel,
+    /// What the core's index of deadlines is armed for.
+    due_at: Instant,
+    /// Added to the core's frame numbers, so that those of the group go on when it moves.
+    tx_base: u32,
+    /// Connections that have something to transmit.
+    output: Fifo,
+    /// Connections that have events.
+    events: Fifo,
+    /// Connections that wait for a frame to complete.
+    hold: Fifo,
+    /// Of each listener's backlog, what this group has.
+    pub backlog: [u32; SLOTS],
+}
+
+impl FlowGroup {
+    /// An empty group of at most `limit` connections.
+    pub fn new(id: GroupId, limit: u32, groups: u16, now: Instant) -> FlowGroup {
+        FlowGroup {
+            id,
+            conns: Slab::new(limit),
+            segments: Slab::new(SEGMENTS_PER_GROUP),
+            table: FlowTable::new(limit, groups),
+            wheel: Wheel::new(now, 0),
+            due_at: Instant::NEVER,
+            tx_base: 0,
+            output: Fifo::default(),
+            events: Fifo::default(),
+            hold: Fifo::default(),
+            backlog: [0; SLOTS],
+        }
+    }
+
+    /// The connection that a handle of this group names, if the application may use it.
+    #[inline]
+    pub fn resolve(&self, handle: Handle) -> Result<u32, Status> {
+        let index = handle.index();
+        let conn = self.conns.get(index).ok_or(Status::BadHandle)?;
+        let known = conn.flags.intersects(Flags::KNOCKED.union(Flags::ACTIVE));
+        let alive = conn.generation == handle.generation() && known;
+        if alive && !conn.flags.contains(Flags::APP_GONE) {
+            Ok(index)
+        } else {
+            Err(Status::BadHandle)
+        }
+    }
+
+    /// A fresh connection, not in the flow table yet.
+    pub fn allocate(&mut self, local: &mut Local) -> Option<u32> {
+        let Some(index) = self.conns.alloc() else {
+            local.stats.drop(Drop::TcpTableFull);
+            return None;
+        };
+        if self.wheel.capacity() < self.conns.capacity() {
+            self.wheel.grow(self.conns.capacity());
+        }
+        let generation = self.conns[index].generation;
+        self.conns[index] = Conn { generation, flags: Flags::empty(), ..Conn::default() };
+        Some(index)
+    }
+
+    /// Enters a connection, whose key and hash are set, in the flow table.
+    pub fn enter(&mut self, index: u32, local: &mut Local) -> bool {
+        if !self.table.insert(&mut self.conns, index) {
+            local.stats.drop(Drop::TcpTableFull);
+            return false;
+        }
+        self.conns[index].flags |= Flags::IN_TABLE;
+        gauge(&mut local.stats, Counter::TcpConnections, 1);
+        true
+    }
+
+    /// Takes a connection out of the flow table: its frames are strangers from now on.
+    pub fn leave(&mut self, index: u32, local: &mut Local) {
+        if self.conns[index].flags.contains(Flags::IN_TABLE) {
+            self.table.remove(&mut self.conns, index);
+            self.conns[index].flags -= Flags::IN_TABLE;
+            gauge(&mut local.stats, Counter::TcpConnections, -1);
+        }
+    }
+
+    /// Gives a slot back if nobody needs it any more: not the network, not the application, no
+    /// frame in flight, no list.
+    pub fn free_if_done(&mut self, index: u32, local: &mut Local) {
+        let conn = &mut self.conns[index];
+        let listed = Flags::IN_OUTPUT | Flags::IN_EVENTS | Flags::IN_HOLD;
+        let done = conn.state == State::Closed
+            && conn.flags.contains(Flags::APP_GONE)
+            && !conn.flags.intersects(listed | Flags::RESET)
+            && conn.seg_head == NIL;
+        if !done || conn.flags.contains(Flags::FREED) {
+            return;
+        }
+        conn.flags = Flags::FREED;
+        conn.generation = Handle::next_generation(conn.generation);
+        self.wheel.cancel(index);
+        self.conns.release(index);
+        local.stats.add(Counter::TcpClosed, 1);
+    }
+
+    /// Frame `number` of this core in the group's numbering.
+    #[inline(always)]
+    pub fn tx_number(&self, number: u32) -> u32 {
+        number.wrapping_add(self.tx_base)
+    }
+
+    /// Whether a frame, in the group's numbering, has left.
+    #[inline(always)]
+    pub fn has_left(&self, number: u32, local: &Local) -> bool {
+        local.tx.has_left(number.wrapping_sub(self.tx_base))
+    }
+
+    /// Makes the group's frame numbers go on on another core, all of whose frames `next` counts.
+    pub fn rebase_tx(&mut self, old_next: u32, new_next: u32) {
+        self.tx_base = self.tx_base.wrapping_add(old_next).wrapping_sub(new_next);
+    }
+
+    /// The connection has something to transmit.
+    #[inline]
+    pub fn want_output(&mut self, index: u32, local: &mut Local) {
+        let conn = &mut self.conns[index];
+        if conn.flags.contains(Flags::IN_OUTPUT) {
+            return;
+        }
+        conn.flags |= Flags::IN_OUTPUT;
+        let conns = &mut self.conns;
+        self.output.push(index, |at, next| conns[at].output_next = next);
+        local.output_ready.insert(self.id);
+    }
+
+    /// The next connection with something to transmit, out of the list.
+    #[inline]
+    pub fn pop_output(&mut self) -> Option<u32> {
+        let index = self.output.head;
+        if index == NIL {
+            return None;
+        }
+        let conn = &mut self.conns[index];
+        conn.flags -= Flags::IN_OUTPUT;
+        self.output.remove_head(conn.output_next);
+        Some(index)
+    }
+
+    /// The connection has an event to post.
+    #[inline]
+    pub fn want_event(&mut self, index: u32, pending: Pending, local: &mut Local) {
+        let conn = &mut self.conns[index];
+        conn.pending |= pending;
+        if conn.flags.contains(Flags::IN_EVENTS) {
+            return;
+        }
+        conn.flags |= Flags::IN_EVENTS;
+        let conns = &mut self.conns;
+        self.events.push(index, |at, next| conns[at].events_next = next);
+        local.events_ready.insert(self.id);
+    }
+
+    /// The next connection with events, still in the list.
+    #[inline]
+    pub fn first_event(&self) -> Option<u32> {
+        (!self.events.is_empty()).then_some(self.events.head)
+    }
+
+    /// Takes the first connection off the list of those with events.
+    #[inline]
+    pub fn remove_first_event(&mut self) {
+        let conn = &mut self.conns[self.events.head];
+        conn.flags -= Flags::IN_EVENTS;
+        self.events.remove_head(conn.events_next);
+    }
+
+    /// The connection waits for its frame `hold_tx`.
+    pub fn want_hold(&mut self, index: u32, local: &mut Local) {
+        let conn = &mut self.conns[index];
+        if conn.flags.contains(Flags::IN_HOLD) {
+            return;
+        }
+        conn.flags |= Flags::IN_HOLD;
+        let conns = &mut self.conns;
+        self.hold.push(index, |at, next| conns[at].hold_next = next);
+        local.holding.insert(self.id);
+    }
+
+    /// The next connection whose frame has left, out of the list.
+    pub fn pop_hold(&mut self, local: &Local) -> Option<u32> {
+        let index = self.hold.head;
+        if index == NIL || !self.has_left(self.conns[index].hold_tx, local) {
+            return None;
+        }
+        let conn = &mut self.conns[index];
+        conn.flags -= Flags::IN_HOLD;
+        self.hold.remove_head(conn.hold_next);
+        Some(index)
+    }
+
+    /// Whether connections wait for frames.
+    pub fn has_hold(&self) -> bool {
+        !self.hold.is_empty()
+    }
+
+    /// Makes the wheel fire no later than the connection's earliest timer. Timers that are put off or
+    /// stopped leave the wheel as it is: it fires in vain once, which is cheaper than moving it
+    /// with every message.
+    #[inline]
+    pub fn arm(&mut self, index: u32, local: &mut Local) {
+        let conn = &mut self.conns[index];
+        let at = conn.rto_at.min(conn.ack_at);
+        if at < conn.timer_at {
+            conn.timer_at = at;
+            self.wheel.arm(index, at);
+            self.arm_index(at, local);
+        }
+    }
+
+    #[inline]
+    fn arm_index(&mut self, at: Instant, local: &mut Local) {
+        if at < self.due_at {
+            self.due_at = at;
+            local.due.arm(u32::from(self.id.0), at);
+        }
+    }
+
+    /// Turns the wheel; then `pop_timer` until `None`.
+    pub fn turn(&mut self, now: Instant) {
+        self.due_at = Instant::NEVER;
+        self.wheel.advance(now);
+    }
+
+    /// The next connection whose timer has fired; at the end the core's index is armed anew.
+    pub fn pop_timer(&mut self, local: &mut Local) -> Option<u32> {
+        match self.wheel.pop_expired() {
+            Some(index) => {
+                self.conns[index].timer_at = Instant::NEVER;
+                Some(index)
+            }
+            None => {
+                self.index_deadline(local);
+                None
+            }
+        }
+    }
+
+    /// Enters the group in the core's index of deadlines.
+    pub fn index_deadline(&mut self, local: &mut Local) {
+        let at = self.wheel.next_deadline();
+        if at != Instant::NEVER {
+            self.arm_index(at, local);
+        }
+    }
+
+    /// The group leaves the core: takes it out of the core's sets and index.
+    pub fn detach(&mut self, local: &mut Local) {
+        local.due.cancel(u32::from(self.id.0));
+        self.due_at = Instant::NEVER;
+        local.output_ready.remove(self.id);
+        local.events_ready.remove(self.id);
+        local.holding.remove(self.id);
+    }
+
+    /// The group has come to the core.
+    pub fn attach(&mut self, local: &mut Local) {
+        self.index_deadline(local);
+        if !self.output.is_empty() {
+            local.output_ready.insert(self.id);
+        }
+        if !self.events.is_empty() {
+            local.events_ready.insert(self.id);
+        }
+        if !self.hold.is_empty() {
+            local.holding.insert(self.id);
+        }
+    }
+}

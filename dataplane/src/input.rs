@@ -1,0 +1,6 @@
+//! What arrives: Ethernet, ARP, IPv4, ICMP, and the way to TCP and UDP.
+pub mod arp;
+pub mod eth;
+pub mod icmp;
+pub mod ipv4;
+pub mod transport;

@@ -1,0 +1,45 @@
+//! Ethernet: whose frame it is, and what is in it.
+use crate::device::RxFrame;
+use crate::engine::Engine;
+use ix_abi::stats::Drop;
+
+/// Bytes of an Ethernet header.
+pub const HEADER: usize = 14;
+const IPV4: [u8; 2] = [0x08, 0x00];
+const ARP: [u8; 2] = [0x08, 0x06];
+const BROADCAST: [u8; 6] = [0xff; 6];
+
+/// Takes a frame, from a queue or from another core.
+#[inline]
+pub fn handle(engine: &mut Engine, frame: RxFrame) {
+    let local = &mut engine.local;
+    let Some(bytes) = bytes(local.pool.area().data(&frame.mbuf), &frame) else {
+        return drop(engine, frame, Drop::DeviceError);
+    };
+    let Some(header) = bytes.first_chunk::<HEADER>() else {
+        return drop(engine, frame, Drop::Truncated);
+    };
+    let to = &header[0..6];
+    if to != local.mac && to != BROADCAST {
+        return drop(engine, frame, Drop::NotForUs);
+    }
+    match [header[12], header[13]] {
+        IPV4 => super::ipv4::handle(engine, frame),
+        ARP => super::arp::handle(engine, frame),
+        _ => drop(engine, frame, Drop::EtherType),
+    }
+}
+
+/// The frame's bytes in its buffer.
+#[inline(always)]
+pub fn bytes<'a>(buffer: &'a [u8], frame: &RxFrame) -> Option<&'a [u8]> {
+    let start = usize::from(frame.offset);
+    buffer.get(start..start + usize::from(frame.len))
+}
+
+/// Counts why, frees the buffer.
+#[cold]
+pub fn drop(engine: &mut Engine, frame: RxFrame, reason: Drop) {
+    engine.local.stats.drop(reason);
+    engine.local.pool.free(frame.mbuf);
+}

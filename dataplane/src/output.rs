@@ -1,0 +1,177 @@
+//! The transmit stage: staged frames, then the groups' connections, one doorbell.
+use crate::checksum;
+use crate::device::{Fragment, TxChecksum, TxFull, TxQueue};
+use crate::dhcp;
+use crate::engine::Engine;
+use crate::input::eth;
+use crate::ipv4;
+use crate::local::Local;
+use crate::neighbor::Lookup;
+use crate::tcp;
+use crate::tx::{Completion, Staged};
+use ix_abi::IpAddress;
+use ix_abi::stats::{Counter, Drop};
+
+const UDP_HEADER: usize = 8;
+/// Bytes of Ethernet, IPv4 and UDP headers.
+const UDP_HEADERS: usize = eth::HEADER + ipv4::HEADER + UDP_HEADER;
+
+/// Step 7: everything that is to be sent, as far as the queue takes it.
+#[inline]
+pub fn run<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
+    let Engine { local, groups, .. } = engine;
+    let mut full = false;
+    while let Some(staged) = local.tx.pop_staged() {
+        if let Err(staged) = send_staged(local, queue, staged) {
+            local.tx.unpop_staged(staged);
+            full = true;
+            break;
+        }
+    }
+    let mut from = 0;
+    while let Some(id) = local.output_ready.next(from).filter(|_| !full) {
+        from = usize::from(id.0) + 1;
+        let Some(Some(group)) = groups.get_mut(usize::from(id.0)) else {
+            local.output_ready.remove(id);
+            continue;
+        };
+        local.output_ready.remove(id);
+        // What still wants to send enters the set again.
+        full = tcp::output::run(group, local, queue).is_err();
+    }
+    if core::mem::take(&mut local.tx.unkicked) {
+        queue.kick();
+    }
+}
+
+/// Sends a staged frame; back if the queue is full.
+fn send_staged<T: TxQueue>(local: &mut Local, queue: &mut T, staged: Staged) -> Result<(), Staged> {
+    if !local.tx.ready() {
+        return Err(staged);
+    }
+    match staged {
+        Staged::Bytes(bytes) => {
+            local.tx.header()[..bytes.len()].copy_from_slice(&bytes);
+            local.tx.begin(bytes.len());
+            match local.tx.push(queue, &mut local.stats) {
+                Ok(_) => Ok(()),
+                Err(TxFull) => Err(Staged::Bytes(bytes)),
+            }
+        }
+        Staged::Buffer { mbuf, offset, len } => {
+            let bus = local.pool.area().bus_addr(&mbuf, offset);
+            let fragment = Fragment { bus, len: u32::from(len) };
+            match local.tx.push_buffer(queue, &mut local.stats, fragment) {
+                Ok(number) => {
+                    local.tx.on_completion(number, Completion::Buffer(mbuf));
+                    Ok(())
+                }
+                Err(TxFull) => Err(Staged::Buffer { mbuf, offset, len }),
+            }
+        }
+        Staged::Datagram { index, mac } => {
+            datagram(local, queue, index, mac).map_err(|TxFull| Staged::Datagram { index, mac })
+        }
+    }
+}
+
+/// Writes Ethernet, IPv4 and UDP headers; the checksum field is left 0.
+fn udp_headers(
+    h: &mut [u8],
+    macs: ([u8; 6], [u8; 6]),
+    from: ([u8; 4], u16),
+    to: ([u8; 4], u16),
+    payload: usize,
+) {
+    let Some(h) = h.first_chunk_mut::<UDP_HEADERS>() else { return };
+    h[0..6].copy_from_slice(&macs.1);
+    h[6..12].copy_from_slice(&macs.0);
+    h[12..14].copy_from_slice(&[8, 0]);
+    let len = (UDP_HEADER + payload) as u16;
+    ipv4::emit(&mut h[14..34], from.0, to.0, ipv4::UDP, len + ipv4::HEADER as u16);
+    h[34..36].copy_from_slice(&from.1.to_be_bytes());
+    h[36..38].copy_from_slice(&to.1.to_be_bytes());
+    h[38..40].copy_from_slice(&len.to_be_bytes());
+    h[40..42].fill(0);
+}
+
+/// RFC 768: a sum of zero is sent as all ones, since zero means that there is none.
+fn udp_checksum(partial: u64) -> [u8; 2] {
+    match checksum::finish(partial) {
+        [0, 0] => [0xff, 0xff],
+        field => field,
+    }
+}
+
+/// Sends a datagram of the application.
+fn datagram<T: TxQueue>(
+    local: &mut Local,
+    queue: &mut T,
+    index: u32,
+    mac: [u8; 6],
+) -> Result<(), TxFull> {
+    let datagram = &local.udp.datagrams[index];
+    let Some(to) = datagram.remote.ip.to_v4() else { return Ok(()) };
+    let payload = datagram.len as usize;
+    let frame = local.tx.begin(UDP_HEADERS);
+    let mut sum = 0;
+    let mut odd = false;
+    for (extent, _) in &datagram.pieces {
+        frame.fragments.push(Fragment { bus: extent.bus(), len: extent.len() });
+        if !local.tx_checksum {
+            let partial = extent.sum();
+            sum = checksum::add(sum, if odd { checksum::at_odd_offset(partial) } else { partial });
+            odd ^= extent.len() % 2 == 1;
+        }
+    }
+    if local.tx_checksum {
+        let start = (eth::HEADER + ipv4::HEADER) as u16;
+        frame.checksum = Some(TxChecksum { start, offset: 6 });
+    }
+    let h = local.tx.header();
+    let from = (local.address, datagram.source_port);
+    udp_headers(h, (local.mac, mac), from, (to, datagram.remote.port), payload);
+    let len = (UDP_HEADER + payload) as u16;
+    let pseudo = checksum::pseudo_v4(local.address, to, ipv4::UDP, len);
+    let field = if local.tx_checksum {
+        checksum::fold(pseudo).to_ne_bytes()
+    } else {
+        let header = checksum::sum(&h[eth::HEADER + ipv4::HEADER..UDP_HEADERS]);
+        udp_checksum(checksum::add(checksum::add(pseudo, header), sum))
+    };
+    h[40..42].copy_from_slice(&field);
+    let number = local.tx.push(queue, &mut local.stats)?;
+    local.tx.on_completion(number, Completion::Datagram(index));
+    local.stats.add(Counter::UdpOut, 1);
+    Ok(())
+}
+
+/// Stages a message of the DHCP client, built in a receive buffer, since it is longer than a header.
+pub fn dhcp(local: &mut Local, message: &dhcp::Message) {
+    let Some(mut mbuf) = local.pool.alloc() else {
+        return local.stats.drop(Drop::NoBuffer);
+    };
+    let known = match local.neighbors.lookup(IpAddress::v4(message.dst), local.now) {
+        Lookup::Found(mac) if message.dst != [255; 4] => mac.0,
+        _ => [0xff; 6],
+    };
+    let len = UDP_HEADERS + message.payload.len();
+    let (mac, area) = (local.mac, local.pool.area());
+    let Some(h) = area.data_mut(&mut mbuf).get_mut(..len) else {
+        return local.pool.free(mbuf);
+    };
+    h[UDP_HEADERS..].copy_from_slice(&message.payload);
+    let from = (message.src, dhcp::CLIENT_PORT);
+    let to = (message.dst, dhcp::SERVER_PORT);
+    udp_headers(h, (mac, known), from, to, message.payload.len());
+    let udp = &h[eth::HEADER + ipv4::HEADER..];
+    let pseudo = checksum::pseudo_v4(message.src, message.dst, ipv4::UDP, udp.len() as u16);
+    let field = udp_checksum(checksum::add(pseudo, checksum::sum(udp)));
+    h[40..42].copy_from_slice(&field);
+    if let Err(Staged::Buffer { mbuf, .. }) =
+        local.tx.stage(Staged::Buffer { mbuf, offset: 0, len: len as u16 })
+    {
+        local.stats.drop(Drop::TxRingFull);
+        local.pool.free(mbuf);
+    }
+}

@@ -1,0 +1,142 @@
+//! Listeners and UDP bindings: every core's replica of the ports that are in use.
+//!
+//! One object per port and protocol. A table from port to slot makes the look-up one load.
+use crate::message::Change;
+use alloc::boxed::Box;
+use ix_abi::limits::LISTENERS_MAX;
+use ix_abi::{Cookie, GroupId, Handle, SocketAddress, Status};
+
+/// Slots of one table: the index of a handle is the slot, plus this for UDP.
+pub const SLOTS: usize = LISTENERS_MAX;
+const _: () = assert!(SLOTS == ix_abi::limits::UDP_BINDINGS_MAX && SLOTS < 255);
+
+/// Index of the first UDP handle among dataplane-wide handles; timers come behind.
+pub const UDP_BASE: u32 = SLOTS as u32;
+/// Index of the first timer handle.
+pub const TIMER_BASE: u32 = 2 * SLOTS as u32;
+
+/// A port in use.
+#[derive(Clone, Copy, Debug)]
+pub struct Port {
+    /// Its name.
+    pub handle: Handle,
+    /// Where.
+    pub local: SocketAddress,
+    /// UDP: the application's.
+    pub cookie: Cookie,
+    /// TCP: handshakes, and connections that are not accepted yet, that this core may have.
+    pub backlog: u32,
+    /// TCP: how many it has.
+    pub waiting: u32,
+    /// Which start of the application it belongs to.
+    pub app_epoch: u32,
+}
+
+/// The ports of one protocol.
+#[derive(Debug)]
+pub struct Ports {
+    slots: [Option<Port>; SLOTS],
+    generations: [u32; SLOTS],
+    /// Slot + 1 by port; 0: nobody.
+    by_port: Box<[u8]>,
+    base: u32,
+}
+
+impl Ports {
+    /// No port in use; handles start at index `base`.
+    pub fn new(base: u32) -> Ports {
+        Ports {
+            slots: [None; SLOTS],
+            generations: [0; SLOTS],
+            by_port: alloc::vec![0; 1 << 16].into(),
+            base,
+        }
+    }
+
+    /// Who has the port.
+    #[inline]
+    pub fn by_port(&mut self, port: u16) -> Option<&mut Port> {
+        match self.by_port[usize::from(port)] {
+            0 => None,
+            slot => self.slots[usize::from(slot) - 1].as_mut(),
+        }
+    }
+
+    /// What a handle names.
+    #[inline]
+    pub fn by_handle(&mut self, handle: Handle) -> Option<&mut Port> {
+        let slot = handle.index().checked_sub(self.base)? as usize;
+        self.slots.get_mut(slot)?.as_mut().filter(|port| port.handle == handle)
+    }
+
+    /// What is in a slot.
+    pub fn by_slot(&mut self, slot: usize) -> Option<&mut Port> {
+        self.slots.get_mut(slot)?.as_mut()
+    }
+
+    /// Core 0: a name for a new object at `local`.
+    pub fn reserve(&mut self, local: SocketAddress) -> Result<Handle, Status> {
+        if local.port == 0 {
+            return Err(Status::Invalid);
+        }
+        if self.by_port[usize::from(local.port)] != 0 {
+            return Err(Status::InUse);
+        }
+        let slot = self.slots.iter().position(Option::is_none).ok_or(Status::Limit)?;
+        self.generations[slot] = Handle::next_generation(self.generations[slot]);
+        Ok(Handle::new(GroupId::DATAPLANE, self.generations[slot], self.base + slot as u32))
+    }
+
+    /// Enters an object that core 0 has named.
+    pub fn insert(&mut self, port: Port) {
+        let Some(slot) = port.handle.index().checked_sub(self.base) else { return };
+        let slot = slot as usize;
+        if slot < SLOTS {
+            self.remove_slot(slot);
+            self.slots[slot] = Some(port);
+            self.by_port[usize::from(port.local.port)] = slot as u8 + 1;
+        }
+    }
+
+    /// Takes an object out; whether it was there.
+    pub fn remove(&mut self, handle: Handle) -> bool {
+        let Some(slot) = handle.index().checked_sub(self.base) else { return false };
+        let slot = slot as usize;
+        let found = self.slots.get(slot).is_some_and(|p| p.is_some_and(|p| p.handle == handle));
+        if found {
+            self.remove_slot(slot);
+        }
+        found
+    }
+
+    /// Takes out what belongs to starts of the application up to `app_epoch`.
+    pub fn remove_epoch(&mut self, app_epoch: u32) {
+        for slot in 0..SLOTS {
+            if self.slots[slot].is_some_and(|port| port.app_epoch <= app_epoch) {
+                self.remove_slot(slot);
+            }
+        }
+    }
+
+    fn remove_slot(&mut self, slot: usize) {
+        if let Some(port) = self.slots[slot].take() {
+            self.by_port[usize::from(port.local.port)] = 0;
+        }
+    }
+}
+
+impl Port {
+    /// The object that a change makes; `cores` share a backlog.
+    pub fn from_change(change: &Change, app_epoch: u32, cores: u16) -> Option<Port> {
+        match *change {
+            Change::Listen { handle, local, backlog } => {
+                let backlog = backlog.div_ceil(u32::from(cores)).max(1);
+                Some(Port { handle, local, cookie: Cookie(0), backlog, waiting: 0, app_epoch })
+            }
+            Change::UdpBind { handle, local, cookie } => {
+                Some(Port { handle, local, cookie, backlog: 0, waiting: 0, app_epoch })
+            }
+            Change::Remove { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! What an acknowledgement does: it frees memory, measures, moves windows, ends or begins loss
+//! recovery (RFC 5681 §3.2, RFC 6582).
+use crate::conn::{Conn, Flags, Pending, State};
+use crate::group::FlowGroup;
+use crate::limits::{FIN_WAIT_2, SEGMENTS_PER_CONNECTION, TIME_WAIT};
+use crate::local::Local;
+use crate::tcp::congestion::CongestionControl;
+use crate::tcp::input::challenge;
+use crate::tcp::seq::WrappingSeq;
+use crate::tcp::wire::Packet;
+use crate::tcp::{close, send_queue};
+use crate::time::Instant;
+use ix_abi::DeadReason;
+use ix_abi::stats::Drop;
+
+/// Duplicate acknowledgements that mean a loss (RFC 5681 §3.2).
+const DUP_ACKS: u8 = 3;
+
+/// Takes the acknowledgement and the window of an acceptable segment. `false`: the segment is to be
+/// dropped, or has ended the connection.
+#[inline]
+pub fn handle(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet) -> bool {
+    let conn = &mut group.conns[index];
+    if packet.ack.after(conn.snd_max) {
+        local.stats.drop(Drop::TcpOutOfWindow);
+        challenge(group, local, index);
+        return false;
+    }
+    if packet.ack.after(conn.snd_una) {
+        advance(group, local, index, packet.ack);
+    } else if packet.ack == conn.snd_una {
+        if packet.seq_len() == 0 && conn.snd_una.before(conn.snd_max) {
+            duplicate(group, local, index, packet);
+        }
+    } else if packet.ack.before(conn.snd_una.minus(conn.max_wnd.max(1 << 16))) {
+        // RFC 5961 §5.2.
+        local.stats.drop(Drop::TcpOutOfWindow);
+        challenge(group, local, index);
+        return false;
+    }
+    window(group, local, index, packet);
+    let conn = &group.conns[index];
+    if conn.flags.contains(Flags::FIN_QUEUED) && conn.all_acked() {
+        return fin_acked(group, local, index);
+    }
+    true
+}
+
+/// New data is acknowledged.
+#[inline]
+fn advance(group: &mut FlowGroup, local: &mut Local, index: u32, ack: WrappingSeq) {
+    let conn = &mut group.conns[index];
+    let acked = ack.since(conn.snd_una);
+    let flight = conn.snd_max.since(conn.snd_una);
+    conn.snd_una = ack;
+    if conn.snd_nxt.before(ack) {
+        conn.snd_nxt = ack;
+        send_queue::catch_up(conn, &group.segments);
+    }
+    if conn.flags.contains(Flags::TIMING) && !ack.before(conn.timed) {
+        conn.flags -= Flags::TIMING;
+        conn.rtt.measured(local.now.since(conn.timed_at));
+    }
+    if conn.flags.contains(Flags::BACKED_OFF) {
+        conn.flags -= Flags::BACKED_OFF;
+        conn.rtt.settle();
+    }
+    conn.retries = 0;
+    conn.trying_since = Instant::NEVER;
+    if conn.flags.contains(Flags::RECOVERY) {
+        in_recovery(conn, local, acked);
+    } else {
+        conn.dup_acks = 0;
+        conn.inflation = 0;
+        let mss = u32::from(conn.mss);
+        if flight + mss > conn.cc.window() {
+            conn.cc.acked(acked, mss, local.now);
+        }
+    }
+    conn.rto_at =
+        if conn.snd_una == conn.snd_max { Instant::NEVER } else { local.now + conn.rtt.timeout() };
+    if has_to_send(conn) {
+        group.want_output(index, local);
+    }
+    release(group, local, index);
+    group.arm(index, local);
+}
+
+/// Whether anything could leave now, windows allowing.
+#[inline(always)]
+fn has_to_send(conn: &Conn) -> bool {
+    conn.snd_nxt != conn.snd_end.plus(u32::from(conn.flags.contains(Flags::FIN_QUEUED)))
+        && conn.snd_nxt.at_or_before(conn.snd_end)
+        || conn.flags.contains(Flags::RETRANSMIT)
+}
+
+/// New data is acknowledged during recovery (RFC 6582 §3.2 step 3).
+fn in_recovery(conn: &mut Conn, local: &Local, acked: u32) {
+    let mss = u32::from(conn.mss);
+    if !conn.snd_una.before(conn.recover) {
+        conn.flags -= Flags::RECOVERY | Flags::RETRANSMIT;
+        conn.dup_acks = 0;
+        conn.inflation = 0;
+        conn.cc.recovered(conn.flight(), mss, local.now);
+    } else {
+        // A partial acknowledgement: the next hole.
+        conn.flags |= Flags::RETRANSMIT;
+        conn.inflation = conn.inflation.saturating_sub(acked);
+        if acked >= mss {
+            conn.inflation += mss;
+        }
+    }
+}
+
+/// The same acknowledgement again, with data outstanding.
+fn duplicate(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet) {
+    let conn = &mut group.conns[index];
+    if u32::from(packet.window) << conn.snd_shift != conn.snd_wnd {
+        return;
+    }
+    conn.dup_acks = conn.dup_acks.saturating_add(1);
+    let mss = u32::from(conn.mss);
+    if conn.flags.contains(Flags::RECOVERY) {
+        conn.inflation = conn.inflation.saturating_add(mss).min(conn.max_wnd.max(mss));
+    } else if conn.dup_acks < DUP_ACKS {
+        // Limited transmit (RFC 3042).
+        conn.inflation = u32::from(conn.dup_acks) * mss;
+    } else if conn.dup_acks == DUP_ACKS && conn.snd_una.after(conn.recover) {
+        let flight = conn.snd_max.since(conn.snd_una);
+        conn.cc.lost(flight, mss, local.now);
+        conn.recover = conn.snd_max;
+        conn.inflation = 3 * mss;
+        conn.flags |= Flags::RECOVERY | Flags::RETRANSMIT;
+    }
+    group.want_output(index, local);
+}
+
+/// Takes the peer's window (RFC 9293 §3.10.7.4: only from segments that are not older).
+#[inline]
+fn window(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet) {
+    let conn = &mut group.conns[index];
+    let newer =
+        conn.wl1.before(packet.seq) || conn.wl1 == packet.seq && conn.wl2.at_or_before(packet.ack);
+    if !newer {
+        return;
+    }
+    conn.wl1 = packet.seq;
+    conn.wl2 = packet.ack;
+    let window = u32::from(packet.window) << conn.snd_shift;
+    let before = core::mem::replace(&mut conn.snd_wnd, window);
+    conn.max_wnd = conn.max_wnd.max(window);
+    if conn.flags.contains(Flags::PERSIST) {
+        // An answer to a probe: the peer lives, however long its window stays shut.
+        conn.trying_since = Instant::NEVER;
+        if window > 0 {
+            conn.flags -= Flags::PERSIST;
+            conn.retries = 0;
+            conn.rtt.settle();
+            conn.rto_at = if conn.snd_una == conn.snd_max {
+                Instant::NEVER
+            } else {
+                local.now + conn.rtt.timeout()
+            };
+        }
+    }
+    if window > before {
+        if has_to_send(conn) {
+            group.want_output(index, local);
+        }
+        announce_window(group, local, index);
+    }
+    group.arm(index, local);
+}
+
+/// Tells an application whose `sendv` was cut short that there is room again, once it is worth it.
+pub fn announce_window(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    let conn = &group.conns[index];
+    if conn.flags.contains(Flags::REFUSED) && worth_sending(conn) {
+        group.want_event(index, Pending::SENT, local);
+    }
+}
+
+/// Whether there is room for a decent segment (RFC 9293 §3.8.6.2.1: no silly ones) and a record of
+/// it. With nothing under way any room will do, since nothing else would come to make more.
+#[inline]
+pub fn worth_sending(conn: &Conn) -> bool {
+    let room = conn.send_room();
+    let idle = conn.snd_una == conn.snd_end;
+    let decent = if idle { 1 } else { u32::from(conn.mss).min(conn.max_wnd / 2).max(1) };
+    conn.seg_count < SEGMENTS_PER_CONNECTION && room >= decent
+}
+
+/// Gives acknowledged memory back to the application, as far as no frame in flight refers to it.
+#[inline]
+pub fn release(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    let conn = &group.conns[index];
+    let upto = if conn.snd_una.after(conn.snd_end) { conn.snd_end } else { conn.snd_una };
+    if upto.at_or_before(conn.released) {
+        return;
+    }
+    if group.has_left(conn.last_tx, local) {
+        release_to(group, local, index, upto);
+    } else if !conn.flags.contains(Flags::IN_HOLD) {
+        let conn = &mut group.conns[index];
+        conn.hold_seq = upto;
+        conn.hold_tx = conn.last_tx;
+        group.want_hold(index, local);
+    }
+}
+
+/// The frame that memory was held for has left.
+pub fn held_frame_left(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    let conn = &group.conns[index];
+    if conn.flags.contains(Flags::ENDED) {
+        return close::settle(group, local, index);
+    }
+    let upto = conn.hold_seq;
+    if upto.after(conn.released) {
+        release_to(group, local, index, upto);
+    }
+    release(group, local, index);
+}
+
+#[inline]
+fn release_to(group: &mut FlowGroup, local: &mut Local, index: u32, upto: WrappingSeq) {
+    let conn = &mut group.conns[index];
+    conn.sent_bytes += upto.since(conn.released);
+    conn.released = upto;
+    send_queue::release(conn, &mut group.segments, upto, local);
+    group.want_event(index, Pending::SENT, local);
+}
+
+/// Our FIN and all before it is acknowledged. `false`: that was the end.
+fn fin_acked(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
+    let conn = &mut group.conns[index];
+    match conn.state {
+        State::FinWait1 => {
+            conn.state = State::FinWait2;
+            if conn.flags.contains(Flags::APP_CLOSED) {
+                conn.rto_at = local.now + FIN_WAIT_2;
+                group.arm(index, local);
+            }
+            true
+        }
+        State::Closing => {
+            enter_time_wait(group, local, index);
+            true
+        }
+        State::LastAck => {
+            close::end(group, local, index, DeadReason::Closed);
+            false
+        }
+        _ => true,
+    }
+}
+
+/// Both sides are closed; what is late may still come.
+pub fn enter_time_wait(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    let conn = &mut group.conns[index];
+    conn.state = State::TimeWait;
+    conn.rto_at = local.now + TIME_WAIT;
+    conn.ack_at = Instant::NEVER;
+    group.arm(index, local);
+    if group.conns[index].flags.contains(Flags::APP_CLOSED) {
+        close::tell(group, local, index, DeadReason::Closed);
+    }
+}

@@ -1,0 +1,197 @@
+//! What an arriving segment does to its connection (RFC 9293 §3.10.7), with the checks of RFC 5961
+//! against blind attacks.
+use crate::conn::{Conn, Flags, State};
+use crate::group::FlowGroup;
+use crate::local::Local;
+use crate::mbuf::Mbuf;
+use crate::tcp::wire::{Packet, flag};
+use crate::tcp::{acks, close, listen, receive};
+use ix_abi::DeadReason;
+use ix_abi::stats::{Counter, Drop};
+
+/// A segment for this group, its checksum verified.
+#[inline]
+pub fn handle(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: Mbuf) {
+    let Some(index) = group.table.find(&group.conns, packet.hash, &packet.key) else {
+        return listen::stranger(group, local, packet, mbuf);
+    };
+    match group.conns[index].state {
+        State::SynSent => {
+            syn_sent(group, local, index, packet, &mbuf);
+            local.pool.free(mbuf);
+        }
+        State::TimeWait => listen::in_time_wait(group, local, index, packet, mbuf),
+        _ => synchronized(group, local, index, packet, mbuf),
+    }
+}
+
+/// What follows the handshake's first half.
+#[inline]
+fn synchronized(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    index: u32,
+    arrived: &Packet,
+    mbuf: Mbuf,
+) {
+    let mut packet = *arrived;
+    let conn = &mut group.conns[index];
+    if packet.seq != conn.rcv_nxt || packet.seq_len() > conn.rcv_edge.since(conn.rcv_nxt) {
+        if !acceptable(conn, &packet) {
+            if !packet.has(flag::RST) {
+                local.stats.drop(Drop::TcpOutOfWindow);
+                challenge(group, local, index);
+            }
+            return local.pool.free(mbuf);
+        }
+        trim(conn, &mut packet);
+        // What was cut off is a repetition or a probe: either way the peer wants to hear of it.
+        challenge(group, local, index);
+    }
+    if packet.flags & (flag::RST | flag::SYN | flag::ACK) != flag::ACK {
+        odd_flags(group, local, index, &packet);
+        return local.pool.free(mbuf);
+    }
+    if group.conns[index].state == State::SynReceived
+        && !handshake_done(group, local, index, &packet, &mbuf)
+    {
+        return local.pool.free(mbuf);
+    }
+    if !acks::handle(group, local, index, &packet) {
+        return local.pool.free(mbuf);
+    }
+    if packet.len > 0 || packet.has(flag::FIN) {
+        receive::handle(group, local, index, &packet, mbuf);
+    } else {
+        local.pool.free(mbuf);
+    }
+}
+
+/// RFC 9293 §3.10.7.4, first check: whether any part of the segment is in the window.
+fn acceptable(conn: &Conn, packet: &Packet) -> bool {
+    let end = packet.seq.plus(packet.seq_len());
+    if packet.seq_len() == 0 {
+        // With a zero window, exactly the next sequence number will do.
+        let at_edge = packet.seq == conn.rcv_nxt;
+        return at_edge || (!packet.seq.before(conn.rcv_nxt) && packet.seq.before(conn.rcv_edge));
+    }
+    packet.seq.before(conn.rcv_edge) && end.after(conn.rcv_nxt)
+        // A probe of, or data beyond, a closed window: its acknowledgement still counts.
+        || (packet.seq == conn.rcv_nxt && conn.rcv_edge == conn.rcv_nxt)
+}
+
+/// Cuts off what lies outside of the window.
+fn trim(conn: &Conn, packet: &mut Packet) {
+    if packet.seq.before(conn.rcv_nxt) {
+        let mut old = conn.rcv_nxt.since(packet.seq);
+        if packet.has(flag::SYN) {
+            packet.flags &= !flag::SYN;
+            packet.seq = packet.seq.plus(1);
+            old -= 1;
+        }
+        let old = old.min(u32::from(packet.len)) as u16;
+        packet.seq = packet.seq.plus(u32::from(old));
+        packet.offset += old;
+        packet.len -= old;
+    }
+    let room = conn.rcv_edge.since(packet.seq);
+    if u32::from(packet.len) > room {
+        packet.len = room as u16;
+        packet.flags &= !flag::FIN;
+    }
+}
+
+/// RST, SYN, or no ACK, within the window.
+fn odd_flags(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet) {
+    let conn = &mut group.conns[index];
+    if packet.has(flag::RST) {
+        // RFC 5961 §3.2: only the exact sequence number resets.
+        if packet.seq == conn.rcv_nxt {
+            local.stats.add(Counter::TcpResetsReceived, 1);
+            close::end(group, local, index, DeadReason::Reset);
+        } else {
+            challenge(group, local, index);
+        }
+    } else if packet.has(flag::SYN) {
+        local.stats.drop(Drop::TcpOutOfWindow);
+        // RFC 5961 §4.2: whatever its sequence number.
+        challenge(group, local, index);
+    } else {
+        local.stats.drop(Drop::TcpMalformed);
+    }
+}
+
+/// An acknowledgement of what we have, one per batch.
+pub fn challenge(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    group.conns[index].flags |= Flags::ACK_NOW;
+    group.want_output(index, local);
+}
+
+/// The ACK of our SYN-ACK. `false`: it was not, and the segment is done with.
+fn handshake_done(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    index: u32,
+    packet: &Packet,
+    mbuf: &Mbuf,
+) -> bool {
+    let conn = &mut group.conns[index];
+    if packet.ack.at_or_before(conn.snd_una) || packet.ack.after(conn.snd_max) {
+        local.stats.drop(Drop::TcpOutOfWindow);
+        listen::reset_answer(local, packet, mbuf);
+        return false;
+    }
+    conn.state =
+        if conn.flags.contains(Flags::FIN_QUEUED) { State::FinWait1 } else { State::Established };
+    conn.snd_wnd = u32::from(packet.window) << conn.snd_shift;
+    conn.max_wnd = conn.snd_wnd;
+    conn.wl1 = packet.seq;
+    conn.wl2 = packet.ack;
+    listen::established(group, local, index);
+    group.conns[index].state != State::Closed
+}
+
+/// An answer to our SYN (RFC 9293 §3.10.7.3).
+fn syn_sent(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet, mbuf: &Mbuf) {
+    let conn = &mut group.conns[index];
+    let acks_ours = packet.has(flag::ACK)
+        && packet.ack.after(conn.iss)
+        && packet.ack.at_or_before(conn.snd_max);
+    if packet.has(flag::ACK) && !acks_ours {
+        if !packet.has(flag::RST) {
+            listen::reset_answer(local, packet, mbuf);
+        }
+        return;
+    }
+    if packet.has(flag::RST) {
+        if acks_ours {
+            local.stats.add(Counter::TcpResetsReceived, 1);
+            close::end(group, local, index, DeadReason::Reset);
+        }
+        return;
+    }
+    if !packet.has(flag::SYN) {
+        return local.stats.drop(Drop::TcpOutOfWindow);
+    }
+    listen::take_syn(conn, local, packet, mbuf);
+    if acks_ours {
+        conn.state = State::Established;
+        conn.snd_una = packet.ack;
+        conn.snd_wnd = u32::from(packet.window);
+        conn.max_wnd = conn.snd_wnd;
+        conn.retries = 0;
+        conn.trying_since = crate::time::Instant::NEVER;
+        conn.rto_at = crate::time::Instant::NEVER;
+        if conn.flags.contains(Flags::TIMING) {
+            conn.flags -= Flags::TIMING;
+            conn.rtt.measured(local.now.since(conn.timed_at));
+        }
+        listen::established(group, local, index);
+        challenge(group, local, index);
+    } else {
+        // Simultaneous open (RFC 9293 §3.5): our SYN again, with an ACK.
+        conn.state = State::SynReceived;
+        conn.snd_nxt = conn.iss;
+        group.want_output(index, local);
+    }
+}

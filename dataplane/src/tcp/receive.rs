@@ -1,0 +1,218 @@
+//! Payload and FIN of an acceptable segment: to the application in order, by reference; and the
+//! window, which the application's pace opens.
+use crate::conn::{Conn, Flags, Pending, State};
+use crate::group::FlowGroup;
+use crate::limits::{
+    RECEIVE_RESERVE, RECEIVE_SHARE, RECEIVE_SHARE_OF_FREE, RECEIVE_SHIFT, RECEIVE_WINDOW,
+};
+use crate::local::Local;
+use crate::mbuf::{Mbuf, Meta, NO_MBUF};
+use crate::tcp::input::challenge;
+use crate::tcp::seq::WrappingSeq;
+use crate::tcp::wire::{Packet, flag};
+use crate::tcp::{acks, close, reassembly};
+use ix_abi::stats::{Counter, Drop};
+use ix_abi::{DeadReason, Status};
+
+/// Takes the payload and FIN of a segment that lies in the window.
+#[inline]
+pub fn handle(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    index: u32,
+    packet: &Packet,
+    mut mbuf: Mbuf,
+) {
+    let conn = &mut group.conns[index];
+    if !conn.state.can_receive() {
+        // Behind the peer's FIN: a repetition of it at best.
+        challenge(group, local, index);
+        return local.pool.free(mbuf);
+    }
+    if packet.len == 0 {
+        local.pool.free(mbuf);
+        if packet.seq == conn.rcv_nxt {
+            fin(group, local, index);
+        } else {
+            challenge(group, local, index);
+        }
+        return;
+    }
+    if conn.flags.contains(Flags::APP_CLOSED) {
+        local.stats.drop(Drop::TcpAfterClose);
+        local.pool.free(mbuf);
+        return close::abort(group, local, index, DeadReason::Aborted);
+    }
+    if !may_hold(conn, local) {
+        local.pool.free(mbuf);
+        return challenge(group, local, index);
+    }
+    let meta = Meta {
+        next: NO_MBUF,
+        offset: packet.offset,
+        len: packet.len,
+        references: 0,
+        word: packet.seq.0,
+    };
+    local.pool.area().set_meta(&mut mbuf, meta);
+    if packet.seq != conn.rcv_nxt {
+        // RFC 5681 §4.2: at once, so that the peer counts. A FIN behind a hole comes again.
+        reassembly::insert(conn, local, mbuf);
+        return challenge(group, local, index);
+    }
+    append(conn, local, mbuf, meta.len);
+    if conn.ooo_head != NO_MBUF {
+        while let Some(next) = reassembly::take(conn, local) {
+            let len = local.pool.area().meta(&next).len;
+            append(conn, local, next, len);
+        }
+        conn.flags |= Flags::ACK_NOW;
+    }
+    group.want_event(index, Pending::RECV, local);
+    group.want_output(index, local);
+    let end = packet.seq.plus(u32::from(packet.len));
+    if packet.has(flag::FIN) && group.conns[index].rcv_nxt == end {
+        fin(group, local, index);
+    }
+}
+
+/// Whether the connection may hold one more buffer: its share, which shrinks as buffers get scarce.
+#[inline]
+fn may_hold(conn: &Conn, local: &mut Local) -> bool {
+    let free = local.pool.available();
+    if free <= RECEIVE_RESERVE {
+        local.stats.drop(Drop::NoBuffer);
+        return false;
+    }
+    let share = usize::from(RECEIVE_SHARE).min(free / RECEIVE_SHARE_OF_FREE);
+    if usize::from(conn.rx_buffers) >= share.max(1) {
+        local.stats.drop(Drop::TcpReceiveShare);
+        return false;
+    }
+    true
+}
+
+/// Appends a buffer to what the application is to get. Its meta is set, `next` is not looked at.
+#[inline]
+fn append(conn: &mut Conn, local: &mut Local, mut mbuf: Mbuf, len: u16) {
+    let area = local.pool.area();
+    let mut meta = area.meta(&mbuf);
+    meta.next = NO_MBUF;
+    area.set_meta(&mut mbuf, meta);
+    let index = mbuf.into_raw();
+    if conn.rx_tail == NO_MBUF {
+        conn.rx_head = index;
+    } else {
+        let mut tail = Mbuf::from_raw(conn.rx_tail);
+        let mut meta = area.meta(&tail);
+        meta.next = index;
+        area.set_meta(&mut tail, meta);
+        let _stays_in_the_list = tail.into_raw();
+    }
+    conn.rx_tail = index;
+    if conn.rx_undelivered == NO_MBUF {
+        conn.rx_undelivered = index;
+    }
+    let len = u32::from(len);
+    conn.rx_buffers += 1;
+    conn.rx_waiting += len;
+    conn.rcv_nxt = conn.rcv_nxt.plus(len);
+    conn.ack_owed = conn.ack_owed.saturating_add(len);
+    local.stats.add(Counter::PayloadIn, u64::from(len));
+}
+
+/// The peer's FIN, in order.
+fn fin(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    let conn = &mut group.conns[index];
+    conn.rcv_nxt = conn.rcv_nxt.plus(1);
+    conn.flags |= Flags::FIN_RECEIVED;
+    reassembly::clear(conn, local);
+    let closed = conn.flags.contains(Flags::APP_CLOSED);
+    match conn.state {
+        State::Established => conn.state = State::CloseWait,
+        // Our FIN is not acknowledged, or that was seen before: RFC 9293 §3.10.7.4, eighth.
+        State::FinWait1 => conn.state = State::Closing,
+        State::FinWait2 => acks::enter_time_wait(group, local, index),
+        _ => {}
+    }
+    if !closed {
+        group.want_event(index, Pending::EOF, local);
+    }
+    challenge(group, local, index);
+}
+
+/// The application's `recv_done`.
+pub fn done(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    index: u32,
+    bytes: u64,
+) -> Result<(), Status> {
+    let conn = &mut group.conns[index];
+    if bytes > u64::from(conn.rx_held) {
+        return Err(Status::Invalid);
+    }
+    let mut left = bytes as u32;
+    conn.rx_held -= left;
+    while left > 0 && conn.rx_head != NO_MBUF {
+        let mut mbuf = Mbuf::from_raw(conn.rx_head);
+        let mut meta = local.pool.area().meta(&mbuf);
+        if left < u32::from(meta.len) {
+            meta.offset += left as u16;
+            meta.len -= left as u16;
+            meta.word = meta.word.wrapping_add(left);
+            local.pool.area().set_meta(&mut mbuf, meta);
+            let _stays_in_the_list = mbuf.into_raw();
+            break;
+        }
+        left -= u32::from(meta.len);
+        conn.rx_head = meta.next;
+        conn.rx_buffers -= 1;
+        local.pool.return_held(mbuf);
+    }
+    if conn.rx_head == NO_MBUF {
+        conn.rx_tail = NO_MBUF;
+    }
+    if conn.state.can_receive() && window_moved(conn) {
+        challenge(group, local, index);
+    }
+    Ok(())
+}
+
+/// Right edge of the window that could be told now.
+#[inline]
+fn possible_edge(conn: &Conn) -> WrappingSeq {
+    let used = conn.rx_held + conn.rx_waiting;
+    conn.rcv_nxt.plus(window_max(conn).saturating_sub(used))
+}
+
+/// Largest window that can be told to this peer.
+#[inline]
+fn window_max(conn: &Conn) -> u32 {
+    if conn.flags.contains(Flags::SCALED) { RECEIVE_WINDOW } else { u32::from(u16::MAX) }
+}
+
+/// Whether the window's edge could move by `step`, which avoids silly windows
+/// (RFC 9293 §3.8.6.2.2).
+#[inline]
+fn moves_by(conn: &Conn, step: u32) -> bool {
+    let edge = possible_edge(conn);
+    edge.after(conn.rcv_edge) && edge.since(conn.rcv_edge) >= step.min(window_max(conn) / 2)
+}
+
+/// Whether the peer should hear of the window now (RFC 5681 §4.2: at least every second segment).
+#[inline]
+fn window_moved(conn: &Conn) -> bool {
+    moves_by(conn, 2 * u32::from(conn.mss))
+}
+
+/// The window field of a segment that goes out now; moves the edge if it is worth it.
+#[inline]
+pub fn window_field(conn: &mut Conn) -> u16 {
+    let moves = moves_by(conn, u32::from(conn.mss));
+    let edge = if moves { possible_edge(conn) } else { conn.rcv_edge };
+    let shift = if conn.flags.contains(Flags::SCALED) { RECEIVE_SHIFT } else { 0 };
+    let field = (edge.since(conn.rcv_nxt) >> shift).min(u32::from(u16::MAX));
+    conn.rcv_edge = conn.rcv_nxt.plus(field << shift).later(conn.rcv_edge);
+    field as u16
+}

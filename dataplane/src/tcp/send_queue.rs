@@ -1,0 +1,193 @@
+//! What the application gave to send: references to its memory, or to receive buffers, in the order
+//! of the stream. Nothing is copied; a segment is freed when its bytes are acknowledged and no
+//! frame in flight refers to them (`Conn::released`).
+use crate::conn::Conn;
+use crate::flow_table::NIL;
+use crate::local::Local;
+use crate::slab::Slab;
+use crate::tcp::seq::WrappingSeq;
+use crate::usermem::{Extent, FrameIndex};
+
+/// Where a segment's bytes are, for giving them back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source(u32);
+
+const BUFFER: u32 = 1 << 31;
+
+impl Source {
+    /// A pinned frame of user memory.
+    pub const fn frame(frame: FrameIndex) -> Source {
+        Source(frame.to_raw() & !BUFFER)
+    }
+
+    /// A referenced receive buffer.
+    pub const fn buffer(index: u32) -> Source {
+        Source(index | BUFFER)
+    }
+
+    /// Ends the pin or the reference.
+    #[inline]
+    pub fn release(self, local: &mut Local) {
+        if self.0 & BUFFER != 0 {
+            local.pool.unreference(self.0 & !BUFFER);
+        } else if let Some(memory) = &local.memory {
+            memory.unpin(local.core, FrameIndex::from_raw(self.0));
+        }
+    }
+}
+
+/// A piece of the stream: half a cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(32))]
+pub struct Segment {
+    extent: Extent,
+    seq: WrappingSeq,
+    source: Source,
+    next: u32,
+}
+
+const _: () = assert!(size_of::<Segment>() == 32);
+
+impl Default for Segment {
+    fn default() -> Segment {
+        let extent = Extent::default();
+        Segment { extent, seq: WrappingSeq(0), source: Source(0), next: NIL }
+    }
+}
+
+impl Segment {
+    fn end(&self) -> WrappingSeq {
+        self.seq.plus(self.extent.len())
+    }
+}
+
+/// The segments of a group's connections.
+pub type Segments = Slab<Segment>;
+
+/// Appends a piece; `false` if the table of segments is full.
+#[inline]
+pub fn append(conn: &mut Conn, segments: &mut Segments, extent: Extent, source: Source) -> bool {
+    let Some(index) = segments.alloc() else { return false };
+    segments[index] = Segment { extent, seq: conn.snd_end, source, next: NIL };
+    if conn.seg_tail == NIL {
+        conn.seg_head = index;
+    } else {
+        segments[conn.seg_tail].next = index;
+    }
+    conn.seg_tail = index;
+    conn.seg_count += 1;
+    if conn.seg_next == NIL {
+        conn.seg_next = index;
+    }
+    conn.snd_end = conn.snd_end.plus(extent.len());
+    true
+}
+
+/// Takes back what was appended since the queue had `count` segments and ended at `end`: none of
+/// it was sent.
+pub fn undo(
+    conn: &mut Conn,
+    segments: &mut Segments,
+    count: u16,
+    end: WrappingSeq,
+    local: &mut Local,
+) {
+    let mut last_kept = NIL;
+    let mut at = conn.seg_head;
+    for _ in 0..count {
+        last_kept = at;
+        at = segments[at].next;
+    }
+    while at != NIL {
+        let Segment { source, next, .. } = segments[at];
+        source.release(local);
+        segments.release(at);
+        if conn.seg_next == at {
+            conn.seg_next = NIL;
+        }
+        at = next;
+    }
+    if last_kept == NIL {
+        conn.seg_head = NIL;
+    } else {
+        segments[last_kept].next = NIL;
+    }
+    conn.seg_tail = last_kept;
+    conn.seg_count = count;
+    conn.snd_end = end;
+}
+
+/// Frees the segments that lie before `upto`.
+#[inline]
+pub fn release(conn: &mut Conn, segments: &mut Segments, upto: WrappingSeq, local: &mut Local) {
+    while conn.seg_head != NIL {
+        let at = conn.seg_head;
+        let segment = &segments[at];
+        if segment.end().after(upto) {
+            return;
+        }
+        let (source, next) = (segment.source, segment.next);
+        source.release(local);
+        segments.release(at);
+        if conn.seg_next == at {
+            conn.seg_next = next;
+        }
+        conn.seg_count -= 1;
+        conn.seg_head = next;
+    }
+    conn.seg_tail = NIL;
+}
+
+/// Frees everything: the connection is over and no frame refers to it.
+pub fn release_all(conn: &mut Conn, segments: &mut Segments, local: &mut Local) {
+    while conn.seg_head != NIL {
+        let Segment { source, next, .. } = segments[conn.seg_head];
+        source.release(local);
+        segments.release(conn.seg_head);
+        conn.seg_head = next;
+    }
+    conn.seg_tail = NIL;
+    conn.seg_next = NIL;
+    conn.seg_count = 0;
+}
+
+/// Points `seg_next` at the segment that `snd_nxt` is in, after `snd_nxt` went forward.
+#[inline]
+pub fn catch_up(conn: &mut Conn, segments: &Segments) {
+    while conn.seg_next != NIL && segments[conn.seg_next].end().at_or_before(conn.snd_nxt) {
+        conn.seg_next = segments[conn.seg_next].next;
+    }
+}
+
+/// The same after `snd_nxt` went back.
+pub fn rewind(conn: &mut Conn, segments: &Segments) {
+    conn.seg_next = conn.seg_head;
+    catch_up(conn, segments);
+}
+
+/// Calls `take` with the pieces of `[from, from + len)`, beginning at segment `at`, which `from` is
+/// in or after, until all are given or `take` says that it has enough. Returns the bytes given.
+#[inline]
+pub fn gather(
+    segments: &Segments,
+    mut at: u32,
+    from: WrappingSeq,
+    len: u32,
+    mut take: impl FnMut(Extent) -> bool,
+) -> u32 {
+    let mut given = 0;
+    while given < len && at != NIL {
+        let segment = &segments[at];
+        let skip = from.plus(given).since(segment.seq);
+        let size = segment.extent.len();
+        if skip < size {
+            let part = segment.extent.part(skip, len - given);
+            if !take(part) {
+                return given;
+            }
+            given += part.len();
+        }
+        at = segment.next;
+    }
+    given
+}

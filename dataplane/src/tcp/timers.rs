@@ -1,0 +1,85 @@
+//! What the timers of a connection do.
+use crate::conn::{Flags, State};
+use crate::group::FlowGroup;
+use crate::local::Local;
+use crate::tcp::congestion::CongestionControl;
+use crate::tcp::listen::patience;
+use crate::tcp::{close, send_queue};
+use crate::time::Instant;
+use ix_abi::DeadReason;
+use ix_abi::stats::Counter;
+
+/// The wheel has fired for the connection: perhaps in vain, see `FlowGroup::arm`.
+pub fn fired(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    let conn = &mut group.conns[index];
+    if conn.flags.contains(Flags::FREED) {
+        return;
+    }
+    if conn.ack_at <= local.now {
+        conn.ack_at = Instant::NEVER;
+        if conn.ack_owed > 0 {
+            conn.flags |= Flags::ACK_NOW;
+            group.want_output(index, local);
+        }
+    }
+    if group.conns[index].rto_at <= local.now {
+        group.conns[index].rto_at = Instant::NEVER;
+        due(group, local, index);
+    }
+    if !group.conns[index].flags.contains(Flags::FREED) {
+        group.arm(index, local);
+    }
+}
+
+fn due(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    let conn = &mut group.conns[index];
+    match conn.state {
+        State::Closed => {}
+        State::TimeWait => close::time_wait_over(group, local, index),
+        State::FinWait2 if conn.flags.contains(Flags::APP_CLOSED) => {
+            close::abort(group, local, index, DeadReason::TimedOut);
+        }
+        _ if local.now.since(conn.trying_since) >= patience(conn.state) => {
+            give_up(group, local, index)
+        }
+        _ if conn.flags.contains(Flags::PERSIST) => {
+            conn.flags |= Flags::PROBE;
+            conn.rtt.back_off();
+            conn.rto_at = local.now + conn.rtt.timeout();
+            group.want_output(index, local);
+        }
+        _ => retransmit(group, local, index),
+    }
+}
+
+/// Nobody has answered for too long.
+fn give_up(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    local.stats.add(Counter::TcpTimeouts, 1);
+    if group.conns[index].state == State::SynReceived {
+        // Perhaps a forged SYN: nothing to be said to whoever's address it was.
+        close::end(group, local, index, DeadReason::TimedOut);
+    } else {
+        close::abort(group, local, index, DeadReason::TimedOut);
+    }
+}
+
+/// The retransmission timer (RFC 6298 §5.4–5.6, RFC 5681 §3.1): everything from the oldest on.
+fn retransmit(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    let conn = &mut group.conns[index];
+    if conn.snd_una != conn.snd_max {
+        local.stats.add(Counter::TcpTimeouts, 1);
+        if conn.retries == 0 {
+            conn.cc.timed_out(conn.snd_max.since(conn.snd_una), u32::from(conn.mss), local.now);
+        }
+        conn.retries = conn.retries.saturating_add(1);
+        conn.rtt.back_off();
+        conn.flags |= Flags::BACKED_OFF;
+        conn.flags -= Flags::RECOVERY | Flags::RETRANSMIT | Flags::TIMING;
+        conn.recover = conn.snd_max;
+        conn.dup_acks = 0;
+        conn.inflation = 0;
+        conn.snd_nxt = conn.snd_una;
+        send_queue::rewind(conn, &group.segments);
+    }
+    group.want_output(index, local);
+}

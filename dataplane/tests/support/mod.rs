@@ -1,0 +1,10 @@
+//! A station in memory for the tests: an engine, a virtual clock, a NIC that gathers late, and an
+//! application that speaks the ABI's records, all under the real core loop.
+#![allow(dead_code, reason = "each test program uses a part")]
+
+pub mod app;
+pub mod apps;
+pub mod net;
+pub mod nic;
+pub mod peer;
+pub mod station;
