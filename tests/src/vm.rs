@@ -106,6 +106,10 @@ impl Config {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        // For whoever looks for the cause of a failure: `IX_RUN_ARGS="--idle poll"`.
+        if let Ok(more) = std::env::var("IX_RUN_ARGS") {
+            command.args(more.split_whitespace());
+        }
         if !self.app_args.is_empty() {
             command.arg("--").args(&self.app_args);
         }
