@@ -1,1 +1,24 @@
-fn main() {}
+//! `ixcp`: the control process of IX. Everything happens in the library; here errors become text.
+#![deny(unsafe_code)]
+
+use clap::Parser;
+use ixcp::cli::{Cli, Command};
+use ixcp::{control, launch};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(options) => launch::run(&options),
+        Command::Status(options) => control::status(&options),
+        Command::Stop(options) => control::stop(&options),
+        Command::RestartApp(options) => control::restart_app(&options),
+        Command::Ls(options) => control::ls(&options),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("ixcp: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,31 @@
-fn main() {}
+//! The IX kernel: bare metal from the loader to the dataplane's core loop. `docs/boot.md` tells the
+//! path; `boot` is its beginning.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+use ix_rt as _;
+
+mod apic;
+mod boot;
+mod control;
+mod cpu;
+mod crash;
+mod entropy;
+mod exit;
+mod firmware;
+mod manager;
+mod mem;
+mod net;
+mod once;
+mod pci;
+mod platform;
+mod selftest;
+mod serial;
+mod smp;
+mod start;
+mod time;
+mod user;
+
+pub use start::{core_main, kernel_main};

@@ -1,1 +1,10 @@
+//! What the end-to-end tests are made of: booted machines ([`vm`]), a network peer in Rust
+//! ([`peer`]), clients of real programs ([`tools`]), seeded simulation of whole engines ([`sim`]), and the words for what is not there ([`need`]).
+#![deny(unsafe_code)]
 
+pub mod need;
+pub mod peer;
+pub mod sim;
+pub mod tap;
+pub mod tools;
+pub mod vm;

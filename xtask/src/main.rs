@@ -1,1 +1,73 @@
-fn main() {}
+//! `cargo xtask`: images, runs and tests. The scripts are thin doors to this.
+#![deny(unsafe_code)]
+
+mod image;
+mod outcome;
+mod packages;
+mod qemu;
+mod test;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Images, runs and tests of IX.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Builds kernel and applications into build/images
+    Image,
+    /// Builds the images and starts a dataplane: takes the options of `ixcp run`
+    #[command(disable_help_flag = true)]
+    Run {
+        /// Options of `ixcp run`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Everything that CI checks; with a filter only the tests whose names contain it
+    Test {
+        /// Part of a test's name
+        filter: Option<String>,
+        /// Installs nothing, even as root
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// The long tests: the same ones with many more seeds and steps
+    Prove {
+        /// Part of a test's name
+        filter: Option<String>,
+    },
+    /// Fetches another QEMU of the distribution into build/qemu-VERSION, without root
+    Qemu {
+        /// Its major version
+        #[arg(long, default_value_t = 10)]
+        version: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Image => image::build().map(|()| true),
+        Command::Run { args } => image::run(&args).map(|()| true),
+        Command::Test { filter, no_install } => test::test(filter.as_deref(), !no_install),
+        Command::Prove { filter } => test::prove(filter.as_deref()),
+        Command::Qemu { version } => qemu::fetch(version).map(|path| {
+            println!("{}", path.display());
+            true
+        }),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,21 @@
+//! The kernel's pure logic: everything that can be decided without touching hardware, so that it is
+//! tested on the host. No `unsafe`, no I/O; `alloc` only in what host tools call (builders).
 #![no_std]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+#[cfg(test)]
+extern crate std;
+
+pub mod addr;
+pub mod archive;
+pub mod clock;
+pub mod cmdline;
+pub mod elf_image;
+pub mod frames;
+pub mod memory_map;
+pub mod paging;
+pub mod rtc;
+pub mod stacks;
+pub mod symbols;

@@ -1,0 +1,233 @@
+//! `stats`: memcached's names for what there is.
+use super::Conn;
+use super::command::{Tokens, VERSION};
+use crate::limits::{ITEM_BYTES_MAX, KEY_BYTES_MAX};
+use crate::out::{ChunkPool, Out};
+use crate::store::CLASSES;
+use crate::time::Clock;
+use crate::worker::Worker;
+use core::fmt::{Display, Write};
+use core::sync::atomic::Ordering::Relaxed;
+
+/// Writes `STAT` lines into the reply.
+struct Lines<'a> {
+    out: &'a mut Out,
+    pool: &'a mut ChunkPool,
+}
+
+impl Write for Lines<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.out.text(self.pool, text.as_bytes());
+        Ok(())
+    }
+}
+
+impl Lines<'_> {
+    fn stat(&mut self, name: &str, value: impl Display) {
+        // Writing into the reply cannot fail.
+        let _ = write!(self, "STAT {name} {value}\r\n");
+    }
+
+    fn class(&mut self, group: &str, class: usize, name: &str, value: impl Display) {
+        let _ = write!(self, "STAT {group}{class}:{name} {value}\r\n");
+    }
+
+    fn end(&mut self) {
+        let _ = self.write_str("END\r\n");
+    }
+}
+
+impl Conn {
+    pub(super) fn stats(&mut self, worker: &mut Worker<'_>, tokens: &Tokens<'_>) {
+        let (shared, now) = (worker.shared, worker.now);
+        let mut lines = Lines { out: &mut self.out, pool: &mut worker.pool };
+        let view = View { shared, now };
+        match tokens.get(1) {
+            b"" => view.general(&mut lines),
+            b"settings" => view.settings(&mut lines),
+            b"items" => view.items(&mut lines),
+            b"slabs" => view.slabs(&mut lines),
+            b"sizes" => {
+                lines.stat("sizes_status", "disabled");
+                lines.end();
+            }
+            b"reset" => {
+                shared.reset();
+                let _ = lines.write_str("RESET\r\n");
+            }
+            b"detail" => match (tokens.len(), tokens.get(2)) {
+                (3.., b"on" | b"off") => {
+                    let _ = lines.write_str("OK\r\n");
+                }
+                (3.., b"dump") => lines.end(),
+                _ => {
+                    let _ = lines.write_str("CLIENT_ERROR usage: stats detail on|off|dump\r\n");
+                }
+            },
+            _ => {
+                let _ = lines.write_str("ERROR\r\n");
+            }
+        }
+    }
+}
+
+struct View<'a> {
+    shared: &'a crate::worker::Shared,
+    now: u32,
+}
+
+impl View<'_> {
+    fn general(&self, lines: &mut Lines<'_>) {
+        let settings = &self.shared.settings;
+        let (t, f) = (self.shared.totals(), self.shared.store.figures());
+        lines.stat("pid", 1);
+        lines.stat("uptime", Clock::uptime(self.now));
+        lines.stat("time", settings.clock.unix(self.now));
+        lines.stat("version", VERSION);
+        lines.stat("pointer_size", 64);
+        lines.stat("max_connections", settings.max_conns);
+        lines.stat("curr_connections", self.shared.connections());
+        lines.stat("total_connections", t.opened);
+        lines.stat("rejected_connections", t.rejected);
+        for (name, value) in [
+            ("cmd_get", t.cmd_get),
+            ("cmd_set", t.cmd_set),
+            ("cmd_flush", t.cmd_flush),
+            ("cmd_touch", t.cmd_touch),
+            ("cmd_meta", 0),
+            ("get_hits", t.get_hits),
+            ("get_misses", t.get_misses),
+            ("get_expired", t.get_expired),
+            ("get_flushed", t.get_flushed),
+            ("delete_misses", t.delete_misses),
+            ("delete_hits", t.delete_hits),
+            ("incr_misses", t.incr_misses),
+            ("incr_hits", t.incr_hits),
+            ("decr_misses", t.decr_misses),
+            ("decr_hits", t.decr_hits),
+            ("cas_misses", t.cas_misses),
+            ("cas_hits", t.cas_hits),
+            ("cas_badval", t.cas_badval),
+            ("touch_hits", t.touch_hits),
+            ("touch_misses", t.touch_misses),
+            ("store_too_large", t.store_too_large),
+            ("store_no_memory", t.store_no_memory),
+            ("bytes_read", t.bytes_read),
+            ("bytes_written", t.bytes_written),
+            ("limit_maxbytes", self.shared.store.limit() as u64),
+            ("accepting_conns", 1),
+            ("threads", u64::from(settings.threads)),
+            ("conn_yields", t.conn_yields),
+            ("hash_power_level", u64::from(f.hash_buckets.ilog2())),
+            ("hash_bytes", f.hash_buckets * 4),
+            ("hash_is_expanding", 0),
+            ("slabs_moved", f.slabs_moved),
+            ("bytes", f.bytes),
+            ("curr_items", f.curr_items),
+            ("total_items", f.total_items),
+            ("slab_global_page_pool", f.slab_global_page_pool),
+            ("expired_unfetched", f.expired_unfetched),
+            ("evicted_unfetched", f.evicted_unfetched),
+            ("evictions", f.evictions),
+            ("reclaimed", f.reclaimed),
+            ("lrutail_reflocked", f.lrutail_reflocked),
+            ("moves_within_lru", f.moves_within_lru),
+        ] {
+            lines.stat(name, value);
+        }
+        lines.end();
+    }
+
+    fn settings(&self, lines: &mut Lines<'_>) {
+        let settings = &self.shared.settings;
+        lines.stat("maxbytes", self.shared.store.limit());
+        lines.stat("maxconns", settings.max_conns);
+        lines.stat("tcpport", settings.port);
+        lines.stat("udpport", 0);
+        lines.stat("inter", "NULL");
+        lines.stat("verbosity", self.shared.verbosity.load(Relaxed));
+        lines.stat("oldest", self.shared.store.oldest());
+        lines.stat("evictions", "on");
+        lines.stat("domain_socket", "NULL");
+        lines.stat("shutdown_command", "no");
+        lines.stat("growth_factor", "1.19");
+        lines.stat("chunk_size", 64);
+        lines.stat("num_threads", settings.threads);
+        lines.stat("stat_key_prefix", ":");
+        lines.stat("detail_enabled", "no");
+        lines.stat("cas_enabled", "yes");
+        lines.stat("binding_protocol", "ascii");
+        lines.stat("auth_enabled_sasl", "no");
+        lines.stat("auth_enabled_ascii", "no");
+        lines.stat("item_size_max", ITEM_BYTES_MAX);
+        lines.stat("key_size_max", KEY_BYTES_MAX);
+        lines.stat("maxconns_fast", "yes");
+        lines.stat("slab_reassign", "yes");
+        lines.stat("slab_automove", 1);
+        lines.stat("slab_chunk_max", ITEM_BYTES_MAX);
+        lines.stat("lru_crawler", "no");
+        lines.stat("flush_enabled", "yes");
+        lines.stat("dump_enabled", "no");
+        lines.stat("hash_algorithm", "foldhash");
+        lines.stat("lru_maintainer_thread", "no");
+        lines.stat("lru_segmented", "no");
+        lines.stat("temp_lru", "no");
+        lines.stat("idle_timeout", 0);
+        lines.stat("track_sizes", "no");
+        lines.end();
+    }
+
+    fn items(&self, lines: &mut Lines<'_>) {
+        for class in 0..CLASSES {
+            let f = self.shared.store.class_figures(class, self.now);
+            if f.number == 0 {
+                continue;
+            }
+            for (name, value) in [
+                ("number", f.number),
+                ("age", u64::from(f.age)),
+                ("mem_requested", f.mem_requested),
+                ("evicted", f.evicted),
+                ("evicted_nonzero", f.evicted_nonzero),
+                ("evicted_time", u64::from(f.evicted_time)),
+                ("outofmemory", f.outofmemory),
+                ("tailrepairs", 0),
+                ("reclaimed", f.reclaimed),
+                ("expired_unfetched", f.expired_unfetched),
+                ("evicted_unfetched", f.evicted_unfetched),
+                ("lrutail_reflocked", f.lrutail_reflocked),
+                ("moves_within_lru", f.moves_within_lru),
+            ] {
+                lines.class("items:", class + 1, name, value);
+            }
+        }
+        lines.end();
+    }
+
+    fn slabs(&self, lines: &mut Lines<'_>) {
+        let (mut active, mut bytes) = (0, 0);
+        for class in 0..CLASSES {
+            let f = self.shared.store.class_figures(class, self.now);
+            if f.pages == 0 {
+                continue;
+            }
+            let per_page = (crate::limits::PAGE_BYTES / f.chunk_bytes) as u64;
+            active += 1;
+            bytes += f.pages * crate::limits::PAGE_BYTES as u64;
+            for (name, value) in [
+                ("chunk_size", f.chunk_bytes as u64),
+                ("chunks_per_page", per_page),
+                ("total_pages", f.pages),
+                ("total_chunks", f.pages * per_page),
+                ("used_chunks", f.used_chunks),
+                ("free_chunks", f.pages * per_page - f.used_chunks),
+                ("free_chunks_end", 0),
+            ] {
+                lines.class("", class + 1, name, value);
+            }
+        }
+        lines.stat("active_slabs", active);
+        lines.stat("total_malloced", bytes);
+        lines.end();
+    }
+}

@@ -1,0 +1,54 @@
+//! Every bound of the application, in one place.
+
+/// Longest key, as memcached's.
+pub const KEY_BYTES_MAX: usize = 250;
+/// Largest item by memcached's own accounting: see [`crate::store::stock_item_bytes`].
+pub const ITEM_BYTES_MAX: usize = 1 << 20;
+/// Above this much (by the same accounting) memcached keeps an item in chunks, and then refuses
+/// `incr` and `decr` on it.
+pub const STOCK_CHUNK_BYTES_MAX: usize = 512 << 10;
+/// Longest command line that is not a `get` or `gets`.
+pub const LINE_BYTES_MAX: usize = 2048;
+/// Spaces before the command word of a longer `get` or `gets`.
+pub const LEADING_SPACES_MAX: usize = 100;
+/// Tokens of a command line, memcached's closing token included; what follows is not looked at.
+pub const TOKENS_MAX: usize = 24;
+
+/// A `get` hit whose whole reply is at most this long is copied behind the other replies of the
+/// batch instead of being sent from the item. Measured here (`examples/count.rs`): a reference costs
+/// 200 instructions more than no copy at all, whatever the length, before the kernel has seen its
+/// scatter-gather entry and descriptor; a copy costs some 100 for each KiB.
+pub const COPY_BYTES_MAX: usize = 512;
+/// Scatter-gather pieces queued on a connection before its input waits; with what the last command
+/// may add, one `sendv` still takes them all.
+pub const OUT_PIECES_MAX: usize = 60;
+/// Bytes queued on a connection before its input waits.
+pub const OUT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one chunk of rendered replies.
+pub const CHUNK_BYTES: usize = 4096;
+/// Chunks that a core keeps for reuse.
+pub const CHUNKS_KEPT_MAX: usize = 1024;
+
+/// Connections at most, unless the operator says otherwise.
+pub const CONNECTIONS_DEFAULT: u32 = 65_536;
+/// Connections beyond the limit that are told so; more are turned away without a word.
+pub const CONNECTIONS_TOLD: u64 = 64;
+/// Memory for items, in MiB, unless the operator says otherwise; as memcached's.
+pub const MEMORY_MIB_DEFAULT: usize = 64;
+
+/// Cores that one store can serve.
+pub const WORKERS_MAX: usize = 64;
+/// Shards of the hash table, each under its own lock.
+pub const SHARDS: usize = 256;
+/// A slab page: the largest item fits, with our header and the rendered first reply line.
+pub const PAGE_BYTES: usize = ITEM_BYTES_MAX + 256;
+/// Largest store: item numbers are 32 bits, in units of 8 bytes.
+pub const MEMORY_BYTES_MAX: usize = 32 << 30;
+/// Items looked at from the cold end of a size class before an eviction gives up.
+pub const EVICT_TRIES: usize = 64;
+/// Rounds of evicting and stealing before an allocation fails.
+pub const ALLOC_ROUNDS: usize = 16;
+/// Pages looked at before stealing a page from another size class gives up.
+pub const STEAL_TRIES: usize = 8;
+/// Optimistic rounds of a read-modify-write before it is refused.
+pub const UPDATE_ROUNDS: usize = 64;

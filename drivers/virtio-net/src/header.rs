@@ -1,0 +1,108 @@
+//! `struct virtio_net_hdr` in front of every frame (virtio 1.2 §5.1.6).
+//!
+//! ```text
+//!  0 flags  1 gso_type  2 hdr_len  4 gso_size  6 csum_start  8 csum_offset  10 num_buffers
+//! 12 hash_value  16 hash_report  18 padding        (with HASH_REPORT only)
+//! ```
+use ix_dataplane::device::{RxChecksum, TxChecksum};
+
+/// Without the hash. VERSION_1 always has `num_buffers`.
+pub(crate) const BYTES: u16 = 12;
+/// With the hash.
+pub(crate) const BYTES_HASH: u16 = 20;
+/// Bytes of an Ethernet header: less is no frame.
+pub(crate) const ETHERNET_BYTES: u16 = 14;
+
+const NEEDS_CSUM: u8 = 1;
+const DATA_VALID: u8 = 2;
+
+/// `hash_report` values of hashes over ports too: TCP and UDP over IPv4 and IPv6 (§5.1.6.4.4).
+const REPORTS_WITH_PORTS: u32 = 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6;
+
+/// The fields of a transmit header that vary, packed: flags, `csum_start`, `csum_offset`. What is
+/// packed to 0 is an all-zero header. Segmentation offload would add `gso_type`, `hdr_len` and
+/// `gso_size` here and in [`words`].
+#[inline]
+pub(crate) fn pack(checksum: Option<TxChecksum>) -> u64 {
+    checksum
+        .map_or(0, |c| u64::from(NEEDS_CSUM) | u64::from(c.start) << 16 | u64::from(c.offset) << 32)
+}
+
+/// Bytes 0 to 7 and 8 to 15 of the header that was packed.
+pub(crate) const fn words(packed: u64) -> (u64, u64) {
+    let flags = packed & 0xff;
+    let start = packed >> 16 & 0xffff;
+    let offset = packed >> 32 & 0xffff;
+    (flags | start << 48, offset)
+}
+
+/// What a receive header says about the checksums of the frame behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Checksum(RxChecksum),
+    /// A partial checksum that lies outside the frame.
+    Nonsense,
+}
+
+/// Judges a frame of `len` bytes behind a header of `HEADER` bytes. `buffer` holds both.
+///
+/// `DATA_VALID`: the device has checked the transport checksum. `NEEDS_CSUM`: the frame never left
+/// this machine and its checksum field holds the pseudo-header sum only; there is nothing to verify
+/// (§5.1.6.4.2). Both speak of the transport only, so the IPv4 header is summed here.
+#[inline]
+pub(crate) fn verdict<const HEADER: u16>(buffer: &[u8], len: u16) -> Verdict {
+    let flags = buffer[0];
+    if flags & (NEEDS_CSUM | DATA_VALID) == 0 {
+        return Verdict::Checksum(RxChecksum::Unknown);
+    }
+    if flags & NEEDS_CSUM != 0 {
+        let start = u16::from_le_bytes([buffer[6], buffer[7]]);
+        let offset = u16::from_le_bytes([buffer[8], buffer[9]]);
+        if u32::from(start) + u32::from(offset) + 2 > u32::from(len) {
+            return Verdict::Nonsense;
+        }
+    }
+    let good = buffer
+        .get(usize::from(HEADER)..)
+        .and_then(|bytes| bytes.first_chunk())
+        .is_some_and(|bytes| len >= 34 && network_header_is_good(bytes));
+    Verdict::Checksum(if good { RxChecksum::Good } else { RxChecksum::Unknown })
+}
+
+/// IPv6, or IPv4 without options, not a fragment (of which no single one has a transport checksum
+/// that could be right), with a right header checksum. `bytes` are the Ethernet header and the
+/// first 20 bytes behind.
+#[inline]
+fn network_header_is_good(bytes: &[u8; 34]) -> bool {
+    let type_and_version = le32(bytes, 12) & 0x00ff_ffff;
+    if type_and_version != 0x0045_0008 {
+        return type_and_version & 0xffff == 0xdd86;
+    }
+    let fragment = (le32(bytes, 20) as u16) & 0x3fff_u16.swap_bytes();
+    // RFC 1071: one's complement sums come out the same in any byte order and in wider words. A
+    // right header sums up to a multiple of 0xffff, and never to 0 with a version in it.
+    let halves = |word: u64| (word & 0xffff_ffff) + (word >> 32);
+    let sum = halves(le64(bytes, 14)) + halves(le64(bytes, 22)) + u64::from(le32(bytes, 30));
+    fragment == 0 && sum.is_multiple_of(0xffff)
+}
+
+#[inline]
+fn le32(bytes: &[u8; 34], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+#[inline]
+fn le64(bytes: &[u8; 34], at: usize) -> u64 {
+    u64::from(le32(bytes, at)) | u64::from(le32(bytes, at + 4)) << 32
+}
+
+/// The reported hash, if it is one over addresses and ports.
+#[inline]
+pub(crate) fn hash(buffer: &[u8]) -> Option<u32> {
+    let report = u16::from_le_bytes([buffer[16], buffer[17]]);
+    let value = u32::from_le_bytes([buffer[12], buffer[13], buffer[14], buffer[15]]);
+    (report < 32 && REPORTS_WITH_PORTS >> report & 1 != 0).then_some(value)
+}
+
+#[cfg(test)]
+mod tests;

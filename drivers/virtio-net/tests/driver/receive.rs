@@ -1,0 +1,214 @@
+//! Receiving, as conversations with an honest device.
+use crate::fake::queue::scatter;
+use crate::fake::{Model, Rng};
+use crate::rig::{Rig, tcp_frame};
+use ix_dataplane::device::{RxBatch, RxChecksum, RxQueue};
+use ix_virtio_net::Features;
+
+const NO_FLAGS: [u8; 20] = [0; 20];
+
+#[test]
+fn frames_arrive_in_order_with_their_bytes_behind_the_header() {
+    for (declined, offset) in [(Features::empty(), 20), (Features::HASH_REPORT, 12)] {
+        let mut rig = Rig::without(declined);
+        rig.replenish();
+        for len in [14, 60, 1514, 2028] {
+            let frame = tcp_frame([10, 0, 2, 2], 4000, len)[..len].to_vec();
+            assert!(rig.fake.with(|d| d.receive_at(0, &NO_FLAGS, &frame)));
+            let got = rig.poll();
+            assert_eq!(got.len(), 1);
+            assert_eq!((got[0].0.offset, &got[0].1), (offset, &frame));
+            assert_eq!(got[0].0.checksum, RxChecksum::Unknown);
+            rig.assert_conserved(1);
+            rig.free(got);
+        }
+        assert_eq!(rig.rx().device_errors(), 0);
+    }
+}
+
+#[test]
+fn a_ring_goes_round_many_times_and_never_loses_a_buffer() {
+    let mut rig = Rig::new(Model::default(), |c| c.rx_ring = 8);
+    let mut rng = Rng(1);
+    let (mut sent, mut seen) = (0_u32, 0_u32);
+    // 2^16 wraps of the indices twice.
+    while seen < 140_000 {
+        rig.replenish();
+        for _ in 0..rng.below(10) {
+            let mut frame = tcp_frame([1, 2, 3, 4], 5, 60);
+            frame[50..54].copy_from_slice(&sent.to_le_bytes());
+            sent += u32::from(rig.fake.with(|d| d.receive_at(0, &NO_FLAGS, &frame)));
+        }
+        let got = rig.poll();
+        for (_, bytes) in &got {
+            assert_eq!(bytes[50..54], seen.to_le_bytes());
+            seen += 1;
+        }
+        rig.assert_conserved(got.len());
+        rig.free(got);
+    }
+    assert_eq!(rig.rx().device_errors(), 0);
+}
+
+#[test]
+fn buffers_completed_out_of_order_are_the_right_ones() {
+    let mut rig = Rig::new(Model::default(), |c| c.rx_ring = 16);
+    let mut rng = Rng(7);
+    let memory = rig.buffers.memory.clone();
+    for round in 0..500_u32 {
+        rig.replenish();
+        let mut chains = Vec::new();
+        rig.fake.with(|d| {
+            while let Some(chain) = d.queues[0].take(&memory) {
+                chains.push(chain);
+            }
+        });
+        assert_eq!(chains.len(), 16);
+        let mut expected = Vec::new();
+        while !chains.is_empty() {
+            let chain = chains.swap_remove(rng.below(chains.len()));
+            let mut frame = tcp_frame([1, 2, 3, 4], 5, 60);
+            frame[50..54].copy_from_slice(&(round << 8 | u32::from(chain.head)).to_le_bytes());
+            let bytes = [&NO_FLAGS[..], &frame].concat();
+            let written = scatter(&memory, &chain, &bytes);
+            rig.fake.with(|d| d.queues[0].complete(&memory, u32::from(chain.head), written));
+            expected.push(frame);
+        }
+        let got = rig.poll();
+        assert_eq!(got.iter().map(|(_, b)| b.clone()).collect::<Vec<_>>(), expected);
+        rig.free(got);
+        rig.assert_conserved(0);
+    }
+}
+
+#[test]
+fn a_poll_takes_no_more_than_it_may() {
+    let mut rig = Rig::without(Features::empty());
+    rig.replenish();
+    for _ in 0..10 {
+        rig.fake.with(|d| d.receive_at(0, &NO_FLAGS, &tcp_frame([1, 1, 1, 1], 1, 60)));
+    }
+    let mut batch = RxBatch::new();
+    assert_eq!(rig.rx().poll(3, &mut batch), 3);
+    assert_eq!(rig.rx().poll(0, &mut batch), 0);
+    assert_eq!(rig.rx().poll(100, &mut batch), 7);
+    assert_eq!(batch.len(), 10);
+    for frame in batch {
+        rig.pool.free(frame.mbuf);
+    }
+}
+
+#[test]
+fn an_empty_pool_posts_what_there_is_and_goes_on_later() {
+    let mut rig = Rig::without(Features::empty());
+    let mut aside = Vec::new();
+    while rig.pool.available() > 5 {
+        aside.push(rig.pool.alloc().unwrap());
+    }
+    rig.replenish();
+    assert_eq!(rig.rx().outstanding(), 5);
+    aside.into_iter().for_each(|m| rig.pool.free(m));
+    rig.replenish();
+    assert_eq!(rig.rx().outstanding(), 256);
+    rig.assert_conserved(0);
+}
+
+#[test]
+fn the_device_is_told_once_per_replenish_and_only_if_it_wants_to_know() {
+    let mut rig = Rig::without(Features::empty());
+    let memory = rig.buffers.memory.clone();
+    rig.replenish();
+    assert_eq!(rig.fake.notifications(0), 1);
+    rig.replenish();
+    assert_eq!(rig.fake.notifications(0), 1, "nothing new");
+    rig.fake.with(|d| {
+        d.queues[0].want_notifications(&memory, false);
+        for _ in 0..200 {
+            d.receive_at(0, &NO_FLAGS, &tcp_frame([1, 1, 1, 1], 1, 60));
+        }
+    });
+    let got = rig.poll();
+    rig.free(got);
+    rig.replenish();
+    assert_eq!(rig.fake.notifications(0), 1, "not wanted");
+    // The device goes to sleep after the driver looked: the next poll must wake it.
+    rig.fake.with(|d| d.queues[0].want_notifications(&memory, true));
+    let got = rig.poll();
+    rig.free(got);
+    assert_eq!(rig.fake.notifications(0), 2);
+    let got = rig.poll();
+    rig.free(got);
+    assert_eq!(rig.fake.notifications(0), 2, "once");
+}
+
+#[test]
+fn an_armed_queue_asks_for_an_interrupt_and_says_if_frames_wait() {
+    let mut rig = Rig::without(Features::empty());
+    let memory = rig.buffers.memory.clone();
+    rig.replenish();
+    let wanted = |rig: &Rig| rig.fake.with(|d| d.queues[0].wants_interrupt(&memory));
+    assert!(!wanted(&rig), "never while polling");
+    assert!(!rig.rx().arm_interrupt());
+    assert!(wanted(&rig));
+    rig.rx().disarm_interrupt();
+    assert!(!wanted(&rig));
+    rig.fake.with(|d| d.receive_at(0, &NO_FLAGS, &tcp_frame([1, 1, 1, 1], 1, 60)));
+    assert!(rig.rx().arm_interrupt(), "a frame waits: do not halt");
+    let got = rig.poll();
+    rig.free(got);
+    assert!(!rig.rx().arm_interrupt());
+}
+
+#[test]
+fn checksums_that_the_device_vouches_for_are_good() {
+    let mut rig = Rig::without(Features::empty());
+    rig.replenish();
+    let mut cases = vec![(NO_FLAGS, RxChecksum::Unknown)];
+    let mut valid = NO_FLAGS;
+    valid[0] = 2;
+    cases.push((valid, RxChecksum::Good));
+    let mut partial = NO_FLAGS;
+    partial[..10].copy_from_slice(&[1, 0, 0, 0, 0, 0, 34, 0, 16, 0]);
+    cases.push((partial, RxChecksum::Good));
+    for (header, expected) in &cases {
+        rig.fake.with(|d| d.receive_at(0, header, &tcp_frame([1, 1, 1, 1], 1, 60)));
+        let got = rig.poll();
+        assert_eq!(got[0].0.checksum, *expected, "{header:?}");
+        rig.free(got);
+    }
+    partial[6] = 0xff;
+    rig.fake.with(|d| d.receive_at(0, &partial, &tcp_frame([1, 1, 1, 1], 1, 60)));
+    let got = rig.poll();
+    assert_eq!(got[0].0.checksum, RxChecksum::Unknown);
+    rig.free(got);
+    assert_eq!(rig.rx().device_errors(), 1, "a checksum field outside the frame is counted");
+}
+
+#[test]
+fn nothing_is_vouched_for_that_was_not_negotiated() {
+    let mut rig = Rig::without(Features::GUEST_CSUM);
+    assert!(!rig.port.capabilities.rx_checksum);
+    rig.replenish();
+    let mut valid = NO_FLAGS;
+    valid[0] = 2;
+    rig.fake.with(|d| d.receive_at(0, &valid, &tcp_frame([1, 1, 1, 1], 1, 60)));
+    let got = rig.poll();
+    assert_eq!(got[0].0.checksum, RxChecksum::Unknown);
+    rig.free(got);
+}
+
+#[test]
+fn a_reset_port_gives_all_buffers_back() {
+    let mut rig = Rig::without(Features::empty());
+    rig.replenish();
+    rig.fake.with(|d| d.receive_at(0, &NO_FLAGS, &[0; 5]));
+    let got = rig.poll();
+    assert!(got.is_empty(), "5 bytes are no frame");
+    assert_eq!((rig.rx().device_errors(), rig.rx().held()), (1, 256));
+    let clock = crate::rig::ticking();
+    let stopped = rig.port.control.reset(&clock).expect("it resets");
+    for queue in rig.port.rx {
+        queue.release(&stopped, &mut rig.pool);
+    }
+    assert_eq!(rig.pool.available(), rig.pool.capacity());
+}

@@ -1,0 +1,207 @@
+//! The command line of `ixcp`.
+use crate::net::{Address, Backend, Forward};
+use crate::qemu::Accelerator;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Launches, watches and steers IX dataplanes.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Exit codes: 0 done, 1 failed (the message says why), \
+    2 wrong usage, 3 kernel panic, 4 CPU exception in the kernel, 5 QEMU failed."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Starts a dataplane in QEMU and stays with it until it ends, or until Ctrl-C
+    Run(Box<Run>),
+    /// Shows what a running dataplane does
+    Status(Status),
+    /// Ends a dataplane
+    Stop(Stop),
+    /// Ends the application of a dataplane and starts it afresh
+    RestartApp(RestartApp),
+    /// Lists the dataplanes that run
+    Ls(Ls),
+}
+
+/// `ixcp run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Application to start
+    #[arg(long, default_value = "kv")]
+    pub app: String,
+    /// Cores
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cores: u32,
+    /// Memory in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
+    pub memory: u32,
+    /// Network: user, stream=PATH (a peer listens on that Unix socket) or tap=INTERFACE
+    #[arg(long, default_value = "user")]
+    pub net: Backend,
+    /// Network card
+    #[arg(long, default_value = "virtio")]
+    pub nic: Nic,
+    /// Port of this machine that leads to the guest: [ADDRESS:]HOST:GUEST[/udp]; may be repeated.
+    /// Host port 0 takes a free one. Default: the application's usual port, with --net user
+    #[arg(long, value_name = "HOST:GUEST")]
+    pub forward: Vec<Forward>,
+    /// Name of this dataplane [default: the application's]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// How instructions are executed
+    #[arg(long, default_value = "tcg")]
+    pub accel: Accelerator,
+    /// QEMU's program
+    #[arg(long, value_name = "PATH")]
+    pub qemu: Option<PathBuf>,
+    /// The guest's address: A.B.C.D/LENGTH or dhcp
+    #[arg(long, default_value = "10.0.2.15/24")]
+    pub ip: Address,
+    /// The guest's gateway [default: 10.0.2.2 with the default address]
+    #[arg(long)]
+    pub gw: Option<Ipv4Addr>,
+    /// What an idle core does
+    #[arg(long)]
+    pub idle: Option<Idle>,
+    /// Largest receive batch
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub batch: Option<u32>,
+    /// More words for the kernel's command line
+    #[arg(long, value_name = "WORDS")]
+    pub append: Option<String>,
+    /// One more argument for QEMU; may be repeated
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub qemu_arg: Vec<OsString>,
+    /// Directory of kernel and initrd [default: $IX_IMAGES or build/images]
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
+    /// Prints the QEMU command and starts nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Arguments of the application
+    #[arg(last = true)]
+    pub args: Vec<String>,
+}
+
+/// Network cards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Nic {
+    /// virtio-net over PCI.
+    Virtio,
+}
+
+/// What an idle core does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Idle {
+    /// Polls for ever.
+    Poll,
+    /// Polls for a while, then halts.
+    Adaptive,
+}
+
+impl Idle {
+    /// As the kernel's command line says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Idle::Poll => "poll",
+            Idle::Adaptive => "adaptive",
+        }
+    }
+}
+
+/// Which dataplane.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// Name of the dataplane; not needed if only one runs
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// `ixcp status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Which dataplane.
+    #[command(flatten)]
+    pub target: Target,
+    /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `ixcp stop`.
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// Which dataplane.
+    #[command(flatten)]
+    pub target: Target,
+    /// Seconds to wait for it
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub timeout: Duration,
+    /// If the kernel does not answer, end its QEMU
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `ixcp restart-app`.
+#[derive(Debug, Args)]
+pub struct RestartApp {
+    /// Which dataplane.
+    #[command(flatten)]
+    pub target: Target,
+    /// Seconds to wait until the application serves again
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub timeout: Duration,
+}
+
+/// `ixcp ls`.
+#[derive(Debug, Args)]
+pub struct Ls {
+    /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds is wanted")?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "a number of seconds is wanted".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_after_two_dashes_is_the_applications() {
+        let cli = Cli::try_parse_from(["ixcp", "run", "--cores", "1", "--", "-m", "64"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("not run") };
+        assert_eq!((run.app.as_str(), run.cores), ("kv", 1));
+        assert_eq!(run.args, ["-m", "64"]);
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_what_is_wanted() {
+        let error = Cli::try_parse_from(["ixcp", "run", "--net", "bridge"]).unwrap_err();
+        assert!(error.to_string().contains("user, stream=PATH or tap=INTERFACE"), "{error}");
+        assert!(Cli::try_parse_from(["ixcp", "run", "--cores", "0"]).is_err());
+        assert!(Cli::try_parse_from(["ixcp", "stop", "--timeout", "-1"]).is_err());
+    }
+}

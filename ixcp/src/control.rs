@@ -1,0 +1,200 @@
+//! The commands that speak to a running dataplane: `status`, `stop`, `restart-app`, `ls`.
+use crate::cli::{Ls, RestartApp, Status, Stop};
+use crate::command::{CommandError, Writer};
+use crate::instance::{Base, Instance};
+use crate::page::Page;
+use crate::snapshot::{self, PageError, Snapshot};
+use crate::{render, serial};
+use anyhow::{Context, Result, bail};
+use ix_abi::control::{CommandCode, header};
+use nix::sys::signal::{Signal, kill};
+use serde::Serialize;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// How long the heartbeat is watched before it counts as still.
+const HEART: Duration = Duration::from_millis(500);
+/// How long a booting kernel is waited for.
+const BOOT: Duration = Duration::from_secs(5);
+/// How long a command may go unanswered.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// `ixcp status`.
+pub fn status(options: &Status) -> Result<u8> {
+    let instance = Base::from_env()?.find(options.target.name.as_deref())?;
+    let page = Page::open(&instance.control())?;
+    let snapshot = take(&page, BOOT)?;
+    if options.json {
+        #[derive(Serialize)]
+        struct Named<'a> {
+            name: &'a str,
+            #[serde(flatten)]
+            snapshot: &'a Snapshot,
+        }
+        let named = Named { name: &instance.name, snapshot: &snapshot };
+        print(&(serde_json::to_string_pretty(&named)? + "\n"));
+    } else {
+        print(&render::status(&instance.name, &snapshot));
+    }
+    Ok(0)
+}
+
+/// A snapshot; waits a bounded time for a kernel that is still booting.
+pub fn take(page: &Page, patience: Duration) -> Result<Snapshot, PageError> {
+    let start = Instant::now();
+    loop {
+        match snapshot::read(page) {
+            Err(PageError::Empty) if start.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(e) => return Err(e),
+            Ok(_) => {
+                let alive = snapshot::watch_heartbeat(page, HEART);
+                return Ok(Snapshot { alive, ..snapshot::read(page)? });
+            }
+        }
+    }
+}
+
+/// `ixcp stop`.
+pub fn stop(options: &Stop) -> Result<u8> {
+    let instance = Base::from_env()?.find(options.target.name.as_deref())?;
+    let deadline = Instant::now() + options.timeout;
+    let asked = send(&instance, CommandCode::Stop, ANSWER.min(options.timeout));
+    // A kernel that obeys may end before its answer is seen: what counts is that it is gone.
+    if asked.is_ok() && gone(&instance, deadline) || !instance.lives() {
+        print(&format!("{} has stopped\n", instance.name));
+        return Ok(0);
+    }
+    if !options.force {
+        let hint =
+            format!("{} still runs; `ixcp stop --force --name {0}` ends its QEMU", instance.name);
+        return match asked {
+            Ok(_) => bail!("{hint}"),
+            Err(e) => Err(e).context(hint),
+        };
+    }
+    let Some(pid) = instance.qemu_pid() else {
+        bail!("{} does not answer, and its QEMU is not known", instance.name);
+    };
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        kill(pid, signal).context("cannot end QEMU")?;
+        if gone(&instance, Instant::now() + Duration::from_secs(3)) {
+            print(&format!("{} did not answer; its QEMU was ended\n", instance.name));
+            return Ok(0);
+        }
+    }
+    bail!("QEMU (process {}) does not end", pid)
+}
+
+fn gone(instance: &Instance, deadline: Instant) -> bool {
+    while instance.lives() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
+}
+
+/// `ixcp restart-app`.
+pub fn restart_app(options: &RestartApp) -> Result<u8> {
+    let instance = Base::from_env()?.find(options.target.name.as_deref())?;
+    let page = Page::open(&instance.control())?;
+    let deadline = Instant::now() + options.timeout;
+    let starts = page.load(header::APP_STARTS);
+    send(&instance, CommandCode::RestartApp, ANSWER.min(options.timeout))?;
+    while page.load_acquire(header::APP_STARTS) == starts
+        || page.load_acquire(header::READY_NS) == 0
+    {
+        if Instant::now() > deadline {
+            bail!(
+                "the kernel has accepted the command, but the application is not ready after {:?}: \
+                 look at `ixcp status` and the serial log {}",
+                options.timeout,
+                instance.serial().display()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    print(&format!("{}: the application serves again\n", instance.name));
+    Ok(0)
+}
+
+fn send(instance: &Instance, code: CommandCode, patience: Duration) -> Result<u64, CommandError> {
+    let page = Page::open(&instance.control())
+        .map_err(|e| CommandError::Lock(instance.control().display().to_string(), e.to_string()))?;
+    Writer::lock(&instance.writer_lock(), patience)?.send(&page, code, [0; 4], patience)
+}
+
+/// A line of `ixcp ls`.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    state: String,
+    app: String,
+    cores: u64,
+    address: String,
+    forwards: Vec<String>,
+    qemu_pid: Option<u64>,
+}
+
+/// `ixcp ls`.
+pub fn ls(options: &Ls) -> Result<u8> {
+    let rows: Vec<Row> = Base::from_env()?.list()?.iter().map(row).collect();
+    if options.json {
+        print(&(serde_json::to_string_pretty(&rows)? + "\n"));
+        return Ok(0);
+    }
+    if rows.is_empty() {
+        print("no dataplane runs\n");
+        return Ok(0);
+    }
+    let mut text = format!(
+        "{:<16} {:<12} {:<8} {:>5} {:<18} {}\n",
+        "NAME", "STATE", "APP", "CORES", "ADDRESS", "FORWARDS"
+    );
+    for r in rows {
+        text += &format!(
+            "{:<16} {:<12} {:<8} {:>5} {:<18} {}\n",
+            r.name,
+            r.state,
+            r.app,
+            r.cores,
+            r.address,
+            r.forwards.join(" ")
+        );
+    }
+    print(&text);
+    Ok(0)
+}
+
+fn row(instance: &Instance) -> Row {
+    let description = instance.describe().unwrap_or_default();
+    let text = |key: &str| serial::printable(description[key].as_str().unwrap_or("?").as_bytes());
+    let page = Page::open(&instance.control());
+    let state = match page.as_ref().map_err(ToString::to_string).map(snapshot::read) {
+        Ok(Ok(snapshot)) => snapshot.state.to_owned(),
+        Ok(Err(PageError::Empty)) => "booting".to_owned(),
+        Ok(Err(_)) | Err(_) => "unreadable".to_owned(),
+    };
+    let forward = |f: &serde_json::Value| {
+        let part = |key: &str| f[key].as_str().map_or_else(|| f[key].to_string(), str::to_owned);
+        format!("{}:{}/{}", part("host"), part("guest"), part("protocol"))
+    };
+    Row {
+        name: instance.name.clone(),
+        state,
+        app: text("app"),
+        cores: description["cores"].as_u64().unwrap_or(0),
+        address: text("ip"),
+        forwards: description["forwards"].as_array().into_iter().flatten().map(forward).collect(),
+        qemu_pid: description["qemu_pid"].as_u64(),
+    }
+}
+
+/// Standard output may be closed (`| head`): not an error worth dying for.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

@@ -1,0 +1,119 @@
+//! A kernel for tests: writes a control page as the protocol says, and answers commands from a
+//! thread of its own.
+use crate::page::Page;
+use ix_abi::control::{self, State, command, core_block, header, outcome};
+use ix_abi::stats::{BATCH_BUCKETS, Counter, Drop};
+use ix_abi::{Status, VERSION};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub struct Scene {
+    _dir: temp_dir::TempDir,
+    pub lock: PathBuf,
+    pub file: PathBuf,
+    pub page: Page,
+}
+
+/// A page of a booted kernel with `cores` cores; counter `i` of core `c` is `1000 * c + i`.
+pub fn scene(cores: usize) -> Scene {
+    let dir = temp_dir::TempDir::new().unwrap();
+    let file = dir.path().join("control");
+    let page = Page::create(&file).unwrap();
+    for (offset, value) in [
+        (header::VERSION, u64::from(VERSION.major) | u64::from(VERSION.minor) << 16),
+        (header::EPOCH, 0xfeed),
+        (header::TSC_KHZ, 2_600_000),
+        (header::CORES, cores as u64),
+        (header::GROUPS, 128),
+        (header::STATE, u64::from(State::Ready.0)),
+        (header::APP_STARTS, 1),
+        (header::IPV4, u64::from(u32::from_le_bytes([10, 0, 2, 15]))),
+        (header::PREFIX, 24),
+        (header::BATCH, 64),
+        (header::COUNTERS, Counter::COUNT as u64),
+        (header::DROPS, Drop::COUNT as u64),
+        (header::BATCH_BUCKETS, BATCH_BUCKETS as u64),
+        (header::APP_NAME, u64::from_le_bytes(*b"kv\0\0\0\0\0\0")),
+        (header::NOW_NS, 2_500_000_000),
+        (header::READY_NS, 600_000_000),
+        (header::MEMORY_BYTES, 512 << 20),
+        (header::QUEUES, 1),
+        (header::MAC, u64::from_le_bytes([0x52, 0x54, 0, 0x12, 0x34, 0x56, 0, 0])),
+    ] {
+        page.store(offset, value);
+    }
+    for core in 0..cores {
+        let base = control::core_offset(core);
+        page.store(base + core_block::APIC_ID, core as u64);
+        page.store(base + core_block::STATE, 1);
+        for i in 0..Counter::COUNT {
+            page.store(base + core_block::COUNTERS + i * 8, (1000 * core + i) as u64);
+        }
+        page.store(base + core_block::DROPS + Drop::TcpNoPort as usize * 8, 3 + core as u64);
+        page.store(base + core_block::BATCHES + 8, 10);
+        page.store(base + core_block::BATCHES + 4 * 8, 2);
+    }
+    page.store_release(header::MAGIC, control::MAGIC);
+    Scene { lock: dir.path().join("control.lock"), file, _dir: dir, page }
+}
+
+/// Answers commands as the kernel does, beats its heart, and counts publications of core 0.
+pub struct Kernel {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Vec<u64>>>,
+}
+
+impl Kernel {
+    /// `answer` gives status and value for (code, argument 0).
+    pub fn start(
+        scene: &Scene,
+        answer: impl Fn(u64, u64) -> (Status, u64) + Send + 'static,
+    ) -> Kernel {
+        let page = Page::open(&scene.file).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut done = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                step(&page, &answer, &mut done);
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            done
+        });
+        Kernel { stop, thread: Some(thread) }
+    }
+
+    /// Ends it; the codes it executed.
+    pub fn end(mut self) -> Vec<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl std::ops::Drop for Kernel {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn step(page: &Page, answer: &impl Fn(u64, u64) -> (Status, u64), done: &mut Vec<u64>) {
+    page.store(header::HEARTBEAT, page.load(header::HEARTBEAT) + 1);
+    let published = control::core_offset(0) + core_block::PUBLISHED;
+    page.store_release(published, page.load(published) + 1);
+    let sequence = page.load_acquire(command::SEQUENCE);
+    if sequence == page.load(outcome::SEQUENCE) {
+        return;
+    }
+    let (status, value) = if page.load(command::EPOCH) == page.load(header::EPOCH) {
+        done.push(page.load(command::CODE));
+        answer(page.load(command::CODE), page.load(command::ARGS))
+    } else {
+        (Status::Stale, 0)
+    };
+    page.store(outcome::STATUS, status.0.into());
+    page.store(outcome::VALUE, value);
+    page.store_release(outcome::SEQUENCE, sequence);
+}

@@ -1,0 +1,388 @@
+//! `ixcp run`: prepares an instance, starts QEMU, stays with it, and ends it in order.
+use crate::cli::Run;
+use crate::command::Writer;
+use crate::instance::{self, Base, Claim};
+use crate::net::{self, Address, Backend, Forward, Protocol};
+use crate::page::Page;
+use crate::qemu::{self, Accelerator, Boot, Ending, Machine};
+use crate::serial::Follower;
+use anyhow::{Context, Result, bail, ensure};
+use ix_abi::control::{CommandCode, header};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Time between two looks at the serial log and at the signals.
+const LOOK: Duration = Duration::from_millis(5);
+/// After this time without `ix: ready` the user is told.
+const SLOW: Duration = Duration::from_secs(30);
+/// How long after the control page the serial line may say that the application serves.
+const LINE_LAG: Duration = Duration::from_millis(300);
+/// How long an orderly stop, and then SIGTERM, may take.
+const GRACE: Duration = Duration::from_secs(2);
+/// What the kernel prints when the application serves.
+pub const READY: &str = "ix: ready";
+
+/// Runs a dataplane until it ends; gives the exit code.
+pub fn run(options: &Run) -> Result<u8> {
+    let images = find_images(options.images.as_deref())?;
+    check_app(&images, &options.app)?;
+    let name = options.name.clone().unwrap_or_else(|| options.app.clone());
+    instance::check_name(&name)?;
+    let qemu = qemu::find(options.qemu.as_deref(), std::env::var_os("PATH"))?;
+    let queues = check_network(options)?;
+    if options.accel == Accelerator::Kvm && !Path::new("/dev/kvm").exists() {
+        bail!("--accel kvm needs /dev/kvm, which this machine does not have: use --accel tcg");
+    }
+    let forwards = forwards(options)?;
+    let base = Base::from_env()?;
+    let machine = |dir: &Path| -> Result<Machine> {
+        Ok(Machine {
+            qemu: qemu.clone(),
+            kernel: images.join("kernel"),
+            archive: images.join("initrd"),
+            cores: options.cores,
+            memory_mib: options.memory,
+            accel: options.accel,
+            net: options.net.clone(),
+            queues,
+            forwards: forwards.clone(),
+            address: options.ip,
+            append: boot_line(options)?,
+            control: dir.join("control"),
+            serial: dir.join("serial.log"),
+            extra: options.qemu_arg.clone(),
+        })
+    };
+    if options.dry_run {
+        println!("{}", machine(&base.directory(&name))?.shell());
+        return Ok(0);
+    }
+    let claim = base.claim(&name)?;
+    if claim.cleaned {
+        eprintln!("ixcp: cleaned up after an earlier {name} that did not end in order");
+    }
+    let machine = machine(claim.instance.dir())?;
+    Session::start(claim, &machine, options)?.stay()
+}
+
+/// The images' directory: as given, `$IX_IMAGES`, or `build/images` here or beside this program.
+fn find_images(given: Option<&Path>) -> Result<PathBuf> {
+    let complete = |dir: &Path| dir.join("kernel").is_file() && dir.join("initrd").is_file();
+    const HINT: &str = "build them: cargo xtask image";
+    if let Some(dir) = given.map(PathBuf::from).or(std::env::var_os("IX_IMAGES").map(Into::into)) {
+        ensure!(complete(&dir), "{} has no kernel and initrd; {HINT}", dir.display());
+        return Ok(dir.canonicalize()?);
+    }
+    let mut places = vec![PathBuf::from("build/images")];
+    if let Ok(exe) = std::env::current_exe() {
+        // target/release/ixcp → the workspace
+        places.extend(exe.ancestors().nth(3).map(|root| root.join("build/images")));
+    }
+    match places.iter().find(|dir| complete(dir)) {
+        Some(dir) => Ok(dir.canonicalize()?),
+        None => {
+            bail!("no images found (looked for build/images); {HINT}, or name them: --images DIR")
+        }
+    }
+}
+
+/// `cargo xtask image` leaves a list of the applications beside the images.
+fn check_app(images: &Path, app: &str) -> Result<()> {
+    instance::check_name(app).with_context(|| format!("{app:?} cannot be an application"))?;
+    let Ok(list) = std::fs::read_to_string(images.join("apps")) else { return Ok(()) };
+    let known = list.lines().any(|line| line == app);
+    ensure!(
+        known,
+        "no application {app} in the images; there are: {}",
+        list.lines().collect::<Vec<_>>().join(", ")
+    );
+    Ok(())
+}
+
+/// Checks that the back end is there; gives the number of queue pairs it offers.
+fn check_network(options: &Run) -> Result<u32> {
+    ensure!(
+        options.net == Backend::User || options.forward.is_empty(),
+        "--forward needs --net user: with --net {} the guest is reached at its own address",
+        options.net
+    );
+    match &options.net {
+        Backend::User => Ok(1),
+        _ if options.dry_run => Ok(1),
+        Backend::Stream(path) => net::check_stream(path).map(|()| 1),
+        Backend::Tap(name) => {
+            let tap = net::find_tap(Path::new("/sys"), name)?;
+            Ok(if tap.multi_queue { options.cores } else { 1 })
+        }
+    }
+}
+
+/// The ports to forward: as given, else the application's usual one.
+fn forwards(options: &Run) -> Result<Vec<Forward>> {
+    if options.net != Backend::User {
+        return Ok(Vec::new());
+    }
+    let mut wanted = options.forward.clone();
+    if wanted.is_empty() {
+        let usual = usual_ports(&options.app).iter();
+        wanted.extend(usual.map(|&(host, guest, protocol)| Forward {
+            host: SocketAddrV4::new(Ipv4Addr::LOCALHOST, host),
+            guest,
+            protocol,
+        }));
+    }
+    if options.dry_run {
+        return Ok(wanted);
+    }
+    wanted.into_iter().map(Forward::claim).collect()
+}
+
+/// Host port, guest port, protocol. Ports below 1024 need rights, so echo's is moved.
+fn usual_ports(app: &str) -> &'static [(u16, u16, Protocol)] {
+    match app {
+        "kv" => &[(11211, 11211, Protocol::Tcp)],
+        "echo" => &[(7007, 7, Protocol::Tcp), (7007, 7, Protocol::Udp)],
+        _ => &[],
+    }
+}
+
+fn boot_line(options: &Run) -> Result<String> {
+    let usual = "10.0.2.15/24".parse() == Ok(options.ip);
+    let gateway = match options.ip {
+        Address::Static { .. } if usual => Some(Ipv4Addr::new(10, 0, 2, 2)),
+        _ => None,
+    };
+    let boot = Boot {
+        app: &options.app,
+        cores: options.cores,
+        address: options.ip,
+        gateway: options.gw.or(gateway),
+        idle: options.idle.map(|i| i.word()),
+        batch: options.batch,
+        extra: options.append.as_deref(),
+        args: &options.args,
+    };
+    boot.line()
+}
+
+/// QEMU's user network holds a file for each forwarded connection, and the usual limit of 1024 is
+/// only the soft one. Not being allowed to is no reason to stop.
+fn raise_file_limit() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+/// A running QEMU and everything that belongs to it.
+struct Session {
+    claim: Claim,
+    child: Child,
+    page: Page,
+    serial: Follower,
+    signals: Signals,
+    started: Instant,
+    forwards: Vec<Forward>,
+    /// What was tried to end the machine, and when.
+    ending: Option<(Attempt, Instant)>,
+    ready: bool,
+    /// When the control page first said so.
+    ready_since: Option<Instant>,
+    told_slow: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    Command,
+    Terminate,
+    Kill,
+}
+
+impl Session {
+    fn start(claim: Claim, machine: &Machine, options: &Run) -> Result<Session> {
+        let instance = &claim.instance;
+        let page = Page::create(&instance.control())?;
+        // Signals from here on are ours: QEMU must not outlive an early Ctrl-C.
+        let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot handle signals")?;
+        let log = std::fs::File::create(instance.qemu_log())?;
+        std::fs::File::create(instance.serial())?;
+        claim.share_lock()?;
+        raise_file_limit();
+        let started = Instant::now();
+        let child = Command::new(&machine.qemu)
+            .args(machine.args())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Ctrl-C in the terminal is for this program, which then ends QEMU in order.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {}", machine.qemu.display()))?;
+        let session = Session {
+            serial: Follower::open(&instance.serial())?,
+            claim,
+            child,
+            page,
+            signals,
+            started,
+            forwards: machine.forwards.clone(),
+            ending: None,
+            ready: false,
+            ready_since: None,
+            told_slow: false,
+        };
+        session.describe(machine, options)?;
+        Ok(session)
+    }
+
+    fn describe(&self, machine: &Machine, options: &Run) -> Result<()> {
+        let instance = &self.claim.instance;
+        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        self.claim.write_description(&serde_json::json!({
+            "name": instance.name,
+            "app": options.app,
+            "launcher_pid": std::process::id(),
+            "qemu_pid": self.child.id(),
+            "qemu": machine.qemu,
+            "started_unix": since_epoch.map_or(0, |d| d.as_secs()),
+            "cores": options.cores,
+            "memory_mib": options.memory,
+            "net": options.net.to_string(),
+            "ip": options.ip.to_string(),
+            "forwards": machine.forwards,
+            "control": instance.control(),
+            "serial": instance.serial(),
+            "command": machine.shell(),
+        }))
+    }
+
+    fn stay(mut self) -> Result<u8> {
+        loop {
+            self.show_serial()?;
+            if let Some(status) = self.child.try_wait().context("cannot wait for QEMU")? {
+                self.show_serial()?;
+                return Ok(self.ended(status));
+            }
+            self.look_at_page();
+            if self.signals.pending().next().is_some() {
+                self.end_harder();
+            }
+            if self.ending.is_some_and(|(_, since)| since.elapsed() > GRACE) {
+                self.end_harder();
+            }
+            if !self.ready && !self.told_slow && self.started.elapsed() > SLOW {
+                self.told_slow = true;
+                eprintln!(
+                    "ixcp: not ready after {} s; it goes on waiting (Ctrl-C ends it)",
+                    SLOW.as_secs()
+                );
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn show_serial(&mut self) -> Result<()> {
+        for line in self.serial.poll().context("cannot read the serial log")? {
+            if line.starts_with(READY) && !self.ready {
+                self.ready = true;
+                self.tell_ready(&line);
+            } else {
+                eprintln!("{line}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel's line may be below its log level: the control page says it too.
+    fn look_at_page(&mut self) {
+        if self.ready || self.page.load(header::READY_NS) == 0 {
+            return;
+        }
+        let since = *self.ready_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > LINE_LAG {
+            self.ready = true;
+            self.tell_ready(&format!("{READY}: {}", self.claim.instance.name));
+        }
+    }
+
+    fn tell_ready(&self, line: &str) {
+        let name = &self.claim.instance.name;
+        let me = std::env::args().next().filter(|arg| arg.contains('/'));
+        let me = me.unwrap_or_else(|| "ixcp".to_owned());
+        let mut text = format!("{line}\n");
+        for f in &self.forwards {
+            text += &format!(
+                "  talk to it   {} (leads to its port {}/{})\n",
+                f.host, f.guest, f.protocol
+            );
+        }
+        text += &format!("  watch it     {me} status --name {name}\n");
+        text += &format!("  end it       Ctrl-C, or {me} stop --name {name}\n");
+        // Nobody may be listening on standard output: that does not concern the dataplane.
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+
+    /// First by command, then by SIGTERM, then by SIGKILL.
+    fn end_harder(&mut self) {
+        let next = match self.ending {
+            None => Attempt::Command,
+            Some((Attempt::Command, _)) => Attempt::Terminate,
+            Some(_) => Attempt::Kill,
+        };
+        let next =
+            if next == Attempt::Command && !self.ask_to_stop() { Attempt::Terminate } else { next };
+        match next {
+            Attempt::Command => {}
+            Attempt::Terminate => {
+                // The child has not been waited for, so the number still is its own.
+                let _ = kill(crate::pid_of(&self.child), Signal::SIGTERM);
+            }
+            Attempt::Kill => {
+                let _ = self.child.kill();
+            }
+        }
+        self.ending = Some((next, Instant::now()));
+    }
+
+    fn ask_to_stop(&self) -> bool {
+        if !self.ready {
+            return false;
+        }
+        let half = GRACE / 4;
+        let stop = Writer::lock(&self.claim.instance.writer_lock(), half)
+            .and_then(|writer| writer.send(&self.page, CommandCode::Stop, [0; 4], half));
+        stop.is_ok()
+    }
+
+    fn ended(mut self, status: ExitStatus) -> u8 {
+        if let Some(rest) = self.serial.rest() {
+            eprintln!("{rest}");
+        }
+        let killed = matches!(self.ending, Some((Attempt::Terminate | Attempt::Kill, _)));
+        let ending = Ending::of(status, killed);
+        if let Ok(said) = std::fs::read(self.claim.instance.qemu_log()) {
+            for line in said.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+                let line = crate::serial::printable(line);
+                // QEMU announces the signal that we sent it.
+                if !(killed && line.contains("terminating on signal")) {
+                    eprintln!("qemu: {line}");
+                }
+            }
+        }
+        eprintln!("ixcp: {}", ending.text());
+        if ending.exit_code() == 0 {
+            self.claim.remove();
+        } else {
+            eprintln!("ixcp: its files are kept in {}", self.claim.instance.dir().display());
+        }
+        ending.exit_code()
+    }
+}

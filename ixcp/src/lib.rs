@@ -1,0 +1,29 @@
+//! The IX control process on Linux: launches dataplanes, reads their control page, sends commands.
+//!
+//! - [`page`] maps the control page and reads its words; [`snapshot`] makes sense of them;
+//! - [`command`] sends commands; [`instance`] knows what runs and where its files are;
+//! - [`net`], [`qemu`] and [`launch`] start a machine; [`control`] speaks to it; [`render`] draws.
+//!
+//! Nothing that the kernel writes is trusted: sizes, versions, counts and texts are checked.
+#![deny(unsafe_code)]
+
+pub mod cli;
+pub mod command;
+pub mod control;
+pub mod instance;
+pub mod launch;
+pub mod net;
+pub mod page;
+pub mod qemu;
+pub mod render;
+pub mod serial;
+pub mod snapshot;
+
+#[cfg(test)]
+mod fake;
+
+/// A child's process number. The child must not have been waited for: only then is it its own.
+pub fn pid_of(child: &std::process::Child) -> nix::unistd::Pid {
+    let pid = i32::try_from(child.id()).expect("the system's process numbers are small");
+    nix::unistd::Pid::from_raw(pid)
+}

@@ -1,0 +1,136 @@
+//! The control page as a file mapping: aligned 64-bit words, read and written one at a time.
+//!
+//! The other side is a running kernel that may write at any moment, or be broken. So a word is only
+//! ever touched by one atomic load or store, and no reference to plain memory is made.
+#![allow(unsafe_code, reason = "maps a file and reads its words; the only unsafe module of ixcp")]
+
+use ix_abi::control::PAGE_BYTES;
+use nix::fcntl::OFlag;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use std::ffi::c_void;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a file is not a control page that can be mapped.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// A system call failed.
+    #[error("cannot {action} the control page {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of another size.
+    #[error("{} is not a control page: it has {found} bytes instead of {PAGE_BYTES}", path.display())]
+    Size {
+        /// Which file.
+        path: PathBuf,
+        /// Its size.
+        found: u64,
+    },
+}
+
+/// A mapped control page.
+#[derive(Debug)]
+pub struct Page {
+    base: NonNull<c_void>,
+}
+
+// SAFETY: the mapping belongs to this value alone (not to a thread) and is accessed only through
+// atomics, which any thread may use.
+unsafe impl Send for Page {}
+// SAFETY: as above; every method takes `&self` and performs one atomic access.
+unsafe impl Sync for Page {}
+
+impl Page {
+    /// Makes the file (which must not exist), all words 0, and maps it.
+    pub fn create(path: &Path) -> Result<Page, MapError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed("create", path))?;
+        file.set_len(PAGE_BYTES as u64).map_err(failed("size", path))?;
+        Page::map(path, &file)
+    }
+
+    /// Maps an existing file.
+    pub fn open(path: &Path) -> Result<Page, MapError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(path)
+            .map_err(failed("open", path))?;
+        Page::map(path, &file)
+    }
+
+    fn map(path: &Path, file: &File) -> Result<Page, MapError> {
+        let found = file.metadata().map_err(failed("examine", path))?.len();
+        if found != PAGE_BYTES as u64 {
+            return Err(MapError::Size { path: path.to_owned(), found });
+        }
+        let length = NonZeroUsize::new(PAGE_BYTES).expect("not 0");
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new shared mapping at an address of the system's choice aliases no Rust object.
+        let base = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, file, 0) };
+        let base = base.map_err(|e| failed("map", path)(e.into()))?;
+        Ok(Page { base })
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(8) && offset < PAGE_BYTES, "word offset {offset:#x}");
+        // SAFETY: (1) the offset is inside the mapping and aligned (asserted; the base is aligned to
+        // a page); (2) the mapping lives as long as `self`; (3) the memory is shared with another
+        // process, and every access of ours is an atomic 64-bit one, as the protocol demands of the
+        // other side too. The file cannot shrink below the mapping: it lies in a directory that
+        // only this user can enter, and nothing in this program truncates it.
+        unsafe { &*self.base.as_ptr().cast::<AtomicU64>().add(offset / 8) }
+    }
+
+    /// Reads a word.
+    pub fn load(&self, offset: usize) -> u64 {
+        self.word(offset).load(Ordering::Relaxed)
+    }
+
+    /// Reads a word; what is read after it is at least as new.
+    pub fn load_acquire(&self, offset: usize) -> u64 {
+        self.word(offset).load(Ordering::Acquire)
+    }
+
+    /// Writes a word.
+    pub fn store(&self, offset: usize, value: u64) {
+        self.word(offset).store(value, Ordering::Relaxed);
+    }
+
+    /// Writes a word; whoever reads it sees what was written before it.
+    pub fn store_release(&self, offset: usize, value: u64) {
+        self.word(offset).store(value, Ordering::Release);
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `map` with this length, and no reference into it is left.
+        // An error would leave the mapping in place, which harms nothing.
+        let _ = unsafe { munmap(self.base, PAGE_BYTES) };
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MapError {
+    move |source| MapError::Io { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! The QEMU command line of a dataplane, and what QEMU's exit status means.
+use crate::net::{Address, Backend, Forward};
+use anyhow::{Result, bail};
+use std::ffi::OsString;
+use std::net::Ipv4Addr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+/// How guest instructions are executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Accelerator {
+    /// Translated: needs nothing, runs anywhere.
+    Tcg,
+    /// By the processor's virtualisation: needs /dev/kvm.
+    Kvm,
+}
+
+/// Everything that decides the command line.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// QEMU's program.
+    pub qemu: PathBuf,
+    /// The kernel's image.
+    pub kernel: PathBuf,
+    /// The archive of applications.
+    pub archive: PathBuf,
+    /// Virtual cores.
+    pub cores: u32,
+    /// Memory.
+    pub memory_mib: u32,
+    /// Accelerator.
+    pub accel: Accelerator,
+    /// Network back end.
+    pub net: Backend,
+    /// Queue pairs that the back end offers.
+    pub queues: u32,
+    /// Forwarded ports (user network only).
+    pub forwards: Vec<Forward>,
+    /// The guest's address.
+    pub address: Address,
+    /// The kernel's command line.
+    pub append: String,
+    /// The control page's file.
+    pub control: PathBuf,
+    /// Where the serial line is written.
+    pub serial: PathBuf,
+    /// More arguments, as they are.
+    pub extra: Vec<OsString>,
+}
+
+impl Machine {
+    /// QEMU's arguments, without the program.
+    pub fn args(&self) -> Vec<OsString> {
+        let mut args = Args(Vec::new());
+        args.flag("-nodefaults").flag("-no-reboot");
+        args.pair("-machine", "q35");
+        match self.accel {
+            Accelerator::Tcg => args.pair("-accel", "tcg"),
+            Accelerator::Kvm => args.pair("-accel", "kvm"),
+        };
+        args.pair("-cpu", "max");
+        args.pair("-smp", self.cores.to_string());
+        args.pair("-m", format!("{}M", self.memory_mib));
+        args.pair("-display", "none").pair("-monitor", "none");
+        args.option("-chardev", &["file,id=serial,path="], &self.serial, "");
+        args.pair("-serial", "chardev:serial");
+        args.pair("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
+        args.option(
+            "-object",
+            &["memory-backend-file,id=control,size=1M,share=on,mem-path="],
+            &self.control,
+            "",
+        );
+        args.pair("-device", "ivshmem-plain,memdev=control");
+        self.network(&mut args);
+        args.pair("-kernel", &self.kernel);
+        args.pair("-initrd", &self.archive);
+        args.pair("-append", &self.append);
+        args.0.extend(self.extra.iter().cloned());
+        args.0
+    }
+
+    fn network(&self, args: &mut Args) {
+        match &self.net {
+            Backend::User => {
+                let mut text = "user,id=net,ipv6=off".to_owned();
+                for f in &self.forwards {
+                    let guest = match self.address {
+                        Address::Static { ip, .. } => ip.to_string(),
+                        // QEMU's DHCP server gives its first address, which is QEMU's default.
+                        Address::Dhcp => String::new(),
+                    };
+                    text += &format!(",hostfwd={}:{}-{guest}:{}", f.protocol, f.host, f.guest);
+                }
+                args.pair("-netdev", text);
+            }
+            Backend::Stream(path) => {
+                let head = ["stream,id=net,server=off,addr.type=unix,addr.path="];
+                args.option("-netdev", &head, path, "");
+            }
+            Backend::Tap(name) => {
+                let queues = match self.queues {
+                    0 | 1 => String::new(),
+                    n => format!(",queues={n}"),
+                };
+                let text = format!("tap,id=net,ifname={name},script=no,downscript=no,vhost=off");
+                args.pair("-netdev", text + &queues);
+            }
+        }
+        let mut device = "virtio-net-pci,netdev=net,disable-legacy=on,romfile=".to_owned();
+        if self.queues > 1 {
+            // Two vectors for each pair, one for configuration changes, one for control.
+            device += &format!(",mq=on,rss=on,vectors={}", 2 * self.queues + 2);
+        }
+        args.pair("-device", device);
+    }
+
+    /// The command as one could type it into a shell.
+    pub fn shell(&self) -> String {
+        let words = std::iter::once(self.qemu.clone().into_os_string()).chain(self.args());
+        words.map(|w| quote(&w.to_string_lossy())).collect::<Vec<_>>().join(" ")
+    }
+}
+
+struct Args(Vec<OsString>);
+
+impl Args {
+    fn flag(&mut self, flag: &str) -> &mut Args {
+        self.0.push(flag.into());
+        self
+    }
+
+    fn pair(&mut self, flag: &str, value: impl Into<OsString>) -> &mut Args {
+        self.0.push(flag.into());
+        self.0.push(value.into());
+        self
+    }
+
+    /// An option with a path inside; QEMU wants its commas doubled.
+    fn option(&mut self, flag: &str, head: &[&str], path: &Path, tail: &str) -> &mut Args {
+        let mut value = head.concat().into_bytes();
+        for &byte in path.as_os_str().as_bytes() {
+            value.push(byte);
+            if byte == b',' {
+                value.push(byte);
+            }
+        }
+        value.extend_from_slice(tail.as_bytes());
+        self.pair(flag, OsString::from_vec(value))
+    }
+}
+
+/// Quotes a word for a shell where needed.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./,:@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// What the kernel's command line is made of.
+#[derive(Clone, Debug)]
+pub struct Boot<'a> {
+    /// Archive member to start.
+    pub app: &'a str,
+    /// Cores.
+    pub cores: u32,
+    /// Address.
+    pub address: Address,
+    /// Gateway.
+    pub gateway: Option<Ipv4Addr>,
+    /// `poll` or `adaptive`.
+    pub idle: Option<&'a str>,
+    /// Receive batch bound.
+    pub batch: Option<u32>,
+    /// More words.
+    pub extra: Option<&'a str>,
+    /// The application's arguments.
+    pub args: &'a [String],
+}
+
+impl Boot<'_> {
+    /// The line, or why it cannot be written.
+    pub fn line(&self) -> Result<String> {
+        let mut words = vec![format!("app={}", self.app), format!("cores={}", self.cores)];
+        words.push(format!("ip={}", self.address));
+        words.extend(self.gateway.map(|gw| format!("gw={gw}")));
+        words.extend(self.batch.map(|b| format!("batch={b}")));
+        words.extend(self.idle.map(|i| format!("idle={i}")));
+        words.extend(self.extra.map(str::to_owned));
+        let mut line = words.join(" ");
+        if !self.args.is_empty() {
+            if let Some(odd) = self.args.iter().find(|a| a.is_empty() || a.contains(' ')) {
+                bail!("the application's argument {odd:?} is empty or has a space: not possible");
+            }
+            line += " -- ";
+            line += &self.args.join(" ");
+        }
+        if let Some(odd) = line.chars().find(|c| c.is_control()) {
+            bail!("the kernel's command line would have a control character ({odd:?})");
+        }
+        Ok(line)
+    }
+}
+
+/// How a machine ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The kernel stopped in order.
+    Ok,
+    /// The kernel panicked.
+    Panic,
+    /// The processor raised an exception that the kernel did not expect.
+    Exception,
+    /// The application failed, and `onexit=stop` was on the kernel's command line.
+    AppFailed,
+    /// The kernel ended the application, and `onexit=stop` was on its command line.
+    AppKilled,
+    /// The kernel cannot run on this machine or with this command line.
+    Unsupported,
+    /// A boot-time self-test failed.
+    SelftestFailed,
+    /// QEMU was ended by this program's signal.
+    Killed,
+    /// Anything else.
+    Other(ExitStatus),
+}
+
+impl Ending {
+    /// By isa-debug-exit, a value `v` becomes the status `2 * v + 1`.
+    pub fn of(status: ExitStatus, killed: bool) -> Ending {
+        match status.code() {
+            Some(33) => Ending::Ok,
+            Some(35) => Ending::Panic,
+            Some(37) => Ending::Exception,
+            Some(39) => Ending::AppFailed,
+            Some(41) => Ending::AppKilled,
+            Some(43) => Ending::Unsupported,
+            Some(45) => Ending::SelftestFailed,
+            _ if killed => Ending::Killed,
+            _ => Ending::Other(status),
+        }
+    }
+
+    /// Exit code of `ixcp run`.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Ending::Ok | Ending::Killed => 0,
+            Ending::Panic => 3,
+            Ending::Exception => 4,
+            Ending::Other(_) => 5,
+            Ending::AppFailed => 6,
+            Ending::AppKilled => 7,
+            Ending::Unsupported => 8,
+            Ending::SelftestFailed => 9,
+        }
+    }
+
+    /// For people.
+    pub fn text(self) -> String {
+        match self {
+            Ending::Ok => "the dataplane has stopped".to_owned(),
+            Ending::Panic => "the kernel panicked: the lines above say where".to_owned(),
+            Ending::Exception => {
+                "the kernel met a CPU exception: the lines above say which and where".to_owned()
+            }
+            Ending::AppFailed => "the application ended with an error".to_owned(),
+            Ending::AppKilled => "the kernel ended the application".to_owned(),
+            Ending::Unsupported => {
+                "the kernel cannot run like this: its last line says why".to_owned()
+            }
+            Ending::SelftestFailed => "a self-test of the kernel failed".to_owned(),
+            Ending::Killed => "QEMU was ended".to_owned(),
+            Ending::Other(status) => match status.code() {
+                Some(0) => "QEMU ended by itself: a reset or a triple fault of the guest, or \
+                            somebody closed it"
+                    .to_owned(),
+                _ => format!("QEMU failed ({status})"),
+            },
+        }
+    }
+}
+
+/// Finds QEMU: the given program, or the usual one in the search path.
+pub fn find(given: Option<&Path>, search: Option<OsString>) -> Result<PathBuf> {
+    const NAME: &str = "qemu-system-x86_64";
+    let runs = |path: &Path| {
+        use std::os::unix::fs::PermissionsExt;
+        path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    let wanted = given.unwrap_or(Path::new(NAME));
+    if wanted.components().count() > 1 {
+        if runs(wanted) {
+            return Ok(wanted.to_owned());
+        }
+        bail!("there is no program {}", wanted.display());
+    }
+    let found = std::env::split_paths(&search.unwrap_or_default())
+        .map(|dir| dir.join(wanted))
+        .find(|path| runs(path));
+    match found {
+        Some(path) => Ok(path),
+        None => bail!(
+            "{} is not in the search path: install it (Debian: apt-get install \
+             --no-install-recommends qemu-system-x86), or name one with --qemu PATH",
+            wanted.display()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! The command line and the meaning of exit statuses.
+use super::*;
+use std::os::unix::process::ExitStatusExt;
+
+fn machine(net: Backend) -> Machine {
+    Machine {
+        qemu: "qemu-system-x86_64".into(),
+        kernel: "images/kernel".into(),
+        archive: "images/initrd".into(),
+        cores: 2,
+        memory_mib: 512,
+        accel: Accelerator::Tcg,
+        net,
+        queues: 1,
+        forwards: vec!["11211:11211".parse().unwrap(), "0.0.0.0:7:9/udp".parse().unwrap()],
+        address: "10.0.2.15/24".parse().unwrap(),
+        append: "app=kv cores=2".to_owned(),
+        control: "/run/a,b/control".into(),
+        serial: "/run/a,b/serial.log".into(),
+        extra: vec!["-icount".into(), "shift=0".into()],
+    }
+}
+
+fn value_of(args: &[OsString], flag: &str, start: &str) -> String {
+    let mut found = args.windows(2).filter(|w| w[0] == flag);
+    let found = found.find(|w| w[1].to_string_lossy().starts_with(start));
+    found.unwrap_or_else(|| panic!("no {flag} {start}… in {args:?}"))[1].to_string_lossy().into()
+}
+
+#[test]
+fn the_user_network_forwards_every_port_to_the_guests_address() {
+    let args = machine(Backend::User).args();
+    assert_eq!(
+        value_of(&args, "-netdev", "user"),
+        "user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:11211-10.0.2.15:11211,\
+         hostfwd=udp:0.0.0.0:7-10.0.2.15:9"
+    );
+    assert_eq!(
+        value_of(&args, "-device", "virtio"),
+        "virtio-net-pci,netdev=net,disable-legacy=on,romfile="
+    );
+}
+
+#[test]
+fn with_dhcp_the_forward_names_no_address() {
+    let args = Machine { address: Address::Dhcp, ..machine(Backend::User) }.args();
+    assert!(value_of(&args, "-netdev", "user").contains("hostfwd=tcp:127.0.0.1:11211-:11211"));
+}
+
+#[test]
+fn a_multi_queue_tap_gets_queues_vectors_and_rss() {
+    let args = Machine { queues: 2, ..machine(Backend::Tap("ix0".into())) }.args();
+    assert!(
+        value_of(&args, "-netdev", "tap")
+            .ends_with("ifname=ix0,script=no,downscript=no,vhost=off,queues=2")
+    );
+    assert!(value_of(&args, "-device", "virtio").ends_with(",mq=on,rss=on,vectors=6"));
+}
+
+#[test]
+fn commas_in_paths_are_doubled() {
+    let args = machine(Backend::Stream("/p,q".into())).args();
+    assert!(value_of(&args, "-netdev", "stream").ends_with("addr.path=/p,,q"));
+    assert!(value_of(&args, "-object", "memory").ends_with("mem-path=/run/a,,b/control"));
+    assert!(value_of(&args, "-chardev", "file").ends_with("path=/run/a,,b/serial.log"));
+}
+
+#[test]
+fn extra_arguments_come_last_and_the_shell_form_is_quoted() {
+    let shell = machine(Backend::User).shell();
+    assert!(shell.ends_with("-append 'app=kv cores=2' -icount shift=0"), "{shell}");
+    assert_eq!(quote("it's"), r"'it'\''s'");
+    assert_eq!(quote(""), "''");
+}
+
+#[test]
+fn the_kernels_command_line_says_what_was_asked_for() {
+    let args = ["-m".to_owned(), "64".to_owned()];
+    let boot = Boot {
+        app: "kv",
+        cores: 4,
+        address: "10.0.2.15/24".parse().unwrap(),
+        gateway: Some(Ipv4Addr::new(10, 0, 2, 2)),
+        idle: Some("poll"),
+        batch: Some(16),
+        extra: Some("log=debug"),
+        args: &args,
+    };
+    assert_eq!(
+        boot.line().unwrap(),
+        "app=kv cores=4 ip=10.0.2.15/24 gw=10.0.2.2 batch=16 idle=poll log=debug -- -m 64"
+    );
+    let odd = ["two words".to_owned()];
+    assert!(Boot { args: &odd, ..boot.clone() }.line().is_err());
+    assert!(Boot { extra: Some("a\nb"), ..boot }.line().is_err());
+}
+
+#[test]
+fn exit_statuses_have_meanings() {
+    let ending = |code: i32| Ending::of(ExitStatus::from_raw(code << 8), false);
+    assert_eq!(ending(33), Ending::Ok);
+    assert_eq!((ending(35).exit_code(), ending(37).exit_code()), (3, 4));
+    assert_eq!(ending(1).exit_code(), 5);
+    assert!(ending(0).text().contains("triple fault"));
+    let term = ExitStatus::from_raw(15);
+    assert_eq!(Ending::of(term, true), Ending::Killed);
+    assert_eq!(Ending::of(term, false).exit_code(), 5);
+    assert_eq!(Ending::of(ExitStatus::from_raw(35 << 8), true), Ending::Panic);
+}
+
+#[test]
+fn a_missing_qemu_is_an_error_that_says_how_to_get_it() {
+    let error = find(None, Some("/nonexistent".into())).unwrap_err().to_string();
+    assert!(error.contains("apt-get install") && error.contains("--qemu"), "{error}");
+    assert!(find(Some(Path::new("/nonexistent/q")), None).is_err());
+    assert_eq!(find(Some(Path::new("sh")), Some("/bin".into())).unwrap(), Path::new("/bin/sh"));
+}

@@ -1,0 +1,224 @@
+//! A status drawn for people.
+use crate::snapshot::{Core, Snapshot};
+use ix_abi::stats::Counter;
+use std::fmt::Write;
+
+/// Width of the longest bar.
+const BAR_CELLS: usize = 24;
+
+/// The whole picture.
+pub fn status(name: &str, s: &Snapshot) -> String {
+    let mut out = String::new();
+    head(&mut out, name, s);
+    cores(&mut out, s);
+    batches(&mut out, s);
+    tcp(&mut out, s);
+    drops(&mut out, s);
+    out
+}
+
+fn head(out: &mut String, name: &str, s: &Snapshot) {
+    let address = match s.ipv4 {
+        Some(ip) => format!("{ip}/{}", s.prefix),
+        None => "no address".to_owned(),
+    };
+    let heart = if s.alive { "heart beats" } else { "HEART STANDS STILL" };
+    let seconds = s.now_ns as f64 / 1e9;
+    let _ = writeln!(out, "{name}: {}, {heart}, up {seconds:.1} s, {address} ({})", s.state, s.mac);
+    let starts = match s.app_starts {
+        1 => "started once".to_owned(),
+        n => format!("started {n} times"),
+    };
+    let ready = match s.ready_ns {
+        0 => "not ready yet".to_owned(),
+        ns => format!("ready after {:.2} s", ns as f64 / 1e9),
+    };
+    let _ = writeln!(out, "application {:?}: {starts}, {ready}", s.app);
+    let _ = writeln!(
+        out,
+        "{} cores, {} queue pairs, {} flow groups, batch bound {}, {} MiB, TSC {:.0} MHz",
+        s.cores.len(),
+        s.queues,
+        s.groups,
+        s.batch,
+        s.memory_bytes >> 20,
+        s.tsc_khz as f64 / 1e3
+    );
+}
+
+fn cores(out: &mut String, s: &Snapshot) {
+    let _ = writeln!(
+        out,
+        "\n{:<5} {:<8} {:>10} {:>10} {:>9} {:>6} {:>10} {:>10} {:>7} {:>6} {:>6}",
+        "core",
+        "state",
+        "rx pkts",
+        "tx pkts",
+        "batches",
+        "avg",
+        "events",
+        "syscalls",
+        "conns",
+        "busy",
+        "user"
+    );
+    for core in &s.cores {
+        let torn = if core.torn { " (counters of two moments)" } else { "" };
+        let _ =
+            writeln!(out, "{:<5} {:<8} {}{torn}", core.core, core.state, row(|c| core.counter(c)));
+    }
+    if s.cores.len() > 1 {
+        let total = row(|c| s.total.counters.get(c.name()));
+        let _ = writeln!(out, "{:<5} {:<8} {total}", "all", "");
+    }
+}
+
+fn row(get: impl Fn(Counter) -> u64) -> String {
+    let (packets, batches) = (get(Counter::RxPackets), get(Counter::RxBatches));
+    let average = if batches == 0 { 0.0 } else { packets as f64 / batches as f64 };
+    let busy = get(Counter::BusyTsc);
+    let all = busy.saturating_add(get(Counter::IdleTsc));
+    format!(
+        "{:>10} {:>10} {:>9} {:>6.1} {:>10} {:>10} {:>7} {:>6} {:>6}",
+        packets,
+        get(Counter::TxPackets),
+        batches,
+        average,
+        get(Counter::Events),
+        get(Counter::Syscalls),
+        get(Counter::TcpConnections),
+        percent(busy, all),
+        percent(get(Counter::UserTsc), all),
+    )
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 { "-".to_owned() } else { format!("{:.1}%", part as f64 * 100.0 / whole as f64) }
+}
+
+fn batches(out: &mut String, s: &Snapshot) {
+    let largest = s.total.batches.iter().copied().max().unwrap_or(0);
+    if largest == 0 {
+        return;
+    }
+    let _ = writeln!(out, "\nreceive batches by size");
+    for (i, &count) in s.total.batches.iter().enumerate().filter(|(_, n)| **n > 0) {
+        let _ = writeln!(
+            out,
+            "{:>12}  {:<BAR_CELLS$} {count}{}",
+            bucket_name(s, i),
+            bar(count, largest),
+            per_core(&s.cores, |c| c.batches.get(i).copied().unwrap_or(0))
+        );
+    }
+}
+
+fn bucket_name(s: &Snapshot, bucket: usize) -> String {
+    let low = s.batch_buckets.get(bucket).copied().unwrap_or(0);
+    match s.batch_buckets.get(bucket + 1) {
+        None => format!("{low} and more"),
+        Some(next) if *next == low + 1 => low.to_string(),
+        Some(next) => format!("{low}–{}", next - 1),
+    }
+}
+
+/// A bar of eighths of a cell; anything above 0 is visible.
+fn bar(value: u64, largest: u64) -> String {
+    const EIGHTHS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
+    let share = value as f64 / largest.max(1) as f64;
+    let eighths = ((share * (BAR_CELLS * 8) as f64).round() as usize).clamp(1, BAR_CELLS * 8);
+    let mut text = "█".repeat(eighths / 8);
+    if !eighths.is_multiple_of(8) {
+        text.push(EIGHTHS[eighths % 8 - 1]);
+    }
+    text
+}
+
+fn per_core(cores: &[Core], get: impl Fn(&Core) -> u64) -> String {
+    if cores.len() < 2 {
+        return String::new();
+    }
+    let parts: Vec<String> = cores.iter().map(|c| get(c).to_string()).collect();
+    format!("  ({})", parts.join(" + "))
+}
+
+fn tcp(out: &mut String, s: &Snapshot) {
+    let get = |c: Counter| s.total.counters.get(c.name());
+    let _ = writeln!(
+        out,
+        "\ntcp: {} accepted, {} connected, {} closed, {} retransmits, {} timeouts; \
+         payload {} in, {} out, {} copied",
+        get(Counter::TcpAccepted),
+        get(Counter::TcpConnected),
+        get(Counter::TcpClosed),
+        get(Counter::TcpRetransmits),
+        get(Counter::TcpTimeouts),
+        bytes(get(Counter::PayloadIn)),
+        bytes(get(Counter::PayloadOut)),
+        bytes(get(Counter::PayloadCopied)),
+    );
+    let (free, all) = (get(Counter::BuffersFree), get(Counter::BuffersTotal));
+    if all > 0 {
+        let _ = writeln!(out, "receive buffers: {free} of {all} free");
+    }
+}
+
+fn bytes(n: u64) -> String {
+    match n {
+        0..10_000 => format!("{n} B"),
+        10_000..10_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        _ => format!("{:.1} MB", n as f64 / 1e6),
+    }
+}
+
+fn drops(out: &mut String, s: &Snapshot) {
+    let dropped: Vec<_> = s.total.drops.0.iter().filter(|(_, n)| *n > 0).collect();
+    if dropped.is_empty() {
+        let _ = writeln!(out, "drops: none");
+        return;
+    }
+    let _ = writeln!(out, "drops");
+    for (name, count) in dropped {
+        let _ = writeln!(out, "  {name:<22} {count}{}", per_core(&s.cores, |c| c.drops.get(name)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::scene;
+    use ix_abi::stats::Drop;
+
+    #[test]
+    fn the_picture_shows_cores_batches_and_only_drops_that_happened() {
+        let snapshot = crate::snapshot::read(&scene(2).page).unwrap();
+        let text = status("kv", &snapshot);
+        assert!(
+            text.starts_with("kv: ready, HEART STANDS STILL, up 2.5 s, 10.0.2.15/24"),
+            "{text}"
+        );
+        assert!(text.contains("application \"kv\": started once, ready after 0.60 s"), "{text}");
+        assert!(text.contains("tcp_no_port            7  (3 + 4)"), "{text}");
+        assert!(!text.contains(Drop::NoBuffer.name()), "{text}");
+        assert!(text.contains("           1  ████████████████████████ 20  (10 + 10)"), "{text}");
+        assert!(text.contains("        8–15  ████▊                    4  (2 + 2)"), "{text}");
+    }
+
+    #[test]
+    fn a_bar_is_never_empty_and_never_too_long() {
+        assert_eq!(bar(1, u64::MAX), "▏");
+        assert_eq!(bar(5, 5).chars().count(), BAR_CELLS);
+        assert_eq!(bar(0, 0), "▏");
+    }
+
+    #[test]
+    fn nothing_is_divided_by_zero() {
+        let scene = scene(1);
+        for i in 0..Counter::COUNT {
+            let base = ix_abi::control::core_offset(0) + ix_abi::control::core_block::COUNTERS;
+            scene.page.store(base + i * 8, 0);
+        }
+        let text = status("kv", &crate::snapshot::read(&scene.page).unwrap());
+        assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
+    }
+}

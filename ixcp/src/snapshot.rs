@@ -1,0 +1,327 @@
+//! What the control page says at one moment, checked and named.
+//!
+//! Counters are read word by word while the kernel runs. A core's block counts its publications;
+//! a read that spans one is repeated a bounded number of times, and marked `torn` if it never
+//! succeeds. Every single counter is right even then.
+use crate::page::Page;
+use ix_abi::control::{self, CoreState, State, core_block, header};
+use ix_abi::limits::{CORES_MAX, GROUPS_MAX};
+use ix_abi::stats::{BATCH_BUCKETS, Counter, Drop};
+use ix_abi::{VERSION, Version};
+use serde::{Serialize, Serializer};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+/// How often a block is read again when the kernel publishes in between.
+const RETRIES_MAX: u32 = 16;
+
+/// Why a page cannot be understood.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PageError {
+    /// No kernel has written it.
+    #[error("the kernel has not written the control page yet: it boots, or never reached it")]
+    Empty,
+    /// Another magic.
+    #[error(
+        "the control page does not start with IXCTRL01 but with {0:#018x}: not an IX control page, or corrupted"
+    )]
+    Magic(u64),
+    /// Another major version.
+    #[error("the control page has version {found_major}.{found_minor}, this ixcp speaks {}.x: use the ixcp that was built with the kernel", VERSION.major)]
+    Version {
+        /// Major number found.
+        found_major: u16,
+        /// Minor number found.
+        found_minor: u16,
+    },
+    /// A value that cannot be.
+    #[error("the control page is corrupted: {what} is {found}, at most {limit} is possible")]
+    Range {
+        /// Which word.
+        what: &'static str,
+        /// What it says.
+        found: u64,
+        /// Its bound.
+        limit: u64,
+    },
+}
+
+/// Named numbers in the order of the layout; a map in JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named(pub Vec<(&'static str, u64)>);
+
+impl Named {
+    /// The number of that name, 0 if the kernel does not have it.
+    pub fn get(&self, name: &str) -> u64 {
+        self.0.iter().find(|(n, _)| *n == name).map_or(0, |(_, v)| *v)
+    }
+
+    fn add(&mut self, other: &Named) {
+        for &(name, value) in &other.0 {
+            match self.0.iter_mut().find(|(n, _)| *n == name) {
+                Some((_, sum)) => *sum = sum.wrapping_add(value),
+                None => self.0.push((name, value)),
+            }
+        }
+    }
+}
+
+impl Serialize for Named {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
+
+/// One core's block.
+#[derive(Clone, Debug, Serialize)]
+pub struct Core {
+    /// Its number.
+    pub core: usize,
+    /// Its APIC id.
+    pub apic_id: u64,
+    /// What it does.
+    pub state: &'static str,
+    /// Publications so far.
+    pub published: u64,
+    /// The counters were read while the core published, so they are of two moments.
+    pub torn: bool,
+    /// By [`Counter`].
+    pub counters: Named,
+    /// By [`Drop`].
+    pub drops: Named,
+    /// Receive batches by size bucket.
+    pub batches: Vec<u64>,
+}
+
+impl Core {
+    /// A counter.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters.get(counter.name())
+    }
+}
+
+/// The sums over the cores.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Total {
+    /// By [`Counter`].
+    pub counters: Named,
+    /// By [`Drop`].
+    pub drops: Named,
+    /// Receive batches by size bucket.
+    pub batches: Vec<u64>,
+}
+
+/// The header and every core.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    /// Contract version, `major.minor`.
+    pub version: String,
+    /// Drawn at boot, in hexadecimal (JSON numbers are not exact beyond 2^53).
+    pub epoch: String,
+    /// What the dataplane does.
+    pub state: &'static str,
+    /// Whether the heartbeat moved while it was watched.
+    pub alive: bool,
+    /// About milliseconds since boot, as core 0 counts them.
+    pub heartbeat: u64,
+    /// Nanoseconds since boot at the last heartbeat.
+    pub now_ns: u64,
+    /// Nanoseconds since boot when the application became ready; 0 before.
+    pub ready_ns: u64,
+    /// Time-stamp counter frequency.
+    pub tsc_khz: u64,
+    /// The application's name.
+    pub app: String,
+    /// How often it was started.
+    pub app_starts: u64,
+    /// Its last exit code, or the kernel's reason.
+    pub app_exit: u64,
+    /// Address, if there is one.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Prefix length.
+    pub prefix: u64,
+    /// Hardware address.
+    pub mac: String,
+    /// Receive batch bound.
+    pub batch: u64,
+    /// Flow groups of the port.
+    pub groups: u64,
+    /// Queue pairs in use.
+    pub queues: u64,
+    /// RAM that the kernel manages.
+    pub memory_bytes: u64,
+    /// Lowest batch size of each bucket.
+    pub batch_buckets: Vec<u64>,
+    /// Every core.
+    pub cores: Vec<Core>,
+    /// Their sums.
+    pub total: Total,
+}
+
+/// Checks that the page is one that this program understands; gives its epoch.
+pub fn check(page: &Page) -> Result<u64, PageError> {
+    match page.load_acquire(header::MAGIC) {
+        control::MAGIC => {}
+        0 => return Err(PageError::Empty),
+        other => return Err(PageError::Magic(other)),
+    }
+    let word = page.load(header::VERSION);
+    let found = Version { major: word as u16, minor: (word >> 16) as u16 };
+    if word >> 32 != 0 || !VERSION.accepts(found) {
+        return Err(PageError::Version { found_major: found.major, found_minor: found.minor });
+    }
+    Ok(page.load(header::EPOCH))
+}
+
+/// Reads everything. Does not look whether the kernel lives: see [`watch_heartbeat`].
+pub fn read(page: &Page) -> Result<Snapshot, PageError> {
+    let epoch = check(page)?;
+    let cores = bounded(page, header::CORES, "the number of cores", CORES_MAX as u64)?;
+    let groups = bounded(page, header::GROUPS, "the number of flow groups", GROUPS_MAX as u64)?;
+    let prefix = bounded(page, header::PREFIX, "the prefix length", 32)?;
+    let space = |from: usize, to: usize| ((to - from) / 8) as u64;
+    let counters = bounded(
+        page,
+        header::COUNTERS,
+        "the number of counters",
+        space(core_block::COUNTERS, core_block::DROPS),
+    )?;
+    let drops = bounded(
+        page,
+        header::DROPS,
+        "the number of drop reasons",
+        space(core_block::DROPS, core_block::BATCHES),
+    )?;
+    let buckets = bounded(
+        page,
+        header::BATCH_BUCKETS,
+        "the number of batch buckets",
+        space(core_block::BATCHES, control::CORE_STRIDE),
+    )?;
+    let shape = Shape {
+        counters: (counters as usize).min(Counter::COUNT),
+        drops: (drops as usize).min(Drop::COUNT),
+        buckets: (buckets as usize).min(BATCH_BUCKETS),
+    };
+    let cores: Vec<Core> = (0..cores as usize).map(|core| read_core(page, core, shape)).collect();
+    let mac = page.load(header::MAC).to_le_bytes();
+    let ipv4 = page.load(header::IPV4) as u32;
+    let word = page.load(header::VERSION);
+    Ok(Snapshot {
+        version: format!("{}.{}", word as u16, (word >> 16) as u16),
+        epoch: format!("{epoch:#018x}"),
+        state: state_text(page.load(header::STATE)),
+        alive: false,
+        heartbeat: page.load(header::HEARTBEAT),
+        now_ns: page.load(header::NOW_NS),
+        ready_ns: page.load(header::READY_NS),
+        tsc_khz: page.load(header::TSC_KHZ),
+        app: app_name(page),
+        app_starts: page.load(header::APP_STARTS),
+        app_exit: page.load(header::APP_EXIT),
+        ipv4: (ipv4 != 0).then(|| Ipv4Addr::from_octets(ipv4.to_le_bytes())),
+        prefix,
+        mac: mac[..6].iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":"),
+        batch: page.load(header::BATCH),
+        groups,
+        queues: page.load(header::QUEUES),
+        memory_bytes: page.load(header::MEMORY_BYTES),
+        batch_buckets: (0..shape.buckets).map(bucket_floor).collect(),
+        total: total(&cores),
+        cores,
+    })
+}
+
+/// Whether the heartbeat moves within `patience`.
+pub fn watch_heartbeat(page: &Page, patience: Duration) -> bool {
+    let before = page.load(header::HEARTBEAT);
+    let start = Instant::now();
+    while start.elapsed() < patience {
+        std::thread::sleep(Duration::from_millis(2));
+        if page.load(header::HEARTBEAT) != before {
+            return true;
+        }
+    }
+    false
+}
+
+/// The lowest batch size that a bucket counts.
+pub fn bucket_floor(bucket: usize) -> u64 {
+    if bucket == 0 { 0 } else { 1 << (bucket - 1) }
+}
+
+#[derive(Clone, Copy)]
+struct Shape {
+    counters: usize,
+    drops: usize,
+    buckets: usize,
+}
+
+fn read_core(page: &Page, core: usize, shape: Shape) -> Core {
+    let base = control::core_offset(core);
+    let mut attempt = 0;
+    loop {
+        let published = page.load_acquire(base + core_block::PUBLISHED);
+        let word = |start: usize, index: usize| page.load_acquire(base + start + index * 8);
+        let counters = (0..shape.counters)
+            .map(|i| (Counter::ALL[i].name(), word(core_block::COUNTERS, i)))
+            .collect();
+        let drops =
+            (0..shape.drops).map(|i| (Drop::ALL[i].name(), word(core_block::DROPS, i))).collect();
+        let batches = (0..shape.buckets).map(|i| word(core_block::BATCHES, i)).collect();
+        let torn = page.load(base + core_block::PUBLISHED) != published;
+        attempt += 1;
+        if torn && attempt < RETRIES_MAX {
+            continue;
+        }
+        return Core {
+            core,
+            apic_id: page.load(base + core_block::APIC_ID),
+            state: core_state_text(page.load(base + core_block::STATE)),
+            published,
+            torn,
+            counters: Named(counters),
+            drops: Named(drops),
+            batches,
+        };
+    }
+}
+
+fn total(cores: &[Core]) -> Total {
+    let mut total = Total::default();
+    for core in cores {
+        total.counters.add(&core.counters);
+        total.drops.add(&core.drops);
+        total.batches.resize(core.batches.len(), 0);
+        for (sum, n) in total.batches.iter_mut().zip(&core.batches) {
+            *sum = sum.wrapping_add(*n);
+        }
+    }
+    total
+}
+
+fn bounded(page: &Page, offset: usize, what: &'static str, limit: u64) -> Result<u64, PageError> {
+    let found = page.load(offset);
+    if found > limit { Err(PageError::Range { what, found, limit }) } else { Ok(found) }
+}
+
+fn state_text(word: u64) -> &'static str {
+    u16::try_from(word).map_or("unknown", |w| State(w).text())
+}
+
+fn core_state_text(word: u64) -> &'static str {
+    u16::try_from(word).map_or("unknown", |w| CoreState(w).text())
+}
+
+/// The name, with anything that could disturb a terminal replaced.
+fn app_name(page: &Page) -> String {
+    let mut bytes = [0; 32];
+    for (i, chunk) in bytes.chunks_exact_mut(8).enumerate() {
+        chunk.copy_from_slice(&page.load(header::APP_NAME + i * 8).to_le_bytes());
+    }
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    crate::serial::printable(&bytes[..end])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! The kernel's command line: `key=value` separated by spaces; after ` -- ` the application's own
+//! arguments. A key that is not known is an error that names it: a typing mistake must not be silent.
+
+use core::str::FromStr;
+
+#[cfg(test)]
+mod tests;
+
+/// Longest command line that is read.
+pub const BYTES_MAX: usize = 2048;
+
+/// What an idle core does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Idle {
+    /// Polls for ever.
+    Poll,
+    /// Polls for a bounded time, then halts until an interrupt.
+    Adaptive,
+}
+
+/// The dataplane's IPv4 address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Address {
+    Dhcp,
+    Static { addr: [u8; 4], prefix: u8 },
+}
+
+/// Everything the command line says, with defaults for what it does not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config<'a> {
+    /// Archive member to run; the kernel runs none without it.
+    pub app: Option<&'a str>,
+    /// Cores to use; all there are without it.
+    pub cores: Option<usize>,
+    pub address: Address,
+    pub gateway: Option<[u8; 4]>,
+    /// Receive batch bound B.
+    pub batch: Option<usize>,
+    pub idle: Idle,
+    pub log: log_level::Level,
+    /// A boot-time self-test to run instead of an application.
+    pub selftest: Option<&'a str>,
+    /// Milliseconds that an application may keep a core before it is taken back.
+    pub bound_ms: u32,
+    /// Milliseconds after which an application that does not return is ended; 0: never.
+    pub limit_ms: u32,
+    /// End the machine when the application ends (tests), instead of waiting for `ixcp`.
+    pub exit_with_app: bool,
+    /// Heap arena mapped for the application, MiB; a share of the memory without it.
+    pub heap_mib: Option<u64>,
+    /// The application's arguments.
+    pub args: &'a str,
+}
+
+/// Log levels, without depending on the `log` crate here.
+pub mod log_level {
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+    pub enum Level {
+        Error,
+        Warn,
+        Info,
+        Debug,
+        Trace,
+    }
+}
+
+impl Default for Config<'_> {
+    fn default() -> Self {
+        Self {
+            app: None,
+            cores: None,
+            address: Address::Dhcp,
+            gateway: None,
+            batch: None,
+            idle: Idle::Adaptive,
+            log: log_level::Level::Info,
+            selftest: None,
+            bound_ms: 10,
+            limit_ms: 10_000,
+            exit_with_app: false,
+            heap_mib: None,
+            args: "",
+        }
+    }
+}
+
+/// A word that could not be understood.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BadWord<'a> {
+    pub word: &'a str,
+    pub why: &'static str,
+}
+
+impl core::fmt::Display for BadWord<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "command line: `{}`: {}", self.word, self.why)
+    }
+}
+
+/// Reads a command line.
+pub fn parse(line: &str) -> Result<Config<'_>, BadWord<'_>> {
+    let (line, args) = match line.split_once(" -- ") {
+        Some((ours, args)) => (ours, args.trim()),
+        None => line.strip_prefix("-- ").map_or((line, ""), |args| ("", args.trim())),
+    };
+    let mut c = Config { args, ..Config::default() };
+    for word in line.split_ascii_whitespace() {
+        // A boot loader may put the kernel's path first.
+        if word.starts_with('/') || word == "--" {
+            continue;
+        }
+        apply(&mut c, word).map_err(|why| BadWord { word, why })?;
+    }
+    Ok(c)
+}
+
+fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
+    let (key, value) = word.split_once('=').ok_or("not of the form key=value")?;
+    match key {
+        "app" => c.app = Some(value),
+        "selftest" => c.selftest = Some(value),
+        "cores" => {
+            c.cores = Some(number(value, 1..=64, "a number from 1 to 64 is wanted")? as usize);
+        }
+        "batch" => {
+            c.batch = Some(number(value, 1..=1024, "a number from 1 to 1024 is wanted")? as usize);
+        }
+        "bound" => c.bound_ms = number(value, 1..=1000, "1 to 1000 milliseconds")? as u32,
+        "limit" => c.limit_ms = number(value, 0..=3_600_000, "0 to 3600000 milliseconds")? as u32,
+        "heap" => c.heap_mib = Some(number(value, 2..=65_536, "2 to 65536 MiB")?),
+        "ip" if value == "dhcp" => c.address = Address::Dhcp,
+        "ip" => c.address = address(value).ok_or("dhcp or A.B.C.D/LEN is wanted")?,
+        "gw" => c.gateway = Some(ipv4(value).ok_or("an address A.B.C.D is wanted")?),
+        "idle" => {
+            c.idle = match value {
+                "poll" => Idle::Poll,
+                "adaptive" => Idle::Adaptive,
+                _ => return Err("poll or adaptive is wanted"),
+            };
+        }
+        "onexit" => {
+            c.exit_with_app = match value {
+                "stop" => true,
+                "wait" => false,
+                _ => return Err("stop or wait is wanted"),
+            };
+        }
+        "log" => c.log = level(value).ok_or("error, warn, info, debug or trace is wanted")?,
+        _ => return Err("unknown key"),
+    }
+    Ok(())
+}
+
+fn level(value: &str) -> Option<log_level::Level> {
+    use log_level::Level;
+    Some(match value {
+        "error" => Level::Error,
+        "warn" => Level::Warn,
+        "info" => Level::Info,
+        "debug" => Level::Debug,
+        "trace" => Level::Trace,
+        _ => return None,
+    })
+}
+
+fn number(
+    s: &str,
+    range: core::ops::RangeInclusive<u64>,
+    why: &'static str,
+) -> Result<u64, &'static str> {
+    u64::from_str(s).ok().filter(|n| range.contains(n)).ok_or(why)
+}
+
+fn ipv4(s: &str) -> Option<[u8; 4]> {
+    core::net::Ipv4Addr::from_str(s).ok().map(|a| a.octets())
+}
+
+fn address(s: &str) -> Option<Address> {
+    let (addr, prefix) = s.split_once('/')?;
+    let prefix = u8::from_str(prefix).ok().filter(|p| (1..=32).contains(p))?;
+    Some(Address::Static { addr: ipv4(addr)?, prefix })
+}

@@ -1,0 +1,198 @@
+//! The control page: memory that `ixcp` shares with us (ivshmem in QEMU). What it says is checked like
+//! anything from outside: bounded, read once, never a pointer. Without the device nothing is shared
+//! and everything else works.
+#![allow(unsafe_code, reason = "volatile words of shared memory")]
+
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+
+use ix_abi::control::{
+    self, CommandCode, CoreState, State, command, core_block, core_offset, header, outcome,
+};
+use ix_abi::limits::CORES_MAX;
+use ix_abi::stats::{BATCH_BUCKETS, CoreStats, Counter, Drop};
+use ix_abi::status::Status;
+
+use crate::cpu::percore;
+use crate::mem;
+use crate::pci::Function;
+use crate::{entropy, time};
+
+/// QEMU's ivshmem: its memory is BAR 2.
+const IVSHMEM: (u16, u16) = (0x1AF4, 0x1110);
+const MEMORY_BAR: u8 = 2;
+
+/// Kernel address of the page; 0: there is none.
+static BASE: AtomicU64 = AtomicU64::new(0);
+static EPOCH: AtomicU64 = AtomicU64::new(0);
+
+fn word(offset: usize) -> Option<*mut u64> {
+    let base = BASE.load(Ordering::Relaxed);
+    let ok = base != 0 && offset.is_multiple_of(8) && offset + 8 <= control::PAGE_BYTES;
+    ok.then_some((base + offset as u64) as *mut u64)
+}
+
+/// Writes a word of the page, if there is one.
+#[inline]
+pub fn set(offset: usize, value: u64) {
+    if let Some(p) = word(offset) {
+        // SAFETY: within the mapped page, aligned; the other side sees a whole word.
+        unsafe { p.write_volatile(value) }
+    }
+}
+
+fn get(offset: usize) -> u64 {
+    // SAFETY: as in `set`.
+    word(offset).map_or(0, |p| unsafe { p.read_volatile() })
+}
+
+/// What the boot core knows when it makes the page.
+pub struct Facts<'a> {
+    pub cores: usize,
+    pub groups: u16,
+    pub queues: u16,
+    pub mac: [u8; 6],
+    pub app: &'a str,
+    pub batch: usize,
+}
+
+/// Finds the page. `Err` names why a device that is there cannot be used.
+pub fn attach(functions: &[Function]) -> Result<bool, &'static str> {
+    let Some(f) = functions.iter().find(|f| (f.vendor, f.device) == IVSHMEM) else {
+        return Ok(false);
+    };
+    f.enable();
+    let bar = f.bar(MEMORY_BAR).ok_or("its memory BAR is not assigned")?;
+    if bar.len < control::PAGE_BYTES as u64 {
+        return Err("its memory is smaller than a control page");
+    }
+    let va = mem::map_shared_memory(bar.start, control::PAGE_BYTES as u64)
+        .map_err(|_| "it cannot be mapped")?;
+    BASE.store(va.0, Ordering::Relaxed);
+    Ok(true)
+}
+
+/// Fills the page in; the magic number last.
+pub fn publish_facts(facts: &Facts<'_>) {
+    let epoch = entropy::next() | 1;
+    EPOCH.store(epoch, Ordering::Relaxed);
+    set(header::MAGIC, 0);
+    // Whatever command lies there is of an earlier boot: it counts as done.
+    set(outcome::SEQUENCE, get(command::SEQUENCE));
+    let version = u64::from(ix_abi::VERSION.major) | u64::from(ix_abi::VERSION.minor) << 16;
+    let [m0, m1, m2, m3, m4, m5] = facts.mac;
+    let mut name = [0u8; 32];
+    let n = facts.app.len().min(name.len());
+    name[..n].copy_from_slice(&facts.app.as_bytes()[..n]);
+    for (offset, value) in [
+        (header::VERSION, version),
+        (header::EPOCH, epoch),
+        (header::TSC_KHZ, time::tsc_khz()),
+        (header::CORES, facts.cores as u64),
+        (header::GROUPS, u64::from(facts.groups)),
+        (header::HEARTBEAT, 0),
+        (header::STATE, u64::from(State::Booting.0)),
+        (header::APP_STARTS, 0),
+        (header::APP_EXIT, 0),
+        (header::IPV4, 0),
+        (header::PREFIX, 0),
+        (header::BATCH, facts.batch as u64),
+        (header::COUNTERS, Counter::COUNT as u64),
+        (header::DROPS, Drop::COUNT as u64),
+        (header::BATCH_BUCKETS, BATCH_BUCKETS as u64),
+        (header::NOW_NS, time::now_ns()),
+        (header::READY_NS, 0),
+        (header::MEMORY_BYTES, mem::total_bytes()),
+        (header::QUEUES, u64::from(facts.queues)),
+        (header::MAC, u64::from_le_bytes([m0, m1, m2, m3, m4, m5, 0, 0])),
+    ] {
+        set(offset, value);
+    }
+    for (i, chunk) in name.chunks_exact(8).enumerate() {
+        let mut word = [0; 8];
+        word.copy_from_slice(chunk);
+        set(header::APP_NAME + i * 8, u64::from_le_bytes(word));
+    }
+    for core in 0..CORES_MAX {
+        for at in (0..control::CORE_STRIDE).step_by(8) {
+            set(core_offset(core) + at, 0);
+        }
+        if core < facts.cores {
+            let id = percore::of(core).apic_id.load(Ordering::Relaxed);
+            set(core_offset(core) + core_block::APIC_ID, u64::from(id));
+        }
+    }
+    fence(Ordering::Release);
+    set(header::MAGIC, control::MAGIC);
+}
+
+pub fn set_state(state: State) {
+    set(header::STATE, u64::from(state.0));
+}
+
+pub fn set_core_state(core: usize, state: CoreState) {
+    set(core_offset(core) + core_block::STATE, u64::from(state.0));
+}
+
+/// Copies a core's counters out. Called by that core about once a millisecond.
+pub fn publish(core: usize, stats: &CoreStats) {
+    if BASE.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    let block = core_offset(core);
+    let areas = [
+        (core_block::COUNTERS, &stats.counters[..]),
+        (core_block::DROPS, &stats.drops[..]),
+        (core_block::BATCHES, &stats.batches[..]),
+    ];
+    for (offset, values) in areas {
+        for (i, v) in values.iter().enumerate() {
+            set(block + offset + i * 8, *v);
+        }
+    }
+    set(block + core_block::PUBLISHED, get(block + core_block::PUBLISHED).wrapping_add(1));
+}
+
+/// A command that was not executed yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    sequence: u64,
+    pub code: CommandCode,
+    pub arg: u64,
+}
+
+/// Looks for a command; one of another epoch, or that makes no sense, is refused here.
+pub fn poll_command() -> Option<Pending> {
+    if BASE.load(Ordering::Relaxed) == 0 {
+        return None;
+    }
+    let sequence = get(command::SEQUENCE);
+    if sequence == get(outcome::SEQUENCE) {
+        return None;
+    }
+    fence(Ordering::Acquire);
+    let epoch = get(command::EPOCH);
+    let code = get(command::CODE);
+    let pending = Pending {
+        sequence,
+        code: CommandCode(u16::try_from(code).unwrap_or(u16::MAX)),
+        arg: get(command::ARGS),
+    };
+    if epoch != EPOCH.load(Ordering::Relaxed) {
+        answer(pending, Status::Stale, 0);
+        return None;
+    }
+    Some(pending)
+}
+
+/// Tells a command's outcome; the sequence number last.
+pub fn answer(to: Pending, status: Status, value: u64) {
+    set(outcome::STATUS, u64::from(status.0));
+    set(outcome::VALUE, value);
+    fence(Ordering::Release);
+    set(outcome::SEQUENCE, to.sequence);
+}
+
+/// The kernel has crashed: the last thing the page says.
+pub fn crashed() {
+    set_state(State::Panicked);
+}

@@ -1,0 +1,45 @@
+//! Ending the machine. Under QEMU by `isa-debug-exit`: writing `v` to its port ends QEMU with status
+//! `v << 1 | 1`. On a machine without that device the core halts for good.
+#![allow(unsafe_code, reason = "port I/O and the final halt")]
+
+use x86_64::instructions::{hlt, interrupts, port::PortWriteOnly};
+
+const DEBUG_EXIT: u16 = 0xF4;
+
+/// Why the machine ends; the number is QEMU's exit status (`docs/boot.md`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Exit {
+    /// Asked for: `ixcp stop`, a self-test that passed, an application's `exit(0)` with `onexit=stop`.
+    Ok = 33,
+    /// The kernel panicked.
+    Panic = 35,
+    /// The kernel ran into a CPU exception.
+    Exception = 37,
+    /// The application called `exit` with another code than 0 (`onexit=stop`).
+    AppFailed = 39,
+    /// The kernel ended the application: fault, or not responding (`onexit=stop`).
+    AppKilled = 41,
+    /// The kernel cannot run here: hardware, archive or command line. The last line says why.
+    Unsupported = 43,
+    /// A self-test found something wrong.
+    SelftestFailed = 45,
+}
+
+pub fn exit(why: Exit) -> ! {
+    interrupts::disable();
+    // SAFETY: the port belongs to isa-debug-exit or to nobody.
+    unsafe { PortWriteOnly::<u32>::new(DEBUG_EXIT).write(why as u32 >> 1) };
+    loop {
+        hlt();
+    }
+}
+
+/// Ends with a reason that a person can act on.
+#[macro_export]
+macro_rules! unsupported {
+    ($($arg:tt)*) => {{
+        log::error!($($arg)*);
+        $crate::exit::exit($crate::exit::Exit::Unsupported)
+    }};
+}

@@ -1,0 +1,205 @@
+//! Core 0's millisecond: heartbeat, commands of `ixcp`, the application's start, end and restart.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use ix_abi::control::{CommandCode, State, header};
+use ix_abi::limits::CORES_MAX;
+use ix_abi::status::Status;
+use ix_dataplane::engine::Engine;
+use ix_kernel_core::addr::Phys;
+
+use crate::cpu::percore;
+use crate::exit::{Exit, exit};
+use crate::user::lifecycle::{self, Reason};
+use crate::user::program::{self, Environment, LoadError, Program};
+use crate::{control, mem, start, time};
+
+/// How often core 0 looks.
+const PERIOD_NS: u64 = 1_000_000;
+/// How long `ix: ready` waits for an address from DHCP.
+const ADDRESS_NS: u64 = 20_000_000_000;
+
+/// The bound B that `ixcp batch` asked for; each core takes it over. 0: never asked.
+static BATCH: AtomicUsize = AtomicUsize::new(0);
+
+/// The batch bound that all cores should have.
+#[inline]
+pub fn batch_wanted() -> usize {
+    BATCH.load(Ordering::Relaxed)
+}
+
+/// What a program is given that does not change from one start to the next.
+pub struct Fixed {
+    pub cores: usize,
+    pub groups: u16,
+    pub rx_area: (Phys, u64),
+    pub has_nic: bool,
+    /// Largest TCP segment.
+    pub mss: u16,
+}
+
+pub struct Manager {
+    fixed: Fixed,
+    next: u64,
+    heartbeat: u64,
+    restart: bool,
+    announced: bool,
+    ended: bool,
+}
+
+impl Manager {
+    pub fn new(fixed: Fixed) -> Self {
+        Self { fixed, next: 0, heartbeat: 0, restart: false, announced: false, ended: false }
+    }
+
+    #[inline]
+    pub fn is_due(&self, now: u64) -> bool {
+        now >= self.next
+    }
+
+    /// Loads and starts the application that the command line names.
+    pub fn start_app(&mut self, address: Option<[u8; 4]>) -> Result<(), LoadError> {
+        let m = start::machine();
+        let Some(name) = m.config.app else { return Ok(()) };
+        let file = m.archive.and_then(|a| a.find(name)).ok_or(LoadError::NotInArchive)?;
+        let mut mapped = [0; 16];
+        if let Some(v4) = address {
+            mapped[10..12].fill(0xFF);
+            mapped[12..].copy_from_slice(&v4);
+        }
+        let env = Environment {
+            cores: self.fixed.cores,
+            groups: self.fixed.groups,
+            rx_area: self.fixed.rx_area,
+            address: mapped,
+            mss: self.fixed.mss,
+            args: m.config.args,
+            heap_pages: program::heap_pages(m.config.heap_mib),
+            boot_unix_ns: m.boot_unix_ns(),
+        };
+        let program = Program::load(name, file, &env)?;
+        log::debug!("app {name}: loaded");
+        log::info!("app {name}: {} KiB, {} cores", file.len() >> 10, self.fixed.cores);
+        self.announced = false;
+        self.ended = false;
+        lifecycle::start(program);
+        control::set(header::APP_STARTS, lifecycle::starts());
+        Ok(())
+    }
+
+    /// Every millisecond, at core 0's quiescent point.
+    #[cold]
+    pub fn tick(&mut self, engine: &mut Engine, now: u64) {
+        self.next = now + PERIOD_NS;
+        self.heartbeat += 1;
+        control::set(header::HEARTBEAT, self.heartbeat);
+        control::set(header::NOW_NS, now);
+        if let Some(v4) = engine.ipv4() {
+            control::set(header::IPV4, u64::from(u32::from_le_bytes(v4.address)));
+            control::set(header::PREFIX, u64::from(v4.prefix));
+        }
+        self.command(engine);
+        self.announce(engine, now);
+        lifecycle::reap_current();
+        if let Some(reason) = lifecycle::finish() {
+            self.app_ended(engine, reason);
+        }
+        control::set_state(self.state());
+    }
+
+    fn state(&self) -> State {
+        let overdue = (0..self.fixed.cores.min(CORES_MAX))
+            .any(|c| percore::of(c).overdue.load(Ordering::Relaxed));
+        if self.ended || !lifecycle::is_running() {
+            State::AppEnded
+        } else if overdue {
+            State::Unresponsive
+        } else if lifecycle::ready_ns() != 0 {
+            State::Ready
+        } else {
+            State::Starting
+        }
+    }
+
+    fn command(&mut self, engine: &Engine) {
+        let Some(c) = control::poll_command() else { return };
+        match c.code {
+            CommandCode::Nop => control::answer(c, Status::Ok, 0),
+            CommandCode::Stop => {
+                log::info!("stopped by command");
+                control::set_state(State::Stopping);
+                control::answer(c, Status::Ok, 0);
+                exit(Exit::Ok);
+            }
+            CommandCode::RestartApp if start::machine().config.app.is_none() => {
+                control::answer(c, Status::State, 0);
+            }
+            CommandCode::RestartApp => {
+                self.restart = true;
+                if self.ended {
+                    self.restart_app(engine);
+                } else {
+                    lifecycle::end(Reason::Command);
+                }
+                control::answer(c, Status::Ok, lifecycle::starts());
+            }
+            CommandCode::SetBatch if (1..=1024).contains(&c.arg) => {
+                BATCH.store(c.arg as usize, Ordering::Relaxed);
+                control::set(header::BATCH, c.arg);
+                control::answer(c, Status::Ok, c.arg);
+            }
+            CommandCode::SetBatch => control::answer(c, Status::Invalid, 0),
+            _ => control::answer(c, Status::Unsupported, 0),
+        }
+    }
+
+    /// `ix: ready`, once the application said so and there is an address to reach it at.
+    fn announce(&mut self, engine: &Engine, now: u64) {
+        let ready = lifecycle::ready_ns();
+        if self.announced || ready == 0 {
+            return;
+        }
+        let address = engine.ipv4();
+        if self.fixed.has_nic && address.is_none() && now - ready < ADDRESS_NS {
+            return;
+        }
+        self.announced = true;
+        control::set(header::READY_NS, ready);
+        let name = start::machine().config.app.unwrap_or("");
+        let ms = now / 1_000_000;
+        match address.map(|v4| v4.address) {
+            Some([a, b, c, d]) => {
+                log::info!("ready: {name} at {a}.{b}.{c}.{d} after {ms} ms");
+            }
+            None => log::info!("ready: {name} without an address after {ms} ms"),
+        }
+    }
+
+    fn app_ended(&mut self, engine: &Engine, reason: Reason) {
+        let name = start::machine().config.app.unwrap_or("");
+        log::info!("app {name}: {reason}");
+        // In the kernel's heap or free: what an application's end must bring back to the same figure.
+        let free = mem::free_bytes() + mem::heap::figures().0;
+        log::debug!("app {name}: {free} bytes free after its end");
+        control::set(header::APP_EXIT, reason.code());
+        control::set(header::READY_NS, 0);
+        self.ended = true;
+        if self.restart {
+            self.restart_app(engine);
+        } else if start::machine().config.exit_with_app {
+            exit(match reason {
+                Reason::Exit(0) | Reason::Command => Exit::Ok,
+                Reason::Exit(_) => Exit::AppFailed,
+                _ => Exit::AppKilled,
+            });
+        }
+    }
+
+    fn restart_app(&mut self, engine: &Engine) {
+        self.restart = false;
+        let began = time::now_ns();
+        match self.start_app(engine.ipv4().map(|v4| v4.address)) {
+            Ok(()) => log::info!("app restarted in {} us", (time::now_ns() - began) / 1000),
+            Err(e) => log::error!("the app cannot be restarted: {e}"),
+        }
+    }
+}

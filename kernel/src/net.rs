@@ -1,0 +1,258 @@
+//! The port: finds the NIC, opens it, shares its queues out to cores.
+#![allow(unsafe_code, reason = "gives the receive area's memory to the engine")]
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+use ix_abi::CoreId;
+use ix_abi::layout::{PAGE_BYTES, RX_BASE};
+use ix_dataplane::device::{BusAddr, Capabilities, Dma, DmaRegion, TxFrame, TxFull, TxQueue};
+use ix_dataplane::limits::MBUF_BYTES;
+use ix_dataplane::mbuf::Area;
+use ix_dataplane::steer::{MuxTx, RemoteTx};
+use ix_dataplane::time::Instant;
+use ix_kernel_core::addr::Phys;
+use ix_virtio_net::{Config, Control, Features, Port, Transport, VirtioRx, VirtioTx, pci as vpci};
+
+use crate::cpu::percore;
+use crate::cpu::trap::VECTOR_DEVICE_FIRST;
+use crate::mem::{self, layout};
+use crate::pci::Function;
+use crate::pci::msix::Msix;
+use crate::pci::registers::Registers;
+use crate::{apic, entropy, time};
+
+/// Receive buffers of each core: 8 MiB.
+const BUFFERS_PER_CORE: u32 = 4096;
+const RX_RING: u16 = 1024;
+const TX_RING: u16 = 1024;
+/// Flow groups where there is no NIC.
+const GROUPS_WITHOUT_NIC: u16 = 128;
+
+/// Bus addresses are physical ones until an IOMMU stands behind this.
+pub struct KernelDma;
+
+impl Dma for KernelDma {
+    fn alloc(&mut self, len: usize, align: usize) -> Option<DmaRegion> {
+        let bytes = (len as u64).max(1).checked_next_multiple_of(4096)?;
+        let pa = mem::alloc_contiguous(bytes, align as u64)?;
+        let ptr = NonNull::new(layout::direct(pa) as *mut u8)?;
+        Some(DmaRegion { ptr, bus: BusAddr(pa.0), len: bytes as usize })
+    }
+}
+
+/// A transmit queue where there is no NIC: what is sent is gone at once.
+#[derive(Debug, Default)]
+pub struct NullTx {
+    pushed: u32,
+}
+
+impl TxQueue for NullTx {
+    fn push(&mut self, _: &TxFrame) -> Result<(), TxFull> {
+        self.pushed += 1;
+        Ok(())
+    }
+    fn kick(&mut self) {}
+    fn reclaim(&mut self) -> u32 {
+        core::mem::take(&mut self.pushed)
+    }
+}
+
+pub type Rx = VirtioRx<Registers>;
+
+/// A core's way to the wire.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one per core, and a box would cost each call a load")]
+pub enum Tx {
+    /// It owns a hardware queue, which others may send through.
+    Queue(MuxTx<VirtioTx<Registers>>),
+    /// It sends through another core.
+    Remote(RemoteTx),
+    None(NullTx),
+}
+
+impl TxQueue for Tx {
+    #[inline]
+    fn push(&mut self, frame: &TxFrame) -> Result<(), TxFull> {
+        match self {
+            Self::Queue(q) => q.push(frame),
+            Self::Remote(q) => q.push(frame),
+            Self::None(q) => q.push(frame),
+        }
+    }
+    #[inline]
+    fn kick(&mut self) {
+        match self {
+            Self::Queue(q) => q.kick(),
+            Self::Remote(q) => q.kick(),
+            Self::None(q) => q.kick(),
+        }
+    }
+    #[inline]
+    fn reclaim(&mut self) -> u32 {
+        match self {
+            Self::Queue(q) => q.reclaim(),
+            Self::Remote(q) => q.reclaim(),
+            Self::None(q) => q.reclaim(),
+        }
+    }
+}
+
+/// One core's share of the port.
+#[derive(Debug)]
+pub struct Share {
+    pub rx: Vec<Rx>,
+    pub tx: Tx,
+    /// Other cores send through its queue.
+    pub shared: bool,
+}
+
+/// The opened port.
+pub struct Net {
+    pub shares: Vec<Share>,
+    pub control: Option<Control<Registers>>,
+    pub capabilities: Capabilities,
+    pub mac: [u8; 6],
+    pub rss_key: [u8; 40],
+    pub area: &'static Area,
+    /// The same for the application's page tables.
+    pub area_memory: (Phys, u64),
+}
+
+/// Wakes a core for its peers; a plain function, as `RemoteTx` wants it.
+pub fn wake(core: CoreId) {
+    wake_core(usize::from(core.0));
+}
+
+/// Sends an IPI if the core halts or is about to; a load otherwise.
+#[inline]
+pub fn wake_core(core: usize) {
+    use core::sync::atomic::Ordering;
+    let peer = percore::of(core);
+    if peer.sleeping.load(Ordering::Relaxed) {
+        peer.sleeping.store(false, Ordering::Relaxed);
+        apic::wake(core);
+    }
+}
+
+fn make_area(cores: usize) -> Option<(&'static Area, (Phys, u64))> {
+    let bytes = cores as u64 * u64::from(BUFFERS_PER_CORE) * MBUF_BYTES as u64;
+    let bytes = bytes.next_multiple_of(PAGE_BYTES);
+    let pa = mem::alloc_contiguous(bytes, PAGE_BYTES)?;
+    let data = NonNull::new(layout::direct(pa) as *mut u8)?;
+    // SAFETY: fresh memory in the direct map, never freed, used through the area only (and by the
+    // device and, read-only, the application).
+    let area = unsafe { Area::new(data, BusAddr(pa.0), RX_BASE, cores as u16, BUFFERS_PER_CORE) };
+    Some((Box::leak(Box::new(area)), (pa, bytes)))
+}
+
+/// Opens the first virtio-net device, or makes a port without one. Errors say what to do.
+pub fn open(functions: &[Function], cores: usize) -> Result<Net, alloc::string::String> {
+    let (area, area_memory) = make_area(cores)
+        .ok_or_else(|| alloc::format!("no memory for the receive buffers of {cores} cores"))?;
+    let mut rss_key = [0; 40];
+    entropy::fill(&mut rss_key);
+    let nic = functions.iter().find(|f| vpci::is_virtio_net(f.vendor, f.device));
+    let Some(f) = nic else {
+        log::warn!("no network card that the kernel knows: running without");
+        return Ok(without_nic(cores, area, area_memory, rss_key));
+    };
+    open_virtio(f, cores, area, area_memory, rss_key)
+        .map_err(|e| alloc::format!("network card {f}: {e}"))
+}
+
+fn without_nic(cores: usize, area: &'static Area, mem: (Phys, u64), rss_key: [u8; 40]) -> Net {
+    let none = |_| Share { rx: Vec::new(), tx: Tx::None(NullTx::default()), shared: false };
+    let capabilities = Capabilities {
+        tx_checksum: true,
+        rx_checksum: true,
+        rss: false,
+        hash_report: false,
+        queue_pairs: 0,
+        groups: GROUPS_WITHOUT_NIC,
+        mtu: 1500,
+    };
+    let shares = (0..cores).map(none).collect();
+    let mac = local_mac();
+    Net { shares, control: None, capabilities, mac, rss_key, area, area_memory: mem }
+}
+
+/// A random address of the locally administered kind.
+fn local_mac() -> [u8; 6] {
+    let mut mac = [0; 6];
+    entropy::fill(&mut mac);
+    mac[0] = (mac[0] & 0xFC) | 2;
+    mac
+}
+
+fn open_virtio(
+    f: &Function,
+    cores: usize,
+    area: &'static Area,
+    area_memory: (Phys, u64),
+    rss_key: [u8; 40],
+) -> Result<Net, alloc::string::String> {
+    use alloc::string::ToString;
+    f.enable();
+    let layout = vpci::parse(|at| f.read32(at)).map_err(|e| e.to_string())?;
+    let map = |w: vpci::Window| {
+        f.map(w.bar, u64::from(w.offset), u64::from(w.length)).ok_or("a BAR cannot be mapped")
+    };
+    let transport = Transport::map(&layout, map)?;
+    let msix = Msix::enable(f);
+    // Entry i is receive queue i's. Fewer entries than queues: those wake by the tick alone.
+    let first_vector = msix.as_ref().filter(|m| usize::from(m.entries()) >= cores).map(|_| 0);
+    if first_vector.is_none() {
+        log::warn!("network card {f}: too few MSI-X vectors, halts end by the tick only");
+    }
+    let config = Config {
+        area,
+        queue_pairs: cores as u16,
+        rx_ring: RX_RING,
+        tx_ring: TX_RING,
+        rss_key,
+        first_vector,
+        fallback_mac: local_mac(),
+        decline: Features::empty(),
+        clock: &|| Instant(time::now_ns()),
+    };
+    let port = Port::open(transport, &mut KernelDma, &config).map_err(|e| e.to_string())?;
+    if let (Some(m), Some(_)) = (&msix, first_vector) {
+        for queue in 0..port.rx.len() {
+            m.set(queue as u16, queue, VECTOR_DEVICE_FIRST);
+        }
+    }
+    let shares = share_out(port.rx, port.tx, cores);
+    log::info!(
+        "network card {f}: virtio, {} queue pairs for {cores} cores",
+        port.capabilities.queue_pairs
+    );
+    let (control, capabilities, mac) = (Some(port.control), port.capabilities, port.mac);
+    Ok(Net { shares, control, capabilities, mac, rss_key, area, area_memory })
+}
+
+/// Queue pair `i` goes to core `i`; cores beyond the last pair send through those before, in turn, and
+/// receive through software steering.
+fn share_out(rx: Vec<Rx>, tx: Vec<VirtioTx<Registers>>, cores: usize) -> Vec<Share> {
+    let pairs = tx.len();
+    let mut sources: Vec<Vec<_>> = (0..pairs).map(|_| Vec::new()).collect();
+    let mut remote = Vec::new();
+    for core in pairs..cores {
+        let owner = core % pairs;
+        let wake: fn(CoreId) = wake;
+        let (tx, source) = RemoteTx::new(CoreId(owner as u16), usize::from(TX_RING), wake);
+        sources[owner].push(source);
+        remote.push(Share { rx: Vec::new(), tx: Tx::Remote(tx), shared: false });
+    }
+    let queues = rx.into_iter().zip(tx).zip(sources);
+    let mut shares: Vec<Share> = queues
+        .map(|((rx, tx), sources)| Share {
+            rx: alloc::vec![rx],
+            shared: !sources.is_empty(),
+            tx: Tx::Queue(MuxTx::new(tx, usize::from(TX_RING), sources)),
+        })
+        .collect();
+    shares.extend(remote);
+    shares
+}

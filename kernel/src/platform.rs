@@ -1,0 +1,260 @@
+//! A core's surroundings for the core loop: clock, queues, the application's thread, control, rest.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use ix_abi::CoreId;
+use ix_abi::control::CoreState;
+use ix_abi::stats::{CoreStats, Counter};
+use ix_dataplane::app::{AppPort, Drain};
+use ix_dataplane::core_loop::run_once;
+use ix_dataplane::device::{RxQueue, TxQueue};
+use ix_dataplane::engine::Engine;
+use ix_dataplane::platform::{AppFault, AppReturn, Platform, Work};
+use ix_dataplane::time::Instant;
+use ix_kernel_core::cmdline::Idle;
+
+use crate::cpu::percore;
+use crate::manager::{self, Manager};
+use crate::net::{self, Rx, Share, Tx};
+use crate::user::lifecycle::{self, Reason, Wish};
+use crate::user::thread::Thread;
+use crate::{apic, control, time};
+
+/// How long an idle core polls before it halts.
+const SPIN_NS: u64 = 50_000;
+/// Longest halt: bounds what a wake-up that got lost can cost.
+const TICK_NS: u64 = 1_000_000;
+/// A store is visible to other cores after this: the sleeper waits so that wakers need no fence.
+const STORE_VISIBLE_NS: u64 = 1_000;
+
+/// The application on this core.
+enum App {
+    None,
+    Attached(Box<Thread>, u64),
+    /// The engine still has frames in flight that refer to its memory.
+    Draining(u64),
+}
+
+pub struct KernelPlatform {
+    core: usize,
+    rx: Vec<Rx>,
+    tx: Tx,
+    /// Other cores send through its queue.
+    shares_queue: bool,
+    app: App,
+    idle: Idle,
+    /// As of the last `now()`.
+    now: u64,
+    last_busy: u64,
+    halts: u64,
+    overruns: u64,
+    /// The batch bound that was asked for last; 0: none was.
+    batch: usize,
+    /// Core 0's part of control.
+    manager: Option<Box<Manager>>,
+}
+
+impl KernelPlatform {
+    pub fn new(core: usize, share: Share, idle: Idle, manager: Option<Box<Manager>>) -> Self {
+        Self {
+            core,
+            rx: share.rx,
+            tx: share.tx,
+            shares_queue: share.shared,
+            app: App::None,
+            idle,
+            now: time::now_ns(),
+            last_busy: 0,
+            halts: 0,
+            overruns: 0,
+            batch: 0,
+            manager,
+        }
+    }
+
+    /// Runs the core for ever.
+    pub fn run(mut self, mut engine: Engine) -> ! {
+        control::set_core_state(self.core, CoreState::Running);
+        loop {
+            let work = run_once(&mut engine, &mut self);
+            if work.busy {
+                self.last_busy = self.now;
+            } else {
+                self.rest(&mut engine, work);
+            }
+        }
+    }
+
+    /// Nothing to do: polls on for a while, then halts until a frame, a peer, a timer or the tick.
+    fn rest(&mut self, engine: &mut Engine, work: Work) {
+        self.now = time::now_ns();
+        let polling = self.idle == Idle::Poll || self.now.wrapping_sub(self.last_busy) < SPIN_NS;
+        if polling {
+            core::hint::spin_loop();
+            return;
+        }
+        let me = percore::of(self.core);
+        me.sleeping.store(true, Ordering::Relaxed);
+        // A plain store and no fence: the wait makes it visible. Who had read `sleeping` as false has its message visible now: look once more.
+        time::wait_ns(STORE_VISIBLE_NS);
+        let again = run_once(engine, self);
+        let deadline = work.deadline.min(again.deadline);
+        let frames = self.rx.iter_mut().any(RxQueue::arm_interrupt);
+        if !again.busy && !frames && !lifecycle::is_ending() {
+            self.halt(deadline);
+        }
+        me.sleeping.store(false, Ordering::Relaxed);
+        self.rx.iter_mut().for_each(RxQueue::disarm_interrupt);
+        if again.busy {
+            self.last_busy = self.now;
+        }
+    }
+
+    fn halt(&mut self, deadline: Instant) {
+        let ns = deadline.0.saturating_sub(time::now_ns()).clamp(1, TICK_NS);
+        let me = percore::of(self.core);
+        me.timer_armed.store(true, Ordering::Relaxed);
+        apic::arm_timer(ns);
+        control::set_core_state(self.core, CoreState::Halted);
+        x86_64::instructions::interrupts::enable_and_hlt();
+        x86_64::instructions::interrupts::disable();
+        self.halts += 1;
+        control::set_core_state(self.core, CoreState::Running);
+    }
+
+    fn attach(&mut self, engine: &mut Engine, wish: Wish) {
+        let Wish::Attach(program, generation) = wish else { return };
+        let port = AppPort {
+            context: self.core as u16,
+            rings: program.rings(self.core),
+            memory: alloc::sync::Arc::clone(&program.map),
+        };
+        let thread = Box::new(Thread::new(program, self.core));
+        engine.attach_app(port);
+        self.app = App::Attached(thread, generation);
+    }
+
+    fn detach(&mut self, engine: &mut Engine) {
+        match core::mem::replace(&mut self.app, App::None) {
+            App::Attached(thread, generation) => {
+                engine.detach_app();
+                thread.leave();
+                self.app = App::Draining(generation);
+            }
+            other => self.app = other,
+        }
+    }
+
+    /// The rare part of the quiescent point.
+    #[cold]
+    #[inline(never)]
+    fn change_app(&mut self, engine: &mut Engine) {
+        let wish = lifecycle::wish(matches!(self.app, App::Attached(..)), self.core);
+        match wish {
+            Wish::Attach(..) => self.attach(engine, wish),
+            Wish::Detach => self.detach(engine),
+            Wish::Nothing => {}
+        }
+        if let App::Draining(generation) = self.app {
+            match engine.drain() {
+                Drain::Pending => {}
+                end => {
+                    self.app = App::None;
+                    lifecycle::released(self.core, generation, end == Drain::Done);
+                }
+            }
+        } else if let App::None = self.app {
+            lifecycle::release_unattached(self.core);
+        }
+    }
+
+    /// What the platform counts itself goes to the engine's counters.
+    fn hand_over_counts(&mut self, engine: &mut Engine) {
+        let stats = engine.stats_mut();
+        stats.add(Counter::Halts, core::mem::take(&mut self.halts));
+        stats.add(Counter::AppOverruns, core::mem::take(&mut self.overruns));
+    }
+}
+
+impl Platform for KernelPlatform {
+    type Rx = Rx;
+    type Tx = Tx;
+
+    #[inline]
+    fn now(&mut self) -> Instant {
+        self.now = time::now_ns();
+        Instant(self.now)
+    }
+
+    #[inline]
+    fn tsc(&mut self) -> u64 {
+        time::tsc()
+    }
+
+    #[inline]
+    fn rx_queues(&mut self) -> &mut [Rx] {
+        &mut self.rx
+    }
+
+    #[inline]
+    fn tx_queue(&mut self) -> &mut Tx {
+        &mut self.tx
+    }
+
+    fn enter_app(&mut self) -> AppReturn {
+        let App::Attached(thread, _) = &mut self.app else { return AppReturn::Ended };
+        let back = thread.run();
+        let overdue = thread.is_overdue();
+        percore::of(self.core).overdue.store(overdue, Ordering::Relaxed);
+        if back == AppReturn::Preempted {
+            self.overruns += 1;
+        }
+        back
+    }
+
+    #[inline]
+    fn control(&mut self, engine: &mut Engine) {
+        lifecycle::flush_if_needed(self.core);
+        let attached = matches!(self.app, App::Attached(..));
+        if lifecycle::has_wish(attached, self.core) || matches!(self.app, App::Draining(_)) {
+            self.change_app(engine);
+        }
+        // Frames of cores without a queue move only when this one's owner looks (`MuxTx`).
+        if let Tx::Queue(queue) = &mut self.tx
+            && self.shares_queue
+        {
+            queue.kick();
+        }
+        let batch = manager::batch_wanted();
+        if batch != self.batch {
+            self.batch = batch;
+            engine.set_rx_batch(batch);
+        }
+        if self.halts | self.overruns != 0 {
+            self.hand_over_counts(engine);
+        }
+        if let Some(manager) = &mut self.manager
+            && manager.is_due(self.now)
+        {
+            manager.tick(engine, self.now);
+        }
+    }
+
+    #[cold]
+    fn app_fault(&mut self, fault: AppFault) {
+        match fault {
+            AppFault::BadRing => lifecycle::end(Reason::BadRing),
+        }
+    }
+
+    fn publish(&mut self, stats: &CoreStats) {
+        control::publish(self.core, stats);
+    }
+
+    #[inline]
+    fn wake(&mut self, core: CoreId) {
+        net::wake(core);
+    }
+}

@@ -1,0 +1,80 @@
+//! Timers against each other, and a network card's interrupt against a halt.
+
+use alloc::format;
+use alloc::string::String;
+use core::sync::atomic::Ordering;
+
+use ix_abi::CoreId;
+use ix_dataplane::device::RxQueue;
+use ix_dataplane::mbuf::Pool;
+use x86_64::instructions::interrupts;
+
+use crate::cpu::percore;
+use crate::start::machine;
+use crate::{apic, firmware, net, pci, time};
+
+type Outcome = Result<(), String>;
+
+fn read_firmware() -> Result<firmware::Firmware, String> {
+    let rsdp = machine().boot.rsdp_addr.as_ref().copied().ok_or("no RSDP")?;
+    Ok(firmware::read(rsdp)?)
+}
+
+/// Each reference gives about the same frequency.
+pub fn timers() -> Outcome {
+    let fw = read_firmware()?;
+    let want = time::tsc_khz();
+    let mut seen = 0;
+    for (name, khz) in time::measure_all(&fw) {
+        let khz = khz.ok_or_else(|| format!("{name} does not run"))?;
+        log::info!("{name}: TSC {khz} kHz");
+        if khz.abs_diff(want) > want / 10 {
+            return Err(format!("{name} says {khz} kHz, boot said {want}"));
+        }
+        seen += 1;
+    }
+    log::info!("{seen} timers agree");
+    Ok(())
+}
+
+/// Halts until the network card has a frame; the test sends one now and then.
+pub fn msix() -> Outcome {
+    let functions = pci::scan(&read_firmware()?);
+    let mut net = net::open(&functions, 1)?;
+    let mut pool = Pool::new(net.area, CoreId(0));
+    let rx = net.shares[0].rx.first_mut().ok_or("no network card")?;
+    rx.replenish(&mut pool);
+    let me = percore::this();
+    let mut batch = ix_dataplane::device::RxBatch::new();
+    for round in 0..5 {
+        while rx.poll(64, &mut batch) > 0 {
+            batch.drain(..).for_each(|f| pool.free(f.mbuf));
+            rx.replenish(&mut pool);
+        }
+        let before = me.device_interrupts.load(Ordering::Relaxed);
+        if rx.arm_interrupt() {
+            continue;
+        }
+        // The bound of this wait; a tick that comes first is a failure.
+        apic::arm_timer(1_000_000_000);
+        let ticks = me.ticks.load(Ordering::Relaxed);
+        interrupts::enable_and_hlt();
+        interrupts::disable();
+        if me.ticks.load(Ordering::Relaxed) != ticks {
+            return Err(format!("round {round}: the halt ended by the timer"));
+        }
+        if me.device_interrupts.load(Ordering::Relaxed) == before {
+            return Err(format!("round {round}: the halt ended by something else"));
+        }
+        rx.disarm_interrupt();
+        if rx.poll(64, &mut batch) == 0 {
+            return Err(format!("round {round}: an interrupt without a frame"));
+        }
+        batch.drain(..).for_each(|f| pool.free(f.mbuf));
+    }
+    log::info!("{} device interrupts", me.device_interrupts.load(Ordering::Relaxed));
+    if me.device_interrupts.load(Ordering::Relaxed) == 0 {
+        return Err("no halt was tried: frames came too fast".into());
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Starts the other cores: INIT, then SIPI to a real-mode trampoline (SDM vol. 3A, 9.4.4).
+#![allow(unsafe_code, reason = "writes the trampoline page and the variables of boot.S")]
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use bootloader_api::BootInfo;
+use bootloader_api::info::MemoryRegionKind;
+use ix_kernel_core::addr::{PAGE, Phys};
+use ix_kernel_core::stacks;
+
+use crate::cpu::{self, percore};
+use crate::firmware::Firmware;
+use crate::mem::{self, layout};
+use crate::{apic, time};
+
+unsafe extern "C" {
+    static ix_trampoline_start: u8;
+    static ix_trampoline_end: u8;
+    static ix_ap_core: u8;
+    static ix_ap_cr3: u8;
+    static ix_ap_stack: u8;
+}
+
+/// How long a started core may take to report.
+const START_NS: u64 = 500_000_000;
+
+static GO: AtomicBool = AtomicBool::new(false);
+
+/// A variable of boot.S, linked at its physical address, through the direct map.
+fn set_boot_variable(symbol: *const u8, value: u64) {
+    let at = layout::direct(Phys(symbol as u64)) as *mut u64;
+    // SAFETY: `.boot.data` is RAM in the direct map; cores are started one after another, so none
+    // reads while this writes.
+    unsafe { at.write_volatile(value) };
+}
+
+/// A page below 1 MiB that the memory map calls usable and the loader's module does not touch.
+fn trampoline_page(boot: &BootInfo) -> Option<Phys> {
+    let ramdisk = boot.ramdisk_addr.as_ref().copied().unwrap_or(0);
+    let taken = ramdisk..ramdisk + boot.ramdisk_len;
+    (1..0xA0).rev().map(|n| n * PAGE).find_map(|page| {
+        let usable = boot
+            .memory_regions
+            .iter()
+            .any(|r| r.kind == MemoryRegionKind::Usable && r.start <= page && page + PAGE <= r.end);
+        let free = page + PAGE <= taken.start || taken.end <= page;
+        (usable && free).then_some(Phys(page))
+    })
+}
+
+/// Starts cores 1 to `cores - 1`; returns how many run in all.
+pub fn start(boot: &BootInfo, fw: &Firmware, cores: usize) -> Result<usize, &'static str> {
+    let me = apic::id();
+    let others = fw.apic_ids.iter().filter(|&&id| id != me);
+    if cores == 1 || fw.apic_ids.len() <= 1 {
+        return Ok(1);
+    }
+    let page = trampoline_page(boot).ok_or("no free page below 1 MiB to start cores from")?;
+    copy_trampoline(page);
+    let others = others.take(cores - 1).copied().collect::<arrayvec::ArrayVec<u32, 64>>();
+    for (i, _) in others.iter().enumerate() {
+        mem::map_stacks(i + 1).ok_or("no memory for kernel stacks")?;
+    }
+    others.iter().for_each(|&id| apic::send_init(id));
+    time::wait_ns(10_000_000);
+    for (i, &id) in others.iter().enumerate() {
+        start_one(i + 1, id, page)?;
+    }
+    Ok(others.len() + 1)
+}
+
+fn copy_trampoline(page: Phys) {
+    let start = &raw const ix_trampoline_start;
+    let len = &raw const ix_trampoline_end as usize - start as usize;
+    assert!(len <= PAGE as usize);
+    // SAFETY: the source is constant data of the image; the page is unused RAM in the direct map.
+    unsafe { core::ptr::copy_nonoverlapping(start, layout::direct(page) as *mut u8, len) };
+}
+
+fn start_one(core: usize, apic_id: u32, page: Phys) -> Result<(), &'static str> {
+    set_boot_variable(&raw const ix_ap_core, core as u64);
+    set_boot_variable(&raw const ix_ap_cr3, mem::root().0);
+    set_boot_variable(&raw const ix_ap_stack, stacks::main_stack(core).1);
+    let online = &percore::of(core).online;
+    let vector = (page.0 / PAGE) as u8;
+    // A second SIPI only if the first had no effect: some CPUs need it.
+    for patience in [10_000_000, START_NS] {
+        apic::send_startup(apic_id, vector);
+        let until = time::now_ns() + patience;
+        while time::now_ns() < until {
+            if online.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            core::hint::spin_loop();
+        }
+    }
+    // A late starter would read the next core's variables: nothing may be started after this.
+    log::error!("core {core} (APIC id {apic_id}) does not start");
+    Err("a core that the MADT lists does not start; fewer can be asked for with cores=N")
+}
+
+/// First Rust code of another core, on its own main stack with the kernel's page tables.
+#[unsafe(no_mangle)]
+extern "C" fn ix_ap_main(core: usize) -> ! {
+    cpu::init(core);
+    apic::init_core();
+    percore::of(core).online.store(true, Ordering::Release);
+    while !GO.load(Ordering::Acquire) {
+        core::hint::spin_loop();
+    }
+    crate::core_main(core)
+}
+
+/// Lets all started cores run [`crate::core_main`].
+pub fn release() {
+    GO.store(true, Ordering::Release);
+}

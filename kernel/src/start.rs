@@ -1,0 +1,271 @@
+//! The order of boot, from `BootInfo` to running cores.
+#![allow(unsafe_code, reason = "switches from the boot stack to the core's own")]
+
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use bootloader_api::BootInfo;
+use bootloader_api::info::MemoryRegionKind;
+use ix_abi::CoreId;
+use ix_dataplane::config::{Addressing, Config as EngineConfig, Ipv4Config};
+use ix_dataplane::device::Dma;
+use ix_dataplane::engine::Engine;
+use ix_dataplane::limits::{RX_BATCH_DEFAULT, TX_HEADER_REGION_BYTES};
+use ix_dataplane::mbuf::Pool;
+use ix_dataplane::mesh::{self, Sizes};
+use ix_kernel_core::archive::Archive;
+use ix_kernel_core::cmdline::{self, Address, Config, log_level::Level};
+use ix_kernel_core::stacks;
+use ix_kernel_core::symbols::{self, Symbols};
+use spin::{Mutex, Once};
+
+use crate::cpu::percore::CORES_MAX;
+use crate::cpu::{descriptors, features};
+use crate::manager::{Fixed, Manager};
+use crate::mem::layout;
+use crate::net::{self, Share};
+use crate::platform::KernelPlatform;
+use crate::user::lifecycle;
+use crate::{apic, control, cpu, crash, entropy, firmware, mem, pci, smp, time, unsupported};
+
+/// What the boot core found out and every core may read.
+pub struct Machine {
+    pub config: Config<'static>,
+    pub archive: Option<Archive<'static>>,
+    pub boot: &'static BootInfo,
+    /// Unix time of the boot in nanoseconds; 0 if unknown.
+    boot_unix_ns: AtomicU64,
+}
+
+impl Machine {
+    pub fn boot_unix_ns(&self) -> u64 {
+        self.boot_unix_ns.load(Ordering::Relaxed)
+    }
+}
+
+static MACHINE: Once<Machine> = Once::new();
+
+pub fn machine() -> &'static Machine {
+    MACHINE.get().expect("set by kernel_main")
+}
+
+/// The kernel proper, whichever loader ran. Runs on the boot stack with the boot page tables; leaves
+/// both as soon as it can.
+pub fn kernel_main(boot: &'static BootInfo, cmdline: &'static str) -> ! {
+    time::start();
+    log::info!("IX {} starts", env!("CARGO_PKG_VERSION"));
+    let config = match cmdline::parse(cmdline) {
+        Ok(config) => config,
+        Err(e) => unsupported!("{e}"),
+    };
+    log::set_max_level(match config.log {
+        Level::Error => log::LevelFilter::Error,
+        Level::Warn => log::LevelFilter::Warn,
+        Level::Info => log::LevelFilter::Info,
+        Level::Debug => log::LevelFilter::Debug,
+        Level::Trace => log::LevelFilter::Trace,
+    });
+    if let Err(what) = features::check() {
+        unsupported!("this CPU has no {what}");
+    }
+    mem::init(boot);
+    if mem::map_stacks(0).is_none() {
+        unsupported!("no memory for kernel stacks");
+    }
+    descriptors::init_idt();
+    let archive = open_archive(boot);
+    MACHINE.call_once(|| Machine { config, archive, boot, boot_unix_ns: AtomicU64::new(0) });
+    run_on_stack(stacks::main_stack(0).1, boot_core)
+}
+
+fn open_archive(boot: &'static BootInfo) -> Option<Archive<'static>> {
+    let start = *boot.ramdisk_addr.as_ref()?;
+    // SAFETY: the loader put the module there; `mem::init` has reserved it, nobody writes it.
+    let bytes = unsafe {
+        core::slice::from_raw_parts(
+            layout::direct(ix_kernel_core::addr::Phys(start)) as *const u8,
+            usize::try_from(boot.ramdisk_len).ok()?,
+        )
+    };
+    match Archive::parse(bytes) {
+        Ok(archive) => {
+            if let Some(s) = archive.find(symbols::MEMBER).and_then(Symbols::parse) {
+                crash::set_symbols(s);
+            }
+            Some(archive)
+        }
+        Err(e) => unsupported!("{e}"),
+    }
+}
+
+fn run_on_stack(top: u64, f: fn() -> !) -> ! {
+    // SAFETY: `top` is the end of a mapped stack that nothing uses; `f` never returns.
+    unsafe {
+        core::arch::asm!(
+            "mov rsp, {top}",
+            "xor ebp, ebp",
+            "call {f}",
+            "ud2",
+            top = in(reg) top,
+            f = in(reg) f,
+            options(noreturn)
+        )
+    }
+}
+
+/// The rest of boot, on core 0's own stack.
+fn boot_core() -> ! {
+    cpu::init(0);
+    apic::init();
+    apic::init_core();
+    let m = machine();
+    let Some(&rsdp) = m.boot.rsdp_addr.as_ref() else {
+        unsupported!("the loader gave no ACPI tables");
+    };
+    let fw = match firmware::read(rsdp) {
+        Ok(fw) => fw,
+        Err(e) => unsupported!("{e}"),
+    };
+    let reference = match time::calibrate(&fw) {
+        Ok(name) => name,
+        Err(e) => unsupported!("{e}"),
+    };
+    m.boot_unix_ns.store(time::unix_ns_at_boot(), Ordering::Relaxed);
+    let wanted = m.config.cores.unwrap_or(CORES_MAX);
+    let cores = match smp::start(m.boot, &fw, wanted) {
+        Ok(n) => n,
+        Err(e) => unsupported!("{e}"),
+    };
+    report(m, &fw, cores, reference);
+    if let Some(wanted) = m.config.cores
+        && wanted > cores
+    {
+        log::warn!("cores={wanted} asked for, the machine has {cores}");
+    }
+    crate::selftest::run_if_asked(cores);
+    set_up(m, &fw, cores);
+    smp::release();
+    core_main(0)
+}
+
+fn report(m: &Machine, fw: &firmware::Firmware, cores: usize, reference: &str) {
+    let p = features::check().expect("checked before");
+    let yes = |b, name| if b { name } else { "" };
+    let usable: u64 = m
+        .boot
+        .memory_regions
+        .iter()
+        .filter(|r| r.kind == MemoryRegionKind::Usable)
+        .map(|r| r.end - r.start)
+        .sum();
+    log::info!("memory: {} MiB, {} MiB free", usable >> 20, mem::free_bytes() >> 20);
+    log::info!(
+        "cores: {cores} of {}, {}, TSC {} kHz by {reference}, timer {} kHz",
+        fw.apic_ids.len() + fw.more_cores,
+        apic::mode(),
+        time::tsc_khz(),
+        apic::timer_khz()
+    );
+    log::info!(
+        "protection: W^X NX{}{}{}",
+        yes(p.smep, " SMEP"),
+        yes(p.smap, " SMAP"),
+        yes(p.umip, " UMIP")
+    );
+}
+
+/// The address on the command line, if it is static.
+pub fn static_address() -> Option<[u8; 4]> {
+    match machine().config.address {
+        Address::Static { addr, .. } => Some(addr),
+        Address::Dhcp => None,
+    }
+}
+
+/// What each core takes when it starts to run.
+struct CoreKit {
+    engine: Engine,
+    share: Share,
+    manager: Option<Box<Manager>>,
+}
+
+// SAFETY: plain memory and values without ties to a core; a kit is taken by one core, once.
+unsafe impl Send for CoreKit {}
+
+static KITS: [Mutex<Option<CoreKit>>; CORES_MAX] = [const { Mutex::new(None) }; CORES_MAX];
+
+/// Devices, engines, the application: everything that runs on cores, made by core 0.
+fn set_up(m: &Machine, fw: &firmware::Firmware, cores: usize) {
+    log::debug!("set-up begins");
+    let functions = pci::scan(fw);
+    match control::attach(&functions) {
+        Ok(true) => {}
+        Ok(false) => log::info!("no control page (ivshmem): ixcp sees nothing"),
+        Err(e) => log::error!("control page: {e}"),
+    }
+    let net = match net::open(&functions, cores) {
+        Ok(net) => net,
+        Err(e) => unsupported!("{e}"),
+    };
+    log::debug!("port is open");
+    let batch = m.config.batch.unwrap_or(RX_BATCH_DEFAULT);
+    control::publish_facts(&control::Facts {
+        cores,
+        groups: net.capabilities.groups,
+        queues: net.capabilities.queue_pairs,
+        mac: net.mac,
+        app: m.config.app.unwrap_or(""),
+        batch,
+    });
+    lifecycle::set_cores(cores);
+    let mut manager = Box::new(Manager::new(Fixed {
+        cores,
+        groups: net.capabilities.groups,
+        rx_area: net.area_memory,
+        has_nic: net.control.is_some(),
+        mss: net.capabilities.mtu.saturating_sub(40),
+    }));
+    make_kits(m, net, batch);
+    log::debug!("engines are made, the heap has {} KiB", mem::heap::figures().0 >> 10);
+    if let Err(e) = manager.start_app(static_address()) {
+        unsupported!("app {}: {e}", m.config.app.unwrap_or(""));
+    }
+    if let Some(kit) = KITS[0].lock().as_mut() {
+        kit.manager = Some(manager);
+    }
+}
+
+fn make_kits(m: &Machine, net: net::Net, batch: usize) {
+    let cores = net.shares.len() as u16;
+    let addressing = match m.config.address {
+        Address::Dhcp => Addressing::Dhcp,
+        Address::Static { addr, prefix } => {
+            let gateway = m.config.gateway;
+            Addressing::Static(Ipv4Config { address: addr, prefix, gateway })
+        }
+    };
+    let mut secret = [0; 16];
+    entropy::fill(&mut secret);
+    let endpoints = mesh::build(cores, Sizes::default());
+    for (core, (share, endpoint)) in net.shares.into_iter().zip(endpoints).enumerate() {
+        let id = CoreId(core as u16);
+        let mut c = EngineConfig::new(id, cores, net.mac, net.capabilities, addressing);
+        c.rss_key = net.rss_key;
+        c.secret = secret;
+        c.seed = entropy::next();
+        c.rx_batch = batch;
+        let pool = Pool::new(net.area, id);
+        let Some(headers) = net::KernelDma.alloc(TX_HEADER_REGION_BYTES, 4096) else {
+            unsupported!("no memory for transmit headers");
+        };
+        let engine = Engine::new(c, pool, endpoint, &headers);
+        *KITS[core].lock() = Some(CoreKit { engine, share, manager: None });
+    }
+}
+
+/// What every core does once the machine is set up.
+pub fn core_main(core: usize) -> ! {
+    crate::selftest::other_core(core);
+    let Some(kit) = KITS.get(core).and_then(|k| k.lock().take()) else { crash::park() };
+    KernelPlatform::new(core, kit.share, machine().config.idle, kit.manager).run(kit.engine)
+}

@@ -1,0 +1,150 @@
+//! The application's thread on one core: runs it, serves its direct calls, watches its time.
+#![allow(unsafe_code, reason = "loads the program's page tables, reads ring headers")]
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::mem::offset_of;
+use core::sync::atomic::Ordering;
+
+use ix_abi::layout::{CallHeader, EVENT_SLOTS, EventHeader};
+use ix_dataplane::platform::AppReturn;
+
+use super::calls::{self, Answer};
+use super::lifecycle::{self, Reason};
+use super::program::Program;
+use super::state::UserState;
+use super::{Fault, UserExit, enter};
+use crate::cpu::percore::{self, bump};
+use crate::{apic, mem, start, time};
+
+/// An overrun that lasts longer is reported; a shorter one is only counted (starting up takes time).
+const REPORT_NS: u64 = 100_000_000;
+
+pub struct Thread {
+    pub program: Arc<Program>,
+    context: usize,
+    state: Box<UserState>,
+    /// It waits in `enter`: its next run answers that call.
+    in_enter: bool,
+    /// When it was first interrupted without having come back since.
+    overrun_since_ns: Option<u64>,
+    /// That has lasted long enough to be reported.
+    overdue: bool,
+    pub log: calls::LogBudget,
+}
+
+impl Thread {
+    pub fn new(program: Arc<Program>, context: usize) -> Self {
+        let state = Box::new(program.start_state(context));
+        // SAFETY: the program's tables contain the kernel half (`AddressSpace::new`).
+        unsafe { mem::load_root(program.root()) };
+        let log = calls::LogBudget::new();
+        Self {
+            program,
+            context,
+            state,
+            in_enter: false,
+            overrun_since_ns: None,
+            overdue: false,
+            log,
+        }
+    }
+
+    /// Leaves the program's address space; nothing of it is used on this core afterwards.
+    pub fn leave(self) {
+        // SAFETY: the kernel's own tables.
+        unsafe { mem::load_root(mem::root()) };
+    }
+
+    /// Whether it was interrupted and has not come back for long.
+    pub fn is_overdue(&self) -> bool {
+        self.overdue
+    }
+
+    /// Runs it until it enters the kernel for its batch, exceeds its bound, or ends.
+    pub fn run(&mut self) -> AppReturn {
+        let core = percore::this();
+        // One entry for the tick's bound, however many direct calls it makes.
+        bump(&core.entries);
+        // Once it has overrun, the network gets the core back every tick.
+        let bound =
+            if self.overrun_since_ns.is_some() { 1 } else { start::machine().config.bound_ms };
+        core.bound_ticks.store(u64::from(bound), Ordering::Relaxed);
+        if !core.timer_armed.load(Ordering::Relaxed) {
+            core.timer_armed.store(true, Ordering::Relaxed);
+            apic::arm_timer_tick();
+        }
+        if self.in_enter {
+            self.in_enter = false;
+            self.state.rax = self.unread();
+        }
+        loop {
+            if lifecycle::is_ending() {
+                return AppReturn::Ended;
+            }
+            match enter(&mut self.state) {
+                UserExit::Syscall { number, args } => match calls::direct(self, number, args) {
+                    Answer::Value(v) => self.state.rax = v,
+                    Answer::Batch => {
+                        self.in_enter = true;
+                        self.overrun_since_ns = None;
+                        self.overdue = false;
+                        return AppReturn::Entered;
+                    }
+                    Answer::Exit(code) => {
+                        lifecycle::end(Reason::Exit(code));
+                        return AppReturn::Ended;
+                    }
+                },
+                UserExit::Preempted => return self.preempted(),
+                UserExit::Fault(fault) => {
+                    self.faulted(fault);
+                    return AppReturn::Ended;
+                }
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn faulted(&self, fault: Fault) {
+        log::error!("app {}: {fault} on core {}", self.program.name, self.context);
+        lifecycle::end(Reason::Fault(fault.vector));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn preempted(&mut self) -> AppReturn {
+        if lifecycle::is_ending() {
+            return AppReturn::Ended;
+        }
+        let now = time::now_ns();
+        let since = *self.overrun_since_ns.get_or_insert(now);
+        if !self.overdue && now - since >= REPORT_NS {
+            self.overdue = true;
+            let (name, core) = (&self.program.name, self.context);
+            log::warn!("app {name} does not return on core {core}: taken back, to be resumed");
+        }
+        let limit_ms = u64::from(start::machine().config.limit_ms);
+        if limit_ms > 0 && now - since > limit_ms * 1_000_000 {
+            log::error!("app {}: not responding for {limit_ms} ms: ended", self.program.name);
+            lifecycle::end(Reason::Unresponsive);
+            return AppReturn::Ended;
+        }
+        AppReturn::Preempted
+    }
+
+    /// Events in its ring that it has not read, as far as its own index can be believed.
+    fn unread(&self) -> u64 {
+        let (events, calls) = self.program.ring_pages(self.context);
+        // SAFETY: offsets of aligned words in the headers of mapped frames; the syscall page may
+        // change at any time, so it is read once, volatile.
+        let (produced, consumed) = unsafe {
+            (
+                events.add(offset_of!(EventHeader, produced)).cast::<u32>().read_volatile(),
+                calls.add(offset_of!(CallHeader, events_consumed)).cast::<u32>().read_volatile(),
+            )
+        };
+        u64::from(produced.wrapping_sub(consumed).min(EVENT_SLOTS))
+    }
+}

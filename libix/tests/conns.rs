@@ -1,0 +1,588 @@
+//! The safe tier against the kernel in memory: who owns which bytes when, and in which order.
+
+mod fake;
+
+use fake::{PEER, Tcp, boot, kernel};
+use ix_abi::call::Request;
+use ix_abi::{Condition, Cookie, DeadReason, GroupId, Handle, Status};
+use libix::{App, Buf, Conn, Cx, Datagram, EventLoop, Knock};
+use std::sync::Arc;
+
+/// What an application under test does with received bytes.
+#[derive(Clone, Copy, PartialEq)]
+enum Does {
+    Forward,
+    Consume,
+    Keep,
+    Answer,
+}
+
+struct Shared(Arc<[u8]>);
+
+impl Buf for Shared {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+struct Probe {
+    does: Does,
+    answer: Arc<[u8]>,
+    welcome: bool,
+    seen: Vec<String>,
+}
+
+impl Probe {
+    fn new(does: Does) -> Probe {
+        let answer = (0..5000u32).map(|n| n as u8).collect();
+        Probe { does, answer, welcome: true, seen: Vec::new() }
+    }
+}
+
+impl App for Probe {
+    type Conn = u32;
+    type Buf = Shared;
+
+    fn on_knock(&mut self, _: &mut Cx<Self>, _: &Knock) -> Option<u32> {
+        self.welcome.then_some(7)
+    }
+
+    fn on_recv(&mut self, cx: &mut Cx<Self>, conn: &mut Conn<Self>) {
+        match self.does {
+            Does::Forward => conn.forward(cx, usize::MAX),
+            Does::Consume => conn.consume(cx, usize::MAX),
+            Does::Keep => {}
+            Does::Answer => {
+                conn.consume(cx, usize::MAX);
+                conn.write(cx, b"head ");
+                conn.send(cx, Shared(self.answer.clone()));
+                conn.send_static(cx, b" tail");
+            }
+        }
+    }
+
+    fn on_dead(&mut self, _: &mut Cx<Self>, conn: &mut Conn<Self>, reason: DeadReason) {
+        self.seen.push(format!("dead {} {reason}", conn.data));
+    }
+
+    fn on_connected(&mut self, _: &mut Cx<Self>, conn: &mut Conn<Self>) {
+        self.seen.push(format!("connected {}", conn.data));
+    }
+
+    fn on_connect_failed(&mut self, _: &mut Cx<Self>, data: u32, status: Status) {
+        self.seen.push(format!("failed {data} {status}"));
+    }
+
+    fn on_udp(&mut self, cx: &mut Cx<Self>, datagram: Datagram) {
+        assert_eq!(datagram.remote(), PEER);
+        match self.does {
+            Does::Forward => cx.udp_reply(datagram),
+            Does::Answer => {
+                cx.udp_done(datagram);
+                cx.udp_send(Handle(2), PEER, Shared(self.answer.clone()));
+                cx.udp_write(Handle(2), PEER, b"copied");
+            }
+            _ => cx.udp_done(datagram),
+        }
+    }
+
+    /// Timers let tests act in a callback: the cookie says what, on all connections.
+    fn on_timer(
+        &mut self,
+        cx: &mut Cx<Self>,
+        conns: &mut libix::Conns<Self>,
+        _: Handle,
+        cookie: u64,
+    ) {
+        if cookie == DIAL {
+            return cx.connect(PEER, 9);
+        }
+        for conn in conns.iter_mut() {
+            match cookie {
+                CLOSE => conn.close(cx),
+                ABORT => conn.abort(cx),
+                SHUTDOWN => conn.shutdown(cx),
+                CONSUME_2 => conn.consume(cx, 2),
+                FORWARD_3 => conn.forward(cx, 3),
+                other => panic!("{other}"),
+            }
+        }
+    }
+}
+
+const CLOSE: u64 = 1;
+const ABORT: u64 = 2;
+const SHUTDOWN: u64 = 3;
+const CONSUME_2: u64 = 4;
+const FORWARD_3: u64 = 5;
+const DIAL: u64 = 6;
+
+struct Rig {
+    events: EventLoop<Probe>,
+    app: Probe,
+}
+
+impl Rig {
+    fn new(does: Does) -> Rig {
+        let context = boot("");
+        kernel(|k| k.patient = true);
+        Rig { events: EventLoop::new(context), app: Probe::new(does) }
+    }
+
+    /// A rig with one accepted connection.
+    fn with_conn(does: Does) -> (Rig, Handle) {
+        let mut rig = Rig::new(does);
+        let handle = kernel(|k| k.knock(3));
+        rig.turn();
+        rig.turn();
+        (rig, handle)
+    }
+
+    /// One round: the kernel runs the last batch and delivers, the application handles.
+    fn turn(&mut self) {
+        self.events.enter();
+        self.events.turn(&mut self.app);
+    }
+
+    fn act(&mut self, what: u64) {
+        let handle = Handle::NONE;
+        kernel(|k| k.pending.push_back(Condition::Timer { handle, cookie: Cookie(what) }));
+        self.turn();
+    }
+}
+
+fn tcp<R>(handle: Handle, f: impl FnOnce(&mut Tcp) -> R) -> R {
+    kernel(|k| f(k.tcp(handle)))
+}
+
+fn calls() -> Vec<Request> {
+    kernel(|k| k.calls.drain(..).map(|(request, _)| request).collect())
+}
+
+#[test]
+fn forwarded_bytes_are_returned_when_the_peer_has_acknowledged_them_and_not_before() {
+    let (mut rig, handle) = Rig::with_conn(Does::Forward);
+    kernel(|k| k.recv(handle, b"hello"));
+    rig.turn();
+    rig.turn();
+    assert_eq!(tcp(handle, |t| (t.stream.clone(), t.outstanding)), (b"hello".to_vec(), 5));
+    kernel(|k| k.ack(handle, 3, 1000));
+    rig.turn();
+    rig.turn();
+    assert_eq!(tcp(handle, |t| t.outstanding), 5, "a piece is returned as a whole");
+    kernel(|k| k.ack(handle, 2, 1000));
+    rig.turn();
+    rig.turn();
+    assert_eq!(tcp(handle, |t| t.outstanding), 0);
+}
+
+#[test]
+fn what_arrives_in_one_batch_leaves_in_one_sendv_and_returns_in_one_recv_done() {
+    let (mut rig, handle) = Rig::with_conn(Does::Forward);
+    calls();
+    kernel(|k| (0..20).for_each(|_| k.recv(handle, b"x")));
+    rig.turn();
+    kernel(|k| k.pending.push_back(Condition::Nop));
+    rig.turn();
+    assert_eq!(calls(), [Request::Sendv { handle, sg_count: 20 }]);
+    kernel(|k| k.ack(handle, 20, 1000));
+    rig.turn();
+    rig.turn();
+    assert_eq!(calls(), [Request::RecvDone { handle, bytes: 20 }]);
+}
+
+#[test]
+fn what_the_window_refuses_goes_on_when_it_opens() {
+    let (mut rig, handle) = Rig::with_conn(Does::Answer);
+    tcp(handle, |t| t.window = 7);
+    kernel(|k| k.recv(handle, b"?"));
+    for _ in 0..4 {
+        rig.turn();
+    }
+    let sendvs = tcp(handle, |t| (t.stream.len(), t.sendvs));
+    assert_eq!(sendvs, (7, 1), "what is refused is not offered again before news");
+    let mut acked = 7;
+    while acked < 5010 {
+        kernel(|k| {
+            let bytes = k.tcp(handle).unacked();
+            k.ack(handle, bytes, 333);
+        });
+        rig.turn();
+        rig.turn();
+        rig.turn();
+        acked = tcp(handle, |t| t.stream.len());
+    }
+    let mut expected = b"head ".to_vec();
+    expected.extend_from_slice(&rig.app.answer);
+    expected.extend_from_slice(b" tail");
+    assert_eq!(tcp(handle, |t| t.stream.clone()), expected);
+}
+
+#[test]
+fn a_window_of_nothing_is_waited_out() {
+    let (mut rig, handle) = Rig::with_conn(Does::Forward);
+    tcp(handle, |t| t.window = 0);
+    kernel(|k| k.recv(handle, b"abc"));
+    rig.turn();
+    rig.turn();
+    kernel(|k| k.ack(handle, 0, 0));
+    rig.turn();
+    rig.turn();
+    assert_eq!(tcp(handle, |t| (t.stream.len(), t.sendvs)), (0, 1));
+    kernel(|k| k.ack(handle, 0, 3));
+    rig.turn();
+    rig.turn();
+    assert_eq!(tcp(handle, |t| t.stream.clone()), b"abc");
+}
+
+#[test]
+fn a_buffer_is_dropped_when_its_last_byte_is_sent() {
+    let (mut rig, handle) = Rig::with_conn(Does::Answer);
+    kernel(|k| k.recv(handle, b"?"));
+    rig.turn();
+    rig.turn();
+    assert_eq!(Arc::strong_count(&rig.app.answer), 2);
+    kernel(|k| k.ack(handle, 5004, 1000));
+    rig.turn();
+    assert_eq!(Arc::strong_count(&rig.app.answer), 2);
+    kernel(|k| k.ack(handle, 1, 1000));
+    rig.turn();
+    assert_eq!(Arc::strong_count(&rig.app.answer), 1);
+}
+
+#[test]
+fn an_aborted_connection_keeps_its_buffers_until_it_is_dead() {
+    let (mut rig, handle) = Rig::with_conn(Does::Answer);
+    kernel(|k| k.recv(handle, b"?"));
+    rig.turn();
+    rig.act(ABORT);
+    assert_eq!(Arc::strong_count(&rig.app.answer), 2);
+    rig.turn();
+    assert_eq!(Arc::strong_count(&rig.app.answer), 1);
+    assert_eq!(rig.app.seen, ["dead 7 aborted"]);
+    assert!(rig.events.conns().is_empty());
+    assert!(kernel(|k| k.connections.is_empty()));
+}
+
+#[test]
+fn closing_an_idle_connection_takes_one_batch() {
+    let (mut rig, handle) = Rig::with_conn(Does::Consume);
+    calls();
+    rig.act(CLOSE);
+    kernel(|k| k.pending.push_back(Condition::Nop));
+    rig.turn();
+    assert_eq!(calls(), [Request::Close { handle }]);
+}
+
+#[test]
+fn fin_does_not_overtake_bytes_that_the_window_refused() {
+    let (mut rig, handle) = Rig::with_conn(Does::Answer);
+    tcp(handle, |t| t.window = 5000);
+    kernel(|k| {
+        k.recv(handle, b"?");
+        k.eof(handle); // closed in the same batch that sends
+    });
+    for _ in 0..4 {
+        rig.turn();
+    }
+    assert!(!tcp(handle, |t| t.closed), "ten bytes wait");
+    kernel(|k| k.ack(handle, 5000, 5000));
+    for _ in 0..3 {
+        rig.turn();
+    }
+    assert_eq!(tcp(handle, |t| (t.stream.len(), t.closed)), (5010, true));
+    kernel(|k| {
+        k.ack(handle, 10, 5000);
+        k.dead(handle, DeadReason::Closed);
+    });
+    rig.turn();
+    rig.turn();
+    assert!(rig.events.conns().is_empty());
+    assert_eq!(rig.app.seen, ["dead 7 closed"]);
+    let closes = calls().iter().filter(|call| matches!(call, Request::Close { .. })).count();
+    assert_eq!(closes, 1);
+}
+
+#[test]
+fn fin_waits_for_a_sendv_that_the_kernel_has_not_got_round_to() {
+    let (mut rig, handle) = Rig::with_conn(Does::Answer);
+    tcp(handle, |t| t.window = 1000);
+    kernel(|k| k.recv(handle, b"?"));
+    rig.turn();
+    kernel(|k| k.stalled = true);
+    rig.act(CLOSE);
+    kernel(|k| k.stalled = false);
+    for _ in 0..3 {
+        rig.turn();
+    }
+    assert_eq!(tcp(handle, |t| (t.stream.len(), t.closed)), (1000, false));
+    kernel(|k| k.ack(handle, 1000, 10_000));
+    for _ in 0..4 {
+        rig.turn();
+    }
+    assert_eq!(tcp(handle, |t| (t.stream.len(), t.closed)), (5010, true));
+}
+
+#[test]
+fn shutdown_follows_the_data_and_receiving_goes_on() {
+    let (mut rig, handle) = Rig::with_conn(Does::Answer);
+    tcp(handle, |t| t.window = 100);
+    kernel(|k| k.recv(handle, b"?"));
+    rig.turn();
+    rig.act(SHUTDOWN);
+    rig.turn();
+    assert!(!tcp(handle, |t| t.shut));
+    kernel(|k| k.ack(handle, 100, 10_000));
+    for _ in 0..4 {
+        rig.turn();
+    }
+    assert_eq!(tcp(handle, |t| (t.shut, t.stream.len())), (true, 5010));
+    kernel(|k| k.recv(handle, b"more"));
+    rig.turn();
+    rig.turn();
+    assert_eq!(tcp(handle, |t| t.outstanding), 0, "received and consumed");
+}
+
+#[test]
+fn a_reset_connection_is_closed_once_and_its_bytes_are_readable_until_then() {
+    let (mut rig, handle) = Rig::with_conn(Does::Keep);
+    kernel(|k| k.recv(handle, b"kept"));
+    rig.turn();
+    assert_eq!(rig.events.conns().get_mut(handle).unwrap().front(), b"kept");
+    calls();
+    kernel(|k| k.dead(handle, DeadReason::Reset));
+    rig.turn();
+    assert_eq!(rig.app.seen, ["dead 7 reset by peer"]);
+    rig.turn();
+    assert_eq!(calls(), [Request::Close { handle }]);
+    assert!(kernel(|k| k.connections.is_empty()));
+}
+
+#[test]
+fn dead_crossing_a_close_needs_no_second_close() {
+    let (mut rig, handle) = Rig::with_conn(Does::Keep);
+    rig.act(CLOSE); // the call waits in the ring
+    calls();
+    kernel(|k| k.dead(handle, DeadReason::Reset)); // the kernel wrote this before it saw it
+    rig.turn();
+    rig.turn();
+    assert_eq!(calls(), [Request::Close { handle }]);
+    assert!(kernel(|k| k.connections.is_empty()));
+    assert!(rig.events.conns().is_empty());
+}
+
+#[test]
+fn bytes_consumed_behind_forwarded_ones_are_returned_after_them() {
+    let (mut rig, handle) = Rig::with_conn(Does::Keep);
+    kernel(|k| {
+        k.recv(handle, b"abcd");
+        k.recv(handle, b"efgh");
+    });
+    rig.turn();
+    rig.act(FORWARD_3); // abc, which stay held
+    rig.act(CONSUME_2); // de
+    rig.act(FORWARD_3); // fgh
+    rig.turn();
+    assert_eq!(tcp(handle, |t| (t.stream.clone(), t.outstanding)), (b"abcfgh".to_vec(), 8));
+    kernel(|k| k.ack(handle, 3, 1000));
+    rig.turn();
+    rig.turn();
+    assert_eq!(tcp(handle, |t| t.outstanding), 3);
+    kernel(|k| k.ack(handle, 3, 1000));
+    rig.turn();
+    rig.turn();
+    assert_eq!(tcp(handle, |t| t.outstanding), 0);
+}
+
+#[test]
+fn what_arrives_after_close_is_returned_unseen() {
+    let (mut rig, handle) = Rig::with_conn(Does::Answer);
+    tcp(handle, |t| t.window = 0);
+    kernel(|k| k.recv(handle, b"?"));
+    rig.turn();
+    rig.act(CLOSE);
+    kernel(|k| k.recv(handle, b"ignored"));
+    rig.turn();
+    rig.turn();
+    assert_eq!(tcp(handle, |t| (t.outstanding, t.closed)), (0, false));
+    assert_eq!(rig.events.conns().get_mut(handle).unwrap().received_len(), 0);
+}
+
+#[test]
+fn an_unwelcome_knock_is_rejected() {
+    let mut rig = Rig::new(Does::Keep);
+    rig.app.welcome = false;
+    let handle = kernel(|k| k.knock(1));
+    rig.turn();
+    rig.turn();
+    assert_eq!(calls(), [Request::Reject { handle }]);
+    assert!(rig.events.conns().is_empty());
+}
+
+#[test]
+fn a_connection_that_goes_between_knock_and_accept_is_dead() {
+    let mut rig = Rig::new(Does::Keep);
+    let handle = kernel(|k| k.knock(1));
+    kernel(|k| k.connections.remove(&handle.0));
+    rig.turn();
+    rig.turn();
+    assert_eq!(rig.app.seen, ["dead 7 reset by peer"]);
+    assert!(rig.events.conns().is_empty());
+    rig.turn();
+    assert_eq!(calls().len(), 1, "nothing but the accept");
+}
+
+#[test]
+fn a_slot_used_again_is_another_connection() {
+    let (mut rig, first) = Rig::with_conn(Does::Keep);
+    rig.act(ABORT);
+    rig.turn();
+    let second = Handle::new(first.group(), 2, first.index());
+    kernel(|k| {
+        k.connections.insert(second.0, Tcp::new(second, false));
+        let listener = Handle::NONE;
+        k.pending.push_back(Condition::Knock {
+            handle: second,
+            listener,
+            remote: PEER,
+            local_port: 7,
+        });
+    });
+    rig.turn();
+    assert!(rig.events.conns().get_mut(first).is_none());
+    assert_eq!(rig.events.conns().get_mut(second).map(|conn| conn.handle()), Some(second));
+}
+
+#[test]
+fn a_connection_is_opened_by_result_and_connected() {
+    let mut rig = Rig::new(Does::Consume);
+    rig.act(DIAL);
+    rig.turn();
+    let handle =
+        kernel(|k| k.connections.values().next().map(|_| Handle::new(GroupId(3), 1, 1000)));
+    let handle = handle.expect("the kernel has it");
+    let connected =
+        |outcome| Condition::Connected { handle, cookie: Cookie(0), outcome, window: 9 };
+    kernel(|k| k.pending.push_back(connected(Status::Ok)));
+    rig.turn();
+    assert_eq!(rig.app.seen, ["connected 9"]);
+    kernel(|k| k.recv(handle, b"hi"));
+    rig.turn();
+    rig.turn();
+    assert_eq!(tcp(handle, |t| t.outstanding), 0);
+}
+
+#[test]
+fn a_connection_that_cannot_be_opened_gives_its_state_back() {
+    let mut rig = Rig::new(Does::Consume);
+    rig.act(DIAL);
+    rig.turn();
+    let handle = Handle::new(GroupId(3), 1, 1000);
+    kernel(|k| {
+        k.connections.clear();
+        let (cookie, outcome) = (Cookie(0), Status::Refused);
+        k.pending.push_back(Condition::Connected { handle, cookie, outcome, window: 0 });
+    });
+    rig.turn();
+    assert_eq!(rig.app.seen, ["failed 9 connection refused"]);
+    assert!(rig.events.conns().is_empty());
+}
+
+#[test]
+fn a_datagram_sent_back_is_returned_when_it_has_left() {
+    let mut rig = Rig::new(Does::Forward);
+    let addr = kernel(|k| k.udp_recv(b"ping"));
+    rig.turn();
+    rig.turn();
+    let sent = kernel(|k| k.calls.pop().expect("a call"));
+    assert!(matches!(sent.0, Request::UdpSendv { remote: PEER, .. }));
+    assert_eq!((sent.1[0].addr, sent.1[0].len), (addr, 4), "from where it lies");
+    assert_eq!(kernel(|k| k.datagrams.len()), 1);
+    rig.turn();
+    assert!(kernel(|k| k.datagrams.is_empty()));
+}
+
+#[test]
+fn a_datagram_from_own_memory_keeps_it_until_it_has_left() {
+    let mut rig = Rig::new(Does::Answer);
+    kernel(|k| k.udp_recv(b"ping"));
+    rig.turn();
+    assert_eq!(Arc::strong_count(&rig.app.answer), 2);
+    rig.turn();
+    assert_eq!(Arc::strong_count(&rig.app.answer), 1);
+    assert!(kernel(|k| k.datagrams.is_empty()));
+}
+
+#[test]
+fn a_groups_connections_follow_it_to_another_context() {
+    // A group of this test's own, since contexts of all threads share the depot.
+    let group = GroupId(77);
+    let handle = Handle::new(group, 1, 5);
+    let mut rig = Rig::new(Does::Keep);
+    kernel(|k| {
+        k.connections.insert(handle.0, Tcp::new(handle, false));
+        let listener = Handle::NONE;
+        k.pending.push_back(Condition::Knock { handle, listener, remote: PEER, local_port: 7 });
+    });
+    rig.turn();
+    rig.turn();
+    let memory: &'static [u8] = b"travels";
+    let addr = memory.as_ptr().expose_provenance() as u64;
+    kernel(|k| {
+        let recv = Condition::Recv { handle, cookie: Cookie(0), addr, len: 7 };
+        k.pending.extend([recv, Condition::GroupOut { group }]);
+    });
+    rig.turn();
+    assert!(rig.events.conns().is_empty());
+    std::thread::spawn(move || {
+        let mut rig = Rig::new(Does::Consume);
+        kernel(|k| {
+            k.connections.insert(handle.0, Tcp::new(handle, true));
+            k.tcp(handle).deliver(b"travels");
+            k.pending.push_back(Condition::GroupIn { group });
+        });
+        rig.turn();
+        assert_eq!(rig.events.conns().get_mut(handle).unwrap().front(), b"travels");
+        rig.act(CONSUME_2);
+        rig.turn();
+        assert_eq!(tcp(handle, |t| t.outstanding), 5);
+    })
+    .join()
+    .expect("the other context");
+}
+
+#[test]
+fn events_of_unknown_handles_are_ignored() {
+    let (mut rig, handle) = Rig::with_conn(Does::Forward);
+    let stranger = Handle::new(handle.group(), 9, handle.index());
+    let beyond = Handle::new(GroupId(600), 1, 1);
+    kernel(|k| {
+        for handle in [stranger, beyond, Handle::NONE, Handle(u64::MAX)] {
+            let cookie = Cookie(0);
+            k.pending.extend([
+                Condition::Recv { handle, cookie, addr: 8, len: 8 },
+                Condition::Sent { handle, cookie, bytes: 8, window: 8 },
+                Condition::Eof { handle, cookie },
+                Condition::Dead { handle, cookie, reason: DeadReason(99) },
+                Condition::Connected { handle, cookie, outcome: Status::Ok, window: 1 },
+                Condition::UdpSent { handle, cookie, tag: 77, bytes: 1 },
+                Condition::Result { op: 99, status: Status(99), handle, tag: 1 << 63, value: 1 },
+            ]);
+        }
+    });
+    calls();
+    rig.turn();
+    rig.turn();
+    assert_eq!(calls(), []);
+    assert_eq!(rig.events.conns().len(), 1);
+}
+
+#[test]
+fn more_pieces_than_a_sendv_takes_go_in_several() {
+    let (mut rig, handle) = Rig::with_conn(Does::Forward);
+    kernel(|k| (0..150).for_each(|n| k.recv(handle, &[n as u8])));
+    rig.turn();
+    rig.turn();
+    let expected: Vec<u8> = (0..150).collect();
+    assert_eq!(tcp(handle, |t| (t.stream.clone(), t.sendvs)), (expected, 3));
+}

@@ -1,0 +1,335 @@
+//! What must be true of every conversation: which bytes, how many, and how it may end.
+use super::Time;
+use super::net::StationId;
+use super::peer::PATIENCE;
+use ix_dataplane::rng::SipKey;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// The two ends of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Connects, and sends the conversation's number first.
+    Opener,
+    /// Listens.
+    Acceptor,
+}
+
+impl Side {
+    /// The other end.
+    pub fn other(self) -> Side {
+        match self {
+            Side::Opener => Side::Acceptor,
+            Side::Acceptor => Side::Opener,
+        }
+    }
+}
+
+/// The plan of one conversation, known to both ends once the acceptor has read its number.
+#[derive(Clone, Debug)]
+pub struct Talk {
+    /// The first eight bytes that the opener sends.
+    pub id: u64,
+    /// Who connects.
+    pub opener: StationId,
+    /// To whom.
+    pub acceptor: StationId,
+    /// Bytes from the opener, at least 8, and from the acceptor.
+    pub bytes: [u64; 2],
+    /// The acceptor sends back what it receives.
+    pub echo: bool,
+    /// This side aborts when it has received so many bytes.
+    pub abort: Option<(Side, u64)>,
+    /// Who closes first, when it has sent everything; the other waits for that. Both at once if
+    /// nobody (not with smoltcp, which never repeats a FIN that is lost in CLOSING).
+    pub first: Option<Side>,
+    /// Largest piece that is written at once.
+    pub write_max: usize,
+    /// Largest piece that is read, and how often (in 1/16) reading is put off.
+    pub read_max: usize,
+    /// See `read_max`.
+    pub slowness: u64,
+}
+
+impl Talk {
+    /// Bytes that `side` sends.
+    pub fn sends(&self, side: Side) -> u64 {
+        self.bytes[side as usize]
+    }
+
+    /// Whether `side` may close when it has sent everything but has not seen its peer's end.
+    pub fn closes_early(&self, side: Side) -> bool {
+        self.first.is_none_or(|first| first == side)
+    }
+
+    /// The bytes of `side`'s stream from `offset`.
+    pub fn fill(&self, side: Side, offset: u64, bytes: &mut [u8]) {
+        let from = if self.echo { Side::Opener } else { side };
+        let key = SipKey([self.id, from as u64]);
+        let mut word = (u64::MAX, [0; 8]);
+        for (at, byte) in (offset..).zip(bytes) {
+            if word.0 != at / 8 {
+                let number = at == at % 8 && from == Side::Opener;
+                let value = if number { self.id } else { key.hash([at / 8]) };
+                word = (at / 8, value.to_le_bytes());
+            }
+            *byte = word.1[(at % 8) as usize];
+        }
+    }
+}
+
+/// What may go wrong in a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weather {
+    /// Nothing.
+    Clean,
+    /// Frames are lost, so that it takes longer.
+    Rough,
+    /// So many that connections may fail to open.
+    Harsh,
+}
+
+/// How a conversation ended for one side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All bytes both ways, closed in order.
+    Clean,
+    /// Aborted by this side, as planned.
+    Aborted,
+    /// The peer reset it.
+    Reset,
+    /// Gave up.
+    TimedOut,
+    /// Was refused, or rejected, before it began.
+    Refused,
+    /// smoltcp's FIN was lost, and it does not repeat one behind which no data is left: this side
+    /// gave up, its peer is not to blame.
+    Excused,
+}
+
+/// One side's progress.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// The connection is established for this side.
+    pub opened: bool,
+    /// Bytes read and found right.
+    pub received: u64,
+    /// Bytes that this side's stack has taken in order, where that can be seen.
+    pub taken: Option<u64>,
+    /// Bytes reported as acknowledged.
+    pub sent: u64,
+    /// The peer's end was seen.
+    pub eof: bool,
+    /// How it ended.
+    pub end: Option<End>,
+    /// When.
+    pub ended_at: Time,
+}
+
+/// A conversation with both sides' progress.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The plan.
+    pub talk: Talk,
+    /// By [`Side`].
+    pub sides: [Progress; 2],
+}
+
+/// All conversations of a run. Every method panics at what must not be.
+#[derive(Debug, Default)]
+pub struct Book {
+    entries: BTreeMap<u64, Entry>,
+    /// Knocks that were rejected, by acceptor.
+    pub rejected: BTreeMap<StationId, u64>,
+}
+
+/// The book that all stations share.
+pub type SharedBook = Rc<RefCell<Book>>;
+
+impl Book {
+    /// Enters a plan.
+    pub fn plan(&mut self, talk: Talk) {
+        let sides = [Progress::default(), Progress::default()];
+        let old = self.entries.insert(talk.id, Entry { talk, sides });
+        assert!(old.is_none(), "two conversations with one number");
+    }
+
+    /// All of them.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// The acceptor has read the first eight bytes.
+    pub fn claim(&mut self, id: u64, acceptor: StationId) -> Talk {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            panic!("invented: {acceptor:?} reads the number {id:#x} that nobody sent")
+        };
+        assert_eq!(entry.talk.acceptor, acceptor, "conversation {id:#x} at the wrong station");
+        let progress = &mut entry.sides[Side::Acceptor as usize];
+        assert!(!progress.opened, "conversation {id:#x} came twice");
+        progress.opened = true;
+        progress.received = 8;
+        entry.talk.clone()
+    }
+
+    /// The opener's connection is established.
+    pub fn opened(&mut self, id: u64) {
+        self.side(id, Side::Opener).opened = true;
+    }
+
+    /// `side` reads `bytes`, the next of its peer's stream.
+    pub fn read(&mut self, id: u64, side: Side, bytes: &[u8]) {
+        let entry = self.entry(id);
+        let at = entry.sides[side as usize].received;
+        check(&entry.talk, side, at, bytes);
+        assert!(!entry.sides[side as usize].eof, "{id:#x}: {side:?} reads data after the end");
+        entry.sides[side as usize].received += bytes.len() as u64;
+    }
+
+    /// The bytes at `offset` of what `side` received are still what they were.
+    pub fn reread(&mut self, id: u64, side: Side, offset: u64, bytes: &[u8]) {
+        check(&self.entry(id).talk, side, offset, bytes);
+    }
+
+    /// `side`'s stack has taken `total` bytes in order.
+    pub fn taken(&mut self, id: u64, side: Side, total: u64) {
+        self.side(id, side).taken = Some(total);
+    }
+
+    /// `side` is told that `bytes` more are acknowledged: its peer must have them.
+    pub fn sent(&mut self, id: u64, side: Side, bytes: u64) {
+        let entry = self.entry(id);
+        entry.sides[side as usize].sent += bytes;
+        let sent = entry.sides[side as usize].sent;
+        if let Some(taken) = entry.sides[side.other() as usize].taken {
+            assert!(sent <= taken, "{id:#x}: {sent} bytes `sent`, the peer has {taken}");
+        }
+    }
+
+    /// `side` has seen its peer's end.
+    pub fn eof(&mut self, id: u64, side: Side) {
+        let entry = self.entry(id);
+        let progress = &mut entry.sides[side as usize];
+        assert!(!progress.eof, "{id:#x}: {side:?} sees the end twice");
+        progress.eof = true;
+        let expected = entry.talk.sends(side.other());
+        let received = progress.received;
+        let cut = entry.talk.abort.is_some_and(|(who, _)| who == side.other());
+        assert!(
+            received == expected || cut,
+            "{id:#x}: {side:?} sees the end after {received} of {expected} bytes"
+        );
+    }
+
+    /// It is over for `side`.
+    pub fn end(&mut self, id: u64, side: Side, end: End, now: Time) {
+        let progress = self.side(id, side);
+        assert!(progress.end.is_none(), "{id:#x}: {side:?} ends twice: {progress:?} {end:?}");
+        progress.end = Some(end);
+        progress.ended_at = now;
+    }
+
+    /// `side` has aborted, or given up, long ago: its RST was lost, and its peer must not wait.
+    pub fn given_up(&self, id: u64, side: Side, now: Time) -> bool {
+        let progress = &self.entries[&id].sides[side as usize];
+        progress.end.is_some_and(|end| end != End::Clean) && now > progress.ended_at + PATIENCE
+    }
+
+    /// A number that grows with everything that happens.
+    pub fn progress(&self) -> u64 {
+        let of = |side: &Progress| {
+            let marks =
+                u64::from(side.opened) + u64::from(side.eof) + u64::from(side.end.is_some());
+            side.received + side.sent + side.taken.unwrap_or(0) + marks
+        };
+        self.entries.values().flat_map(|entry| &entry.sides).map(of).sum()
+    }
+
+    /// Whether nothing is going on.
+    pub fn is_done(&self) -> bool {
+        self.entries.values().all(is_over)
+    }
+
+    /// What is not over, for the message of a liveness failure.
+    pub fn unfinished(&self) -> Vec<&Entry> {
+        self.entries.values().filter(|entry| !is_over(entry)).collect()
+    }
+
+    /// Checks how each conversation ended. Returns how many were excused.
+    pub fn check_ends(&self, weather: Weather) -> usize {
+        let harsh = weather == Weather::Harsh;
+        let mut excused = 0;
+        for entry in self.entries.values() {
+            let [opener, acceptor] = &entry.sides;
+            let unopened = !acceptor.opened;
+            let rejected = self.rejected.contains_key(&entry.talk.acceptor);
+            for (side, progress) in [(Side::Opener, opener), (Side::Acceptor, acceptor)] {
+                let planned = entry.talk.abort.map(|(who, _)| who);
+                let other = &entry.sides[side.other() as usize];
+                let excuse = other.end == Some(End::Excused);
+                let fine = match progress.end {
+                    Some(End::Clean) => {
+                        progress.received == entry.talk.sends(side.other()) || planned.is_some()
+                    }
+                    Some(End::Aborted) => planned == Some(side),
+                    Some(End::Reset) => {
+                        // The last acknowledgement was lost, and so was its sender's TIME_WAIT.
+                        let all = other.received == entry.talk.sends(side);
+                        let late = harsh && progress.eof && other.end == Some(End::Clean) && all;
+                        planned == Some(side.other())
+                            || unopened && (rejected || harsh)
+                            || late
+                            || excuse
+                    }
+                    Some(End::Refused | End::TimedOut) => {
+                        unopened && (rejected || harsh || planned.is_some())
+                            || planned == Some(side.other())
+                            || excuse
+                    }
+                    Some(End::Excused) => {
+                        excused += 1;
+                        weather != Weather::Clean
+                    }
+                    None => unopened && side == Side::Acceptor,
+                };
+                assert!(fine, "{side:?} must not end so: {entry:#x?}");
+            }
+        }
+        excused
+    }
+
+    fn entry(&mut self, id: u64) -> &mut Entry {
+        self.entries.get_mut(&id).expect("a planned conversation")
+    }
+
+    fn side(&mut self, id: u64, side: Side) -> &mut Progress {
+        &mut self.entry(id).sides[side as usize]
+    }
+}
+
+fn is_over(entry: &Entry) -> bool {
+    let [opener, acceptor] = &entry.sides;
+    opener.end.is_some() && (acceptor.end.is_some() || !acceptor.opened)
+}
+
+fn check(talk: &Talk, reader: Side, at: u64, bytes: &[u8]) {
+    let writer = reader.other();
+    let total = talk.sends(writer);
+    let id = talk.id;
+    assert!(
+        at + bytes.len() as u64 <= total,
+        "{id:#x}: {reader:?} has {} bytes at {at} of {total}",
+        bytes.len()
+    );
+    let mut expected = vec![0; bytes.len()];
+    talk.fill(writer, at, &mut expected);
+    if let Some(wrong) = bytes.iter().zip(&expected).position(|(a, b)| a != b) {
+        panic!(
+            "{id:#x}: {reader:?} has a wrong byte at {} of {total}: {:02x?} for {:02x?}",
+            at + wrong as u64,
+            &bytes[wrong..bytes.len().min(wrong + 16)],
+            &expected[wrong..bytes.len().min(wrong + 16)],
+        );
+    }
+}

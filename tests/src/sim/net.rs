@@ -1,0 +1,179 @@
+//! The network: a switch whose every port loses, doubles, delays, reorders, cuts and corrupts
+//! frames as its faults say, and is cut off at times.
+use super::Time;
+use ix_dataplane::rng::Rng;
+use smoltcp::wire::{EthernetFrame, PrettyPrinter};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// A station: a dataplane or a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StationId(pub u8);
+
+impl StationId {
+    /// Its Ethernet address.
+    pub fn mac(self) -> [u8; 6] {
+        [2, 0, 0, 0, 0, self.0 + 1]
+    }
+
+    /// Its IPv4 address, in 10.0.0.0/24.
+    pub fn ip(self) -> [u8; 4] {
+        [10, 0, 0, self.0 + 1]
+    }
+}
+
+/// Faults of the network; chances are per 10,000 frames.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Lost.
+    pub loss: u64,
+    /// Delivered twice.
+    pub duplicate: u64,
+    /// Delivered after later ones.
+    pub reorder: u64,
+    /// One bit flipped behind the Ethernet header, or the tail cut off. (Not in ARP, which has no
+    /// checksum; what no checksum can see is the frame check sequence's to find.)
+    pub corrupt: u64,
+    /// One-way delay, and what is added at random.
+    pub delay: Time,
+    /// See `delay`.
+    pub jitter: Time,
+    /// Nanoseconds per byte towards a station, 0 for none, and the bytes that may queue.
+    pub byte_time: Time,
+    /// See `byte_time`.
+    pub queue_bytes: u64,
+    /// A station is cut off from, to.
+    pub partitions: Vec<(StationId, Time, Time)>,
+    /// From then on there are no faults but delay and rate.
+    pub healed_at: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct InFlight {
+    at: Time,
+    number: u64,
+    to: StationId,
+    frame: Vec<u8>,
+}
+
+/// Frames on their way.
+#[derive(Debug)]
+pub struct Network {
+    faults: Faults,
+    rng: Rng,
+    stations: u8,
+    flying: BinaryHeap<Reverse<InFlight>>,
+    number: u64,
+    /// When the link towards each station is idle again, and the last delivery on it.
+    idle_at: Vec<Time>,
+    last_at: Vec<Time>,
+    trace: bool,
+    /// What was done to frames: lost, doubled, reordered, corrupted, queue overflows.
+    pub done: [u64; 5],
+}
+
+impl Network {
+    /// A network of `stations`.
+    pub fn new(faults: Faults, stations: u8, rng: Rng) -> Network {
+        let count = usize::from(stations);
+        Network {
+            faults,
+            rng,
+            stations,
+            flying: BinaryHeap::new(),
+            number: 0,
+            idle_at: vec![0; count],
+            last_at: vec![0; count],
+            trace: std::env::var_os("IX_SIM_TRACE").is_some(),
+            done: [0; 5],
+        }
+    }
+
+    /// A station transmits.
+    pub fn send(&mut self, from: StationId, frame: &[u8], now: Time) {
+        if frame.len() < 14 {
+            panic!("{from:?} sends a frame of {} bytes", frame.len());
+        }
+        if self.trace {
+            let text = PrettyPrinter::<EthernetFrame<&[u8]>>::new("", &frame);
+            eprintln!("{:>12.6} {from:?} {text}", now as f64 / 1e9);
+        }
+        let group = frame[0] & 1 == 1;
+        for to in (0..self.stations).map(StationId) {
+            if to != from && (group || frame[..6] == to.mac()) {
+                self.carry(from, to, frame, now);
+            }
+        }
+    }
+
+    fn chance(&mut self, per_10_000: u64, now: Time) -> bool {
+        now < self.faults.healed_at && per_10_000 > 0 && self.rng.chance(per_10_000, 10_000)
+    }
+
+    fn carry(&mut self, from: StationId, to: StationId, frame: &[u8], now: Time) {
+        let cut = |&(who, start, end): &(StationId, Time, Time)| {
+            (who == from || who == to) && (start..end).contains(&now)
+        };
+        if self.faults.partitions.iter().any(cut) || self.chance(self.faults.loss, now) {
+            self.done[0] += 1;
+            return;
+        }
+        let mut frame = frame.to_vec();
+        let arp = frame[12..14] == [8, 6];
+        if !arp && frame.len() > 15 && self.chance(self.faults.corrupt, now) {
+            self.done[3] += 1;
+            if self.rng.chance(1, 4) {
+                let len = 14 + self.rng.below(frame.len() as u64 - 14) as usize;
+                frame.truncate(len);
+            } else {
+                let at = 14 + self.rng.below(frame.len() as u64 - 14) as usize;
+                frame[at] ^= 1 << self.rng.below(8);
+            }
+        }
+        // Padding to Ethernet's minimum, with bytes that mean something if they are not cut off.
+        while frame.len() < 60 {
+            frame.push(0xa5);
+        }
+        if self.chance(self.faults.duplicate, now) {
+            self.done[1] += 1;
+            self.enqueue(to, frame.clone(), now);
+        }
+        self.enqueue(to, frame, now);
+    }
+
+    fn enqueue(&mut self, to: StationId, frame: Vec<u8>, now: Time) {
+        let station = usize::from(to.0);
+        let starts = self.idle_at[station].max(now);
+        let queued = (starts - now).checked_div(self.faults.byte_time).unwrap_or(0);
+        if self.faults.byte_time > 0 && queued > self.faults.queue_bytes {
+            self.done[4] += 1;
+            return;
+        }
+        self.idle_at[station] = starts + self.faults.byte_time * frame.len() as u64;
+        let mut at = self.idle_at[station] + self.faults.delay;
+        at += self.rng.below(self.faults.jitter + 1);
+        if self.chance(self.faults.reorder, now) {
+            self.done[2] += 1;
+            at += self.rng.below(4 * self.faults.delay + 2_000_000);
+        } else {
+            // What is not reordered keeps its order, whatever the jitter.
+            at = at.max(self.last_at[station]);
+            self.last_at[station] = at;
+        }
+        self.number += 1;
+        self.flying.push(Reverse(InFlight { at, number: self.number, to, frame }));
+    }
+
+    /// When the next frame arrives.
+    pub fn next_arrival(&self) -> Option<Time> {
+        self.flying.peek().map(|Reverse(frame)| frame.at)
+    }
+
+    /// A frame that has arrived by `now`.
+    pub fn arrived(&mut self, now: Time) -> Option<(StationId, Vec<u8>)> {
+        if self.next_arrival()? > now {
+            return None;
+        }
+        self.flying.pop().map(|Reverse(frame)| (frame.to, frame.frame))
+    }
+}

@@ -1,0 +1,94 @@
+//! TCP against Linux's own stack, over a TAP interface. Needs root.
+use crate::{Kv, bytes};
+use ix_tests::need;
+use ix_tests::tap::Tap;
+use ix_tests::vm::{Config, Vm};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+fn connect(tap: &Tap, port: u16) -> TcpStream {
+    let address = SocketAddr::from((tap.guest_ip(), port));
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(10)).expect("connects");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+fn boot(app: &str, cores: u32, tap: &Tap) -> Option<Vm> {
+    let built = need::built()?;
+    let net = format!("tap={}", tap.name);
+    Some(
+        Config::new(&built, app)
+            .cores(cores)
+            .with("--net", net)
+            .with("--ip", tap.guest.as_str())
+            .boot(),
+    )
+}
+
+#[test]
+fn linux_and_ix_exchange_streams() {
+    let _machine = need::machine();
+    let Some(tap) = Tap::make(false) else { return };
+    let Some(vm) = boot("echo", 2, &tap) else { return };
+    let data = bytes(5, 20_000_000);
+    let mut reader = connect(&tap, 7);
+    let mut writer = reader.try_clone().unwrap();
+    let sent = data.clone();
+    let sending = std::thread::spawn(move || {
+        writer.write_all(&sent).expect("the guest takes it");
+        writer.shutdown(Shutdown::Write).expect("an end");
+    });
+    let mut got = Vec::new();
+    reader.read_to_end(&mut got).expect("data in time");
+    sending.join().unwrap();
+    assert!(got == data, "{} of {} bytes, or others", got.len(), data.len());
+    assert_eq!(vm.snapshot().total.counters.get("tcp_resets_sent"), 0, "{}", vm.log());
+}
+
+#[test]
+fn with_a_multi_queue_tap_both_cores_carry_connections_without_steering() {
+    let _machine = need::machine();
+    let Some(tap) = Tap::make(true) else { return };
+    let Some(vm) = boot("kv", 2, &tap) else { return };
+    let mut clients: Vec<Kv> =
+        (0..64).map(|_| Kv(std::io::BufReader::new(connect(&tap, 11211)))).collect();
+    for (i, client) in clients.iter_mut().enumerate() {
+        for round in 0..20 {
+            let value = bytes(round, 100);
+            client.set(&format!("{i}"), &value);
+            assert!(client.get(&format!("{i}")).as_ref() == Some(&value));
+        }
+    }
+    // The command that a user would type.
+    std::thread::sleep(Duration::from_millis(50));
+    let status: serde_json::Value =
+        serde_json::from_str(&vm.ixcp_ok(&["status", "--json"])).unwrap();
+    assert_eq!(status["queues"], 2, "{}", vm.log());
+    for core in status["cores"].as_array().unwrap() {
+        let count = |name: &str| core["counters"][name].as_u64().unwrap();
+        assert!(count("tcp_connections") >= 8 && count("rx_packets") > 100, "{core:#}");
+    }
+}
+
+#[test]
+fn linux_opens_and_closes_a_thousand_connections_one_after_the_other() {
+    let _machine = need::machine();
+    let Some(tap) = Tap::make(false) else { return };
+    let Some(vm) = boot("echo", 2, &tap) else { return };
+    let start = Instant::now();
+    for i in 0..1000_u64 {
+        let mut stream = connect(&tap, 7);
+        let data = bytes(i, 64);
+        stream.write_all(&data).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).unwrap_or_else(|e| panic!("connection {i}: {e}"));
+        assert!(got == data, "connection {i}");
+    }
+    println!("1,000 connections in {:?}", start.elapsed());
+    let total = vm.snapshot().total.counters;
+    assert_eq!(total.get("tcp_accepted"), 1000);
+    assert_eq!(total.get("tcp_resets_sent"), 0);
+}

@@ -1,0 +1,68 @@
+//! The boot images: the kernel, stripped, and one archive of applications and kernel symbols.
+use crate::packages::{self, Package};
+use crate::workspace::{self, build_dir, cargo, target_dir};
+use anyhow::{Context, Result, anyhow};
+use ix_kernel_core::{archive, symbols};
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+/// The applications: packages whose program of the same name is freestanding.
+const APPS: [&str; 2] = ["echo", "kv"];
+
+/// Builds everything into `build/images`.
+pub fn build() -> Result<()> {
+    // Packages by name, not the workspace: a host program's features must not reach the kernel.
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--release", "-p", "ix-kernel"]);
+    for app in APPS {
+        build.args(["-p", app]);
+    }
+    workspace::run(&mut build)?;
+    let images = build_dir().join("images");
+    std::fs::create_dir_all(&images)
+        .with_context(|| format!("cannot make {}", images.display()))?;
+    let built = target_dir().join("release");
+    let kernel = std::fs::read(built.join("ix-kernel")).context("cannot read the kernel")?;
+    let table = symbols::build(&kernel).ok_or_else(|| anyhow!("the kernel has no symbols"))?;
+    let mut members = vec![(symbols::MEMBER, table)];
+    for app in APPS {
+        members.push((app, stripped(&built.join(app))?));
+    }
+    let members: Vec<(&str, &[u8])> = members.iter().map(|(n, c)| (*n, c.as_slice())).collect();
+    let packed = archive::build(&members).map_err(|e| anyhow!("cannot pack the archive: {e}"))?;
+    workspace::write(&images.join("kernel"), &stripped(&built.join("ix-kernel"))?)?;
+    workspace::write(&images.join("initrd"), &packed)?;
+    workspace::write(&images.join("apps"), (APPS.join("\n") + "\n").as_bytes())
+}
+
+fn stripped(program: &Path) -> Result<Vec<u8>> {
+    let copy = program.with_extension(format!("stripped-{}", std::process::id()));
+    workspace::run(Command::new("strip").arg("-o").arg(&copy).arg(program))?;
+    let bytes = std::fs::read(&copy).context("cannot read what strip wrote")?;
+    std::fs::remove_file(&copy).context("cannot remove what strip wrote")?;
+    Ok(bytes)
+}
+
+/// `cargo xtask run`: images, then `ixcp run` in this process's place, so that signals reach it.
+pub fn run(args: &[OsString]) -> Result<()> {
+    let own_qemu = args.iter().any(|a| a.to_string_lossy().starts_with("--qemu"));
+    if !own_qemu {
+        packages::install(&[Package::QEMU], true)?;
+    }
+    eprintln!("xtask: building (release)");
+    build()?;
+    workspace::run(cargo().args(["build", "--quiet", "--release", "-p", "ixcp"]))?;
+    let program = target_dir().join("release/ixcp");
+    // Shown in what `ixcp` prints, so: as short as a person would type it.
+    let shown = std::env::current_dir()
+        .ok()
+        .and_then(|here| program.strip_prefix(here).ok().map(|p| Path::new(".").join(p)));
+    let error = Command::new(&program)
+        .arg0(shown.as_ref().unwrap_or(&program))
+        .arg("run")
+        .args(args)
+        .exec();
+    Err(error).with_context(|| format!("cannot start {}", program.display()))
+}

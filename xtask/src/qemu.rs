@@ -1,0 +1,125 @@
+//! Another QEMU of the distribution, unpacked into `build/qemu-VERSION` beside the installed one: apt
+//! with a state of its own resolves and fetches, dpkg unpacks. Neither needs root.
+use crate::packages::codename;
+use crate::workspace::{build_dir, output, run};
+use anyhow::{Context, Result, bail, ensure};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Fetches it unless it is there; gives the program to start.
+pub fn fetch(version: u32) -> Result<PathBuf> {
+    let dir = build_dir().join(format!("qemu-{version}"));
+    let program = dir.join("qemu-system-x86_64");
+    if reports(&program, version) {
+        return Ok(program);
+    }
+    println!(
+        "xtask: fetching QEMU {version} from the distribution's backports into {}",
+        dir.display()
+    );
+    let _ = std::fs::remove_dir_all(&dir);
+    for sub in ["apt/lists/partial", "apt/cache/archives/partial", "root"] {
+        std::fs::create_dir_all(dir.join(sub))?;
+    }
+    let config = configure(&dir)?;
+    let apt = |words: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("APT_CONFIG", &config).args(["-q", "-y"]).args(words);
+        run(command.stdin(Stdio::null()).stdout(Stdio::null()))
+    };
+    let suite = format!("{}-backports", codename()?);
+    apt(&["update"])?;
+    apt(&["install", "--download-only", "-t", &suite, "qemu-system-x86", "seabios"])?;
+    unpack(&dir)?;
+    std::fs::remove_dir_all(dir.join("apt"))?;
+    write_wrapper(&dir, &program)?;
+    ensure!(
+        reports(&program, version),
+        "the backports of this distribution have no QEMU {version}"
+    );
+    Ok(program)
+}
+
+fn reports(program: &Path, version: u32) -> bool {
+    let Ok(text) = output(Command::new(program).arg("--version")) else { return false };
+    text.contains(&format!("version {version}."))
+}
+
+/// An apt configuration that touches nothing of the system's: all packages count as missing.
+fn configure(dir: &Path) -> Result<PathBuf> {
+    let codename = codename()?;
+    let uri = repository(&codename)?;
+    let apt = dir.join("apt");
+    let signed =
+        if Path::new(KEYRING).exists() { format!("[signed-by={KEYRING}] ") } else { String::new() };
+    let suites = [codename.clone(), format!("{codename}-backports")];
+    let sources: String = suites.iter().map(|s| format!("deb {signed}{uri} {s} main\n")).collect();
+    std::fs::write(apt.join("sources.list"), sources)?;
+    std::fs::write(apt.join("status"), "")?;
+    let config = apt.join("apt.conf");
+    std::fs::write(
+        &config,
+        format!(
+            "Dir::State \"{0}\";\nDir::State::status \"{0}/status\";\nDir::State::lists \"{0}/lists\";\n\
+             Dir::Cache \"{0}/cache\";\nDir::Etc::sourcelist \"{0}/sources.list\";\n\
+             Dir::Etc::sourceparts \"/dev/null\";\nDir::Etc::preferences \"/dev/null\";\n\
+             Dir::Etc::preferencesparts \"/dev/null\";\nAPT::Install-Recommends \"false\";\n\
+             Acquire::Languages \"none\";\nAPT::Sandbox::User \"\";\n",
+            apt.display()
+        ),
+    )?;
+    Ok(config)
+}
+
+/// The repository that the system itself uses for its release.
+fn repository(codename: &str) -> Result<String> {
+    let format = "$(CODENAME) $(REPO_URI)";
+    let targets = output(Command::new("apt-get").args([
+        "indextargets",
+        "--format",
+        format,
+        "Created-By: Packages",
+    ]))?;
+    for line in targets.lines() {
+        if let Some((name, uri)) = line.split_once(' ')
+            && name == codename
+        {
+            return Ok(uri.to_owned());
+        }
+    }
+    bail!("apt has no package lists of {codename}: run apt-get update as root first")
+}
+
+fn unpack(dir: &Path) -> Result<()> {
+    let archives = dir.join("apt/cache/archives");
+    let root = dir.join("root");
+    let mut count = 0;
+    for entry in std::fs::read_dir(&archives).context("apt fetched nothing")? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "deb") {
+            run(Command::new("dpkg").arg("-x").arg(&path).arg(&root))?;
+            count += 1;
+        }
+    }
+    ensure!(count > 0, "apt fetched no packages");
+    Ok(())
+}
+
+/// The program needs its own libraries and firmware: a script that starts it so, in its own place.
+fn write_wrapper(dir: &Path, program: &Path) -> Result<()> {
+    let root = dir.join("root").canonicalize()?;
+    let script = format!(
+        "#!/bin/sh\n# Made by `cargo xtask qemu`: the unpacked QEMU with its own libraries and firmware.\n\
+         R='{}'\nL=$R/usr/lib/x86_64-linux-gnu\nexport QEMU_MODULE_DIR=$L/qemu\n\
+         exec \"$R/lib64/ld-linux-x86-64.so.2\" --library-path \"$L:$R/lib/x86_64-linux-gnu\" \
+         \"$R/usr/bin/qemu-system-x86_64\" -L \"$R/usr/share/qemu\" -L \"$R/usr/share/seabios\" \
+         -L \"$R/usr/lib/ipxe/qemu\" \"$@\"\n",
+        root.display()
+    );
+    std::fs::write(program, script)?;
+    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}

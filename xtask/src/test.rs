@@ -1,0 +1,152 @@
+//! Everything that CI checks, in one go, with one line at the end that says how it went.
+use crate::outcome::Outcome;
+use crate::packages::{self, Package};
+use crate::workspace::cargo;
+use crate::{image, qemu};
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// No step may take longer; all together stay below what design allows `scripts/test.sh`.
+const STEP_MAX: Duration = Duration::from_secs(20 * 60);
+const PROVE_STEP_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// `cargo xtask test`; gives whether all is well.
+pub fn test(filter: Option<&str>, install: bool) -> Result<bool> {
+    let start = Instant::now();
+    let mut outcome = Outcome::default();
+    if install {
+        packages::install(&Package::TESTS, false)?;
+    }
+    if filter.is_none() {
+        check(&mut outcome, "rustfmt", cargo().args(["fmt", "--all", "--check"]));
+        let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        check(&mut outcome, "clippy", cargo().args(clippy));
+    }
+    prepare(&mut outcome, filter);
+    tests(&mut outcome, filter, false)?;
+    finish(&outcome, start)
+}
+
+/// `cargo xtask prove`.
+pub fn prove(filter: Option<&str>) -> Result<bool> {
+    let start = Instant::now();
+    let mut outcome = Outcome::default();
+    prepare(&mut outcome, filter);
+    tests(&mut outcome, filter, true)?;
+    finish(&outcome, start)
+}
+
+/// What the end-to-end tests boot.
+fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
+    heading("images");
+    let images = image::build();
+    if let Err(e) = &images {
+        println!("{e:#}");
+    }
+    outcome.step("images", images.is_ok());
+    let built = cargo().args(["build", "--quiet", "--release", "-p", "ixcp"]).status();
+    outcome.step("ixcp", built.is_ok_and(|s| s.success()));
+    if filter.is_none() || filter.is_some_and(|f| f.contains("qemu")) {
+        // Its test says SKIPPED without it.
+        if let Err(e) = qemu::fetch(10) {
+            println!("xtask: no QEMU 10 to test with: {e:#}");
+        }
+    }
+}
+
+fn tests(outcome: &mut Outcome, filter: Option<&str>, prove: bool) -> Result<()> {
+    // End-to-end tests boot machines: one at a time, after everything else.
+    let packages: [&[&str]; 2] = [&["--workspace", "--exclude", "ix-tests"], &["-p", "ix-tests"]];
+    for (which, threads) in packages.into_iter().zip([None, Some("--test-threads=1")]) {
+        let mut command = cargo();
+        command.args(["test", "--quiet", "--no-fail-fast"]).args(which);
+        if prove {
+            command.arg("--release").env("IX_PROVE", "1");
+        }
+        // With images built, a test that finds none is wrong, not skipped.
+        command.env("IX_NEED_IMAGES", "1");
+        command.args(filter).arg("--").arg("--format=pretty").args(threads);
+        heading(&format!("cargo test {}", which.join(" ")));
+        let before = outcome.failed;
+        let limit = if prove { PROVE_STEP_MAX } else { STEP_MAX };
+        let ok = watch(&mut command, limit, |line| outcome.line(line))?;
+        if !ok && outcome.failed == before {
+            // It did not even come to a result line: a build error, a crash, the time limit.
+            outcome.step(&format!("cargo test {}", which.join(" ")), false);
+        }
+    }
+    Ok(())
+}
+
+fn check(outcome: &mut Outcome, name: &str, command: &mut Command) {
+    heading(name);
+    let ok = command.status().is_ok_and(|s| s.success());
+    outcome.step(name, ok);
+}
+
+fn heading(text: &str) {
+    println!("--- {text}");
+}
+
+/// Runs a program with its output passed on and read line by line; ends it at the limit.
+fn watch(command: &mut Command, limit: Duration, line: impl FnMut(&str) + Send) -> Result<bool> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .context("cannot start cargo")?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let line = Mutex::new(line);
+    let deadline = Instant::now() + limit;
+    std::thread::scope(|scope| {
+        scope.spawn(|| pass_on(out, &mut std::io::stdout(), &line));
+        scope.spawn(|| pass_on(err, &mut std::io::stderr(), &line));
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status.success());
+            }
+            if Instant::now() > deadline {
+                println!("xtask: over the time limit of {} s", limit.as_secs());
+                // Not waited for yet: the number is its own. With it go all that it started.
+                let group = i32::try_from(child.id()).expect("process numbers are small");
+                let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+                child.wait()?;
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    })
+}
+
+fn pass_on(from: Option<impl Read>, to: &mut impl Write, line: &Mutex<impl FnMut(&str)>) {
+    let Some(from) = from else { return };
+    let mut reader = BufReader::new(from);
+    let mut bytes = Vec::new();
+    while reader.read_until(b'\n', &mut bytes).is_ok_and(|n| n > 0) {
+        let _ = to.write_all(&bytes).and_then(|()| to.flush());
+        if let Ok(mut line) = line.lock() {
+            line(String::from_utf8_lossy(&bytes).trim_end());
+        }
+        bytes.clear();
+    }
+}
+
+fn finish(outcome: &Outcome, start: Instant) -> Result<bool> {
+    heading(&format!("done in {} s", start.elapsed().as_secs()));
+    for line in &outcome.skipped {
+        println!("{line}");
+    }
+    for name in &outcome.failures {
+        println!("FAILED {name}");
+    }
+    println!("{}", outcome.summary());
+    Ok(outcome.failed == 0)
+}
