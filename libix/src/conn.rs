@@ -29,6 +29,14 @@ enum End {
 /// What it sends and returns is collected and goes to the kernel once, at the end of the batch of
 /// events. Received bytes can be looked at only by borrowing the connection, and everything that
 /// returns them borrows it mutably: a slice cannot outlive its memory. All sending is in order.
+///
+/// ```compile_fail,E0502
+/// fn outlives<A: libix::App>(cx: &mut libix::Cx<A>, conn: &mut libix::Conn<A>) -> u8 {
+///     let bytes = conn.front();
+///     conn.consume(cx, 1);
+///     bytes[0] // error: `bytes` borrows what `consume` has returned
+/// }
+/// ```
 pub struct Conn<A: App> {
     handle: Handle,
     remote: SocketAddress,

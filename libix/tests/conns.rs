@@ -304,6 +304,26 @@ fn fin_does_not_overtake_bytes_that_the_window_refused() {
 }
 
 #[test]
+fn fin_waits_for_a_sendv_that_the_kernel_has_not_got_round_to() {
+    let (mut rig, handle) = Rig::with_conn(Does::Answer);
+    tcp(handle, |t| t.window = 1000);
+    kernel(|k| k.recv(handle, b"?"));
+    rig.turn();
+    kernel(|k| k.stalled = true);
+    rig.act(CLOSE);
+    kernel(|k| k.stalled = false);
+    for _ in 0..3 {
+        rig.turn();
+    }
+    assert_eq!(tcp(handle, |t| (t.stream.len(), t.closed)), (1000, false));
+    kernel(|k| k.ack(handle, 1000, 10_000));
+    for _ in 0..4 {
+        rig.turn();
+    }
+    assert_eq!(tcp(handle, |t| (t.stream.len(), t.closed)), (5010, true));
+}
+
+#[test]
 fn shutdown_follows_the_data_and_receiving_goes_on() {
     let (mut rig, handle) = Rig::with_conn(Does::Answer);
     tcp(handle, |t| t.window = 100);

@@ -22,13 +22,13 @@ fn main(context: Context) -> ! {
 fn start(context: &Context) -> Shared {
     let info = context.info();
     let options = Options::parse(Args::new(info), info).unwrap_or_else(|error| {
-        log::error!("kv: {error}\n{USAGE}");
+        log::error!("{error}\n{USAGE}");
         libix::exit(2)
     });
     let memory = libix::memory::pages(options.memory_pages()).unwrap_or_else(|status| {
         let (wanted, most) = (options.memory_mib, info.heap_max_bytes >> 20);
         log::error!(
-            "kv: {wanted} MiB for items: {status}. The application may have {most} MiB in all: give \
+            "{wanted} MiB for items: {status}. The application may have {most} MiB in all: give \
              it fewer with -m, or the machine more."
         );
         libix::exit(2)

@@ -44,6 +44,8 @@ pub struct Kernel {
     pub patient: bool,
     /// Reads and records, but plays nothing: for counting instructions of the program alone.
     pub silent: bool,
+    /// Leaves calls where they are, as a kernel without room for their results does.
+    pub stalled: bool,
     batch: u64,
 }
 
@@ -68,6 +70,7 @@ pub fn boot_at(first: u32, args: &str) -> Context {
         ready: false,
         patient: false,
         silent: false,
+        stalled: false,
         batch: 0,
     };
     kernel.store_event_header();
@@ -156,7 +159,7 @@ impl Kernel {
             .expect("the program claims events that it was not given");
         readable(header.produced, self.consumed, CALL_SLOTS)
             .expect("the program claims more calls than the ring holds");
-        while self.consumed != header.produced && self.room() > 0 {
+        while self.consumed != header.produced && self.room() > 0 && !self.stalled {
             self.one_call();
         }
         while self.room() > 0
