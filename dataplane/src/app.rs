@@ -113,6 +113,9 @@ impl App {
     /// The event of a timer that has fired.
     #[inline]
     pub fn fired_timer(&mut self, now: Instant) -> Option<Event> {
+        if self.wheel.is_empty() {
+            return None;
+        }
         self.wheel.advance(now);
         let index = self.wheel.pop_expired()?;
         let handle = self.timer_handle(index);

@@ -57,15 +57,26 @@ pub(crate) unsafe fn sum_raw(ptr: *const u8, len: usize) -> u64 {
         }
         total = add(total, word);
     }
-    let rest = len % 8;
-    if rest == 0 {
+    if len % 8 == 0 {
         return total;
     }
     let mut word: u64 = 0;
-    for i in 0..rest {
+    let mut shift = 0;
+    if len & 4 != 0 {
+        let four: u32;
+        // SAFETY: four more bytes of the `len`.
+        unsafe {
+            asm!("mov {w:e}, dword ptr [{p}]", w = lateout(reg) four, p = in(reg) at,
+                options(nostack, readonly, preserves_flags));
+            at = at.add(4);
+        }
+        word = u64::from(four);
+        shift = 32;
+    }
+    for i in 0..len % 4 {
         // SAFETY: the last bytes of the `len`.
         let byte = unsafe { at.add(i).read_volatile() };
-        word |= u64::from(byte) << (8 * i);
+        word |= u64::from(byte) << (shift + 8 * i);
     }
     add(total, word)
 }
@@ -86,11 +97,9 @@ pub const fn at_odd_offset(partial: u64) -> u64 {
 /// A partial sum as 16 bits, not complemented, in native order.
 #[inline(always)]
 pub const fn fold(partial: u64) -> u16 {
-    let sum = (partial >> 32) + (partial & 0xffff_ffff);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    ((sum >> 16) + (sum & 0xffff)) as u16
+    // The upper half of x + rotated x is the sum of both halves with the end-around carry.
+    let sum = (partial.wrapping_add(partial.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// The bytes of a checksum field.

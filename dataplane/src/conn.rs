@@ -356,5 +356,5 @@ impl Default for Conn {
     }
 }
 
-const _: () = assert!(size_of::<Conn>() <= 384);
+const _: () = assert!(size_of::<Conn>() == 320);
 const _: () = assert!(core::mem::offset_of!(Conn, released) == 64);

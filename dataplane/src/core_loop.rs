@@ -20,10 +20,11 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
     platform.control(engine);
     let mut busy = engine.quiescent();
 
-    // 2., 3. Receive at most B frames, run them through the protocols.
-    busy |= receive(engine, platform);
+    // 2., 3. Receive at most B frames, run them through the protocols. What has left is looked at
+    // before: so an acknowledgement finds that its frames have, and frees their memory at once.
     engine.local.tx.reclaim(platform.tx_queue());
     busy |= engine.completions();
+    busy |= receive(engine, platform);
     events::post_all(engine);
 
     // 4., 5. The application consumes all events and leaves its batch, which is run.

@@ -118,7 +118,8 @@ pub trait TxQueue {
     /// Queues a frame; the device need not see it before [`TxQueue::kick`].
     fn push(&mut self, frame: &TxFrame) -> Result<(), TxFull>;
 
-    /// One doorbell for all that was pushed since the last.
+    /// One doorbell for all that was pushed since the last; none if nothing was. Called in every
+    /// iteration of the loop, as is [`TxQueue::reclaim`].
     fn kick(&mut self);
 
     /// Frames that completed since the last call, counted in push order: frame `n` is counted only

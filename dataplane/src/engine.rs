@@ -189,6 +189,13 @@ impl Engine {
         self.groups[at] = Some(group);
     }
 
+    /// Frames of a group that is not here go to `owner` from now on.
+    pub fn set_owner(&mut self, group: GroupId, owner: CoreId) {
+        if let Some(entry) = self.local.owners.get_mut(usize::from(group.0)) {
+            *entry = owner;
+        }
+    }
+
     /// The quiescent point: messages of other cores, buffers that came home, the address.
     pub(crate) fn quiescent(&mut self) -> bool {
         if !self.started {

@@ -44,11 +44,16 @@ impl Fifo {
     }
 }
 
-/// A set of flow groups.
+/// A set of flow groups. A bit for each, and one for each word that has any, so that an empty set
+/// costs one test.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GroupSet {
-    words: [u64; GROUPS_MAX / 64],
+    words: [u64; WORDS],
+    any: u8,
 }
+
+const WORDS: usize = GROUPS_MAX / 64;
+const _: () = assert!(WORDS <= u8::BITS as usize);
 
 impl GroupSet {
     /// Adds a group.
@@ -56,30 +61,44 @@ impl GroupSet {
     pub fn insert(&mut self, group: GroupId) {
         let at = usize::from(group.0) % GROUPS_MAX;
         self.words[at / 64] |= 1 << (at % 64);
+        self.any |= 1 << (at / 64);
     }
 
     /// Takes a group out.
     #[inline(always)]
     pub fn remove(&mut self, group: GroupId) {
         let at = usize::from(group.0) % GROUPS_MAX;
-        self.words[at / 64] &= !(1 << (at % 64));
+        let word = &mut self.words[at / 64];
+        *word &= !(1 << (at % 64));
+        if *word == 0 {
+            self.any &= !(1 << (at / 64));
+        }
     }
 
     /// The first group at `from` or after it.
-    #[inline]
+    #[inline(always)]
     pub fn next(&self, from: usize) -> Option<GroupId> {
+        if self.any == 0 || from >= GROUPS_MAX {
+            return None;
+        }
         let mut word = from / 64;
-        let mut bits = *self.words.get(word)? & (u64::MAX << (from % 64));
-        while bits == 0 {
-            word += 1;
-            bits = *self.words.get(word)?;
+        let mut bits = self.words[word] & (u64::MAX << (from % 64));
+        if bits == 0 {
+            // Words behind this one.
+            let later = u32::from(self.any) & (0xfe << word);
+            if later == 0 {
+                return None;
+            }
+            word = later.trailing_zeros() as usize % WORDS;
+            bits = self.words[word];
         }
         Some(GroupId((word * 64) as u16 + bits.trailing_zeros() as u16))
     }
 
     /// Whether it is empty.
+    #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.words.iter().all(|word| *word == 0)
+        self.any == 0
     }
 }
 

@@ -39,9 +39,8 @@ pub fn run<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
         // What still wants to send enters the set again.
         full = tcp::output::run(group, local, queue).is_err();
     }
-    if core::mem::take(&mut local.tx.unkicked) {
-        queue.kick();
-    }
+    // In every iteration: others may send through this queue. Without news it rings no bell.
+    queue.kick();
 }
 
 /// Sends a staged frame; back if the queue is full.

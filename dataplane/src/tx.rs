@@ -76,8 +76,6 @@ pub struct Tx {
     staged: VecDeque<Staged>,
     completions: VecDeque<(u32, Completion)>,
     frame: TxFrame,
-    /// Pushed since the last doorbell.
-    pub unkicked: bool,
 }
 
 impl Tx {
@@ -91,7 +89,6 @@ impl Tx {
             staged: VecDeque::with_capacity(STAGED_MAX),
             completions: VecDeque::with_capacity(TX_HEADER_SLOTS),
             frame: TxFrame::default(),
-            unkicked: false,
         }
     }
 
@@ -112,12 +109,12 @@ impl Tx {
         self.next.wrapping_sub(self.completed)
     }
 
-    /// Asks the queue what has completed. A queue that claims too much is not believed.
+    /// Asks the queue what has completed; also if nothing of ours can have, since others may send
+    /// through this queue (`steer::MuxTx`). A queue that claims too much is not believed.
     #[inline]
     pub fn reclaim<T: TxQueue>(&mut self, queue: &mut T) {
-        if self.in_flight() != 0 {
-            self.completed = self.completed.wrapping_add(queue.reclaim().min(self.in_flight()));
-        }
+        let completed = queue.reclaim().min(self.in_flight());
+        self.completed = self.completed.wrapping_add(completed);
     }
 
     /// Whether a header slot is free.
@@ -152,7 +149,6 @@ impl Tx {
         queue.push(&self.frame)?;
         let number = self.next;
         self.next = number.wrapping_add(1);
-        self.unkicked = true;
         stats.add(Counter::TxPackets, 1);
         stats.add(Counter::TxBytes, self.frame.len() as u64);
         Ok(number)

@@ -2,12 +2,12 @@
 //! that the writer saw, answered within a bound or reported as unanswered (`docs/control.md`).
 use crate::page::Page;
 use crate::snapshot::{self, PageError};
-use crate::sys;
 use ix_abi::Status;
 use ix_abi::control::{CommandCode, command, header, outcome};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
-use rustix::io::Errno;
-use std::path::{Path, PathBuf};
+use nix::fcntl::OFlag;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Time between two looks at the page.
@@ -61,28 +61,34 @@ pub enum CommandError {
 /// The right to write commands; given up when dropped.
 #[derive(Debug)]
 pub struct Writer {
-    _file: rustix::fd::OwnedFd,
+    _file: File,
 }
 
 impl Writer {
     /// Waits for the lock, at most `patience`.
     pub fn lock(path: &Path, patience: Duration) -> Result<Writer, CommandError> {
-        let name = || PathBuf::from(path).display().to_string();
-        let failed = |e: Errno| CommandError::Lock(name(), sys::error(e).to_string());
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file =
-            rustix::fs::open(sys::arg(path), flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+        let name = || path.display().to_string();
+        let failed = |e: std::io::Error| CommandError::Lock(name(), e.to_string());
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(path)
+            .map_err(failed)?;
         let start = Instant::now();
         loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            match file.try_lock() {
                 Ok(()) => return Ok(Writer { _file: file }),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < patience => {
+                Err(TryLockError::WouldBlock) if start.elapsed() < patience => {
                     std::thread::sleep(LOOK);
                 }
-                Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                Err(TryLockError::WouldBlock) => {
                     return Err(CommandError::Locked(patience, name()));
                 }
-                Err(e) => return Err(failed(e)),
+                Err(TryLockError::Error(e)) => return Err(failed(e)),
             }
         }
     }

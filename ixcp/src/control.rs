@@ -7,7 +7,7 @@ use crate::snapshot::{self, PageError, Snapshot};
 use crate::{render, serial};
 use anyhow::{Context, Result, bail};
 use ix_abi::control::{CommandCode, header};
-use rustix::process::{Signal, kill_process};
+use nix::sys::signal::{Signal, kill};
 use serde::Serialize;
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -77,14 +77,14 @@ pub fn stop(options: &Stop) -> Result<u8> {
     let Some(pid) = instance.qemu_pid() else {
         bail!("{} does not answer, and its QEMU is not known", instance.name);
     };
-    for signal in [Signal::TERM, Signal::KILL] {
-        kill_process(pid, signal).map_err(crate::sys::error).context("cannot end QEMU")?;
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        kill(pid, signal).context("cannot end QEMU")?;
         if gone(&instance, Instant::now() + Duration::from_secs(3)) {
             print(&format!("{} did not answer; its QEMU was ended\n", instance.name));
             return Ok(0);
         }
     }
-    bail!("QEMU (process {}) does not end", pid.as_raw_nonzero())
+    bail!("QEMU (process {}) does not end", pid)
 }
 
 fn gone(instance: &Instance, deadline: Instant) -> bool {

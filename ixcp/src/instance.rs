@@ -1,12 +1,12 @@
 //! Instances: each running dataplane has a directory with its control page, its serial log and a
 //! description. A lock, inherited by QEMU, tells whether it lives: whatever is left of a dead one is
 //! cleaned away by the next user of its name.
-use crate::sys;
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
-use rustix::io::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::unistd::{Pid, geteuid};
 use serde_json::Value;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl Base {
         let dir = match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
             Some(dir) if dir.is_dir() => dir.join("ix"),
             _ => {
-                let uid = rustix::process::geteuid().as_raw();
+                let uid = geteuid().as_raw();
                 std::env::temp_dir().join(format!("ix-{uid}"))
             }
         };
@@ -41,9 +41,7 @@ impl Base {
         let meta = std::fs::symlink_metadata(&dir)
             .with_context(|| format!("cannot examine {}", dir.display()))?;
         ensure!(
-            meta.is_dir()
-                && meta.uid() == rustix::process::geteuid().as_raw()
-                && meta.mode() & 0o077 == 0,
+            meta.is_dir() && meta.uid() == geteuid().as_raw() && meta.mode() & 0o077 == 0,
             "{} is not a directory of this user alone (mode 0700): another program has made it; set \
              IX_RUNTIME_DIR to a directory of yours",
             dir.display()
@@ -130,7 +128,7 @@ pub struct Claim {
     /// The new instance.
     pub instance: Instance,
     /// Held as long as this process or a child that inherits it lives.
-    lock: rustix::fd::OwnedFd,
+    lock: File,
     /// Files of a dead instance were found and removed.
     pub cleaned: bool,
 }
@@ -138,9 +136,9 @@ pub struct Claim {
 impl Claim {
     /// Lets children started from now on share the lock.
     pub fn share_lock(&self) -> Result<()> {
-        rustix::io::fcntl_setfd(&self.lock, rustix::io::FdFlags::empty())
-            .map_err(sys::error)
-            .context("cannot share the instance's lock with QEMU")
+        fcntl(&self.lock, FcntlArg::F_SETFD(FdFlag::empty()))
+            .context("cannot share the instance's lock with QEMU")?;
+        Ok(())
     }
 
     /// Writes the description, whole or not at all.
@@ -201,20 +199,21 @@ impl Instance {
 
     /// Whether its launcher or its QEMU lives.
     pub fn lives(&self) -> bool {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        rustix::fs::open(sys::arg(&self.alive_lock()), flags, Mode::empty()).is_ok_and(|file| {
-            flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
-        })
+        let lock = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(self.alive_lock());
+        lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// Its QEMU's process number, if that process still is this instance's QEMU.
-    pub fn qemu_pid(&self) -> Option<rustix::process::Pid> {
+    pub fn qemu_pid(&self) -> Option<Pid> {
         let pid = i32::try_from(self.describe().ok()?.get("qemu_pid")?.as_i64()?).ok()?;
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let control = self.control();
         let mark = control.to_str()?.replace(',', ",,");
         let ours = String::from_utf8_lossy(&command).contains(&mark);
-        if ours { rustix::process::Pid::from_raw(pid) } else { None }
+        ours.then_some(Pid::from_raw(pid))
     }
 
     fn alive_lock(&self) -> PathBuf {
@@ -229,23 +228,29 @@ impl Instance {
             _ => {}
         }
         let path = self.alive_lock();
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let lock = match rustix::fs::open(sys::arg(&path), flags, Mode::RUSR | Mode::WUSR) {
+        let lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(&path);
+        let lock = match lock {
             // The directory was removed meanwhile by its last owner.
-            Err(Errno::NOENT) => return Ok(None),
-            other => other
-                .map_err(sys::error)
-                .with_context(|| format!("cannot open {}", path.display()))?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.with_context(|| format!("cannot open {}", path.display()))?,
         };
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
-            other => other
-                .map_err(sys::error)
-                .with_context(|| format!("cannot lock {}", path.display()))?,
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(e)) => {
+                return Err(e).with_context(|| format!("cannot lock {}", path.display()));
+            }
         }
         // The last owner may have removed the file between opening and locking.
-        let same = std::fs::metadata(&path).is_ok_and(|m| {
-            rustix::fs::fstat(&lock).is_ok_and(|s| (m.ino(), m.dev()) == (s.st_ino, s.st_dev))
+        let same = std::fs::metadata(&path).is_ok_and(|there| {
+            lock.metadata().is_ok_and(|m| (m.ino(), m.dev()) == (there.ino(), there.dev()))
         });
         if !same {
             return Ok(None);

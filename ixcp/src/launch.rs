@@ -8,7 +8,8 @@ use crate::qemu::{self, Accelerator, Boot, Ending, Machine};
 use crate::serial::Follower;
 use anyhow::{Context, Result, bail, ensure};
 use ix_abi::control::{CommandCode, header};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Write;
@@ -175,8 +176,9 @@ fn boot_line(options: &Run) -> Result<String> {
 /// QEMU's user network holds a file for each forwarded connection, and the usual limit of 1024 is
 /// only the soft one. Not being allowed to is no reason to stop.
 fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
 }
 
 /// A running QEMU and everything that belongs to it.
@@ -341,9 +343,7 @@ impl Session {
             Attempt::Command => {}
             Attempt::Terminate => {
                 // The child has not been waited for, so the number still is its own.
-                if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
-                    let _ = kill_process(pid, Signal::TERM);
-                }
+                let _ = kill(crate::pid_of(&self.child), Signal::SIGTERM);
             }
             Attempt::Kill => {
                 let _ = self.child.kill();

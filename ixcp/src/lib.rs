@@ -18,7 +18,12 @@ pub mod qemu;
 pub mod render;
 pub mod serial;
 pub mod snapshot;
-mod sys;
 
 #[cfg(test)]
 mod fake;
+
+/// A child's process number. The child must not have been waited for: only then is it its own.
+pub fn pid_of(child: &std::process::Child) -> nix::unistd::Pid {
+    let pid = i32::try_from(child.id()).expect("the system's process numbers are small");
+    nix::unistd::Pid::from_raw(pid)
+}

@@ -5,9 +5,13 @@
 #![allow(unsafe_code, reason = "maps a file and reads its words; the only unsafe module of ixcp")]
 
 use ix_abi::control::PAGE_BYTES;
-use rustix::fs::{Mode, OFlags};
-use rustix::mm::{MapFlags, ProtFlags};
+use nix::fcntl::OFlag;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use std::ffi::c_void;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +27,7 @@ pub enum MapError {
         /// On which file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A file of another size.
     #[error("{} is not a control page: it has {found} bytes instead of {PAGE_BYTES}", path.display())]
@@ -50,41 +54,38 @@ unsafe impl Sync for Page {}
 impl Page {
     /// Makes the file (which must not exist), all words 0, and maps it.
     pub fn create(path: &Path) -> Result<Page, MapError> {
-        let error = |action| move |e: rustix::io::Errno| io(action, path, e);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = rustix::fs::open(crate::sys::arg(path), flags, Mode::RUSR | Mode::WUSR)
-            .map_err(error("create"))?;
-        rustix::fs::ftruncate(&file, PAGE_BYTES as u64).map_err(error("size"))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed("create", path))?;
+        file.set_len(PAGE_BYTES as u64).map_err(failed("size", path))?;
         Page::map(path, &file)
     }
 
     /// Maps an existing file.
     pub fn open(path: &Path) -> Result<Page, MapError> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::open(crate::sys::arg(path), flags, Mode::empty())
-            .map_err(|e| io("open", path, e))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(path)
+            .map_err(failed("open", path))?;
         Page::map(path, &file)
     }
 
-    fn map(path: &Path, file: &rustix::fd::OwnedFd) -> Result<Page, MapError> {
-        let stat = rustix::fs::fstat(file).map_err(|e| io("examine", path, e))?;
-        let found = u64::try_from(stat.st_size).unwrap_or(0);
+    fn map(path: &Path, file: &File) -> Result<Page, MapError> {
+        let found = file.metadata().map_err(failed("examine", path))?.len();
         if found != PAGE_BYTES as u64 {
             return Err(MapError::Size { path: path.to_owned(), found });
         }
+        let length = NonZeroUsize::new(PAGE_BYTES).expect("not 0");
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new shared mapping at an address of the system's choice aliases no Rust object.
-        let base = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                PAGE_BYTES,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                file,
-                0,
-            )
-        };
-        let base = base.map_err(|e| io("map", path, e))?;
-        let base = NonNull::new(base).ok_or_else(|| io("map", path, rustix::io::Errno::FAULT))?;
+        let base = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, file, 0) };
+        let base = base.map_err(|e| failed("map", path)(e.into()))?;
         Ok(Page { base })
     }
 
@@ -123,12 +124,12 @@ impl Drop for Page {
     fn drop(&mut self) {
         // SAFETY: the mapping was made by `map` with this length, and no reference into it is left.
         // An error would leave the mapping in place, which harms nothing.
-        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr(), PAGE_BYTES) };
+        let _ = unsafe { munmap(self.base, PAGE_BYTES) };
     }
 }
 
-fn io(action: &'static str, path: &Path, errno: rustix::io::Errno) -> MapError {
-    MapError::Io { action, path: path.to_owned(), source: crate::sys::error(errno) }
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MapError {
+    move |source| MapError::Io { action, path: path.to_owned(), source }
 }
 
 #[cfg(test)]

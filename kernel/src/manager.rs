@@ -77,6 +77,7 @@ impl Manager {
             boot_unix_ns: m.boot_unix_ns(),
         };
         let program = Program::load(name, file, &env)?;
+        log::debug!("app {name}: loaded");
         log::info!("app {name}: {} KiB, {} cores", file.len() >> 10, self.fixed.cores);
         self.announced = false;
         self.ended = false;

@@ -149,7 +149,9 @@ impl KernelPlatform {
 
     /// The rare part of the quiescent point.
     #[cold]
-    fn change_app(&mut self, engine: &mut Engine, wish: Wish) {
+    #[inline(never)]
+    fn change_app(&mut self, engine: &mut Engine) {
+        let wish = lifecycle::wish(matches!(self.app, App::Attached(..)), self.core);
         match wish {
             Wish::Attach(..) => self.attach(engine, wish),
             Wish::Detach => self.detach(engine),
@@ -215,12 +217,9 @@ impl Platform for KernelPlatform {
     #[inline]
     fn control(&mut self, engine: &mut Engine) {
         lifecycle::flush_if_needed(self.core);
-        let wish = lifecycle::wish(matches!(self.app, App::Attached(..)), self.core);
-        if !matches!(wish, Wish::Nothing)
-            || matches!(self.app, App::Draining(_))
-            || lifecycle::is_ending()
-        {
-            self.change_app(engine, wish);
+        let attached = matches!(self.app, App::Attached(..));
+        if lifecycle::has_wish(attached, self.core) || matches!(self.app, App::Draining(_)) {
+            self.change_app(engine);
         }
         // Frames of cores without a queue move only when this one's owner looks (`MuxTx`).
         if let Tx::Queue(queue) = &mut self.tx

@@ -109,7 +109,12 @@ impl log::Log for Logger {
             log::Level::Debug => "debug: ",
             log::Level::Trace => "trace: ",
         };
-        line(format_args!("{prefix}{}", record.args()));
+        if record.level() >= log::Level::Debug {
+            let us = crate::time::now_ns() / 1000;
+            line(format_args!("{prefix}[{us} us] {}", record.args()));
+        } else {
+            line(format_args!("{prefix}{}", record.args()));
+        }
     }
 
     fn flush(&self) {}

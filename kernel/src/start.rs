@@ -196,6 +196,7 @@ static KITS: [Mutex<Option<CoreKit>>; CORES_MAX] = [const { Mutex::new(None) }; 
 
 /// Devices, engines, the application: everything that runs on cores, made by core 0.
 fn set_up(m: &Machine, fw: &firmware::Firmware, cores: usize) {
+    log::debug!("set-up begins");
     let functions = pci::scan(fw);
     match control::attach(&functions) {
         Ok(true) => {}
@@ -206,6 +207,7 @@ fn set_up(m: &Machine, fw: &firmware::Firmware, cores: usize) {
         Ok(net) => net,
         Err(e) => unsupported!("{e}"),
     };
+    log::debug!("port is open");
     let batch = m.config.batch.unwrap_or(RX_BATCH_DEFAULT);
     control::publish_facts(&control::Facts {
         cores,
@@ -224,6 +226,7 @@ fn set_up(m: &Machine, fw: &firmware::Firmware, cores: usize) {
         mss: net.capabilities.mtu.saturating_sub(40),
     }));
     make_kits(m, net, batch);
+    log::debug!("engines are made, the heap has {} KiB", mem::heap::figures().0 >> 10);
     if let Err(e) = manager.start_app(static_address()) {
         unsupported!("app {}: {e}", m.config.app.unwrap_or(""));
     }

@@ -147,7 +147,7 @@ impl Host {
             if Instant::now() > deadline {
                 return Err(format!("{what}: not within {patience:?}"));
             }
-            self.device.wait(Duration::from_micros(500));
+            self.device.wait(Duration::from_millis(1));
         }
     }
 

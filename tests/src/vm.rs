@@ -99,13 +99,17 @@ impl Config {
         let runtime = temp_dir::TempDir::with_prefix("ix-e2e-").expect("a directory");
         let mut command = Command::new(&self.built.ixcp);
         command
-            .env("IX_RUNTIME_DIR", runtime.path())
+            .env("IX_RUNTIME_DIR", runtime.path().join("ix"))
             .args(["run", "--name", &self.name, "--images"])
             .arg(&self.built.images)
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        // For whoever looks for the cause of a failure: `IX_RUN_ARGS="--idle poll"`.
+        if let Ok(more) = std::env::var("IX_RUN_ARGS") {
+            command.args(more.split_whitespace());
+        }
         if !self.app_args.is_empty() {
             command.arg("--").args(&self.app_args);
         }
@@ -203,9 +207,14 @@ impl Vm {
         [self.stdout(), self.stderr()].concat().join("\n")
     }
 
+    /// A directory that only its user can enter, which the temporary one above it may not be.
+    fn base(&self) -> PathBuf {
+        self.runtime.path().join("ix")
+    }
+
     /// The machine's files.
     pub fn dir(&self) -> PathBuf {
-        self.runtime.path().join(&self.name)
+        self.base().join(&self.name)
     }
 
     /// Where a guest port can be reached.
@@ -255,7 +264,7 @@ impl Vm {
     /// Runs another `ixcp` command beside it.
     pub fn ixcp(&self, args: &[&str]) -> Output {
         let mut command = Command::new(&self.built.ixcp);
-        command.env("IX_RUNTIME_DIR", self.runtime.path()).args(args);
+        command.env("IX_RUNTIME_DIR", self.base()).args(args);
         command.stdin(Stdio::null()).output().expect("ixcp starts")
     }
 
@@ -292,7 +301,7 @@ impl Vm {
 
     fn signal(&self, signal: Signal) {
         // Only ever called before the child was waited for, so the number is its own.
-        let _ = kill(Pid::from_raw(self.child.id().cast_signed()), signal);
+        let _ = kill(ixcp::pid_of(&self.child), signal);
     }
 
     /// Process number of the launcher.
@@ -302,9 +311,8 @@ impl Vm {
 
     /// QEMU's process number, as the instance tells it.
     pub fn qemu_pid(&self) -> Option<Pid> {
-        let base = ixcp::instance::Base::at(self.runtime.path().to_owned()).ok()?;
-        let pid = base.find(Some(&self.name)).ok()?.qemu_pid()?;
-        Some(Pid::from_raw(pid.as_raw_nonzero().get()))
+        let base = ixcp::instance::Base::at(self.base()).ok()?;
+        base.find(Some(&self.name)).ok()?.qemu_pid()
     }
 
     /// Kills the launcher without a word, as `kill -9` does. QEMU goes on.

@@ -75,7 +75,7 @@ pub fn install(packages: &[Package], required: bool) -> Result<()> {
 
 /// What must stand before a command so that root runs it; `None` if that cannot be.
 fn root_prefix() -> Option<Vec<&'static str>> {
-    if rustix::process::geteuid().is_root() {
+    if nix::unistd::geteuid().is_root() {
         return Some(Vec::new());
     }
     let sudo = Command::new("sudo")

@@ -4,7 +4,8 @@ use crate::packages::{self, Package};
 use crate::workspace::cargo;
 use crate::{image, qemu};
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process_group};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -114,9 +115,9 @@ fn watch(command: &mut Command, limit: Duration, line: impl FnMut(&str) + Send) 
             }
             if Instant::now() > deadline {
                 println!("xtask: over the time limit of {} s", limit.as_secs());
-                if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
-                    let _ = kill_process_group(group, Signal::KILL);
-                }
+                // Not waited for yet: the number is its own. With it go all that it started.
+                let group = i32::try_from(child.id()).expect("process numbers are small");
+                let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
                 child.wait()?;
                 return Ok(false);
             }

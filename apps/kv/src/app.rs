@@ -51,15 +51,20 @@ impl Options {
         Ok(options)
     }
 
+    fn memory_bytes(&self) -> usize {
+        self.memory_mib.max(1).saturating_mul(PAGE_BYTES).saturating_add(64)
+    }
+
     /// Pages of user memory that hold the items.
     pub fn memory_pages(&self) -> usize {
-        (self.memory_mib.max(1) * PAGE_BYTES + 64).div_ceil(layout::PAGE_BYTES as usize)
+        self.memory_bytes().div_ceil(layout::PAGE_BYTES as usize)
     }
 
     /// What all cores share. `boot_unix` is 0 where the machine has no clock.
     pub fn share(&self, memory: &'static mut [u8], info: &InfoPage, boot_unix: i64) -> Shared {
         // There is no source of randomness: the counter at this moment must do.
-        let store = Store::new(memory, libix::clock::tsc());
+        let bytes = self.memory_bytes().min(memory.len());
+        let store = Store::new(&mut memory[..bytes], libix::clock::tsc());
         let settings = Settings {
             port: self.port,
             max_conns: self.max_conns,
@@ -113,12 +118,12 @@ impl App for Kv {
         match (outcome.op, outcome.status) {
             (Op::Listen, Status::Ok) => {
                 let mib = self.worker.store().limit() >> 20;
-                logln!("kv: port {port}, {mib} MiB of items");
+                logln!("port {port}, {mib} MiB for items");
                 cx.ready();
             }
             (op, Status::Ok) => log::debug!("{op:?}"),
             (op, status) => {
-                log::error!("kv: {op:?} on port {port}: {status}");
+                log::error!("{op:?} on port {port}: {status}");
                 libix::exit(1);
             }
         }

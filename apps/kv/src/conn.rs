@@ -186,8 +186,7 @@ impl Conn {
             return self.buffer_line(data);
         };
         if self.line.len() + end > LINE_BYTES_MAX {
-            self.closing = true;
-            return 0;
+            return self.buffer_line(data);
         }
         let mut line = core::mem::take(&mut self.line);
         line.extend_from_slice(&data[..end]);

@@ -10,11 +10,21 @@ use spin::Once;
 
 libix::app!(main);
 
-/// Made by the first core that gets here.
+/// Made by core 0.
 static SHARED: Once<Shared> = Once::new();
 
-fn main(context: Context) -> ! {
-    let shared = SHARED.call_once(|| start(&context));
+fn main(mut context: Context) -> ! {
+    let shared = if context.index() == 0 {
+        SHARED.call_once(|| start(&context))
+    } else {
+        // Nothing comes before core 0 listens: wait in the kernel, which may take a while.
+        loop {
+            if let Some(shared) = SHARED.get() {
+                break shared;
+            }
+            context.enter();
+        }
+    };
     let mut app = Kv::new(shared, context.index());
     libix::run(context, &mut app)
 }
@@ -22,13 +32,13 @@ fn main(context: Context) -> ! {
 fn start(context: &Context) -> Shared {
     let info = context.info();
     let options = Options::parse(Args::new(info), info).unwrap_or_else(|error| {
-        log::error!("kv: {error}\n{USAGE}");
+        log::error!("{error}\n{USAGE}");
         libix::exit(2)
     });
     let memory = libix::memory::pages(options.memory_pages()).unwrap_or_else(|status| {
         let (wanted, most) = (options.memory_mib, info.heap_max_bytes >> 20);
         log::error!(
-            "kv: {wanted} MiB for items: {status}. The application may have {most} MiB in all: give \
+            "{wanted} MiB for items: {status}. The application may have {most} MiB in all: give \
              it fewer with -m, or the machine more."
         );
         libix::exit(2)

@@ -76,6 +76,27 @@ fn a_stream_cut_at_any_position_is_answered_alike() {
     }
 }
 
+/// Around the length at which lines are no longer kept whole.
+#[test]
+fn long_gets_are_answered_alike_wherever_they_are_cut() {
+    for len in [2040, 2046, 2047, 2048, 2049, 2050, 2060, 2500, 4100, 5000] {
+        for (word, end) in [("get", "\r\n"), ("gets", "\n"), ("   get", " \r\n")] {
+            let mut line = String::from(word);
+            while line.len() + end.len() < len {
+                line += if line.len() % 3 == 0 { " a" } else { " bc" };
+            }
+            let stream = format!("set a 0 0 1\r\nx\r\n{line}{end}version\r\n").into_bytes();
+            let whole = answers(&stream, &[], SMALL);
+            assert!(whole.ends_with(b"END\r\nVERSION 1.6.18-ix\r\n"), "{len} {word}");
+            for cut in (0..stream.len()).filter(|cut| cut % 7 == 0 || stream.len() - cut < 40) {
+                assert!(answers(&stream, &[cut], SMALL) == whole, "{len} {word} cut at {cut}");
+                let next = (cut + 1460).min(stream.len());
+                assert!(answers(&stream, &[cut, next], SMALL) == whole, "{len} {word} at {cut}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_stream_in_single_bytes_is_answered_alike() {
     let stream = stream();

@@ -20,12 +20,17 @@ pub(super) type Entries = ArrayVec<SgEntry, SG_MAX>;
 
 /// Collects the entries of the call at the head of the ring.
 #[inline]
-pub(super) fn entries(local: &Local, call: &Call, count: usize, inline: usize) -> Entries {
-    let mut entries = Entries::new();
+pub(super) fn collect(
+    entries: &mut Entries,
+    local: &Local,
+    call: &Call,
+    count: usize,
+    inline: usize,
+) {
     for entry in call.inline_sg().iter().take(inline.min(count)) {
         entries.push(*entry);
     }
-    let Some(app) = &local.app else { return entries };
+    let Some(app) = &local.app else { return };
     let mut ahead = 1;
     while entries.len() < count {
         for entry in app.rings.sg(ahead) {
@@ -35,7 +40,6 @@ pub(super) fn entries(local: &Local, call: &Call, count: usize, inline: usize) -
         }
         ahead += 1;
     }
-    entries
 }
 
 /// The leading part of `[addr, addr + len)` that is contiguous for the device; pinned or referenced.
@@ -76,7 +80,8 @@ fn holds(local: &Local, holder: Holder) -> bool {
 /// `sendv`.
 #[inline]
 pub(super) fn sendv(engine: &mut Engine, call: &Call, handle: Handle, count: usize) -> Outcome {
-    let entries = entries(&engine.local, call, count, SENDV_INLINE_SG);
+    let mut entries = Entries::new();
+    collect(&mut entries, &engine.local, call, count, SENDV_INLINE_SG);
     match accept(engine, handle, &entries) {
         Ok((accepted, false)) => {
             Outcome { value: u64::from(accepted), ..Outcome::new(Status::Ok, handle) }

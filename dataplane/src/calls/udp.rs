@@ -1,5 +1,5 @@
 //! `udp_sendv`: one datagram, all of it or nothing.
-use super::send::{entries, locate};
+use super::send::{Entries, collect, locate};
 use crate::engine::Engine;
 use crate::local::{Local, Waiting};
 use crate::neighbor::Lookup;
@@ -20,7 +20,8 @@ pub(super) fn sendv(
     count: usize,
 ) -> Result<(), Status> {
     let local = &mut engine.local;
-    let entries = entries(local, call, count, UDP_SENDV_INLINE_SG);
+    let mut entries = Entries::new();
+    collect(&mut entries, local, call, count, UDP_SENDV_INLINE_SG);
     let port = local.udp.ports.by_handle(handle).ok_or(Status::BadHandle)?;
     let mut datagram = Datagram {
         handle,

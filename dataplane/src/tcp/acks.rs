@@ -8,7 +8,7 @@ use crate::tcp::congestion::CongestionControl;
 use crate::tcp::input::challenge;
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::Packet;
-use crate::tcp::{close, send_queue};
+use crate::tcp::{close, send_queue, timers};
 use crate::time::Instant;
 use ix_abi::DeadReason;
 use ix_abi::stats::Drop;
@@ -169,6 +169,7 @@ fn window(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet)
         }
         announce_window(group, local, index);
     }
+    timers::persist(&mut group.conns[index], local);
     group.arm(index, local);
 }
 

@@ -12,6 +12,7 @@ use crate::tcp::listen::{SYN_WINDOW, trying};
 use crate::tcp::receive::window_field;
 use crate::tcp::send_queue;
 use crate::tcp::seq::WrappingSeq;
+use crate::tcp::timers::persist;
 use crate::tcp::wire::{self, BELOW, Emit, HEADER, flag};
 use crate::time::Instant;
 use ix_abi::IpAddress;
@@ -193,12 +194,7 @@ fn acknowledge<T: TxQueue>(
 #[inline]
 fn timers(group: &mut FlowGroup, local: &mut Local, index: u32) {
     let conn = &mut group.conns[index];
-    let blocked = conn.snd_nxt.before(conn.snd_end) || conn.flags.contains(Flags::REFUSED);
-    if blocked && conn.flight() == 0 && conn.rto_at == Instant::NEVER && conn.snd_wnd == 0 {
-        conn.flags |= Flags::PERSIST;
-        conn.rto_at = local.now + conn.rtt.timeout();
-        trying(conn, local.now);
-    }
+    persist(conn, local);
     group.arm(index, local);
 }
 
@@ -328,7 +324,8 @@ fn syn<T: TxQueue>(
     let conn = &mut group.conns[index];
     let answer = conn.state == State::SynReceived;
     let fresh = conn.snd_nxt == conn.iss;
-    if !fresh && !(answer && conn.flags.contains(Flags::ACK_NOW)) {
+    let repeat = answer && conn.flags.contains(Flags::ACK_NOW);
+    if !(fresh || repeat) {
         return Ok(());
     }
     let flags = if answer { flag::SYN | flag::ACK } else { flag::SYN };

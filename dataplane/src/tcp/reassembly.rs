@@ -119,6 +119,31 @@ pub fn take(conn: &mut Conn, local: &mut Local) -> Option<Mbuf> {
     None
 }
 
+/// Frees the last buffer, whose data the peer will have to send again; whether there was one.
+pub fn drop_last(conn: &mut Conn, local: &mut Local) -> bool {
+    if conn.ooo_head == NO_MBUF {
+        return false;
+    }
+    let area = local.pool.area();
+    let (mut before, mut last) = (NO_MBUF, conn.ooo_head);
+    loop {
+        let next = meta_of(area, last).next;
+        if next == NO_MBUF {
+            break;
+        }
+        (before, last) = (last, next);
+    }
+    if before == NO_MBUF {
+        conn.ooo_head = NO_MBUF;
+    } else {
+        set_meta(area, before, Meta { next: NO_MBUF, ..meta_of(area, before) });
+    }
+    conn.ooo_count -= 1;
+    conn.rx_buffers -= 1;
+    local.pool.free(Mbuf::from_raw(last));
+    true
+}
+
 /// Frees all.
 pub fn clear(conn: &mut Conn, local: &mut Local) {
     while conn.ooo_head != NO_MBUF {

@@ -43,7 +43,11 @@ pub fn handle(
         local.pool.free(mbuf);
         return close::abort(group, local, index, DeadReason::Aborted);
     }
-    if !may_hold(conn, local) {
+    // What continues the stream takes the place of what lies behind a hole, if it must: else data
+    // behind a hole could keep the hole open for ever.
+    let may =
+        may_hold(conn, local) || packet.seq == conn.rcv_nxt && reassembly::drop_last(conn, local);
+    if !may {
         local.pool.free(mbuf);
         return challenge(group, local, index);
     }

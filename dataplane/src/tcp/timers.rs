@@ -1,9 +1,9 @@
 //! What the timers of a connection do.
-use crate::conn::{Flags, State};
+use crate::conn::{Conn, Flags, State};
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::tcp::congestion::CongestionControl;
-use crate::tcp::listen::patience;
+use crate::tcp::listen::{patience, trying};
 use crate::tcp::{close, send_queue};
 use crate::time::Instant;
 use ix_abi::DeadReason;
@@ -40,7 +40,7 @@ fn due(group: &mut FlowGroup, local: &mut Local, index: u32) {
             close::abort(group, local, index, DeadReason::TimedOut);
         }
         _ if local.now.since(conn.trying_since) >= patience(conn.state) => {
-            give_up(group, local, index)
+            give_up(group, local, index);
         }
         _ if conn.flags.contains(Flags::PERSIST) => {
             conn.flags |= Flags::PROBE;
@@ -49,6 +49,18 @@ fn due(group: &mut FlowGroup, local: &mut Local, index: u32) {
             group.want_output(index, local);
         }
         _ => retransmit(group, local, index),
+    }
+}
+
+/// Starts the persist timer if a shut window is all that keeps data back, or the application
+/// (RFC 9293 §3.8.6.1): the update that opens it may get lost.
+#[inline]
+pub fn persist(conn: &mut Conn, local: &Local) {
+    let blocked = conn.snd_nxt.before(conn.snd_end) || conn.flags.contains(Flags::REFUSED);
+    if blocked && conn.snd_wnd == 0 && conn.flight() == 0 && conn.rto_at == Instant::NEVER {
+        conn.flags |= Flags::PERSIST;
+        conn.rto_at = local.now + conn.rtt.timeout();
+        trying(conn, local.now);
     }
 }
 

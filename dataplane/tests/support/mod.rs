@@ -1,6 +1,10 @@
 //! A station in memory for the tests: an engine, a virtual clock, a NIC that gathers late, and an
 //! application that speaks the ABI's records, all under the real core loop.
+//!
+//! # Safety
+//! Every pointer here is to memory that `station::leak` gave for ever, of the size that is used.
 #![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::undocumented_unsafe_blocks, reason = "one argument for all, above")]
 
 pub mod app;
 pub mod apps;
@@ -8,3 +12,4 @@ pub mod net;
 pub mod nic;
 pub mod peer;
 pub mod station;
+pub mod talk;

@@ -146,7 +146,7 @@ fn negotiate<M: Mmio + Clone>(
 ) -> Result<(Features, DeviceConfig), InitError> {
     let offered = transport.read_features();
     let hopeful = features::negotiate(offered, decline)?;
-    let device = read_device_config(transport, hopeful)?;
+    let mut device = read_device_config(transport, hopeful)?;
     // §5.1.4.2: taking MTU obliges to take frames of that size; a larger one is not for us.
     if usize::from(device.mtu) > MTU_MAX {
         decline |= Features::MTU;
@@ -159,10 +159,19 @@ fn negotiate<M: Mmio + Clone>(
         decline |= Features::RSS | Features::HASH_REPORT;
     }
     let chosen = features::negotiate(offered, decline)?;
+    if !chosen.intersects(Features::MQ | Features::RSS) {
+        device.pairs_max = 1;
+    }
     transport.write_features(chosen.bits());
     transport.add_status(status::FEATURES_OK);
     if transport.read_status() & status::FEATURES_OK == 0 {
         return Err(InitError::FeaturesRefused { features: chosen });
+    }
+    // Only now: QEMU has its further queues only once MQ or RSS was agreed to.
+    let needed = 2 * device.pairs_max + u16::from(chosen.contains(Features::CTRL_VQ));
+    let queues = transport.read_queue_count();
+    if queues < needed {
+        return Err(InitError::BadConfig { field: "num_queues", value: u32::from(queues) });
     }
     Ok((chosen, device))
 }
@@ -198,11 +207,6 @@ fn read_device_config<M: Mmio + Clone>(
     }
     if has(Features::MAC) && device.mac[0] & 1 != 0 {
         return bad("mac (a group address), first byte", u16::from(device.mac[0]));
-    }
-    let control = u16::from(has(Features::CTRL_VQ));
-    let queues = transport.read_queue_count();
-    if queues < 2 * device.pairs_max + control {
-        return bad("num_queues", queues);
     }
     Ok(device)
 }

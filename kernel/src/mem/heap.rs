@@ -46,6 +46,8 @@ impl Growing {
 
 // SAFETY: the inner allocator hands out disjoint, aligned blocks of memory that is mapped for good.
 unsafe impl GlobalAlloc for KernelHeap {
+    #[cold]
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let mut g = self.0.lock();
         if let Ok(p) = g.heap.allocate_first_fit(layout) {
@@ -58,6 +60,8 @@ unsafe impl GlobalAlloc for KernelHeap {
         g.heap.allocate_first_fit(layout).map_or(core::ptr::null_mut(), NonNull::as_ptr)
     }
 
+    #[cold]
+    #[inline(never)]
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         if let Some(p) = NonNull::new(ptr) {
             // SAFETY: the caller gives back what `alloc` returned for this layout.

@@ -73,6 +73,8 @@ pub fn direct(thread: &mut Thread, number: u64, args: [u64; 3]) -> Answer {
     }
 }
 
+#[cold]
+#[inline(never)]
 fn log_line(thread: &mut Thread, addr: u64, len: u64, level: u64) -> Answer {
     let mut buffer = [0; LOG_BYTES_MAX];
     let want = usize::try_from(len).map_or(LOG_BYTES_MAX, |n| n.min(LOG_BYTES_MAX));
@@ -127,6 +129,8 @@ fn steps(range: &core::ops::Range<u64>) -> impl Iterator<Item = u64> + use<> {
     range.clone().step_by(PAGE_BYTES as usize)
 }
 
+#[cold]
+#[inline(never)]
 fn map(thread: &Thread, addr: u64, pages: u64) -> Answer {
     let Some(range) = heap_range(thread, addr, pages) else { return failed(Status::Invalid) };
     let mut space = thread.program.space.lock();
@@ -139,6 +143,7 @@ fn map(thread: &Thread, addr: u64, pages: u64) -> Answer {
         return failed(Status::Again);
     }
     drop(leaving);
+    log::debug!("map of {pages} pages at {addr:#x}");
     for va in steps(&range) {
         match space.map_fresh(va, Access::Write) {
             Ok(frame) => enter_in_map(&thread.program.map, va, frame),
@@ -155,6 +160,8 @@ fn map(thread: &Thread, addr: u64, pages: u64) -> Answer {
     Answer::Value(0)
 }
 
+#[cold]
+#[inline(never)]
 fn unmap(thread: &Thread, addr: u64, pages: u64) -> Answer {
     let Some(range) = heap_range(thread, addr, pages) else { return failed(Status::Invalid) };
     let mut space = thread.program.space.lock();

@@ -70,6 +70,8 @@ static LEAK: AtomicBool = AtomicBool::new(false);
 static READY_NS: AtomicU64 = AtomicU64::new(0);
 
 static UNMAP_EPOCH: AtomicU64 = AtomicU64::new(0);
+/// The last unmapping up to which every page has been freed.
+static REAPED: AtomicU64 = AtomicU64::new(0);
 static FLUSHED: [AtomicU64; CORES_MAX] = [const { AtomicU64::new(0) }; CORES_MAX];
 
 pub fn set_cores(cores: usize) {
@@ -92,8 +94,21 @@ pub enum Wish {
     Nothing,
 }
 
-/// For a core whose last released application is `done`, and that has one attached or not.
+/// Whether a core has anything to do about the application: two loads. `attached`: it has one.
 #[inline]
+pub fn has_wish(attached: bool, core: usize) -> bool {
+    match PHASE.load(Ordering::Acquire) {
+        ENDING => true,
+        RUNNING if !attached => {
+            RELEASED[core].load(Ordering::Relaxed) != GENERATION.load(Ordering::Relaxed)
+        }
+        _ => false,
+    }
+}
+
+/// What that is.
+#[cold]
+#[inline(never)]
 pub fn wish(attached: bool, core: usize) -> Wish {
     match (PHASE.load(Ordering::Acquire), attached) {
         (RUNNING, false) => attach(core),
@@ -135,6 +150,7 @@ pub fn is_running() -> bool {
 
 /// Ends the application; the first reason counts. Any core.
 #[cold]
+#[inline(never)]
 pub fn end(reason: Reason) {
     if PHASE.compare_exchange(RUNNING, ENDING, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
         *REASON.lock() = Some(reason);
@@ -191,9 +207,12 @@ pub fn finish() -> Option<Reason> {
 }
 
 /// `ready()` of the application: the first call of a generation counts.
+#[cold]
+#[inline(never)]
 pub fn app_is_ready() {
     if READY_NS.load(Ordering::Relaxed) == 0 {
         READY_NS.store(time::now_ns().max(1), Ordering::Relaxed);
+        log::debug!("the app says that it is ready");
     }
 }
 
@@ -219,12 +238,16 @@ pub fn flush_if_needed(core: usize) {
 
 /// Frees pages that every core has flushed and no frame in flight refers to. Core 0.
 pub fn reap_current() {
+    if UNMAP_EPOCH.load(Ordering::Acquire) == REAPED.load(Ordering::Relaxed) {
+        return;
+    }
     if let Some(program) = CURRENT.lock().as_ref() {
         reap(program, false);
     }
 }
 
 fn reap(program: &Program, all: bool) {
+    let newest = UNMAP_EPOCH.load(Ordering::Acquire);
     let mut leaving = program.leaving.lock();
     let flushed = (0..cores()).map(|c| FLUSHED[c].load(Ordering::Acquire)).min().unwrap_or(0);
     leaving.retain(|l| {
@@ -234,4 +257,7 @@ fn reap(program: &Program, all: bool) {
         }
         !free
     });
+    if leaving.is_empty() {
+        REAPED.store(newest, Ordering::Relaxed);
+    }
 }

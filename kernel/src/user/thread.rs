@@ -13,9 +13,12 @@ use super::calls::{self, Answer};
 use super::lifecycle::{self, Reason};
 use super::program::Program;
 use super::state::UserState;
-use super::{UserExit, enter};
+use super::{Fault, UserExit, enter};
 use crate::cpu::percore::{self, bump};
 use crate::{apic, mem, start, time};
+
+/// An overrun that lasts longer is reported; a shorter one is only counted (starting up takes time).
+const REPORT_NS: u64 = 100_000_000;
 
 pub struct Thread {
     pub program: Arc<Program>,
@@ -25,6 +28,8 @@ pub struct Thread {
     in_enter: bool,
     /// When it was first interrupted without having come back since.
     overrun_since_ns: Option<u64>,
+    /// That has lasted long enough to be reported.
+    overdue: bool,
     pub log: calls::LogBudget,
 }
 
@@ -34,7 +39,15 @@ impl Thread {
         // SAFETY: the program's tables contain the kernel half (`AddressSpace::new`).
         unsafe { mem::load_root(program.root()) };
         let log = calls::LogBudget::new();
-        Self { program, context, state, in_enter: false, overrun_since_ns: None, log }
+        Self {
+            program,
+            context,
+            state,
+            in_enter: false,
+            overrun_since_ns: None,
+            overdue: false,
+            log,
+        }
     }
 
     /// Leaves the program's address space; nothing of it is used on this core afterwards.
@@ -43,9 +56,9 @@ impl Thread {
         unsafe { mem::load_root(mem::root()) };
     }
 
-    /// Whether it was interrupted and has not come back since.
+    /// Whether it was interrupted and has not come back for long.
     pub fn is_overdue(&self) -> bool {
-        self.overrun_since_ns.is_some()
+        self.overdue
     }
 
     /// Runs it until it enters the kernel for its batch, exceeds its bound, or ends.
@@ -54,7 +67,8 @@ impl Thread {
         // One entry for the tick's bound, however many direct calls it makes.
         bump(&core.entries);
         // Once it has overrun, the network gets the core back every tick.
-        let bound = if self.is_overdue() { 1 } else { start::machine().config.bound_ms };
+        let bound =
+            if self.overrun_since_ns.is_some() { 1 } else { start::machine().config.bound_ms };
         core.bound_ticks.store(u64::from(bound), Ordering::Relaxed);
         if !core.timer_armed.load(Ordering::Relaxed) {
             core.timer_armed.store(true, Ordering::Relaxed);
@@ -74,6 +88,7 @@ impl Thread {
                     Answer::Batch => {
                         self.in_enter = true;
                         self.overrun_since_ns = None;
+                        self.overdue = false;
                         return AppReturn::Entered;
                     }
                     Answer::Exit(code) => {
@@ -83,24 +98,33 @@ impl Thread {
                 },
                 UserExit::Preempted => return self.preempted(),
                 UserExit::Fault(fault) => {
-                    log::error!("app {}: {fault} on core {}", self.program.name, self.context);
-                    lifecycle::end(Reason::Fault(fault.vector));
+                    self.faulted(fault);
                     return AppReturn::Ended;
                 }
             }
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn faulted(&self, fault: Fault) {
+        log::error!("app {}: {fault} on core {}", self.program.name, self.context);
+        lifecycle::end(Reason::Fault(fault.vector));
+    }
+
+    #[cold]
+    #[inline(never)]
     fn preempted(&mut self) -> AppReturn {
         if lifecycle::is_ending() {
             return AppReturn::Ended;
         }
         let now = time::now_ns();
-        let since = *self.overrun_since_ns.get_or_insert_with(|| {
+        let since = *self.overrun_since_ns.get_or_insert(now);
+        if !self.overdue && now - since >= REPORT_NS {
+            self.overdue = true;
             let (name, core) = (&self.program.name, self.context);
             log::warn!("app {name} does not return on core {core}: taken back, to be resumed");
-            now
-        });
+        }
         let limit_ms = u64::from(start::machine().config.limit_ms);
         if limit_ms > 0 && now - since > limit_ms * 1_000_000 {
             log::error!("app {}: not responding for {limit_ms} ms: ended", self.program.name);

@@ -153,7 +153,8 @@ fn an_app_is_restarted_on_all_cores_without_a_leak() {
     let run = run.ended_with(OK).does_not_say("in flight");
     assert_eq!(run.log.matches("app restarted in").count() as u64, ROUNDS, "{}", run.log);
     // What is free after the first restart is free after the last.
-    let free: Vec<&str> = run.log.lines().filter(|l| l.contains("bytes free after")).collect();
+    let lines = run.log.lines().filter(|l| l.contains("bytes free after"));
+    let free: Vec<&str> = lines.filter_map(|l| l.split_once("] ")).map(|(_, text)| text).collect();
     assert_eq!(free.len() as u64, ROUNDS, "{}", run.log);
     assert!(free[1..].iter().all(|f| *f == free[1]), "{free:#?}");
 }

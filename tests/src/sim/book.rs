@@ -236,6 +236,16 @@ impl Book {
         progress.end.is_some_and(|end| end != End::Clean) && now > progress.ended_at + PATIENCE
     }
 
+    /// A number that grows with everything that happens.
+    pub fn progress(&self) -> u64 {
+        let of = |side: &Progress| {
+            let marks =
+                u64::from(side.opened) + u64::from(side.eof) + u64::from(side.end.is_some());
+            side.received + side.sent + side.taken.unwrap_or(0) + marks
+        };
+        self.entries.values().flat_map(|entry| &entry.sides).map(of).sum()
+    }
+
     /// Whether nothing is going on.
     pub fn is_done(&self) -> bool {
         self.entries.values().all(is_over)

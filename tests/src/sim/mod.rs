@@ -8,9 +8,16 @@
 //! number and position (`book`), so that each side checks each byte as it comes.
 //!
 //! A failing seed panics; [`run`] is deterministic, so its number is all that is needed.
+pub mod app;
 pub mod book;
+pub mod conn;
+pub mod heap;
+pub mod machine;
+pub mod memory;
 pub mod net;
+pub mod nic;
 pub mod peer;
+pub mod rings;
 pub mod swarm;
 pub mod world;
 

@@ -100,6 +100,12 @@ pub struct Peer {
     next: Time,
 }
 
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peer").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 fn instant(now: Time) -> Instant {
     Instant::from_micros((now / 1_000) as i64)
 }
@@ -290,7 +296,10 @@ impl Peer {
         } else if hopeless {
             socket.abort();
             End::TimedOut
-        } else if conn.eof && conn.closed && conn.acked == talk.sends(conn.side) {
+        } else if conn.eof
+            && conn.acked == talk.sends(conn.side)
+            && matches!(socket.state(), State::TimeWait | State::Closed)
+        {
             End::Clean
         } else if socket.state() != State::Closed || busy {
             return busy;
@@ -299,7 +308,6 @@ impl Peer {
         } else {
             End::Refused
         };
-        // A clean end still has to see its FIN acknowledged: the socket lives on until it is closed.
         conn.ended = true;
         book.end(talk.id, conn.side, end, now);
         true

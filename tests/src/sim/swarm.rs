@@ -124,7 +124,7 @@ fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
 
 fn machine(rng: &mut Rng) -> MachineDraw {
     let cores = one_of(rng, &[1, 1, 2, 2, 3, 4]);
-    let rx_ring = one_of(rng, &[16, 64, 256]);
+    let rx_ring = one_of(rng, &[64, 256, 256]);
     MachineDraw {
         cores,
         queues: 1 + rng.below(u64::from(cores)) as u16,
@@ -157,6 +157,9 @@ fn peer(rng: &mut Rng, rx_buffers: &[usize]) -> PeerDraw {
 fn faults(rng: &mut Rng, stations: u64) -> (Faults, Weather) {
     let mut f = Faults {
         delay: one_of(rng, &[US, 50 * US, MS, 20 * MS]),
+        // 8 Gb/s, and room for all windows at once.
+        byte_time: 1,
+        queue_bytes: 100_000_000,
         healed_at: 20 * S,
         ..Faults::default()
     };
@@ -191,7 +194,9 @@ fn faults(rng: &mut Rng, stations: u64) -> (Faults, Weather) {
             f.partitions.push((StationId(rng.below(stations) as u8), start, start + len));
         }
     }
-    let harsh = f.loss + f.corrupt > 100 || !f.partitions.is_empty() || f.byte_time > 0;
+    // smoltcp answers a doubled SYN from two listening sockets.
+    let harsh =
+        f.loss + f.corrupt > 100 || f.duplicate > 0 || !f.partitions.is_empty() || f.byte_time > 1;
     (f, if harsh { Weather::Harsh } else { Weather::Rough })
 }
 

@@ -1,13 +1,15 @@
 //! One run: stations, network and clock, from a seed to its end.
 use super::book::{SharedBook, Talk};
+use super::machine::Machine;
 use super::net::{Network, StationId};
 use super::peer::Peer;
 use super::swarm::{self, Swarm};
 use super::{S, Time};
 use ix_dataplane::rng::Rng;
 
-/// How long after the network has healed everything must be over.
-const LIVENESS: Time = 300 * S;
+/// How long after the network has healed nothing may happen in any conversation. (smoltcp sends
+/// whole windows again after up to 60 s each time: this is no bound on how long it all takes.)
+const LIVENESS: Time = 200 * S;
 /// Steps after which a run is said not to end.
 const STEPS_MAX: u64 = 3_000_000;
 
@@ -32,6 +34,7 @@ struct World {
     now: Time,
     book: SharedBook,
     network: Network,
+    machines: Vec<Machine>,
     peers: Vec<(StationId, Peer)>,
     talks: Vec<(Time, Talk)>,
     report: Report,
@@ -47,14 +50,31 @@ pub fn run(seed: u64, machines: bool) -> Report {
     let weather = swarm.weather;
     let heals = swarm.faults.healed_at;
     let mut world = World::new(swarm, rng);
+    let (mut looked_at, mut progress_at, mut last_progress) = (0, 0, 0);
     while !world.is_over() {
         world.step();
-        assert!(world.report.steps < STEPS_MAX, "no end after {STEPS_MAX} steps at {}", world.now);
-        if world.now > heals + LIVENESS {
-            world.peers.iter().for_each(|(_, peer)| peer.dump());
+        if world.report.steps > STEPS_MAX {
+            world.dump();
+            panic!("no end after {STEPS_MAX} steps, at {} ns", world.now);
+        }
+        if world.now > looked_at + 10 * S {
+            looked_at = world.now;
+            let progress = world.book.borrow().progress();
+            if std::mem::replace(&mut last_progress, progress) != progress {
+                progress_at = world.now;
+            }
+        }
+        if world.now > progress_at.max(heals) + LIVENESS {
+            world.dump();
             panic!("not over in time: {:#x?}", world.book.borrow().unfinished());
         }
     }
+    // Gauges are published now and then, and buffers still go home.
+    let end = world.now + 5 * S;
+    while world.now < end && !world.machines.is_empty() {
+        world.step();
+    }
+    world.machines.iter().for_each(Machine::check_conservation);
     world.report.excused = world.book.borrow().check_ends(weather);
     world.report()
 }
@@ -73,12 +93,24 @@ impl World {
         let peers = (first..).map(|n| StationId(n as u8)).zip(swarm.peers);
         let peers =
             peers.map(|(id, draw)| (id, Peer::new(id, draw, book.clone(), rng.fork()))).collect();
-        World { now: 0, book, network, peers, talks, report: Report::default() }
+        let machines = (0..).map(StationId).zip(swarm.machines).map(|(id, draw)| {
+            let ours = talks.iter().filter(|(_, talk)| talk.opener == id).cloned().collect();
+            Machine::new(id, draw, book.clone(), ours, rng.fork())
+        });
+        let machines: Vec<_> = machines.collect();
+        talks.retain(|(_, talk)| usize::from(talk.opener.0) >= first);
+        World { now: 0, book, network, machines, peers, talks, report: Report::default() }
+    }
+
+    fn dump(&self) {
+        self.machines.iter().for_each(Machine::dump);
+        self.peers.iter().for_each(|(_, peer)| peer.dump());
     }
 
     fn is_over(&self) -> bool {
         self.talks.is_empty()
             && self.book.borrow().is_done()
+            && self.machines.iter().all(Machine::is_idle)
             && self.peers.iter().all(|(_, peer)| peer.connections() == 0)
     }
 
@@ -86,7 +118,9 @@ impl World {
         self.report.steps += 1;
         self.now = self.next_time();
         while let Some((to, frame)) = self.network.arrived(self.now) {
-            if let Some((_, peer)) = self.peers.iter_mut().find(|(id, _)| *id == to) {
+            if let Some(machine) = self.machines.get_mut(usize::from(to.0)) {
+                machine.receive(&frame, self.now);
+            } else if let Some((_, peer)) = self.peers.iter_mut().find(|(id, _)| *id == to) {
                 peer.receive(frame, self.now);
             }
         }
@@ -94,6 +128,13 @@ impl World {
             let (_, talk) = self.talks.pop().expect("just seen");
             if let Some((_, peer)) = self.peers.iter_mut().find(|(id, _)| *id == talk.opener) {
                 peer.open(talk, self.now);
+            }
+        }
+        for machine in &mut self.machines {
+            if machine.next_run() <= self.now {
+                for frame in machine.run(self.now) {
+                    self.network.send(machine.id, &frame, self.now);
+                }
             }
         }
         for (id, peer) in &mut self.peers {
@@ -111,6 +152,9 @@ impl World {
         let mut next = self.network.next_arrival().unwrap_or(Time::MAX);
         if let Some((at, _)) = self.talks.last() {
             next = next.min(*at);
+        }
+        for machine in &self.machines {
+            next = next.min(machine.next_run());
         }
         for (_, peer) in &self.peers {
             next = next.min(peer.next_run());

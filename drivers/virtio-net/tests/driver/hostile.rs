@@ -296,3 +296,39 @@ fn each_lie_about_the_rings_quarantines_its_queue_and_is_counted_once() {
         }
     }
 }
+
+#[test]
+fn a_descriptor_in_the_middle_of_a_chain_is_no_frame_though_it_was_a_head_once() {
+    let buffers = Buffers::new(1, PER_CORE);
+    for seed in 0..300 {
+        buffers.clear();
+        let mut rng = Rng(seed);
+        let model = Model { queue_size: 32, pairs_max: 1, ..Model::default() };
+        let fake = Fake::new(buffers.memory.clone(), model);
+        let clock = ticking();
+        let mut config = config(&buffers, &clock);
+        config.decline = Features::INDIRECT_DESC;
+        let mut queue = open(&fake, &buffers.memory, &config).unwrap().tx.remove(0);
+        let frames: Vec<_> =
+            (1..5).map(|pieces| frame(&buffers.memory, &vec![20; pieces]).0).collect();
+        // Chains of changing lengths, so that every descriptor is a head at some time.
+        for _ in 0..200 {
+            queue.push(&frames[rng.below(4)]).unwrap();
+            queue.kick();
+            fake.with(|d| d.transmit(0)).unwrap();
+            assert_eq!(queue.reclaim(), 1);
+        }
+        while queue.push(&frames[1]).is_ok() {}
+        queue.kick();
+        fake.with(|d| {
+            let memory = d.memory.clone();
+            let (chain, ..) = d.take_transmit(0).unwrap();
+            let middle = u32::from(chain.head + 1) % 32;
+            d.queues[1].complete(&memory, middle, 0);
+        });
+        assert_eq!((queue.reclaim(), queue.is_quarantined()), (0, true), "seed {seed}");
+        assert_eq!(queue.in_flight(), 10);
+        let waiting = queue.reclaim();
+        assert_eq!(waiting, 0);
+    }
+}

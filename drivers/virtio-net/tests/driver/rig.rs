@@ -1,4 +1,6 @@
 //! An open port over a fake device, with buffers and counts to check conservation by.
+#![allow(dead_code, reason = "each user takes a part")]
+
 use crate::fake::memory::{Buffers, FakeDma, Memory};
 use crate::fake::{Fake, FakeMmio, Model};
 use ix_abi::CoreId;

@@ -7,7 +7,7 @@ use ix_dataplane::device::{RxBatch, RxQueue, TxQueue};
 use ix_virtio_net::Features;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicBool, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, fence};
 use std::time::{Duration, Instant};
 
 const FRAMES: u32 = 60_000;
@@ -103,4 +103,62 @@ fn no_notification_is_lost_to_a_device_that_sleeps_whenever_it_may() {
     done += rig.tx().reclaim();
     assert_eq!((done, rig.rx().device_errors()), (FRAMES, 0));
     rig.assert_conserved(0);
+}
+
+/// The sleeper writes its wish and then looks for frames, the device writes a frame and then looks
+/// for the wish: one of them must see the other's, or the core halts with a frame waiting.
+#[test]
+fn a_core_about_to_halt_sees_the_frame_or_the_device_sees_that_it_wants_an_interrupt() {
+    const ROUNDS: u32 = 20_000;
+    let mut rig = Rig::without(Features::HASH_REPORT);
+    let memory = rig.buffers.memory.clone();
+    rig.fake.with(|d| d.queues[0].want_notifications(&memory, false));
+    let [posted, ready, start, done, wanted] = [const { AtomicU32::new(0) }; 5];
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let wait_for = |counter: &AtomicU32, value| {
+        let mut spins = 0_u32;
+        while counter.load(SeqCst) != value {
+            spins += 1;
+            if spins.is_multiple_of(1000) {
+                std::thread::yield_now();
+                assert!(Instant::now() < deadline, "the other side is gone");
+            }
+        }
+    };
+    let device = rig.fake.device.clone();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=ROUNDS {
+                wait_for(&posted, round);
+                let queue = &mut device.lock().unwrap().queues[0];
+                let chain = queue.take(&memory).unwrap();
+                let len = scatter(&memory, &chain, &[7; 72]);
+                queue.write_used(&memory, queue.used(), u32::from(chain.head), len);
+                ready.store(round, SeqCst);
+                wait_for(&start, round);
+                // All is prepared but the index, so that both sides race at close quarters.
+                queue.jump(&memory, 1);
+                fence(SeqCst);
+                wanted.store(u32::from(queue.wants_interrupt(&memory)), SeqCst);
+                done.store(round, SeqCst);
+            }
+        });
+        for round in 1..=ROUNDS {
+            // The device wants no notification here: the driver must not need its lock.
+            rig.port.rx[0].replenish(&mut rig.pool);
+            rig.port.rx[0].disarm_interrupt();
+            posted.store(round, SeqCst);
+            wait_for(&ready, round);
+            start.store(round, SeqCst);
+            for _ in 0..round % 97 {
+                std::hint::black_box(round);
+            }
+            let waits = rig.port.rx[0].arm_interrupt();
+            wait_for(&done, round);
+            assert!(waits || wanted.load(SeqCst) == 1, "round {round}: asleep with a frame");
+            let mut batch = RxBatch::new();
+            assert_eq!(rig.port.rx[0].poll(64, &mut batch), 1);
+            rig.pool.free(batch.pop().unwrap().mbuf);
+        }
+    });
 }

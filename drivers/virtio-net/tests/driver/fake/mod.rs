@@ -205,12 +205,14 @@ impl Device {
         self.steering = Steering { pairs: 1, ..Steering::default() };
     }
 
+    /// As in QEMU, queues beyond the first pair are there only once MQ or RSS was agreed to.
     fn queue_count(&self) -> u16 {
-        2 * self.model.pairs_max + 1
+        let pairs = if self.has(Features::MQ | Features::RSS) { self.model.pairs_max } else { 1 };
+        2 * pairs + 1
     }
 
     pub fn control_queue(&self) -> usize {
-        2 * usize::from(self.model.pairs_max)
+        usize::from(self.queue_count()) - 1
     }
 
     pub fn has(&self, feature: Features) -> bool {

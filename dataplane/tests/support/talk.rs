@@ -1,0 +1,255 @@
+//! Conversations: one station, and a peer whose segments the test writes by hand.
+use super::app::{App, Context};
+use super::net::describe;
+use super::station::{Setup, Station};
+use ix_abi::{Call, Condition, Cookie, SocketAddress};
+use ix_dataplane::checksum;
+use ix_dataplane::time::{Duration, Instant};
+
+pub const FIN: u8 = 1;
+pub const SYN: u8 = 2;
+pub const RST: u8 = 4;
+pub const PSH: u8 = 8;
+pub const ACK: u8 = 16;
+
+/// A segment that the station sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub from: u16,
+    pub to: u16,
+    pub flags: u8,
+    pub seq: u32,
+    pub ack: u32,
+    pub window: u16,
+    pub options: Vec<u8>,
+    pub payload: Vec<u8>,
+}
+
+/// Leaves what the test gave it in the ring, keeps what it is told.
+#[derive(Default)]
+pub struct Script {
+    pub calls: Vec<Call>,
+    pub events: Vec<Condition>,
+    /// Events are left unread.
+    pub asleep: bool,
+    started: bool,
+}
+
+/// Datagrams to this port only wake the application, so that it leaves its calls.
+pub const WAKE: u16 = 9;
+const WAKE_COOKIE: Cookie = Cookie(0xfeed);
+
+impl App for Script {
+    fn run(&mut self, context: &mut Context) {
+        if !self.started {
+            self.started = true;
+            let at = SocketAddress { port: WAKE, ..SocketAddress::default() };
+            context.call(Call::udp_bind(at, WAKE_COOKIE));
+        }
+        let events = if self.asleep { Vec::new() } else { context.events() };
+        for event in events {
+            match event {
+                Condition::UdpRecv { handle, cookie: WAKE_COOKIE, addr, .. } => {
+                    context.call(Call::udp_recv_done(handle, addr));
+                }
+                event => self.events.push(event),
+            }
+        }
+        for call in self.calls.drain(..) {
+            context.call(call);
+        }
+    }
+
+    fn as_any(&mut self) -> &mut dyn std::any::Any {
+        self
+    }
+}
+
+pub struct Talk {
+    pub station: Station,
+    pub now: Instant,
+    pub ip: [u8; 4],
+    pub port: u16,
+    pub local_port: u16,
+    /// Other frames than TCP that the station sent.
+    pub others: Vec<Vec<u8>>,
+    sent: Vec<Segment>,
+}
+
+impl Talk {
+    pub fn new(change: impl Fn(&mut Setup)) -> Talk {
+        let mut setup = Setup::new(1);
+        change(&mut setup);
+        let mut station = Station::new(setup);
+        let scripts = |_| Box::new(Script::default()) as Box<dyn App>;
+        station.start((0..station.setup.cores).map(scripts).collect());
+        let (ip, now) = ([10, 0, 0, 2], Instant(1_000_000));
+        let (others, sent) = (Vec::new(), Vec::new());
+        let mut talk = Talk { station, now, ip, port: 4000, local_port: 7, others, sent };
+        talk.step();
+        talk
+    }
+
+    pub fn script(&mut self) -> &mut Script {
+        self.station.app(0)
+    }
+
+    /// Runs until nothing is to be done, at the present time.
+    pub fn step(&mut self) {
+        for _ in 0..50 {
+            let work = self.station.step(self.now);
+            let frames: Vec<_> =
+                self.station.machines.iter_mut().flat_map(|m| m.tx.outbox.drain(..)).collect();
+            let quiet = !work.busy && frames.is_empty();
+            for frame in frames {
+                self.take(frame);
+            }
+            if quiet {
+                return;
+            }
+            self.now = self.now + Duration(1000);
+        }
+    }
+
+    fn take(&mut self, f: Vec<u8>) {
+        if f[12..14] == [8, 6] && f[20..22] == [0, 1] && f[38..42] == self.ip {
+            let mut answer = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 6, 0, 1, 8, 0, 6, 4, 0, 2];
+            answer.extend([2, 0, 0, 0, 0, 2]);
+            answer.extend(self.ip);
+            answer.extend([2, 0, 0, 0, 0, 1]);
+            answer.extend(self.station.setup.address);
+            return self.give(answer);
+        }
+        if f[12..14] != [8, 0] || f[23] != 6 {
+            return self.others.push(f);
+        }
+        let word = |at: usize| u32::from_be_bytes(f[at..at + 4].try_into().unwrap());
+        let half = |at: usize| u16::from_be_bytes(f[at..at + 2].try_into().unwrap());
+        let total = 14 + usize::from(half(16));
+        let header = usize::from(f[46] >> 4) * 4;
+        let (from, to) = (f[26..30].try_into().unwrap(), f[30..34].try_into().unwrap());
+        let pseudo = checksum::pseudo_v4(from, to, 6, (total - 34) as u16);
+        let sum = checksum::add(pseudo, checksum::sum(&f[34..total]));
+        assert!(checksum::is_good(sum), "checksum of {}", describe(&f));
+        self.sent.push(Segment {
+            from: half(34),
+            to: half(36),
+            seq: word(38),
+            ack: word(42),
+            flags: f[47],
+            window: half(48),
+            options: f[54..34 + header].to_vec(),
+            payload: f[34 + header..total].to_vec(),
+        });
+    }
+
+    /// A frame from the wire.
+    pub fn give(&mut self, frame: Vec<u8>) {
+        self.station.machines[0].rx[0].inbox.push_back(frame);
+    }
+
+    /// A segment from the peer; the station then runs.
+    pub fn send(&mut self, flags: u8, seq: u32, ack: u32, window: u16, payload: &[u8]) {
+        let frame = self.frame(flags, seq, ack, window, &[], payload);
+        self.give(frame);
+        self.step();
+    }
+
+    pub fn frame(
+        &self,
+        flags: u8,
+        seq: u32,
+        ack: u32,
+        window: u16,
+        options: &[u8],
+        payload: &[u8],
+    ) -> Vec<u8> {
+        assert!(options.len().is_multiple_of(4));
+        let mut f = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        let total = 40 + options.len() + payload.len();
+        f.extend([0x45, 0]);
+        f.extend((total as u16).to_be_bytes());
+        f.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
+        f.extend(self.ip);
+        f.extend(self.station.setup.address);
+        let sum = checksum::finish(checksum::sum(&f[14..34]));
+        f[24..26].copy_from_slice(&sum);
+        f.extend(self.port.to_be_bytes());
+        f.extend(self.local_port.to_be_bytes());
+        f.extend(seq.to_be_bytes());
+        f.extend(ack.to_be_bytes());
+        f.extend([((20 + options.len()) as u8 / 4) << 4, flags]);
+        f.extend(window.to_be_bytes());
+        f.extend([0, 0, 0, 0]);
+        f.extend(options);
+        f.extend(payload);
+        let pseudo =
+            checksum::pseudo_v4(self.ip, self.station.setup.address, 6, (total - 20) as u16);
+        let sum = checksum::finish(checksum::add(pseudo, checksum::sum(&f[34..])));
+        f[50..52].copy_from_slice(&sum);
+        f
+    }
+
+    /// A UDP datagram from the peer to `port`; the station then runs.
+    pub fn send_udp(&mut self, port: u16, payload: &[u8]) {
+        let mut f = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0];
+        f.extend((28 + payload.len() as u16).to_be_bytes());
+        f.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
+        f.extend(self.ip);
+        f.extend(self.station.setup.address);
+        let sum = checksum::finish(checksum::sum(&f[14..34]));
+        f[24..26].copy_from_slice(&sum);
+        f.extend(self.port.to_be_bytes());
+        f.extend(port.to_be_bytes());
+        f.extend((8 + payload.len() as u16).to_be_bytes());
+        f.extend([0, 0]);
+        f.extend(payload);
+        self.give(f);
+        self.step();
+    }
+
+    /// What the station has sent since the last look.
+    pub fn sent(&mut self) -> Vec<Segment> {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// The only segment that the station has sent since the last look.
+    #[track_caller]
+    pub fn one(&mut self) -> Segment {
+        let mut sent = self.sent();
+        assert_eq!(sent.len(), 1, "{sent:#?}");
+        sent.remove(0)
+    }
+
+    #[track_caller]
+    pub fn nothing(&mut self) {
+        let sent = self.sent();
+        assert!(sent.is_empty(), "{sent:#?}");
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            let work = self.station.step(self.now);
+            self.now = if work.busy { self.now + Duration(1000) } else { work.deadline.min(end) };
+            self.step();
+        }
+    }
+
+    /// Makes calls; they run when the application is next entered, which a timer sees to.
+    pub fn call(&mut self, call: Call) {
+        self.calls(&[call]);
+    }
+
+    pub fn calls(&mut self, calls: &[Call]) {
+        self.script().calls.extend(calls);
+        self.send_udp(WAKE, b"wake");
+    }
+
+    /// The events since the last look.
+    pub fn events(&mut self) -> Vec<Condition> {
+        let events = std::mem::take(&mut self.script().events);
+        events.into_iter().filter(|e| !matches!(e, Condition::GroupIn { .. })).collect()
+    }
+}

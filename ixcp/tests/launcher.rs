@@ -1,0 +1,224 @@
+//! `ixcp run` as a program, with a shell script in QEMU's place: what is printed where, what is
+//! cleaned, which exit code follows from what. The booted kernel is tested in `tests/tests/e2e`.
+use nix::sys::signal::{Signal, kill};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const READY: &str = "echo 'ix: ready: kv at 10.0.2.15 after 1 ms' >> \"$serial\"; ";
+
+struct Scene {
+    dir: temp_dir::TempDir,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let scene = Scene { dir: temp_dir::TempDir::new().unwrap() };
+        std::fs::create_dir(scene.path("images")).unwrap();
+        for name in ["kernel", "initrd"] {
+            std::fs::write(scene.path("images").join(name), name).unwrap();
+        }
+        std::fs::write(scene.path("images/apps"), "echo\nkv\n").unwrap();
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `ixcp`, with a QEMU that does what `script` says; `$serial` is its serial log.
+    fn ixcp(&self, script: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ixcp"));
+        command.env("IX_RUNTIME_DIR", self.path("run")).env_remove("IX_IMAGES");
+        command.env("FAKE_QEMU", script).args(args);
+        if args[0] == "run" {
+            let fake = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake-qemu.sh");
+            command.arg("--qemu").arg(fake).arg("--images").arg(self.path("images"));
+            if !args.contains(&"--forward") {
+                command.args(["--forward", "0:11211"]);
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, script: &str) -> Output {
+        self.ixcp(script, &["run"]).output().unwrap()
+    }
+
+    fn wait_for_instance(&self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !String::from_utf8_lossy(&self.ixcp("", &["ls"]).output().unwrap().stdout)
+            .contains("kv")
+            || !self.path("run/kv/instance.json").exists()
+        {
+            assert!(Instant::now() < deadline, "no instance appears");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn end(child: Child, signal: Signal) -> Output {
+    kill(ixcp::pid_of(&child), signal).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn standard_output_gets_the_ready_line_once_and_standard_error_the_rest() {
+    let scene = Scene::new();
+    let script =
+        format!("echo 'ix: starts' > \"$serial\"; {READY}{READY}echo last >> \"$serial\"; exit 33");
+    let done = scene.run(&script);
+    let (out, err) = (text(&done.stdout), text(&done.stderr));
+    assert_eq!(done.status.code(), Some(0), "{err}");
+    assert_eq!(out.matches("ix: ready").count(), 1, "{out}");
+    assert!(out.starts_with("ix: ready: kv at 10.0.2.15 after 1 ms\n"), "{out}");
+    assert!(
+        out.contains("leads to its port 11211/tcp") && out.contains("status --name kv"),
+        "{out}"
+    );
+    assert!(err.starts_with("ix: starts\n") && err.contains("\nlast\n"), "{err}");
+    assert!(!scene.path("run/kv").exists(), "an orderly end leaves nothing");
+}
+
+#[test]
+fn every_way_to_end_has_its_exit_code_and_message() {
+    for (status, code, message) in [
+        (33, 0, "has stopped"),
+        (35, 3, "panicked"),
+        (37, 4, "CPU exception"),
+        (39, 6, "application ended with an error"),
+        (41, 7, "kernel ended the application"),
+        (43, 8, "cannot run like this"),
+        (45, 9, "self-test"),
+        (1, 5, "QEMU failed"),
+        (0, 5, "triple fault"),
+    ] {
+        let scene = Scene::new();
+        let done = scene.run(&format!("echo words of qemu >&2; exit {status}"));
+        let err = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(code), "{err}");
+        assert!(err.contains(message) && err.contains("qemu: words of qemu"), "{err}");
+        assert_eq!(scene.path("run/kv/serial.log").exists(), code != 0, "kept to be looked at");
+    }
+}
+
+#[test]
+fn signals_end_qemu_and_count_as_an_orderly_end() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let scene = Scene::new();
+        let child = scene.ixcp("exec sleep 60", &["run"]).spawn().unwrap();
+        scene.wait_for_instance();
+        let done = end(child, signal);
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+        assert!(
+            text(&scene.ixcp("", &["ls"]).output().unwrap().stdout).contains("no dataplane runs")
+        );
+    }
+}
+
+#[test]
+fn a_qemu_that_ignores_sigterm_is_killed() {
+    let scene = Scene::new();
+    let script = "trap '' TERM; for i in $(seq 600); do sleep 0.1; done";
+    let child = scene.ixcp(script, &["run"]).spawn().unwrap();
+    scene.wait_for_instance();
+    let start = Instant::now();
+    let done = end(child, Signal::SIGTERM);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    assert!(start.elapsed() < Duration::from_secs(8));
+}
+
+#[test]
+fn a_name_is_taken_while_its_dataplane_lives_and_free_after_a_crash() {
+    let scene = Scene::new();
+    let child = scene.ixcp("exec sleep 60", &["run"]).spawn().unwrap();
+    scene.wait_for_instance();
+    let second = scene.ixcp("exit 33", &["run"]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("kv runs already (process"), "{}", text(&second.stderr));
+    end(child, Signal::SIGTERM);
+    assert_eq!(scene.run("exit 35").status.code(), Some(3));
+    let after = scene.run("exit 33");
+    assert!(
+        text(&after.stderr).contains("cleaned up after an earlier kv"),
+        "{}",
+        text(&after.stderr)
+    );
+}
+
+#[test]
+fn what_is_missing_is_said_with_the_way_to_get_it() {
+    let scene = Scene::new();
+    let fails = |args: &[&str], wanted: &str| {
+        let done = scene.ixcp("exit 33", args).output().unwrap();
+        let err = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{args:?}: {err}");
+        assert!(err.starts_with("ixcp: ") && err.contains(wanted), "{args:?}: {err}");
+    };
+    fails(&["run", "--app", "web"], "there are: echo, kv");
+    fails(&["run", "--name", "a/b"], "not a good name");
+    fails(&["run", "--net", "tap=nosuch0"], "--forward needs --net user");
+    fails(&["status"], "start one with `ixcp run`");
+    fails(&["stop", "--name", "x"], "no dataplane named x runs");
+    std::fs::remove_file(scene.path("images/initrd")).unwrap();
+    fails(&["run"], "cargo xtask image");
+    let done = Command::new(env!("CARGO_BIN_EXE_ixcp"))
+        .args(["run", "--net", "tap=nosuch0", "--qemu", "sh", "--images"])
+        .arg(Scene::new().path("images"))
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(1));
+}
+
+#[test]
+fn a_tap_that_is_missing_is_said_with_the_commands_that_make_it() {
+    let scene = Scene::new();
+    let done = Command::new(env!("CARGO_BIN_EXE_ixcp"))
+        .args(["run", "--net", "tap=nosuch0", "--qemu", "sh", "--images"])
+        .arg(scene.path("images"))
+        .env("IX_RUNTIME_DIR", scene.path("run"))
+        .output()
+        .unwrap();
+    let err = text(&done.stderr);
+    assert!(err.contains("ip tuntap add dev nosuch0 mode tap multi_queue"), "{err}");
+}
+
+#[test]
+fn a_dry_run_prints_the_command_and_makes_nothing() {
+    let scene = Scene::new();
+    let args = ["run", "--dry-run", "--forward", "11211:11211", "--cores", "4"];
+    let done = scene.ixcp("exit 33", &args).output().unwrap();
+    let out = text(&done.stdout);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    assert!(
+        out.contains(" -smp 4 ") && out.contains("hostfwd=tcp:127.0.0.1:11211-10.0.2.15:11211"),
+        "{out}"
+    );
+    assert!(out.contains("-append 'app=kv cores=4 ip=10.0.2.15/24 gw=10.0.2.2'"), "{out}");
+    assert!(!scene.path("run/kv").exists());
+}
+
+#[test]
+fn the_guest_cannot_write_escape_sequences_to_the_terminal() {
+    let scene = Scene::new();
+    let done = scene.run(r#"printf 'bad \033]0;title\007 \033[2J\n' > "$serial"; exit 33"#);
+    assert!(!text(&done.stderr).contains('\u{1b}'), "{}", text(&done.stderr));
+    assert!(text(&done.stderr).contains(r"\u{1b}[2J"), "{}", text(&done.stderr));
+}
+
+#[test]
+fn a_page_that_no_kernel_writes_is_reported_as_booting() {
+    let scene = Scene::new();
+    let child = scene.ixcp("exec sleep 60", &["run"]).spawn().unwrap();
+    scene.wait_for_instance();
+    assert!(text(&scene.ixcp("", &["ls"]).output().unwrap().stdout).contains("booting"));
+    let status = scene.ixcp("", &["status"]).output().unwrap();
+    assert_eq!(status.status.code(), Some(1));
+    assert!(text(&status.stderr).contains("has not written the control page yet"));
+    end(child, Signal::SIGTERM);
+}

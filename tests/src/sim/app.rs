@@ -1,0 +1,429 @@
+//! The application of a simulated dataplane: holds conversations by the raw ABI, checks every event
+//! against the rules of `docs/abi.md`, and misbehaves a little.
+use super::book::{End, SharedBook, Side, Talk};
+use super::conn::Conn;
+use super::heap::Heap;
+use super::memory::Pages;
+use super::net::StationId;
+use super::peer::PORT;
+use super::rings::UserRings;
+use super::swarm::MachineDraw;
+use super::{MS, Time};
+use ix_abi::call::{Call, Op, SgEntry};
+use ix_abi::event::Condition;
+use ix_abi::layout::RX_BASE;
+use ix_abi::{Cookie, DeadReason, GroupId, Handle, SocketAddress, Status};
+use ix_dataplane::platform::AppReturn;
+use ix_dataplane::rng::Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+/// What the contexts of an application share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Whose application it is.
+    pub station: StationId,
+    /// The oracle.
+    pub book: SharedBook,
+    /// Draws.
+    pub rng: Rng,
+    /// Its make.
+    pub draw: MachineDraw,
+    /// Its heap.
+    pub heap: Heap,
+    /// The receive area, which it can read.
+    pub rx: Rc<Pages>,
+}
+
+impl Shared {
+    /// Reads received bytes at a user address.
+    pub fn received(&self, addr: u64, bytes: &mut [u8]) {
+        let at = addr.checked_sub(RX_BASE).expect("an address in the receive area");
+        self.rx.read(at as usize, bytes);
+    }
+}
+
+/// What a tag stands for.
+#[derive(Debug)]
+pub enum Tag {
+    /// The listener.
+    Listen,
+    /// A `sendv` of this connection.
+    Send(u64),
+    /// A timer.
+    Timer,
+    /// A call that cannot succeed.
+    Nonsense,
+    /// A call whose failure would be a defect.
+    Plain(&'static str),
+}
+
+/// Calls to be written at the end of an entry.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// With entries beyond the record's.
+    pub calls: Vec<(Call, Vec<SgEntry>)>,
+    /// Tags of calls that may still have a result.
+    pub tags: BTreeMap<u64, (Tag, Option<u32>)>,
+    next_tag: u64,
+}
+
+impl Outbox {
+    /// Adds a call under a new tag; its index in the ring is filled in when it is written.
+    pub fn push(&mut self, call: Call, more: Vec<SgEntry>, tag: Tag) -> u64 {
+        self.next_tag += 1;
+        self.calls.push((call.with_tag(self.next_tag), more));
+        self.tags.insert(self.next_tag, (tag, None));
+        self.next_tag
+    }
+}
+
+/// One context: an elastic thread.
+#[derive(Debug)]
+pub struct Context {
+    number: usize,
+    /// Its rings.
+    pub rings: UserRings,
+    groups: BTreeSet<u16>,
+    conns: BTreeMap<u64, Conn>,
+    /// By cookie.
+    opening: BTreeMap<u64, Talk>,
+    /// Sorted by time, latest first.
+    plans: Vec<(Time, Talk)>,
+    outbox: Outbox,
+    next_cookie: u64,
+    /// Armed, and when it is due.
+    timer: Option<(u64, Time)>,
+    /// `calls_consumed` at the end of the entry before the last.
+    consumed: u32,
+    preempted: bool,
+    started: bool,
+}
+
+/// `index` of a ring lies before `consumed`.
+pub fn is_before(index: u32, consumed: u32) -> bool {
+    consumed.wrapping_sub(index) as i32 >= 0
+}
+
+impl Context {
+    /// The context of a core, with the conversations that it will open.
+    pub fn new(number: usize, mut plans: Vec<(Time, Talk)>) -> Context {
+        plans.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        Context {
+            number,
+            rings: UserRings::new(),
+            groups: BTreeSet::new(),
+            conns: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            plans,
+            outbox: Outbox::default(),
+            next_cookie: 1 << 32,
+            timer: None,
+            consumed: 0,
+            preempted: false,
+            started: false,
+        }
+    }
+
+    /// Whether it holds nothing and wants nothing.
+    pub fn is_idle(&self) -> bool {
+        self.conns.is_empty() && self.opening.is_empty() && self.plans.is_empty()
+    }
+
+    /// Everything that it holds, for the message of a failure.
+    pub fn dump(&self, station: StationId) {
+        for (handle, conn) in &self.conns {
+            eprintln!("{station:?} context {}: {handle:#x} {conn:?}", self.number);
+        }
+        for talk in self.opening.values() {
+            eprintln!("{station:?} context {}: opening {:#x}", self.number, talk.id);
+        }
+    }
+
+    /// The thread runs until it calls `enter`, or is preempted.
+    pub fn run(&mut self, shared: &mut Shared) -> AppReturn {
+        if !std::mem::take(&mut self.preempted) && shared.rng.chance(shared.draw.preempt, 16) {
+            // Before it has read anything, or (below) after it has written everything.
+            self.preempted = true;
+            return AppReturn::Preempted;
+        }
+        let now = self.rings.now();
+        let consumed = self.rings.calls_consumed();
+        for _ in 0..self.rings.events() {
+            let condition = self.rings.next_event();
+            self.handle(condition, shared, now);
+        }
+        self.settle(consumed, shared);
+        if !self.started {
+            self.started = true;
+            if self.number == 0 {
+                let local = SocketAddress { port: PORT, ..SocketAddress::default() };
+                let call = Call { flags: Call::WANT_RESULT, ..Call::listen(local, 1024) };
+                self.outbox.push(call, Vec::new(), Tag::Listen);
+            }
+        }
+        self.open(now);
+        self.drive(shared, now);
+        self.nonsense(shared);
+        self.wake_up_later(shared, now);
+        self.write();
+        self.consumed = consumed;
+        AppReturn::Entered
+    }
+
+    fn conn(&mut self, handle: Handle, cookie: Cookie, what: &str) -> &mut Conn {
+        let Some(conn) = self.conns.get_mut(&handle.0) else {
+            panic!("`{what}` for {handle:x?}, which is not alive")
+        };
+        assert_eq!(conn.cookie, cookie, "`{what}` with a foreign cookie");
+        conn
+    }
+
+    fn handle(&mut self, condition: Condition, shared: &mut Shared, now: Time) {
+        match condition {
+            Condition::GroupIn { group } => {
+                assert!(self.groups.insert(group.0), "{group:?} comes twice");
+            }
+            Condition::Knock { handle, remote, local_port, .. } => {
+                assert_eq!(local_port, PORT);
+                assert!(remote.ip.to_v4().is_some_and(|ip| ip[..3] == [10, 0, 0]), "{remote:?}");
+                self.fresh(handle);
+                if shared.rng.chance(shared.draw.reject, 64) {
+                    *shared.book.borrow_mut().rejected.entry(shared.station).or_default() += 1;
+                    self.call(Call::new(Op::Reject, handle), "reject");
+                    return;
+                }
+                let cookie = self.cookie();
+                self.call(Call::accept(handle, cookie), "accept");
+                self.conns.insert(handle.0, Conn::new(handle, cookie, Side::Acceptor, None, now));
+            }
+            Condition::Connected { handle, cookie, outcome, window } => {
+                let talk =
+                    self.opening.remove(&cookie.0).expect("`connected` that nobody asked for");
+                if outcome == Status::Ok {
+                    self.fresh(handle);
+                    assert!(window > 0, "connected with no window");
+                    shared.book.borrow_mut().opened(talk.id);
+                    let conn = Conn::new(handle, cookie, Side::Opener, Some(talk), now);
+                    self.conns.insert(handle.0, conn);
+                } else {
+                    let end = match outcome {
+                        Status::Refused => End::Refused,
+                        Status::TimedOut | Status::Unreachable => End::TimedOut,
+                        other => panic!("connected: {other:?}"),
+                    };
+                    shared.book.borrow_mut().end(talk.id, Side::Opener, end, now);
+                }
+            }
+            Condition::Recv { handle, cookie, addr, len } => {
+                let closed_before = self.consumed;
+                let conn = self.conn(handle, cookie, "recv");
+                conn.not_closed(closed_before, "recv");
+                conn.received(addr, len, shared);
+            }
+            Condition::Eof { handle, cookie } => {
+                let closed_before = self.consumed;
+                let conn = self.conn(handle, cookie, "eof");
+                conn.not_closed(closed_before, "eof");
+                conn.eof(shared);
+            }
+            Condition::Sent { handle, cookie, bytes, window } => {
+                self.conn(handle, cookie, "sent").sent(u64::from(bytes), window, shared);
+            }
+            Condition::Dead { handle, cookie, reason } => {
+                self.dead(handle, cookie, reason, shared, now)
+            }
+            Condition::Timer { cookie, .. } => {
+                let (expected, due) = self.timer.take().expect("a timer that was armed");
+                assert_eq!(cookie.0, expected, "another timer");
+                assert!(now >= due, "a timer {} ns early", due - now);
+            }
+            Condition::Result { op, status, handle, tag, value } => {
+                self.result(Op(op), status, handle, tag, value, shared);
+            }
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+
+    fn fresh(&self, handle: Handle) {
+        assert!(!self.conns.contains_key(&handle.0), "{handle:x?} is alive already");
+        let GroupId(group) = handle.group();
+        assert!(self.groups.contains(&group), "{handle:x?} of a group that is not ours");
+    }
+
+    fn cookie(&mut self) -> Cookie {
+        self.next_cookie += 1;
+        Cookie(self.next_cookie)
+    }
+
+    fn call(&mut self, call: Call, what: &'static str) {
+        self.outbox.push(call, Vec::new(), Tag::Plain(what));
+    }
+
+    fn dead(
+        &mut self,
+        handle: Handle,
+        cookie: Cookie,
+        reason: DeadReason,
+        shared: &mut Shared,
+        now: Time,
+    ) {
+        self.conn(handle, cookie, "dead");
+        let conn = self.conns.remove(&handle.0).expect("just seen");
+        if !conn.closing {
+            // What was received stays readable until `close`, which is all that may follow.
+            conn.check_held(shared);
+            self.call(Call::new(Op::Close, handle), "close of the dead");
+        }
+        conn.dead(reason, shared, now);
+    }
+
+    fn result(
+        &mut self,
+        op: Op,
+        status: Status,
+        handle: Handle,
+        tag: u64,
+        value: u64,
+        shared: &mut Shared,
+    ) {
+        let (meaning, _) = self.outbox.tags.remove(&tag).expect("a result for a tag in use");
+        match meaning {
+            Tag::Listen => {
+                assert_eq!((op, status), (Op::Listen, Status::Ok));
+                assert_ne!(value | handle.0, 0, "no listener");
+            }
+            Tag::Timer => assert_eq!((op, status), (Op::TimerSet, Status::Ok)),
+            Tag::Send(handle) => {
+                // The connection may have died before the call was looked at.
+                if let Some(conn) = self.conns.get_mut(&handle) {
+                    assert_eq!(op, Op::Sendv);
+                    conn.send_result(tag, status, value, shared);
+                }
+            }
+            Tag::Nonsense => assert_ne!(status, Status::Ok, "nonsense succeeds: {op:?}"),
+            // On a connection that has died meanwhile, a call fails.
+            Tag::Plain(what) => assert!(
+                status == Status::Ok || !self.conns.contains_key(&handle.0),
+                "{what} of {handle:x?}: {status:?}"
+            ),
+        }
+    }
+
+    /// Calls that were consumed and have no result have succeeded: their results, if any, come
+    /// before.
+    fn settle(&mut self, consumed: u32, shared: &mut Shared) {
+        let done = |(_, (_, index)): &(&u64, &(Tag, Option<u32>))| {
+            index.is_some_and(|index| is_before(index, consumed))
+        };
+        let done: Vec<u64> = self.outbox.tags.iter().filter(done).map(|(tag, _)| *tag).collect();
+        for tag in done {
+            let Some((meaning, _)) = self.outbox.tags.remove(&tag) else { continue };
+            match meaning {
+                Tag::Send(handle) => {
+                    if let Some(conn) = self.conns.get_mut(&handle) {
+                        conn.send_accepted(tag, shared);
+                    }
+                }
+                Tag::Nonsense => panic!("nonsense without a result"),
+                // Core 0 answers for them, later.
+                Tag::Listen => {
+                    self.outbox.tags.insert(tag, (Tag::Listen, None));
+                }
+                Tag::Timer | Tag::Plain(_) => {}
+            }
+        }
+    }
+
+    fn open(&mut self, now: Time) {
+        while self.plans.last().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, talk)) = self.plans.pop() else { break };
+            let cookie = self.cookie();
+            let remote = SocketAddress::v4(talk.acceptor.ip(), PORT);
+            self.call(Call::connect(cookie, remote), "connect");
+            self.opening.insert(cookie.0, talk);
+        }
+    }
+
+    fn drive(&mut self, shared: &mut Shared, now: Time) {
+        let mut conns = std::mem::take(&mut self.conns);
+        for conn in conns.values_mut() {
+            conn.drive(&mut self.outbox, shared, now);
+        }
+        self.conns = conns;
+    }
+
+    /// Calls that must fail, and harm nobody.
+    fn nonsense(&mut self, shared: &mut Shared) {
+        let rng = &mut shared.rng;
+        if !rng.chance(shared.draw.nonsense, 64) {
+            return;
+        }
+        let stray = Handle(rng.next_u64());
+        let alive = self.conns.keys().next().map_or(stray, |handle| Handle(*handle));
+        let reused = Handle::new(alive.group(), alive.generation() ^ 1, alive.index());
+        let entry = |addr, len| SgEntry { addr, len };
+        let call = match rng.below(9) {
+            0 => Call::new(Op(1000 + rng.below(60_000) as u16), stray),
+            1 => Call::accept(stray, Cookie(1)),
+            2 => Call::recv_done(alive, u64::MAX - rng.below(10)),
+            3 => Call::sendv(alive, 1, entry(rng.next_u64(), 1 + rng.below(100)), entry(0, 0)),
+            4 => Call::sendv(alive, 65 + rng.below(1000) as u16, entry(0, 1), entry(0, 1)),
+            5 => Call::new([Op::Close, Op::Abort, Op::Shutdown][rng.below(3) as usize], reused),
+            6 => Call { reserved: 1, ..Call::new(Op::Close, alive) },
+            7 => Call::accept(alive, Cookie(rng.next_u64())),
+            _ => Call::sendv(alive, 2, entry(RX_BASE + rng.below(1 << 20), 40), entry(1 << 47, 9)),
+        };
+        // 3 and the last: an address that is not the application's, or a buffer that it may hold.
+        if call.op == Op::Sendv.0 && call.sg_count < 65 && self.conns.contains_key(&call.handle) {
+            return;
+        }
+        self.outbox.push(call, Vec::new(), Tag::Nonsense);
+    }
+
+    /// If anything is left to do that no event will remind of.
+    fn wake_up_later(&mut self, shared: &mut Shared, now: Time) {
+        if self.timer.is_some() || self.is_idle() {
+            return;
+        }
+        let mut delay = 1 + shared.rng.below(20 * MS);
+        if self.conns.is_empty() && self.opening.is_empty() {
+            let next = self.plans.last().map_or(now, |(at, _)| *at);
+            delay = delay.max(next.saturating_sub(now));
+        } else if self.conns.values().all(Conn::is_waiting) {
+            delay += 200 * MS;
+        }
+        let micros = delay.div_ceil(1_000);
+        let cookie = self.cookie();
+        let mut call = Call::timer_set(cookie, micros);
+        if shared.rng.chance(1, 2) {
+            call.flags |= Call::WANT_RESULT;
+        }
+        self.outbox.push(call, Vec::new(), Tag::Timer);
+        self.timer = Some((cookie.0, now + micros * 1_000));
+    }
+
+    /// Writes what fits into the ring, and shows it.
+    fn write(&mut self) {
+        let mut calls = std::mem::take(&mut self.outbox.calls).into_iter();
+        while let Some((call, more)) = calls.next() {
+            if (self.rings.room() as usize) < call.slots() {
+                self.outbox.calls.push((call, more));
+                self.outbox.calls.extend(calls);
+                break;
+            }
+            let index = self.rings.write(&call, &more);
+            if let Some((_, at)) = self.outbox.tags.get_mut(&call.tag) {
+                *at = Some(index);
+            }
+            if matches!(Op(call.op), Op::Close | Op::Abort)
+                && let Some(conn) = self.conns.get_mut(&call.handle)
+                && conn.closing
+                && call.reserved == 0
+            {
+                conn.closed_index = Some(index);
+            }
+        }
+        self.rings.publish();
+    }
+}

@@ -1,0 +1,373 @@
+//! A dataplane: engines, NIC, memory and application, run by `core_loop::run_once`.
+#![allow(unsafe_code, reason = "gives the engines the memory that stands for RAM")]
+
+use super::app::{Context, Shared};
+use super::book::{SharedBook, Talk};
+use super::heap::Heap;
+use super::memory::{Bus, Pages};
+use super::net::StationId;
+use super::nic::{HwTx, Nic, SharedNic, SimRx};
+use super::swarm::MachineDraw;
+use super::{MS, S, Time, US};
+use ix_abi::CoreId;
+use ix_abi::layout::RX_BASE;
+use ix_abi::stats::{CoreStats, Counter, Drop as DropReason};
+use ix_dataplane::app::AppPort;
+use ix_dataplane::config::{Addressing, Config, Ipv4Config};
+use ix_dataplane::core_loop::run_once;
+use ix_dataplane::device::{DmaRegion, TxFrame, TxFull, TxQueue};
+use ix_dataplane::engine::Engine;
+use ix_dataplane::limits::{MBUF_BYTES, TX_HEADER_REGION_BYTES};
+use ix_dataplane::mbuf::{Area, Pool};
+use ix_dataplane::mesh;
+use ix_dataplane::platform::{AppFault, AppReturn, Platform};
+use ix_dataplane::rings::AppRings;
+use ix_dataplane::rng::Rng;
+use ix_dataplane::steer::{MuxTx, RemoteTx};
+use ix_dataplane::time::Instant;
+use ix_dataplane::usermem::UserMap;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What one iteration of a core takes, in virtual time.
+const LOOP: Time = 2 * US;
+
+type Waker = Box<dyn FnMut(CoreId)>;
+
+/// A core's transmit queue, whichever way it leads.
+enum SimTx {
+    Hardware(HwTx),
+    Shared(MuxTx<HwTx>),
+    Remote(RemoteTx<Waker>),
+}
+
+impl TxQueue for SimTx {
+    fn push(&mut self, frame: &TxFrame) -> Result<(), TxFull> {
+        match self {
+            SimTx::Hardware(tx) => tx.push(frame),
+            SimTx::Shared(tx) => tx.push(frame),
+            SimTx::Remote(tx) => tx.push(frame),
+        }
+    }
+
+    fn kick(&mut self) {
+        match self {
+            SimTx::Hardware(tx) => tx.kick(),
+            SimTx::Shared(tx) => tx.kick(),
+            SimTx::Remote(tx) => tx.kick(),
+        }
+    }
+
+    fn reclaim(&mut self) -> u32 {
+        match self {
+            SimTx::Hardware(tx) => tx.reclaim(),
+            SimTx::Shared(tx) => tx.reclaim(),
+            SimTx::Remote(tx) => tx.reclaim(),
+        }
+    }
+}
+
+/// What cores of a machine share beside the application: the clock, and who was woken.
+#[derive(Debug, Default)]
+struct Signals {
+    now: Cell<Time>,
+    woken: Cell<u64>,
+}
+
+impl Signals {
+    fn wake(&self, core: CoreId) {
+        self.woken.set(self.woken.get() | 1 << core.0);
+    }
+}
+
+struct SimPlatform {
+    signals: Rc<Signals>,
+    rx: Vec<SimRx>,
+    tx: SimTx,
+    context: Context,
+    shared: Rc<RefCell<Shared>>,
+}
+
+impl Platform for SimPlatform {
+    type Rx = SimRx;
+    type Tx = SimTx;
+
+    fn now(&mut self) -> Instant {
+        Instant(self.signals.now.get())
+    }
+
+    fn tsc(&mut self) -> u64 {
+        self.signals.now.get()
+    }
+
+    fn rx_queues(&mut self) -> &mut [SimRx] {
+        &mut self.rx
+    }
+
+    fn tx_queue(&mut self) -> &mut SimTx {
+        &mut self.tx
+    }
+
+    fn enter_app(&mut self) -> AppReturn {
+        self.context.run(&mut self.shared.borrow_mut())
+    }
+
+    fn control(&mut self, _engine: &mut Engine) {}
+
+    fn app_fault(&mut self, fault: AppFault) {
+        panic!("the application is accused: {fault:?}");
+    }
+
+    fn publish(&mut self, _stats: &CoreStats) {}
+
+    fn wake(&mut self, core: CoreId) {
+        self.signals.wake(core);
+    }
+}
+
+struct Core {
+    engine: Engine,
+    platform: SimPlatform,
+    next: Time,
+}
+
+/// A dataplane in the simulation.
+pub struct Machine {
+    /// Its address on the network.
+    pub id: StationId,
+    cores: Vec<Core>,
+    nic: SharedNic,
+    signals: Rc<Signals>,
+    shared: Rc<RefCell<Shared>>,
+    user: Arc<UserMap>,
+    idle_tick: Time,
+    buffers: u64,
+    /// Given to the engines as `'static`; freed after them.
+    area: *mut Area,
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// The machine of a draw, with the conversations that it opens.
+    pub fn new(
+        id: StationId,
+        draw: MachineDraw,
+        book: SharedBook,
+        talks: Vec<(Time, Talk)>,
+        mut rng: Rng,
+    ) -> Machine {
+        let bus = Rc::new(Bus::default());
+        let buffers = u32::from(draw.cores) * draw.buffers;
+        let rx_pages = Rc::new(Pages::new(buffers as usize * MBUF_BYTES));
+        let rx_bus = bus.attach(&rx_pages);
+        // SAFETY: `rx_pages` is that large, used by nobody else but the application, which reads,
+        // and lives as long as the machine (in `shared`).
+        let area = unsafe { Area::new(rx_pages.ptr(), rx_bus, RX_BASE, draw.cores, draw.buffers) };
+        let area = Box::into_raw(Box::new(area));
+        // SAFETY: freed when the machine is dropped, after the engines and the NIC.
+        let area_ref: &'static Area = unsafe { &*area };
+        let mut rss_key = [0; 40];
+        rng.fill(&mut rss_key);
+        let nic = Nic::new(&draw, &rss_key, area_ref, Rc::clone(&bus), rng.fork());
+        let nic = Rc::new(RefCell::new(nic));
+        let signals = Rc::new(Signals::default());
+        let heap = Heap::new(draw.heap_pages, &bus);
+        let user = Arc::new(UserMap::new(draw.heap_pages, draw.cores));
+        for (addr, pages, at) in heap.pages() {
+            // SAFETY: the pages live as long as the machine.
+            assert!(unsafe { user.map(addr, pages.ptr().as_ptr() as usize, at) });
+        }
+        let mut plans: Vec<Vec<_>> = (0..draw.cores).map(|_| Vec::new()).collect();
+        for plan in talks {
+            plans[rng.below(u64::from(draw.cores)) as usize].push(plan);
+        }
+        let shared =
+            Shared { station: id, book, rng: rng.fork(), draw: draw.clone(), heap, rx: rx_pages };
+        let shared = Rc::new(RefCell::new(shared));
+        let mut secret = [0; 16];
+        rng.fill(&mut secret);
+        let address = Ipv4Config { address: id.ip(), prefix: 24, gateway: None };
+        let txs = transmit_queues(&draw, &nic, &signals);
+        let meshes = mesh::build(draw.cores, mesh::Sizes::default());
+        let mut cores = Vec::new();
+        for (((number, tx), mesh), plan) in (0..draw.cores).zip(txs).zip(meshes).zip(plans) {
+            let capabilities = nic.borrow().capabilities();
+            let addressing = Addressing::Static(address);
+            let mut config =
+                Config::new(CoreId(number), draw.cores, id.mac(), capabilities, addressing);
+            config.rss_key = rss_key;
+            config.secret = secret;
+            config.seed = rng.next_u64();
+            config.rx_batch = draw.rx_batch;
+            let headers_pages = Rc::new(Pages::new(TX_HEADER_REGION_BYTES));
+            let headers = DmaRegion {
+                ptr: headers_pages.ptr(),
+                bus: bus.attach(&headers_pages),
+                len: TX_HEADER_REGION_BYTES,
+            };
+            let pool = Pool::new(area_ref, CoreId(number));
+            let mut engine = Engine::new(config, pool, mesh, &headers);
+            let context = Context::new(usize::from(number), plan);
+            // SAFETY: the pages live in the context as long as the engine, and only the engine
+            // accesses the event page.
+            let rings = unsafe {
+                AppRings::new(context.rings.event_page.ptr(), context.rings.call_page.ptr())
+            };
+            let memory = Arc::clone(&user);
+            engine.attach_app(AppPort { context: number, rings, memory });
+            let queue = usize::from(number);
+            let rx = (number < draw.queues).then(|| SimRx { nic: Rc::clone(&nic), queue });
+            let platform = SimPlatform {
+                signals: Rc::clone(&signals),
+                rx: rx.into_iter().collect(),
+                tx,
+                context,
+                shared: Rc::clone(&shared),
+            };
+            cores.push(Core { engine, platform, next: 0 });
+        }
+        let idle_tick = [MS, 50 * MS, S][rng.below(3) as usize];
+        Machine {
+            id,
+            cores,
+            nic,
+            signals,
+            shared,
+            user,
+            idle_tick,
+            buffers: u64::from(buffers),
+            area,
+        }
+    }
+
+    /// A frame arrives.
+    pub fn receive(&mut self, frame: &[u8], now: Time) {
+        let mut nic = self.nic.borrow_mut();
+        nic.now = now;
+        nic.receive(frame);
+        for (queue, core) in self.cores.iter_mut().enumerate() {
+            if nic.has_received(queue) {
+                core.next = core.next.min(now);
+            }
+        }
+    }
+
+    /// When it must run next.
+    pub fn next_run(&self) -> Time {
+        let cores = self.cores.iter().map(|core| core.next).min().unwrap_or(Time::MAX);
+        cores.min(self.nic.borrow().next_completion())
+    }
+
+    /// Runs every core that has something to do, once; returns what left for the wire.
+    pub fn run(&mut self, now: Time) -> Vec<Vec<u8>> {
+        self.signals.now.set(now);
+        self.nic.borrow_mut().now = now;
+        let mut frames = self.nic.borrow_mut().transmit();
+        for at in 0..self.cores.len() {
+            let woken = self.signals.woken.get() & 1 << at != 0;
+            let core = &mut self.cores[at];
+            if core.next > now && !woken {
+                continue;
+            }
+            self.signals.woken.set(self.signals.woken.get() & !(1 << at));
+            let work = run_once(&mut core.engine, &mut core.platform);
+            let received = self.nic.borrow().has_received(at);
+            core.next = if work.busy || received || core.engine.has_mail() {
+                now + LOOP
+            } else {
+                // Nothing tells of a completed frame but the tick.
+                let tick = if self.nic.borrow().in_flight() { MS } else { self.idle_tick };
+                work.deadline.0.clamp(now + LOOP, now + tick)
+            };
+            frames.extend(self.nic.borrow_mut().transmit());
+        }
+        for (at, core) in self.cores.iter_mut().enumerate() {
+            if self.signals.woken.get() & 1 << at != 0 {
+                core.next = core.next.min(now + LOOP);
+            }
+        }
+        frames
+    }
+
+    /// Whether the application is done and the engines have forgotten every connection.
+    pub fn is_idle(&self) -> bool {
+        self.cores.iter().all(|core| core.platform.context.is_idle())
+            && self.count(Counter::TcpConnections) == 0
+            && !self.nic.borrow().in_flight()
+    }
+
+    /// A counter, over all cores.
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.cores.iter().map(|core| core.engine.stats().get(counter)).sum()
+    }
+
+    /// Drops, over all cores.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.cores.iter().map(|core| core.engine.stats().dropped(reason)).sum()
+    }
+
+    /// What must be true when everything is over: nothing is held, nothing is lost.
+    pub fn check_conservation(&self) {
+        assert_eq!(self.user.pins_total(), 0, "{:?}: user memory stays pinned", self.id);
+        assert!(self.shared.borrow().heap.is_empty(), "{:?}: `sent` did not come for all", self.id);
+        let free = self.count(Counter::BuffersFree) + self.nic.borrow().buffers() as u64;
+        assert_eq!(free, self.buffers, "{:?}: receive buffers are lost", self.id);
+        let payload_copied = self.count(Counter::PayloadCopied);
+        assert_eq!(payload_copied, 0, "{:?}: payload was copied", self.id);
+    }
+
+    /// Everything that is of interest after a failure.
+    pub fn dump(&self) {
+        for core in &self.cores {
+            core.platform.context.dump(self.id);
+        }
+        let counters = Counter::ALL.iter().map(|c| (c.name(), self.count(*c)));
+        let drops = DropReason::ALL.iter().map(|d| (d.name(), self.dropped(*d)));
+        let all: Vec<_> = counters.chain(drops).filter(|(_, n)| *n > 0).collect();
+        eprintln!("{:?}: {all:?}", self.id);
+        let nic = self.nic.borrow();
+        let (posted, missed) = (nic.buffers(), nic.missed);
+        eprintln!("{:?}: {} buffers, {posted} posted, {missed} missed", self.id, self.buffers);
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.cores.clear();
+        // The NIC holds the last reference to the area.
+        self.signals.woken.set(0);
+        // SAFETY: made by `Box::into_raw`; engines and pools are gone, and the NIC, whose handles
+        // were theirs, does not touch the area when it is dropped.
+        drop(unsafe { Box::from_raw(self.area) });
+    }
+}
+
+/// Core `i` has hardware queue `i` if there are so many; the others go through core `i % queues`.
+fn transmit_queues(draw: &MachineDraw, nic: &SharedNic, signals: &Rc<Signals>) -> Vec<SimTx> {
+    let mut sources: Vec<Vec<_>> = (0..draw.queues).map(|_| Vec::new()).collect();
+    let mut remotes = Vec::new();
+    for core in draw.queues..draw.cores {
+        let owner = core % draw.queues;
+        let signals = Rc::clone(signals);
+        let wake: Waker = Box::new(move |core| signals.wake(core));
+        let (tx, source) = RemoteTx::new(CoreId(owner), draw.tx_ring, wake);
+        sources[usize::from(owner)].push(source);
+        remotes.push(SimTx::Remote(tx));
+    }
+    let hardware = sources.into_iter().enumerate().map(|(queue, sources)| {
+        let tx = HwTx { nic: Rc::clone(nic), queue };
+        if sources.is_empty() {
+            SimTx::Hardware(tx)
+        } else {
+            SimTx::Shared(MuxTx::new(tx, draw.tx_ring, sources))
+        }
+    });
+    hardware.chain(remotes).collect()
+}

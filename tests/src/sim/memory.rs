@@ -1,0 +1,98 @@
+//! Host memory in the place of RAM: the kernel's alias, the device's bus address and the
+//! application's address are three different numbers, so that none is taken for another.
+#![allow(unsafe_code, reason = "stands for physical memory")]
+
+use ix_dataplane::device::BusAddr;
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::RefCell;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+const ALIGN: usize = 2 << 20;
+
+/// Zeroed memory, 2 MiB aligned.
+#[derive(Debug)]
+pub struct Pages {
+    ptr: NonNull<u8>,
+    layout: Layout,
+}
+
+impl Pages {
+    /// `len` bytes.
+    pub fn new(len: usize) -> Pages {
+        let layout = Layout::from_size_align(len.max(1), ALIGN).expect("a sane size");
+        // SAFETY: the size is not 0.
+        let ptr = unsafe { alloc_zeroed(layout) };
+        Pages { ptr: NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout)), layout }
+    }
+
+    /// The first byte.
+    pub fn ptr(&self) -> NonNull<u8> {
+        self.ptr
+    }
+
+    /// In bytes.
+    pub fn size(&self) -> usize {
+        self.layout.size()
+    }
+
+    /// Copies out of it.
+    pub fn read(&self, at: usize, bytes: &mut [u8]) {
+        assert!(at.checked_add(bytes.len()).is_some_and(|end| end <= self.size()));
+        let (len, into) = (bytes.len(), NonNull::from(bytes).cast());
+        // SAFETY: within the allocation; the whole simulation is one thread, and the engine's own
+        // references into it do not live across its calls.
+        unsafe { self.ptr.add(at).copy_to_nonoverlapping(into, len) };
+    }
+
+    /// Copies into it.
+    pub fn write(&self, at: usize, bytes: &[u8]) {
+        assert!(at.checked_add(bytes.len()).is_some_and(|end| end <= self.size()));
+        // SAFETY: as in `read`.
+        unsafe {
+            self.ptr.add(at).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len())
+        };
+    }
+
+    /// A word.
+    pub fn word<const N: usize>(&self, at: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.read(at, &mut bytes);
+        bytes
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout.
+        unsafe { dealloc(self.ptr.as_ptr(), self.layout) };
+    }
+}
+
+/// What devices can reach: memory by bus address.
+#[derive(Debug, Default)]
+pub struct Bus {
+    regions: RefCell<Vec<(u64, Rc<Pages>)>>,
+}
+
+impl Bus {
+    /// Makes `pages` reachable, at an address of their own.
+    pub fn attach(&self, pages: &Rc<Pages>) -> BusAddr {
+        let mut regions = self.regions.borrow_mut();
+        // Far apart: an address that runs over the end of one hits nothing.
+        let base = 0x0123_0000_0000 + regions.len() as u64 * (1 << 32);
+        regions.push((base, Rc::clone(pages)));
+        BusAddr(base)
+    }
+
+    /// A device reads.
+    pub fn read(&self, from: BusAddr, bytes: &mut [u8]) {
+        for (base, pages) in self.regions.borrow().iter() {
+            let Some(at) = from.0.checked_sub(*base) else { continue };
+            if at + bytes.len() as u64 <= pages.size() as u64 {
+                return pages.read(at as usize, bytes);
+            }
+        }
+        panic!("the NIC is told to read {} bytes at {from:x?}, where nothing is", bytes.len());
+    }
+}

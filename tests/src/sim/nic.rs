@@ -1,0 +1,304 @@
+//! An in-memory NIC: receive and transmit rings, RSS, checksum offloads. It fetches a frame's bytes
+//! late, when it completes it, as far as the contract allows: memory that is reused too early goes
+//! out wrong, and some peer notices.
+use super::Time;
+use super::memory::Bus;
+use super::swarm::MachineDraw;
+use ix_dataplane::device::{
+    Capabilities, RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue,
+};
+use ix_dataplane::limits::{FRAME_BYTES_MAX, MBUF_BYTES};
+use ix_dataplane::mbuf::{Area, Mbuf, Pool};
+use ix_dataplane::rng::Rng;
+use ix_dataplane::rss::{Toeplitz, group_of};
+use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+#[derive(Debug)]
+struct RxRing {
+    posted: VecDeque<Mbuf>,
+    filled: VecDeque<RxFrame>,
+    slots: usize,
+}
+
+#[derive(Debug)]
+struct TxRing {
+    frames: VecDeque<(TxFrame, Option<Time>)>,
+    slots: usize,
+    completed: u32,
+    last_done: Time,
+}
+
+/// The device; queues are handles to it.
+#[derive(Debug)]
+pub struct Nic {
+    capabilities: Capabilities,
+    toeplitz: Toeplitz,
+    area: &'static Area,
+    bus: Rc<Bus>,
+    rng: Rng,
+    tx_delay: Time,
+    offset: u16,
+    rx: Vec<RxRing>,
+    tx: Vec<TxRing>,
+    /// Frames for which no buffer was posted.
+    pub missed: u64,
+    /// Virtual time.
+    pub now: Time,
+}
+
+/// The NIC that queues share.
+pub type SharedNic = Rc<RefCell<Nic>>;
+
+impl Nic {
+    /// The NIC of a draw.
+    pub fn new(
+        draw: &MachineDraw,
+        rss_key: &[u8; 40],
+        area: &'static Area,
+        bus: Rc<Bus>,
+        mut rng: Rng,
+    ) -> Nic {
+        let capabilities = Capabilities {
+            tx_checksum: draw.tx_checksum,
+            rx_checksum: draw.rx_checksum,
+            rss: draw.queues > 1,
+            hash_report: draw.hash_report,
+            queue_pairs: draw.queues,
+            groups: draw.groups,
+            mtu: 1500,
+        };
+        let rx =
+            |_| RxRing { posted: VecDeque::new(), filled: VecDeque::new(), slots: draw.rx_ring };
+        let tx =
+            |_| TxRing { frames: VecDeque::new(), slots: draw.tx_ring, completed: 0, last_done: 0 };
+        let offset = [0, 10, 12, 64][rng.below(4) as usize];
+        Nic {
+            capabilities,
+            toeplitz: Toeplitz::new(rss_key),
+            area,
+            bus,
+            rng,
+            tx_delay: draw.tx_delay,
+            offset,
+            rx: (0..draw.queues).map(rx).collect(),
+            tx: (0..draw.queues).map(tx).collect(),
+            missed: 0,
+            now: 0,
+        }
+    }
+
+    /// What it offers.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// Buffers that wait for frames, and frames that wait for the driver.
+    pub fn buffers(&self) -> usize {
+        self.rx.iter().map(|ring| ring.posted.len() + ring.filled.len()).sum()
+    }
+
+    /// Whether the queue has frames for the driver.
+    pub fn has_received(&self, queue: usize) -> bool {
+        self.rx.get(queue).is_some_and(|ring| !ring.filled.is_empty())
+    }
+
+    /// Frames that the driver does not know to be complete.
+    pub fn in_flight(&self) -> bool {
+        self.tx.iter().any(|ring| !ring.frames.is_empty() || ring.completed > 0)
+    }
+
+    /// When the next frame completes.
+    pub fn next_completion(&self) -> Time {
+        self.tx.iter().filter_map(|ring| ring.frames.front()?.1).min().unwrap_or(Time::MAX)
+    }
+
+    /// A frame arrives from the wire.
+    pub fn receive(&mut self, frame: &[u8]) {
+        let parsed = parse(frame);
+        let hash = parsed.as_ref().and_then(|p| {
+            let (sport, dport) = p.ports?;
+            Some(self.toeplitz.hash_v4(p.src, p.dst, sport, dport))
+        });
+        // The indirection table starts as `initial_owner` says, over the queues there are.
+        let groups = self.capabilities.groups;
+        let queue = hash.map_or(0, |hash| group_of(hash, groups).0 % self.rx.len() as u16);
+        let ring = &mut self.rx[usize::from(queue)];
+        let Some(mut mbuf) = ring.posted.pop_front() else {
+            self.missed += 1;
+            return;
+        };
+        let start = usize::from(self.offset);
+        let len = frame.len().min(MBUF_BYTES - start);
+        let data = self.area.data_mut(&mut mbuf);
+        // What is around the frame is not zero.
+        data.fill(0x5a);
+        data[start..start + len].copy_from_slice(&frame[..len]);
+        let good = self.capabilities.rx_checksum && parsed.is_some_and(|p| p.good);
+        ring.filled.push_back(RxFrame {
+            mbuf,
+            offset: self.offset,
+            len: len as u16,
+            checksum: if good { RxChecksum::Good } else { RxChecksum::Unknown },
+            hash: hash.filter(|_| self.capabilities.hash_report),
+        });
+    }
+
+    /// Frames whose time has come leave for the wire, and are complete.
+    pub fn transmit(&mut self) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        for ring in &mut self.tx {
+            while let Some((_, Some(done))) = ring.frames.front() {
+                if *done > self.now {
+                    break;
+                }
+                let Some((frame, _)) = ring.frames.pop_front() else { break };
+                out.push(gather(&self.bus, &frame));
+                ring.completed += 1;
+            }
+        }
+        out
+    }
+}
+
+/// Reads a frame's pieces, and fills in its checksum.
+fn gather(bus: &Bus, frame: &TxFrame) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for fragment in &frame.fragments {
+        assert!(fragment.len > 0, "an empty fragment in {frame:?}");
+        let at = bytes.len();
+        bytes.resize(at + fragment.len as usize, 0);
+        bus.read(fragment.bus, &mut bytes[at..]);
+    }
+    assert!((14..=FRAME_BYTES_MAX).contains(&bytes.len()), "a frame of {} bytes", bytes.len());
+    if let Some(checksum) = frame.checksum {
+        let start = usize::from(checksum.start);
+        let at = start + usize::from(checksum.offset);
+        assert!(at + 2 <= bytes.len(), "a checksum outside of the frame: {checksum:?}");
+        let sum = !smoltcp_sum(&bytes[start..]);
+        bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+    bytes
+}
+
+/// The ones' complement sum of RFC 1071, folded.
+fn smoltcp_sum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|c| u64::from(c[0]) << 8 | u64::from(*c.get(1).unwrap_or(&0)));
+    let mut sum: u64 = words.sum();
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    sum as u16
+}
+
+struct Parsed {
+    src: [u8; 4],
+    dst: [u8; 4],
+    ports: Option<(u16, u16)>,
+    good: bool,
+}
+
+fn parse(frame: &[u8]) -> Option<Parsed> {
+    if frame.get(12..14)? != [8, 0] {
+        return None;
+    }
+    let ip = Ipv4Packet::new_checked(&frame[14..]).ok()?;
+    let (src, dst) = (ip.src_addr(), ip.dst_addr());
+    let (source, target) = (IpAddress::Ipv4(src), IpAddress::Ipv4(dst));
+    let mut parsed =
+        Parsed { src: src.octets(), dst: dst.octets(), ports: None, good: ip.verify_checksum() };
+    if ip.more_frags() || ip.frag_offset() > 0 {
+        return Some(Parsed { good: false, ..parsed });
+    }
+    match ip.next_header() {
+        IpProtocol::Tcp => {
+            let tcp = TcpPacket::new_checked(ip.payload()).ok()?;
+            parsed.ports = Some((tcp.src_port(), tcp.dst_port()));
+            parsed.good &= tcp.verify_checksum(&source, &target);
+        }
+        IpProtocol::Udp => {
+            let udp = UdpPacket::new_checked(ip.payload()).ok()?;
+            parsed.ports = Some((udp.src_port(), udp.dst_port()));
+            parsed.good &= udp.verify_checksum(&source, &target);
+        }
+        _ => parsed.good = false,
+    }
+    Some(parsed)
+}
+
+/// A receive queue of the NIC.
+#[derive(Debug)]
+pub struct SimRx {
+    /// The device.
+    pub nic: SharedNic,
+    /// Its number.
+    pub queue: usize,
+}
+
+impl RxQueue for SimRx {
+    fn poll(&mut self, max: usize, batch: &mut RxBatch) -> usize {
+        let mut nic = self.nic.borrow_mut();
+        let ring = &mut nic.rx[self.queue];
+        let count = max.min(batch.remaining_capacity()).min(ring.filled.len());
+        batch.extend(ring.filled.drain(..count));
+        count
+    }
+
+    fn replenish(&mut self, pool: &mut Pool) {
+        let mut nic = self.nic.borrow_mut();
+        let ring = &mut nic.rx[self.queue];
+        while ring.posted.len() + ring.filled.len() < ring.slots {
+            let Some(mbuf) = pool.alloc() else { break };
+            ring.posted.push_back(mbuf);
+        }
+    }
+
+    fn arm_interrupt(&mut self) -> bool {
+        self.nic.borrow().has_received(self.queue)
+    }
+
+    fn disarm_interrupt(&mut self) {}
+
+    fn device_errors(&self) -> u64 {
+        0
+    }
+}
+
+/// A transmit queue of the NIC.
+#[derive(Debug)]
+pub struct HwTx {
+    /// The device.
+    pub nic: SharedNic,
+    /// Its number.
+    pub queue: usize,
+}
+
+impl TxQueue for HwTx {
+    fn push(&mut self, frame: &TxFrame) -> Result<(), TxFull> {
+        let mut nic = self.nic.borrow_mut();
+        let offered = nic.capabilities.tx_checksum;
+        assert!(offered || frame.checksum.is_none(), "a checksum is asked of a NIC without");
+        let ring = &mut nic.tx[self.queue];
+        if ring.frames.len() >= ring.slots {
+            return Err(TxFull);
+        }
+        ring.frames.push_back((frame.clone(), None));
+        Ok(())
+    }
+
+    fn kick(&mut self) {
+        let mut nic = self.nic.borrow_mut();
+        let Nic { tx, rng, now, tx_delay, .. } = &mut *nic;
+        let ring = &mut tx[self.queue];
+        for (_, done) in ring.frames.iter_mut().filter(|(_, done)| done.is_none()) {
+            ring.last_done = ring.last_done.max(*now + rng.below(*tx_delay + 1));
+            *done = Some(ring.last_done);
+        }
+    }
+
+    fn reclaim(&mut self) -> u32 {
+        std::mem::take(&mut self.nic.borrow_mut().tx[self.queue].completed)
+    }
+}
