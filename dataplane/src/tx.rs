@@ -115,9 +115,9 @@ impl Tx {
     /// Asks the queue what has completed. A queue that claims too much is not believed.
     #[inline]
     pub fn reclaim<T: TxQueue>(&mut self, queue: &mut T) {
-        if self.in_flight() != 0 {
-            self.completed = self.completed.wrapping_add(queue.reclaim().min(self.in_flight()));
-        }
+        // Also when nothing of ours is under way: the queue may be shared, and other cores' frames
+        // complete only here.
+        self.completed = self.completed.wrapping_add(queue.reclaim().min(self.in_flight()));
     }
 
     /// Whether a header slot is free.
