@@ -43,6 +43,8 @@ pub fn run(options: &Run) -> Result<u8> {
     }
     let forwards = forwards(options)?;
     let base = Base::from_env()?;
+    // Asked only where it matters: it starts QEMU once more.
+    let rss = queues > 1 && qemu::has_good_rss(&qemu);
     let machine = |dir: &Path| -> Result<Machine> {
         Ok(Machine {
             qemu: qemu.clone(),
@@ -53,6 +55,7 @@ pub fn run(options: &Run) -> Result<u8> {
             accel: options.accel,
             net: options.net.clone(),
             queues,
+            rss,
             forwards: forwards.clone(),
             address: options.ip,
             append: boot_line(options)?,

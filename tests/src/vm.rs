@@ -325,7 +325,14 @@ impl Vm {
 impl Drop for Vm {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- the machine said:\n{}\n---", self.log());
+            let status = match Page::open(&self.dir().join("control")) {
+                Ok(page) => match snapshot::read(&page) {
+                    Ok(snapshot) => ixcp::render::status(&self.name, &snapshot),
+                    Err(e) => e.to_string(),
+                },
+                Err(e) => e.to_string(),
+            };
+            eprintln!("--- the machine said:\n{}\n--- its status:\n{status}---", self.log());
         }
         let qemu = self.qemu_pid();
         if let Ok(None) = self.child.try_wait() {

@@ -12,6 +12,7 @@ fn machine(net: Backend) -> Machine {
         accel: Accelerator::Tcg,
         net,
         queues: 1,
+        rss: true,
         forwards: vec!["11211:11211".parse().unwrap(), "0.0.0.0:7:9/udp".parse().unwrap()],
         address: "10.0.2.15/24".parse().unwrap(),
         append: "app=kv cores=2".to_owned(),
@@ -55,6 +56,17 @@ fn a_multi_queue_tap_gets_queues_vectors_and_rss() {
             .ends_with("ifname=ix0,script=no,downscript=no,vhost=off,queues=2")
     );
     assert!(value_of(&args, "-device", "virtio").ends_with(",mq=on,rss=on,vectors=6"));
+    let tap = machine(Backend::Tap("ix0".into()));
+    let args = Machine { queues: 2, rss: false, ..tap }.args();
+    assert!(value_of(&args, "-device", "virtio").ends_with(",mq=on,rss=off,vectors=6"));
+}
+
+#[test]
+fn versions_are_read_from_what_qemu_says_of_itself() {
+    assert_eq!(major_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg)\n"), Some(7));
+    assert_eq!(major_version("QEMU emulator version 10.0.2\n"), Some(10));
+    assert_eq!(major_version("something else"), None);
+    assert!(!has_good_rss(Path::new("/nonexistent")));
 }
 
 #[test]
