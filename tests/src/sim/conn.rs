@@ -283,7 +283,7 @@ impl Conn {
         let aborts = talk.abort.is_some_and(|(side, at)| side == self.side && self.received >= at);
         let hopeless = shared.book.borrow().given_up(talk.id, self.side.other(), now);
         if aborts || hopeless {
-            self.aborted = Some(if aborts { End::Aborted } else { End::TimedOut });
+            self.aborted = Some(if aborts { End::Aborted } else { End::Orphaned });
             return self.end(Op::Abort, outbox);
         }
         for _ in 0..=shared.rng.below(3) {

@@ -323,6 +323,23 @@ impl Machine {
         assert_eq!(payload_copied, 0, "{:?}: payload was copied", self.id);
     }
 
+    /// In a clean network without aborts nothing is sent twice, and nobody is reset.
+    pub fn check_calm(&self) {
+        let scarcity = [
+            DropReason::NoBuffer,
+            DropReason::TcpReceiveShare,
+            DropReason::TcpReassemblyFull,
+            DropReason::SteerFull,
+            DropReason::TxRingFull,
+        ];
+        if self.nic.borrow().missed > 0 || scarcity.iter().any(|r| self.dropped(*r) > 0) {
+            return;
+        }
+        for counter in [Counter::TcpRetransmits, Counter::TcpTimeouts, Counter::TcpResetsSent] {
+            assert_eq!(self.count(counter), 0, "{:?}: {}", self.id, counter.name());
+        }
+    }
+
     /// Everything that is of interest after a failure.
     pub fn dump(&self) {
         for core in &self.cores {

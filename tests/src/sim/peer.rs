@@ -295,7 +295,7 @@ impl Peer {
             End::Excused
         } else if hopeless {
             socket.abort();
-            End::TimedOut
+            End::Orphaned
         } else if conn.eof
             && conn.acked == talk.sends(conn.side)
             && matches!(socket.state(), State::TimeWait | State::Closed)
