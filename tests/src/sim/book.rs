@@ -286,12 +286,9 @@ impl Book {
                         // The last acknowledgement was lost, and so was its sender's TIME_WAIT.
                         let all = other.received == entry.talk.sends(side);
                         let late = harsh && progress.eof && other.end == Some(End::Clean) && all;
-                        // smoltcp answers a repeated SYN from another socket, and resets both.
-                        let infant = rough && progress.sent == 0 && progress.received == 0;
                         planned == Some(side.other())
                             || unopened && (rejected || harsh)
                             || late
-                            || infant
                             || was_deaf
                             || excuse
                     }
