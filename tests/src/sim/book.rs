@@ -294,7 +294,9 @@ impl Book {
                     }
                     Some(End::Refused | End::TimedOut) => {
                         excused += usize::from(deaf);
-                        unopened && (rejected || harsh || planned.is_some()) || deaf
+                        unopened && (rejected || harsh || planned.is_some())
+                            || planned == Some(side.other())
+                            || deaf
                     }
                     Some(End::Orphaned) => other.end.is_some_and(|end| end != End::Clean),
                     Some(End::Excused) => {
