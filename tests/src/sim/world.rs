@@ -77,7 +77,8 @@ pub fn run(seed: u64, machines: bool) -> Report {
     world.machines.iter().for_each(Machine::check_conservation);
     let book = world.book.borrow();
     let aborts = book.entries().any(|entry| entry.talk.abort.is_some());
-    if weather == Weather::Clean && !aborts && book.rejected.is_empty() {
+    let short = world.machines.iter().any(Machine::was_short);
+    if weather == Weather::Clean && !aborts && !short && book.rejected.is_empty() {
         world.machines.iter().for_each(Machine::check_calm);
     }
     drop(book);
