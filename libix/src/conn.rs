@@ -48,8 +48,6 @@ pub struct Conn<A: App> {
     eof: bool,
     /// Bytes to return at the end of the batch.
     done: u64,
-    /// What the window was said to be, less what was offered since.
-    window: u64,
     /// Bytes offered, and neither refused nor sent.
     in_flight: u64,
     /// [`crate::Context::call_index`] after the last `sendv`, while its result may be to come.
@@ -70,7 +68,6 @@ impl<A: App> Conn<A> {
             blocked: false,
             eof: false,
             done: 0,
-            window: u64::MAX,
             in_flight: 0,
             last_offer: None,
             inbox: Inbox::default(),
@@ -278,7 +275,7 @@ impl<A: App> Conn<A> {
             // them is left (see `Inbox`), and that the outbox no longer sends; they are the oldest.
             unsafe { cx.context.recv_done(self.handle, core::mem::take(&mut self.done)) }
         }
-        if self.blocked || self.offer(cx, app) || !self.is_settled(cx) {
+        if self.blocked || !self.is_settled(cx) || self.offer(cx, app) {
             return;
         }
         // Nothing waits, and the kernel has taken all that was offered: FIN may follow.
@@ -292,35 +289,28 @@ impl<A: App> Conn<A> {
         }
     }
 
-    /// Offers what waits, in one `sendv` if it can be; `false` if there was nothing to offer.
+    /// Offers what waits; `false` if there was nothing. One `sendv` at a time: were its last bytes
+    /// refused, those of another that is already on its way could leave a hole in the stream.
     fn offer(&mut self, cx: &mut Cx<A>, app: &mut A) -> bool {
         if !A::PULLS && self.outbox.waiting() == 0 {
             return false;
         }
         let mut sg = SgList::new();
-        let mut any = false;
-        loop {
-            if A::PULLS {
-                app.pull(&mut self.data, &mut sg);
-            } else {
-                self.outbox.offer(&mut sg);
-            }
-            let bytes = sg.bytes();
-            if bytes == 0 {
-                return any;
-            }
-            any = true;
-            // FIN must not overtake what the kernel may refuse: then the result is awaited.
-            let want_result = self.end != End::Open;
-            cx.context.sendv(self.handle, sg.entries(), bytes, want_result);
-            self.last_offer = Some(cx.context.call_index());
-            self.in_flight += bytes;
-            self.window = self.window.saturating_sub(bytes);
-            if sg.room() > 0 || self.window == 0 {
-                return true;
-            }
-            sg.clear();
+        if A::PULLS {
+            app.pull(&mut self.data, &mut sg);
+        } else {
+            self.outbox.offer(&mut sg);
         }
+        let bytes = sg.bytes();
+        if bytes == 0 {
+            return false;
+        }
+        // What is to follow, more bytes or FIN, awaits the result.
+        let want_result = sg.room() == 0 || self.end != End::Open;
+        cx.context.sendv(self.handle, sg.entries(), bytes, want_result);
+        self.last_offer = Some(cx.context.call_index());
+        self.in_flight += bytes;
+        true
     }
 
     /// Whether the kernel's answer to all that was offered is known.
@@ -375,7 +365,6 @@ impl<A: App> Conn<A> {
     pub(crate) fn on_sent(&mut self, cx: &mut Cx<A>, bytes: u32, window: u32) {
         let done = self.outbox.sent(u64::from(bytes), &mut cx.pool);
         self.in_flight = self.in_flight.saturating_sub(u64::from(bytes));
-        self.window = u64::from(window);
         self.blocked &= window == 0;
         if self.in_flight == 0 {
             self.last_offer = None;
@@ -387,10 +376,6 @@ impl<A: App> Conn<A> {
         if done > 0 || self.outbox.waiting() > 0 || A::PULLS || self.is_ending() {
             self.mark_dirty(cx);
         }
-    }
-
-    pub(crate) fn on_connected(&mut self, window: u32) {
-        self.window = u64::from(window);
     }
 
     /// The result of a `sendv` of `offered` bytes came: the kernel took `accepted` of them.
@@ -423,9 +408,7 @@ impl<A: App> Conn<A> {
                 self.outbox.refuse(refused);
             }
         }
-        if self.is_ending() {
-            self.mark_dirty(cx);
-        }
+        self.mark_dirty(cx);
     }
 
     /// `dead` has come and the application has seen it: everything goes.

@@ -220,8 +220,8 @@ impl<A: App> EventLoop<A> {
                     conn.finish(cx);
                 }
             }
-            Condition::Connected { handle, outcome, window, .. } => {
-                self.connected(app, handle, outcome, window);
+            Condition::Connected { handle, outcome, .. } => {
+                self.connected(app, handle, outcome);
             }
             Condition::UdpRecv { handle, cookie, addr, len, remote } => {
                 let piece = Piece { addr, len };
@@ -255,11 +255,10 @@ impl<A: App> EventLoop<A> {
         }
     }
 
-    fn connected(&mut self, app: &mut A, handle: Handle, outcome: Status, window: u32) {
+    fn connected(&mut self, app: &mut A, handle: Handle, outcome: Status) {
         let cx = &mut self.cx;
         if outcome == Status::Ok {
             if let Some(conn) = self.conns.get_mut(handle) {
-                conn.on_connected(window);
                 app.on_connected(cx, conn);
             }
         } else if let Some(mut conn) = self.conns.remove(handle) {

@@ -49,11 +49,6 @@ impl SgList {
         &self.entries
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.entries.clear();
-        self.bytes = 0;
-    }
-
     #[inline]
     fn push_entry(&mut self, mut entry: SgEntry) -> u64 {
         entry.len = entry.len.min(u64::from(SG_BYTES_MAX));

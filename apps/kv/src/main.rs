@@ -10,11 +10,21 @@ use spin::Once;
 
 libix::app!(main);
 
-/// Made by the first core that gets here.
+/// Made by core 0.
 static SHARED: Once<Shared> = Once::new();
 
-fn main(context: Context) -> ! {
-    let shared = SHARED.call_once(|| start(&context));
+fn main(mut context: Context) -> ! {
+    let shared = if context.index() == 0 {
+        SHARED.call_once(|| start(&context))
+    } else {
+        // Nothing comes before core 0 listens: wait in the kernel, which may take a while.
+        loop {
+            if let Some(shared) = SHARED.get() {
+                break shared;
+            }
+            context.enter();
+        }
+    };
     let mut app = Kv::new(shared, context.index());
     libix::run(context, &mut app)
 }

@@ -15,6 +15,9 @@ pub(crate) const ETHERNET_BYTES: u16 = 14;
 
 const NEEDS_CSUM: u8 = 1;
 const DATA_VALID: u8 = 2;
+/// IP protocol numbers.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 /// `hash_report` values of hashes over ports too: TCP and UDP over IPv4 and IPv6 (§5.1.6.4.4).
 const REPORTS_WITH_PORTS: u32 = 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6;
@@ -69,21 +72,26 @@ pub(crate) fn verdict<const HEADER: u16>(buffer: &[u8], len: u16) -> Verdict {
     Verdict::Checksum(if good { RxChecksum::Good } else { RxChecksum::Unknown })
 }
 
-/// IPv6, or IPv4 without options, not a fragment (of which no single one has a transport checksum
-/// that could be right), with a right header checksum. `bytes` are the Ethernet header and the
-/// first 20 bytes behind.
+/// TCP or UDP directly behind IPv6, or behind IPv4 without options and with a right header checksum;
+/// no fragment, of which no single one has a transport checksum that could be right. For other
+/// protocols it is not clear what a device has checked. `bytes` are the Ethernet header and the first
+/// 20 bytes behind.
 #[inline]
 fn network_header_is_good(bytes: &[u8; 34]) -> bool {
     let type_and_version = le32(bytes, 12) & 0x00ff_ffff;
     if type_and_version != 0x0045_0008 {
-        return type_and_version & 0xffff == 0xdd86;
+        return type_and_version & 0xffff == 0xdd86 && matches!(bytes[20], TCP | UDP);
     }
-    let fragment = (le32(bytes, 20) as u16) & 0x3fff_u16.swap_bytes();
+    // Fragment bits and offset, TTL, protocol.
+    let fragment_and_protocol = le32(bytes, 20) & 0xff00_ff3f;
+    if !matches!(fragment_and_protocol, 0x0600_0000 | 0x1100_0000) {
+        return false;
+    }
     // RFC 1071: one's complement sums come out the same in any byte order and in wider words. A
     // right header sums up to a multiple of 0xffff, and never to 0 with a version in it.
     let halves = |word: u64| (word & 0xffff_ffff) + (word >> 32);
     let sum = halves(le64(bytes, 14)) + halves(le64(bytes, 22)) + u64::from(le32(bytes, 30));
-    fragment == 0 && sum.is_multiple_of(0xffff)
+    sum.is_multiple_of(0xffff)
 }
 
 #[inline]

@@ -62,8 +62,25 @@ fn fragments_and_what_is_not_ip_stay_unknown() {
     b[24..26].copy_from_slice(&[0x08, 0x06]);
     assert_eq!(verdict::<BYTES>(&b, 60), UNKNOWN);
     b[24..26].copy_from_slice(&[0x86, 0xdd]);
-    assert_eq!(verdict::<BYTES>(&b, 60), GOOD);
+    for (next_header, expected) in [(6, GOOD), (17, GOOD), (58, UNKNOWN), (44, UNKNOWN)] {
+        b[32] = next_header;
+        assert_eq!(verdict::<BYTES>(&b, 60), expected, "IPv6 next header {next_header}");
+    }
+    b[32] = 6;
     assert_eq!(verdict::<BYTES>(&b, 33), UNKNOWN, "too short to hold the header");
+}
+
+#[test]
+fn a_validated_frame_that_is_neither_tcp_nor_udp_is_unknown() {
+    let mut b = ipv4();
+    b[0] = DATA_VALID;
+    // ICMP instead of UDP, the header checksum made right again.
+    b[35] = 1;
+    b[36..38].copy_from_slice(&[0xb8, 0x71]);
+    assert_eq!(verdict::<BYTES>(&b, 60), UNKNOWN);
+    b[35] = 6;
+    b[36..38].copy_from_slice(&[0xb8, 0x6c]);
+    assert_eq!(verdict::<BYTES>(&b, 60), GOOD);
 }
 
 #[test]

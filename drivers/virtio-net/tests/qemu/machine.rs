@@ -129,6 +129,13 @@ pub struct Machine {
     next: usize,
 }
 
+/// Says that the running test is skipped, past the test harness's capture.
+pub fn skip(reason: &str) {
+    let thread = std::thread::current();
+    let line = format!("SKIPPED {}: {reason}\n", thread.name().unwrap_or("?"));
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
 /// A new folder of this test's own.
 pub fn folder() -> PathBuf {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
@@ -180,7 +187,7 @@ impl Machine {
             .stdout(Stdio::piped())
             .spawn();
         let Ok(mut child) = child else {
-            println!("SKIPPED: neither timeout nor {qemu} can be run");
+            skip(&format!("neither timeout nor {qemu} can be run"));
             return None;
         };
         let commands = child.stdin.take()?;
@@ -193,7 +200,7 @@ impl Machine {
             Rc::new(RefCell::new(Wire { folder: folder.to_owned(), child, commands, answers }));
         let machine = Machine { wire, memory, next: MEMORY_FIRST };
         if Command::new(&qemu).arg("--version").stdout(Stdio::null()).status().is_err() {
-            println!("SKIPPED: {qemu} is not installed");
+            skip(&format!("{qemu} is not installed"));
             return None;
         }
         Some(machine)

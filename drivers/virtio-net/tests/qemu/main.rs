@@ -202,13 +202,13 @@ fn qemus_four_queues_spread_linux_udp_by_the_table_and_report_its_hash() {
     let tap = format!("ixv{}", std::process::id() % 1_000_000);
     let net = format!("tap,id=n0,ifname={tap},script=no,downscript=no,vhost=off,queues=4");
     if !std::path::Path::new("/dev/net/tun").exists() || !ip(&["link", "show", "lo"]) {
-        println!("SKIPPED: no /dev/net/tun, or no ip command");
+        machine::skip("no /dev/net/tun, or no ip command");
         return;
     }
     let options = "mq=on,rss=on,hash=on,vectors=10";
     let Some(mut machine) = Machine::start(&folder, &net, options) else { return };
     if !machine.alive() {
-        println!("SKIPPED: QEMU cannot open a TAP device here (needs root)");
+        machine::skip("QEMU cannot open a TAP device here (needs root)");
         return;
     }
     let host = [198, 18, (std::process::id() >> 6) as u8, (std::process::id() << 2) as u8 | 1];
