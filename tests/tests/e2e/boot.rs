@@ -50,13 +50,11 @@ fn six_gib_of_memory_are_used_above_the_4_gib_line_too() {
     let gib = vm.snapshot().memory_bytes as f64 / f64::from(1 << 30);
     assert!(gib > 5.8, "the kernel manages {gib:.2} GiB of 6");
     drop(vm);
-    // The kernel's own test writes to every frame and reads it back.
-    let test =
-        Config::new(&built, "kv").with("--memory", "6144").with("--append", "selftest=memory");
+    // The kernel's own test writes to the highest frames and reads them back.
+    let test = Config::new(&built, "kv").with("--memory", "6144").with("--append", "selftest=high");
     let mut vm = test.start();
     assert_eq!(vm.wait_end(Duration::from_secs(60)), 0, "{}", vm.log());
-    let line = vm.wait_for("above 4 GiB", Duration::ZERO);
-    assert!(!line.contains(" 0 above"), "{line}");
+    vm.wait_for("selftest high: passed", Duration::ZERO);
 }
 
 #[test]
@@ -105,7 +103,7 @@ fn a_panic_has_an_exit_code_of_its_own_and_a_backtrace_with_names() {
 fn an_exception_has_an_exit_code_of_its_own_and_shows_registers() {
     let Some((code, log)) = ends_with("selftest=fault") else { return };
     assert_eq!(code, 4, "{log}");
-    assert!(log.contains("exception") && log.to_lowercase().contains("cr2"), "{log}");
+    assert!(log.contains("page fault") && log.contains("rip 0x"), "{log}");
 }
 
 #[test]
