@@ -57,7 +57,7 @@ pub(crate) unsafe fn sum_raw(ptr: *const u8, len: usize) -> u64 {
         }
         total = add(total, word);
     }
-    if len % 8 == 0 {
+    if len.is_multiple_of(8) {
         return total;
     }
     let mut word: u64 = 0;

@@ -4,13 +4,15 @@ use crate::conn::{Conn, Flags, Pending, State};
 use crate::engine::gauge;
 use crate::fifo::Fifo;
 use crate::flow_table::{FlowTable, NIL};
-use crate::limits::SEGMENTS_PER_GROUP;
+use crate::limits::{SEGMENTS_PER_GROUP, TIME_WAIT_EVICT_TRIES};
 use crate::local::Local;
 use crate::ports::SLOTS;
 use crate::slab::Slab;
+use crate::tcp::close;
 use crate::tcp::send_queue::Segments;
 use crate::time::Instant;
 use crate::wheel::Wheel;
+use alloc::collections::VecDeque;
 use ix_abi::stats::{Counter, Drop};
 use ix_abi::{GroupId, Handle, Status};
 
@@ -37,6 +39,9 @@ pub struct FlowGroup {
     events: Fifo,
     /// Connections that wait for a frame to complete.
     hold: Fifo,
+    /// Connections in TIME-WAIT by slot and generation, the oldest first; those that have left it
+    /// are skipped.
+    time_wait: VecDeque<(u32, u32)>,
     /// Of each listener's backlog, what this group has.
     pub backlog: [u32; SLOTS],
 }
@@ -55,6 +60,7 @@ impl FlowGroup {
             output: Fifo::default(),
             events: Fifo::default(),
             hold: Fifo::default(),
+            time_wait: VecDeque::new(),
             backlog: [0; SLOTS],
         }
     }
@@ -75,7 +81,7 @@ impl FlowGroup {
 
     /// A fresh connection, not in the flow table yet.
     pub fn allocate(&mut self, local: &mut Local) -> Option<u32> {
-        let Some(index) = self.conns.alloc() else {
+        let Some(index) = self.conns.alloc().or_else(|| self.evict(local)) else {
             local.stats.drop(Drop::TcpTableFull);
             return None;
         };
@@ -85,6 +91,40 @@ impl FlowGroup {
         let generation = self.conns[index].generation;
         self.conns[index] = Conn { generation, flags: Flags::empty(), ..Conn::default() };
         Some(index)
+    }
+
+    /// A slot of a connection in TIME-WAIT, cut short since there is no other: better than to turn
+    /// new connections away, and what RFC 6191 §5 expects of busy servers.
+    #[cold]
+    fn evict(&mut self, local: &mut Local) -> Option<u32> {
+        for _ in 0..TIME_WAIT_EVICT_TRIES {
+            let index = self.oldest_time_wait()?;
+            self.time_wait.pop_front();
+            close::time_wait_over(self, local, index);
+            if let Some(index) = self.conns.alloc() {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// The connection that has been in TIME-WAIT for longest.
+    fn oldest_time_wait(&mut self) -> Option<u32> {
+        while let Some((index, generation)) = self.time_wait.front() {
+            let conn = &self.conns[*index];
+            if conn.generation == *generation && conn.state == State::TimeWait {
+                return Some(*index);
+            }
+            self.time_wait.pop_front();
+        }
+        None
+    }
+
+    /// A connection has entered TIME-WAIT.
+    pub fn waits(&mut self, index: u32) {
+        // What is stale at the front goes first, so that the list stays as short as it can.
+        let _oldest = self.oldest_time_wait();
+        self.time_wait.push_back((index, self.conns[index].generation));
     }
 
     /// Enters a connection, whose key and hash are set, in the flow table.

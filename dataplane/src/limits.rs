@@ -67,6 +67,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_s(15);
 pub const DELAYED_ACK: Duration = Duration::from_ms(40);
 /// 2 MSL. RFC 9293 says four minutes; this is what the large systems do.
 pub const TIME_WAIT: Duration = Duration::from_s(60);
+/// Connections in TIME-WAIT that are looked at for a slot when there is no other.
+pub const TIME_WAIT_EVICT_TRIES: u32 = 4;
 /// How long a connection that the application has closed waits for the peer's FIN.
 pub const FIN_WAIT_2: Duration = Duration::from_s(60);
 /// Frames built outside of connections that wait for the transmit stage.

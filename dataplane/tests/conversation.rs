@@ -330,6 +330,28 @@ fn we_close_first_and_stay_in_time_wait() {
 }
 
 #[test]
+fn connections_in_time_wait_make_room_for_new_ones() {
+    let mut talk = Talk::new(|s| {
+        s.connections = 3;
+        s.groups = 1;
+    });
+    talk.call(Call::listen(PORT, 4));
+    for i in 0..10 {
+        talk.port = 6000 + i;
+        let (handle, una) = accepted(&mut talk, 1000);
+        talk.call(Call::new(Op::Close, handle));
+        let _ = talk.sent();
+        talk.send(ACK | FIN, 1000, una + 1, 1000, &[]);
+        assert_eq!(talk.one().ack, 1001);
+        assert!(matches!(talk.events()[..], [Condition::Dead { .. }]));
+    }
+    assert_eq!(talk.station.dropped(Reason::TcpTableFull), 0);
+    assert_eq!(talk.station.count(Counter::TcpConnections), 3);
+    talk.pass(Duration::from_s(61));
+    talk.station.assert_all_quiet();
+}
+
+#[test]
 fn both_close_at_once() {
     let mut talk = listening();
     let (handle, una) = accepted(&mut talk, 1000);

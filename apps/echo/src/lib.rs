@@ -47,12 +47,12 @@ impl App for Echo {
     fn on_result(&mut self, cx: &mut Cx<Self>, outcome: &Outcome) {
         match (outcome.op, outcome.status) {
             (Op::Listen, Status::Ok) => {
-                logln!("echo: TCP and UDP port {}", self.local.port);
+                logln!("TCP and UDP port {}", self.local.port);
                 cx.ready();
             }
             (op, Status::Ok) => log::debug!("{op:?}"),
             (op, status) => {
-                log::error!("echo: {op:?} on port {}: {status}", self.local.port);
+                log::error!("{op:?} on port {}: {status}", self.local.port);
                 libix::exit(1);
             }
         }

@@ -12,7 +12,7 @@ fn main(context: Context) -> ! {
     match Echo::new(Args::new(context.info())) {
         Ok(mut echo) => libix::run(context, &mut echo),
         Err(error) => {
-            log::error!("echo: {error}; usage: echo [-p PORT]");
+            log::error!("{error}; usage: echo [-p PORT]");
             libix::exit(2)
         }
     }

@@ -257,6 +257,9 @@ fn fin_acked(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
 
 /// Both sides are closed; what is late may still come.
 pub fn enter_time_wait(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    if group.conns[index].state != State::TimeWait {
+        group.waits(index);
+    }
     let conn = &mut group.conns[index];
     conn.state = State::TimeWait;
     conn.rto_at = local.now + TIME_WAIT;

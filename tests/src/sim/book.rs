@@ -103,6 +103,8 @@ pub enum End {
     TimedOut,
     /// Was refused, or rejected, before it began.
     Refused,
+    /// The peer's end had come long before (and is judged by itself): its RST was lost.
+    Orphaned,
     /// smoltcp's FIN was lost, and it does not repeat one behind which no data is left: this side
     /// gave up, its peer is not to blame.
     Excused,
@@ -268,6 +270,13 @@ impl Book {
                 let planned = entry.talk.abort.map(|(who, _)| who);
                 let other = &entry.sides[side.other() as usize];
                 let excuse = other.end == Some(End::Excused);
+                // smoltcp takes no acknowledgement of what it sent before it went back to send it
+                // again, and may never get there: it is deaf to what we have long received.
+                let rough = weather != Weather::Clean;
+                let deaf =
+                    rough && progress.end == Some(End::TimedOut) && other.sent < progress.received;
+                let was_deaf =
+                    rough && other.end == Some(End::TimedOut) && progress.sent < other.received;
                 let fine = match progress.end {
                     Some(End::Clean) => {
                         progress.received == entry.talk.sends(side.other()) || planned.is_some()
@@ -280,13 +289,16 @@ impl Book {
                         planned == Some(side.other())
                             || unopened && (rejected || harsh)
                             || late
+                            || was_deaf
                             || excuse
                     }
                     Some(End::Refused | End::TimedOut) => {
+                        excused += usize::from(deaf);
                         unopened && (rejected || harsh || planned.is_some())
                             || planned == Some(side.other())
-                            || excuse
+                            || deaf
                     }
+                    Some(End::Orphaned) => other.end.is_some_and(|end| end != End::Clean),
                     Some(End::Excused) => {
                         excused += 1;
                         weather != Weather::Clean

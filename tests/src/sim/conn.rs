@@ -55,6 +55,8 @@ pub struct Conn {
     pub closing: bool,
     /// See `closing`.
     pub closed_index: Option<u32>,
+    /// A call that failed, which only the connection's death explains.
+    pub failed: Option<&'static str>,
     aborted: Option<End>,
     in_place: bool,
     restless: bool,
@@ -109,6 +111,7 @@ impl Conn {
             shut: false,
             closing: false,
             closed_index: None,
+            failed: None,
             aborted: None,
             in_place: false,
             restless: true,
@@ -243,6 +246,7 @@ impl Conn {
             (None, DeadReason::Closed) => {
                 let total = talk.sends(self.side);
                 assert!(self.closing, "closed, but not by us: {self:x?}");
+                assert_eq!(self.failed, None, "failed on a living connection: {self:x?}");
                 assert!(self.sent == total && nothing_flies, "closed too early: {self:x?}");
                 End::Clean
             }
@@ -283,7 +287,7 @@ impl Conn {
         let aborts = talk.abort.is_some_and(|(side, at)| side == self.side && self.received >= at);
         let hopeless = shared.book.borrow().given_up(talk.id, self.side.other(), now);
         if aborts || hopeless {
-            self.aborted = Some(if aborts { End::Aborted } else { End::TimedOut });
+            self.aborted = Some(if aborts { End::Aborted } else { End::Orphaned });
             return self.end(Op::Abort, outbox);
         }
         for _ in 0..=shared.rng.below(3) {

@@ -323,6 +323,26 @@ impl Machine {
         assert_eq!(payload_copied, 0, "{:?}: payload was copied", self.id);
     }
 
+    /// Whether it had to drop frames for want of room.
+    pub fn was_short(&self) -> bool {
+        let scarcity = [
+            DropReason::NoBuffer,
+            DropReason::TcpReceiveShare,
+            DropReason::TcpReassemblyFull,
+            DropReason::SteerFull,
+            DropReason::TxRingFull,
+        ];
+        self.nic.borrow().missed > 0 || scarcity.iter().any(|reason| self.dropped(*reason) > 0)
+    }
+
+    /// In a clean network, without aborts and with enough room, nothing is sent twice and nobody is
+    /// reset.
+    pub fn check_calm(&self) {
+        for counter in [Counter::TcpRetransmits, Counter::TcpTimeouts, Counter::TcpResetsSent] {
+            assert_eq!(self.count(counter), 0, "{:?}: {}", self.id, counter.name());
+        }
+    }
+
     /// Everything that is of interest after a failure.
     pub fn dump(&self) {
         for core in &self.cores {

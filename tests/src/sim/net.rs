@@ -2,7 +2,7 @@
 //! frames as its faults say, and is cut off at times.
 use super::Time;
 use ix_dataplane::rng::Rng;
-use smoltcp::wire::{EthernetFrame, PrettyPrinter};
+use smoltcp::wire::{EthernetFrame, IpAddress, IpProtocol, Ipv4Packet, PrettyPrinter, TcpPacket};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -34,6 +34,8 @@ pub struct Faults {
     /// One bit flipped behind the Ethernet header, or the tail cut off. (Not in ARP, which has no
     /// checksum; what no checksum can see is the frame check sequence's to find.)
     pub corrupt: u64,
+    /// A TCP segment cut into two that overlap, in any order.
+    pub resegment: u64,
     /// One-way delay, and what is added at random.
     pub delay: Time,
     /// See `delay`.
@@ -68,8 +70,8 @@ pub struct Network {
     idle_at: Vec<Time>,
     last_at: Vec<Time>,
     trace: bool,
-    /// What was done to frames: lost, doubled, reordered, corrupted, queue overflows.
-    pub done: [u64; 5],
+    /// What was done to frames: lost, doubled, reordered, corrupted, queue overflows, cut in two.
+    pub done: [u64; 6],
 }
 
 impl Network {
@@ -85,7 +87,7 @@ impl Network {
             idle_at: vec![0; count],
             last_at: vec![0; count],
             trace: std::env::var_os("IX_SIM_TRACE").is_some(),
-            done: [0; 5],
+            done: [0; 6],
         }
     }
 
@@ -100,7 +102,15 @@ impl Network {
         }
         let group = frame[0] & 1 == 1;
         for to in (0..self.stations).map(StationId) {
-            if to != from && (group || frame[..6] == to.mac()) {
+            if to == from || !group && frame[..6] != to.mac() {
+                continue;
+            }
+            if self.chance(self.faults.resegment, now)
+                && let Some(halves) = cut_in_two(frame, &mut self.rng)
+            {
+                self.done[5] += 1;
+                halves.iter().for_each(|half| self.carry(from, to, half, now));
+            } else {
                 self.carry(from, to, frame, now);
             }
         }
@@ -176,4 +186,45 @@ impl Network {
         }
         self.flying.pop().map(|Reverse(frame)| (frame.to, frame.frame))
     }
+}
+
+/// A TCP segment as two that overlap, in any order; `None` if it is none, or too short.
+fn cut_in_two(frame: &[u8], rng: &mut Rng) -> Option<[Vec<u8>; 2]> {
+    if frame[12..14] != [8, 0] {
+        return None;
+    }
+    let ip = Ipv4Packet::new_checked(&frame[14..]).ok()?;
+    if ip.next_header() != IpProtocol::Tcp {
+        return None;
+    }
+    let ip_header = usize::from(ip.header_len());
+    let tcp = TcpPacket::new_checked(ip.payload()).ok()?;
+    let (tcp_header, len) = (usize::from(tcp.header_len()), tcp.payload().len());
+    if len < 2 || tcp.syn() || tcp.rst() {
+        return None;
+    }
+    let from = rng.below(len as u64) as usize;
+    let to = from + rng.below((len - from) as u64 + 1) as usize;
+    let (from, to) = (from.max(1), to.clamp(1, len));
+    let part = |from: usize, to: usize| {
+        let headers = 14 + ip_header + tcp_header;
+        let mut bytes = frame[..headers].to_vec();
+        bytes.extend_from_slice(&frame[headers + from..headers + to]);
+        let mut ip = Ipv4Packet::new_unchecked(&mut bytes[14..]);
+        ip.set_total_len((ip_header + tcp_header + to - from) as u16);
+        ip.fill_checksum();
+        let (src, dst) = (IpAddress::Ipv4(ip.src_addr()), IpAddress::Ipv4(ip.dst_addr()));
+        let mut tcp = TcpPacket::new_unchecked(ip.payload_mut());
+        tcp.set_seq_number(tcp.seq_number() + from);
+        tcp.set_fin(tcp.fin() && to == len);
+        tcp.fill_checksum(&src, &dst);
+        bytes
+    };
+    let halves = [part(0, to), part(from, len)];
+    Some(if rng.chance(1, 2) {
+        halves
+    } else {
+        let [a, b] = halves;
+        [b, a]
+    })
 }

@@ -1,6 +1,6 @@
 //! An in-memory NIC: receive and transmit rings, RSS, checksum offloads. It fetches a frame's bytes
-//! late, when it completes it, as far as the contract allows: memory that is reused too early goes
-//! out wrong, and some peer notices.
+//! late, reports it complete later still, and looks then whether they are what they were: memory
+//! must not be reused before.
 use super::Time;
 use super::memory::Bus;
 use super::swarm::MachineDraw;
@@ -23,11 +23,22 @@ struct RxRing {
     slots: usize,
 }
 
+/// A frame in a transmit ring.
+#[derive(Debug)]
+struct Slot {
+    frame: TxFrame,
+    /// When it is fetched, and when it is complete; once the doorbell has rung.
+    times: Option<(Time, Time)>,
+    /// What was fetched.
+    fetched: Option<Vec<u8>>,
+}
+
 #[derive(Debug)]
 struct TxRing {
-    frames: VecDeque<(TxFrame, Option<Time>)>,
+    frames: VecDeque<Slot>,
     slots: usize,
     completed: u32,
+    last_fetch: Time,
     last_done: Time,
 }
 
@@ -72,8 +83,13 @@ impl Nic {
         };
         let rx =
             |_| RxRing { posted: VecDeque::new(), filled: VecDeque::new(), slots: draw.rx_ring };
-        let tx =
-            |_| TxRing { frames: VecDeque::new(), slots: draw.tx_ring, completed: 0, last_done: 0 };
+        let tx = |_| TxRing {
+            frames: VecDeque::new(),
+            slots: draw.tx_ring,
+            completed: 0,
+            last_fetch: 0,
+            last_done: 0,
+        };
         let offset = [0, 10, 12, 64][rng.below(4) as usize];
         Nic {
             capabilities,
@@ -110,9 +126,18 @@ impl Nic {
         self.tx.iter().any(|ring| !ring.frames.is_empty() || ring.completed > 0)
     }
 
-    /// When the next frame completes.
+    /// When the next frame is fetched or completes.
     pub fn next_completion(&self) -> Time {
-        self.tx.iter().filter_map(|ring| ring.frames.front()?.1).min().unwrap_or(Time::MAX)
+        let next = |slot: &Slot| match (slot.times, &slot.fetched) {
+            (Some((fetch, _)), None) => fetch,
+            (Some((_, done)), Some(_)) => done,
+            (None, _) => Time::MAX,
+        };
+        let of_ring = |ring: &TxRing| {
+            let unfetched = ring.frames.iter().find(|slot| slot.fetched.is_none());
+            unfetched.into_iter().chain(ring.frames.front()).map(next).min()
+        };
+        self.tx.iter().filter_map(of_ring).min().unwrap_or(Time::MAX)
     }
 
     /// A frame arrives from the wire.
@@ -148,14 +173,26 @@ impl Nic {
 
     /// Frames whose time has come leave for the wire, and are complete.
     pub fn transmit(&mut self) -> Vec<Vec<u8>> {
+        let now = self.now;
         let mut out = Vec::new();
         for ring in &mut self.tx {
-            while let Some((_, Some(done))) = ring.frames.front() {
-                if *done > self.now {
+            for slot in ring.frames.iter_mut().filter(|slot| slot.fetched.is_none()) {
+                if slot.times.is_none_or(|(fetch, _)| fetch > now) {
                     break;
                 }
-                let Some((frame, _)) = ring.frames.pop_front() else { break };
-                out.push(gather(&self.bus, &frame));
+                let bytes = gather(&self.bus, &slot.frame);
+                out.push(with_checksum(bytes.clone(), &slot.frame));
+                slot.fetched = Some(bytes);
+            }
+            let done = |slot: &Slot| slot.times.is_some_and(|(_, done)| done <= now);
+            while ring.frames.front().is_some_and(done) {
+                let Some(slot) = ring.frames.pop_front() else { break };
+                let bytes = gather(&self.bus, &slot.frame);
+                assert!(
+                    slot.fetched.as_ref() == Some(&bytes),
+                    "memory of a frame in flight was reused: {:?}",
+                    slot.frame
+                );
                 ring.completed += 1;
             }
         }
@@ -163,7 +200,7 @@ impl Nic {
     }
 }
 
-/// Reads a frame's pieces, and fills in its checksum.
+/// Reads a frame's pieces.
 fn gather(bus: &Bus, frame: &TxFrame) -> Vec<u8> {
     let mut bytes = Vec::new();
     for fragment in &frame.fragments {
@@ -173,6 +210,11 @@ fn gather(bus: &Bus, frame: &TxFrame) -> Vec<u8> {
         bus.read(fragment.bus, &mut bytes[at..]);
     }
     assert!((14..=FRAME_BYTES_MAX).contains(&bytes.len()), "a frame of {} bytes", bytes.len());
+    bytes
+}
+
+/// Fills in the checksum that is asked for.
+fn with_checksum(mut bytes: Vec<u8>, frame: &TxFrame) -> Vec<u8> {
     if let Some(checksum) = frame.checksum {
         let start = usize::from(checksum.start);
         let at = start + usize::from(checksum.offset);
@@ -284,7 +326,7 @@ impl TxQueue for HwTx {
         if ring.frames.len() >= ring.slots {
             return Err(TxFull);
         }
-        ring.frames.push_back((frame.clone(), None));
+        ring.frames.push_back(Slot { frame: frame.clone(), times: None, fetched: None });
         Ok(())
     }
 
@@ -292,9 +334,10 @@ impl TxQueue for HwTx {
         let mut nic = self.nic.borrow_mut();
         let Nic { tx, rng, now, tx_delay, .. } = &mut *nic;
         let ring = &mut tx[self.queue];
-        for (_, done) in ring.frames.iter_mut().filter(|(_, done)| done.is_none()) {
-            ring.last_done = ring.last_done.max(*now + rng.below(*tx_delay + 1));
-            *done = Some(ring.last_done);
+        for slot in ring.frames.iter_mut().filter(|slot| slot.times.is_none()) {
+            ring.last_fetch = ring.last_fetch.max(*now + rng.below(*tx_delay / 4 + 1));
+            ring.last_done = ring.last_done.max(ring.last_fetch + rng.below(*tx_delay + 1));
+            slot.times = Some((ring.last_fetch, ring.last_done));
         }
     }
 

@@ -6,9 +6,13 @@ use super::{MS, S, Time};
 use ix_dataplane::rng::Rng;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::AnySocket;
 use smoltcp::socket::tcp::{self, RecvError, State};
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address};
+use smoltcp::wire::{
+    EthernetAddress, HardwareAddress, IpCidr, IpEndpoint, IpProtocol, Ipv4Address, Ipv4Packet,
+    TcpPacket,
+};
 use std::collections::VecDeque;
 
 /// The port that every station listens on.
@@ -106,6 +110,17 @@ impl std::fmt::Debug for Peer {
     }
 }
 
+/// Where a TCP segment comes from, and whether it is a SYN without ACK.
+fn parse(frame: &[u8]) -> Option<(IpEndpoint, bool)> {
+    if frame.get(12..14)? != [8, 0] {
+        return None;
+    }
+    let ip = Ipv4Packet::new_checked(&frame[14..]).ok()?;
+    let tcp = TcpPacket::new_checked(ip.payload()).ok()?;
+    let remote = IpEndpoint::new(ip.src_addr().into(), tcp.src_port());
+    (ip.next_header() == IpProtocol::Tcp).then_some((remote, tcp.syn() && !tcp.ack()))
+}
+
 fn instant(now: Time) -> Instant {
     Instant::from_micros((now / 1_000) as i64)
 }
@@ -142,8 +157,21 @@ impl Peer {
 
     /// A frame arrives.
     pub fn receive(&mut self, frame: Vec<u8>, now: Time) {
+        if self.is_repeated_syn(&frame) {
+            return;
+        }
         self.wire.rx.push_back(frame);
         self.next = now;
+    }
+
+    /// A SYN for a connection that there is. smoltcp would answer it from a listening socket, and
+    /// then reset the connection; lost on the way, it does no harm.
+    fn is_repeated_syn(&self, frame: &[u8]) -> bool {
+        let Some((remote, true)) = parse(frame) else { return false };
+        self.sockets.iter().any(|(_, socket)| {
+            let Some(socket) = tcp::Socket::downcast(socket) else { return false };
+            socket.remote_endpoint() == Some(remote) && socket.state() != State::Closed
+        })
     }
 
     /// A frame that it sends.
@@ -295,7 +323,7 @@ impl Peer {
             End::Excused
         } else if hopeless {
             socket.abort();
-            End::TimedOut
+            End::Orphaned
         } else if conn.eof
             && conn.acked == talk.sends(conn.side)
             && matches!(socket.state(), State::TimeWait | State::Closed)

@@ -181,6 +181,9 @@ fn faults(rng: &mut Rng, stations: u64) -> (Faults, Weather) {
         f.corrupt = one_of(rng, &[10, 100, 1000]);
     }
     if on(rng) {
+        f.resegment = one_of(rng, &[10, 100, 3000]);
+    }
+    if on(rng) {
         f.jitter = one_of(rng, &[10 * US, MS, 10 * MS]);
     }
     if rng.chance(1, 3) {

@@ -1,5 +1,5 @@
 //! One run: stations, network and clock, from a seed to its end.
-use super::book::{SharedBook, Talk};
+use super::book::{SharedBook, Talk, Weather};
 use super::machine::Machine;
 use super::net::{Network, StationId};
 use super::peer::Peer;
@@ -27,7 +27,7 @@ pub struct Report {
     /// Conversations that a defect of smoltcp cut short.
     pub excused: usize,
     /// What the network did to frames, see [`Network::done`].
-    pub faults: [u64; 5],
+    pub faults: [u64; 6],
 }
 
 struct World {
@@ -75,6 +75,13 @@ pub fn run(seed: u64, machines: bool) -> Report {
         world.step();
     }
     world.machines.iter().for_each(Machine::check_conservation);
+    let book = world.book.borrow();
+    let aborts = book.entries().any(|entry| entry.talk.abort.is_some());
+    let short = world.machines.iter().any(Machine::was_short);
+    if weather == Weather::Clean && !aborts && !short && book.rejected.is_empty() {
+        world.machines.iter().for_each(Machine::check_calm);
+    }
+    drop(book);
     world.report.excused = world.book.borrow().check_ends(weather);
     world.report()
 }
