@@ -84,7 +84,10 @@ fn the_unsafe_inventory_names_exactly_the_files_that_need_it() {
 #[test]
 fn every_unsafe_block_and_impl_is_argued_for() {
     let mut complaints = Vec::new();
-    for file in rust_files() {
+    // Clippy asks for a comment somewhere; in what ships it also has to be near. Programs that
+    // misbehave on purpose argue once for all.
+    let ships = |f: &File| f.path.contains("src/") && !f.path.contains("tests");
+    for file in rust_files().into_iter().filter(ships) {
         let mut argued = None;
         for (i, line) in file.text.lines().enumerate() {
             if line.contains("SAFETY:") || line.contains("# Safety") {

@@ -1,10 +1,11 @@
 //! TCP against Linux's own stack, over a TAP interface. Needs root.
 use crate::{Kv, bytes};
-use ix_tests::need;
+use ix_tests::need::{self, Built};
 use ix_tests::tap::Tap;
 use ix_tests::vm::{Config, Vm};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 fn connect(tap: &Tap, port: u16) -> TcpStream {
@@ -16,15 +17,12 @@ fn connect(tap: &Tap, port: u16) -> TcpStream {
 }
 
 fn boot(app: &str, cores: u32, tap: &Tap) -> Option<Vm> {
-    let built = need::built()?;
+    Some(on_tap(&need::built()?, app, cores, tap).boot())
+}
+
+fn on_tap(built: &Built, app: &str, cores: u32, tap: &Tap) -> Config {
     let net = format!("tap={}", tap.name);
-    Some(
-        Config::new(&built, app)
-            .cores(cores)
-            .with("--net", net)
-            .with("--ip", tap.guest.as_str())
-            .boot(),
-    )
+    Config::new(built, app).cores(cores).with("--net", net).with("--ip", tap.guest.as_str())
 }
 
 #[test]
@@ -48,10 +46,28 @@ fn linux_and_ix_exchange_streams() {
 }
 
 #[test]
-fn with_a_multi_queue_tap_both_cores_carry_connections_without_steering() {
+fn with_a_multi_queue_tap_both_cores_carry_connections() {
+    both_cores_carry_connections(None);
+}
+
+#[test]
+fn with_the_receive_side_scaling_of_qemu_10_too() {
+    let fetched = need::workspace().join("build/qemu-10/qemu-system-x86_64");
+    if !fetched.is_file() {
+        return need::skip("no QEMU 10: cargo xtask qemu --version 10 fetches it");
+    }
+    both_cores_carry_connections(Some(&fetched));
+}
+
+fn both_cores_carry_connections(qemu: Option<&Path>) {
     let _machine = need::machine();
     let Some(tap) = Tap::make(true) else { return };
-    let Some(vm) = boot("kv", 2, &tap) else { return };
+    let Some(built) = need::built() else { return };
+    let mut config = on_tap(&built, "kv", 2, &tap);
+    if let Some(qemu) = qemu {
+        config = config.with("--qemu", qemu);
+    }
+    let vm = config.boot();
     let mut clients: Vec<Kv> =
         (0..64).map(|_| Kv(std::io::BufReader::new(connect(&tap, 11211)))).collect();
     for (i, client) in clients.iter_mut().enumerate() {
