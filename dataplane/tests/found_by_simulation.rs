@@ -62,3 +62,36 @@ fn a_bare_ack_ahead_of_a_hole_is_not_answered() {
     talk.send(ACK, 1100, una, 5000, &[]);
     talk.nothing();
 }
+
+#[test]
+fn connections_of_a_core_without_a_queue_leave_buffers_to_the_core_that_has_it() {
+    let mut talk = Talk::new(|setup| {
+        setup.cores = 2;
+        setup.rx_depth = 64;
+        setup.buffers = 64 + 200;
+    });
+    // The datagram that wakes the application has to come to its first core.
+    talk.script().calls.push(Call::listen(SocketAddress::v4([0; 4], 7), 64).with_result(1));
+    for port in 100.. {
+        talk.port = port;
+        talk.calls(&[]);
+        if !talk.events().is_empty() {
+            break;
+        }
+    }
+    // Connections in groups of both cores; nobody accepts them, so all that comes is kept.
+    for port in 4000..4032 {
+        talk.port = port;
+        talk.send(SYN, 999, 0, 60_000, &[]);
+        let answer = talk.one();
+        assert_eq!(answer.flags, SYN | ACK);
+        let una = answer.seq + 1;
+        talk.send(ACK, 1000, una, 60_000, &[]);
+        for i in 0..40 {
+            talk.send(ACK, 1000 + i, una, 60_000, &[0]);
+        }
+        talk.sent();
+    }
+    let free = talk.station.engines[0].conservation().free;
+    assert!(free >= 16, "{free} buffers are left for ACKs to arrive in");
+}
