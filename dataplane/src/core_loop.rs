@@ -38,6 +38,7 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
     for queue in platform.rx_queues() {
         queue.replenish(&mut engine.local.pool);
     }
+    engine.local.pool.publish();
     engine.send_home();
     engine.local.mesh.flush(|core| platform.wake(core));
 

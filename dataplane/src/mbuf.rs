@@ -12,12 +12,13 @@
 
 use crate::device::BusAddr;
 use crate::limits::MBUF_BYTES;
+use crate::spsc::Padded;
 use crate::usermem::Extent;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU16, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use ix_abi::{CoreId, GroupId};
 
 /// The right to one receive buffer.
@@ -100,6 +101,8 @@ pub struct Area {
     cores: u16,
     meta: Box<[MetaCell]>,
     holders: Box<[AtomicU16]>,
+    /// Free buffers of each core's pool, as it last said; written by that core only.
+    free: Box<[Padded<AtomicU32>]>,
 }
 
 // SAFETY: all access to a buffer's data and metadata goes through its unique `Mbuf` token, which is
@@ -131,7 +134,8 @@ impl Area {
         let buffers = u32::from(cores) * per_core;
         let meta = (0..buffers).map(|_| MetaCell(UnsafeCell::new(Meta::default()))).collect();
         let holders = (0..buffers).map(|_| AtomicU16::new(Holder::NONE.0)).collect();
-        Area { data, bus, user_base, per_core, cores, meta, holders }
+        let free = (0..cores).map(|_| Padded(AtomicU32::new(per_core))).collect();
+        Area { data, bus, user_base, per_core, cores, meta, holders, free }
     }
 
     /// How many buffers there are.
@@ -331,6 +335,30 @@ impl Pool {
     /// Free buffers.
     pub fn available(&self) -> usize {
         self.free.len()
+    }
+
+    /// Free buffers where `mbuf` is at home, and where one like it will be missed: in a pool that
+    /// feeds a receive queue. Of another core's pool, what that core last published.
+    #[inline]
+    pub fn available_at_home(&self, mbuf: &Mbuf) -> usize {
+        let home = self.area.home(mbuf);
+        if home == self.core {
+            return self.available();
+        }
+        let of_home = self.area.free.get(usize::from(home.0));
+        of_home.map_or(0, |free| free.0.load(Ordering::Relaxed) as usize)
+    }
+
+    /// Tells the other cores how many buffers are free here; once per loop.
+    #[inline]
+    pub fn publish(&self) {
+        if let Some(free) = self.area.free.get(usize::from(self.core.0)) {
+            let count = self.free.len() as u32;
+            // The line is others' to read: written only when there is news.
+            if free.0.load(Ordering::Relaxed) != count {
+                free.0.store(count, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Buffers that belong to this pool.

@@ -89,7 +89,7 @@ pub fn receive(
         local.stats.drop(Drop::UdpNoPort);
         return local.pool.free(mbuf);
     };
-    let scarce = local.pool.available() <= crate::limits::RECEIVE_RESERVE;
+    let scarce = local.pool.available_at_home(&mbuf) <= crate::limits::RECEIVE_RESERVE;
     if local.udp.held >= UDP_HELD_MAX || scarce {
         local.stats.drop(Drop::UdpQueueFull);
         return local.pool.free(mbuf);

@@ -1,11 +1,13 @@
 //! Defects that the simulation found, each as the shortest conversation that shows it.
 mod support;
 
-use ix_abi::{Call, Condition, Cookie, SocketAddress};
+use ix_abi::call::SgEntry;
+use ix_abi::layout::HEAP_BASE;
+use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress};
 use support::talk::*;
 
 /// A connection that the peer opened with sequence number 1000, accepted.
-fn accepted(talk: &mut Talk) -> u32 {
+fn accepted(talk: &mut Talk) -> (Handle, u32) {
     talk.call(Call::listen(SocketAddress::v4([0; 4], 7), 4));
     talk.events();
     talk.send(SYN, 999, 0, 60_000, &[]);
@@ -14,7 +16,7 @@ fn accepted(talk: &mut Talk) -> u32 {
     let events = talk.events();
     let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
     talk.call(Call::accept(handle, Cookie(1)));
-    una
+    (handle, una)
 }
 
 #[test]
@@ -23,7 +25,7 @@ fn data_behind_a_hole_cannot_keep_the_hole_open() {
         setup.rx_depth = 64;
         setup.buffers = 64 + 96;
     });
-    let una = accepted(&mut talk);
+    let (_, una) = accepted(&mut talk);
     talk.sent();
     // More one-byte segments behind a hole than the connection may hold buffers.
     for i in 1..60 {
@@ -33,4 +35,63 @@ fn data_behind_a_hole_cannot_keep_the_hole_open() {
     talk.send(ACK, 1000, una, 60_000, &[0]);
     let ack = talk.sent().last().map(|segment| segment.ack);
     assert!(ack > Some(1000), "the hole is still open");
+}
+
+#[test]
+fn a_window_is_heard_of_from_a_peer_that_has_filled_ours() {
+    let mut talk = Talk::new(|_| {});
+    let (handle, una) = accepted(&mut talk);
+    let entry = SgEntry { addr: HEAP_BASE, len: 100 };
+    talk.call(Call::sendv(handle, 1, entry, SgEntry::default()));
+    let edge = 1000 + u32::from(talk.sent().last().expect("data").window);
+    // The window shuts, then the application is refused.
+    talk.send(ACK, 1000, una + 100, 0, &[]);
+    talk.call(Call::sendv(handle, 1, entry, SgEntry::default()));
+    talk.events();
+    // All that the peer sent up to the edge of our window was lost.
+    talk.send(ACK, edge, una + 100, 5000, &[]);
+    let heard = |event: &Condition| matches!(event, Condition::Sent { window: 1.., .. });
+    assert!(talk.events().iter().any(heard), "the window is still shut");
+}
+
+#[test]
+fn a_bare_ack_ahead_of_a_hole_is_not_answered() {
+    let mut talk = Talk::new(|_| {});
+    let (_, una) = accepted(&mut talk);
+    talk.sent();
+    talk.send(ACK, 1100, una, 5000, &[]);
+    talk.nothing();
+}
+
+#[test]
+fn connections_of_a_core_without_a_queue_leave_buffers_to_the_core_that_has_it() {
+    let mut talk = Talk::new(|setup| {
+        setup.cores = 2;
+        setup.rx_depth = 64;
+        setup.buffers = 64 + 200;
+    });
+    // The datagram that wakes the application has to come to its first core.
+    talk.script().calls.push(Call::listen(SocketAddress::v4([0; 4], 7), 64).with_result(1));
+    for port in 100.. {
+        talk.port = port;
+        talk.calls(&[]);
+        if !talk.events().is_empty() {
+            break;
+        }
+    }
+    // Connections in groups of both cores; nobody accepts them, so all that comes is kept.
+    for port in 4000..4032 {
+        talk.port = port;
+        talk.send(SYN, 999, 0, 60_000, &[]);
+        let answer = talk.one();
+        assert_eq!(answer.flags, SYN | ACK);
+        let una = answer.seq + 1;
+        talk.send(ACK, 1000, una, 60_000, &[]);
+        for i in 0..40 {
+            talk.send(ACK, 1000 + i, una, 60_000, &[0]);
+        }
+        talk.sent();
+    }
+    let free = talk.station.engines[0].conservation().free;
+    assert!(free >= 16, "{free} buffers are left for ACKs to arrive in");
 }

@@ -44,9 +44,12 @@ fn synchronized(
             }
             return local.pool.free(mbuf);
         }
-        trim(conn, &mut packet);
-        // What was cut off is a repetition or a probe: either way the peer wants to hear of it.
-        challenge(group, local, index);
+        if packet.seq_len() > 0 {
+            trim(conn, &mut packet);
+            // What was cut off is a repetition or a probe: either way the peer wants to hear of it.
+            // But no answer to a bare ACK ahead of a hole: with holes both ways it would never end.
+            challenge(group, local, index);
+        }
     }
     if packet.flags & (flag::RST | flag::SYN | flag::ACK) != flag::ACK {
         odd_flags(group, local, index, &packet);
@@ -71,9 +74,10 @@ fn synchronized(
 fn acceptable(conn: &Conn, packet: &Packet) -> bool {
     let end = packet.seq.plus(packet.seq_len());
     if packet.seq_len() == 0 {
-        // With a zero window, exactly the next sequence number will do.
-        let at_edge = packet.seq == conn.rcv_nxt;
-        return at_edge || (!packet.seq.before(conn.rcv_nxt) && packet.seq.before(conn.rcv_edge));
+        // Up to the right edge and with it: that is where the ACKs of a peer come from that has
+        // filled the window with what was lost. (RFC 9293 would have it before the edge, and if all
+        // such ACKs are dropped, the windows that they announce are never heard of.)
+        return !packet.seq.before(conn.rcv_nxt) && !packet.seq.after(conn.rcv_edge);
     }
     packet.seq.before(conn.rcv_edge) && end.after(conn.rcv_nxt)
         // A probe of, or data beyond, a closed window: its acknowledgement still counts.

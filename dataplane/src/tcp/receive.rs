@@ -45,8 +45,8 @@ pub fn handle(
     }
     // What continues the stream takes the place of what lies behind a hole, if it must: else data
     // behind a hole could keep the hole open for ever.
-    let may =
-        may_hold(conn, local) || packet.seq == conn.rcv_nxt && reassembly::drop_last(conn, local);
+    let may = may_hold(conn, local, &mbuf)
+        || packet.seq == conn.rcv_nxt && reassembly::drop_last(conn, local);
     if !may {
         local.pool.free(mbuf);
         return challenge(group, local, index);
@@ -82,8 +82,9 @@ pub fn handle(
 
 /// Whether the connection may hold one more buffer: its share, which shrinks as buffers get scarce.
 #[inline]
-fn may_hold(conn: &Conn, local: &mut Local) -> bool {
-    let free = local.pool.available();
+fn may_hold(conn: &Conn, local: &mut Local, mbuf: &Mbuf) -> bool {
+    // Where it came from: this core may have buffers in plenty, and no queue that they feed.
+    let free = local.pool.available_at_home(mbuf);
     if free <= RECEIVE_RESERVE {
         local.stats.drop(Drop::NoBuffer);
         return false;

@@ -231,7 +231,7 @@ impl Context {
                 self.conn(handle, cookie, "sent").sent(u64::from(bytes), window, shared);
             }
             Condition::Dead { handle, cookie, reason } => {
-                self.dead(handle, cookie, reason, shared, now)
+                self.dead(handle, cookie, reason, shared, now);
             }
             Condition::Timer { cookie, .. } => {
                 let (expected, due) = self.timer.take().expect("a timer that was armed");

@@ -50,7 +50,7 @@ impl Pages {
         assert!(at.checked_add(bytes.len()).is_some_and(|end| end <= self.size()));
         // SAFETY: as in `read`.
         unsafe {
-            self.ptr.add(at).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len())
+            self.ptr.add(at).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
         };
     }
 

@@ -69,6 +69,9 @@ pub fn run(seed: u64, machines: bool) -> Report {
             panic!("not over in time: {:#x?}", world.book.borrow().unfinished());
         }
     }
+    if std::env::var_os("IX_SIM_TRACE").is_some() {
+        world.dump();
+    }
     // Gauges are published now and then, and buffers still go home.
     let end = world.now + 5 * S;
     while world.now < end && !world.machines.is_empty() {
