@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// No step may take longer; all together stay below what design allows `scripts/test.sh`.
 const STEP_MAX: Duration = Duration::from_secs(20 * 60);
+/// What programs get to end in order at the time limit.
+const LAST_WORDS: Duration = Duration::from_secs(8);
 const PROVE_STEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// `cargo xtask test`; gives whether all is well.
@@ -117,6 +119,9 @@ fn watch(command: &mut Command, limit: Duration, line: impl FnMut(&str) + Send) 
                 println!("xtask: over the time limit of {} s", limit.as_secs());
                 // Not waited for yet: the number is its own. With it go all that it started.
                 let group = i32::try_from(child.id()).expect("process numbers are small");
+                // First a word: `ixcp run` ends the machine that it started.
+                let _ = killpg(Pid::from_raw(group), Signal::SIGTERM);
+                std::thread::sleep(LAST_WORDS);
                 let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
                 child.wait()?;
                 return Ok(false);
