@@ -4,7 +4,6 @@
 //! Source and destination are always those of the *received* packet: the remote end first. The
 //! hash is linear over XOR, so one table look-up per input byte is all it takes, and a candidate
 //! source port costs two.
-use crate::rng::Rng;
 use alloc::boxed::Box;
 use alloc::vec;
 use ix_abi::GroupId;
@@ -17,17 +16,17 @@ const INPUT_MAX: usize = 36;
 /// Bytes of a key: as many as the largest input, and 32 bits for the window.
 pub const KEY_BYTES: usize = INPUT_MAX + 4;
 
-/// A random key under which ports alone reach every group, of up to 512 groups.
+/// A key from `fill`'s random bytes under which ports alone reach every group, of up to 512 groups.
 ///
 /// Not every key does: of those drawn blindly one in thousands leaves a core without a source port
 /// whose answers it would get, and many spread the connections of one client over half of the
 /// groups. The group is a linear function over GF(2) of the port's bits; it must have full rank,
 /// for the sender's and the receiver's port, over the 15 bits that [`SourcePorts`] varies.
-pub fn draw_key(rng: &mut Rng) -> [u8; KEY_BYTES] {
+pub fn draw_key(mut fill: impl FnMut(&mut [u8])) -> [u8; KEY_BYTES] {
     let mut key = [0; KEY_BYTES];
     // One draw in a dozen is not good enough; the bound is for the sake of having one.
     for _ in 0..1_000 {
-        rng.fill(&mut key);
+        fill(&mut key);
         if spreads(&key) {
             break;
         }

@@ -139,7 +139,7 @@ fn the_group_is_the_low_bits_of_the_hash() {
 #[test]
 fn a_drawn_key_reaches_every_group_from_every_core_by_the_source_port_alone() {
     for seed in 0..50 {
-        let key = draw_key(&mut crate::rng::Rng::from_seed(seed));
+        let key = drawn(seed);
         assert!(spreads(&key));
         let toeplitz = Toeplitz::new(&key);
         let reached = |ports: SourcePorts<'_>| {
@@ -154,10 +154,10 @@ fn a_drawn_key_reaches_every_group_from_every_core_by_the_source_port_alone() {
 
 #[test]
 fn a_key_that_hides_groups_from_ports_is_told() {
-    assert!(spreads(&draw_key(&mut crate::rng::Rng::from_seed(1))));
+    assert!(spreads(&drawn(1)));
     assert!(!spreads(&[0; KEY_BYTES]));
     // Found by the simulation: the lowest bit of the hash does not depend on the local port.
-    let mut key = draw_key(&mut crate::rng::Rng::from_seed(1));
+    let mut key = drawn(1);
     key[14] = 0;
     key[15] = 0;
     assert!(!spreads(&key));
@@ -165,4 +165,9 @@ fn a_key_that_hides_groups_from_ports_is_told() {
     let mut ports = toeplitz.source_ports_v4([10, 0, 0, 1], [10, 0, 0, 2], 80, 1);
     let first = ports.next().map(|(_, hash)| hash & 1);
     assert!(ports.all(|(_, hash)| Some(hash & 1) == first));
+}
+
+fn drawn(seed: u64) -> [u8; KEY_BYTES] {
+    let mut rng = crate::rng::Rng::from_seed(seed);
+    draw_key(|bytes| rng.fill(bytes))
 }

@@ -174,7 +174,7 @@ impl Machine {
         let area = Box::into_raw(Box::new(area));
         // SAFETY: freed when the machine is dropped, after the engines and the NIC.
         let area_ref: &'static Area = unsafe { &*area };
-        let rss_key = draw_key(&mut rng);
+        let rss_key = draw_key(|bytes| rng.fill(bytes));
         let nic = Nic::new(&draw, &rss_key, area_ref, Rc::clone(&bus), rng.fork());
         let nic = Rc::new(RefCell::new(nic));
         let signals = Rc::new(Signals::default());
