@@ -4,4 +4,6 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 . "$here/scripts/common.sh"
-exec cargo run --quiet --manifest-path "$here/Cargo.toml" --package xtask -- run "$@"
+quiet=--quiet
+[ -t 2 ] && quiet=
+exec cargo run $quiet --manifest-path "$here/Cargo.toml" --package xtask -- run "$@"
