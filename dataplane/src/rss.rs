@@ -16,6 +16,54 @@ const INPUT_MAX: usize = 36;
 /// Bytes of a key: as many as the largest input, and 32 bits for the window.
 pub const KEY_BYTES: usize = INPUT_MAX + 4;
 
+/// A key from `fill`'s random bytes under which ports alone reach every group, of up to 512 groups.
+///
+/// Not every key does: of those drawn blindly one in thousands leaves a core without a source port
+/// whose answers it would get, and many spread the connections of one client over half of the
+/// groups. The group is a linear function over GF(2) of the port's bits; it must have full rank,
+/// for the sender's and the receiver's port, over the 15 bits that [`SourcePorts`] varies.
+pub fn draw_key(mut fill: impl FnMut(&mut [u8])) -> [u8; KEY_BYTES] {
+    let mut key = [0; KEY_BYTES];
+    // One draw in a dozen is not good enough; the bound is for the sake of having one.
+    for _ in 0..1_000 {
+        fill(&mut key);
+        if spreads(&key) {
+            break;
+        }
+    }
+    key
+}
+
+/// Whether ports alone reach every group, see [`draw_key`].
+pub fn spreads(key: &[u8; KEY_BYTES]) -> bool {
+    const GROUP_BITS: u32 = ix_abi::limits::GROUPS_MAX.trailing_zeros();
+    // Where the ports begin in the input, in bits: IPv4 and IPv6, source and destination.
+    [64, 80, 256, 272].iter().all(|first| {
+        let low_bits = |bit: usize| {
+            let bits = (0..GROUP_BITS as usize).map(|i| {
+                let at = bit + 31 - i;
+                u32::from(key[at / 8] >> (7 - at % 8) & 1) << i
+            });
+            bits.fold(0, |word, bit| word | bit)
+        };
+        let mut basis = [0_u32; GROUP_BITS as usize];
+        for bit in first + 1..first + 16 {
+            let mut vector = low_bits(bit);
+            for i in (0..GROUP_BITS as usize).rev() {
+                if vector >> i & 1 == 0 {
+                    continue;
+                }
+                if basis[i] == 0 {
+                    basis[i] = vector;
+                    break;
+                }
+                vector ^= basis[i];
+            }
+        }
+        basis.iter().all(|vector| *vector != 0)
+    })
+}
+
 /// For input byte `i` of value `b`, `tables[i][b]` is its contribution to the hash. 36 KiB, of
 /// which IPv4 with ports touches the first 12; share it by reference.
 pub struct Toeplitz {

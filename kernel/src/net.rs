@@ -10,6 +10,7 @@ use ix_abi::layout::{PAGE_BYTES, RX_BASE};
 use ix_dataplane::device::{BusAddr, Capabilities, Dma, DmaRegion, TxFrame, TxFull, TxQueue};
 use ix_dataplane::limits::MBUF_BYTES;
 use ix_dataplane::mbuf::Area;
+use ix_dataplane::rss;
 use ix_dataplane::steer::{MuxTx, RemoteTx};
 use ix_dataplane::time::Instant;
 use ix_kernel_core::addr::Phys;
@@ -151,8 +152,7 @@ fn make_area(cores: usize) -> Option<(&'static Area, (Phys, u64))> {
 pub fn open(functions: &[Function], cores: usize) -> Result<Net, alloc::string::String> {
     let (area, area_memory) = make_area(cores)
         .ok_or_else(|| alloc::format!("no memory for the receive buffers of {cores} cores"))?;
-    let mut rss_key = [0; 40];
-    entropy::fill(&mut rss_key);
+    let rss_key = rss::draw_key(entropy::fill);
     let nic = functions.iter().find(|f| vpci::is_virtio_net(f.vendor, f.device));
     let Some(f) = nic else {
         log::warn!("no network card that the kernel knows: running without");

@@ -135,3 +135,39 @@ fn the_group_is_the_low_bits_of_the_hash() {
     assert_eq!(group_of(0x1234_5680, 128), GroupId(0));
     assert_eq!(group_of(0x1234_5680, 1), GroupId(0));
 }
+
+#[test]
+fn a_drawn_key_reaches_every_group_from_every_core_by_the_source_port_alone() {
+    for seed in 0..50 {
+        let key = drawn(seed);
+        assert!(spreads(&key));
+        let toeplitz = Toeplitz::new(&key);
+        let reached = |ports: SourcePorts<'_>| {
+            let mut reached = [false; 512];
+            ports.for_each(|(_, hash)| reached[usize::from(group_of(hash, 512).0)] = true);
+            reached.iter().all(|reached| *reached)
+        };
+        assert!(reached(toeplitz.source_ports_v4([10, 0, 0, 1], [10, 0, 0, 2], 80, 1)));
+        assert!(reached(toeplitz.source_ports_v6([1; 16], [2; 16], 80, 1)));
+    }
+}
+
+#[test]
+fn a_key_that_hides_groups_from_ports_is_told() {
+    assert!(spreads(&drawn(1)));
+    assert!(!spreads(&[0; KEY_BYTES]));
+    // Found by the simulation: the lowest bit of the hash does not depend on the local port.
+    let mut key = drawn(1);
+    key[14] = 0;
+    key[15] = 0;
+    assert!(!spreads(&key));
+    let toeplitz = Toeplitz::new(&key);
+    let mut ports = toeplitz.source_ports_v4([10, 0, 0, 1], [10, 0, 0, 2], 80, 1);
+    let first = ports.next().map(|(_, hash)| hash & 1);
+    assert!(ports.all(|(_, hash)| Some(hash & 1) == first));
+}
+
+fn drawn(seed: u64) -> [u8; KEY_BYTES] {
+    let mut rng = crate::rng::Rng::from_seed(seed);
+    draw_key(|bytes| rng.fill(bytes))
+}

@@ -23,6 +23,7 @@ use ix_dataplane::mesh;
 use ix_dataplane::platform::{AppFault, AppReturn, Platform};
 use ix_dataplane::rings::AppRings;
 use ix_dataplane::rng::Rng;
+use ix_dataplane::rss::draw_key;
 use ix_dataplane::steer::{MuxTx, RemoteTx};
 use ix_dataplane::time::Instant;
 use ix_dataplane::usermem::UserMap;
@@ -173,8 +174,7 @@ impl Machine {
         let area = Box::into_raw(Box::new(area));
         // SAFETY: freed when the machine is dropped, after the engines and the NIC.
         let area_ref: &'static Area = unsafe { &*area };
-        let mut rss_key = [0; 40];
-        rng.fill(&mut rss_key);
+        let rss_key = draw_key(|bytes| rng.fill(bytes));
         let nic = Nic::new(&draw, &rss_key, area_ref, Rc::clone(&bus), rng.fork());
         let nic = Rc::new(RefCell::new(nic));
         let signals = Rc::new(Signals::default());
