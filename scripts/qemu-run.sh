@@ -6,4 +6,8 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 . "$here/scripts/common.sh"
 quiet=--quiet
 [ -t 2 ] && quiet=
-exec cargo run $quiet --manifest-path "$here/Cargo.toml" --package xtask -- run "$@"
+# Built there, where the toolchain and the flags are pinned; run here, where paths are meant.
+(cd "$here" && cargo build $quiet --package xtask)
+target=${CARGO_TARGET_DIR:-target}
+case $target in /*) ;; *) target=$here/$target ;; esac
+exec "$target/debug/xtask" run "$@"
