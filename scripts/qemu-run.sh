@@ -4,4 +4,10 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 . "$here/scripts/common.sh"
-exec cargo run --quiet --manifest-path "$here/Cargo.toml" --package xtask -- run "$@"
+quiet=--quiet
+[ -t 2 ] && quiet=
+# Built there, where the toolchain and the flags are pinned; run here, where paths are meant.
+(cd "$here" && cargo build $quiet --package xtask)
+target=${CARGO_TARGET_DIR:-target}
+case $target in /*) ;; *) target=$here/$target ;; esac
+exec "$target/debug/xtask" run "$@"

@@ -4,4 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/common.sh
-exec cargo run --quiet --package xtask -- test "$@"
+quiet=--quiet
+[ -t 2 ] && quiet=
+exec cargo run $quiet --package xtask -- test "$@"

@@ -91,11 +91,9 @@ impl Page {
 
     fn word(&self, offset: usize) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset < PAGE_BYTES, "word offset {offset:#x}");
-        // SAFETY: (1) the offset is inside the mapping and aligned (asserted; the base is aligned to
-        // a page); (2) the mapping lives as long as `self`; (3) the memory is shared with another
-        // process, and every access of ours is an atomic 64-bit one, as the protocol demands of the
-        // other side too. The file cannot shrink below the mapping: it lies in a directory that
-        // only this user can enter, and nothing in this program truncates it.
+        // SAFETY: inside the mapping and aligned (asserted; the base is at a page), which lives as long
+        // as `self`. Both sides access it by atomic words only. The file does not shrink: only this
+        // user reaches it, and nothing here truncates it.
         unsafe { &*self.base.as_ptr().cast::<AtomicU64>().add(offset / 8) }
     }
 

@@ -15,7 +15,7 @@ const APPS: [&str; 2] = ["echo", "kv"];
 pub fn build() -> Result<()> {
     // Packages by name, not the workspace: a host program's features must not reach the kernel.
     let mut build = cargo();
-    build.args(["build", "--quiet", "--release", "-p", "ix-kernel"]);
+    build.args(["build", "--release", "-p", "ix-kernel"]).args(workspace::quiet());
     for app in APPS {
         build.args(["-p", app]);
     }
@@ -53,7 +53,7 @@ pub fn run(args: &[OsString]) -> Result<()> {
     }
     eprintln!("xtask: building (release)");
     build()?;
-    workspace::run(cargo().args(["build", "--quiet", "--release", "-p", "ixcp"]))?;
+    workspace::run(cargo().args(["build", "--release", "-p", "ixcp"]).args(workspace::quiet()))?;
     let program = target_dir().join("release/ixcp");
     // Shown in what `ixcp` prints, so: as short as a person would type it.
     let shown = std::env::current_dir()

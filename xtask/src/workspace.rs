@@ -1,5 +1,6 @@
 //! Where things are, and how programs are run.
 use anyhow::{Context, Result, ensure};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,6 +31,11 @@ pub fn cargo() -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
     command
+}
+
+/// Cargo's progress is for people who wait; a log does without.
+pub fn quiet() -> Option<&'static str> {
+    (!std::io::stderr().is_terminal()).then_some("--quiet")
 }
 
 /// Runs a program; an error names it and its status.
