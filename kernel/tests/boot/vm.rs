@@ -62,16 +62,18 @@ impl Run {
     }
 }
 
-/// Whether QEMU can be run; says so once if not.
+/// Whether QEMU can be run; else says that the running test is skipped, past the harness's capture.
 pub fn qemu_is_there() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
-    *FOUND.get_or_init(|| {
-        let found = Command::new(QEMU).arg("--version").stdout(Stdio::null()).status().is_ok();
-        if !found {
-            println!("SKIPPED: {QEMU} is not installed (Debian: qemu-system-x86)");
-        }
-        found
-    })
+    let found = *FOUND
+        .get_or_init(|| Command::new(QEMU).arg("--version").stdout(Stdio::null()).status().is_ok());
+    if !found {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("?");
+        let line = format!("SKIPPED {name}: {QEMU} is not installed (qemu-system-x86)\n");
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+    }
+    found
 }
 
 /// The archive with the symbol table and the test application.
