@@ -9,7 +9,7 @@ use crate::input::eth;
 use crate::limits::PUBLISH_EVERY;
 use crate::output;
 use crate::platform::{AppFault, AppReturn, Platform, Work};
-use ix_abi::stats::{Counter, batch_bucket};
+use ix_abi::stats::{Counter, Drop, batch_bucket};
 
 /// One iteration.
 pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
@@ -129,6 +129,10 @@ fn account<P: Platform>(engine: &mut Engine, platform: &mut P, started: u64, bus
     }
     if engine.local.now >= engine.accounting.publish_at {
         engine.accounting.publish_at = engine.local.now + PUBLISH_EVERY;
+        let errors = platform.rx_queues().iter().map(RxQueue::device_errors).sum();
+        let before = core::mem::replace(&mut engine.accounting.device_errors, errors);
+        // Fewer than before: a queue went to another core.
+        stats.drops[Drop::DeviceError as usize] += errors.saturating_sub(before);
         stats.set(Counter::BuffersFree, engine.local.pool.available() as u64);
         stats.set(Counter::BuffersTotal, engine.local.pool.capacity() as u64);
         platform.publish(stats);

@@ -46,11 +46,13 @@ struct Draining {
     until: Instant,
 }
 
-/// Time-stamp counter of the last iteration's end, and when counters were published.
+/// Time-stamp counter of the last iteration's end, when counters were published, and what the
+/// receive queues had counted then.
 #[derive(Debug, Default)]
 pub(crate) struct Accounting {
     pub(crate) last_tsc: u64,
     pub(crate) publish_at: Instant,
+    pub(crate) device_errors: u64,
 }
 
 impl Engine {

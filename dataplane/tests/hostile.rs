@@ -37,6 +37,16 @@ fn statuses(talk: &mut Talk) -> Vec<Status> {
 }
 
 #[test]
+fn nonsense_of_the_device_is_counted_as_drops() {
+    let mut talk = Talk::new(|_| {});
+    for errors in [0, 3, 3, 4] {
+        talk.station.machines[0].rx[0].device_errors = errors;
+        talk.pass(Duration::from_ms(2));
+        assert_eq!(talk.station.dropped(Reason::DeviceError), errors);
+    }
+}
+
+#[test]
 fn every_malformed_call_fails_with_its_reason_and_changes_nothing() {
     let mut talk = Talk::new(|_| {});
     let (handle, _) = open(&mut talk);

@@ -52,6 +52,8 @@ pub struct KernelPlatform {
     overruns: u64,
     /// The batch bound that was asked for last; 0: none was.
     batch: usize,
+    /// It was said that a receive queue is stopped for good.
+    quarantine_told: bool,
     /// Core 0's part of control.
     manager: Option<Box<Manager>>,
 }
@@ -70,6 +72,7 @@ impl KernelPlatform {
             halts: 0,
             overruns: 0,
             batch: 0,
+            quarantine_told: false,
             manager,
         }
     }
@@ -251,6 +254,13 @@ impl Platform for KernelPlatform {
 
     fn publish(&mut self, stats: &CoreStats) {
         control::publish(self.core, stats);
+        if !self.quarantine_told && self.rx.iter().any(Rx::is_quarantined) {
+            self.quarantine_told = true;
+            log::error!(
+                "core {}: the network card's answers make no sense; its receive queue is stopped",
+                self.core
+            );
+        }
     }
 
     #[inline]

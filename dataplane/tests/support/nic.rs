@@ -12,6 +12,8 @@ pub struct Rx {
     pub offload: bool,
     /// Frames that came when no buffer was posted.
     pub missed: u64,
+    /// What the driver is to say of its device.
+    pub device_errors: u64,
 }
 
 impl Rx {
@@ -23,6 +25,7 @@ impl Rx {
             depth,
             offload: false,
             missed: 0,
+            device_errors: 0,
         }
     }
 
@@ -66,7 +69,7 @@ impl RxQueue for Rx {
     fn disarm_interrupt(&mut self) {}
 
     fn device_errors(&self) -> u64 {
-        0
+        self.device_errors
     }
 }
 
