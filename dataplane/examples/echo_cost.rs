@@ -11,7 +11,6 @@
 //!
 //! # Safety
 //! Every pointer here is to memory that `leak` gave for ever, of the size that is used.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "one argument for all, above")]
 use ix_abi::call::{Call, SgEntry};
 use ix_abi::event::{Event, Kind};
 use ix_abi::layout::*;
@@ -109,6 +108,7 @@ struct Machine {
 impl Machine {
     fn write(&mut self, call: Call) {
         let at = RING_SLOTS_OFFSET + slot(self.written, CALL_SLOTS) * 64;
+        // SAFETY: the page is leaked; `slot` is below the capacity, so `at` is a slot's offset.
         unsafe { self.calls.add(at).cast::<Call>().write(call) };
         self.written += 1;
     }
@@ -116,6 +116,8 @@ impl Machine {
     /// Echoes out of the receive buffer, returns it when the answer before is acknowledged.
     #[inline(never)]
     fn app(&mut self) {
+        // SAFETY: the page is leaked; `slot` is below the capacity, so `at` is a slot's offset; the
+        // engine writes a slot only after it was read.
         unsafe {
             let produced = self.events.cast::<u32>().read_volatile();
             while self.read != produced {
@@ -172,6 +174,7 @@ impl Platform for Machine {
 }
 
 fn leak(bytes: usize, align: usize) -> NonNull<u8> {
+    // SAFETY: no caller asks for 0 bytes.
     NonNull::new(unsafe { alloc_zeroed(Layout::from_size_align(bytes, align).unwrap()) }).unwrap()
 }
 
@@ -251,6 +254,7 @@ impl Bench {
         let mut bytes = Vec::new();
         for fragment in &frame.fragments {
             let (at, len) = (fragment.bus.0 as *const u8, fragment.len as usize);
+            // SAFETY: the engine gave the fragment; its memory is leaked.
             bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(at, len) });
         }
         bytes
@@ -262,6 +266,7 @@ fn build(connections: usize, offload: bool) -> Bench {
     let data = leak(buffers as usize * MBUF_BYTES, 4096);
     let bus = BusAddr(data.as_ptr() as u64);
     let area: &'static Area =
+        // SAFETY: `data` is leaked, of that size, and the area's alone.
         Box::leak(Box::new(unsafe { Area::new(data, bus, RX_BASE, 1, buffers) }));
     let capabilities = Capabilities {
         tx_checksum: offload,
@@ -286,6 +291,7 @@ fn build(connections: usize, offload: bool) -> Bench {
     let mut engine = Engine::new(config, Pool::new(area, core), mesh, &headers);
     let page = PAGE_BYTES as usize;
     let (events, calls) = (leak(page, page), leak(page, page));
+    // SAFETY: both are leaked whole pages, aligned to their size.
     let rings = unsafe { AppRings::new(events, calls) };
     engine.attach_app(AppPort { context: 0, rings, memory: Arc::new(UserMap::new(1, 1)) });
     let machine = Machine {

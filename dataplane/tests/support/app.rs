@@ -37,12 +37,14 @@ impl Context {
     }
 
     unsafe fn word(page: *mut u8, offset: usize) -> *mut u32 {
+        // SAFETY: the caller's page is a leaked one and `offset` lies in its header.
         unsafe { page.add(offset).cast() }
     }
 
     /// The events that are there.
     pub fn events(&mut self) -> Vec<Condition> {
         let mut events = Vec::new();
+        // SAFETY: both pages are leaked whole pages; `slot` is below the capacity, so `at` is a slot's offset.
         unsafe {
             let produced = Self::word(self.event_page, 0).read_volatile();
             while self.consumed != produced && events.len() < self.read_most {
@@ -57,6 +59,7 @@ impl Context {
     }
 
     fn room(&self) -> u32 {
+        // SAFETY: the event page is a leaked one; 4 is a header word's offset.
         let consumed = unsafe { Self::word(self.event_page, 4).read_volatile() };
         CALL_SLOTS - self.produced.wrapping_sub(consumed)
     }
@@ -64,9 +67,11 @@ impl Context {
     fn write(&mut self, record: &[[u8; 64]]) {
         for bytes in record {
             let at = RING_SLOTS_OFFSET + slot(self.produced, CALL_SLOTS) * 64;
+            // SAFETY: the call page is a leaked one; `slot` is below the capacity, so `at` is a slot's offset.
             unsafe { self.call_page.add(at).cast::<[u8; 64]>().write_volatile(*bytes) };
             self.produced = self.produced.wrapping_add(1);
         }
+        // SAFETY: the call page is a leaked one; 0 is a header word's offset.
         unsafe { Self::word(self.call_page, 0).write_volatile(self.produced) };
     }
 
@@ -111,6 +116,7 @@ impl Context {
 
     /// Overwrites the producer index.
     pub fn forge_produced(&mut self, produced: u32) {
+        // SAFETY: as in `write`.
         unsafe { Self::word(self.call_page, 0).write_volatile(produced) };
     }
 
@@ -126,12 +132,14 @@ impl Context {
             (self.heap, HEAP_BASE, self.heap_bytes)
         };
         assert!(addr >= from && addr + len <= from + size, "address {addr:#x} outside of the app");
+        // SAFETY: within the area by the assertion; both areas are leaked.
         unsafe { std::slice::from_raw_parts(base.add((addr - from) as usize), len as usize) }
     }
 
     /// Writes into the heap.
     pub fn fill(&mut self, addr: u64, bytes: &[u8]) {
         assert!(addr >= HEAP_BASE && addr - HEAP_BASE + bytes.len() as u64 <= self.heap_bytes);
+        // SAFETY: within the heap by the assertion; it is leaked, and nobody else writes it now.
         unsafe {
             let at = self.heap.add((addr - HEAP_BASE) as usize);
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len());

@@ -4,7 +4,6 @@
 //! # Safety
 //! Every pointer here is to memory that `station::leak` gave for ever, of the size that is used.
 #![allow(dead_code, reason = "each test program uses a part")]
-#![allow(clippy::undocumented_unsafe_blocks, reason = "one argument for all, above")]
 
 pub mod app;
 pub mod apps;

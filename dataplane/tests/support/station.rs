@@ -24,6 +24,7 @@ use std::sync::Arc;
 /// Zeroed memory that lives for ever.
 pub fn leak(bytes: usize, align: usize) -> NonNull<u8> {
     let layout = Layout::from_size_align(bytes, align).unwrap();
+    // SAFETY: no caller asks for 0 bytes.
     NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory")
 }
 
@@ -146,9 +147,9 @@ impl Station {
         let bytes = usize::from(setup.cores) * setup.buffers as usize * MBUF_BYTES;
         let rx_data = leak(bytes, 4096);
         let bus = BusAddr(rx_data.as_ptr() as u64);
-        let area: &'static Area = Box::leak(Box::new(unsafe {
-            Area::new(rx_data, bus, RX_BASE, setup.cores, setup.buffers)
-        }));
+        // SAFETY: `rx_data` is leaked, of that size; only the application reads it besides.
+        let area = unsafe { Area::new(rx_data, bus, RX_BASE, setup.cores, setup.buffers) };
+        let area: &'static Area = Box::leak(Box::new(area));
         let heap = leak(setup.heap_pages as usize * PAGE_BYTES as usize, PAGE_BYTES as usize);
         let capabilities = Capabilities {
             tx_checksum: setup.offload,
@@ -212,6 +213,7 @@ impl Station {
         self.memory = Arc::new(UserMap::new(self.setup.heap_pages, self.setup.cores));
         for i in 0..u64::from(self.setup.heap_pages) {
             let at = self.heap.as_ptr() as usize + i as usize * page;
+            // SAFETY: a page of the heap, which is leaked.
             let mapped =
                 unsafe { self.memory.map(HEAP_BASE + i * PAGE_BYTES, at, BusAddr(at as u64)) };
             assert!(mapped);
@@ -225,6 +227,7 @@ impl Station {
             context.heap_bytes = u64::from(self.setup.heap_pages) * PAGE_BYTES;
             context.rx = self.rx_data.as_ptr();
             context.rx_bytes = self.area.bytes();
+            // SAFETY: both are leaked whole pages, aligned to their size; `context` plays the application.
             let rings = unsafe { AppRings::new(events, calls) };
             let memory = Arc::clone(&self.memory);
             self.engines[core].attach_app(AppPort { context: core as u16, rings, memory });
