@@ -9,13 +9,39 @@ use crate::status::open_enum;
 
 /// `"IXCTRL01"`, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"IXCTRL01");
-/// Size of the page. An ivshmem region is a power of two.
-pub const PAGE_BYTES: usize = 1 << 20;
+/// Size of the page. An ivshmem region is a power of two; it is sparse in the host's memory.
+pub const PAGE_BYTES: usize = 8 << 20;
 /// Offset of core 0's block.
 pub const CORE_BASE: usize = 0x1_0000;
 /// Distance between core blocks.
 pub const CORE_STRIDE: usize = 0x1000;
-const _: () = assert!(CORE_BASE + CORES_MAX * CORE_STRIDE <= PAGE_BYTES);
+const _: () = assert!(CORE_BASE + CORES_MAX * CORE_STRIDE <= LOG_BASE);
+
+/// Offset of core 0's ring of last events (what the core did, for post-mortems).
+pub const LOG_BASE: usize = 0x8_0000;
+/// Distance between them.
+pub const LOG_STRIDE: usize = 0x2000;
+const _: () = assert!(LOG_BASE + CORES_MAX * LOG_STRIDE <= BULK_BASE);
+
+/// Offset of the area in which a client lays what is too long for a command's arguments. Written by
+/// ixcp only, and not between a command's sequence number and its outcome.
+pub const BULK_BASE: usize = 0x10_0000;
+/// Bytes of it.
+pub const BULK_BYTES: usize = 0x10_0000;
+const _: () = assert!(BULK_BASE + BULK_BYTES <= REPLY_BASE);
+
+/// Offset of the area in which the kernel lays what is too long for an outcome's value. Written by the
+/// kernel, before the outcome that tells of it; valid until the next command.
+pub const REPLY_BASE: usize = 0x20_0000;
+/// Bytes of it.
+pub const REPLY_BYTES: usize = 0x10_0000;
+const _: () = assert!(REPLY_BASE + REPLY_BYTES <= CAPTURE_BASE);
+
+/// Offset of the capture rings: `CAPTURE_BYTES / cores` (rounded down to 64 KiB) for each core.
+pub const CAPTURE_BASE: usize = 0x40_0000;
+/// Bytes of them all.
+pub const CAPTURE_BYTES: usize = 0x40_0000;
+const _: () = assert!(CAPTURE_BASE + CAPTURE_BYTES <= PAGE_BYTES);
 
 /// Byte offsets of the header's words. Written by the kernel unless said otherwise.
 pub mod header {
@@ -156,10 +182,25 @@ open_enum! {
         RestartApp = 2: "restart-app",
         /// Sets the receive batch bound: argument 0, 1 to 1024.
         SetBatch = 3: "batch",
+        /// Takes the rules of the bulk area into force.
+        AclSet = 4: "acl-set",
+        /// Lays the rules' verdict counters into the reply area.
+        AclRead = 5: "acl-read",
+        /// Starts capturing packets; the filter is in the bulk area.
+        CaptureStart = 6: "capture-start",
+        /// Ends it.
+        CaptureStop = 7: "capture-stop",
+        /// Switches the packet trace: argument 0, 0 or 1.
+        Trace = 8: "trace",
     }
 }
 
 /// Offset of core `core`'s block.
 pub const fn core_offset(core: usize) -> usize {
     CORE_BASE + core * CORE_STRIDE
+}
+
+/// Offset of core `core`'s ring of last events.
+pub const fn log_offset(core: usize) -> usize {
+    LOG_BASE + core * LOG_STRIDE
 }

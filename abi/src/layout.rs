@@ -110,6 +110,8 @@ pub struct InfoPage {
     pub mss: u32,
     /// Bytes of `args` in use.
     pub args_len: u32,
+    /// Random, drawn anew at each start: for hash keys and the like, not for secrets that outlive it.
+    pub seed: [u64; 4],
     /// The application's arguments, as given to the launcher.
     pub args: [u8; ARGS_BYTES_MAX],
 }

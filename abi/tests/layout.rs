@@ -57,10 +57,11 @@ fn fields_are_where_the_document_says() {
         offset_of!(InfoPage, address),
         offset_of!(InfoPage, mss),
         offset_of!(InfoPage, args_len),
+        offset_of!(InfoPage, seed),
         offset_of!(InfoPage, args),
     ];
-    assert_eq!(info, [0, 4, 8, 12, 16, 24, 32, 40, 56, 60, 64]);
-    assert_eq!(size_of::<InfoPage>(), 64 + 1024);
+    assert_eq!(info, [0, 4, 8, 12, 16, 24, 32, 40, 56, 60, 64, 96]);
+    assert_eq!(size_of::<InfoPage>(), 96 + 1024);
 }
 
 #[test]
@@ -185,9 +186,10 @@ fn outcomes_of_a_newer_version_have_a_text_too() {
 
 #[test]
 fn a_version_accepts_newer_minors_of_its_major_only() {
-    assert_eq!(VERSION, Version { major: 1, minor: 0 });
-    assert!(VERSION.accepts(Version { major: 1, minor: 9 }));
-    assert!(!VERSION.accepts(Version { major: 2, minor: 0 }));
+    assert_eq!(VERSION, Version { major: 2, minor: 0 });
+    assert!(VERSION.accepts(Version { major: 2, minor: 9 }));
+    assert!(!VERSION.accepts(Version { major: 1, minor: 0 }));
+    assert!(!VERSION.accepts(Version { major: 3, minor: 0 }));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The QEMU command line of a dataplane, and what QEMU's exit status means.
 use crate::net::{Address, Backend, Forward};
 use anyhow::{Result, bail};
+use ix_abi::control::PAGE_BYTES;
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -70,7 +71,7 @@ impl Machine {
         args.pair("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
         args.option(
             "-object",
-            &["memory-backend-file,id=control,size=1M,share=on,mem-path="],
+            &[&format!("memory-backend-file,id=control,size={PAGE_BYTES},share=on,mem-path=")],
             &self.control,
             "",
         );

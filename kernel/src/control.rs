@@ -157,7 +157,7 @@ pub fn publish(core: usize, stats: &CoreStats) {
 pub struct Pending {
     sequence: u64,
     pub code: CommandCode,
-    pub arg: u64,
+    pub args: [u64; 4],
 }
 
 /// Looks for a command; one of another epoch, or that makes no sense, is refused here.
@@ -175,7 +175,7 @@ pub fn poll_command() -> Option<Pending> {
     let pending = Pending {
         sequence,
         code: CommandCode(u16::try_from(code).unwrap_or(u16::MAX)),
-        arg: get(command::ARGS),
+        args: core::array::from_fn(|i| get(command::ARGS + i * 8)),
     };
     if epoch != EPOCH.load(Ordering::Relaxed) {
         answer(pending, Status::Stale, 0);

@@ -1,11 +1,12 @@
 //! Core 0's millisecond: heartbeat, commands of `ixcp`, the application's start, end and restart.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
-use ix_abi::control::{CommandCode, State, header};
+use ix_abi::control::{State, header};
 use ix_abi::limits::CORES_MAX;
-use ix_abi::status::Status;
 use ix_dataplane::engine::Engine;
 use ix_kernel_core::addr::Phys;
+
+mod command;
 
 use crate::cpu::percore;
 use crate::exit::{Exit, exit};
@@ -117,38 +118,6 @@ impl Manager {
             State::Ready
         } else {
             State::Starting
-        }
-    }
-
-    fn command(&mut self, engine: &Engine) {
-        let Some(c) = control::poll_command() else { return };
-        match c.code {
-            CommandCode::Nop => control::answer(c, Status::Ok, 0),
-            CommandCode::Stop => {
-                log::info!("stopped by command");
-                control::set_state(State::Stopping);
-                control::answer(c, Status::Ok, 0);
-                exit(Exit::Ok);
-            }
-            CommandCode::RestartApp if start::machine().config.app.is_none() => {
-                control::answer(c, Status::State, 0);
-            }
-            CommandCode::RestartApp => {
-                self.restart = true;
-                if self.ended {
-                    self.restart_app(engine);
-                } else {
-                    lifecycle::end(Reason::Command);
-                }
-                control::answer(c, Status::Ok, lifecycle::starts());
-            }
-            CommandCode::SetBatch if (1..=1024).contains(&c.arg) => {
-                BATCH.store(c.arg as usize, Ordering::Relaxed);
-                control::set(header::BATCH, c.arg);
-                control::answer(c, Status::Ok, c.arg);
-            }
-            CommandCode::SetBatch => control::answer(c, Status::Invalid, 0),
-            _ => control::answer(c, Status::Unsupported, 0),
         }
     }
 

@@ -22,7 +22,7 @@ use spin::Mutex;
 use super::space::AddressSpace;
 use super::state::UserState;
 use crate::mem::{self, layout};
-use crate::time;
+use crate::{entropy, time};
 
 /// What the application is told and given, besides its image.
 #[derive(Clone, Copy)]
@@ -219,6 +219,7 @@ fn write_info(page: Phys, env: &Environment<'_>, heap: u64, max: u64) -> Result<
         address: env.address,
         mss: u32::from(env.mss),
         args_len: given.len() as u32,
+        seed: core::array::from_fn(|_| entropy::next()),
         args,
     };
     // SAFETY: a fresh frame, large and aligned enough; nobody reads it yet.

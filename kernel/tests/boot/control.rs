@@ -45,8 +45,9 @@ impl Page {
 
     fn machine(&self, cmdline: &str) -> Vm {
         let backend = format!(
-            "memory-backend-file,id=iv,mem-path={},size=1M,share=on",
-            self.path().to_str().unwrap()
+            "memory-backend-file,id=iv,mem-path={},size={},share=on",
+            self.path().to_str().unwrap(),
+            control::PAGE_BYTES
         );
         Vm::new(cmdline).extra(&["-object", &backend, "-device", "ivshmem-plain,memdev=iv"])
     }
