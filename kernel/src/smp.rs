@@ -4,8 +4,8 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use bootloader_api::BootInfo;
-use bootloader_api::info::MemoryRegionKind;
 use ix_kernel_core::addr::{PAGE, Phys};
+use ix_kernel_core::placement;
 use ix_kernel_core::stacks;
 
 use crate::cpu::{self, percore};
@@ -34,20 +34,6 @@ fn set_boot_variable(symbol: *const u8, value: u64) {
     unsafe { at.write_volatile(value) };
 }
 
-/// A page below 1 MiB that the memory map calls usable and the loader's module does not touch.
-fn trampoline_page(boot: &BootInfo) -> Option<Phys> {
-    let ramdisk = boot.ramdisk_addr.as_ref().copied().unwrap_or(0);
-    let taken = ramdisk..ramdisk + boot.ramdisk_len;
-    (1..0xA0).rev().map(|n| n * PAGE).find_map(|page| {
-        let usable = boot
-            .memory_regions
-            .iter()
-            .any(|r| r.kind == MemoryRegionKind::Usable && r.start <= page && page + PAGE <= r.end);
-        let free = page + PAGE <= taken.start || taken.end <= page;
-        (usable && free).then_some(Phys(page))
-    })
-}
-
 /// Starts cores 1 to `cores - 1`; returns how many run in all.
 pub fn start(boot: &BootInfo, fw: &Firmware, cores: usize) -> Result<usize, &'static str> {
     let me = apic::id();
@@ -55,7 +41,8 @@ pub fn start(boot: &BootInfo, fw: &Firmware, cores: usize) -> Result<usize, &'st
     if cores == 1 || fw.apic_ids.len() <= 1 {
         return Ok(1);
     }
-    let page = trampoline_page(boot).ok_or("no free page below 1 MiB to start cores from")?;
+    let page = placement::trampoline_page(mem::usable(boot))
+        .ok_or("no free page below 1 MiB to start cores from")?;
     copy_trampoline(page);
     let others = others.take(cores - 1).copied().collect::<arrayvec::ArrayVec<u32, 64>>();
     for (i, _) in others.iter().enumerate() {

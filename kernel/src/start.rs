@@ -13,6 +13,7 @@ use ix_dataplane::engine::Engine;
 use ix_dataplane::limits::{RX_BATCH_DEFAULT, TX_HEADER_REGION_BYTES};
 use ix_dataplane::mbuf::Pool;
 use ix_dataplane::mesh::{self, Sizes};
+use ix_kernel_core::addr::Phys;
 use ix_kernel_core::archive::Archive;
 use ix_kernel_core::cmdline::{self, Address, Config, log_level::Level};
 use ix_kernel_core::stacks;
@@ -79,13 +80,20 @@ pub fn kernel_main(boot: &'static BootInfo, cmdline: &'static str) -> ! {
 }
 
 fn open_archive(boot: &'static BootInfo) -> Option<Archive<'static>> {
-    let start = *boot.ramdisk_addr.as_ref()?;
-    // SAFETY: the loader put the module there; `mem::init` has reserved it, nobody writes it.
+    let start = Phys(*boot.ramdisk_addr.as_ref()?);
+    // Wherever the loader put it: if that is nothing that the map calls RAM, it is mapped by itself.
+    let at = if mem::is_direct(start, boot.ramdisk_len) {
+        layout::direct(start)
+    } else {
+        match mem::map_firmware(start, boot.ramdisk_len) {
+            Ok(va) => va.0,
+            Err(_) => unsupported!("the boot archive at {start:?} cannot be mapped"),
+        }
+    };
+    // SAFETY: mapped, and the loader put the module there; `boot` has taken it out of the usable
+    // memory, so nobody writes it.
     let bytes = unsafe {
-        core::slice::from_raw_parts(
-            layout::direct(ix_kernel_core::addr::Phys(start)) as *const u8,
-            usize::try_from(boot.ramdisk_len).ok()?,
-        )
+        core::slice::from_raw_parts(at as *const u8, usize::try_from(boot.ramdisk_len).ok()?)
     };
     match Archive::parse(bytes) {
         Ok(archive) => {
@@ -155,7 +163,7 @@ fn report(m: &Machine, fw: &firmware::Firmware, cores: usize, reference: &str) {
         .boot
         .memory_regions
         .iter()
-        .filter(|r| r.kind == MemoryRegionKind::Usable)
+        .filter(|r| matches!(r.kind, MemoryRegionKind::Usable | MemoryRegionKind::Bootloader))
         .map(|r| r.end - r.start)
         .sum();
     log::info!("memory: {} MiB, {} MiB free", usable >> 20, mem::free_bytes() >> 20);

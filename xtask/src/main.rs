@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod image;
+mod iso;
 mod outcome;
 mod packages;
 mod qemu;
@@ -23,6 +24,8 @@ struct Cli {
 enum Command {
     /// Builds kernel and applications into build/images
     Image,
+    /// Builds an image for real machines, BIOS and UEFI: build/images/ix.iso
+    Iso(iso::Options),
     /// Builds the images and starts a dataplane: takes the options of `ixcp run`
     #[command(disable_help_flag = true)]
     Run {
@@ -54,6 +57,10 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Image => image::build().map(|()| true),
+        Command::Iso(options) => iso::build(&options).map(|path| {
+            println!("{}", path.display());
+            true
+        }),
         Command::Run { args } => image::run(&args).map(|()| true),
         Command::Test { filter, no_install } => test::test(filter.as_deref(), !no_install),
         Command::Prove { filter } => test::prove(filter.as_deref()),

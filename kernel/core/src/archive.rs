@@ -11,7 +11,8 @@ use alloc::vec::Vec;
 #[cfg(test)]
 mod tests;
 
-const MAGIC: &[u8; 8] = b"IXARCH01";
+/// The first bytes of an archive.
+pub const MAGIC: &[u8; 8] = b"IXARCH01";
 const HEADER: usize = 16;
 const RECORD: usize = 64;
 /// Bytes of a member's name.

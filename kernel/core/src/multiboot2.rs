@@ -13,7 +13,7 @@ mod tests;
 pub const MAGIC: u32 = 0x36D7_6289;
 /// No loader writes more than this: memory and EFI maps of a few hundred entries.
 pub const BYTES_MAX: u32 = 1 << 20;
-/// Modules that are looked at; all of them are kept from being overwritten.
+/// Modules that are looked at, and kept from being overwritten: the archive is among the first.
 pub const MODULES_MAX: usize = 16;
 
 /// A module, `start..end` in physical memory.

@@ -37,6 +37,13 @@ impl TextGrid {
         }
     }
 
+    /// Another size, all blank.
+    pub fn reset(&mut self, columns: usize, rows: usize) {
+        self.cells.fill(b' ');
+        (self.columns, self.rows) = (columns.min(COLUMNS_MAX), rows.min(ROWS_MAX));
+        (self.column, self.row) = (0, 0);
+    }
+
     #[must_use]
     pub fn columns(&self) -> usize {
         self.columns
