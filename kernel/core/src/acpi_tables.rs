@@ -10,6 +10,9 @@ const TABLES_MAX: usize = 128;
 const BYTES_MAX: u32 = 16 << 20;
 const HEADER: usize = 36;
 
+/// A table's signature, as it is there: not necessarily text.
+pub type Name = [u8; 4];
+
 /// Physical memory as far as it can be read now; `false`: not there.
 pub trait Memory {
     fn read(&self, at: u64, out: &mut [u8]) -> bool;
@@ -46,13 +49,13 @@ pub fn find_rsdp(m: &impl Memory) -> Option<u64> {
     })
 }
 
-/// Calls `found` with start and length of each table that the RSDP leads to.
-pub fn for_each(m: &impl Memory, rsdp: u64, mut found: impl FnMut(u64, u64)) {
+/// Calls `found` with name, start and length of each table that the RSDP leads to.
+pub fn for_each(m: &impl Memory, rsdp: u64, mut found: impl FnMut(Name, u64, u64)) {
     let mut head = [0; 36];
     if !m.read(rsdp, &mut head[..20]) || !is_rsdp(&head) {
         return;
     }
-    found(rsdp, if head[15] >= 2 { 36 } else { 20 });
+    found(*b"RSDP", rsdp, if head[15] >= 2 { 36 } else { 20 });
     let xsdt = (head[15] >= 2 && m.read(rsdp, &mut head)).then(|| u64_at(&head, 24));
     let (root, width) = match xsdt {
         Some(at) if at != 0 => (at, 8),
@@ -75,7 +78,7 @@ pub fn for_each(m: &impl Memory, rsdp: u64, mut found: impl FnMut(u64, u64)) {
 }
 
 /// Reports a table; its length.
-fn table(m: &impl Memory, at: u64, found: &mut impl FnMut(u64, u64)) -> Option<u32> {
+fn table(m: &impl Memory, at: u64, found: &mut impl FnMut(Name, u64, u64)) -> Option<u32> {
     let mut head = [0; HEADER];
     if at == 0 || !m.read(at, &mut head) {
         return None;
@@ -84,24 +87,25 @@ fn table(m: &impl Memory, at: u64, found: &mut impl FnMut(u64, u64)) -> Option<u
     if !(HEADER as u32..=BYTES_MAX).contains(&len) || at.checked_add(u64::from(len)).is_none() {
         return None;
     }
-    found(at, u64::from(len));
+    found([head[0], head[1], head[2], head[3]], at, u64::from(len));
     Some(len)
 }
 
 /// The FADT leads to two more: FACS and DSDT.
-fn fadt(m: &impl Memory, at: u64, found: &mut impl FnMut(u64, u64)) {
+fn fadt(m: &impl Memory, at: u64, found: &mut impl FnMut(Name, u64, u64)) {
     let mut fadt = [0; 148];
     if !m.read(at, &mut fadt[..44]) || &fadt[..4] != b"FACP" {
         return;
     }
-    let _ = table(m, u64::from(u32_at(&fadt, 40)), found);
-    if u32_at(&fadt, 4) >= 148 && m.read(at, &mut fadt) {
+    let dsdt = u64::from(u32_at(&fadt, 40));
+    let _ = table(m, dsdt, found);
+    if u32_at(&fadt, 4) >= 148 && m.read(at, &mut fadt) && u64_at(&fadt, 140) != dsdt {
         let _ = table(m, u64_at(&fadt, 140), found);
     }
     // The FACS has only signature and length, and is at least 64 bytes (5.2.10).
     let facs = u64::from(u32_at(&fadt, 36));
     let mut head = [0; 8];
     if facs != 0 && m.read(facs, &mut head) && &head[..4] == b"FACS" {
-        found(facs, u64::from(u32_at(&head, 4).clamp(64, 4096)));
+        found(*b"FACS", facs, u64::from(u32_at(&head, 4).clamp(64, 4096)));
     }
 }

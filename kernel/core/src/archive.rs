@@ -76,6 +76,12 @@ impl<'a> Archive<'a> {
         Ok(archive)
     }
 
+    /// All of it, as the loader handed it over.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     fn name(&self, i: usize) -> Option<&'a str> {
         let at = HEADER + i * RECORD;
         let field = self.bytes.get(at..at + NAME_MAX)?;

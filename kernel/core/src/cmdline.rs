@@ -48,6 +48,8 @@ pub struct Config<'a> {
     pub exit_with_app: bool,
     /// Heap arena mapped for the application, MiB; a share of the memory without it.
     pub heap_mib: Option<u64>,
+    /// Print the full boot report.
+    pub report: bool,
     /// The application's arguments.
     pub args: &'a str,
 }
@@ -79,6 +81,7 @@ impl Default for Config<'_> {
             limit_ms: 10_000,
             exit_with_app: false,
             heap_mib: None,
+            report: false,
             args: "",
         }
     }
@@ -143,6 +146,13 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
                 "stop" => true,
                 "wait" => false,
                 _ => return Err("stop or wait is wanted"),
+            };
+        }
+        "report" => {
+            c.report = match value {
+                "1" => true,
+                "0" => false,
+                _ => return Err("1 or 0 is wanted"),
             };
         }
         "log" => c.log = level(value).ok_or("error, warn, info, debug or trace is wanted")?,

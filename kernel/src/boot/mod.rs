@@ -17,6 +17,7 @@ use ix_kernel_core::acpi_tables::{self, Memory};
 use ix_kernel_core::addr::{Phys, Virt};
 use ix_kernel_core::archive;
 use ix_kernel_core::cmdline;
+use ix_kernel_core::efi;
 use ix_kernel_core::memory_map::{Kind, MAX_ENTRIES};
 use ix_kernel_core::multiboot2::{Framebuffer, FramebufferKind, MODULES_MAX};
 use ix_kernel_core::pixels::Pixels;
@@ -33,6 +34,8 @@ global_asm!(include_str!("boot.S"), options(att_syntax, raw));
 /// What the boot page tables map.
 const BOOT_MAPPED: u64 = 4 << 30;
 const RSDP_MAX: usize = 64;
+/// ACPI tables whose names are remembered.
+type Tables = ArrayVec<acpi_tables::Name, 48>;
 
 /// Physical memory as the boot page tables show it.
 pub struct BootMemory;
@@ -93,7 +96,10 @@ pub struct Facts {
     /// Ranges of the memory map that did not fit.
     pub ranges_dropped: usize,
     pub modules: usize,
-    pub efi_system_table: Option<u64>,
+    /// Names of ACPI's tables.
+    pub tables: Tables,
+    pub efi: Option<efi::SystemTable>,
+    pub machine: smbios::Machine,
     /// Why there is no screen although the loader left one.
     pub screen_trouble: Option<&'static str>,
 }
@@ -131,7 +137,9 @@ extern "C" fn ix_boot_main(protocol: u32, info: u32) -> ! {
             unsupported!("{e}");
         }
     }
-    let rsdp = keep_acpi(&mut h);
+    let mut tables = ArrayVec::new();
+    let rsdp = keep_acpi(&mut h, &mut tables);
+    let efi = h.efi_system_table.and_then(|at| efi::read(&BootMemory, at));
     let cmdline = copy_cmdline(h.cmdline);
     let mut boot = BootInfo::new(regions_of(&h.plan));
     boot.rsdp_addr = rsdp.map_or(Optional::None, Optional::Some);
@@ -149,7 +157,13 @@ extern "C" fn ix_boot_main(protocol: u32, info: u32) -> ! {
         areas: h.plan.areas().iter().copied().collect(),
         ranges_dropped: h.plan.map().dropped(),
         modules: h.modules.len() + h.more_modules,
-        efi_system_table: h.efi_system_table,
+        tables,
+        machine: efi
+            .as_ref()
+            .map_or_else(|| smbios::find(&BootMemory), |t| t.smbios)
+            .and_then(|entry| smbios::read(&BootMemory, entry))
+            .unwrap_or_default(),
+        efi,
         screen_trouble,
     });
     // SAFETY: only the boot core runs, once, and nothing else refers to the cell.
@@ -175,7 +189,7 @@ fn start_screen(h: &Handover) -> Option<&'static str> {
 }
 
 /// Takes ACPI's tables out of the usable memory, whatever the map says; gives the RSDP's address.
-fn keep_acpi(h: &mut Handover) -> Option<u64> {
+fn keep_acpi(h: &mut Handover, tables: &mut Tables) -> Option<u64> {
     let rsdp = match h.rsdp {
         Rsdp::At(at) => at,
         Rsdp::Copy(copy) => {
@@ -187,8 +201,9 @@ fn keep_acpi(h: &mut Handover) -> Option<u64> {
         }
         Rsdp::Unknown => acpi_tables::find_rsdp(&BootMemory)?,
     };
-    acpi_tables::for_each(&BootMemory, rsdp, |at, len| {
+    acpi_tables::for_each(&BootMemory, rsdp, |name, at, len| {
         h.plan.keep("ACPI table", at, len, Kind::AcpiReclaim);
+        let _ = tables.try_push(name);
     });
     Some(rsdp)
 }

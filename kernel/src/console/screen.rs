@@ -18,13 +18,14 @@ const VGA_ATTRIBUTE: u16 = 0x0700;
 /// One screen, so one grid: too large for a stack.
 static GRID: BootCell<TextGrid> = BootCell::new(TextGrid::new(0, 0));
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Format {
     Text { rows: usize },
     Pixels(Pixels),
 }
 
 /// Where the memory is now; 0: cannot be reached.
+#[derive(Debug)]
 pub struct Screen {
     format: Format,
     addr: u64,

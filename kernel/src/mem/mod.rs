@@ -18,7 +18,7 @@ use spin::Mutex;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
 
-use crate::console;
+use crate::{console, unsupported};
 
 static FRAMES: Mutex<FrameAllocator> = Mutex::new(FrameAllocator::new());
 static ROOT: AtomicU64 = AtomicU64::new(0);
@@ -26,6 +26,9 @@ static TOTAL: AtomicU64 = AtomicU64::new(0);
 static DEVICE_NEXT: Mutex<u64> = Mutex::new(layout::DEVICE_BASE);
 /// Held while the kernel's tables change.
 static TABLES: Mutex<()> = Mutex::new(());
+
+/// Less than this is not tried; what applications need comes on top, and is said where it is missing.
+const LEAST_BYTES: u64 = 12 << 20;
 
 /// Page tables through the direct map.
 pub struct DirectTables;
@@ -109,6 +112,14 @@ pub fn root() -> Phys {
 /// identity map is gone and the image is mapped W^X.
 pub fn init(boot: &BootInfo) {
     collect_frames(boot);
+    let free = FRAMES.lock().free_bytes();
+    if free < LEAST_BYTES {
+        unsupported!(
+            "too little memory: {} KiB are free, {} MiB are needed to start at all",
+            free >> 10,
+            LEAST_BYTES >> 20
+        );
+    }
     let root = build_tables(boot).expect("memory for the kernel's page tables");
     ROOT.store(root.0, Ordering::Relaxed);
     console::screen_unmapped();

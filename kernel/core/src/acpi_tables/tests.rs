@@ -54,7 +54,7 @@ fn machine(revision: u8) -> Bytes {
 
 fn all(m: &Bytes, rsdp: u64) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
-    for_each(m, rsdp, |at, len| found.push((at, len)));
+    for_each(m, rsdp, |_, at, len| found.push((at, len)));
     found
 }
 
@@ -72,6 +72,13 @@ fn every_table_that_the_rsdp_leads_to_is_found() {
     assert_eq!(all(&m, 0xF_5A40), want);
     let old = all(&machine(0), 0xF_5A40);
     assert!(old.contains(&(0x1_0000, 44)) && old.contains(&(0x4_0000, 46)), "{old:x?}");
+}
+
+#[test]
+fn tables_are_named() {
+    let mut names = Vec::new();
+    for_each(&machine(2), 0xF_5A40, |name, _, _| names.push(name));
+    assert_eq!(names, [*b"RSDP", *b"XSDT", *b"FACP", *b"DSDT", *b"FACS", *b"MCFG"]);
 }
 
 #[test]
