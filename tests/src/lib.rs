@@ -2,6 +2,7 @@
 //! ([`peer`]), clients of real programs ([`tools`]), seeded simulation of whole engines ([`sim`]), and the words for what is not there ([`need`]).
 #![deny(unsafe_code)]
 
+pub mod bare;
 pub mod need;
 pub mod peer;
 pub mod sim;

@@ -31,6 +31,20 @@ pub struct Options {
     pub args: Vec<String>,
 }
 
+impl Options {
+    /// What the tests boot: the defaults, with the images as they are.
+    pub fn plain() -> Options {
+        Options {
+            app: "kv".to_owned(),
+            append: String::new(),
+            timeout: 5,
+            output: None,
+            no_build: true,
+            args: Vec::new(),
+        }
+    }
+}
+
 /// Everything that GRUB's image maker needs.
 pub const PACKAGES: [Package; 5] =
     [Package::GRUB, Package::GRUB_BIOS, Package::GRUB_EFI, Package::XORRISO, Package::MTOOLS];
@@ -115,7 +129,7 @@ fn menu(options: &Options) -> Result<String> {
             "selftest=report report=1".to_owned(),
             false,
         ),
-        entry('t', "test memory, then stop", "selftest=memory report=1".to_owned(), false),
+        entry('t', "test memory, then stop", "selftest=placement report=1".to_owned(), false),
     ];
     let mut text = format!(
         "# Made by `cargo xtask iso`.\n\

@@ -70,9 +70,14 @@ fn has_pymemcache() -> bool {
         .is_ok_and(|s| s.success())
 }
 
+/// Names of those that are not there.
+pub fn missing(packages: &[Package]) -> Vec<&'static str> {
+    packages.iter().filter(|p| !(p.present)()).map(|p| p.name).collect()
+}
+
 /// Installs what is missing. If that is not possible: an error if `required`, else a word.
 pub fn install(packages: &[Package], required: bool) -> Result<()> {
-    let missing: Vec<&str> = packages.iter().filter(|p| !(p.present)()).map(|p| p.name).collect();
+    let missing = missing(packages);
     if missing.is_empty() {
         return Ok(());
     }
