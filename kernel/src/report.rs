@@ -72,7 +72,7 @@ pub fn machine(m: &Machine, fw: &Firmware, cores: usize, clock: Source) {
     match clock.quality {
         Quality::Agreed => {}
         Quality::Alone => {
-            log::warn!("the TSC's frequency is by {} alone: not confirmed", clock.name)
+            log::warn!("the TSC's frequency is by {} alone: not confirmed", clock.name);
         }
         Quality::Disputed => log::warn!(
             "no two timers agree on the TSC's frequency: {} is taken, times may be wrong",

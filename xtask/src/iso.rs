@@ -2,7 +2,7 @@
 //! UEFI, from a disc or from a USB stick.
 use crate::image;
 use crate::packages::{self, Package};
-use crate::workspace::{self, build_dir};
+use crate::workspace::build_dir;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use std::path::PathBuf;
