@@ -157,6 +157,8 @@ fn boot_core() -> ! {
         log::warn!("cores={wanted} asked for, the machine has {cores}");
     }
     let functions = pci::scan(&fw, m.config.report || !report::has_hypervisor());
+    // Firmware may have left a card receiving into memory that is ours now.
+    functions.iter().filter(|f| f.is_network()).for_each(pci::Function::stop_dma);
     if m.config.report {
         report::full(m, &fw, clock, &functions);
     }

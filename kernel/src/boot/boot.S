@@ -34,11 +34,11 @@ ix_mb2_end:
 
 .section .boot.text, "ax"
 
-# CR4: PAE, OSFXSR, OSXMMEXCPT. EFER: SCE, LME, NXE. CR0: PG, WP, NE, MP, not EM, caches on.
+# CR4: PAE, OSFXSR, OSXMMEXCPT and nothing else: firmware may leave LA57 set, which would make five
+# levels of our four. EFER: SCE, LME, NXE. CR0: PG, WP, NE, MP, not EM or TS, caches on.
 # Afterwards in compatibility mode; the caller jumps to 64-bit code.
 .macro ENABLE_LONG_MODE
-    movl %cr4, %eax
-    orl $0x620, %eax
+    movl $0x620, %eax
     movl %eax, %cr4
     movl $ix_boot_pml4, %eax
     movl %eax, %cr3
@@ -47,7 +47,7 @@ ix_mb2_end:
     orl $0x901, %eax
     wrmsr
     movl %cr0, %eax
-    andl $0x9ffffffb, %eax              # not CD, NW, EM: a core comes out of INIT with caches off
+    andl $0x9ffffff3, %eax              # not CD, NW, EM, TS: a core comes out of INIT with caches off
     orl $0x80010022, %eax
     movl %eax, %cr0
 .endm

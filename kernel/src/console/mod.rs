@@ -123,7 +123,7 @@ pub fn crash_begin() {
     unsafe { CONSOLE.force_unlock() };
 }
 
-/// Writes one line of a crash report.
+/// Writes one line of a crash report, or the very last line: whoever has the console, if it can be had.
 pub fn crash_line(args: fmt::Arguments<'_>) {
     if let Some(mut console) = CONSOLE.try_lock() {
         let _ = console.write_fmt(format_args!("ix: {args}\n"));

@@ -12,6 +12,8 @@ use crate::mem::{self, layout};
 use crate::once::BootCell;
 
 const VGA_COLUMNS: usize = 80;
+/// Bytes of one line of a character: two by two pixels of four bytes at most.
+const LINE_MAX: usize = CELL_WIDTH * 2 * 4;
 /// Light grey on black.
 const VGA_ATTRIBUTE: u16 = 0x0700;
 
@@ -84,45 +86,46 @@ impl Screen {
 
     fn clear(&mut self) {
         self.blank = true;
-        let words = self.len / 2;
-        let blank = match self.format {
-            Format::Text { .. } => VGA_ATTRIBUTE | u16::from(b' '),
-            Format::Pixels(_) => 0,
+        let [low, high] = match self.format {
+            Format::Text { .. } => (VGA_ATTRIBUTE | u16::from(b' ')).to_le_bytes(),
+            Format::Pixels(_) => [0, 0],
         };
-        for i in 0..words {
-            self.put16(i * 2, blank);
+        let chunk = core::array::from_fn::<u8, 64, _>(|i| if i % 2 == 0 { low } else { high });
+        for at in (0..self.len).step_by(chunk.len()) {
+            self.put(at, &chunk[..chunk.len().min(self.len - at)]);
         }
     }
 
-    fn put16(&self, at: usize, value: u16) {
-        if at + 2 <= self.len {
-            // SAFETY: inside of the screen's memory, which is mapped at `base` (checked by callers'
-            // `is_shown`); even offsets from an even address.
-            unsafe { ((self.base + at as u64) as *mut u16).write_volatile(value) };
+    /// Writes bytes, eight at a time where that is possible: to uncached memory each write is a trip.
+    fn put(&self, at: usize, bytes: &[u8]) {
+        if at.checked_add(bytes.len()).is_none_or(|end| end > self.len) {
+            return;
+        }
+        let to = self.base + at as u64;
+        if to.is_multiple_of(8) && bytes.len().is_multiple_of(8) {
+            for (i, chunk) in bytes.chunks_exact(8).enumerate() {
+                let word = chunk.iter().rev().fold(0, |w, b| w << 8 | u64::from(*b));
+                // SAFETY: inside of the screen's memory, which is mapped at `base` (callers look at
+                // `is_shown`), and aligned.
+                unsafe { (to as *mut u64).add(i).write_volatile(word) };
+            }
+        } else {
+            for (i, b) in bytes.iter().enumerate() {
+                // SAFETY: as above; bytes need no alignment.
+                unsafe { (to as *mut u8).add(i).write_volatile(*b) };
+            }
         }
     }
 
-    fn put8(&self, at: usize, value: u8) {
-        if at < self.len {
-            // SAFETY: as in `put16`.
-            unsafe { ((self.base + at as u64) as *mut u8).write_volatile(value) };
+    /// A line of a character's pixels.
+    fn pixels_of(p: &Pixels, character: u8, y: usize, line: &mut [u8; LINE_MAX]) -> usize {
+        let mut len = 0;
+        for x in 0..CELL_WIDTH * p.scale {
+            let pixel = p.grey(intensity(character, x / p.scale, y)).to_le_bytes();
+            line[len..len + p.bytes_per_pixel].copy_from_slice(&pixel[..p.bytes_per_pixel]);
+            len += p.bytes_per_pixel;
         }
-    }
-
-    fn put32(&self, at: usize, value: u32) {
-        if at + 4 <= self.len && (self.base + at as u64).is_multiple_of(4) {
-            // SAFETY: as in `put16`, and aligned.
-            unsafe { ((self.base + at as u64) as *mut u32).write_volatile(value) };
-        }
-    }
-
-    fn pixel(&self, p: &Pixels, x: usize, y: usize, value: u32) {
-        let at = y * p.pitch + x * p.bytes_per_pixel;
-        match p.bytes_per_pixel {
-            4 => self.put32(at, value),
-            2 => self.put16(at, value as u16),
-            n => (0..n).for_each(|i| self.put8(at + i, (value >> (8 * i)) as u8)),
-        }
+        len
     }
 }
 
@@ -131,15 +134,14 @@ impl Surface for &Screen {
         match self.format {
             Format::Text { .. } => {
                 let value = VGA_ATTRIBUTE | u16::from(character);
-                self.put16((row * VGA_COLUMNS + column) * 2, value);
+                self.put((row * VGA_COLUMNS + column) * 2, &value.to_le_bytes());
             }
             Format::Pixels(p) => {
-                let (left, top) = (column * CELL_WIDTH * p.scale, row * CELL_HEIGHT * p.scale);
+                let left = column * CELL_WIDTH * p.scale * p.bytes_per_pixel;
+                let mut line = [0; LINE_MAX];
                 for y in 0..CELL_HEIGHT * p.scale {
-                    for x in 0..CELL_WIDTH * p.scale {
-                        let level = intensity(character, x / p.scale, y / p.scale);
-                        self.pixel(&p, left + x, top + y, p.grey(level));
-                    }
+                    let len = Screen::pixels_of(&p, character, y / p.scale, &mut line);
+                    self.put((row * CELL_HEIGHT * p.scale + y) * p.pitch + left, &line[..len]);
                 }
             }
         }

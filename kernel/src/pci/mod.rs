@@ -180,6 +180,13 @@ impl Function {
         }
     }
 
+    /// Takes its right to do DMA away, until [`Function::enable`].
+    pub fn stop_dma(&self) {
+        if let Some(mut e) = self.endpoint() {
+            e.update_command(config(), |c| c & !CommandRegister::BUS_MASTER_ENABLE);
+        }
+    }
+
     fn capabilities(&self) -> Vec<PciCapability> {
         // A list that loops ends here.
         self.endpoint().map_or(Vec::new(), |e| e.capabilities(config()).take(48).collect())
