@@ -20,6 +20,8 @@ struct Boot<'a> {
     firmware: Firmware,
     machine: &'a str,
     memory: &'a str,
+    /// From a USB stick, else from a disc.
+    stick: bool,
     /// The menu entry.
     key: char,
     more: &'a [&'a str],
@@ -30,10 +32,15 @@ impl Boot<'_> {
     fn start(&self) -> Option<Bare> {
         let iso = need::iso()?;
         let program = need::program("qemu-system-x86_64").expect("need::iso looked for it");
-        let cdrom = iso.display().to_string();
+        let disc = format!("if=none,id=ix,format=raw,readonly=on,file={}", iso.display());
         let mut args =
             vec!["-machine", self.machine, "-cpu", "max", "-smp", "2", "-m", self.memory];
-        args.extend(["-vga", "std", "-cdrom", &cdrom]);
+        args.extend(["-vga", "std", "-drive", &disc]);
+        if self.stick {
+            args.extend(["-device", "qemu-xhci", "-device", "usb-storage,drive=ix"]);
+        } else {
+            args.extend(["-device", "ide-cd,drive=ix"]);
+        }
         args.extend(["-device", "virtio-net-pci,netdev=net,romfile="]);
         if self.firmware == Firmware::Uefi {
             if !PathBuf::from(OVMF).is_file() {
@@ -58,9 +65,9 @@ fn serves(vm: &mut Bare) {
 }
 
 #[track_caller]
-fn boots(firmware: Firmware, machine: &str, says: &[&str]) {
+fn boots(firmware: Firmware, machine: &str, stick: bool, says: &[&str]) {
     let _machine = need::machine();
-    let boot = Boot { firmware, machine, memory: "512", key: 'k', more: &[] };
+    let boot = Boot { firmware, machine, memory: "512", stick, key: 'k', more: &[] };
     let Some(mut vm) = boot.start() else { return };
     serves(&mut vm);
     let log = vm.log();
@@ -80,29 +87,36 @@ fn boots(firmware: Firmware, machine: &str, says: &[&str]) {
 }
 
 #[test]
-fn the_iso_serves_under_seabios_on_an_old_pc() {
-    boots(Firmware::Bios, "pc", &["BIOS SeaBIOS", "VGA text 80x25"]);
+fn the_iso_serves_under_seabios_from_a_stick_on_an_old_pc() {
+    boots(Firmware::Bios, "pc", true, &["BIOS SeaBIOS", "VGA text 80x25"]);
 }
 
 #[test]
-fn the_iso_serves_under_seabios_on_a_pcie_machine() {
-    boots(Firmware::Bios, "q35", &["BIOS SeaBIOS", "VGA text 80x25"]);
+fn the_iso_serves_under_seabios_from_a_disc_on_a_pcie_machine() {
+    boots(Firmware::Bios, "q35", false, &["BIOS SeaBIOS", "VGA text 80x25"]);
 }
 
 #[test]
-fn the_iso_serves_under_ovmf_on_an_old_pc() {
-    boots(Firmware::Uefi, "pc", &["UEFI EFI Development Kit II", "framebuffer "]);
+fn the_iso_serves_under_ovmf_from_a_disc_on_an_old_pc() {
+    boots(Firmware::Uefi, "pc", false, &["UEFI EFI Development Kit II", "framebuffer "]);
 }
 
 #[test]
-fn the_iso_serves_under_ovmf_on_a_pcie_machine() {
-    boots(Firmware::Uefi, "q35", &["UEFI EFI Development Kit II", "framebuffer "]);
+fn the_iso_serves_under_ovmf_from_a_stick_on_a_pcie_machine() {
+    boots(Firmware::Uefi, "q35", true, &["UEFI EFI Development Kit II", "framebuffer "]);
 }
 
 #[test]
 fn a_bios_can_give_a_framebuffer_too() {
     let _machine = need::machine();
-    let boot = Boot { firmware: Firmware::Bios, machine: "pc", memory: "256", key: 'g', more: &[] };
+    let boot = Boot {
+        firmware: Firmware::Bios,
+        machine: "pc",
+        memory: "256",
+        stick: false,
+        key: 'g',
+        more: &[],
+    };
     let Some(mut vm) = boot.start() else { return };
     serves(&mut vm);
     assert!(vm.log().contains("framebuffer "), "{}", vm.log());
@@ -113,7 +127,7 @@ fn a_bios_can_give_a_framebuffer_too() {
 /// Reports and ends; gives the log.
 fn report(firmware: Firmware, memory: &str, more: &[&str]) -> Option<String> {
     let _machine = need::machine();
-    let mut vm = Boot { firmware, machine: "q35", memory, key: 'r', more }.start()?;
+    let mut vm = Boot { firmware, machine: "q35", memory, stick: false, key: 'r', more }.start()?;
     assert_eq!(vm.wait_end(BOOT_MAX), Some(33), "{}", vm.log());
     Some(vm.log())
 }
@@ -131,7 +145,14 @@ fn the_report_names_firmware_memory_tables_and_devices() {
         (Firmware::Bios, ["firmware: SeaBIOS", "no UEFI system table"]),
         (Firmware::Uefi, ["report: UEFI 2.", "firmware: EFI Development Kit II"]),
     ] {
-        let more = ["-device", "intel-iommu", "-device", "e1000e,romfile=", "-nic", "none"];
+        let more = [
+            "-device",
+            "intel-iommu",
+            "-netdev",
+            "user,id=other",
+            "-device",
+            "e1000e,netdev=other,romfile=",
+        ];
         let Some(log) = report(firmware, "300", &more) else { return };
         all_said(&log, &own);
         all_said(
@@ -161,7 +182,7 @@ fn memory_of_any_size_can_be_written_to_without_harm_to_what_grub_left() {
         [(Firmware::Bios, "96"), (Firmware::Bios, "1000"), (Firmware::Uefi, "200")]
     {
         let _machine = need::machine();
-        let boot = Boot { firmware, machine: "q35", memory, key: 't', more: &[] };
+        let boot = Boot { firmware, machine: "q35", memory, stick: true, key: 't', more: &[] };
         let Some(mut vm) = boot.start() else { return };
         assert_eq!(vm.wait_end(BOOT_MAX), Some(33), "{firmware:?} {memory}: {}", vm.log());
         all_said(&vm.log(), &["archive hash 0x", "selftest placement: passed"]);
