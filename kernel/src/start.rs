@@ -19,8 +19,8 @@ use ix_kernel_core::stacks;
 use ix_kernel_core::symbols::{self, Symbols};
 use spin::{Mutex, Once};
 
-use crate::cpu::descriptors;
 use crate::cpu::percore::CORES_MAX;
+use crate::cpu::{descriptors, features};
 use crate::manager::{Fixed, Manager};
 use crate::mem::layout;
 use crate::net::{self, Share};
@@ -67,6 +67,9 @@ pub fn kernel_main(boot: &'static BootInfo, cmdline: &'static str) -> ! {
         Level::Debug => log::LevelFilter::Debug,
         Level::Trace => log::LevelFilter::Trace,
     });
+    if let Some(what) = features::lacks() {
+        unsupported!("this CPU lacks: {what}. IX needs a 64-bit CPU with it");
+    }
     mem::init(boot);
     if mem::map_stacks(0).is_none() {
         unsupported!("no memory for kernel stacks");

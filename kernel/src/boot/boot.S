@@ -87,6 +87,7 @@ ix_boot64:
 
 # What the code below and compiled code take for granted; comes back if all of it is there. Keeps esi and
 # edi. No CPU that lacks one of these gets as far as Rust, so it is said here, on COM1 and VGA text.
+# SYSCALL is not among them: Intel's CPUs show its bit in 64-bit mode only (`features::lacks`).
 .code32
 ix_check_cpu:
     pushfl                              # CPUID is there if EFLAGS.ID can be changed
@@ -243,7 +244,6 @@ ix_cpu_needs:
     .long ix_cpu_edx, 1 << 25, ix_text_sse
     .long ix_cpu_edx, 1 << 26, ix_text_sse2
     .long ix_cpu_edx + 4, 1 << 20, ix_text_nx
-    .long ix_cpu_edx + 4, 1 << 11, ix_text_syscall
     .long 0
 ix_text_lacks: .asciz "ix: error: this CPU lacks: "
 ix_text_comma: .asciz ", "
@@ -258,7 +258,6 @@ ix_text_fxsr:  .asciz "FXSAVE"
 ix_text_sse:   .asciz "SSE"
 ix_text_sse2:  .asciz "SSE2"
 ix_text_nx:    .asciz "no-execute pages"
-ix_text_syscall: .asciz "SYSCALL"
 .macro COM1 register, value
     .short 0x3f8 + \register
     .byte \value

@@ -28,7 +28,13 @@ pub struct Protection {
     pub umip: bool,
 }
 
-/// What of the optional protection this CPU has. What the kernel cannot do without, boot.S has checked
+/// What is missing of what only 64-bit mode shows (SDM vol. 2A, CPUID 80000001h, EDX bit 11).
+pub fn lacks() -> Option<&'static str> {
+    let e = raw_cpuid::CpuId::new().get_extended_processor_and_feature_identifiers();
+    (!e.is_some_and(|e| e.has_syscall_sysret())).then_some("SYSCALL")
+}
+
+/// What of the optional protection this CPU has. What else the kernel cannot do without, boot.S has checked
 /// and named (`ix_cpu_needs`): no CPU that lacks it gets here.
 pub fn protection() -> Protection {
     let cpuid = raw_cpuid::CpuId::new();
