@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 pub mod bare;
+pub mod bochs;
 pub mod need;
 pub mod peer;
 pub mod sim;

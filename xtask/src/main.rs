@@ -1,6 +1,7 @@
 //! `cargo xtask`: images, runs and tests. The scripts are thin doors to this.
 #![deny(unsafe_code)]
 
+mod bochs;
 mod image;
 mod iso;
 mod outcome;
@@ -46,6 +47,8 @@ enum Command {
         /// Part of a test's name
         filter: Option<String>,
     },
+    /// Fetches Bochs into build/bochs, without root
+    Bochs,
     /// Fetches another QEMU of the distribution into build/qemu-VERSION, without root
     Qemu {
         /// Its major version
@@ -64,6 +67,10 @@ fn main() -> ExitCode {
         Command::Run { args } => image::run(&args).map(|()| true),
         Command::Test { filter, no_install } => test::test(filter.as_deref(), !no_install),
         Command::Prove { filter } => test::prove(filter.as_deref()),
+        Command::Bochs => bochs::fetch().map(|path| {
+            println!("{}", path.display());
+            true
+        }),
         Command::Qemu { version } => qemu::fetch(version).map(|path| {
             println!("{}", path.display());
             true

@@ -8,7 +8,7 @@ pub struct Scale {
 }
 
 /// Slowest and fastest counter that is believed, in kHz.
-pub const KHZ: core::ops::RangeInclusive<u64> = 50_000..=20_000_000;
+pub const KHZ: core::ops::RangeInclusive<u64> = 20_000..=20_000_000;
 
 impl Scale {
     /// From a frequency; `None` if it is not believable.
