@@ -9,6 +9,7 @@ use crate::input::eth;
 use crate::limits::PUBLISH_EVERY;
 use crate::output;
 use crate::platform::{AppFault, AppReturn, Platform, Work};
+use crate::tap;
 use ix_abi::stats::{Counter, Drop, batch_bucket};
 
 /// One iteration.
@@ -56,6 +57,9 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         if total >= engine.rx_batch {
             break;
         }
+    }
+    if engine.local.tap.is_on() {
+        tap::received(&mut engine.local, &batch);
     }
     let mut bytes = 0;
     for frame in batch.drain(..) {

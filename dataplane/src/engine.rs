@@ -141,6 +141,11 @@ impl Engine {
         &mut self.local.stats
     }
 
+    /// The tap, to switch captures and the packet trace.
+    pub fn tap_mut(&mut self) -> &mut crate::tap::Tap {
+        &mut self.local.tap
+    }
+
     /// The IPv4 configuration in force, once there is one.
     pub fn ipv4(&self) -> Option<Ipv4Config> {
         self.local.ipv4

@@ -7,6 +7,7 @@ use crate::group::FlowGroup;
 use crate::limits::{RECEIVE_SHIFT, TX_BURST};
 use crate::local::{Local, Waiting};
 use crate::neighbor::Lookup;
+use crate::tap;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::listen::{SYN_WINDOW, trying};
 use crate::tcp::receive::window_field;
@@ -264,7 +265,21 @@ fn segment<T: TxQueue>(
     conn.flags -= Flags::ACK_NOW;
     conn.ack_owed = 0;
     conn.ack_at = Instant::NEVER;
+    if local.tap.is_on() {
+        tap_segment(group, local, &piece, len);
+    }
     Ok(len + u32::from(flags & flag::FIN != 0))
+}
+
+/// Shows the tap the segment that was just pushed, with `len` bytes of payload.
+#[cold]
+#[inline(never)]
+fn tap_segment(group: &FlowGroup, local: &mut Local, piece: &Piece, len: u32) {
+    tap::sent(local, |frame| {
+        if len > 0 {
+            send_queue::gather(&group.segments, piece.at, piece.seq, len, |part| frame.take(part));
+        }
+    });
 }
 
 #[inline(always)]
@@ -349,6 +364,9 @@ fn syn<T: TxQueue>(
     slot[BELOW + HEADER..BELOW + HEADER + OPTIONS].copy_from_slice(&options);
     finish_checksum(slot, &emit, HEADER + OPTIONS, (HEADER + OPTIONS) as u16, 0, offload);
     local.tx.push(queue, &mut local.stats)?;
+    if local.tap.is_on() {
+        tap::sent(local, |_| ());
+    }
     if conn.snd_max == conn.iss {
         conn.flags |= Flags::TIMING;
         conn.timed = conn.iss.plus(1);
