@@ -132,3 +132,78 @@ pub fn text_bytes(words: [u64; 2]) -> [u8; 16] {
     all[8..].copy_from_slice(&words[1].to_le_bytes());
     all
 }
+
+/// In a line, without time and core.
+impl core::fmt::Display for Record {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Record { kind, small, a, b, .. } = *self;
+        match kind {
+            EventKind::Text => {
+                let bytes = text_bytes([a, b]);
+                return bytes
+                    .iter()
+                    .filter(|c| (0x20..0x7f).contains(*c))
+                    .try_for_each(|c| core::fmt::Write::write_char(f, char::from(*c)));
+            }
+            _ => write!(f, "{kind}")?,
+        }
+        match kind {
+            EventKind::CoreStarts | EventKind::QueueStopped | EventKind::Text => Ok(()),
+            EventKind::PortOpen => {
+                let [m0, m1, m2, m3, m4, m5, ..] = b.to_le_bytes();
+                write!(f, ": {small} queue pairs, {a} groups, ")?;
+                write!(f, "{m0:02x}:{m1:02x}:{m2:02x}:{m3:02x}:{m4:02x}:{m5:02x}")
+            }
+            EventKind::AppStarts | EventKind::AppReady => write!(f, ": start {a}"),
+            EventKind::AppEnds => app_end(f, a),
+            EventKind::Command => {
+                let status = u16::try_from(b).map_or("unknown", |b| crate::Status(b).text());
+                write!(f, " {} ({a}): {status}", crate::control::CommandCode(small).text())
+            }
+            EventKind::Address => {
+                let [o0, o1, o2, o3, ..] = a.to_le_bytes();
+                if a == 0 { f.write_str(": none") } else { write!(f, ": {o0}.{o1}.{o2}.{o3}/{b}") }
+            }
+            EventKind::Drops => {
+                let reason = crate::stats::Drop::ALL.get(usize::from(small));
+                write!(f, ": {} {a}, {b} in all", reason.map_or("unknown", |reason| reason.name()))
+            }
+            EventKind::Overrun => write!(f, ": {a} times"),
+            EventKind::BuffersLow | EventKind::BuffersBack => write!(f, ": {a} of {b} free"),
+            EventKind::CaptureStarts => write!(f, ": number {a}"),
+            EventKind::CaptureEnds => {
+                let why = if small == 1 { ", its client was silent" } else { "" };
+                write!(f, ": number {a}{why}")
+            }
+            EventKind::Trace => f.write_str(if a == 0 { ": off" } else { ": on" }),
+            EventKind::Listen | EventKind::Unlisten => {
+                write!(f, ": port {small}/{}", if a == 17 { "udp" } else { "tcp" })
+            }
+            EventKind::GroupIn => write!(f, ": {a}"),
+            EventKind::GroupOut => write!(f, ": {a} to core {b}"),
+            EventKind::Panic => {
+                write!(f, " at …")?;
+                for c in b.to_le_bytes().into_iter().filter(|c| (0x21..0x7f).contains(c)) {
+                    core::fmt::Write::write_char(f, char::from(c))?;
+                }
+                write!(f, ":{small}, rip {a:#x}")
+            }
+            EventKind::Exception => write!(f, ": vector {small}, rip {a:#x}, cr2 {b:#x}"),
+            _ => write!(f, " {}: {small} {a:#x} {b:#x}", kind.0),
+        }
+    }
+}
+
+/// See the control page's `APP_EXIT`.
+fn app_end(f: &mut core::fmt::Formatter<'_>, code: u64) -> core::fmt::Result {
+    if code >> 32 & 1 == 0 {
+        return write!(f, ": exited with {}", code as u32);
+    }
+    match code as u32 {
+        1 => write!(f, ": fault, vector {}", code >> 40 & 0xff),
+        2 => f.write_str(": not responding"),
+        3 => f.write_str(": impossible ring index"),
+        4 => f.write_str(": by command"),
+        other => write!(f, ": reason {other}"),
+    }
+}

@@ -50,7 +50,12 @@ struct On {
 
 impl On {
     fn new(clock: Clock) -> On {
-        On { capture: None, trace: None, clock, scratch: Scratch { bytes: [0; MBUF_BYTES], len: 0 } }
+        On {
+            capture: None,
+            trace: None,
+            clock,
+            scratch: Scratch { bytes: [0; MBUF_BYTES], len: 0 },
+        }
     }
 }
 

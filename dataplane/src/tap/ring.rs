@@ -21,11 +21,7 @@ pub struct Ring {
 impl Ring {
     /// Begins capture `generation` (not 0) in `words`, which only this core writes, the client's two
     /// aside. `None` if they are too few for a record.
-    pub fn start(
-        words: &'static [AtomicU64],
-        generation: u64,
-        boot_unix_ns: u64,
-    ) -> Option<Ring> {
+    pub fn start(words: &'static [AtomicU64], generation: u64, boot_unix_ns: u64) -> Option<Ring> {
         if words.len() * 8 < ring::DATA + 2 * (HEAD_BYTES + usize::from(SNAP_MAX)) {
             return None;
         }
@@ -61,7 +57,8 @@ impl Ring {
         let captured = kept.len() as u16;
         let bytes = Head::bytes_for(captured);
         let number = self.captured + self.missed;
-        let head = Head { bytes, captured, number, ..head };
+        // 0 would say that it is filling.
+        let head = Head { bytes, captured, number, original: head.original.max(1), ..head };
         let capacity = (self.words.len() * 8 - ring::DATA) as u64;
         let left = capacity - self.produced % capacity;
         // A record does not wrap: what is left before the ring's end is filled.

@@ -137,11 +137,14 @@ fn read(words: &[AtomicU64]) -> Vec<(Head, Vec<u8>)> {
     let mut found = Vec::new();
     while at < end {
         let place = (at % capacity as u64) as usize;
-        let word = |i: usize| if place + i * 8 < capacity { get(ring::DATA + place + i * 8) } else { 0 };
-        let head = Head::decode([word(0), word(1), word(2), word(3)], capacity - place).expect("a head");
+        let word =
+            |i: usize| if place + i * 8 < capacity { get(ring::DATA + place + i * 8) } else { 0 };
+        let head =
+            Head::decode([word(0), word(1), word(2), word(3)], capacity - place).expect("a head");
         at += u64::from(head.bytes);
         if head.original > 0 {
-            let bytes = (0..usize::from(head.captured)).map(|i| word(4 + i / 8).to_le_bytes()[i % 8]);
+            let bytes =
+                (0..usize::from(head.captured)).map(|i| word(4 + i / 8).to_le_bytes()[i % 8]);
             found.push((head, bytes.collect()));
         }
     }

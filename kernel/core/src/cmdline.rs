@@ -48,6 +48,8 @@ pub struct Config<'a> {
     pub exit_with_app: bool,
     /// Heap arena mapped for the application, MiB; a share of the memory without it.
     pub heap_mib: Option<u64>,
+    /// Print a line for each packet.
+    pub verbose: bool,
     /// The application's arguments.
     pub args: &'a str,
 }
@@ -79,6 +81,7 @@ impl Default for Config<'_> {
             limit_ms: 10_000,
             exit_with_app: false,
             heap_mib: None,
+            verbose: false,
             args: "",
         }
     }
@@ -115,6 +118,10 @@ pub fn parse(line: &str) -> Result<Config<'_>, BadWord<'_>> {
 }
 
 fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
+    if word == "verbose" {
+        c.verbose = true;
+        return Ok(());
+    }
     let (key, value) = word.split_once('=').ok_or("not of the form key=value")?;
     match key {
         "app" => c.app = Some(value),

@@ -9,6 +9,10 @@ mod user;
 
 use crate::exit::{Exit, exit};
 use crate::start::machine;
+use crate::user::lifecycle;
+
+/// How long the application has served when `crash_late` crashes.
+const CRASH_AFTER_NS: u64 = 1_000_000_000;
 
 /// Runs the test that the command line names, if any.
 pub fn run_if_asked(cores: usize) {
@@ -34,6 +38,8 @@ pub fn run_if_asked(cores: usize) {
         "wake" => cores::wake(cores),
         "redzone" => cores::red_zone(),
         "panic-other" => cores::panic_other(),
+        // Later, with everything set up (`crash_late`).
+        "panic-late" | "fault-late" => return,
         other => crate::unsupported!("no self-test is called {other}"),
     };
     match outcome {
@@ -46,6 +52,20 @@ pub fn run_if_asked(cores: usize) {
             exit(Exit::SelftestFailed)
         }
     }
+}
+
+/// `selftest=panic-late` and `fault-late`: a crash while the application serves. Every millisecond.
+pub fn crash_late(now: u64) {
+    let Some(name) = machine().config.selftest else { return };
+    let ready = lifecycle::ready_ns();
+    if ready == 0 || now - ready < CRASH_AFTER_NS {
+        return;
+    }
+    let _survived = match name {
+        "panic-late" => faults::panic(),
+        "fault-late" => faults::page_fault(),
+        _ => Ok(()),
+    };
 }
 
 /// What another core does during a self-test; comes back if there is none.
