@@ -332,7 +332,6 @@ fn syn<T: TxQueue>(
     queue: &mut T,
     index: u32,
 ) -> Result<(), TxFull> {
-    const OPTIONS: usize = 8;
     if !local.tx.ready() {
         return Err(TxFull);
     }
@@ -350,19 +349,18 @@ fn syn<T: TxQueue>(
     }
     let scaled = !answer || conn.flags.contains(Flags::SCALED);
     let [mss_high, mss_low] = local.mss.to_be_bytes();
-    let mut options = [2, 4, mss_high, mss_low, 1, 1, 1, 1];
-    if scaled {
-        options[4..].copy_from_slice(&[3, 3, RECEIVE_SHIFT, 1]);
-    }
+    let options = [2, 4, mss_high, mss_low, 3, 3, RECEIVE_SHIFT, 1];
+    let options = if scaled { &options[..] } else { &options[..4] };
     let offload = local.tx_checksum;
-    let frame = local.tx.begin(BELOW + HEADER + OPTIONS);
+    let frame = local.tx.begin(BELOW + HEADER + options.len());
     if offload {
         frame.checksum = Some(TxChecksum { start: BELOW as u16, offset: 16 });
     }
     let slot = local.tx.header();
-    wire::emit(slot, &emit, OPTIONS, 0);
-    slot[BELOW + HEADER..BELOW + HEADER + OPTIONS].copy_from_slice(&options);
-    finish_checksum(slot, &emit, HEADER + OPTIONS, (HEADER + OPTIONS) as u16, 0, offload);
+    let header_len = HEADER + options.len();
+    wire::emit(slot, &emit, options.len(), 0);
+    slot[BELOW + HEADER..BELOW + header_len].copy_from_slice(options);
+    finish_checksum(slot, &emit, header_len, header_len as u16, 0, offload);
     local.tx.push(queue, &mut local.stats)?;
     if local.tap.is_on() {
         tap::sent(local, |_| ());
