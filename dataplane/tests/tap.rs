@@ -61,7 +61,8 @@ impl Watched {
             while at < end {
                 let place = (at % capacity as u64) as usize;
                 let left = capacity - place;
-                let word = |i: usize| if i * 8 < left { get(ring::DATA + place + i * 8) } else { 0 };
+                let word =
+                    |i: usize| if i * 8 < left { get(ring::DATA + place + i * 8) } else { 0 };
                 let head = Head::decode(std::array::from_fn(word), left).expect("a head");
                 at += u64::from(head.bytes);
                 if head.original > 0 {

@@ -27,14 +27,18 @@ impl Package {
     pub const PYMEMCACHE: Package = Package { name: "python3-pymemcache", present: has_pymemcache };
     /// `ip`, to make a TAP.
     pub const IPROUTE: Package = Package { name: "iproute2", present: || has("ip") };
+    /// Wireshark's tools, which read what `ixcp pcap` writes.
+    pub const TSHARK: Package =
+        Package { name: "tshark", present: || has("tshark") && has("capinfos") };
 
     /// All that the tests use.
-    pub const TESTS: [Package; 5] = [
+    pub const TESTS: [Package; 6] = [
         Package::QEMU,
         Package::MEMCACHED,
         Package::MEMCCAPABLE,
         Package::PYMEMCACHE,
         Package::IPROUTE,
+        Package::TSHARK,
     ];
 }
 

@@ -68,9 +68,28 @@ fn of_core(core: usize, count: u64) {
     }
     say(format_args!("last events of core {core}:"));
     for number in newest.saturating_sub(count - 1).max(1)..=newest {
-        if let Some(record) = log::kept(core, number) {
-            let Record { time_ns, .. } = record;
-            say(format_args!("  [{} us] {record}", time_ns / 1000));
+        let record = log::kept(core, number).filter(|record| record.kind != EventKind::Text);
+        if let Some(record) = record {
+            say(format_args!("  {}", WithText { core, record }));
         }
+    }
+}
+
+/// A record and the text that follows it.
+struct WithText {
+    core: usize,
+    record: Record,
+}
+
+impl fmt::Display for WithText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Record { number, time_ns, .. } = self.record;
+        write!(f, "[{} us] {}", time_ns / 1000, self.record)?;
+        let is_text = |record: &Record| record.kind == EventKind::Text;
+        let following = (number + 1..).map_while(|n| log::kept(self.core, n).filter(is_text));
+        for (i, text) in following.take(TEXT_BYTES / 16).enumerate() {
+            write!(f, "{}{text}", if i == 0 { ": " } else { "" })?;
+        }
+        Ok(())
     }
 }
