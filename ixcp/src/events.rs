@@ -81,7 +81,8 @@ impl Log {
         for (core, seen) in self.seen.iter_mut().enumerate() {
             let base = log_offset(core);
             let newest = page.load_acquire(base + NEWEST);
-            let first = newest.saturating_sub(CAPACITY as u64 - 1).max(*seen + 1).max(1);
+            let first =
+                newest.saturating_sub(CAPACITY as u64 - 1).max(seen.saturating_add(1)).max(1);
             let start = all.len();
             for number in first..=newest {
                 let Some(record) = read_record(page, base, number) else { continue };

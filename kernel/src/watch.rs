@@ -4,11 +4,13 @@
 //! point, when their number has changed. What is off costs a core that one comparison in each
 //! iteration of its loop.
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use ix_abi::capture::{Filter, LEASE_NS, ring, ring_bytes, ring_offset};
 use ix_abi::control::{BULK_BASE, CommandCode};
 use ix_abi::event_log::EventKind;
+use ix_abi::limits::{LISTENERS_MAX, UDP_BINDINGS_MAX};
 use ix_abi::stats::CoreStats;
 use ix_abi::status::Status;
 use ix_dataplane::engine::Engine;
@@ -116,6 +118,9 @@ pub struct Watch {
     lease: u64,
     renewed_ns: u64,
     address: u64,
+    port_changes: u32,
+    /// As the engine lists them.
+    ports: Vec<u16>,
 }
 
 impl Watch {
@@ -126,6 +131,10 @@ impl Watch {
         if address != self.address {
             self.address = address;
             log::record(EventKind::Address, 0, address, v4.map_or(0, |v4| u64::from(v4.prefix)));
+        }
+        if engine.port_changes() != self.port_changes {
+            self.port_changes = engine.port_changes();
+            self.note_ports(engine);
         }
         let running = SETTINGS.lock().capture;
         if let Some((generation, _)) = running {
@@ -139,6 +148,24 @@ impl Watch {
             }
         }
         crate::selftest::crash_late(now);
+    }
+
+    #[cold]
+    fn note_ports(&mut self, engine: &Engine) {
+        self.ports.resize(LISTENERS_MAX + UDP_BINDINGS_MAX, 0);
+        for (i, (was, port)) in self.ports.iter_mut().zip(engine.ports_in_use()).enumerate() {
+            let protocol = if i < LISTENERS_MAX { 6 } else { 17 };
+            if *was == port {
+                continue;
+            }
+            if *was != 0 {
+                log::record(EventKind::Unlisten, *was, protocol, 0);
+            }
+            if port != 0 {
+                log::record(EventKind::Listen, port, protocol, 0);
+            }
+            *was = port;
+        }
     }
 
     /// `CaptureStart`, `CaptureStop`, `Trace`.

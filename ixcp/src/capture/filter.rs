@@ -62,7 +62,7 @@ fn protocol(text: &str) -> Result<u16> {
         None => text.parse().ok(),
     };
     match number {
-        Some(number) if number < 256 || number >= 0x600 => Ok(number),
+        Some(number) if !(256..0x600).contains(&number) => Ok(number),
         _ => bail!(
             "--protocol {text}: tcp, udp, icmp, icmpv6, arp, ip, ipv6, an IP protocol's number (0 to 255) \
              or an EtherType (0x600 and above) is wanted"

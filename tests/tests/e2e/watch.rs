@@ -425,6 +425,7 @@ fn events_follow_what_happens() {
     let wanted = [
         "core starts",
         "app ready: start 1",
+        "listen: port 11211/tcp",
         "app ends: by command",
         "app starts: start 2",
         "app ready: start 2",
