@@ -326,6 +326,7 @@ fn finish_checksum(
 }
 
 /// SYN or SYN-ACK, with our options.
+#[inline(never)]
 fn syn<T: TxQueue>(
     group: &mut FlowGroup,
     local: &mut Local,
