@@ -228,3 +228,19 @@ fn a_ring_without_room_for_two_records_is_none() {
     assert!(Ring::start(words(ring::DATA + HEAD_BYTES), 1, 0).is_none());
     assert!(Ring::start(&[], 1, 0).is_none());
 }
+
+#[test]
+fn a_count_that_cannot_be_means_a_full_ring() {
+    let words = words(8192);
+    words[ring::CONSUMED / 8].store(0, Ordering::Relaxed);
+    let mut ring = Ring::start(words, 1, 0).expect("large enough");
+    let head = Head { original: 1000, ..Head::default() };
+    while ring.record(head, &[7; 1000]) {}
+    let produced = words[ring::PRODUCED / 8].load(Ordering::Relaxed);
+    for alleged in [produced + 8, produced + 9000, u64::MAX, 1 << 63] {
+        words[ring::CONSUMED / 8].store(alleged, Ordering::Relaxed);
+        assert!(!ring.record(head, &[8; 1000]), "{alleged:#x}");
+    }
+    words[ring::CONSUMED / 8].store(produced, Ordering::Relaxed);
+    assert!(ring.record(head, &[9; 1000]));
+}
