@@ -139,6 +139,10 @@ fn a_capture_has_every_frame_once_as_it_was_on_the_wire() {
             assert_eq!(sorted(server.of(true)), sorted(server.sent.clone()), "sent");
             let completed = server.captured.iter().any(|(h, _)| h.flags & flag::COMPLETED != 0);
             assert_eq!(completed, offload);
+            // A connection's frames are sent by the owner of its group.
+            for (head, bytes) in server.captured.iter().filter(|(h, _)| h.flags & flag::OUT != 0) {
+                assert!(bytes[12..14] != [8, 0] || head.core == head.group % cores, "{head:?}");
+            }
             let station = &server.station;
             steered += station.count(Counter::RxSteeredIn);
             let kept: usize = server.captured.iter().map(|(_, bytes)| bytes.len()).sum();
