@@ -35,6 +35,9 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
     busy |= engine.run_timers();
 
     // 7. Transmit, one doorbell; give buffers back to the device and to other cores.
+    if engine.local.tap.is_on() {
+        engine.local.tap.stamp();
+    }
     output::run(engine, platform.tx_queue());
     for queue in platform.rx_queues() {
         queue.replenish(&mut engine.local.pool);

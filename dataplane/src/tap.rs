@@ -1,6 +1,6 @@
 //! The tap: what packets a capture and the packet trace see, if either is on.
 //!
-//! Off, it is one predictable branch for each receive batch and for each sent frame. On, packets are
+//! Off, it is one predictable branch for each receive batch, transmit stage and sent frame. On, packets are
 //! parsed, filtered, and copied into the ring that the platform gave or formatted for its console.
 //! Nothing here waits: a packet for which there is no room is counted as missed.
 use crate::checksum;
@@ -45,6 +45,9 @@ struct On {
     capture: Option<(Filter, Ring)>,
     trace: Option<(Filter, Output)>,
     clock: Clock,
+    /// The time of what is seen now: of a batch, after it was polled; of what is sent, before any of
+    /// it can have reached the wire. So no answer is seen before what it answers, on whatever core.
+    now: Instant,
     scratch: Scratch,
 }
 
@@ -54,6 +57,7 @@ impl On {
             capture: None,
             trace: None,
             clock,
+            now: Instant(0),
             scratch: Scratch { bytes: [0; MBUF_BYTES], len: 0 },
         }
     }
@@ -120,6 +124,15 @@ impl Tap {
         self.tidy();
     }
 
+    /// Takes the time for what is seen from now on.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn stamp(&mut self) {
+        if let Some(on) = &mut self.0 {
+            on.now = (on.clock)();
+        }
+    }
+
     fn on(&mut self, clock: Clock) -> &mut On {
         self.0.get_or_insert_with(|| Box::new(On::new(clock)))
     }
@@ -160,6 +173,7 @@ impl<'a> Context<'a> {
 #[cold]
 #[inline(never)]
 pub(crate) fn received(local: &mut Local, batch: &RxBatch) {
+    local.tap.stamp();
     let Some(mut on) = local.tap.0.take() else { return };
     let area = local.pool.area();
     for frame in batch {
@@ -212,8 +226,8 @@ pub(crate) fn sent_buffer(local: &mut Local, mbuf: &Mbuf, offset: u16, len: u16)
 impl On {
     /// One packet; `None`: it is in the scratch. `partial`: its checksum may be the device's to complete.
     fn see(&mut self, c: Context<'_>, bytes: Option<&[u8]>, direction: Direction, partial: bool) {
-        let On { capture, trace, clock, scratch } = self;
-        let now = clock();
+        let On { capture, trace, scratch, .. } = self;
+        let now = self.now;
         let h = Headers::parse(bytes.unwrap_or(scratch.filled()));
         let mut group = None;
         let mut wanted = |filter: &Filter| {

@@ -421,25 +421,27 @@ fn events_follow_what_happens() {
     let mut command = vm.ixcp_command(&["events", "--follow", "--json"]);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("ixcp starts");
     let out = BufReader::new(child.stdout.take().expect("piped"));
+    let (sender, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
     vm.ixcp_ok(&["restart-app"]);
-    let wanted = [
+    let mut wanted = [
         "core starts",
-        "app ready: start 1",
         "listen: port 11211/tcp",
+        "app ready: start 1",
         "app ends: by command",
         "app starts: start 2",
         "app ready: start 2",
-    ];
-    let mut left = wanted.iter().peekable();
-    for line in out.lines().map_while(Result::ok) {
+    ]
+    .iter()
+    .peekable();
+    while wanted.peek().is_some() {
+        let Ok(line) = lines.recv_timeout(LIMIT) else { break };
         let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        let text = event["text"].as_str().unwrap_or_default().to_owned();
-        left.next_if(|wanted| text == ***wanted);
-        if left.peek().is_none() {
-            break;
-        }
+        wanted.next_if(|wanted| event["text"] == **wanted);
     }
-    assert_eq!(left.next(), None, "not seen\n{}", vm.ixcp_ok(&["events"]));
     let _ = child.kill();
     let _ = child.wait();
+    assert_eq!(wanted.next(), None, "not seen\n{}", vm.ixcp_ok(&["events"]));
 }
