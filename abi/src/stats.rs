@@ -96,6 +96,10 @@ counters! {
         BuffersTotal = "buffers_total",
         /// Times the application did not return within its bound.
         AppOverruns = "app_overruns",
+        /// Packet bytes copied into the capture ring.
+        CaptureBytes = "capture_bytes",
+        /// Packets that a capture has missed.
+        CaptureMissed = "capture_missed",
     }
 }
 

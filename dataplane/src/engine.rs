@@ -141,6 +141,21 @@ impl Engine {
         &mut self.local.stats
     }
 
+    /// Changes when this core's view of the ports in use does.
+    pub fn port_changes(&self) -> u32 {
+        self.local.listeners.changes().wrapping_add(self.local.udp.ports.changes())
+    }
+
+    /// The ports in use, each always at its place: TCP's first, then UDP's; 0: none.
+    pub fn ports_in_use(&self) -> impl Iterator<Item = u16> {
+        self.local.listeners.in_use().chain(self.local.udp.ports.in_use())
+    }
+
+    /// The tap, to switch captures and the packet trace.
+    pub fn tap_mut(&mut self) -> &mut crate::tap::Tap {
+        &mut self.local.tap
+    }
+
     /// The IPv4 configuration in force, once there is one.
     pub fn ipv4(&self) -> Option<Ipv4Config> {
         self.local.ipv4

@@ -28,5 +28,6 @@ mod smp;
 mod start;
 mod time;
 mod user;
+mod watch;
 
 pub use start::{core_main, kernel_main};

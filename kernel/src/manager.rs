@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use ix_abi::control::{State, header};
+use ix_abi::event_log::EventKind;
 use ix_abi::limits::CORES_MAX;
 use ix_dataplane::engine::Engine;
 use ix_kernel_core::addr::Phys;
@@ -12,6 +13,7 @@ use crate::cpu::percore;
 use crate::exit::{Exit, exit};
 use crate::user::lifecycle::{self, Reason};
 use crate::user::program::{self, Environment, LoadError, Program};
+use crate::watch::{self, Watch};
 use crate::{control, mem, start, time};
 
 /// How often core 0 looks.
@@ -45,11 +47,20 @@ pub struct Manager {
     restart: bool,
     announced: bool,
     ended: bool,
+    watch: Watch,
 }
 
 impl Manager {
     pub fn new(fixed: Fixed) -> Self {
-        Self { fixed, next: 0, heartbeat: 0, restart: false, announced: false, ended: false }
+        Self {
+            fixed,
+            next: 0,
+            heartbeat: 0,
+            restart: false,
+            announced: false,
+            ended: false,
+            watch: Watch::default(),
+        }
     }
 
     #[inline]
@@ -84,6 +95,7 @@ impl Manager {
         self.ended = false;
         lifecycle::start(program);
         control::set(header::APP_STARTS, lifecycle::starts());
+        watch::log::record(EventKind::AppStarts, 0, lifecycle::starts(), 0);
         Ok(())
     }
 
@@ -99,6 +111,7 @@ impl Manager {
             control::set(header::PREFIX, u64::from(v4.prefix));
         }
         self.command(engine);
+        self.watch.tick(engine, now);
         self.announce(engine, now);
         lifecycle::reap_current();
         if let Some(reason) = lifecycle::finish() {
@@ -133,6 +146,7 @@ impl Manager {
         }
         self.announced = true;
         control::set(header::READY_NS, ready);
+        watch::log::record(EventKind::AppReady, 0, lifecycle::starts(), 0);
         let name = start::machine().config.app.unwrap_or("");
         let ms = now / 1_000_000;
         match address.map(|v4| v4.address) {
@@ -150,6 +164,7 @@ impl Manager {
         let free = mem::free_bytes() + mem::heap::figures().0;
         log::debug!("app {name}: {free} bytes free after its end");
         control::set(header::APP_EXIT, reason.code());
+        watch::log::record(EventKind::AppEnds, 0, reason.code(), 0);
         control::set(header::READY_NS, 0);
         self.ended = true;
         if self.restart {

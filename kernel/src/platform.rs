@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 
 use ix_abi::CoreId;
 use ix_abi::control::CoreState;
+use ix_abi::event_log::EventKind;
 use ix_abi::stats::{CoreStats, Counter};
 use ix_dataplane::app::{AppPort, Drain};
 use ix_dataplane::core_loop::run_once;
@@ -20,7 +21,7 @@ use crate::manager::{self, Manager};
 use crate::net::{self, Rx, Share, Tx};
 use crate::user::lifecycle::{self, Reason, Wish};
 use crate::user::thread::Thread;
-use crate::{apic, control, time};
+use crate::{apic, control, time, watch};
 
 /// How long an idle core polls before it halts.
 const SPIN_NS: u64 = 50_000;
@@ -54,6 +55,7 @@ pub struct KernelPlatform {
     batch: usize,
     /// It was said that a receive queue is stopped for good.
     quarantine_told: bool,
+    watch: watch::Core,
     /// Core 0's part of control.
     manager: Option<Box<Manager>>,
 }
@@ -73,6 +75,7 @@ impl KernelPlatform {
             overruns: 0,
             batch: 0,
             quarantine_told: false,
+            watch: watch::Core::new(core),
             manager,
         }
     }
@@ -80,6 +83,7 @@ impl KernelPlatform {
     /// Runs the core for ever.
     pub fn run(mut self, mut engine: Engine) -> ! {
         control::set_core_state(self.core, CoreState::Running);
+        watch::log::record(EventKind::CoreStarts, 0, 0, 0);
         loop {
             let work = run_once(&mut engine, &mut self);
             if work.busy {
@@ -235,6 +239,9 @@ impl Platform for KernelPlatform {
             self.batch = batch;
             engine.set_rx_batch(batch);
         }
+        if self.watch.is_behind() {
+            self.watch.catch_up(engine);
+        }
         if self.halts | self.overruns != 0 {
             self.hand_over_counts(engine);
         }
@@ -254,8 +261,10 @@ impl Platform for KernelPlatform {
 
     fn publish(&mut self, stats: &CoreStats) {
         control::publish(self.core, stats);
+        self.watch.publish(stats);
         if !self.quarantine_told && self.rx.iter().any(Rx::is_quarantined) {
             self.quarantine_told = true;
+            watch::log::record(EventKind::QueueStopped, 0, 0, 0);
             log::error!(
                 "core {}: the network card's answers make no sense; its receive queue is stopped",
                 self.core

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use bootloader_api::BootInfo;
 use ix_abi::CoreId;
+use ix_abi::event_log::EventKind;
 use ix_dataplane::config::{Addressing, Config as EngineConfig, Ipv4Config};
 use ix_dataplane::device::Dma;
 use ix_dataplane::engine::Engine;
@@ -27,7 +28,7 @@ use crate::net::{self, Share};
 use crate::platform::KernelPlatform;
 use crate::user::lifecycle;
 use crate::{
-    apic, control, cpu, crash, entropy, firmware, mem, pci, report, smp, time, unsupported,
+    apic, control, cpu, crash, entropy, firmware, mem, pci, report, smp, time, unsupported, watch,
 };
 
 /// What the boot core found out and every core may read.
@@ -205,6 +206,13 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
     };
     report::idle_cards(functions);
     log::debug!("port is open");
+    let [m0, m1, m2, m3, m4, m5] = net.mac;
+    let mac = u64::from_le_bytes([m0, m1, m2, m3, m4, m5, 0, 0]);
+    let groups = u64::from(net.capabilities.groups);
+    watch::log::record(EventKind::PortOpen, net.capabilities.queue_pairs, groups, mac);
+    if m.config.verbose {
+        watch::trace_from_boot();
+    }
     let batch = m.config.batch.unwrap_or(RX_BATCH_DEFAULT);
     control::publish_facts(&control::Facts {
         cores,

@@ -41,8 +41,12 @@ impl Package {
     pub const OVMF: Package =
         Package { name: "ovmf", present: || is_there("/usr/share/ovmf/OVMF.fd") };
 
+    /// Wireshark's tools, which read what `ixcp pcap` writes.
+    pub const TSHARK: Package =
+        Package { name: "tshark", present: || has("tshark") && has("capinfos") };
+
     /// All that the tests use.
-    pub const TESTS: [Package; 11] = [
+    pub const TESTS: [Package; 12] = [
         Package::QEMU,
         Package::MEMCACHED,
         Package::MEMCCAPABLE,
@@ -54,6 +58,7 @@ impl Package {
         Package::XORRISO,
         Package::MTOOLS,
         Package::OVMF,
+        Package::TSHARK,
     ];
 }
 

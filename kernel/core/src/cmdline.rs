@@ -50,6 +50,8 @@ pub struct Config<'a> {
     pub heap_mib: Option<u64>,
     /// Print the full boot report.
     pub report: bool,
+    /// Print a line for each packet.
+    pub verbose: bool,
     /// The application's arguments.
     pub args: &'a str,
 }
@@ -82,6 +84,7 @@ impl Default for Config<'_> {
             exit_with_app: false,
             heap_mib: None,
             report: false,
+            verbose: false,
             args: "",
         }
     }
@@ -118,6 +121,10 @@ pub fn parse(line: &str) -> Result<Config<'_>, BadWord<'_>> {
 }
 
 fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
+    if word == "verbose" {
+        c.verbose = true;
+        return Ok(());
+    }
     let (key, value) = word.split_once('=').ok_or("not of the form key=value")?;
     match key {
         "app" => c.app = Some(value),

@@ -46,7 +46,7 @@ impl Manager {
             }
             // Owned by the capture and the trace.
             CommandCode::CaptureStart | CommandCode::CaptureStop | CommandCode::Trace => {
-                control::answer(c, Status::Unsupported, 0);
+                self.watch.command(c);
             }
             _ => control::answer(c, Status::Unsupported, 0),
         }

@@ -9,6 +9,7 @@ mod qemu;
 mod stream;
 mod tap;
 mod user;
+mod watch;
 
 /// What kv's own tests compare it with the stock server by.
 #[path = "../../../apps/kv/tests/common"]
