@@ -41,8 +41,14 @@ fn main() {
     for i in 0..count as u32 {
         let remote = IpAddress::v4(i.wrapping_mul(0x85eb_ca6b).to_be_bytes());
         let (direction, protocol) = (Direction::In, Protocol::Tcp);
-        let flow =
-            Flow { direction, protocol, remote, local: us, remote_port: 65_000, local_port: 65_001 };
+        let flow = Flow {
+            direction,
+            protocol,
+            remote,
+            local: us,
+            remote_port: 65_000,
+            local_port: 65_001,
+        };
         assert_eq!(set.decide(&flow), set.decide_by_scan(&flow));
         sum += measured(&set, &flow);
     }

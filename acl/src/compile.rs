@@ -46,10 +46,9 @@ impl core::fmt::Display for AclError {
             AclError::Length => f.write_str("its length is not what its header says"),
             AclError::Magic => f.write_str("it is not a rule set (wrong magic number)"),
             AclError::Version(v) => write!(f, "its format's version is {v}, not {VERSION}"),
-            AclError::TooLarge => write!(
-                f,
-                "it has more than {RULES_MAX} rules or {TEXT_BYTES_MAX} bytes of names"
-            ),
+            AclError::TooLarge => {
+                write!(f, "it has more than {RULES_MAX} rules or {TEXT_BYTES_MAX} bytes of names")
+            }
             AclError::Header => f.write_str("its header is malformed"),
             AclError::Checksum => f.write_str("its checksum is wrong"),
             AclError::Rule(i, what) => write!(f, "rule {}: {what}", i + 1),
@@ -192,8 +191,7 @@ impl Compiler {
             Phase::Order => self.phase = Phase::Addresses(self.order()?),
             Phase::Addresses(mut sweep) => {
                 let done = self.addresses(&mut sweep)?;
-                self.phase =
-                    if done { Phase::Ports(0, None) } else { Phase::Addresses(sweep) };
+                self.phase = if done { Phase::Ports(0, None) } else { Phase::Addresses(sweep) };
             }
             Phase::Ports(which, None) => {
                 let sweep = self.changes(which)?;
@@ -240,7 +238,8 @@ impl Compiler {
             set.rules.iter().filter(|rule| of(rule) != ANY_PORT).count()
         };
         // Every line that is ever made: one for each coming and going of a rule, at most.
-        let kinds: usize = set.rules.iter().map(|rule| kinds(rule, set.local).count_ones() as usize).sum();
+        let kinds: usize =
+            set.rules.iter().map(|rule| kinds(rule, set.local).count_ones() as usize).sum();
         let changes = [ranges(|rule| rule.remote_ports), ranges(Rule::details)].map(|n| 2 * n);
         let lines = 1 + kinds + changes[0] + changes[1] + 2 * LINES;
         let rows = (count + 1) * KINDS + changes[0] + changes[1] + 2;

@@ -203,9 +203,8 @@ type Words = [Wide; WORDS];
 #[inline(always)]
 fn first_common(a: &Words, b: &Words, c: &Words) -> Option<usize> {
     let common = |at: usize| a[at].and(b[at]).and(c[at]);
-    let parts: [Wide; 9] = core::array::from_fn(|i| {
-        common(3 * i).or(common(3 * i + 1)).or(common(3 * i + 2))
-    });
+    let parts: [Wide; 9] =
+        core::array::from_fn(|i| common(3 * i).or(common(3 * i + 1)).or(common(3 * i + 2)));
     let thirds: [Wide; 3] =
         core::array::from_fn(|i| parts[3 * i].or(parts[3 * i + 1]).or(parts[3 * i + 2]));
     if thirds[0].or(thirds[1]).or(thirds[2]).is_zero() {

@@ -109,7 +109,8 @@ fn edges(rule: &Rule) -> Vec<Flow> {
         rule.remote.bits.wrapping_sub(1),
         rule.remote.last().wrapping_add(1),
     ];
-    let at = |range: (u16, u16)| [range.0, range.1, range.0.wrapping_sub(1), range.1.wrapping_add(1)];
+    let at =
+        |range: (u16, u16)| [range.0, range.1, range.0.wrapping_sub(1), range.1.wrapping_add(1)];
     for (i, remote) in addresses.into_iter().enumerate() {
         for (j, remote_port) in at(rule.remote_ports).into_iter().enumerate() {
             let protocol = rule.protocol.unwrap_or(Protocol::ALL[(i + j) % 3]);
