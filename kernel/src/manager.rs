@@ -6,6 +6,7 @@ use ix_abi::limits::CORES_MAX;
 use ix_dataplane::engine::Engine;
 use ix_kernel_core::addr::Phys;
 
+pub mod acl;
 mod command;
 
 use crate::cpu::percore;
@@ -45,11 +46,20 @@ pub struct Manager {
     restart: bool,
     announced: bool,
     ended: bool,
+    acl: acl::Task,
 }
 
 impl Manager {
     pub fn new(fixed: Fixed) -> Self {
-        Self { fixed, next: 0, heartbeat: 0, restart: false, announced: false, ended: false }
+        Self {
+            fixed,
+            next: 0,
+            heartbeat: 0,
+            restart: false,
+            announced: false,
+            ended: false,
+            acl: acl::Task::None,
+        }
     }
 
     #[inline]
@@ -98,6 +108,7 @@ impl Manager {
             control::set(header::IPV4, u64::from(u32::from_le_bytes(v4.address)));
             control::set(header::PREFIX, u64::from(v4.prefix));
         }
+        self.acl.step(engine);
         self.command(engine);
         self.announce(engine, now);
         lifecycle::reap_current();
