@@ -74,11 +74,8 @@ const FAN: usize = KEYS + 1;
 /// once, so that four steps do for more boundaries than a set can have.
 #[derive(Debug, Default)]
 pub(crate) struct SearchV4 {
-    /// Level by level; every level is full.
+    /// Level by level; every level is full. The gaps between those of the last come behind.
     nodes: Vec<[Wide; 4]>,
-    levels: usize,
-    /// Nodes of all levels: the number of the first gap below the last one.
-    gaps_from: usize,
     /// By number of boundaries at or below the point.
     classes: Vec<u16>,
 }
@@ -117,7 +114,7 @@ impl SearchV4 {
             count *= FAN;
             span /= FAN;
         }
-        Ok(SearchV4 { nodes, levels, gaps_from, classes })
+        Ok(SearchV4 { nodes, classes })
     }
 
     /// The class of an address.
@@ -125,12 +122,12 @@ impl SearchV4 {
     pub fn class(&self, address: u32) -> u16 {
         let point = Wide::from_numbers([signed(address); 4]);
         let mut at = 0;
-        for _ in 0..self.levels {
-            let Some(keys) = self.nodes.get(at) else { break };
+        // Below the last level there is no node: no need to count them.
+        while let Some(keys) = self.nodes.get(at) {
             let below = (Wide::greater(keys, point) | 1 << KEYS).trailing_zeros() as usize;
             at = at * FAN + below + 1;
         }
-        self.classes.get(at.wrapping_sub(self.gaps_from)).copied().unwrap_or(0)
+        self.classes.get(at.wrapping_sub(self.nodes.len())).copied().unwrap_or(0)
     }
 
     /// Bytes that it takes.

@@ -142,7 +142,7 @@ impl RuleSet {
     }
 
     /// Decides about a flow.
-    #[inline]
+    #[inline(never)]
     pub fn decide(&self, flow: &Flow) -> Decision {
         let found = if self.is_for(flow.local) { self.find(flow) } else { self.scan(flow) };
         self.decision(flow, found)
@@ -170,7 +170,7 @@ impl RuleSet {
     }
 
     /// The first rule about a flow.
-    #[inline]
+    #[inline(always)]
     fn find(&self, flow: &Flow) -> Option<usize> {
         let remote = u128::from_be_bytes(flow.remote.0);
         let class = if remote >> 32 == 0xffff {
@@ -202,19 +202,40 @@ type Words = [Wide; WORDS];
 /// words is twice as long.
 #[inline(always)]
 fn first_common(a: &Words, b: &Words, c: &Words) -> Option<usize> {
-    let common = |at: usize| a[at].and(b[at]).and(c[at]);
-    let parts: [Wide; 9] =
-        core::array::from_fn(|i| common(3 * i).or(common(3 * i + 1)).or(common(3 * i + 2)));
-    let thirds: [Wide; 3] =
-        core::array::from_fn(|i| parts[3 * i].or(parts[3 * i + 1]).or(parts[3 * i + 2]));
+    let thirds: [Wide; 3] = core::array::from_fn(|third| {
+        let first = third * 9;
+        (first + 1..first + 9).fold(common(a, b, c, first), |any, at| any.or(common(a, b, c, at)))
+    });
     if thirds[0].or(thirds[1]).or(thirds[2]).is_zero() {
         return None;
     }
-    let first = |of: [Wide; 3]| usize::from(of[0].is_zero()) * (1 + usize::from(of[1].is_zero()));
-    let part = 3 * first(thirds);
-    let part = part + first([parts[part], parts[part + 1], parts[part + 2]]);
-    let word = 3 * part + first([common(3 * part), common(3 * part + 1), common(3 * part + 2)]);
-    let [low, high] = common(word).halves();
-    let bit = if low != 0 { low.trailing_zeros() } else { 64 + high.trailing_zeros() };
-    Some(word * 128 + bit as usize)
+    Some(which_common(a, b, c, 3 * first_set(thirds)))
+}
+
+#[inline(always)]
+fn common(a: &Words, b: &Words, c: &Words, at: usize) -> Wide {
+    a[at].and(b[at]).and(c[at])
+}
+
+/// The first of three that has a bit set, if one has.
+#[inline(always)]
+fn first_set(of: [Wide; 3]) -> usize {
+    if !of[0].is_zero() {
+        0
+    } else if !of[1].is_zero() {
+        1
+    } else {
+        2
+    }
+}
+
+/// The bit, in one of the nine words from three times `part` on.
+#[inline(always)]
+fn which_common(a: &Words, b: &Words, c: &Words, part: usize) -> usize {
+    let word = |at: usize| common(a, b, c, at);
+    let any = |at: usize| word(3 * at).or(word(3 * at + 1)).or(word(3 * at + 2));
+    let part = part + first_set([any(part), any(part + 1), any(part + 2)]);
+    let at = 3 * part + first_set([word(3 * part), word(3 * part + 1), word(3 * part + 2)]);
+    let [low, high] = word(at).halves();
+    at * 128 + if low != 0 { low.trailing_zeros() } else { 64 + high.trailing_zeros() } as usize
 }

@@ -15,6 +15,7 @@ const ECHO_REQUEST: u8 = 8;
 const HEADER: usize = 8;
 
 /// Takes an ICMP packet.
+#[inline(never)]
 pub fn handle(engine: &mut Engine, mut frame: RxFrame, ip: &Ip) {
     let local = &mut engine.local;
     let area = local.pool.area();

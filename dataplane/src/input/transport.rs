@@ -61,6 +61,7 @@ pub fn tcp(engine: &mut Engine, mut frame: RxFrame, ip: &Ip) {
 }
 
 /// Takes a UDP datagram.
+#[inline(never)]
 pub fn udp(engine: &mut Engine, mut frame: RxFrame, ip: &Ip) {
     let local = &mut engine.local;
     let datagram = local.pool.area().data(&frame.mbuf).get(ip.payload..ip.payload + ip.len);

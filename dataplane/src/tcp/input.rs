@@ -16,10 +16,12 @@ pub fn handle(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: M
     let Some(index) = group.table.find(&group.conns, packet.hash, &packet.key) else {
         return listen::stranger(group, local, packet, mbuf);
     };
-    if group.conns[index].acl != local.acl_generation && !acl::still_allowed(group, local, index) {
+    let conn = &group.conns[index];
+    let (state, stale) = (conn.state, conn.acl != local.acl_generation);
+    if stale && !acl::still_allowed(group, local, index) {
         return local.pool.free(mbuf);
     }
-    match group.conns[index].state {
+    match state {
         State::SynSent => {
             syn_sent(group, local, index, packet, &mbuf);
             local.pool.free(mbuf);

@@ -25,6 +25,7 @@ use ix_acl::{Direction, Flow, Protocol};
 pub const SYN_WINDOW: u16 = if RECEIVE_WINDOW < 0xffff { RECEIVE_WINDOW as u16 } else { 0xffff };
 
 /// A segment that belongs to no connection (RFC 9293 §3.10.7.1 and .2).
+#[inline(never)]
 pub fn stranger(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: Mbuf) {
     let opens = packet.flags & (flag::SYN | flag::ACK | flag::FIN | flag::RST) == flag::SYN;
     let counts = if opens { Counts::Connection } else { Counts::Nothing };
