@@ -226,7 +226,7 @@ fn figures(vm: &Vm) -> (u64, u64) {
 /// Waits until the figures are what they were.
 #[track_caller]
 fn recovers(vm: &Vm, before: (u64, u64)) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(75);
     while figures(vm) != before {
         assert!(Instant::now() < deadline, "{before:?}, and now {:?}", figures(vm));
         std::thread::sleep(Duration::from_millis(100));
