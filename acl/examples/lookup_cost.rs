@@ -21,11 +21,15 @@ fn main() {
             match args[0].as_str() {
                 "hosts" => Rule { remote: host, ..tcp },
                 // Nothing in common anywhere, all vectors full: every line is looked at.
-                "dense" if i % 2 == 0 => Rule { remote_ports: (0, 30_000 + i as u16), ..tcp },
+                "dense" if i.is_multiple_of(2) => {
+                    Rule { remote_ports: (0, 30_000 + i as u16), ..tcp }
+                }
                 "dense" => Rule { local_ports: (0, 30_000 + i as u16), ..tcp },
                 // The same, and the last rule decides.
                 "last" if i == 9_999 => tcp,
-                "last" if i % 2 == 0 => Rule { remote_ports: (0, 30_000 + i as u16), ..tcp },
+                "last" if i.is_multiple_of(2) => {
+                    Rule { remote_ports: (0, 30_000 + i as u16), ..tcp }
+                }
                 "last" if i < 5000 => Rule { local_ports: (0, 30_000 + i as u16), ..tcp },
                 "last" => Rule { local_ports: (0, 300), remote: host, ..tcp },
                 _ => panic!("which set?"),

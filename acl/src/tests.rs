@@ -223,7 +223,7 @@ pub(crate) fn hard_sets() -> Vec<(&'static str, Vec<Rule>)> {
     add("prefixes nested as deep as they go", &mut |i| Rule {
         remote: v4([10, 0, 0, 0], (i % 33) as u8),
         local_ports: (i as u16, i as u16 + 1000),
-        protocol: Some(if i % 2 == 0 { Protocol::Tcp } else { Protocol::Udp }),
+        protocol: Some(if i.is_multiple_of(2) { Protocol::Tcp } else { Protocol::Udp }),
         ..tcp
     });
     add("every kind of flow, all of them", &mut |i| Rule {

@@ -159,7 +159,7 @@ fn a_thousand_swaps_under_traffic_and_no_packet_is_judged_by_neither_set() {
         if s.engines[0].can_set_rules() {
             let [first, second] = sets();
             swaps += 1;
-            let next = if swaps % 2 == 0 { first } else { second };
+            let next = [first, second].into_iter().nth(swaps as usize % 2).expect("one of two");
             s.engines[0].set_rules(next).expect("room");
             settling += u32::from(!s.engines[0].rules_settled());
         }

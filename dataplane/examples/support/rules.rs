@@ -34,12 +34,14 @@ pub fn set(name: &str, us: [u8; 4]) -> RuleSet {
         // Each dimension by itself admits half of the rules, no two the same: all is looked through,
         // and nothing found.
         "dense" if i % 10 == 9 => Rule { remote: host(&mut rng), ..deny },
-        "dense" if i % 2 == 0 => Rule { remote_ports: (40_000 + i as u16, u16::MAX), ..deny },
+        "dense" if i.is_multiple_of(2) => {
+            Rule { remote_ports: (40_000 + i as u16, u16::MAX), ..deny }
+        }
         "dense" => Rule { local_ports: (8, 30_000 + i as u16), ..deny },
         // The same, and the last rule decides.
         "last" if i == COUNT - 1 => tcp,
         "last" if i % 10 == 9 => Rule { remote: host(&mut rng), ..deny },
-        "last" if i % 2 == 0 => {
+        "last" if i.is_multiple_of(2) => {
             Rule { remote_ports: (1, 65_535 - i as u16), local_ports: (9, 9), ..deny }
         }
         "last" => {

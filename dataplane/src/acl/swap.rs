@@ -37,7 +37,7 @@ impl Registry {
         rules: RuleSet,
         cores: u16,
         mut key: impl FnMut() -> SipKey,
-    ) -> Result<Vec<Box<Firewall>>, AclError> {
+    ) -> Result<Vec<Firewall>, AclError> {
         let verdicts = rules.verdicts();
         let has = |of: fn(&ix_acl::Rule) -> bool| rules.rules().iter().any(of);
         let rates =
@@ -57,14 +57,12 @@ impl Registry {
         }
         self.generation = self.generation.wrapping_add(1).max(1);
         let generation = self.generation;
-        let made = hits.iter().rev().map(|hits| {
-            Box::new(Firewall {
-                rules: Arc::clone(&rules),
-                hits: Arc::clone(hits),
-                rates: rates.clone(),
-                connections: connections.pop(),
-                generation,
-            })
+        let made = hits.iter().rev().map(|hits| Firewall {
+            rules: Arc::clone(&rules),
+            hits: Arc::clone(hits),
+            rates: rates.clone(),
+            connections: connections.pop(),
+            generation,
         });
         let mut made: Vec<_> = made.collect();
         made.reverse();
@@ -77,14 +75,14 @@ impl Registry {
 impl Engine {
     /// Core 0: makes the parts of all cores for a set of rules that is in force from the first packet.
     /// Each is for the engine of its core, before it runs: [`Engine::begin_with_rules`].
-    pub fn make_rules(&mut self, rules: RuleSet) -> Result<Vec<Box<Firewall>>, AclError> {
+    pub fn make_rules(&mut self, rules: RuleSet) -> Result<Vec<Firewall>, AclError> {
         let Engine { acl, local, .. } = self;
         acl.make(rules, local.cores, || local.rng.key())
     }
 
     /// Rules from the first packet on.
-    pub fn begin_with_rules(&mut self, firewall: Box<Firewall>) {
-        let _there_was_none = self.take_rules(firewall);
+    pub fn begin_with_rules(&mut self, firewall: Firewall) {
+        let _there_was_none = self.take_rules(Box::new(firewall));
     }
 
     /// Core 0: sets rules for all cores. [`Engine::rules_settled`] tells when all have them.
@@ -96,12 +94,12 @@ impl Engine {
         let mut parts = self.make_rules(rules)?.into_iter();
         let own = parts.next();
         for (core, part) in (1..self.local.cores).map(CoreId).zip(parts) {
-            if self.local.mesh.send(core, Message::Rules(part)).is_ok() {
+            if self.local.mesh.send(core, Message::Rules(Box::new(part))).is_ok() {
                 self.acl.waiting |= 1 << core.0;
             }
         }
         // Core 0 is at its quiescent point now. The old set goes here, with the others' that come back.
-        drop(own.and_then(|own| self.take_rules(own)));
+        drop(own.and_then(|own| self.take_rules(Box::new(own))));
         Ok(())
     }
 

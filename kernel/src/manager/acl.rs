@@ -149,7 +149,7 @@ pub fn at_boot(
     source: &[u8],
     engine: &mut Engine,
     local: Option<[u8; 4]>,
-) -> Result<Vec<alloc::boxed::Box<Firewall>>, AclError> {
+) -> Result<Vec<Firewall>, AclError> {
     let local = local.map_or(IpAddress::UNSPECIFIED, IpAddress::v4);
     let rules = ix_acl::decode(source.to_vec(), local)?;
     log::info!(

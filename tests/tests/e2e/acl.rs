@@ -303,7 +303,7 @@ fn floods_of_nonsense_leave_it_serving_with_and_without_rules() {
         let before = figures(&vm);
         for number in 0..frames {
             host.inject(&nonsense(1, number));
-            if number % (frames / 10) == 0 {
+            if number.is_multiple_of(frames / 10) {
                 let data = bytes(number, 1000);
                 assert!(host.exchange(conn, &data, PATIENCE).unwrap() == data, "frame {number}");
             }
