@@ -11,6 +11,7 @@
 #![no_std]
 #![deny(unsafe_code, missing_docs)]
 
+pub mod acl;
 pub mod addr;
 pub mod call;
 pub mod capture;

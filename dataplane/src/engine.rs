@@ -1,4 +1,5 @@
 //! The engine: everything of the protocols that one core owns.
+use crate::acl::swap::{Registry, moved};
 use crate::app::{App, AppPort, Drain};
 use crate::calls;
 use crate::config::{Addressing, Config, Ipv4Config};
@@ -35,6 +36,7 @@ pub struct Engine {
     addressing: Addressing,
     started: bool,
     draining: Option<Draining>,
+    pub(crate) acl: Registry,
     pub(crate) accounting: Accounting,
     /// Frames of one poll; kept, since it is large.
     pub(crate) batch: Option<Box<RxBatch>>,
@@ -78,6 +80,7 @@ impl Engine {
             addressing: config.addressing,
             started: false,
             draining: None,
+            acl: Registry::default(),
             accounting: Accounting::default(),
             batch: Some(Box::default()),
         }
@@ -186,6 +189,7 @@ impl Engine {
         let mut group = self.groups.get_mut(usize::from(id.0))?.take()?;
         let local = &mut self.local;
         group.detach(local);
+        moved(&mut group, local, false);
         group.rebase_tx(local.tx.next(), 0);
         count_backlog(&group, local, false);
         local.owners[usize::from(id.0)] = to;
@@ -198,6 +202,7 @@ impl Engine {
         let at = usize::from(group.id.0);
         group.rebase_tx(0, local.tx.next());
         group.attach(local);
+        moved(&mut group, local, true);
         count_backlog(&group, local, true);
         local.owners[at] = local.core;
         if let Some(app) = &mut local.app {
@@ -217,6 +222,9 @@ impl Engine {
     pub(crate) fn quiescent(&mut self) -> bool {
         if !self.started {
             self.start();
+        }
+        if self.local.acl_answer.is_some() {
+            self.answer_rules();
         }
         let local = &mut self.local;
         let mut busy = false;
@@ -246,6 +254,8 @@ impl Engine {
                 }
             }
             Message::Address(config) => self.set_address(config),
+            Message::Rules(rules) => self.change_rules(rules),
+            Message::RulesTaken { core, .. } => self.rules_taken(core),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A flow group: the unit of ownership. It owns its connections, their send segments, its flow
 //! table, timers and lists by value; moving it to another core is moving this value.
+use crate::acl;
 use crate::conn::{Conn, Flags, Pending, State};
 use crate::engine::gauge;
 use crate::fifo::Fifo;
@@ -143,6 +144,7 @@ impl FlowGroup {
         if self.conns[index].flags.contains(Flags::IN_TABLE) {
             self.table.remove(&mut self.conns, index);
             self.conns[index].flags -= Flags::IN_TABLE;
+            acl::closed(&mut self.conns[index], local);
             gauge(&mut local.stats, Counter::TcpConnections, -1);
         }
     }

@@ -12,6 +12,7 @@
 
 extern crate alloc;
 
+pub mod acl;
 pub mod app;
 mod calls;
 pub mod checksum;

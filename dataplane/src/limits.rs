@@ -85,6 +85,10 @@ pub const REQUESTS_MAX: usize = 64;
 pub const CALLS_PER_BATCH: u32 = ix_abi::layout::CALL_SLOTS;
 /// How long the end of an application waits for the transmit queue.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_s(2);
+/// Between two answers to rejected packets, on average; on one core.
+pub const REJECTS_EVERY: Duration = Duration::from_ms(5);
+/// How far ahead of that average they may be: 50 at once.
+pub const REJECTS_BURST: Duration = Duration::from_ms(250);
 /// Between two publications of the counters.
 pub const PUBLISH_EVERY: Duration = Duration::from_ms(1);
 /// Between two looks of a busy connection at the neighbour table.

@@ -1,4 +1,5 @@
 //! The transmit stage: staged frames, then the groups' connections, one doorbell.
+use crate::acl;
 use crate::checksum;
 use crate::device::{Fragment, TxChecksum, TxFull, TxQueue};
 use crate::dhcp;
@@ -10,6 +11,7 @@ use crate::neighbor::Lookup;
 use crate::tap;
 use crate::tcp;
 use crate::tx::{Completion, Staged};
+use crate::udp;
 use ix_abi::IpAddress;
 use ix_abi::stats::{Counter, Drop};
 
@@ -118,6 +120,15 @@ fn datagram<T: TxQueue>(
     index: u32,
     mac: [u8; 6],
 ) -> Result<(), TxFull> {
+    let datagram = &local.udp.datagrams[index];
+    if datagram.acl != local.acl_generation {
+        let flow = datagram.flow(local);
+        local.udp.datagrams[index].acl = local.acl_generation;
+        if acl::judge(local, &flow, acl::Counts::Nothing).is_err() {
+            udp::finished(local, index);
+            return Ok(());
+        }
+    }
     let datagram = &local.udp.datagrams[index];
     let Some(to) = datagram.remote.ip.to_v4() else { return Ok(()) };
     let payload = datagram.len as usize;

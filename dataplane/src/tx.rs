@@ -197,6 +197,11 @@ impl Tx {
         self.staged.push_front(staged);
     }
 
+    /// How many frames are staged.
+    pub fn staged(&self) -> usize {
+        self.staged.len()
+    }
+
     /// Whether frames are staged.
     pub fn has_staged(&self) -> bool {
         !self.staged.is_empty()

@@ -40,6 +40,9 @@ pub enum Command {
     Trace(Trace),
     /// Shows the last events of each core, also of a dataplane that has crashed
     Events(Events),
+    /// Shows, sets and tries out the firewall's rules
+    #[command(subcommand)]
+    Acl(Acl),
 }
 
 /// `ixcp run`.
@@ -88,6 +91,9 @@ pub struct Run {
     /// Prints a line for each packet, from the boot on (`ixcp trace off` ends it)
     #[arg(long)]
     pub verbose: bool,
+    /// Rules of the firewall, in force from the first packet on (docs/acl.md)
+    #[arg(long, value_name = "FILE")]
+    pub acl: Option<PathBuf>,
     /// More words for the kernel's command line
     #[arg(long, value_name = "WORDS")]
     pub append: Option<String>,
@@ -287,6 +293,51 @@ pub struct Events {
     /// Prints JSON (with --follow one object a line)
     #[arg(long)]
     pub json: bool,
+}
+
+/// `ixcp acl`.
+#[derive(Debug, Subcommand)]
+pub enum Acl {
+    /// Shows the rules in force and how often each has decided
+    Show(AclShow),
+    /// Takes the rules of a file into force, on all cores
+    Set(AclSet),
+    /// Checks a file, and says which of its rules decides about a packet; needs no dataplane
+    Test(AclTest),
+}
+
+/// `ixcp acl show`.
+#[derive(Debug, Args)]
+pub struct AclShow {
+    /// Which dataplane.
+    #[command(flatten)]
+    pub target: Target,
+    /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `ixcp acl set`.
+#[derive(Debug, Args)]
+pub struct AclSet {
+    /// The rules
+    pub file: PathBuf,
+    /// Which dataplane.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `ixcp acl test`.
+#[derive(Debug, Args)]
+pub struct AclTest {
+    /// The rules
+    pub file: PathBuf,
+    /// A packet, like "tcp 10.0.2.2:4000 -> :11211"; may be repeated
+    #[arg(long, value_name = "PACKET")]
+    pub packet: Vec<String>,
+    /// Our address, for rules that ask for it
+    #[arg(long, value_name = "A.B.C.D")]
+    pub local: Option<Ipv4Addr>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

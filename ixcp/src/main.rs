@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use ixcp::cli::{Cli, Command};
-use ixcp::{capture, control, events, launch};
+use ixcp::{acl, capture, control, events, launch};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Pcap(options) => capture::pcap(&options),
         Command::Trace(options) => capture::trace(&options),
         Command::Events(options) => events::events(&options),
+        Command::Acl(options) => acl::run(&options),
     };
     match result {
         Ok(code) => ExitCode::from(code),

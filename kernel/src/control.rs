@@ -3,6 +3,7 @@
 //! and everything else works.
 #![allow(unsafe_code, reason = "volatile words of shared memory")]
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use ix_abi::control::{
@@ -61,6 +62,27 @@ pub fn words(offset: usize, bytes: usize) -> Option<&'static [AtomicU64]> {
 /// Cores of the dataplane, as we have published them.
 pub fn cores() -> usize {
     CORES.load(Ordering::Relaxed) as usize
+}
+
+/// Copies the first `bytes` of the bulk area, once; the copy is what is looked at. `None` without memory.
+pub fn copy_bulk(bytes: usize) -> Option<Vec<u8>> {
+    let bytes = bytes.min(control::BULK_BYTES);
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.next_multiple_of(8)).ok()?;
+    for at in (0..bytes).step_by(8) {
+        copy.extend_from_slice(&get(control::BULK_BASE + at).to_le_bytes());
+    }
+    copy.truncate(bytes);
+    Some(copy)
+}
+
+/// Writes bytes at a word's offset; the last word is filled up with 0.
+pub fn write_area(offset: usize, bytes: &[u8]) {
+    for (i, chunk) in bytes.chunks(8).enumerate() {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        set(offset + i * 8, u64::from_le_bytes(word));
+    }
 }
 
 /// What the boot core knows when it makes the page.

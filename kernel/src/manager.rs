@@ -7,6 +7,7 @@ use ix_abi::limits::CORES_MAX;
 use ix_dataplane::engine::Engine;
 use ix_kernel_core::addr::Phys;
 
+pub mod acl;
 mod command;
 
 use crate::cpu::percore;
@@ -48,6 +49,7 @@ pub struct Manager {
     announced: bool,
     ended: bool,
     watch: Watch,
+    acl: acl::Task,
 }
 
 impl Manager {
@@ -60,6 +62,7 @@ impl Manager {
             announced: false,
             ended: false,
             watch: Watch::default(),
+            acl: acl::Task::None,
         }
     }
 
@@ -110,6 +113,7 @@ impl Manager {
             control::set(header::IPV4, u64::from(u32::from_le_bytes(v4.address)));
             control::set(header::PREFIX, u64::from(v4.prefix));
         }
+        self.acl.step(engine);
         self.command(engine);
         self.watch.tick(engine, now);
         self.announce(engine, now);

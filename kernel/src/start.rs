@@ -231,12 +231,37 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
         mss: net.capabilities.mtu.saturating_sub(40),
     }));
     make_kits(m, net, batch);
+    if let Some(name) = m.config.acl {
+        load_rules(m, name);
+    }
     log::debug!("engines are made, the heap has {} KiB", mem::heap::figures().0 >> 10);
     if let Err(e) = manager.start_app(static_address()) {
         unsupported!("app {}: {e}", m.config.app.unwrap_or(""));
     }
     if let Some(kit) = KITS[0].lock().as_mut() {
         kit.manager = Some(manager);
+    }
+}
+
+/// Fails closed: without the rules that were asked for, nothing is served.
+fn load_rules(m: &Machine, name: &str) {
+    let Some(source) = m.archive.and_then(|a| a.find(name)) else {
+        unsupported!("acl={name}: the boot archive has no such member");
+    };
+    let made = KITS[0]
+        .lock()
+        .as_mut()
+        .map(|kit| crate::manager::acl::at_boot(source, &mut kit.engine, static_address()));
+    match made {
+        Some(Ok(parts)) => {
+            for (kit, part) in KITS.iter().zip(parts) {
+                if let Some(kit) = kit.lock().as_mut() {
+                    kit.engine.begin_with_rules(part);
+                }
+            }
+        }
+        Some(Err(e)) => unsupported!("acl={name}: {e}"),
+        None => {}
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a connection sends in the transmit stage: retransmissions, new data as the windows allow,
 //! FIN, or a bare acknowledgement; one frame where one will do.
+use crate::acl;
 use crate::checksum;
 use crate::conn::{Conn, Flags, State};
 use crate::device::{Fragment, TxChecksum, TxFull, TxQueue};
@@ -406,6 +407,9 @@ fn reset<T: TxQueue>(
 #[cold]
 fn resolve(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
     let id = group.id;
+    if group.conns[index].acl != local.acl_generation && !acl::still_allowed(group, local, index) {
+        return false;
+    }
     let conn = &mut group.conns[index];
     let hop = local.next_hop(v4(conn)).map(IpAddress::v4);
     if let Some(hop) = hop {

@@ -48,6 +48,8 @@ pub struct Config<'a> {
     pub exit_with_app: bool,
     /// Heap arena mapped for the application, MiB; a share of the memory without it.
     pub heap_mib: Option<u64>,
+    /// Archive member with the firewall's rules.
+    pub acl: Option<&'a str>,
     /// Print the full boot report.
     pub report: bool,
     /// Print a line for each packet.
@@ -83,6 +85,7 @@ impl Default for Config<'_> {
             limit_ms: 10_000,
             exit_with_app: false,
             heap_mib: None,
+            acl: None,
             report: false,
             verbose: false,
             args: "",
@@ -128,6 +131,7 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
     let (key, value) = word.split_once('=').ok_or("not of the form key=value")?;
     match key {
         "app" => c.app = Some(value),
+        "acl" => c.acl = Some(value),
         "selftest" => c.selftest = Some(value),
         "cores" => {
             c.cores = Some(number(value, 1..=64, "a number from 1 to 64 is wanted")? as usize);

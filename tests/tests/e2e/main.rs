@@ -1,5 +1,6 @@
 //! End to end: the booted kernel in QEMU, real programs and a peer in Rust as its clients. What the
 //! machine lacks is SKIPPED with the reason (`docs/testing.md`).
+mod acl;
 mod boot;
 mod control;
 mod instructions;
