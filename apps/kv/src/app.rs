@@ -4,7 +4,7 @@
 //! libix: at the end of a batch it asks for each connection's pieces, and they stay where they are
 //! until they have been sent. Received bytes are given back as they are used; while too many
 //! replies wait they are not, which closes the client's window.
-use crate::conn::Conn;
+use crate::conn::{Conn, on_datagram};
 use crate::limits::{
     CONNECTIONS_DEFAULT, CONNECTIONS_TOLD, MEMORY_MIB_DEFAULT, PAGE_BYTES, WORKERS_MAX,
 };
@@ -15,7 +15,9 @@ use libix::abi::layout::{self, InfoPage};
 use libix::abi::limits::BACKLOG_MAX;
 use libix::args::ArgError;
 use libix::outbox::SgList;
-use libix::{App, Args, Cx, DeadReason, IpAddress, Knock, NoBuf, Op, Outcome, SocketAddress};
+use libix::{
+    App, Args, Cx, Datagram, DeadReason, IpAddress, Knock, NoBuf, Op, Outcome, SocketAddress,
+};
 use libix::{Status, logln};
 
 /// A connection, as libix shows it.
@@ -25,13 +27,15 @@ type IxConn = libix::Conn<Kv>;
 pub const PORT: u16 = 11211;
 
 /// How to start it.
-pub const USAGE: &str = "usage: kv [-p PORT] [-m MEGABYTES] [-c CONNECTIONS]";
+pub const USAGE: &str = "usage: kv [-p PORT] [-U UDP_PORT] [-m MEGABYTES] [-c CONNECTIONS]";
 
 /// What the operator chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// TCP port.
     pub port: u16,
+    /// UDP port; 0 = none.
+    pub udp_port: u16,
     /// Memory for items, in MiB.
     pub memory_mib: usize,
     /// Connections at most.
@@ -44,6 +48,7 @@ impl Options {
         let half = (info.heap_max_bytes >> 21) as usize;
         let options = Options {
             port: args.option("-p")?.unwrap_or(PORT),
+            udp_port: args.option("-U")?.unwrap_or(0),
             memory_mib: args.option("-m")?.unwrap_or(MEMORY_MIB_DEFAULT.min(half)),
             max_conns: args.option("-c")?.unwrap_or(CONNECTIONS_DEFAULT),
         };
@@ -62,11 +67,11 @@ impl Options {
 
     /// What all cores share. `boot_unix` is 0 where the machine has no clock.
     pub fn share(&self, memory: &'static mut [u8], info: &InfoPage, boot_unix: i64) -> Shared {
-        // There is no source of randomness: the counter at this moment must do.
         let bytes = self.memory_bytes().min(memory.len());
-        let store = Store::new(&mut memory[..bytes], libix::clock::tsc());
+        let store = Store::new(&mut memory[..bytes], info.seed);
         let settings = Settings {
             port: self.port,
+            udp_port: self.udp_port,
             max_conns: self.max_conns,
             threads: info.cores,
             clock: Clock::new(boot_unix),
@@ -108,13 +113,18 @@ impl App for Kv {
 
     fn on_start(&mut self, cx: &mut Cx<Self>) {
         if cx.index() == 0 {
-            let port = self.worker.shared.settings.port;
-            cx.listen(SocketAddress { ip: IpAddress::UNSPECIFIED, port, scope: 0 }, BACKLOG_MAX, 0);
+            let Settings { port, udp_port, .. } = self.worker.shared.settings;
+            let at = |port| SocketAddress { ip: IpAddress::UNSPECIFIED, port, scope: 0 };
+            // Serves when both ports are open: UDP first, then TCP, whose result says so.
+            if udp_port != 0 {
+                cx.udp_bind(at(udp_port), 0, 0);
+            }
+            cx.listen(at(port), BACKLOG_MAX, 0);
         }
     }
 
     fn on_result(&mut self, cx: &mut Cx<Self>, outcome: &Outcome) {
-        let port = self.worker.shared.settings.port;
+        let Settings { port, udp_port, .. } = self.worker.shared.settings;
         match (outcome.op, outcome.status) {
             (Op::Listen, Status::Ok) => {
                 let mib = self.worker.store().limit() >> 20;
@@ -122,6 +132,10 @@ impl App for Kv {
                 cx.ready();
             }
             (op, Status::Ok) => log::debug!("{op:?}"),
+            (Op::UdpBind, status) => {
+                log::error!("UDP port {udp_port}: {status}");
+                libix::exit(1);
+            }
             (op, status) => {
                 log::error!("{op:?} on port {port}: {status}");
                 libix::exit(1);
@@ -164,6 +178,14 @@ impl App for Kv {
 
     fn on_dead(&mut self, _: &mut Cx<Self>, conn: &mut IxConn, _: DeadReason) {
         conn.data.close(&mut self.worker);
+    }
+
+    fn on_udp(&mut self, cx: &mut Cx<Self>, datagram: Datagram) {
+        let worker = &mut self.worker;
+        worker.set_time(cx.now_ns());
+        let (socket, remote) = (datagram.socket(), datagram.remote());
+        on_datagram(worker, datagram.bytes(), &mut |answer| cx.udp_write(socket, remote, answer));
+        cx.udp_done(datagram);
     }
 
     fn pull(&mut self, conn: &mut Conn, sg: &mut SgList) {

@@ -11,6 +11,7 @@
 extern crate alloc;
 
 pub mod app;
+pub mod base64;
 pub mod conn;
 pub mod limits;
 pub mod num;

@@ -14,6 +14,18 @@ pub const LEADING_SPACES_MAX: usize = 100;
 /// Tokens of a command line, memcached's closing token included; what follows is not looked at.
 pub const TOKENS_MAX: usize = 24;
 
+/// Words of a meta command at most, memcached's closing token included.
+pub const META_TOKENS_MAX: usize = 20;
+/// Longest opaque of a meta command, with its `O`.
+pub const META_OPAQUE_MAX: usize = 32;
+
+/// The frame before a datagram's payload.
+pub const UDP_FRAME_BYTES: usize = 8;
+/// Payload of a datagram of an answer: with its frame 1,400 bytes, as memcached's.
+pub const UDP_PAYLOAD_BYTES: usize = 1400 - UDP_FRAME_BYTES;
+/// Room for the answer to a datagram that a core keeps for the next one.
+pub const UDP_BUFFER_KEPT_MAX: usize = 64 << 10;
+
 /// A `get` hit whose whole reply is at most this long is copied behind the other replies of the
 /// batch instead of being sent from the item. Measured here (`examples/count.rs`): a reference costs
 /// 200 instructions more than no copy at all, whatever the length, before the kernel has seen its

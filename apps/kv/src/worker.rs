@@ -4,6 +4,7 @@ use crate::out::ChunkPool;
 use crate::store::{Miss, Store};
 use crate::time::Clock;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! counters {
@@ -45,6 +46,8 @@ counters! {
     cmd_flush,
     /// Keys touched by `touch`, `gat` and `gats`.
     cmd_touch,
+    /// `me`: what memcached calls a meta command here.
+    cmd_meta,
     /// Keys found.
     get_hits,
     /// Keys not found.
@@ -104,6 +107,8 @@ pub fn count(counter: &AtomicU64, by: u64) {
 pub struct Settings {
     /// TCP port.
     pub port: u16,
+    /// UDP port; 0 = none.
+    pub udp_port: u16,
     /// Connections at most.
     pub max_conns: u32,
     /// Cores that serve.
@@ -114,7 +119,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { port: 11211, max_conns: 1024, threads: 1, clock: Clock::default() }
+        Settings { port: 11211, udp_port: 0, max_conns: 1024, threads: 1, clock: Clock::default() }
     }
 }
 
@@ -180,6 +185,8 @@ pub struct Worker<'s> {
     pub counters: &'s Counters,
     /// Memory for rendered replies.
     pub pool: ChunkPool,
+    /// Room for the answer to a datagram.
+    pub(crate) udp_buffer: Vec<u8>,
     /// The current second.
     pub now: u32,
 }
@@ -188,7 +195,13 @@ impl<'s> Worker<'s> {
     /// The worker of core `index`; no two may have the same.
     pub fn new(shared: &'s Shared, index: usize) -> Worker<'s> {
         let counters = &shared.counters[index];
-        Worker { shared, counters, pool: ChunkPool::default(), now: Clock::second(0) }
+        Worker {
+            shared,
+            counters,
+            pool: ChunkPool::default(),
+            udp_buffer: Vec::new(),
+            now: Clock::second(0),
+        }
     }
 
     /// To be told once per batch.

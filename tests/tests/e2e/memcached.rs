@@ -1,6 +1,6 @@
 //! Real memcached clients, and the stock server as the judge of a long script.
 use crate::common::memcached::Memcached;
-use crate::common::script;
+use crate::common::script::{self, Address};
 use crate::{Kv, bytes};
 use ix_tests::need;
 use ix_tests::tools::run;
@@ -12,7 +12,8 @@ use std::time::Duration;
 fn kv() -> Option<(MutexGuard<'static, ()>, Vm)> {
     let built = need::built()?;
     let machine = need::machine();
-    Some((machine, Config::new(&built, "kv").cores(2).forward("11211").boot()))
+    let config = Config::new(&built, "kv").cores(2).forward("11211").forward("11211/udp");
+    Some((machine, config.app_args(&["-U", "11211"]).boot()))
 }
 
 #[test]
@@ -116,7 +117,9 @@ fn a_script_of_100_000_operations_is_answered_as_by_the_stock_server() {
     };
     let Some((_machine, vm)) = kv() else { return };
     let operations = if need::prove() { 1_000_000 } else { 100_000 };
-    match script::compare(vm.address(11211, "tcp"), stock.address, 2, operations) {
+    let address = Address { tcp: vm.address(11211, "tcp"), udp: Some(vm.address(11211, "udp")) };
+    let reference = Address { tcp: stock.address, udp: Some(stock.address) };
+    match script::compare(&address, &reference, 2, operations) {
         Ok(report) => println!("{report:#?}"),
         Err(difference) => panic!("{difference:#?}\n{}", vm.log()),
     }

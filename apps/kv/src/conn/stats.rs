@@ -94,7 +94,7 @@ impl View<'_> {
             ("cmd_set", t.cmd_set),
             ("cmd_flush", t.cmd_flush),
             ("cmd_touch", t.cmd_touch),
-            ("cmd_meta", 0),
+            ("cmd_meta", t.cmd_meta),
             ("get_hits", t.get_hits),
             ("get_misses", t.get_misses),
             ("get_expired", t.get_expired),
@@ -143,7 +143,7 @@ impl View<'_> {
         lines.stat("maxbytes", self.shared.store.limit());
         lines.stat("maxconns", settings.max_conns);
         lines.stat("tcpport", settings.port);
-        lines.stat("udpport", 0);
+        lines.stat("udpport", settings.udp_port);
         lines.stat("inter", "NULL");
         lines.stat("verbosity", self.shared.verbosity.load(Relaxed));
         lines.stat("oldest", self.shared.store.oldest());

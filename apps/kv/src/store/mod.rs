@@ -8,10 +8,12 @@ mod arena;
 mod slab;
 mod steal;
 mod table;
+mod tune;
 mod update;
+mod view;
 
 use crate::limits::{ITEM_BYTES_MAX, MEMORY_BYTES_MAX, PAGE_BYTES};
-use crate::num::{write_u32, write_u64};
+use crate::num::write_u32;
 use arena::{Arena, HEADER_BYTES, PREFIX, get, set};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use slab::Slabs;
@@ -19,8 +21,10 @@ use table::{ShardGuard, Table};
 
 pub use arena::{ItemId, NewItem};
 pub use slab::{CLASSES, ClassFigures};
-pub use table::KeyHash;
-pub use update::{Arithmetic, Stored, Update};
+pub use table::{KeyHash, Seed};
+pub use tune::Tune;
+pub use update::{Arithmetic, Delta, Removed, Stored, Terms, Update};
+pub use view::View;
 
 /// Bytes before the value at most: `VALUE `, key, flags, length, spaces and line end.
 const SUFFIX_BYTES_MAX: usize = 1 + 10 + 1 + 10 + 2;
@@ -45,6 +49,17 @@ pub struct StoreFigures {
     pub used_chunks: u64,
 }
 
+/// What became of an operator's wish to move a page: memcached's answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "memcached's names")]
+pub enum Reassigned {
+    Ok,
+    Busy,
+    BadClass,
+    NoSpare,
+    Same,
+}
+
 /// Why a look-up found nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Miss {
@@ -61,13 +76,6 @@ pub enum Miss {
 #[must_use = "a reference that is not released keeps the item's memory for ever"]
 pub struct ItemRef(ItemId);
 
-/// What a look-up shows of an item, while its shard is locked.
-#[derive(Debug)]
-pub struct View<'a> {
-    store: &'a Store,
-    id: ItemId,
-}
-
 /// The store.
 #[derive(Debug)]
 pub struct Store {
@@ -79,6 +87,8 @@ pub struct Store {
     flush_at: AtomicU32,
     /// The same for good, from delayed flushes whose time has come.
     flushed_to: AtomicU32,
+    /// What an operator may change.
+    pub tune: Tune,
 }
 
 /// Bytes of an item as memcached 1.6 counts them against its limit of 1 MiB: a header of 48, the
@@ -89,22 +99,22 @@ pub const fn stock_item_bytes(key_len: usize, flags: u32, value_len: usize) -> u
 
 impl Store {
     /// A store in `memory`. `seed` is for the hash, and should differ from boot to boot.
-    pub fn new(memory: &'static mut [u8], seed: u64) -> Store {
+    pub fn new(memory: &'static mut [u8], seed: impl Into<Seed>) -> Store {
         let kept = memory.len().min(MEMORY_BYTES_MAX);
-        Self::over(Arena::from_static(&mut memory[..kept]), seed)
+        Self::over(Arena::from_static(&mut memory[..kept]), seed.into())
     }
 
     /// A store of `bytes` from the global allocator.
-    pub fn with_capacity(bytes: usize, seed: u64) -> Store {
-        Self::over(Arena::from_heap(bytes.min(MEMORY_BYTES_MAX)), seed)
+    pub fn with_capacity(bytes: usize, seed: impl Into<Seed>) -> Store {
+        Self::over(Arena::from_heap(bytes.min(MEMORY_BYTES_MAX)), seed.into())
     }
 
-    fn over(arena: Arena, seed: u64) -> Store {
+    fn over(arena: Arena, seed: Seed) -> Store {
         let limit = arena.len();
         let slabs = Slabs::new(&arena);
         let table = Table::new(limit / 256, seed);
         let (flush_at, flushed_to) = (AtomicU32::new(0), AtomicU32::new(0));
-        Store { arena, table, slabs, limit, flush_at, flushed_to }
+        Store { arena, table, slabs, limit, flush_at, flushed_to, tune: Tune::default() }
     }
 
     /// Bytes given at start.
@@ -132,12 +142,23 @@ impl Store {
         now: u32,
         f: impl FnOnce(&View<'_>) -> R,
     ) -> Result<R, Miss> {
+        self.peek(hash, key, now, |view| {
+            view.bump(now);
+            f(view)
+        })
+    }
+
+    /// The same, without counting as a use of the item.
+    #[inline]
+    pub fn peek<R>(
+        &self,
+        hash: KeyHash,
+        key: &[u8],
+        now: u32,
+        f: impl FnOnce(&View<'_>) -> R,
+    ) -> Result<R, Miss> {
         let mut shard = self.table.lock(hash);
         let id = self.live(&mut shard, hash, key, now)?;
-        let active = &self.arena.header(id).active;
-        if active.load(Relaxed) == 0 {
-            active.store(1, Relaxed);
-        }
         Ok(f(&View { store: self, id }))
     }
 
@@ -232,6 +253,18 @@ impl Store {
         self.arena.fill(item, header.value_at() + at, bytes);
     }
 
+    /// The key was given in base64, and is to be shown like that.
+    pub fn mark_binary_key(&self, item: &mut NewItem) {
+        self.arena.header(item.id()).set_mark(arena::BINARY_KEY, true);
+    }
+
+    /// The key of an item that is not stored yet, and whether it was given in base64.
+    pub fn key<'a>(&'a self, item: &'a NewItem) -> (&'a [u8], bool) {
+        let header = self.arena.header(item.id());
+        let key = self.arena.bytes(item.id(), PREFIX.len(), header.key_len());
+        (key, header.marked(arena::BINARY_KEY))
+    }
+
     /// The last two bytes that were filled in: a correct data block ends in `\r\n`.
     pub fn is_terminated(&self, item: &NewItem) -> bool {
         let header = self.arena.header(item.id());
@@ -290,6 +323,14 @@ impl Store {
         get(&self.flush_at)
     }
 
+    /// Moves a page from one size class to another, counted from 1; 0 are the free pages, and -1 any.
+    pub fn reassign(&self, _from: i32, _to: i32, _now: u32) -> Reassigned {
+        Reassigned::NoSpare
+    }
+
+    /// Starts looking for expired items in classes, by a bit for each.
+    pub fn start_crawl(&self, _classes: u64) {}
+
     /// Figures of one size class.
     pub fn class_figures(&self, class: usize, now: u32) -> ClassFigures {
         self.slabs.figures(&self.arena, class, now)
@@ -318,64 +359,5 @@ impl Store {
             all.used_chunks += class.used_chunks;
         }
         all
-    }
-}
-
-impl View<'_> {
-    /// The whole reply of a `get`: `VALUE <key> <flags> <bytes>\r\n<value>\r\n`.
-    #[inline]
-    pub fn reply(&self) -> &[u8] {
-        let header = self.store.arena.header(self.id);
-        self.store.arena.bytes(self.id, 0, header.total_len())
-    }
-
-    /// Where the value begins in the reply, behind the first line.
-    pub fn value_at(&self) -> usize {
-        self.store.arena.header(self.id).value_at()
-    }
-
-    /// The value, without its line end.
-    pub fn value(&self) -> &[u8] {
-        let header = self.store.arena.header(self.id);
-        self.store.arena.bytes(self.id, header.value_at(), header.value_len())
-    }
-
-    /// Client flags.
-    pub fn flags(&self) -> u32 {
-        get(&self.store.arena.header(self.id).flags)
-    }
-
-    /// The version's number.
-    pub fn cas(&self) -> u64 {
-        self.store.arena.header(self.id).cas.load(Relaxed)
-    }
-
-    /// The second from which it is expired; 0 = never.
-    pub fn expires(&self) -> u32 {
-        get(&self.store.arena.header(self.id).expires)
-    }
-
-    /// Changes when it expires.
-    pub fn touch(&self, expires: u32) {
-        set(&self.store.arena.header(self.id).expires, expires);
-    }
-
-    /// The first line of a `gets` reply, whose number is not in the item, into `line`.
-    pub fn line_with_cas<'a>(&self, line: &'a mut [u8; 320]) -> &'a [u8] {
-        let first = &self.reply()[..self.value_at() - 2];
-        line[..first.len()].copy_from_slice(first);
-        let mut end = first.len();
-        line[end] = b' ';
-        end += 1;
-        end += write_u64(&mut line[end..], self.cas());
-        line[end..end + 2].copy_from_slice(b"\r\n");
-        &line[..end + 2]
-    }
-
-    /// A reference that outlives the look-up.
-    #[inline]
-    pub fn share(&self) -> ItemRef {
-        self.store.arena.header(self.id).refs.fetch_add(1, Relaxed);
-        ItemRef(self.id)
     }
 }

@@ -6,7 +6,7 @@
 //! starves, or that evicts much younger items than another class keeps, takes over a page of it.
 //!
 //! Lock order: shard, then class. Evicting goes the other way and therefore only tries the shard.
-use super::arena::{Arena, HEADER_BYTES, ItemId, NIL, NewItem, State, get, set};
+use super::arena::{ACTIVE, Arena, HEADER_BYTES, ItemId, NIL, NewItem, State, get, set};
 use super::table::{KeyHash, Table};
 use crate::limits::{ALLOC_ROUNDS, EVICT_TRIES, PAGE_BYTES};
 use alloc::boxed::Box;
@@ -249,7 +249,8 @@ impl Class {
         let header = arena.header(id);
         header.set_state(self.index, State::Held);
         set(&header.refs, 1);
-        header.active.store(0, Relaxed);
+        header.heat.store(0, Relaxed);
+        header.marks.store(0, Relaxed);
         self.figures.used_chunks += 1;
         NewItem::from_free(id)
     }
@@ -317,8 +318,8 @@ impl Class {
             // The last quarter of the tries no longer spares what was used.
             let spare = tries < EVICT_TRIES * 3 / 4 && !expired;
             let pinned = header.refs.load(Relaxed) != 1;
-            if pinned || (spare && header.active.load(Relaxed) != 0) {
-                header.active.store(0, Relaxed);
+            if pinned || (spare && header.heat.load(Relaxed) == ACTIVE) {
+                header.cool();
                 self.remove_lru(arena, id);
                 self.push_newest(arena, id);
                 self.figures.moves_within_lru += 1;
@@ -346,7 +347,7 @@ impl Class {
             return false;
         }
         let expires = get(&header.expires);
-        let fetched = header.active.load(Relaxed) != 0;
+        let fetched = header.heat.load(Relaxed) != 0;
         if expires != 0 && expires <= now {
             self.figures.reclaimed += 1;
             self.figures.expired_unfetched += u64::from(!fetched);

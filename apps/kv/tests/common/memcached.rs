@@ -18,9 +18,9 @@ impl Memcached {
             .map_err(|error| format!("no free port: {error}"))?
             .port();
         let child = Command::new("memcached")
-            .args(["-l", "127.0.0.1", "-u", "nobody", "-U", "0", "-t", "1"])
+            .args(["-l", "127.0.0.1", "-u", "nobody", "-t", "1"])
             .args(["-o", "no_lru_maintainer,no_lru_crawler,no_slab_reassign"])
-            .args(["-p", &port.to_string(), "-m", &memory_mib.to_string()])
+            .args(["-p", &port.to_string(), "-U", &port.to_string(), "-m", &memory_mib.to_string()])
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("memcached does not start: {error}"))?;

@@ -8,6 +8,10 @@
 //! - lines over 2,048 bytes are cut off only if they have not arrived whole: sent without an end;
 //! - a bad data block of an item over 512 KiB fails an assertion; `incr` of white space reads on
 //!   behind the value, and a number of 2^63 or more makes it look for a minus sign there; a delayed `flush_all` brings back what an earlier one flushed.
+mod admin;
+mod meta;
+mod udp;
+
 use crate::common::rng::Rng;
 
 /// A piece of a request.
@@ -23,6 +27,12 @@ pub enum Expect {
     Answers,
     /// The server closes the connection.
     Hangup,
+    /// A datagram with this frame.
+    Datagrams {
+        id: u16,
+        sequence: u16,
+        total: u16,
+    },
 }
 
 /// Requests that are sent together.
@@ -36,11 +46,19 @@ pub struct Batch {
 #[derive(Default)]
 pub struct State {
     pub versions_seen: usize,
+    /// Keys with the number of a version of each, as far as that was seen together.
+    pub known: Vec<(String, usize)>,
+    /// Whether the servers take datagrams.
+    pub udp: bool,
 }
 
 impl Batch {
     fn text(&mut self, text: &str) {
         self.parts.push(Part::Bytes(text.as_bytes().to_vec()));
+    }
+
+    fn version(&mut self, name: usize) {
+        self.parts.push(Part::Version(name));
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -52,8 +70,10 @@ impl Batch {
 pub fn batch(rng: &mut Rng, state: &mut State) -> Batch {
     let mut batch = Batch { parts: vec![], kinds: vec![], expect: Expect::Answers };
     match rng.below(100) {
-        0..=9 => arithmetic(rng, &mut batch),
-        10..=12 => get_with_long_key(rng, &mut batch),
+        0..=6 => arithmetic(rng, &mut batch),
+        7..=11 => meta::arithmetic(rng, state, &mut batch),
+        16..=19 if state.udp => udp::datagram(rng, &mut batch),
+        12 => get_with_long_key(rng, &mut batch),
         13 if rng.one_in(8) => hangup(rng, &mut batch),
         14 if rng.one_in(4) => large(rng, &mut batch),
         15 if rng.one_in(10) => many_keys(rng, &mut batch),
@@ -67,7 +87,13 @@ pub fn batch(rng: &mut Rng, state: &mut State) -> Batch {
 }
 
 fn operation(rng: &mut Rng, state: &State, batch: &mut Batch) {
-    match rng.below(100) {
+    match rng.below(160) {
+        100..=119 => meta::get(rng, batch),
+        120..=136 => meta::set(rng, state, batch),
+        137..=145 => meta::delete(rng, state, batch),
+        146..=149 => meta::debug(rng, batch),
+        150..=155 => meta::malformed(rng, batch),
+        156..=159 => admin::command(rng, batch),
         0..=19 => get(rng, batch),
         20..=44 => store(rng, batch),
         45..=54 => cas(rng, state, batch),
@@ -117,7 +143,7 @@ fn exptime(rng: &mut Rng) -> &'static str {
     if rng.one_in(12) {
         return rng.pick(&["-1", "-100", "2592001"]);
     }
-    rng.pick(&["0", "0", "0", "0", "1000", "2592000", "4102444800"])
+    rng.pick(&["0", "0", "0", "0", "1000", "2592000", "2147483000", "4102444800"])
 }
 
 fn noreply(rng: &mut Rng) -> &'static str {
