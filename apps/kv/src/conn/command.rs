@@ -2,7 +2,7 @@
 //! checked, are those of memcached 1.6.18.
 use super::keys::Keys;
 use super::{Conn, State, Upload};
-use crate::limits::{ITEM_BYTES_MAX, KEY_BYTES_MAX, TOKENS_MAX};
+use crate::limits::{KEY_BYTES_MAX, TOKENS_MAX};
 use crate::num::{parse_i32, parse_u32, parse_u64, write_u64};
 use crate::scan::{find, find_low};
 use crate::store::{Arithmetic, Delta, Update, stock_item_bytes};
@@ -189,7 +189,7 @@ impl Conn {
             self.state = State::Value(upload);
             return;
         }
-        let too_large = stock_item_bytes(key.len(), flags, len) > ITEM_BYTES_MAX;
+        let too_large = stock_item_bytes(key.len(), flags, len) > store.item_max();
         let counters = worker.counters;
         count(if too_large { &counters.store_too_large } else { &counters.store_no_memory }, 1);
         self.reply(worker, noreply, if too_large { TOO_LARGE } else { NO_MEMORY_TO_STORE });

@@ -62,11 +62,11 @@ fn end_of(byte: u8) -> Option<End> {
 /// Answers with an item's bytes from `from` to its end: copied if they are few.
 #[inline]
 pub(super) fn send_from(out: &mut Out, pool: &mut ChunkPool, item: &View<'_>, from: usize) {
-    let reply = item.reply();
-    if reply.len() - from <= COPY_BYTES_MAX {
-        out.text(pool, &reply[from..]);
+    let len = item.total_len() - from;
+    if len <= COPY_BYTES_MAX {
+        out.text(pool, item.piece(from, len));
     } else {
-        out.item(item.share(), from, reply.len() - from);
+        item.pieces(from, len, |at, len| out.item(item.share(), at, len));
     }
 }
 

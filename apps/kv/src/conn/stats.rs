@@ -1,7 +1,7 @@
 //! `stats`: memcached's names for what there is.
 use super::Conn;
 use super::command::{Tokens, VERSION};
-use crate::limits::{ITEM_BYTES_MAX, KEY_BYTES_MAX};
+use crate::limits::{KEY_BYTES_MAX, STOCK_CHUNK_BYTES_MAX};
 use crate::out::{ChunkPool, Out};
 use crate::store::CLASSES;
 use crate::time::Clock;
@@ -159,12 +159,12 @@ impl View<'_> {
         lines.stat("binding_protocol", "ascii");
         lines.stat("auth_enabled_sasl", "no");
         lines.stat("auth_enabled_ascii", "no");
-        lines.stat("item_size_max", ITEM_BYTES_MAX);
+        lines.stat("item_size_max", self.shared.store.item_max());
         lines.stat("key_size_max", KEY_BYTES_MAX);
         lines.stat("maxconns_fast", "yes");
         lines.stat("slab_reassign", "yes");
         lines.stat("slab_automove", 1);
-        lines.stat("slab_chunk_max", ITEM_BYTES_MAX);
+        lines.stat("slab_chunk_max", STOCK_CHUNK_BYTES_MAX);
         lines.stat("lru_crawler", "no");
         lines.stat("flush_enabled", "yes");
         lines.stat("dump_enabled", "no");

@@ -53,6 +53,8 @@ pub(super) enum State {
     Held,
     /// In the table and in its class's LRU list.
     Linked,
+    /// A part of a large item: see [`super::parts`].
+    Part,
 }
 
 /// What precedes an item's bytes. Who may change a field: (s) holder of the shard lock, (c) holder
@@ -122,7 +124,8 @@ impl Header {
         match self.class_state.load(Relaxed) >> 6 {
             0 => State::Free,
             1 => State::Held,
-            _ => State::Linked,
+            2 => State::Linked,
+            _ => State::Part,
         }
     }
 
@@ -136,6 +139,7 @@ impl Header {
             State::Free => 0,
             State::Held => 1,
             State::Linked => 2,
+            State::Part => 3,
         };
         self.class_state.store(class as u8 | state << 6, Relaxed);
     }
@@ -257,9 +261,10 @@ impl Arena {
         unsafe { core::slice::from_raw_parts(self.base.add(start).as_ptr(), len) }
     }
 
-    /// Writes bytes of an item that is not linked yet: its owner is the only one who can reach it.
-    pub fn fill(&self, item: &mut NewItem, at: usize, bytes: &[u8]) {
-        self.write(item.0, at, bytes);
+    /// Writes bytes of an item that is not linked yet, or of a part of it: its owner is the only one
+    /// who can reach them.
+    pub fn fill(&self, _item: &mut NewItem, part: ItemId, at: usize, bytes: &[u8]) {
+        self.write(part, at, bytes);
     }
 
     /// Writes bytes of a linked item, unless a reference is out. The caller holds its shard's lock

@@ -5,6 +5,9 @@
 //! memory is free when its last reference is gone. `incr` and `decr` write in place only while no
 //! reference is out.
 mod arena;
+mod crawl;
+mod lists;
+mod parts;
 mod slab;
 mod steal;
 mod table;
@@ -12,10 +15,12 @@ mod tune;
 mod update;
 mod view;
 
-use crate::limits::{ITEM_BYTES_MAX, MEMORY_BYTES_MAX, PAGE_BYTES};
+use crate::limits::{ITEM_BYTES_DEFAULT, MEMORY_BYTES_MAX, PAGE_BYTES, STOCK_CHUNK_BYTES_MAX};
 use crate::num::write_u32;
+use alloc::vec::Vec;
 use arena::{Arena, HEADER_BYTES, PREFIX, get, set};
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use crawl::Crawl;
 use slab::Slabs;
 use table::{ShardGuard, Table};
 
@@ -42,6 +47,10 @@ pub struct StoreFigures {
     pub expired_unfetched: u64,
     pub lrutail_reflocked: u64,
     pub moves_within_lru: u64,
+    pub moves_to_cold: u64,
+    pub moves_to_warm: u64,
+    pub crawler_reclaimed: u64,
+    pub crawler_items_checked: u64,
     pub slab_global_page_pool: u64,
     pub slabs_moved: u64,
     pub total_pages: u64,
@@ -87,6 +96,11 @@ pub struct Store {
     flush_at: AtomicU32,
     /// The same for good, from delayed flushes whose time has come.
     flushed_to: AtomicU32,
+    /// Largest item, as memcached counts it.
+    item_max: usize,
+    /// Something may have expired, or been flushed, since the last crawl began.
+    may_expire: AtomicBool,
+    crawl: spin::Mutex<Crawl>,
     /// What an operator may change.
     pub tune: Tune,
 }
@@ -114,7 +128,29 @@ impl Store {
         let slabs = Slabs::new(&arena);
         let table = Table::new(limit / 256, seed);
         let (flush_at, flushed_to) = (AtomicU32::new(0), AtomicU32::new(0));
-        Store { arena, table, slabs, limit, flush_at, flushed_to, tune: Tune::default() }
+        Store {
+            arena,
+            table,
+            slabs,
+            limit,
+            flush_at,
+            flushed_to,
+            item_max: ITEM_BYTES_DEFAULT,
+            may_expire: AtomicBool::new(false),
+            crawl: spin::Mutex::default(),
+            tune: Tune::default(),
+        }
+    }
+
+    /// The same store for items of other sizes.
+    #[must_use]
+    pub fn with_item_max(self, bytes: usize) -> Store {
+        Store { item_max: bytes, ..self }
+    }
+
+    /// Largest item, as memcached counts it.
+    pub fn item_max(&self) -> usize {
+        self.item_max
     }
 
     /// Bytes given at start.
@@ -185,10 +221,7 @@ impl Store {
     fn why_dead(&self, shard: &ShardGuard<'_>, id: ItemId, now: u32) -> Option<Miss> {
         let header = self.arena.header(id);
         let (expires, time) = (get(&header.expires), get(&header.time));
-        let flush_at = get(&self.flush_at);
-        let flushed = header.cas.load(Relaxed) < shard.flushed
-            || time <= get(&self.flushed_to)
-            || (flush_at != 0 && flush_at <= now && time <= flush_at);
+        let flushed = header.cas.load(Relaxed) < shard.flushed || self.flushed_by_time(time, now);
         if flushed {
             Some(Miss::Flushed)
         } else if expires != 0 && expires <= now {
@@ -201,7 +234,7 @@ impl Store {
     fn link(&self, shard: &mut ShardGuard<'_>, id: ItemId, now: u32) {
         set(&self.arena.header(id).time, now);
         shard.insert(&self.arena, id);
-        self.slabs.link(&self.arena, id);
+        self.slabs.link(&self.arena, &self.tune, id, now);
     }
 
     fn unlink(&self, shard: &mut ShardGuard<'_>, id: ItemId) {
@@ -219,7 +252,8 @@ impl Store {
         value_len: usize,
         now: u32,
     ) -> Option<NewItem> {
-        if stock_item_bytes(key.len(), flags, value_len) > ITEM_BYTES_MAX {
+        let stock_bytes = stock_item_bytes(key.len(), flags, value_len);
+        if stock_bytes > self.item_max {
             return None;
         }
         let mut suffix = [b' '; SUFFIX_BYTES_MAX];
@@ -230,8 +264,15 @@ impl Store {
         suffix[end..end + 2].copy_from_slice(b"\r\n");
         let suffix = &suffix[..end + 2];
 
-        let bytes = HEADER_BYTES + PREFIX.len() + key.len() + suffix.len() + value_len + 2;
-        let mut item = self.slabs.allocate(&self.arena, &self.table, bytes, now)?;
+        let len = PREFIX.len() + key.len() + suffix.len() + value_len + 2;
+        let mut item = if stock_bytes > STOCK_CHUNK_BYTES_MAX {
+            self.allocate_parts(len, now)?
+        } else {
+            let bytes = HEADER_BYTES + len;
+            self.slabs.allocate(&self.arena, &self.table, &self.tune, bytes, now)?
+        };
+        self.note_expiry(expires);
+        let head = item.id();
         let header = self.arena.header(item.id());
         set(&header.hash, hash.0);
         set(&header.flags, flags);
@@ -239,9 +280,9 @@ impl Store {
         set(&header.value_len, value_len as u32);
         header.key_len.store(key.len() as u8, Relaxed);
         header.suffix_len.store(suffix.len() as u8, Relaxed);
-        self.arena.fill(&mut item, 0, PREFIX);
-        self.arena.fill(&mut item, PREFIX.len(), key);
-        self.arena.fill(&mut item, PREFIX.len() + key.len(), suffix);
+        self.arena.fill(&mut item, head, 0, PREFIX);
+        self.arena.fill(&mut item, head, PREFIX.len(), key);
+        self.arena.fill(&mut item, head, PREFIX.len() + key.len(), suffix);
         Some(item)
     }
 
@@ -250,7 +291,7 @@ impl Store {
         let header = self.arena.header(item.id());
         let room = (header.value_len() + 2).saturating_sub(at);
         let bytes = &bytes[..bytes.len().min(room)];
-        self.arena.fill(item, header.value_at() + at, bytes);
+        self.write_pieces(item, header.value_at() + at, bytes);
     }
 
     /// The key was given in base64, and is to be shown like that.
@@ -268,7 +309,12 @@ impl Store {
     /// The last two bytes that were filled in: a correct data block ends in `\r\n`.
     pub fn is_terminated(&self, item: &NewItem) -> bool {
         let header = self.arena.header(item.id());
-        self.arena.bytes(item.id(), header.value_at() + header.value_len(), 2) == b"\r\n"
+        let end = header.value_at() + header.value_len();
+        let byte = |at| {
+            let (part, offset) = self.locate(item.id(), at);
+            self.arena.bytes(part, offset, 1)[0]
+        };
+        byte(end) == b'\r' && byte(end + 1) == b'\n'
     }
 
     /// Gives an item back that will not be stored.
@@ -286,10 +332,21 @@ impl Store {
         })
     }
 
-    /// The bytes of a referenced item: first reply line, value, line end.
+    /// The bytes of a referenced item: first reply line, value, line end. Those of a large item lie in
+    /// several places: only what [`View::pieces`] showed as one piece can be had at once.
     #[inline]
     pub fn bytes(&self, item: &ItemRef, at: usize, len: usize) -> &[u8] {
-        self.arena.bytes(item.0, at, len)
+        let (part, offset) = self.locate(item.0, at);
+        self.arena.bytes(part, offset, len)
+    }
+
+    /// A copy of the bytes of a referenced item.
+    pub fn copy(&self, item: &ItemRef, at: usize, len: usize) -> Vec<u8> {
+        let mut copy = Vec::with_capacity(len);
+        self.for_pieces(item.0, at, len, |at, len| {
+            copy.extend_from_slice(self.bytes(item, at, len))
+        });
+        copy
     }
 
     /// Gives a reference back.
@@ -301,12 +358,14 @@ impl Store {
     pub fn flush(&self, now: u32) {
         self.settle_flush(now);
         self.flush_at.store(0, Relaxed);
+        self.note_expiry(now);
         self.table.each(|shard| shard.flush());
     }
 
     /// Everything stored before second `at` is gone when it comes.
     pub fn flush_at(&self, at: u32, now: u32) {
         self.settle_flush(now);
+        self.note_expiry(at);
         self.flush_at.store(at.saturating_sub(1).max(1), Relaxed);
     }
 
@@ -322,14 +381,6 @@ impl Store {
     pub fn oldest(&self) -> u32 {
         get(&self.flush_at)
     }
-
-    /// Moves a page from one size class to another, counted from 1; 0 are the free pages, and -1 any.
-    pub fn reassign(&self, _from: i32, _to: i32, _now: u32) -> Reassigned {
-        Reassigned::NoSpare
-    }
-
-    /// Starts looking for expired items in classes, by a bit for each.
-    pub fn start_crawl(&self, _classes: u64) {}
 
     /// Figures of one size class.
     pub fn class_figures(&self, class: usize, now: u32) -> ClassFigures {
@@ -356,6 +407,10 @@ impl Store {
             all.expired_unfetched += class.expired_unfetched;
             all.lrutail_reflocked += class.lrutail_reflocked;
             all.moves_within_lru += class.moves_within_lru;
+            all.moves_to_cold += class.moves_to_cold;
+            all.moves_to_warm += class.moves_to_warm;
+            all.crawler_reclaimed += class.crawler_reclaimed;
+            all.crawler_items_checked += class.crawler_items_checked;
             all.used_chunks += class.used_chunks;
         }
         all

@@ -5,7 +5,7 @@
 use super::arena::{ItemId, NewItem, STALE, TOKEN_SENT, get, set};
 use super::table::ShardGuard;
 use super::{KeyHash, Store, View, stock_item_bytes};
-use crate::limits::{ITEM_BYTES_MAX, STOCK_CHUNK_BYTES_MAX, UPDATE_ROUNDS};
+use crate::limits::{STOCK_CHUNK_BYTES_MAX, UPDATE_ROUNDS};
 use crate::num::{parse_u64, write_u64};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -206,7 +206,6 @@ impl Store {
         let (hash, key) = self.hash_and_key(added);
         let added_header = self.arena.header(added.id());
         let added_len = added_header.value_len();
-        let added_value = self.arena.bytes(added.id(), added_header.value_at(), added_len);
         for _ in 0..UPDATE_ROUNDS {
             let mut shard = self.table.lock(hash);
             let Ok(old) = self.live(&mut shard, hash, key, now) else {
@@ -226,11 +225,11 @@ impl Store {
                 self.release(reference);
                 return (Stored::NotStored, 0);
             };
-            let old_value = self.bytes(&reference, old_header.value_at(), old_len);
-            let (first, second) =
-                if after { (old_value, added_value) } else { (added_value, old_value) };
-            self.fill(&mut new, 0, first);
-            self.fill(&mut new, first.len(), second);
+            let at = self.arena.header(new.id()).value_at();
+            let (old_at, added_at) = if after { (at, at + old_len) } else { (at + added_len, at) };
+            self.copy_pieces((old, old_header.value_at()), &mut new, old_at, old_len);
+            let added_from = (added.id(), added_header.value_at());
+            self.copy_pieces(added_from, &mut new, added_at, added_len);
             self.fill(&mut new, old_len + added_len, b"\r\n");
             self.release(reference);
             let mut stored = 0;
@@ -317,8 +316,6 @@ impl Store {
 
             let len = old_len.max(digits.len());
             let Some(mut new) = self.allocate(hash, key, flags, expires, len, now) else {
-                let too_large = stock_item_bytes(key.len(), flags, len) > ITEM_BYTES_MAX;
-                debug_assert!(!too_large, "a number is not that long");
                 return Arithmetic::NoMemory;
             };
             self.fill(&mut new, 0, digits);

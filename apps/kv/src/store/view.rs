@@ -2,6 +2,7 @@
 use super::arena::{ACTIVE, BINARY_KEY, FETCHED, ItemId, PREFIX, STALE, TOKEN_SENT, get, set};
 use super::{ItemRef, Store, stock_item_bytes};
 use crate::num::write_u64;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// An item whose shard is locked.
@@ -13,10 +14,34 @@ pub struct View<'a> {
 
 impl View<'_> {
     /// The whole reply of a `get`: `VALUE <key> <flags> <bytes>\r\n<value>\r\n`.
+    pub fn reply(&self) -> Vec<u8> {
+        self.copy(0, self.total_len())
+    }
+
+    fn copy(&self, at: usize, len: usize) -> Vec<u8> {
+        let mut copy = Vec::with_capacity(len);
+        self.pieces(at, len, |at, len| copy.extend_from_slice(self.piece(at, len)));
+        copy
+    }
+
+    /// Length of the whole reply.
     #[inline]
-    pub fn reply(&self) -> &[u8] {
-        let header = self.store.arena.header(self.id);
-        self.store.arena.bytes(self.id, 0, header.total_len())
+    pub fn total_len(&self) -> usize {
+        self.store.arena.header(self.id).total_len()
+    }
+
+    /// The pieces that `len` bytes of the reply from `at` on lie in: calls `f` with the place in the
+    /// reply and the length of each.
+    #[inline]
+    pub fn pieces(&self, at: usize, len: usize, f: impl FnMut(usize, usize)) {
+        self.store.for_pieces(self.id, at, len, f);
+    }
+
+    /// A piece of the reply, or part of one.
+    #[inline]
+    pub fn piece(&self, at: usize, len: usize) -> &[u8] {
+        let (part, offset) = self.store.locate(self.id, at);
+        self.store.arena.bytes(part, offset, len)
     }
 
     /// Where the value begins in the reply, behind the first line.
@@ -25,9 +50,8 @@ impl View<'_> {
     }
 
     /// The value, without its line end.
-    pub fn value(&self) -> &[u8] {
-        let header = self.store.arena.header(self.id);
-        self.store.arena.bytes(self.id, header.value_at(), header.value_len())
+    pub fn value(&self) -> Vec<u8> {
+        self.copy(self.value_at(), self.value_len())
     }
 
     /// Client flags.
@@ -47,12 +71,13 @@ impl View<'_> {
 
     /// Changes when it expires.
     pub fn touch(&self, expires: u32) {
+        self.store.note_expiry(expires);
         set(&self.store.arena.header(self.id).expires, expires);
     }
 
     /// The first line of a `gets` reply, whose number is not in the item, into `line`.
     pub fn line_with_cas<'a>(&self, line: &'a mut [u8; 320]) -> &'a [u8] {
-        let first = &self.reply()[..self.value_at() - 2];
+        let first = self.store.arena.bytes(self.id, 0, self.value_at() - 2);
         line[..first.len()].copy_from_slice(first);
         let mut end = first.len();
         line[end] = b' ';

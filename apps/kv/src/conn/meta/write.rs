@@ -2,7 +2,7 @@
 use super::super::command::{NO_MEMORY_TO_STORE, NOT_NUMERIC, TOO_LARGE, Tokens};
 use super::super::{Conn, State, Upload};
 use super::{BAD_FLAG, BAD_LINE, Flags, Line, OPAQUE_TOO_LONG, TOO_MANY_FLAGS};
-use crate::limits::{ITEM_BYTES_MAX, KEY_BYTES_MAX, META_OPAQUE_MAX, UPDATE_ROUNDS};
+use crate::limits::{KEY_BYTES_MAX, META_OPAQUE_MAX, UPDATE_ROUNDS};
 use crate::num::{parse_i32, write_u64};
 use crate::store::{
     Arithmetic, Delta, NewItem, Removed, Stored, Terms, Update, View, stock_item_bytes,
@@ -97,7 +97,7 @@ impl Conn {
         else {
             // A value that was to be replaced must not be found any more.
             store.delete(hash, key, now);
-            let too_large = stock_item_bytes(key.len(), flags.client_flags, len) > ITEM_BYTES_MAX;
+            let too_large = stock_item_bytes(key.len(), flags.client_flags, len) > store.item_max();
             let counters = worker.counters;
             count(if too_large { &counters.store_too_large } else { &counters.store_no_memory }, 1);
             return Err(if too_large { TOO_LARGE } else { NO_MEMORY_TO_STORE });
