@@ -11,14 +11,17 @@ mod meta;
 mod stats;
 mod udp;
 
+use crate::clients::Client;
 use crate::limits::{LEADING_SPACES_MAX, LINE_BYTES_MAX};
 use crate::out::Out;
 use crate::scan::find;
 use crate::store::{NewItem, Stored, Terms, Update};
 use crate::worker::{Worker, count};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use command::Next;
 use keys::Keys;
+use libix::SocketAddress;
 use meta::MetaSet;
 
 pub use udp::on_datagram;
@@ -64,6 +67,8 @@ pub struct Conn {
     closing: bool,
     /// The last `on_data` stopped because too much waits to be sent.
     stalled: bool,
+    /// Who it is, if that is known.
+    client: Option<Arc<Client>>,
     /// The replies.
     pub out: Out,
 }
@@ -73,6 +78,25 @@ impl Conn {
     pub fn new(worker: &Worker<'_>) -> Conn {
         count(&worker.counters.opened, 1);
         Conn::default()
+    }
+
+    /// A new client from `remote`.
+    pub fn of(worker: &Worker<'_>, remote: SocketAddress) -> Conn {
+        let client = worker.shared.clients.join(worker.index, remote, worker.now);
+        Conn { client: Some(client), ..Conn::new(worker) }
+    }
+
+    /// Something has come from it.
+    #[inline]
+    pub fn note(&self, now: u32) {
+        if let Some(client) = &self.client {
+            client.note(now);
+        }
+    }
+
+    /// For how many seconds nothing has come from it.
+    pub fn idle(&self, now: u32) -> Option<u32> {
+        self.client.as_ref().map(|client| client.idle(now))
     }
 
     /// A client too many: told so, and closed.
@@ -159,6 +183,9 @@ impl Conn {
     /// The connection is gone: gives back all it held.
     pub fn close(&mut self, worker: &mut Worker<'_>) {
         self.release(worker);
+        if let Some(client) = self.client.take() {
+            worker.shared.clients.leave(&client);
+        }
         count(&worker.counters.closed, 1);
     }
 

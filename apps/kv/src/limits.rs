@@ -48,6 +48,16 @@ pub const CHUNKS_KEPT_MAX: usize = 1024;
 pub const CONNECTIONS_DEFAULT: u32 = 65_536;
 /// Connections beyond the limit that are told so; more are turned away without a word.
 pub const CONNECTIONS_TOLD: u64 = 64;
+/// Connections that `stats conns` shows.
+pub const CONNECTIONS_SHOWN: usize = 1000;
+/// Places of connections that are looked at each second for idle ones, on each core.
+pub const IDLE_CONNS_PER_TICK: usize = 4096;
+/// Steps of the crawler at a time.
+pub const MAINTAIN_STEPS: usize = 8;
+/// Microseconds between two looks at whether there is something to do beside requests, ...
+pub const TICK_IDLE_US: u64 = 1_000_000;
+/// ... and between two pieces of it, if there is.
+pub const TICK_BUSY_US: u64 = 1_000;
 /// Memory for items, in MiB, unless the operator says otherwise; as memcached's.
 pub const MEMORY_MIB_DEFAULT: usize = 64;
 

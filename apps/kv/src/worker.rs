@@ -1,4 +1,5 @@
 //! What one core brings along: its counters, its reply memory, the time; and what all cores share.
+use crate::clients::Clients;
 use crate::limits::WORKERS_MAX;
 use crate::out::ChunkPool;
 use crate::store::{Miss, Store};
@@ -92,6 +93,8 @@ counters! {
     closed,
     /// Connections refused because there were too many.
     rejected,
+    /// Connections closed because they said nothing.
+    idle_kicks,
     /// Times that a connection's input waited for its output.
     conn_yields,
 }
@@ -111,6 +114,8 @@ pub struct Settings {
     pub udp_port: u16,
     /// Connections at most.
     pub max_conns: u32,
+    /// Seconds after which a connection that says nothing is closed; 0 = never.
+    pub idle_timeout: u32,
     /// Cores that serve.
     pub threads: u32,
     /// The wall clock.
@@ -119,7 +124,14 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { port: 11211, udp_port: 0, max_conns: 1024, threads: 1, clock: Clock::default() }
+        Settings {
+            port: 11211,
+            udp_port: 0,
+            max_conns: 1024,
+            threads: 1,
+            idle_timeout: 0,
+            clock: Clock::default(),
+        }
     }
 }
 
@@ -132,6 +144,8 @@ pub struct Shared {
     pub settings: Settings,
     /// As set by the `verbosity` command; nothing depends on it.
     pub verbosity: AtomicU64,
+    /// Who is connected.
+    pub clients: Clients,
     counters: Box<[Counters]>,
     /// What the counters were at the last `stats reset`: nobody writes another core's counters.
     base: spin::Mutex<Totals>,
@@ -145,6 +159,7 @@ impl Shared {
             store,
             settings,
             verbosity: AtomicU64::new(0),
+            clients: Clients::new(WORKERS_MAX),
             counters,
             base: spin::Mutex::default(),
         }
@@ -181,6 +196,8 @@ impl Shared {
 pub struct Worker<'s> {
     /// What all cores share.
     pub shared: &'s Shared,
+    /// The core's number.
+    pub index: usize,
     /// This core's counters.
     pub counters: &'s Counters,
     /// Memory for rendered replies.
@@ -197,6 +214,7 @@ impl<'s> Worker<'s> {
         let counters = &shared.counters[index];
         Worker {
             shared,
+            index,
             counters,
             pool: ChunkPool::default(),
             udp_buffer: Vec::new(),

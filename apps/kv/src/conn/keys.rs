@@ -60,11 +60,11 @@ fn end_of(byte: u8) -> Option<End> {
 }
 
 /// Answers with an item's bytes from `from` to its end: copied if they are few.
-#[inline]
+#[inline(always)]
 pub(super) fn send_from(out: &mut Out, pool: &mut ChunkPool, item: &View<'_>, from: usize) {
     let len = item.total_len() - from;
     if len <= COPY_BYTES_MAX {
-        out.text(pool, item.piece(from, len));
+        out.text(pool, item.whole(from, len));
     } else {
         item.pieces(from, len, |at, len| out.item(item.share(), at, len));
     }

@@ -194,13 +194,24 @@ impl Store {
         f: impl FnOnce(&View<'_>) -> R,
     ) -> Result<R, Miss> {
         let mut shard = self.table.lock(hash);
-        let id = self.live(&mut shard, hash, key, now)?;
+        let id = self.live_here(&mut shard, hash, key, now)?;
         Ok(f(&View { store: self, id }))
     }
 
     /// The live item of a key; a dead one is unlinked.
-    #[inline]
     fn live(
+        &self,
+        shard: &mut ShardGuard<'_>,
+        hash: KeyHash,
+        key: &[u8],
+        now: u32,
+    ) -> Result<ItemId, Miss> {
+        self.live_here(shard, hash, key, now)
+    }
+
+    /// The same, for look-ups, which are many: in their own code.
+    #[inline(always)]
+    fn live_here(
         &self,
         shard: &mut ShardGuard<'_>,
         hash: KeyHash,

@@ -37,6 +37,12 @@ impl View<'_> {
         self.store.for_pieces(self.id, at, len, f);
     }
 
+    /// The reply from `at` on, of an item that is kept in one piece.
+    #[inline]
+    pub fn whole(&self, at: usize, len: usize) -> &[u8] {
+        self.store.arena.bytes(self.id, at, len)
+    }
+
     /// A piece of the reply, or part of one.
     #[inline]
     pub fn piece(&self, at: usize, len: usize) -> &[u8] {
