@@ -76,9 +76,6 @@ impl App for Kv {
     const PULLS: bool = true;
 
     fn on_start(&mut self, cx: &mut Cx<Self>) {
-        if cx.index() == 0 || self.worker.shared.settings.idle_timeout != 0 {
-            cx.timer_set(TICK, TICK_IDLE_US, 0);
-        }
         if cx.index() == 0 {
             let Settings { port, udp_port, .. } = self.worker.shared.settings;
             let at = |port| SocketAddress { ip: IpAddress::UNSPECIFIED, port, scope: 0 };
@@ -87,6 +84,9 @@ impl App for Kv {
                 cx.udp_bind(at(udp_port), 0, 0);
             }
             cx.listen(at(port), BACKLOG_MAX, 0);
+        }
+        if cx.index() == 0 || self.worker.shared.settings.idle_timeout != 0 {
+            cx.timer_set(TICK, TICK_IDLE_US, 0);
         }
     }
 

@@ -32,17 +32,20 @@ impl Client {
     }
 }
 
+/// The connections of one core, by number.
+type Register = spin::Mutex<BTreeMap<u64, Arc<Client>>>;
+
 /// All connections.
 #[derive(Debug)]
 pub struct Clients {
-    registers: Box<[spin::Mutex<BTreeMap<u64, Arc<Client>>>]>,
+    registers: Box<[Register]>,
     next: AtomicU64,
 }
 
 impl Clients {
     /// Registers for so many cores.
     pub fn new(cores: usize) -> Clients {
-        let registers = (0..cores).map(|_| spin::Mutex::default()).collect();
+        let registers = (0..cores).map(|_| Register::default()).collect();
         // The numbers before are the listeners'.
         Clients { registers, next: AtomicU64::new(10) }
     }

@@ -77,7 +77,7 @@ pub const ALLOC_ROUNDS: usize = 16;
 pub const STARVED_ROUNDS: usize = 3;
 /// Chunks of a page that are emptied under one hold of the class's lock: a few microseconds.
 pub const DRAIN_CHUNKS: usize = 64;
-/// Rounds over a page with items in use before emptying it is given up for now.
+/// Further rounds over a page with items in use before emptying it is given up for now.
 pub const DRAIN_ROUNDS: usize = 1;
 /// Evictions of a class between two looks at whether another one keeps much older items.
 pub const REBALANCE_EVICTIONS: u64 = 32;

@@ -79,7 +79,7 @@ pub fn on_datagram(worker: &mut Worker<'_>, datagram: &[u8], send: &mut dyn FnMu
     let mut replies = Replies { id: [frame[0], frame[1]], bytes, sent: 0, send };
     let mut conn = Conn::default();
     let (mut rest, mut start) = (request, 0);
-    while !conn.closing && !(rest.is_empty() && conn.line_used == conn.line.len()) {
+    while !(conn.closing || rest.is_empty() && conn.line_used == conn.line.len()) {
         let before = (rest.len(), conn.line_used);
         let used = conn.step(worker, rest);
         rest = &rest[used..];

@@ -355,7 +355,7 @@ impl Store {
     pub fn copy(&self, item: &ItemRef, at: usize, len: usize) -> Vec<u8> {
         let mut copy = Vec::with_capacity(len);
         self.for_pieces(item.0, at, len, |at, len| {
-            copy.extend_from_slice(self.bytes(item, at, len))
+            copy.extend_from_slice(self.bytes(item, at, len));
         });
         copy
     }

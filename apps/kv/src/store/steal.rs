@@ -177,7 +177,7 @@ impl Class {
                 drain.rounds += usize::from(drain.cursor == drain.chunks);
             } else {
                 drain.rounds += 1;
-                if drain.rounds > drain.chunks * DRAIN_ROUNDS {
+                if drain.rounds > drain.chunks * (1 + DRAIN_ROUNDS) {
                     drain.rounds = 1;
                     return Drained::Stuck;
                 }

@@ -173,7 +173,7 @@ pub fn check(history: &[Event]) -> Result<(), Event> {
     let mut place = list.head;
     let (mut longest, mut stuck_at) = (0, 0);
     while list.head != END {
-        if place % 2 == 0 {
+        if place.is_multiple_of(2) {
             let n = place / 2;
             if let Some(after) = step(&state, &history[n].op, &history[n].outcome) {
                 done[n / 64] |= 1 << (n % 64);
