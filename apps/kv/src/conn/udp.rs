@@ -140,7 +140,8 @@ mod tests {
         let one = [7, 1, 0, 0, 0, 1, 0, 9];
         let text = |n, of, text: &str| (n, of, String::from(text));
         let stored = text(0, 1, "STORED\r\n");
-        assert_eq!(ask(&mut worker, one, b"set a 0 0 1\r\nx\r\n"), [stored.clone()]);
+        let answer = ask(&mut worker, one, b"set a 0 0 1\r\nx\r\n");
+        assert_eq!(answer, core::slice::from_ref(&stored));
         let hit = text(0, 1, "VALUE a 0 1\r\nx\r\n");
         let last = text(0, 1, "VALUE a 0 1\r\nx\r\nEND\r\n");
         assert_eq!(ask(&mut worker, one, b"get a b a\r\n"), [hit.clone(), last.clone()]);

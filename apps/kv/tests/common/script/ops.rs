@@ -9,10 +9,12 @@
 //! - a bad data block of an item over 512 KiB fails an assertion; `incr` of white space reads on
 //!   behind the value, and a number of 2^63 or more makes it look for a minus sign there; a delayed `flush_all` brings back what an earlier one flushed.
 mod admin;
+mod malformed;
 mod meta;
 mod udp;
 
 use crate::common::rng::Rng;
+use malformed::MALFORMED;
 
 /// A piece of a request.
 pub enum Part {
@@ -349,70 +351,7 @@ fn get_with_long_key(rng: &mut Rng, batch: &mut Batch) {
 fn malformed_line(rng: &mut Rng, batch: &mut Batch) {
     batch.kinds.push("malformed line");
     let long = "y".repeat(251);
-    let lines = [
-        "\r\n",
-        "\n",
-        " \r\n",
-        "      \r\n",
-        "x\r\n",
-        "\r\r\n",
-        "get\r\n",
-        "gets\r\n",
-        "get \r\n",
-        "gets   \r\n",
-        "gat\r\n",
-        "gats\r\n",
-        "gat 10\r\n",
-        "gats x\r\n",
-        "GET key1\r\n",
-        "Set key1 0 0 1\r\n",
-        "bogus\r\n",
-        "getx key1\r\n",
-        "get_ key1\r\n",
-        "set\r\n",
-        "set key1\r\n",
-        "set key1 0\r\n",
-        "set key1 0 0\r\n",
-        "set key1 0 0 1 noreply x\r\n",
-        "add key1 0 0\r\n",
-        "cas key1 0 0 1\r\n",
-        "cas key1 0 0 1 2 3 4\r\n",
-        "incr\r\n",
-        "incr key1\r\n",
-        "incr key1 1 noreply x\r\n",
-        "decr key1 1 2 3\r\n",
-        "touch\r\n",
-        "touch key1\r\n",
-        "touch key1 0 noreply x\r\n",
-        "delete\r\n",
-        "delete key1 0 noreply x\r\n",
-        "delete noreply\r\n",
-        "flush_all 1 2 3\r\n",
-        "flush_allx\r\n",
-        "verbosity 1 2 3\r\n",
-        "shutdown\r\n",
-        "quit_\r\n",
-        "quitx now\r\n",
-        "a\r\n",
-        "in\r\n",
-        "de key\r\n",
-        "\0\r\n",
-        "get\0 key1\r\n",
-        "get key1\0key2 key3\r\n",
-        "\0get key1\r\n",
-        "xx\0\r\n",
-        "ge\r\nt key1\r\n",
-        "replace\r\n",
-        "prepend key1 0 0\r\n",
-        "append key1 0 0 x\r\n",
-        "get key1\r\r\n",
-        "\u{e9}\u{e9} k\r\n",
-        "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 HTTP/1.1\r\n",
-        "set 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27\r\n",
-        "get HTTP/1.0\r\n",
-        "delete HTTP/1.1\r\n",
-        "stats bogus\r\n",
-    ];
+    let lines = MALFORMED;
     match rng.below(lines.len() + 4) {
         0 => batch.text(&format!("incr {long} 1\r\n")),
         1 => batch.text(&format!("touch {long} 0\r\n")),
