@@ -156,14 +156,16 @@ impl Ask for Meta {
 fn four_cores_hammering_one_key_set_are_linearisable_per_key() {
     const CORES: u32 = 4;
     let Some((_machine, vm)) = kv_on(CORES) else { return };
-    let clients = (0..16).map(|_| Box::new(Meta(BufReader::new(vm.connect(11211)))) as Box<_>);
-    let operations = if need::prove() { 10_000 } else { 800 };
+    // So many that each core has some, wherever their flows are put.
+    const CLIENTS: usize = 40;
+    let clients = (0..CLIENTS).map(|_| Box::new(Meta(BufReader::new(vm.connect(11211)))) as Box<_>);
+    let operations = if need::prove() { 4_000 } else { 300 };
     let heavy = Load { seed: 3, keys: 4, operations, lockstep: 20, value_len: 3000 };
     let summary = load::run(clients.collect(), heavy);
     let events: Vec<u64> =
         vm.snapshot().cores.iter().map(|core| core.counters.get("events")).collect();
     println!("{summary:?}; events of each core: {events:?}");
-    assert_eq!(summary.operations, 16 * operations);
+    assert_eq!(summary.operations, CLIENTS * operations);
     assert!(summary.overlaps > 1_000, "the clients hardly met: {summary:?}");
     let busy = events.iter().filter(|&&events| events > 100).count();
     assert_eq!(busy, CORES as usize, "cores that served: {events:?}");

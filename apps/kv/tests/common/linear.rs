@@ -92,7 +92,9 @@ fn step(state: &State, op: &Op, outcome: &Outcome) -> Option<State> {
         (Op::Incr(_), Outcome::NotFound, None) => Some(None),
         (Op::Incr(by), Outcome::Value(value, version), Some((held, _))) if newer(*version) => {
             let sum = number(held)?.wrapping_add(*by).to_string().into_bytes();
-            (sum == *value).then_some(Some((sum, *version)))
+            // A shorter number is padded: what is appended then comes behind the spaces.
+            let padded = format!("{:<1$}", String::from_utf8_lossy(&sum), held.len());
+            (sum == *value).then_some(Some((padded.into_bytes(), *version)))
         }
         (Op::Incr(_), Outcome::NotNumeric, Some((held, _))) => {
             number(held).is_none().then(|| state.clone())
@@ -105,7 +107,9 @@ fn step(state: &State, op: &Op, outcome: &Outcome) -> Option<State> {
 }
 
 fn number(value: &[u8]) -> Option<u64> {
-    std::str::from_utf8(value).ok()?.parse().ok()
+    // Up to a space, as memcached reads it.
+    let digits = value.split(|&b| b == b' ').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 const END: usize = usize::MAX;

@@ -3,7 +3,7 @@
 use super::{Event, Op, Outcome, check};
 use crate::common::rng::Rng;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A connection to a server: a request, and its whole answer.
 pub trait Ask {
@@ -21,11 +21,13 @@ impl Start {
     fn wait(&self) {
         let mine = self.arrived.fetch_add(1, Ordering::SeqCst);
         let all = (mine / self.clients + 1) * self.clients;
-        let mut rounds = 0;
+        let mut rounds = 0u32;
         while self.arrived.load(Ordering::SeqCst) < all {
             rounds += 1;
-            if rounds % 64 == 0 {
-                std::thread::yield_now();
+            match rounds {
+                100_000.. => std::thread::sleep(Duration::from_micros(100)),
+                _ if rounds % 64 == 0 => std::thread::yield_now(),
+                _ => {}
             }
             std::hint::spin_loop();
         }
