@@ -16,6 +16,7 @@ mod watch;
 #[path = "../../../apps/kv/tests/common"]
 #[allow(dead_code, reason = "used in part")]
 mod common {
+    pub mod linear;
     pub mod memcached;
     pub mod rng;
     pub mod script;
