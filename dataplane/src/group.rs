@@ -316,8 +316,15 @@ impl FlowGroup {
         }
     }
 
-    /// The group leaves the core: takes it out of the core's sets and index.
+    /// Connections in the flow table: the group's part of the core's gauge. Walks all of them.
+    fn entered(&self) -> i64 {
+        let in_table = |index: &u32| self.conns[*index].flags.contains(Flags::IN_TABLE);
+        (0..self.conns.capacity()).filter(in_table).count() as i64
+    }
+
+    /// The group leaves the core: takes it out of the core's sets, index and gauge.
     pub fn detach(&mut self, local: &mut Local) {
+        gauge(&mut local.stats, Counter::TcpConnections, -self.entered());
         local.due.cancel(u32::from(self.id.0));
         self.due_at = Instant::NEVER;
         local.output_ready.remove(self.id);
@@ -327,6 +334,7 @@ impl FlowGroup {
 
     /// The group has come to the core.
     pub fn attach(&mut self, local: &mut Local) {
+        gauge(&mut local.stats, Counter::TcpConnections, self.entered());
         self.index_deadline(local);
         if !self.output.is_empty() {
             local.output_ready.insert(self.id);

@@ -1,0 +1,3 @@
+//! x
+#[test]
+fn empty() { ix_fuzz::engine::run(&[]); }
