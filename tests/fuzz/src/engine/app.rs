@@ -111,7 +111,7 @@ impl App {
     fn read_events(&mut self) {
         let produced = self.pages.event_word(offset_of!(EventHeader, produced));
         let mut count = 0;
-        while self.read != produced && count < self.read_most {
+        while self.read != produced && count < self.read_most.min(EVENT_SLOTS) {
             count += 1;
             let words = self.pages.event_slot(slot(self.read, EVENT_SLOTS));
             let event: Event = zerocopy::transmute!(words);
