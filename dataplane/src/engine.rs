@@ -111,6 +111,7 @@ impl Engine {
             for index in 0..group.conns.capacity() {
                 close::app_gone(group, local, index);
             }
+            group.forget_events(local);
         }
         self.draining = Some(Draining { until: local.now + DRAIN_TIMEOUT });
     }

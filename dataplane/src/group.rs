@@ -237,6 +237,16 @@ impl FlowGroup {
         self.events.remove_head(conn.events_next);
     }
 
+    /// Nobody is left to be told: empties the list of connections with events, which may be the last
+    /// thing that keeps them.
+    pub fn forget_events(&mut self, local: &mut Local) {
+        while let Some(index) = self.first_event() {
+            self.remove_first_event();
+            self.free_if_done(index, local);
+        }
+        local.events_ready.remove(self.id);
+    }
+
     /// The connection waits for its frame `hold_tx`.
     pub fn want_hold(&mut self, index: u32, local: &mut Local) {
         let conn = &mut self.conns[index];

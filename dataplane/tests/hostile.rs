@@ -322,6 +322,23 @@ fn the_end_of_an_application_in_the_middle_resets_its_peers_and_a_new_one_can_st
 }
 
 #[test]
+fn connections_whose_events_nobody_read_are_gone_with_the_application() {
+    let mut talk = Talk::new(|_| {});
+    let (_, una) = open(&mut talk);
+    talk.script().calls.push(Call::new(Op::Nop, Handle::NONE));
+    let produced = talk.station.machines[0].context.produced();
+    talk.station.machines[0].context.forge_produced(produced.wrapping_add(1 << 20));
+    talk.send(ACK, 1000, una, 60_000, b"accused");
+    assert_eq!(talk.station.machines[0].faults, [AppFault::BadRing]);
+    // From now on nothing is posted: this waits for ever.
+    talk.send(ACK, 1007, una, 60_000, b"not told");
+    talk.station.engines[0].detach_app();
+    talk.pass(Duration::from_ms(1));
+    assert_eq!(talk.station.engines[0].drain(), Drain::Done);
+    talk.station.assert_all_quiet();
+}
+
+#[test]
 fn an_application_that_does_not_return_leaves_the_network_side_alive() {
     let mut talk = Talk::new(|_| {});
     let (_, una) = open(&mut talk);

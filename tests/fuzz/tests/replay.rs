@@ -1,3 +1,7 @@
 //! x
 #[test]
-fn empty() { ix_fuzz::engine::run(&[]); }
+fn file() {
+    let Ok(path) = std::env::var("IX_FUZZ_INPUT") else { return };
+    let name = std::env::var("IX_FUZZ_TARGET").unwrap();
+    (ix_fuzz::target(&name).unwrap().run)(&std::fs::read(path).unwrap());
+}

@@ -429,7 +429,7 @@ impl Machine {
             let books = engine.conservation();
             assert_eq!(books.broken, 0, "{books:?}");
             let left = (books.connections, books.segments, books.received, books.datagrams);
-            assert_eq!(left, (0, 0, 0, 0), "{books:?}");
+            assert_eq!(left, (0, 0, 0, 0), "{books:?} {}", connections(engine));
             assert_eq!(books.transmitting, 0, "{books:?}");
             assert_eq!(engine.stats().get(Counter::TcpConnections), 0, "the gauge of connections");
             found += books.free + books.away + core.rx.iter().map(Rx::held).sum::<usize>();
@@ -439,4 +439,12 @@ impl Machine {
         assert!((0..area.buffers()).all(|index| area.holder(index) == Holder::NONE));
         assert_eq!(self.memory.pins_total(), 0, "memory of the application stays pinned");
     }
+}
+
+/// The connections that are left, for whoever has to find out why.
+fn connections(engine: &Engine) -> String {
+    let all = format!("{engine:?}");
+    let conns = all.split("Conn {").skip(1).filter(|conn| !conn.contains("flags: Flags(FREED)"));
+    let conns = conns.filter(|conn| !conn.contains("generation: 0,"));
+    conns.map(|conn| &conn[..conn.len().min(1800)]).collect::<Vec<_>>().join("\n")
 }
