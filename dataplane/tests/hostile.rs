@@ -325,7 +325,6 @@ fn the_end_of_an_application_in_the_middle_resets_its_peers_and_a_new_one_can_st
 fn connections_whose_events_nobody_read_are_gone_with_the_application() {
     let mut talk = Talk::new(|_| {});
     let (_, una) = open(&mut talk);
-    talk.script().calls.push(Call::new(Op::Nop, Handle::NONE));
     let produced = talk.station.machines[0].context.produced();
     talk.station.machines[0].context.forge_produced(produced.wrapping_add(1 << 20));
     talk.send(ACK, 1000, una, 60_000, b"accused");
