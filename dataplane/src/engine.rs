@@ -8,7 +8,7 @@ use crate::dhcp;
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::input::arp;
-use crate::limits::{DRAIN_TIMEOUT, RX_BATCH_MAX};
+use crate::limits::{DRAIN_TIMEOUT, HOME_RETRY, RX_BATCH_MAX};
 use crate::local::{Local, Waiting};
 use crate::mbuf::Pool;
 use crate::mesh::Endpoint;
@@ -364,7 +364,10 @@ impl Engine {
         let local = &self.local;
         let app = local.app.as_ref().map_or(Instant::NEVER, App::deadline);
         let dhcp = self.dhcp.as_ref().map_or(Instant::NEVER, dhcp::Client::next_deadline);
-        local.due.next_deadline().min(local.neighbors.next_deadline()).min(app).min(dhcp)
+        // Buffers that wait for room in a ring to their home core: it may starve for them.
+        let home = if local.pool.away() == 0 { Instant::NEVER } else { local.now + HOME_RETRY };
+        let timers = local.due.next_deadline().min(local.neighbors.next_deadline());
+        timers.min(app).min(dhcp).min(home)
     }
 
     /// Sends buffers home, as far as the rings take them.

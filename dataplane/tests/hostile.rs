@@ -443,3 +443,37 @@ impl support::app::App for Follower {
         self
     }
 }
+
+#[test]
+fn buffers_that_find_the_ring_to_their_home_full_have_a_deadline() {
+    let mut talk = Talk::new(|s| {
+        s.cores = 2;
+        s.buffers = 2048;
+    });
+    let at = SocketAddress { port: 11, ..SocketAddress::default() };
+    talk.script().calls.push(Call::udp_bind(at, Cookie(6)));
+    for port in 4000..4020 {
+        // Some of them wake core 0.
+        talk.port = port;
+        talk.send_udp(WAKE, b"");
+    }
+    for port in 0..2000 {
+        // About half of them are of flow groups of core 1, whose application keeps them.
+        talk.port = 10_000 + port;
+        talk.send_udp(11, b"kept");
+    }
+    talk.station.engines.iter_mut().for_each(ix_dataplane::engine::Engine::detach_app);
+    // Core 1 runs, core 0 does not.
+    let now = talk.now + Duration::from_ms(1);
+    let machine = &mut talk.station.machines[1];
+    machine.now = now;
+    let mut work = ix_dataplane::core_loop::run_once(&mut talk.station.engines[1], machine);
+    while work.busy {
+        work = ix_dataplane::core_loop::run_once(&mut talk.station.engines[1], machine);
+    }
+    assert!(talk.station.engines[1].conservation().away > 100);
+    assert!(work.deadline <= now + Duration::from_ms(1), "core 1 would halt for good");
+    talk.pass(Duration::from_ms(20));
+    assert_eq!(talk.station.engines[1].conservation().away, 0);
+    talk.station.assert_all_quiet();
+}

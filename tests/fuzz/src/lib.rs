@@ -7,6 +7,7 @@
 pub mod engine;
 pub mod input;
 mod memory;
+mod trace;
 
 /// A target.
 #[derive(Clone, Copy, Debug)]

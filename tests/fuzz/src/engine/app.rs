@@ -2,6 +2,7 @@
 //! it was told to come far.
 use crate::input::Input;
 use crate::memory::{HEAP_PAGES, Pages};
+use crate::trace::tell;
 use ix_abi::call::{Call, SgEntry};
 use ix_abi::layout::{
     CALL_SLOTS, CallHeader, EVENT_SLOTS, EventHeader, HEAP_BASE, INFO_BASE, PAGE_BYTES, RX_BASE,
@@ -101,6 +102,8 @@ impl App {
         self.call(Call::timer_set(WAKE, 1));
         while self.written.wrapping_sub(consumed) < CALL_SLOTS {
             let Some(words) = self.pending.pop_front() else { break };
+            let call: Call = zerocopy::transmute!(words);
+            tell!("  call {:x?}", call.decode());
             self.pages.set_call_slot(slot(self.written, CALL_SLOTS), words);
             self.written = self.written.wrapping_add(1);
         }
@@ -116,7 +119,9 @@ impl App {
             let words = self.pages.event_slot(slot(self.read, EVENT_SLOTS));
             let event: Event = zerocopy::transmute!(words);
             self.read = self.read.wrapping_add(1);
-            self.event(Condition::decode(&event));
+            let event = Condition::decode(&event);
+            tell!("  event {event:x?}");
+            self.event(event);
         }
         self.pages.set_call_word(offset_of!(CallHeader, events_consumed), self.read);
     }

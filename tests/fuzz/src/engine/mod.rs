@@ -9,6 +9,7 @@ mod wire;
 
 use crate::input::Input;
 use crate::memory::{CORES_MAX, HEAP_PAGES, Ram, SharedArea};
+use crate::trace::tell;
 use app::{App, Mood};
 use ix_abi::layout::{HEAP_BASE, PAGE_BYTES};
 use ix_abi::stats::{CoreStats, Counter};
@@ -179,6 +180,7 @@ impl Machine {
     }
 
     fn arrive(&mut self, frame: Arriving) {
+        tell!("  in  {}", wire::describe(&frame.bytes));
         self.cores[0].rx[0].inbox.push_back(frame);
     }
 
@@ -186,6 +188,7 @@ impl Machine {
     fn step(&mut self, input: &mut Input<'_>) {
         let what = input.u8();
         let core = usize::from(what >> 5) % self.cores.len();
+        tell!("{:?} step {} core {core}", self.now, what & 31);
         match what & 31 {
             0..=9 => {
                 let frame = self.wire.frame(input);
@@ -268,6 +271,7 @@ impl Machine {
     fn deliver(&mut self) {
         for at in 0..self.cores.len() {
             while let Some(bytes) = self.cores[at].tx.outbox.pop_front() {
+                tell!("  out {}", wire::describe(&bytes));
                 if let Some(answer) = self.wire.saw(&bytes) {
                     self.arrive(answer);
                 }
@@ -403,15 +407,13 @@ impl Machine {
                 let work = run_once(&mut self.engines[at], &mut self.cores[at]);
                 next = next.min(work.deadline);
                 busy |= work.busy || waits > 0 || self.cores[at].tx.waiting() > 0;
-                busy |= self.engines[at].has_mail();
             }
+            busy |= self.engines.iter_mut().any(Engine::has_mail);
             for core in &mut self.cores {
                 core.tx.outbox.clear();
             }
             let aged = self.now >= started + Duration::from_s(300);
-            if aged && !busy {
-                quiet += 1;
-            }
+            quiet = if aged && !busy { quiet + 1 } else { 0 };
             if quiet > 3 {
                 return self.check_rest();
             }

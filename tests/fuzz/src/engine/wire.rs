@@ -376,3 +376,20 @@ fn icmp(input: &mut Input<'_>) -> Vec<u8> {
     fix(&mut f);
     f
 }
+
+/// A frame in a line.
+pub fn describe(f: &[u8]) -> String {
+    if f.len() < HEADERS || f[12..14] != [8, 0] || f[23] != 6 {
+        return format!("{} bytes {:02x?}", f.len(), &f[..f.len().min(42)]);
+    }
+    let half = |at: usize| u16::from_be_bytes([f[at], f[at + 1]]);
+    let word = |at: usize| u32::from_be_bytes([f[at], f[at + 1], f[at + 2], f[at + 3]]);
+    let names = ["FIN", "SYN", "RST", "PSH", "ACK", "URG"];
+    let flags = names.iter().enumerate().filter(|(bit, _)| f[47] >> bit & 1 == 1);
+    let flags: Vec<_> = flags.map(|(_, name)| *name).collect();
+    let header = usize::from(f[46] >> 4) * 4;
+    let len = f.len().saturating_sub(34 + header);
+    let (from, to) = (half(34), half(36));
+    let (seq, ack, window) = (word(38), word(42), half(48));
+    format!("{from}>{to} {flags:?} seq {seq} ack {ack} window {window} {len} bytes")
+}
