@@ -4,10 +4,15 @@
 //! runs them guided by coverage. `docs/testing.md` tells how.
 #![deny(unsafe_code)]
 
+pub mod corpus;
 pub mod engine;
 pub mod input;
 mod memory;
+pub mod mutate;
+pub mod targets;
 mod trace;
+
+use targets::{boot, control, kv, memory as kernel_memory, records};
 
 /// A target.
 #[derive(Clone, Copy, Debug)]
@@ -22,9 +27,29 @@ pub struct Target {
     pub share: u32,
 }
 
+const fn of(name: &'static str, run: fn(&[u8]), bytes_max: usize, share: u32) -> Target {
+    Target { name, run, bytes_max, share }
+}
+
 /// All targets.
 pub const TARGETS: &[Target] = &[
-    Target { name: "engine", run: engine::run, bytes_max: 2048, share: 30 },
+    of("engine", engine::run, 2048, 40),
+    of("kv", kv::streams, 4096, 12),
+    of("dhcp", records::dhcp, 2048, 3),
+    of("neighbors", records::neighbors, 512, 3),
+    of("calls", records::calls, 512, 1),
+    of("events", records::events, 512, 1),
+    of("pci", records::pci_capabilities, 256, 2),
+    of("cmdline", boot::command_line, 512, 2),
+    of("archive", boot::archive, 1024, 2),
+    of("symbols", boot::symbols, 2048, 2),
+    of("elf", boot::elf, 2048, 3),
+    of("memory_map", boot::memory_map, 512, 3),
+    of("clock", boot::clock, 16, 1),
+    of("frames", kernel_memory::frames, 512, 3),
+    of("page_tables", kernel_memory::page_tables, 512, 4),
+    of("control_page", control::page, 1024, 3),
+    of("serial", control::serial, 512, 1),
 ];
 
 /// The target of that name.

@@ -413,8 +413,9 @@ impl Machine {
                 core.tx.outbox.clear();
             }
             let aged = self.now >= started + Duration::from_s(300);
-            quiet = if aged && !busy { quiet + 1 } else { 0 };
-            if quiet > 3 {
+            // A DHCP client without a server asks for ever, with rests in between.
+            quiet += usize::from(aged && !busy);
+            if quiet > 3 && !busy {
                 return self.check_rest();
             }
             let soon = self.now + Duration(2_000);

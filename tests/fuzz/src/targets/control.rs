@@ -49,7 +49,7 @@ pub fn page(bytes: &[u8]) {
         match snapshot::read(page) {
             Ok(snapshot) => {
                 assert!(snapshot.cores.len() <= ix_abi::limits::CORES_MAX);
-                let text = render::status(&snapshot);
+                let text = render::status("fuzz", &snapshot);
                 assert!(text.chars().all(|c| !c.is_control() || c == '\n'), "{text:?}");
             }
             Err(error) => assert!(!error.to_string().is_empty()),
