@@ -78,6 +78,10 @@ impl Wire {
             if flags & SYN != 0 || its.wrapping_sub(flow.its) < 1 << 31 {
                 flow.its = its;
             }
+            // What was not in order is said again from where the station is.
+            if flags & (SYN | ACK) == SYN | ACK {
+                flow.next = word(42);
+            }
         } else if flags & SYN != 0 {
             // The station connects: in the place of the oldest.
             self.flows.rotate_left(1);
@@ -105,7 +109,7 @@ impl Wire {
         Arriving::plain(tcp(&flow, flags, seq, ack, 60_000, &[], &payload))
     }
 
-    /// The three segments by which the flow's connection opens, but for the last.
+    /// The first segment of the flow's connection.
     pub fn syn(&mut self, at: usize) -> Arriving {
         self.plain(at, SYN, 0)
     }
