@@ -1,6 +1,7 @@
 //! `cargo xtask`: images, runs and tests. The scripts are thin doors to this.
 #![deny(unsafe_code)]
 
+mod fuzz;
 mod image;
 mod outcome;
 mod packages;
@@ -43,6 +44,17 @@ enum Command {
         /// Part of a test's name
         filter: Option<String>,
     },
+    /// Runs the fuzz targets guided by coverage
+    Fuzz {
+        /// A target, or part of the names of some
+        target: Option<String>,
+        /// Seconds for all of them
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+        /// Puts the minimised corpora into the tree
+        #[arg(long)]
+        keep: bool,
+    },
     /// Fetches another QEMU of the distribution into build/qemu-VERSION, without root
     Qemu {
         /// Its major version
@@ -57,6 +69,7 @@ fn main() -> ExitCode {
         Command::Run { args } => image::run(&args).map(|()| true),
         Command::Test { filter, no_install } => test::test(filter.as_deref(), !no_install),
         Command::Prove { filter } => test::prove(filter.as_deref()),
+        Command::Fuzz { target, seconds, keep } => fuzz::fuzz(target.as_deref(), seconds, keep),
         Command::Qemu { version } => qemu::fetch(version).map(|path| {
             println!("{}", path.display());
             true

@@ -28,6 +28,9 @@ impl Package {
     /// `ip`, to make a TAP.
     pub const IPROUTE: Package = Package { name: "iproute2", present: || has("ip") };
 
+    /// A C++ compiler, for libFuzzer.
+    pub const GXX: Package = Package { name: "g++", present: || has("c++") };
+
     /// All that the tests use.
     pub const TESTS: [Package; 5] = [
         Package::QEMU,

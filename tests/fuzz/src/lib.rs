@@ -6,9 +6,13 @@
 
 pub mod corpus;
 pub mod engine;
+#[path = "../../../drivers/virtio-net/tests/driver/fake/mod.rs"]
+mod fake;
 pub mod input;
+pub mod liar;
 mod memory;
 pub mod mutate;
+pub mod seeds;
 pub mod targets;
 mod trace;
 
@@ -34,6 +38,8 @@ const fn of(name: &'static str, run: fn(&[u8]), bytes_max: usize, share: u32) ->
 /// All targets.
 pub const TARGETS: &[Target] = &[
     of("engine", engine::run, 2048, 40),
+    of("driver", liar::driver, 1024, 8),
+    of("lying_device", liar::engine, 2048, 12),
     of("kv", kv::streams, 4096, 12),
     of("dhcp", records::dhcp, 2048, 3),
     of("neighbors", records::neighbors, 512, 3),

@@ -171,6 +171,13 @@ impl Pages {
     }
 }
 
+/// Maps a page of the application to a driver's memory, which is never freed.
+pub fn map(map: &UserMap, addr: u64, region: &DmaRegion) {
+    assert!(region.len as u64 >= PAGE_BYTES);
+    // SAFETY: the region is as large as a page and is never freed.
+    assert!(unsafe { map.map(addr, region.ptr.as_ptr() as usize, region.bus) });
+}
+
 /// What a device reads of a frame. Bus addresses are pointers here.
 pub fn gather(fragments: &[Fragment], into: &mut Vec<u8>) {
     into.clear();

@@ -20,7 +20,11 @@ fn hex(bytes: &[u8]) -> String {
 /// Runs an input, and says which one it was if it fails.
 fn run(target: &Target, input: &[u8], whence: &str) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (target.run)(input))) {
-        eprintln!("target {}: {whence} fails; as a file: xxd -r -p <<< {}", target.name, hex(input));
+        eprintln!(
+            "target {}: {whence} fails; as a file: xxd -r -p <<< {}",
+            target.name,
+            hex(input)
+        );
         resume_unwind(panic);
     }
 }
@@ -60,7 +64,7 @@ macro_rules! replays {
 }
 
 replays! {
-    engine kv dhcp neighbors calls events pci cmdline archive symbols elf memory_map clock frames
+    engine driver lying_device kv dhcp neighbors calls events pci cmdline archive symbols elf memory_map clock frames
     page_tables control_page serial
 }
 

@@ -5,12 +5,12 @@
 //! Then nothing may be left: no connection, no segment, no pin, and every buffer is in one place.
 mod app;
 mod nic;
-mod wire;
+pub(crate) mod wire;
 
 use crate::input::Input;
 use crate::memory::{CORES_MAX, HEAP_PAGES, Ram, SharedArea};
 use crate::trace::tell;
-use app::{App, Mood};
+pub(crate) use app::{App, Mood};
 use ix_abi::layout::{HEAP_BASE, PAGE_BYTES};
 use ix_abi::stats::{CoreStats, Counter};
 use ix_abi::{CoreId, GroupId};
@@ -27,7 +27,7 @@ use ix_dataplane::time::{Duration, Instant};
 use ix_dataplane::usermem::UserMap;
 use nic::{Arriving, Rx, Tx};
 use std::sync::Arc;
-use wire::Wire;
+pub(crate) use wire::Wire;
 
 /// Flow groups of the port: few, so that connections share them.
 const GROUPS: u16 = 4;
@@ -282,7 +282,8 @@ impl Machine {
     }
 
     fn pass(&mut self, input: &mut Input<'_>) {
-        let scale = input.one_of(&[1_000, 20_000, 1_000_000, 40_000_000, 300_000_000, 10_000_000_000]);
+        let scale =
+            input.one_of(&[1_000, 20_000, 1_000_000, 40_000_000, 300_000_000, 10_000_000_000]);
         let end = self.now + Duration((1 + u64::from(input.u8())) * scale / 16);
         for _ in 0..20 {
             if self.now >= end {

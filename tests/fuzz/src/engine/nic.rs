@@ -1,9 +1,7 @@
 //! A NIC whose every decision is the input's: what it posts, when it fetches and completes.
 use crate::memory::gather;
 use ix_dataplane::checksum;
-use ix_dataplane::device::{
-    RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue,
-};
+use ix_dataplane::device::{RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue};
 use ix_dataplane::limits::{FRAME_BYTES_MAX, MBUF_BYTES};
 use ix_dataplane::mbuf::{Area, Mbuf, Pool};
 use std::collections::VecDeque;

@@ -71,9 +71,11 @@ impl Wire {
         let (ip, local_port, port) = ([f[30], f[31], f[32], f[33]], half(34), half(36));
         let header = usize::from(f[46] >> 4) * 4;
         let flags = f[47];
-        let len = (f.len() - 34 - header) as u32 + u32::from(flags & FIN) + u32::from(flags >> 1 & 1);
+        let len =
+            (f.len() - 34 - header) as u32 + u32::from(flags & FIN) + u32::from(flags >> 1 & 1);
         let its = word(38).wrapping_add(len);
-        let same = |flow: &&mut Flow| (flow.ip, flow.port, flow.local_port) == (ip, port, local_port);
+        let same =
+            |flow: &&mut Flow| (flow.ip, flow.port, flow.local_port) == (ip, port, local_port);
         if let Some(flow) = self.flows.iter_mut().find(same) {
             if flags & SYN != 0 || its.wrapping_sub(flow.its) < 1 << 31 {
                 flow.its = its;
@@ -90,7 +92,9 @@ impl Wire {
                 *last = flow;
             }
         }
-        if flags & SYN != 0 && f.get(54..34 + header).is_some_and(|o| o.windows(2).any(|w| w == [8, 10])) {
+        if flags & SYN != 0
+            && f.get(54..34 + header).is_some_and(|o| o.windows(2).any(|w| w == [8, 10]))
+        {
             let same = |flow: &&mut Flow| (flow.port, flow.local_port) == (port, local_port);
             if let Some(flow) = self.flows.iter_mut().find(same) {
                 flow.stamp = Some(self.clock);
@@ -145,8 +149,9 @@ impl Wire {
         let flow = self.flows[at];
         let flags = match input.u8() {
             n @ 0..64 => n,
-            n => [ACK, ACK | PSH, ACK, ACK | FIN, SYN, SYN | ACK, RST, RST | ACK]
-                [usize::from(n & 7)],
+            n => {
+                [ACK, ACK | PSH, ACK, ACK | FIN, SYN, SYN | ACK, RST, RST | ACK][usize::from(n & 7)]
+            }
         };
         let len = match input.u8() {
             n @ 0..128 => usize::from(n) >> 3,
@@ -214,7 +219,11 @@ impl Wire {
     fn udp(&mut self, input: &mut Input<'_>) -> Vec<u8> {
         let port = input.one_of(&[9_u16, 9, 9, 67, 68, 7, 1]);
         let from = if port == 68 { 67 } else { u16::from(input.u8()) };
-        let payload = if port == 68 { self.dhcp(input) } else { input.take(usize::from(input.clone().u8())).to_vec() };
+        let payload = if port == 68 {
+            self.dhcp(input)
+        } else {
+            input.take(usize::from(input.clone().u8())).to_vec()
+        };
         let mut f = header([10, 0, 0, 2], 17, 8 + payload.len());
         f.extend(from.to_be_bytes());
         f.extend(port.to_be_bytes());
@@ -340,7 +349,11 @@ fn mutate(f: &mut [u8], input: &mut Input<'_>) {
 
 fn raw(input: &mut Input<'_>) -> Vec<u8> {
     let len = usize::from(input.u16()) % 1515;
-    let mut f = if input.flag() { [&MAC[..], &[2, 0, 0, 0, 0, 9, 8, 0, 0x45]].concat() } else { Vec::new() };
+    let mut f = if input.flag() {
+        [&MAC[..], &[2, 0, 0, 0, 0, 9, 8, 0, 0x45]].concat()
+    } else {
+        Vec::new()
+    };
     f.extend(input.take(len));
     f.truncate(1514);
     f

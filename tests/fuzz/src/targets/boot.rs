@@ -47,7 +47,6 @@ pub fn symbols(bytes: &[u8]) {
     let addresses: [u64; 4] = std::array::from_fn(|_| input.u64());
     let rest = input.rest();
     if let Some(symbols) = Symbols::parse(rest) {
-        assert_eq!(symbols.is_empty(), symbols.len() == 0);
         for address in addresses.into_iter().chain([0, 1, u64::MAX]) {
             if let Some((_, offset)) = symbols.find(address) {
                 assert!(offset <= address);
@@ -80,7 +79,8 @@ pub fn elf(bytes: &[u8]) {
     for (page, access) in image.pages() {
         assert!(page.is_multiple_of(PAGE_BYTES) && last.is_none_or(|last| last < page));
         last = Some(page);
-        let here = segments.iter().filter(|s| s.addr < page + PAGE_BYTES && page < s.addr + s.bytes);
+        let here =
+            segments.iter().filter(|s| s.addr < page + PAGE_BYTES && page < s.addr + s.bytes);
         for s in here {
             assert_eq!(s.access == Access::Write, access == Access::Write, "shared with data");
         }
@@ -113,7 +113,8 @@ pub fn memory_map(bytes: &[u8]) {
     }
     if map.dropped() == 0 {
         for e in entries.iter().filter(|e| e.kind == Kind::Usable) {
-            let clear = |(start, end): &(u64, u64)| start == end || *end <= e.start || e.end <= *start;
+            let clear =
+                |(start, end): &(u64, u64)| start == end || *end <= e.start || e.end <= *start;
             assert!(worse.iter().all(clear), "{e:x?} is not usable");
         }
     }

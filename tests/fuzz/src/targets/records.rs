@@ -66,20 +66,45 @@ pub fn dhcp(bytes: &[u8]) {
             }
         }
         assert!(client.next_deadline() > now);
-        let mut payload = input.take(usize::from(input.clone().u16() % 600) + 2).to_vec();
-        // Mostly what a server could have sent.
-        if payload.first().is_some_and(|b| b & 7 != 0) && payload.len() > 245 {
-            payload[..4].copy_from_slice(&[2, 1, 6, 0]);
-            payload[4..8].copy_from_slice(&transaction);
-            payload[28..34].copy_from_slice(&MAC.0);
-            payload[236..240].copy_from_slice(&[99, 130, 83, 99]);
-        }
+        let payload = dhcp_answer(&mut input, transaction);
         if let Some(Action::Configure(lease)) = client.handle(&payload, now) {
             assert!(lease.prefix <= 32);
             assert_eq!(client.lease(), Some(&lease));
         }
         now = now + Duration(u64::from(input.u16()) << input.below(40));
     }
+}
+
+/// What a server could have sent, more or less.
+fn dhcp_answer(input: &mut Input<'_>, transaction: [u8; 4]) -> Vec<u8> {
+    let how = input.u8();
+    if how == 0 {
+        return input.take(usize::from(input.clone().u16() % 600)).to_vec();
+    }
+    let mut m = vec![0; 240];
+    m[..4].copy_from_slice(&[2, 1, 6, 0]);
+    m[4..8].copy_from_slice(&transaction);
+    m[16..20].copy_from_slice(&[10, 0, 0, input.u8()]);
+    m[28..34].copy_from_slice(&MAC.0);
+    m[236..240].copy_from_slice(&[99, 130, 83, 99]);
+    m.extend([53, 1, how & 7]);
+    if how & 8 == 0 {
+        m.extend([54, 4, 10, 0, 0, 1 + (how >> 7)]);
+    }
+    for (bit, option, len) in [(16, 51, 4), (32, 58, 4), (32, 59, 4), (64, 1, 4), (64, 3, 8)] {
+        if how & bit != 0 {
+            m.extend([option, len]);
+            let value = input.take(usize::from(len));
+            m.extend(value);
+            m.extend(vec![0; usize::from(len) - value.len()]);
+        }
+    }
+    m.extend(input.take(input.clone().below(64)));
+    m.push(255);
+    if how == 255 {
+        m.truncate(usize::from(input.u16()) % 300);
+    }
+    m
 }
 
 /// The neighbour table: what waits comes out once, resolved or failed.
