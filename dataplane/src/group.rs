@@ -85,12 +85,23 @@ impl FlowGroup {
             local.stats.drop(Drop::TcpTableFull);
             return None;
         };
-        if self.wheel.capacity() < self.conns.capacity() {
-            self.wheel.grow(self.conns.capacity());
+        if self.wheel.capacity() < self.conns.capacity() && !self.grow() {
+            self.conns.release(index);
+            local.stats.drop(Drop::TcpTableFull);
+            return None;
         }
         let generation = self.conns[index].generation;
         self.conns[index] = Conn { generation, flags: Flags::empty(), ..Conn::default() };
         Some(index)
+    }
+
+    /// Makes room for what all connections may need beside their slots; `false`: no memory.
+    #[cold]
+    fn grow(&mut self) -> bool {
+        let count = self.conns.capacity();
+        // Twice: half of the list may be stale.
+        let more = (2 * count as usize).saturating_sub(self.time_wait.len());
+        self.time_wait.try_reserve(more).is_ok() && self.wheel.grow(count)
     }
 
     /// A slot of a connection in TIME-WAIT, cut short since there is no other: better than to turn
@@ -124,6 +135,14 @@ impl FlowGroup {
     pub fn waits(&mut self, index: u32) {
         // What is stale at the front goes first, so that the list stays as short as it can.
         let _oldest = self.oldest_time_wait();
+        if self.time_wait.len() == self.time_wait.capacity() {
+            // Full of what is stale behind the first: a peer that opens the same connection again
+            // and again. No more than the connections there are can be valid, and twice that fits.
+            let conns = &self.conns;
+            self.time_wait.retain(|(index, generation)| {
+                conns[*index].generation == *generation && conns[*index].state == State::TimeWait
+            });
+        }
         self.time_wait.push_back((index, self.conns[index].generation));
     }
 

@@ -85,7 +85,7 @@ pub const REQUESTS_MAX: usize = 64;
 pub const CALLS_PER_BATCH: u32 = ix_abi::layout::CALL_SLOTS;
 /// How long the end of an application waits for the transmit queue.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_s(2);
-/// Until buffers that found the ring to their home core full are offered to it again.
+/// Until what found the ring to another core full is offered to it again.
 pub const HOME_RETRY: Duration = Duration::from_ms(1);
 /// Between two publications of the counters.
 pub const PUBLISH_EVERY: Duration = Duration::from_ms(1);

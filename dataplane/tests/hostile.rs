@@ -477,3 +477,29 @@ fn buffers_that_find_the_ring_to_their_home_full_have_a_deadline() {
     assert_eq!(talk.station.engines[1].conservation().away, 0);
     talk.station.assert_all_quiet();
 }
+
+#[test]
+fn every_request_of_a_core_to_the_first_has_its_result_however_many_there_are() {
+    let mut talk = Talk::new(|s| s.cores = 2);
+    // More than the ring between the cores has room to answer at once.
+    let calls = (0..64).map(|n| {
+        let at = SocketAddress { port: 100 + n, ..SocketAddress::default() };
+        Call::listen(at, 1).with_result(1000 + u64::from(n))
+    });
+    let calls: Vec<Call> = calls.collect();
+    let script: &mut Script = talk.station.app(1);
+    script.calls.extend(calls);
+    for port in 4000..4020 {
+        talk.port = port;
+        talk.send_udp(WAKE, b"");
+    }
+    talk.pass(Duration::from_ms(5));
+    let script: &mut Script = talk.station.app(1);
+    let results = script.events.iter().filter_map(|event| match event {
+        Condition::Result { tag: tag @ 1000.., .. } => Some(*tag),
+        _ => None,
+    });
+    let mut results: Vec<u64> = results.collect();
+    results.sort_unstable();
+    assert_eq!(results, (1000..1064).collect::<Vec<_>>());
+}
