@@ -31,6 +31,8 @@ const BUFFERS: u32 = 96;
 const STEPS_MAX: usize = 300;
 /// `DEVICE_NEEDS_RESET` (virtio 1.2 §2.1).
 const NEEDS_RESET: u8 = 0x40;
+/// `FAILED`, which only a driver may say.
+const FAILED: u8 = 0x80;
 
 /// The device, and what it has taken and not completed.
 struct Liar {
@@ -206,7 +208,7 @@ impl Liar {
                 n => usize::from(n & 1),
             };
             match what & 15 {
-                0 => return d.status ^= byte,
+                0 => return d.status |= byte & (NEEDS_RESET | FAILED),
                 1 => return d.status |= NEEDS_RESET,
                 2 => return d.model.link_up ^= true,
                 3 => return d.model.mtu = id,
