@@ -9,7 +9,7 @@ use crate::dhcp;
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::input::arp;
-use crate::limits::{DRAIN_TIMEOUT, RX_BATCH_MAX};
+use crate::limits::{DRAIN_TIMEOUT, HOME_RETRY, RX_BATCH_MAX};
 use crate::local::{Local, Waiting};
 use crate::mbuf::Pool;
 use crate::mesh::Endpoint;
@@ -34,6 +34,8 @@ pub struct Engine {
     pub(crate) dhcp_configured: bool,
     dhcp: Option<dhcp::Client>,
     addressing: Addressing,
+    /// Cores, by bit, that are to be told of the address and were not yet.
+    address_untold: u64,
     started: bool,
     draining: Option<Draining>,
     pub(crate) acl: Registry,
@@ -78,6 +80,7 @@ impl Engine {
             dhcp_configured: config.addressing == Addressing::Dhcp,
             dhcp: None,
             addressing: config.addressing,
+            address_untold: 0,
             started: false,
             draining: None,
             acl: Registry::default(),
@@ -114,6 +117,7 @@ impl Engine {
             for index in 0..group.conns.capacity() {
                 close::app_gone(group, local, index);
             }
+            group.forget_events(local);
         }
         self.draining = Some(Draining { until: local.now + DRAIN_TIMEOUT });
     }
@@ -226,18 +230,30 @@ impl Engine {
         if self.local.acl_answer.is_some() {
             self.answer_rules();
         }
+        if self.address_untold != 0 {
+            self.tell_address();
+        }
         let local = &mut self.local;
         let mut busy = false;
         if local.mesh.refresh() {
             while let Some((_, mbuf)) = local.mesh.next_home() {
                 local.pool.free(mbuf);
             }
-            while let Some((_, message)) = self.local.mesh.next_message() {
+            while self.may_take_message()
+                && let Some((_, message)) = self.local.mesh.next_message()
+            {
                 busy = true;
                 self.message(message);
             }
         }
         busy
+    }
+
+    /// Core 0 answers a request with a change for all and an outcome for the asker. Without room for
+    /// both it leaves requests where they are: an outcome that is lost is missed for ever. Other cores
+    /// send nothing when they are told something, so nobody waits for somebody who waits.
+    fn may_take_message(&self) -> bool {
+        self.local.core != CoreId(0) || self.local.mesh.broadcast_room() >= 2
     }
 
     fn message(&mut self, message: Message) {
@@ -312,9 +328,19 @@ impl Engine {
             dhcp::Action::Deconfigure => None,
         };
         self.set_address(config);
-        for core in (1..self.local.cores).map(CoreId) {
-            let sent = self.local.mesh.send(core, Message::Address(config));
-            debug_assert!(sent.is_ok(), "the ring to {core:?} is full of messages");
+        self.address_untold = (1..self.local.cores).fold(0, |cores, core| cores | 1 << core);
+        self.tell_address();
+    }
+
+    /// Tells the other cores of the address, as far as there is room for messages; the rest later.
+    fn tell_address(&mut self) {
+        let mut cores = core::mem::take(&mut self.address_untold);
+        while cores != 0 {
+            let core = CoreId(cores.trailing_zeros() as u16);
+            cores &= cores - 1;
+            if self.local.mesh.send(core, Message::Address(self.local.ipv4)).is_err() {
+                self.address_untold |= 1 << core.0;
+            }
         }
     }
 
@@ -388,7 +414,11 @@ impl Engine {
         let local = &self.local;
         let app = local.app.as_ref().map_or(Instant::NEVER, App::deadline);
         let dhcp = self.dhcp.as_ref().map_or(Instant::NEVER, dhcp::Client::next_deadline);
-        local.due.next_deadline().min(local.neighbors.next_deadline()).min(app).min(dhcp)
+        // What waits for room in a ring to another core: that core may starve for it.
+        let waits = local.pool.away() > 0 || self.address_untold != 0;
+        let home = if waits { local.now + HOME_RETRY } else { Instant::NEVER };
+        let timers = local.due.next_deadline().min(local.neighbors.next_deadline());
+        timers.min(app).min(dhcp).min(home)
     }
 
     /// Sends buffers home, as far as the rings take them.

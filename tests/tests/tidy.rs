@@ -172,7 +172,7 @@ fn nothing_is_left_for_later_in_the_source() {
 
 /// Which crate may depend on which, at build time (tests may see everything). The order is design §3:
 /// abi ← acl ← dataplane ← drivers ← kernel; abi ← libix ← apps; abi ← ixcp.
-const DEPENDENCIES: [(&str, &[&str]); 14] = [
+const DEPENDENCIES: [(&str, &[&str]); 15] = [
     ("ix-abi", &[]),
     ("ix-acl", &["ix-abi"]),
     ("ix-dataplane", &["ix-abi", "ix-acl"]),
@@ -189,6 +189,10 @@ const DEPENDENCIES: [(&str, &[&str]); 14] = [
     ("kv", &["ix-abi", "ix-rt", "libix"]),
     ("ixcp", &["ix-abi", "ix-acl", "ix-kernel-core"]),
     ("xtask", &["ix-kernel-core"]),
+    (
+        "ix-fuzz",
+        &["ix-abi", "ix-dataplane", "ix-kernel-core", "ix-virtio-net", "ixcp", "kv", "libix"],
+    ),
     (
         "ix-tests",
         &["ix-abi", "ix-dataplane", "ix-kernel-core", "ix-virtio-net", "ixcp", "kv", "libix"],

@@ -45,6 +45,9 @@ impl Package {
     pub const TSHARK: Package =
         Package { name: "tshark", present: || has("tshark") && has("capinfos") };
 
+    /// A C++ compiler, for libFuzzer.
+    pub const GXX: Package = Package { name: "g++", present: || has("c++") };
+
     /// All that the tests use.
     pub const TESTS: [Package; 12] = [
         Package::QEMU,
