@@ -73,9 +73,14 @@ pub struct Facts<'a> {
     pub batch: usize,
 }
 
+/// Whether this is the device that holds the page.
+pub fn drives(f: &Function) -> bool {
+    (f.vendor, f.device) == IVSHMEM
+}
+
 /// Finds the page. `Err` names why a device that is there cannot be used.
 pub fn attach(functions: &[Function]) -> Result<bool, &'static str> {
-    let Some(f) = functions.iter().find(|f| (f.vendor, f.device) == IVSHMEM) else {
+    let Some(f) = functions.iter().find(|f| drives(f)) else {
         return Ok(false);
     };
     f.enable();

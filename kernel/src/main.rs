@@ -9,6 +9,7 @@ use ix_rt as _;
 
 mod apic;
 mod boot;
+mod console;
 mod control;
 mod cpu;
 mod crash;
@@ -21,8 +22,8 @@ mod net;
 mod once;
 mod pci;
 mod platform;
+mod report;
 mod selftest;
-mod serial;
 mod smp;
 mod start;
 mod time;

@@ -2,7 +2,7 @@
 use crate::outcome::Outcome;
 use crate::packages::{self, Package};
 use crate::workspace::cargo;
-use crate::{image, qemu};
+use crate::{bochs, image, iso, qemu};
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -52,8 +52,23 @@ fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
         println!("{e:#}");
     }
     outcome.step("images", images.is_ok());
+    if filter.is_none_or(|f| f.contains("iso")) && images.is_ok() {
+        if packages::missing(&iso::PACKAGES).is_empty() {
+            let made = iso::build(&iso::Options::plain());
+            outcome.step("iso", made.map_err(|e| println!("{e:#}")).is_ok());
+        } else {
+            // Its tests say SKIPPED without it.
+            println!("xtask: GRUB's image maker is not there: no ISO");
+        }
+    }
     let built = cargo().args(["build", "--quiet", "--release", "-p", "ixcp"]).status();
     outcome.step("ixcp", built.is_ok_and(|s| s.success()));
+    if filter.is_none_or(|f| f.contains("iso")) {
+        // Its test says SKIPPED without it.
+        if let Err(e) = bochs::fetch() {
+            println!("xtask: no Bochs to test with: {e:#}");
+        }
+    }
     if filter.is_none() || filter.is_some_and(|f| f.contains("qemu")) {
         // Its test says SKIPPED without it.
         if let Err(e) = qemu::fetch(10) {

@@ -50,6 +50,8 @@ pub struct Config<'a> {
     pub heap_mib: Option<u64>,
     /// Print a line for each packet.
     pub verbose: bool,
+    /// Print the full boot report.
+    pub report: bool,
     /// The application's arguments.
     pub args: &'a str,
 }
@@ -82,6 +84,7 @@ impl Default for Config<'_> {
             exit_with_app: false,
             heap_mib: None,
             verbose: false,
+            report: false,
             args: "",
         }
     }
@@ -150,6 +153,13 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
                 "stop" => true,
                 "wait" => false,
                 _ => return Err("stop or wait is wanted"),
+            };
+        }
+        "report" => {
+            c.report = match value {
+                "1" => true,
+                "0" => false,
+                _ => return Err("1 or 0 is wanted"),
             };
         }
         "log" => c.log = level(value).ok_or("error, warn, info, debug or trace is wanted")?,

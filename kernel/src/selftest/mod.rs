@@ -8,6 +8,7 @@ mod memory;
 mod user;
 
 use crate::exit::{Exit, exit};
+use crate::pci::Function;
 use crate::start::machine;
 use crate::user::lifecycle;
 
@@ -15,10 +16,11 @@ use crate::user::lifecycle;
 const CRASH_AFTER_NS: u64 = 1_000_000_000;
 
 /// Runs the test that the command line names, if any.
-pub fn run_if_asked(cores: usize) {
+pub fn run_if_asked(cores: usize, functions: &[Function]) {
     let Some(name) = machine().config.selftest else { return };
     let outcome = match name {
-        "boot" => Ok(()),
+        "boot" | "report" => Ok(()),
+        "placement" => memory::placement(),
         "panic" => faults::panic(),
         "fault" => faults::page_fault(),
         "exec" => faults::execute_data(),
@@ -32,7 +34,7 @@ pub fn run_if_asked(cores: usize) {
         "smap" => memory::read_user(),
         "smep" => memory::execute_user(),
         "timers" => devices::timers(),
-        "msix" => devices::msix(),
+        "msix" => devices::msix(functions),
         "user" => user::run(|| Ok(())),
         "nmi" => cores::nmi(),
         "wake" => cores::wake(cores),

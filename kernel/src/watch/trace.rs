@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use ix_abi::limits::CORES_MAX;
 
 use crate::cpu::percore;
-use crate::{serial, time};
+use crate::{console, time};
 
 /// Longest time on end that a core may write.
 const BURST_NS: u64 = 20_000_000;
@@ -31,7 +31,7 @@ impl Budget {
         if even - before > BURST_NS {
             return false;
         }
-        serial::line(args);
+        console::line(args);
         // For the time that it took it rests as long again.
         let took = time::now_ns().saturating_sub(before);
         self.even_ns.store(even + 2 * took, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 mod boot;
 mod control;
 mod instructions;
+mod iso;
 mod memcached;
 mod qemu;
 mod stream;
@@ -22,6 +23,7 @@ mod common {
 use ix_tests::vm::Vm;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 /// A memcached client of a few lines: says a request, gives the answer up to its last line.
 struct Kv(BufReader<TcpStream>);
@@ -30,6 +32,13 @@ impl Kv {
     #[track_caller]
     fn connect(vm: &Vm) -> Kv {
         Kv(BufReader::new(vm.connect(11211)))
+    }
+
+    #[track_caller]
+    fn to(address: std::net::SocketAddr) -> Kv {
+        let stream = TcpStream::connect(address).expect("connects");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
+        Kv(BufReader::new(stream))
     }
 
     #[track_caller]
