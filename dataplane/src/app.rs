@@ -124,6 +124,11 @@ impl App {
         Some(Condition::Timer { handle, cookie }.encode())
     }
 
+    /// Timers that are set.
+    pub fn timers(&self) -> u32 {
+        self.timers.len()
+    }
+
     /// When the next timer fires.
     pub fn deadline(&self) -> Instant {
         self.wheel.next_deadline()

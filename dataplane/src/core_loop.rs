@@ -135,6 +135,10 @@ fn account<P: Platform>(engine: &mut Engine, platform: &mut P, started: u64, bus
         stats.drops[Drop::DeviceError as usize] += errors.saturating_sub(before);
         stats.set(Counter::BuffersFree, engine.local.pool.available() as u64);
         stats.set(Counter::BuffersTotal, engine.local.pool.capacity() as u64);
+        stats.set(Counter::TcpListeners, engine.local.listeners.len() as u64);
+        stats.set(Counter::UdpPorts, engine.local.udp.ports.len() as u64);
+        let timers = engine.local.app.as_ref().map_or(0, crate::app::App::timers);
+        stats.set(Counter::AppTimers, u64::from(timers));
         platform.publish(stats);
     }
 }

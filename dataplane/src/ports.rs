@@ -53,6 +53,11 @@ impl Ports {
         }
     }
 
+    /// Ports in use.
+    pub fn len(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
     /// Who has the port.
     #[inline]
     pub fn by_port(&mut self, port: u16) -> Option<&mut Port> {

@@ -147,7 +147,10 @@ impl Manager {
         let name = start::machine().config.app.unwrap_or("");
         log::info!("app {name}: {reason}");
         // In the kernel's heap or free: what an application's end must bring back to the same figure.
-        let free = mem::free_bytes() + mem::heap::figures().0;
+        let (mapped, used) = mem::heap::figures();
+        let free = mem::free_bytes() + mapped;
+        control::set(header::MEMORY_FREE, free);
+        control::set(header::HEAP_USED, used);
         log::debug!("app {name}: {free} bytes free after its end");
         control::set(header::APP_EXIT, reason.code());
         control::set(header::READY_NS, 0);

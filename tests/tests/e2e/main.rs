@@ -2,6 +2,7 @@
 //! machine lacks is SKIPPED with the reason (`docs/testing.md`).
 mod boot;
 mod control;
+mod hostile;
 mod instructions;
 mod memcached;
 mod qemu;
