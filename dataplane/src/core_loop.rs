@@ -85,6 +85,10 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
 fn enter_app<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     let now = engine.local.now;
     let Some(app) = engine.local.app.as_mut().filter(|app| !app.condemned) else { return false };
+    if app.unfinished {
+        run_batch(engine, platform);
+        return true;
+    }
     app.rings.publish(now.0);
     if app.rings.unread() == 0 && !app.preempted {
         return false;
@@ -97,18 +101,21 @@ fn enter_app<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     let Some(app) = engine.local.app.as_mut() else { return true };
     app.preempted = returned == AppReturn::Preempted;
     match returned {
-        AppReturn::Entered => {
-            if calls::run_batch(engine).is_err() {
-                if let Some(app) = engine.local.app.as_mut() {
-                    app.condemned = true;
-                }
-                platform.app_fault(AppFault::BadRing);
-            }
-        }
+        AppReturn::Entered => run_batch(engine, platform),
         AppReturn::Preempted => {}
         AppReturn::Ended => app.condemned = true,
     }
     true
+}
+
+#[inline]
+fn run_batch<P: Platform>(engine: &mut Engine, platform: &mut P) {
+    if calls::run_batch(engine).is_err() {
+        if let Some(app) = engine.local.app.as_mut() {
+            app.condemned = true;
+        }
+        platform.app_fault(AppFault::BadRing);
+    }
 }
 
 /// Who used the time, and the counters for the outside.

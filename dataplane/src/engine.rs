@@ -44,6 +44,8 @@ pub struct Engine {
 #[derive(Debug)]
 struct Draining {
     until: Instant,
+    /// The last frame that can refer to it.
+    frame: u32,
 }
 
 /// Time-stamp counter of the last iteration's end, when counters were published, and what the
@@ -112,7 +114,10 @@ impl Engine {
                 close::app_gone(group, local, index);
             }
         }
-        self.draining = Some(Draining { until: local.now + DRAIN_TIMEOUT });
+        // Datagrams do not wait for neighbours any more, nor do connections.
+        local.neighbors.fail_waiting();
+        let frame = local.tx.next().wrapping_sub(1);
+        self.draining = Some(Draining { until: local.now + DRAIN_TIMEOUT, frame });
     }
 
     /// How far the end of the detached application has come. `Done` is said once all that was sent
@@ -122,8 +127,8 @@ impl Engine {
         let local = &self.local;
         let segments = self.groups.iter().flatten().all(|group| group.segments.len() == 0);
         let datagrams = local.udp.datagrams.len() == 0;
-        let flying = local.tx.in_flight() > 0 || local.tx.has_staged();
-        if segments && datagrams && !flying {
+        // What the network itself sends meanwhile (pings, resets) is none of its memory.
+        if segments && datagrams && local.tx.has_left(draining.frame) {
             self.local.memory = None;
             self.draining = None;
             return Drain::Done;

@@ -211,7 +211,7 @@ impl Platform for KernelPlatform {
         let back = thread.run();
         let overdue = thread.is_overdue();
         percore::of(self.core).overdue.store(overdue, Ordering::Relaxed);
-        if back == AppReturn::Preempted {
+        if back == AppReturn::Preempted && !thread.yielded {
             self.overruns += 1;
         }
         back

@@ -224,7 +224,7 @@ impl App {
         if duty == 0 || target == self.context {
             return;
         }
-        let until = SHARED.until.load(Acquire);
+        let until = raw::now_ns() + SHARED.lasts.load(Acquire);
         let mut random = raw::now_ns() | 1;
         while raw::now_ns() < until {
             // In bursts: the clock is a system call, the rewriting shall be tight.

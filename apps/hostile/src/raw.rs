@@ -180,8 +180,8 @@ pub struct Shared {
     pub duty: AtomicU64,
     /// Of which context.
     pub target: AtomicU64,
-    /// Until when, in nanoseconds since boot.
-    pub until: AtomicU64,
+    /// For how long, in nanoseconds.
+    pub lasts: AtomicU64,
     /// An address to do it to.
     pub address: AtomicU64,
     /// A connection of each context.
@@ -193,7 +193,7 @@ pub struct Shared {
 pub static SHARED: Shared = Shared {
     duty: AtomicU64::new(0),
     target: AtomicU64::new(0),
-    until: AtomicU64::new(0),
+    lasts: AtomicU64::new(0),
     address: AtomicU64::new(0),
     conns: [const { AtomicU64::new(0) }; 64],
     hoard: AtomicU64::new(0),

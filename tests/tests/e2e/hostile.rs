@@ -146,7 +146,9 @@ impl Lab {
         loop {
             self.host.run(Duration::from_millis(5));
             let now = self.figures();
-            if clean.is_none_or(|c| c == now) && now.timers == 2 || Instant::now() > deadline {
+            let memory = |f: Figures| Figures { memory_free: 0, heap_used: 0, ..f };
+            let same = clean.is_none_or(|c| memory(c) == memory(now));
+            if same && now.timers == 2 || Instant::now() > deadline {
                 return Ok(now);
             }
         }
@@ -192,7 +194,8 @@ impl Lab {
         };
         match (answer, said.as_deref()) {
             (Answer::Refused, Some(REFUSED)) => Ok(()),
-            (Answer::Ended(text), None) => self.said(text),
+            (Answer::Ended(text) | Answer::EndedByCpu(text), None) => self.said(text),
+            (Answer::EndedByCpu(_), Some(said)) if said.starts_with(BROKEN) => Ok(()),
             (Answer::Refused, None) => Err(format!("it was ended: {:#?}", self.new_lines())),
             (_, Some(said)) => Err(format!("it lives and says {said:?}")),
         }
@@ -224,14 +227,14 @@ impl Lab {
         if !status.status.success() {
             return Err("ixcp status fails".to_owned());
         }
-        match misdeed.answer {
-            Answer::Ended(_) => self.all_reset(&conns)?,
-            Answer::Refused => self.others_are_served(misdeed, &conns)?,
+        let ended = self.ended();
+        if ended {
+            self.all_reset(&conns)?;
+        } else {
+            self.others_are_served(misdeed, &conns)?;
         }
         let figures = self.restart()?;
-        if misdeed.answer == Answer::Refused {
-            self.all_reset(&conns)?;
-        }
+        self.all_reset(&conns)?;
         self.forget(conns);
         if let Some(line) = self.new_lines().iter().find(|l| l.contains("in flight")) {
             return Err(format!("it was not freed: {line}"));
@@ -243,11 +246,12 @@ impl Lab {
     /// changes nothing any more.
     fn books(&mut self, misdeed: &Misdeed, mut figures: Figures) -> Result<(), String> {
         let clean = self.clean.expect("known since the boot");
-        let exhausts = KINDS[7].misdeeds.iter().any(|m| m.name == misdeed.name);
-        if exhausts || misdeed.name == "ring-full" {
-            self.clean = Some(Figures { heap_used: figures.heap_used, memory_free: figures.memory_free, ..clean });
+        // A misdeed that is let live may have used more of the kernel's tables than any before it.
+        if misdeed.answer == Answer::Refused && figures.heap_used > clean.heap_used {
+            let grown = figures.heap_used - clean.heap_used;
+            note(&format!("{}: tables have grown by {} KiB, for good", misdeed.name, grown >> 10));
+            self.clean = Some(Figures { heap_used: figures.heap_used, ..clean });
             figures.heap_used = clean.heap_used;
-            figures.memory_free = clean.memory_free;
         }
         if figures != clean {
             return Err(format!("not all was freed: {clean:?} before, {figures:?} now"));
@@ -318,7 +322,11 @@ fn kind(name: &str) {
             continue;
         }
         let orders: Vec<String> = if misdeed.name == "int" {
-            (0..256).map(|vector| format!("int {vector}")).collect()
+            // Exceptions, what the kernel uses, the old system calls; all of them in the long variant.
+            let some = [0, 1, 2, 3, 4, 8, 13, 14, 18, 31, 32, 64, 128, 240, 241, 242, 255];
+            let all = 0..256;
+            let chosen = all.filter(|vector| need::prove() || some.contains(vector));
+            chosen.map(|vector| format!("int {vector}")).collect()
         } else {
             vec![misdeed.name.to_owned()]
         };
@@ -330,7 +338,11 @@ fn kind(name: &str) {
             let began = Instant::now();
             match at.commit(misdeed, &order) {
                 Ok(()) => {
-                    note(&format!("{order}: {:?} ({} ms)", misdeed.answer, began.elapsed().as_millis()));
+                    note(&format!(
+                        "{order}: {:?} ({} ms)",
+                        misdeed.answer,
+                        began.elapsed().as_millis()
+                    ));
                 }
                 Err(why) => {
                     note(&format!("{order}: FAILED: {why}"));
@@ -346,7 +358,6 @@ fn kind(name: &str) {
             }
         }
     }
-    let _ = BROKEN;
     assert!(failures.is_empty(), "{} misdeeds:\n{}", failures.len(), failures.join("\n\n"));
 }
 

@@ -54,7 +54,10 @@ fn absurd(app: &mut App) -> Verdict {
         (Call::listen(at([0; 4], 0), 1), &[Status::Invalid, Status::Unreachable, Status::InUse]),
         (Call::listen(v6, 1), &[Status::Unreachable, Status::Unsupported]),
         (Call::udp_bind(at([9, 9, 9, 9], 4001), Cookie(9)), &[Status::Unreachable]),
-        (Call::udp_bind(at([0; 4], 0), Cookie(9)), &[Status::Invalid, Status::Unreachable, Status::InUse]),
+        (
+            Call::udp_bind(at([0; 4], 0), Cookie(9)),
+            &[Status::Invalid, Status::Unreachable, Status::InUse],
+        ),
         (Call::connect(Cookie(9), at([0; 4], 80)), &[Status::Invalid]),
         (Call::connect(Cookie(9), at([224, 0, 0, 1], 80)), &[Status::Invalid]),
         (Call::connect(Cookie(9), at([255; 4], 80)), &[Status::Invalid]),
@@ -96,13 +99,18 @@ fn direct() -> Verdict {
         check(failed(raw::direct(call, 0, 0, 0), Status::Unsupported), "a call not offered")?;
     }
     check(failed(raw::direct(Direct::Clock, 2, 0, 0), Status::Invalid), "clock 2")?;
-    for addr in [0, 0xFFFF_FFFF_8020_A000, 0xFFFF_8000_0000_0000, u64::MAX, 0x7FFF_FFFF_FFFF, 1 << 47] {
+    for addr in
+        [0, 0xFFFF_FFFF_8020_A000, 0xFFFF_8000_0000_0000, u64::MAX, 0x7FFF_FFFF_FFFF, 1 << 47]
+    {
         for len in [1, 16, 1024, u64::MAX] {
             let result = raw::direct(Direct::Log, addr, len, 3);
             check(failed(result, Status::Fault), "a line of memory that is not ours was logged")?;
         }
     }
-    check(failed(raw::direct(Direct::Log, HEAP_BASE - 1, 8, 3), Status::Fault), "log below the heap")?;
+    check(
+        failed(raw::direct(Direct::Log, HEAP_BASE - 1, 8, 3), Status::Fault),
+        "log below the heap",
+    )?;
     let (free, max) = (HEAP_BASE + raw::info().heap_bytes, HEAP_BASE + raw::info().heap_max_bytes);
     for (addr, pages) in [
         (free + 4096, 1),
@@ -126,5 +134,8 @@ fn direct() -> Verdict {
         }
     }
     check(failed(raw::direct(Direct::Map, HEAP_BASE, 1, 0), Status::InUse), "mapped twice")?;
-    check(failed(raw::direct(Direct::Unmap, free, 1, 0), Status::Fault), "unmapped what is not mapped")
+    check(
+        failed(raw::direct(Direct::Unmap, free, 1, 0), Status::Fault),
+        "unmapped what is not mapped",
+    )
 }

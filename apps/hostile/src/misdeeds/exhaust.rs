@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::Release;
 
 use ix_abi::call::{Call, Direct, Op, SgEntry};
-use ix_abi::layout::{CALL_SLOTS, HEAP_BASE, IMAGE_BASE, PAGE_BYTES};
+use ix_abi::layout::{HEAP_BASE, IMAGE_BASE, PAGE_BYTES};
 use ix_abi::{Cookie, Handle, SocketAddress, Status};
 
 use super::check;
@@ -198,10 +198,7 @@ fn expensive(app: &mut App) -> Verdict {
     while raw::now_ns() < until {
         let call = calls[n % calls.len()];
         n += 1;
-        while app.rings.room() < CALL_SLOTS && raw::now_ns() < until {
-            app.turn();
-        }
-        for _ in 0..CALL_SLOTS {
+        for _ in 0..app.rings.room() {
             app.rings.push(&call);
         }
         app.turn();

@@ -15,54 +15,72 @@ pub fn commit(app: &mut App, name: &str) -> Option<Verdict> {
     let heap_end = HEAP_BASE + raw::info().heap_bytes;
     let base = context_base(0);
     Some(match name {
-        "sg-kernel" => faults(app, &[
-            (0xFFFF_FFFF_8020_A000, 64),
-            (0xFFFF_8000_0010_0000, 64),
-            (0xFFFF_8000_0000_0000, 1),
-            (0xFFFF_C000_0000_0000, 4096),
-            (0xFFFF_FFFF_FFFF_F000, 4095),
-        ]),
-        "sg-unmapped" => faults(app, &[
-            (0, 1),
-            (8, 1 << 20),
-            (IMAGE_BASE - 1, 2),
-            (0x7FFF_FFFF_F000, 4096),
-            (0x8000_0000_0000, 1),
-            (0x1234_5678_9ABC_DEF0, 16),
-            (base + STACK_PAGE - 1, 1),
-            (base + 4 * PAGE_BYTES, 1),
-        ]),
-        "sg-past-heap" => faults(app, &[
-            (heap_end, 1),
-            (heap_end - 1, 2),
-            (heap_end - 4096, 8192),
-            (HEAP_BASE + raw::info().heap_max_bytes, 1),
-            (0x1F_FFFF_FFFF, 1),
-        ]),
-        "sg-wrapping" => faults(app, &[
-            (u64::MAX, 1),
-            (u64::MAX, 2),
-            (u64::MAX - 15, 16),
-            (u64::MAX - 15, 1 << 30),
-            (HEAP_BASE, u64::MAX - HEAP_BASE + 1),
-        ]),
-        "sg-huge" => faults(app, &[
-            (HEAP_BASE, (1 << 30) + 1),
-            (HEAP_BASE, 1 << 31),
-            (HEAP_BASE, 1 << 32),
-            (HEAP_BASE, u64::MAX),
-            (HEAP_BASE, 1 << 63),
-        ]),
-        "sg-not-sendable" => faults(app, &[
-            (INFO_BASE, 64),
-            (base + EVENT_PAGE, 64),
-            (base + CALL_PAGE, 64),
-            (RX_BASE, 64),
-            (RX_BASE + 2048, 2048),
-            (RX_BASE + raw::info().rx_bytes - 1, 1),
-            (RX_BASE + raw::info().rx_bytes, 1),
-            (HEAP_BASE + PAGE_BYTES - 1, u64::from(u32::MAX)),
-        ]),
+        "sg-kernel" => faults(
+            app,
+            &[
+                (0xFFFF_FFFF_8020_A000, 64),
+                (0xFFFF_8000_0010_0000, 64),
+                (0xFFFF_8000_0000_0000, 1),
+                (0xFFFF_C000_0000_0000, 4096),
+                (0xFFFF_FFFF_FFFF_F000, 4095),
+            ],
+        ),
+        "sg-unmapped" => faults(
+            app,
+            &[
+                (0, 1),
+                (8, 1 << 20),
+                (IMAGE_BASE - 1, 2),
+                (0x7FFF_FFFF_F000, 4096),
+                (0x8000_0000_0000, 1),
+                (0x1234_5678_9ABC_DEF0, 16),
+                (base + STACK_PAGE - 1, 1),
+                (base + 4 * PAGE_BYTES, 1),
+            ],
+        ),
+        "sg-past-heap" => faults(
+            app,
+            &[
+                (heap_end, 1),
+                (heap_end - 1, 2),
+                (heap_end - 4096, 8192),
+                (HEAP_BASE + raw::info().heap_max_bytes, 1),
+                (0x1F_FFFF_FFFF, 1),
+            ],
+        ),
+        "sg-wrapping" => faults(
+            app,
+            &[
+                (u64::MAX, 1),
+                (u64::MAX, 2),
+                (u64::MAX - 15, 16),
+                (u64::MAX - 15, 1 << 30),
+                (HEAP_BASE, u64::MAX - HEAP_BASE + 1),
+            ],
+        ),
+        "sg-huge" => faults(
+            app,
+            &[
+                (HEAP_BASE, (1 << 30) + 1),
+                (HEAP_BASE, 1 << 31),
+                (HEAP_BASE, 1 << 32),
+                (HEAP_BASE, u64::MAX),
+                (HEAP_BASE, 1 << 63),
+            ],
+        ),
+        "sg-not-sendable" => faults(
+            app,
+            &[
+                (INFO_BASE, 64),
+                (base + EVENT_PAGE, 64),
+                (base + CALL_PAGE, 64),
+                (RX_BASE, 64),
+                (RX_BASE + 2048, 2048),
+                (RX_BASE + raw::info().rx_bytes - 1, 1),
+                (RX_BASE + raw::info().rx_bytes, 1),
+                (HEAP_BASE + PAGE_BYTES - 1, u64::from(u32::MAX)),
+            ],
+        ),
         "sg-zero-length" => zero_length(app),
         "sg-count" => count(app),
         "sg-unmapped-under" => unmapped_under(app),
@@ -89,7 +107,9 @@ fn faults(app: &mut App, entries: &[(u64, u64)]) -> Verdict {
         let behind = app.ask(Call::sendv(conn, 2, good, bad));
         let cut = behind.status == Status::Again && len > 1 << 16;
         check(behind.status == Status::Fault || cut, "sendv took a bad entry behind a good one")?;
-        let mut slots = [[good.addr, good.len, good.addr, good.len, good.addr, good.len, good.addr, good.len]; 16];
+        let mut slots =
+            [[good.addr, good.len, good.addr, good.len, good.addr, good.len, good.addr, good.len];
+                16];
         // 2 inline, 62 in slots: 15 of four, the last with two.
         slots[15] = [good.addr, good.len, bad.addr, bad.len, 0, 0, 0, 0];
         let last = app.ask_with(Call::sendv(conn, 64, good, good), &slots);
@@ -120,7 +140,9 @@ fn count(app: &mut App) -> Verdict {
     let conn = app.conn()?;
     let good = SgEntry { addr: IMAGE_BASE, len: 1 };
     for count in [0, 65, 66, 0x7FFF, 0xFFFF] {
-        for mut call in [Call::sendv(conn, 1, good, good), Call::udp_sendv(Handle(1), remote(), 1, good)] {
+        for mut call in
+            [Call::sendv(conn, 1, good, good), Call::udp_sendv(Handle(1), remote(), 1, good)]
+        {
             call.sg_count = count;
             // As many slots as the kernel may take it for; what it leaves over are no-operations.
             let outcome = app.ask_with(call, &[[0; 8]; 16]);

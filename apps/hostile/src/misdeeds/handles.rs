@@ -93,12 +93,9 @@ fn other_kind(app: &mut App) -> Verdict {
     let port = app.ask(Call::udp_bind(SocketAddress::v4([0; 4], 4000), Cookie(9))).handle;
     let listener = app.ask(Call::listen(SocketAddress::v4([0; 4], 4000), 4)).handle;
     // By number in `all`: those that are of the kind itself.
-    for (handle, own) in [
-        (conn, &[0, 1, 2, 3, 4, 5, 6][..]),
-        (timer, &[10]),
-        (port, &[7, 8, 9, 11]),
-        (listener, &[9, 11]),
-    ] {
+    for (handle, own) in
+        [(conn, &[0, 1, 2, 3, 4, 5, 6][..]), (timer, &[10]), (port, &[7, 8, 9]), (listener, &[11])]
+    {
         for (number, call) in all(handle).into_iter().enumerate() {
             if own.contains(&number) {
                 continue;

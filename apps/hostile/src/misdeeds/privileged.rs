@@ -26,7 +26,9 @@ pub fn commit(name: &str, number: u64) -> Option<()> {
         "sti" => misdeed!("sti"),
         "in" => misdeed!("in al, dx", in("dx") 0x3F8u16, out("al") _),
         "out" => misdeed!("out dx, al", in("dx") 0xF4u16, in("al") 0u8),
-        "outsb" => misdeed!("rep outsb", in("dx") 0x3F8u16, inout("ecx") 4 => _, inout("rsi") at => _),
+        "outsb" => {
+            misdeed!("rep outsb", in("dx") 0x3F8u16, inout("ecx") 4 => _, inout("rsi") at => _)
+        }
         "rdmsr" => misdeed!("rdmsr", in("ecx") LSTAR, out("eax") _, out("edx") _),
         "wrmsr" => misdeed!("wrmsr", in("ecx") LSTAR, in("eax") 0, in("edx") 0),
         "rdpmc" => misdeed!("rdpmc", in("ecx") 0, out("eax") _, out("edx") _),
@@ -45,7 +47,9 @@ pub fn commit(name: &str, number: u64) -> Option<()> {
         "invd" => misdeed!("invd"),
         "wbinvd" => misdeed!("wbinvd"),
         "swapgs" => misdeed!("swapgs"),
-        "sysret" => misdeed!("sysretq", in("rcx") 0xFFFF_FFFF_8020_A000u64, in("r11") 0x202u64, options(noreturn)),
+        "sysret" => {
+            misdeed!("sysretq", in("rcx") 0xFFFF_FFFF_8020_A000u64, in("r11") 0x202u64, options(noreturn))
+        }
         "sysenter" => misdeed!("sysenter"),
         "sysexit" => misdeed!("sysexit", in("rcx") at, in("rdx") at, options(noreturn)),
         "ud2" => misdeed!("ud2", options(noreturn)),
@@ -55,7 +59,9 @@ pub fn commit(name: &str, number: u64) -> Option<()> {
         "int" => interrupt(number),
         "divide" => misdeed!("xor ecx, ecx", "div ecx", out("eax") _, out("ecx") _, out("edx") _),
         "simd-error" => simd_error(),
-        "x87-error" => misdeed!("fninit", "fldcw [{}]", "fld1", "fldz", "fdivp st(1), st", "fwait", in(reg) &raw const X87_UNMASKED),
+        "x87-error" => {
+            misdeed!("fninit", "fldcw [{}]", "fld1", "fldz", "fdivp st(1), st", "fwait", in(reg) &raw const X87_UNMASKED)
+        }
         "vmcall" => misdeed!("vmcall"),
         "vmmcall" => misdeed!("vmmcall"),
         "vmxon" => misdeed!("vmxon [{}]", in(reg) at),
@@ -88,14 +94,27 @@ fn registers(name: &str) -> Option<()> {
 fn far(name: &str, at: *mut u64) -> Option<()> {
     match name {
         "iret-kernel" => misdeed!(
-            "mov rax, rsp", "push 0x10", "push rax", "push 0x202", "push 8", "lea rax, [rip]",
-            "push rax", "iretq", options(noreturn)
+            "mov rax, rsp",
+            "push 0x10",
+            "push rax",
+            "push 0x202",
+            "push 8",
+            "lea rax, [rip]",
+            "push rax",
+            "iretq",
+            options(noreturn)
         ),
-        "retf-kernel" => misdeed!("push 8", "lea rax, [rip]", "push rax", "retfq", options(noreturn)),
+        "retf-kernel" => {
+            misdeed!("push 8", "lea rax, [rip]", "push rax", "retfq", options(noreturn))
+        }
         "retf-ldt" => misdeed!("push 7", "lea rax, [rip]", "push rax", "retfq", options(noreturn)),
         // FF /3 and FF /5 with a 16:32 pointer: offset, then selector.
-        "far-call-tss" => misdeed!("mov dword ptr [rax], 0", "mov word ptr [rax + 4], 0x28", ".byte 0xFF, 0x18", in("rax") at),
-        "far-jump-kernel" => misdeed!("mov dword ptr [rax], 0", "mov word ptr [rax + 4], 8", ".byte 0xFF, 0x28", in("rax") at),
+        "far-call-tss" => {
+            misdeed!("mov dword ptr [rax], 0", "mov word ptr [rax + 4], 0x28", ".byte 0xFF, 0x18", in("rax") at)
+        }
+        "far-jump-kernel" => {
+            misdeed!("mov dword ptr [rax], 0", "mov word ptr [rax + 4], 8", ".byte 0xFF, 0x28", in("rax") at)
+        }
         _ => return None,
     }
     Some(())

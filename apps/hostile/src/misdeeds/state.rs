@@ -51,10 +51,14 @@ fn end(name: &str) -> Option<()> {
     // SAFETY: none: the kernel is to end this program in each of them.
     unsafe {
         match name {
-            "rsp-kernel-fault" => asm!("mov rsp, {}", "ud2", in(reg) KERNEL_STACK, options(noreturn)),
+            "rsp-kernel-fault" => {
+                asm!("mov rsp, {}", "ud2", in(reg) KERNEL_STACK, options(noreturn))
+            }
             "rsp-kernel-push" => asm!("mov rsp, {}", "push 1", in(reg) KERNEL_STACK),
             "rsp-not-canonical-push" => asm!("mov rsp, {}", "push 1", in(reg) NOT_CANONICAL),
-            "flags-fault" => asm!("push {}", "popfq", "ud2", in(reg) AC | NT | DF | 2, options(noreturn)),
+            "flags-fault" => {
+                asm!("push {}", "popfq", "ud2", in(reg) AC | NT | DF | 2, options(noreturn))
+            }
             "flags-tf" => asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop", "nop"),
             "segment-kernel" => asm!("mov ds, {:e}", in(reg) 0x10),
             "segment-ldt" => asm!("mov es, {:e}", in(reg) 7),
@@ -74,24 +78,47 @@ fn end(name: &str) -> Option<()> {
 #[unsafe(naked)]
 extern "C" fn with_rsp(rsp: u64, ticks: u64) {
     naked_asm!(
-        "push rbx", "push rbp", "push r12", "push r13",
+        "push rbx",
+        "push rbp",
+        "push r12",
+        "push r13",
         "mov r12, rsp",
         "mov r13, rsi",
         "mov rsp, rdi",
-        "mov eax, 3", "xor edi, edi", "syscall",                    // clock
-        "mov eax, 2", "xor edi, edi", "mov esi, 16", "syscall",     // log of a bad address
-        "mov eax, 4", "xor edi, edi", "mov esi, 1", "syscall",      // map of a bad address
-        "mov eax, 9", "syscall",                                    // ready
-        "mov eax, 0", "xor edi, edi", "syscall",                    // enter: until the timer
-        "rdtsc", "shl rdx, 32", "or rax, rdx",
+        "mov eax, 3",
+        "xor edi, edi",
+        "syscall", // clock
+        "mov eax, 2",
+        "xor edi, edi",
+        "mov esi, 16",
+        "syscall", // log of a bad address
+        "mov eax, 4",
+        "xor edi, edi",
+        "mov esi, 1",
+        "syscall", // map of a bad address
+        "mov eax, 9",
+        "syscall", // ready
+        "mov eax, 0",
+        "xor edi, edi",
+        "syscall", // enter: until the timer
+        "rdtsc",
+        "shl rdx, 32",
+        "or rax, rdx",
         "add r13, rax",
         "2:",
-        "rdtsc", "shl rdx, 32", "or rax, rdx",
+        "rdtsc",
+        "shl rdx, 32",
+        "or rax, rdx",
         "cmp rax, r13",
         "jb 2b",
-        "mov eax, 0", "xor edi, edi", "syscall",
+        "mov eax, 0",
+        "xor edi, edi",
+        "syscall",
         "mov rsp, r12",
-        "pop r13", "pop r12", "pop rbp", "pop rbx",
+        "pop r13",
+        "pop r12",
+        "pop rbp",
+        "pop rbx",
         "ret",
     )
 }
@@ -100,28 +127,61 @@ extern "C" fn with_rsp(rsp: u64, ticks: u64) {
 #[unsafe(naked)]
 extern "C" fn with_flags(bits: u64, ticks: u64) {
     naked_asm!(
-        "push rbx", "push rbp", "push r12", "push r13",
+        "push rbx",
+        "push rbp",
+        "push r12",
+        "push r13",
         "mov r12, rdi",
         "mov r13, rsi",
         "or r12, 2",
-        "mov eax, 3", "xor edi, edi", "push r12", "popfq", "syscall",
-        "mov eax, 2", "xor edi, edi", "mov esi, 16", "push r12", "popfq", "syscall",
-        "mov eax, 4", "xor edi, edi", "mov esi, 1", "push r12", "popfq", "syscall",
-        "mov eax, 9", "push r12", "popfq", "syscall",
-        "mov eax, 0", "xor edi, edi", "push r12", "popfq", "syscall",
-        "rdtsc", "shl rdx, 32", "or rax, rdx",
+        "mov eax, 3",
+        "xor edi, edi",
+        "push r12",
+        "popfq",
+        "syscall",
+        "mov eax, 2",
+        "xor edi, edi",
+        "mov esi, 16",
+        "push r12",
+        "popfq",
+        "syscall",
+        "mov eax, 4",
+        "xor edi, edi",
+        "mov esi, 1",
+        "push r12",
+        "popfq",
+        "syscall",
+        "mov eax, 9",
+        "push r12",
+        "popfq",
+        "syscall",
+        "mov eax, 0",
+        "xor edi, edi",
+        "push r12",
+        "popfq",
+        "syscall",
+        "rdtsc",
+        "shl rdx, 32",
+        "or rax, rdx",
         "add r13, rax",
         "2:",
-        "push r12", "popfq",
+        "push r12",
+        "popfq",
         "mov ecx, 1000",
         "3:",
         "dec ecx",
         "jnz 3b",
-        "rdtsc", "shl rdx, 32", "or rax, rdx",
+        "rdtsc",
+        "shl rdx, 32",
+        "or rax, rdx",
         "cmp rax, r13",
         "jb 2b",
-        "push 2", "popfq",
-        "pop r13", "pop r12", "pop rbp", "pop rbx",
+        "push 2",
+        "popfq",
+        "pop r13",
+        "pop r12",
+        "pop rbp",
+        "pop rbx",
         "ret",
     )
 }
