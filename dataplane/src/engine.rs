@@ -146,6 +146,11 @@ impl Engine {
         &mut self.local.stats
     }
 
+    /// The receive buffers of this core, for the platform when it stops and starts a queue.
+    pub fn pool_mut(&mut self) -> &mut Pool {
+        &mut self.local.pool
+    }
+
     /// The IPv4 configuration in force, once there is one.
     pub fn ipv4(&self) -> Option<Ipv4Config> {
         self.local.ipv4

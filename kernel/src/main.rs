@@ -21,6 +21,7 @@ mod net;
 mod once;
 mod pci;
 mod platform;
+mod renew;
 mod selftest;
 mod serial;
 mod smp;

@@ -10,6 +10,7 @@ mod command;
 
 use crate::cpu::percore;
 use crate::exit::{Exit, exit};
+use crate::renew::Renewal;
 use crate::user::lifecycle::{self, Reason};
 use crate::user::program::{self, Environment, LoadError, Program};
 use crate::{control, mem, start, time};
@@ -45,11 +46,23 @@ pub struct Manager {
     restart: bool,
     announced: bool,
     ended: bool,
+    renewal: Renewal,
+    /// When a restart began that waits for the receive buffers to be scrubbed.
+    restarting: Option<u64>,
 }
 
 impl Manager {
-    pub fn new(fixed: Fixed) -> Self {
-        Self { fixed, next: 0, heartbeat: 0, restart: false, announced: false, ended: false }
+    pub fn new(fixed: Fixed, renewal: Renewal) -> Self {
+        Self {
+            fixed,
+            next: 0,
+            heartbeat: 0,
+            restart: false,
+            announced: false,
+            ended: false,
+            renewal,
+            restarting: None,
+        }
     }
 
     #[inline]
@@ -102,7 +115,11 @@ impl Manager {
         self.announce(engine, now);
         lifecycle::reap_current();
         if let Some(reason) = lifecycle::finish() {
-            self.app_ended(engine, reason);
+            self.app_ended(reason);
+        }
+        self.renewal.tick(now);
+        if self.renewal.take_scrubbed() {
+            self.restart_scrubbed(engine);
         }
         control::set_state(self.state());
     }
@@ -143,7 +160,7 @@ impl Manager {
         }
     }
 
-    fn app_ended(&mut self, engine: &Engine, reason: Reason) {
+    fn app_ended(&mut self, reason: Reason) {
         let name = start::machine().config.app.unwrap_or("");
         log::info!("app {name}: {reason}");
         // In the kernel's heap or free: what an application's end must bring back to the same figure.
@@ -156,7 +173,7 @@ impl Manager {
         control::set(header::READY_NS, 0);
         self.ended = true;
         if self.restart {
-            self.restart_app(engine);
+            self.restart_app();
         } else if start::machine().config.exit_with_app {
             exit(match reason {
                 Reason::Exit(0) | Reason::Command => Exit::Ok,
@@ -166,9 +183,15 @@ impl Manager {
         }
     }
 
-    fn restart_app(&mut self, engine: &Engine) {
+    /// Another application, or the same afresh: the receive area must be as if nobody had used it.
+    fn restart_app(&mut self) {
         self.restart = false;
-        let began = time::now_ns();
+        self.restarting = Some(time::now_ns());
+        self.renewal.scrub();
+    }
+
+    fn restart_scrubbed(&mut self, engine: &Engine) {
+        let Some(began) = self.restarting.take() else { return };
         match self.start_app(engine.ipv4().map(|v4| v4.address)) {
             Ok(()) => log::info!("app restarted in {} us", (time::now_ns() - began) / 1000),
             Err(e) => log::error!("the app cannot be restarted: {e}"),

@@ -20,7 +20,7 @@ use crate::manager::{self, Manager};
 use crate::net::{self, Rx, Share, Tx};
 use crate::user::lifecycle::{self, Reason, Wish};
 use crate::user::thread::Thread;
-use crate::{apic, control, time};
+use crate::{apic, control, renew, time};
 
 /// How long an idle core polls before it halts.
 const SPIN_NS: u64 = 50_000;
@@ -33,8 +33,9 @@ const STORE_VISIBLE_NS: u64 = 1_000;
 enum App {
     None,
     Attached(Box<Thread>, u64),
-    /// The engine still has frames in flight that refer to its memory.
-    Draining(u64),
+    /// The engine still has frames in flight that refer to its memory. When it has waited for too long,
+    /// it asks for a reset of the device: how many there were then.
+    Draining(u64, Option<u32>),
 }
 
 pub struct KernelPlatform {
@@ -52,8 +53,9 @@ pub struct KernelPlatform {
     overruns: u64,
     /// The batch bound that was asked for last; 0: none was.
     batch: usize,
-    /// It was said that a receive queue is stopped for good.
+    /// It was said that a queue is in quarantine.
     quarantine_told: bool,
+    renewal: renew::CorePart,
     /// Core 0's part of control.
     manager: Option<Box<Manager>>,
 }
@@ -73,6 +75,7 @@ impl KernelPlatform {
             overruns: 0,
             batch: 0,
             quarantine_told: false,
+            renewal: renew::CorePart::default(),
             manager,
         }
     }
@@ -144,7 +147,7 @@ impl KernelPlatform {
             App::Attached(thread, generation) => {
                 engine.detach_app();
                 thread.leave();
-                self.app = App::Draining(generation);
+                self.app = App::Draining(generation, None);
             }
             other => self.app = other,
         }
@@ -160,9 +163,14 @@ impl KernelPlatform {
             Wish::Detach => self.detach(engine),
             Wish::Nothing => {}
         }
-        if let App::Draining(generation) = self.app {
+        if let App::Draining(generation, asked) = self.app {
             match engine.drain() {
                 Drain::Pending => {}
+                Drain::TimedOut if asked.is_none() => {
+                    log::warn!("core {}: frames of the ended app do not leave", self.core);
+                    self.app = App::Draining(generation, Some(renew::ask()));
+                }
+                Drain::TimedOut if asked == Some(renew::done()) => {}
                 end => {
                     self.app = App::None;
                     lifecycle::released(self.core, generation, end == Drain::Done);
@@ -220,8 +228,12 @@ impl Platform for KernelPlatform {
     #[inline]
     fn control(&mut self, engine: &mut Engine) {
         lifecycle::flush_if_needed(self.core);
+        if self.renewal.is_behind() {
+            let queues = renew::Queues { rx: &mut self.rx, tx: &mut self.tx };
+            self.renewal.take(self.core, queues, engine);
+        }
         let attached = matches!(self.app, App::Attached(..));
-        if lifecycle::has_wish(attached, self.core) || matches!(self.app, App::Draining(_)) {
+        if lifecycle::has_wish(attached, self.core) || matches!(self.app, App::Draining(..)) {
             self.change_app(engine);
         }
         // Frames of cores without a queue move only when this one's owner looks (`MuxTx`).
@@ -254,13 +266,13 @@ impl Platform for KernelPlatform {
 
     fn publish(&mut self, stats: &CoreStats) {
         control::publish(self.core, stats);
-        if !self.quarantine_told && self.rx.iter().any(Rx::is_quarantined) {
-            self.quarantine_told = true;
-            log::error!(
-                "core {}: the network card's answers make no sense; its receive queue is stopped",
-                self.core
-            );
+        let lost = self.rx.iter().any(Rx::is_quarantined)
+            || matches!(&self.tx, Tx::Queue(tx) if tx.queue().is_quarantined());
+        if lost && !self.quarantine_told {
+            let then = if renew::ask_for_quarantine() { "it is reset" } else { "a queue is stopped" };
+            log::error!("core {}: the network card's answers make no sense; {then}", self.core);
         }
+        self.quarantine_told = lost;
     }
 
     #[inline]

@@ -25,6 +25,7 @@ use crate::manager::{Fixed, Manager};
 use crate::mem::layout;
 use crate::net::{self, Share};
 use crate::platform::KernelPlatform;
+use crate::renew::Renewal;
 use crate::user::lifecycle;
 use crate::{apic, control, cpu, crash, entropy, firmware, mem, pci, smp, time, unsupported};
 
@@ -203,7 +204,7 @@ fn set_up(m: &Machine, fw: &firmware::Firmware, cores: usize) {
         Ok(false) => log::info!("no control page (ivshmem): ixcp sees nothing"),
         Err(e) => log::error!("control page: {e}"),
     }
-    let net = match net::open(&functions, cores) {
+    let mut net = match net::open(&functions, cores) {
         Ok(net) => net,
         Err(e) => unsupported!("{e}"),
     };
@@ -218,13 +219,15 @@ fn set_up(m: &Machine, fw: &firmware::Firmware, cores: usize) {
         batch,
     });
     lifecycle::set_cores(cores);
-    let mut manager = Box::new(Manager::new(Fixed {
+    let fixed = Fixed {
         cores,
         groups: net.capabilities.groups,
         rx_area: net.area_memory,
         has_nic: net.control.is_some(),
         mss: net.capabilities.mtu.saturating_sub(40),
-    }));
+    };
+    let renewal = Renewal::new(net.control.take(), cores);
+    let mut manager = Box::new(Manager::new(fixed, renewal));
     make_kits(m, net, batch);
     log::debug!("engines are made, the heap has {} KiB", mem::heap::figures().0 >> 10);
     if let Err(e) = manager.start_app(static_address()) {

@@ -47,6 +47,11 @@ pub const REFUSED: &str = "refused";
 /// What the last answer begins with if it was not.
 pub const BROKEN: &str = "broken: ";
 
+/// The order to look for [`MARK`] in the receive area: refused if it is nowhere.
+pub const LOOK: &str = "look";
+/// Bytes that a test sends to one application, and that the next must not see.
+pub const MARK: [u8; 8] = *b"!SECRET!";
+
 const fn ended(name: &'static str, what: &'static str, says: &'static str) -> Misdeed {
     Misdeed { name, what, answer: Answer::Ended(says) }
 }

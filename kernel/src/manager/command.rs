@@ -13,6 +13,8 @@ use crate::{control, start};
 impl Manager {
     /// Executes the command that the page holds, if any.
     pub(super) fn command(&mut self, engine: &mut Engine) {
+        // Not needed by the commands that there are.
+        let _ = &engine;
         let Some(c) = control::poll_command() else { return };
         match c.code {
             CommandCode::Nop => control::answer(c, Status::Ok, 0),
@@ -28,7 +30,7 @@ impl Manager {
             CommandCode::RestartApp => {
                 self.restart = true;
                 if self.ended {
-                    self.restart_app(engine);
+                    self.restart_app();
                 } else {
                     lifecycle::end(Reason::Command);
                 }

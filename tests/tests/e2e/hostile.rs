@@ -4,7 +4,9 @@
 //! Many misdeeds share a machine, an application each. What fails is noted and the machine replaced, so
 //! that one failure hides no other.
 use crate::bytes;
-use hostile::{Answer, BEGUN, BROKEN, ECHO_PORT, KINDS, Kind, Misdeed, ORDER_PORT, REFUSED};
+use hostile::{
+    Answer, BEGUN, BROKEN, ECHO_PORT, KINDS, Kind, LOOK, MARK, Misdeed, ORDER_PORT, REFUSED,
+};
 use ix_abi::control::{State, header};
 use ix_tests::need;
 use ix_tests::peer::faults::Faults;
@@ -201,6 +203,22 @@ impl Lab {
         }
     }
 
+    /// Gives an order that ends nothing; its answer.
+    fn answer(&mut self, order: &str) -> Result<String, String> {
+        self.host.udp_send(self.order, GUEST_IP, ORDER_PORT, order.as_bytes())?;
+        let (begun, _) = self.host.udp_recv(self.order, PATIENCE)?;
+        if begun != BEGUN.as_bytes() {
+            return Err(format!("not {BEGUN} but {}", String::from_utf8_lossy(&begun)));
+        }
+        let (said, _) = self.host.udp_recv(self.order, PATIENCE)?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// Forgets datagrams that came back.
+    fn drain_orders(&mut self) {
+        while self.host.udp_recv(self.order, Duration::from_millis(20)).is_ok() {}
+    }
+
     /// The kernel has named it.
     fn said(&self, text: &str) -> Result<(), String> {
         let deadline = Instant::now() + Duration::from_secs(5);
@@ -302,6 +320,34 @@ impl Lab {
         let more = conns.split_off(CONNS);
         self.forget(more);
         Ok(())
+    }
+}
+
+/// The receive area is scrubbed between applications, posted buffers too.
+#[test]
+fn a_new_application_sees_no_byte_that_its_predecessor_received() {
+    let _machine = need::machine();
+    let Some(mut lab) = Lab::boot() else { return };
+    let marks = MARK.repeat(150);
+    for round in 0..5 {
+        let conns = lab.connections().unwrap();
+        // Enough to go round the receive ring, to ports with and without somebody.
+        for i in 0..2500u16 {
+            let port = if i % 3 == 0 { 9 } else { ECHO_PORT };
+            lab.host.udp_send(lab.order, GUEST_IP, port, &marks[usize::from(i % 8)..]).unwrap();
+            let conn = conns[usize::from(i) % conns.len()];
+            let _ = lab.host.try_send(conn, &marks);
+            lab.host.poll();
+        }
+        lab.host.run(Duration::from_millis(50));
+        lab.drain_orders();
+        let here = lab.answer(LOOK).unwrap();
+        assert!(here.starts_with(BROKEN), "round {round}: the marks are not even there: {here}");
+        lab.forget(conns);
+        lab.host.run(Duration::from_millis(50));
+        lab.restart().unwrap();
+        lab.drain_orders();
+        assert_eq!(lab.answer(LOOK).unwrap(), REFUSED, "round {round}: marks of the predecessor");
     }
 }
 
