@@ -49,6 +49,7 @@ pub struct Manager {
     renewal: Renewal,
     /// When a restart began that waits for the receive buffers to be scrubbed.
     restarting: Option<u64>,
+    scrubbed: bool,
 }
 
 impl Manager {
@@ -62,6 +63,7 @@ impl Manager {
             ended: false,
             renewal,
             restarting: None,
+            scrubbed: false,
         }
     }
 
@@ -118,7 +120,10 @@ impl Manager {
             self.app_ended(reason);
         }
         self.renewal.tick(now);
-        if self.renewal.take_scrubbed() {
+        self.scrubbed |= self.renewal.take_scrubbed();
+        // A frame in each tick: the network is served in between.
+        if self.scrubbed && mem::make_ready(program::frames_at_start(self.fixed.cores)) {
+            self.scrubbed = false;
             self.restart_scrubbed(engine);
         }
         control::set_state(self.state());

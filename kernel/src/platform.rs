@@ -269,7 +269,8 @@ impl Platform for KernelPlatform {
         let lost = self.rx.iter().any(Rx::is_quarantined)
             || matches!(&self.tx, Tx::Queue(tx) if tx.queue().is_quarantined());
         if lost && !self.quarantine_told {
-            let then = if renew::ask_for_quarantine() { "it is reset" } else { "a queue is stopped" };
+            let then =
+                if renew::ask_for_quarantine() { "it is reset" } else { "a queue is stopped" };
             log::error!("core {}: the network card's answers make no sense; {then}", self.core);
         }
         self.quarantine_told = lost;

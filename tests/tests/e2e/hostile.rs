@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Connections that are open when it happens.
-const CONNS: usize = 6;
+const CONNS: usize = 12;
 /// Connections that meet every one of the 128 flow groups, all but surely.
 const WARM_ROUNDS: usize = 12;
 const WARM_CONNS: usize = 100;
@@ -92,8 +92,11 @@ impl Lab {
     }
 
     fn open(&mut self, count: usize) -> Result<Vec<Conn>, String> {
-        let conns: Vec<Conn> =
-            (0..count).map(|_| self.host.start_connect(GUEST_IP, ECHO_PORT)).collect();
+        let mut start = || {
+            self.host.skip_ports(4973);
+            self.host.start_connect(GUEST_IP, ECHO_PORT)
+        };
+        let conns: Vec<Conn> = (0..count).map(|_| start()).collect();
         for &conn in &conns {
             self.host.established(conn, PATIENCE)?;
             self.host.send(conn, b"begin", PATIENCE)?;

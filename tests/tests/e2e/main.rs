@@ -6,6 +6,7 @@ mod hostile;
 mod instructions;
 mod memcached;
 mod qemu;
+mod restarts;
 mod stream;
 mod tap;
 mod user;
