@@ -101,10 +101,22 @@ impl Engine {
     /// The application is gone: aborts what is its, then [`Engine::drain`] tells when its memory
     /// is free. To be called on every core's engine.
     pub fn detach_app(&mut self) {
-        let Engine { local, groups, .. } = self;
-        if local.app.take().is_none() {
-            return;
+        if self.local.app.take().is_some() {
+            self.clear_up();
         }
+    }
+
+    /// An application came and went and was never attached here. It counts all the same, since epochs are
+    /// those of all cores; and its ports were known here, so that there may be connections and datagrams.
+    pub fn miss_app(&mut self) {
+        if self.local.app.is_none() {
+            self.local.app_epoch += 1;
+            self.clear_up();
+        }
+    }
+
+    fn clear_up(&mut self) {
+        let Engine { local, groups, .. } = self;
         local.app_ended = local.app_epoch;
         local.listeners.remove_epoch(local.app_ended);
         local.udp.ports.remove_epoch(local.app_ended);
@@ -144,6 +156,12 @@ impl Engine {
     /// The counters, for what the platform counts itself (halts, overruns).
     pub fn stats_mut(&mut self) -> &mut CoreStats {
         &mut self.local.stats
+    }
+
+    /// Whether nothing is to be sent and all that was sent has left.
+    pub fn is_tx_idle(&self) -> bool {
+        let local = &self.local;
+        local.tx.in_flight() == 0 && !local.tx.has_staged() && local.output_ready.next(0).is_none()
     }
 
     /// The receive buffers of this core, for the platform when it stops and starts a queue.

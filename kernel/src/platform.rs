@@ -176,8 +176,11 @@ impl KernelPlatform {
                     lifecycle::released(self.core, generation, end == Drain::Done);
                 }
             }
-        } else if let App::None = self.app {
-            lifecycle::release_unattached(self.core);
+        } else if let App::None = self.app
+            && let Some(generation) = lifecycle::missed(self.core)
+        {
+            engine.miss_app();
+            self.app = App::Draining(generation, None);
         }
     }
 

@@ -3,9 +3,10 @@
 //! are the device's: only a reset gives them back); when the device does not complete the frames of an
 //! ended application; when it has lost count and a queue is in quarantine.
 //!
-//! Core 0 resets the device and announces a step; each core takes it at its quiescent point, with its
-//! own queues, and says so; nobody waits for anybody in the meantime. Frames that the device had
-//! delivered before the reset are polled first: nothing is lost but what was on its way through it.
+//! Core 0 announces steps (be quiet; the device is stopped; it runs again); each core takes one at its
+//! quiescent point, with its own queues, and says so; nobody waits for anybody in the meantime. What
+//! was to be sent is sent before the reset, and frames that the device had delivered are polled after
+//! it: nothing is lost but what was on its way through the device.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -40,9 +41,14 @@ static QUARANTINES: AtomicU32 = AtomicU32::new(0);
 /// How long the cores may take for a step before that is said.
 const PATIENCE_NS: u64 = 1_000_000_000;
 
+/// How long a core waits for its last frames to leave: if they do not, the reset is what they need.
+const QUIET_NS: u64 = 20_000_000;
+
 const IDLE: u32 = 0;
-const STOPPED_NOW: u32 = 1;
-const STARTED: u32 = 2;
+/// Nothing more is received, so that nothing more is answered, and what was sent leaves.
+const QUIET: u32 = 1;
+const STOPPED_NOW: u32 = 2;
+const STARTED: u32 = 3;
 const PHASES: u32 = 4;
 
 /// The step that all cores have to take.
@@ -86,6 +92,7 @@ pub struct CorePart {
     taken: u32,
     /// Its receive queues while nothing may be posted.
     parked: alloc::vec::Vec<Rx>,
+    quiet_since: Option<u64>,
 }
 
 impl CorePart {
@@ -101,9 +108,14 @@ impl CorePart {
     pub fn take(&mut self, core: usize, queues: Queues<'_>, engine: &mut Engine) {
         let step = step();
         let taken = match step % PHASES {
+            QUIET => self.quiet(queues, engine),
             STOPPED_NOW => self.rewind(queues, engine),
             STARTED => self.go_on(queues, engine),
-            _ => true,
+            // Done, or given up: what is parked still comes back.
+            _ => {
+                queues.rx.append(&mut self.parked);
+                true
+            }
         };
         if taken {
             self.taken = step;
@@ -111,8 +123,21 @@ impl CorePart {
         }
     }
 
+    /// The resets of an ended application's connections, the answers to what came before.
+    fn quiet(&mut self, queues: Queues<'_>, engine: &Engine) -> bool {
+        self.parked.append(queues.rx);
+        let now = time::now_ns();
+        let since = *self.quiet_since.get_or_insert(now);
+        let done = engine.is_tx_idle() || now.saturating_sub(since) > QUIET_NS;
+        if done {
+            self.quiet_since = None;
+        }
+        done
+    }
+
     /// The device is stopped: once its last frames are polled, the queues are emptied.
     fn rewind(&mut self, queues: Queues<'_>, engine: &mut Engine) -> bool {
+        queues.rx.append(&mut self.parked);
         if queues.rx.iter().any(Rx::has_frames) {
             return false;
         }
@@ -179,7 +204,8 @@ impl Renewal {
     pub fn tick(&mut self, now: u64) {
         let step = step();
         match step % PHASES {
-            IDLE if self.wanted || WANTED.load(Ordering::Relaxed) => self.stop(now),
+            IDLE if self.wanted || WANTED.load(Ordering::Relaxed) => self.announce(now),
+            QUIET if self.all_have(step, now) => self.stop(now),
             STOPPED_NOW if self.all_have(step, now) => self.start(now),
             STARTED if self.all_have(step, now) => {
                 self.scrubbed |= SCRUB.swap(false, Ordering::Relaxed);
@@ -201,13 +227,19 @@ impl Renewal {
                     if core::mem::take(&mut self.wanted) {
                         log::error!("the receive buffers cannot be scrubbed: no app is started");
                     }
-                    DONE.fetch_add(1, Ordering::Release);
-                    return;
+                    return self.give_up();
                 }
             }
         }
         SCRUB.store(core::mem::take(&mut self.wanted), Ordering::Relaxed);
         self.announce(now);
+    }
+
+    /// The cores go on as they were.
+    fn give_up(&mut self) {
+        DONE.fetch_add(1, Ordering::Release);
+        STEP.store(step().wrapping_add(PHASES - QUIET), Ordering::Release);
+        lifecycle::kick_others();
     }
 
     fn start(&mut self, now: u64) {

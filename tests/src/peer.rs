@@ -185,7 +185,8 @@ impl Host {
         result.map(|()| start.elapsed())
     }
 
-    /// The next connection's port is so many further on. Ports in a row may hash to few flow groups.
+    /// The next connection's port is so many further on (an even number, to meet all). Ports in a row may
+    /// hash to few flow groups.
     pub fn skip_ports(&mut self, count: u16) {
         self.next_port = 49_152 + (self.next_port - 49_152 + count) % 16_384;
     }

@@ -93,7 +93,7 @@ impl Lab {
 
     fn open(&mut self, count: usize) -> Result<Vec<Conn>, String> {
         let mut start = || {
-            self.host.skip_ports(4973);
+            self.host.skip_ports(4972);
             self.host.start_connect(GUEST_IP, ECHO_PORT)
         };
         let conns: Vec<Conn> = (0..count).map(|_| start()).collect();
@@ -268,7 +268,8 @@ impl Lab {
     fn books(&mut self, misdeed: &Misdeed, mut figures: Figures) -> Result<(), String> {
         let clean = self.clean.expect("known since the boot");
         // A misdeed that is let live may have used more of the kernel's tables than any before it.
-        if misdeed.answer == Answer::Refused && figures.heap_used > clean.heap_used {
+        let much = misdeed.answer == Answer::Refused || misdeed.name == "ring-header-rewritten";
+        if much && figures.heap_used > clean.heap_used {
             let grown = figures.heap_used - clean.heap_used;
             note(&format!("{}: tables have grown by {} KiB, for good", misdeed.name, grown >> 10));
             self.clean = Some(Figures { heap_used: figures.heap_used, ..clean });
