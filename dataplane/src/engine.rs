@@ -121,6 +121,9 @@ impl Engine {
         local.listeners.remove_epoch(local.app_ended);
         local.udp.ports.remove_epoch(local.app_ended);
         udp::app_gone(local);
+        while let Some(index) = local.tx.take_staged_datagram() {
+            udp::finished(local, index);
+        }
         for group in groups.iter_mut().flatten() {
             for index in 0..group.conns.capacity() {
                 close::app_gone(group, local, index);

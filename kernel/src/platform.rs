@@ -29,13 +29,16 @@ const TICK_NS: u64 = 1_000_000;
 /// A store is visible to other cores after this: the sleeper waits so that wakers need no fence.
 const STORE_VISIBLE_NS: u64 = 1_000;
 
+/// Resets of the device for the sake of one application's end.
+const RESETS_MAX: u32 = 4;
+
 /// The application on this core.
 enum App {
     None,
     Attached(Box<Thread>, u64),
     /// The engine still has frames in flight that refer to its memory. When it has waited for too long,
-    /// it asks for a reset of the device: how many there were then.
-    Draining(u64, Option<u32>),
+    /// it asks for a reset of the device: how often it has, and how many there were then.
+    Draining(u64, u32, u32),
 }
 
 pub struct KernelPlatform {
@@ -147,7 +150,7 @@ impl KernelPlatform {
             App::Attached(thread, generation) => {
                 engine.detach_app();
                 thread.leave();
-                self.app = App::Draining(generation, None);
+                self.app = App::Draining(generation, 0, 0);
             }
             other => self.app = other,
         }
@@ -163,14 +166,15 @@ impl KernelPlatform {
             Wish::Detach => self.detach(engine),
             Wish::Nothing => {}
         }
-        if let App::Draining(generation, asked) = self.app {
+        if let App::Draining(generation, asked, then) = self.app {
             match engine.drain() {
                 Drain::Pending => {}
-                Drain::TimedOut if asked.is_none() => {
+                Drain::TimedOut if asked > 0 && then == renew::done() => {}
+                // Each time the device had what fits; other cores' frames wait behind.
+                Drain::TimedOut if asked < RESETS_MAX => {
                     log::warn!("core {}: frames of the ended app do not leave", self.core);
-                    self.app = App::Draining(generation, Some(renew::ask()));
+                    self.app = App::Draining(generation, asked + 1, renew::ask());
                 }
-                Drain::TimedOut if asked == Some(renew::done()) => {}
                 end => {
                     self.app = App::None;
                     lifecycle::released(self.core, generation, end == Drain::Done);
@@ -180,7 +184,7 @@ impl KernelPlatform {
             && let Some(generation) = lifecycle::missed(self.core)
         {
             engine.miss_app();
-            self.app = App::Draining(generation, None);
+            self.app = App::Draining(generation, 0, 0);
         }
     }
 

@@ -293,7 +293,7 @@ const STATE: &[Misdeed] = &[
     refused("flags-tf-syscall", "single steps into SYSCALL"),
     refused("flags-tf-mov-ss", "MOV SS right before SYSCALL while single stepping"),
     refused(
-        "segments",
+        "segment-registers",
         "null and user selectors in DS, ES, FS, GS, at SYSCALL, at an interrupt, at preemption",
     ),
     ended("segment-kernel", "loads a ring 0 selector into DS", GP),

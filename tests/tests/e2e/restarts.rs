@@ -113,7 +113,7 @@ impl Field {
 
     /// Every flow group and table has been used once: what grows has grown.
     fn warm(&mut self) {
-        for _ in 0..12 {
+        for _ in 0..20 {
             let host = &mut self.host;
             let mut start = || {
                 host.skip_ports(4972);

@@ -36,7 +36,7 @@ pub fn commit(name: &str) -> Option<Verdict> {
         }
         "flags-tf-syscall" => trap_into_syscall(),
         "flags-tf-mov-ss" => trap_behind_mov_ss(),
-        "segments" => segments(ticks),
+        "segment-registers" => segments(ticks),
         "mxcsr" => mxcsr(ticks),
         "x87" => x87(ticks),
         "registers" => return Some(registers()),
