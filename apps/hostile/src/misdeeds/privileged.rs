@@ -27,7 +27,7 @@ pub fn commit(name: &str, number: u64) -> Option<()> {
         "in" => misdeed!("in al, dx", in("dx") 0x3F8u16, out("al") _),
         "out" => misdeed!("out dx, al", in("dx") 0xF4u16, in("al") 0u8),
         "outsb" => {
-            misdeed!("rep outsb", in("dx") 0x3F8u16, inout("ecx") 4 => _, inout("rsi") at => _)
+            misdeed!("rep outsb", in("dx") 0x3F8u16, inout("ecx") 4 => _, inout("rsi") at => _);
         }
         "rdmsr" => misdeed!("rdmsr", in("ecx") LSTAR, out("eax") _, out("edx") _),
         "wrmsr" => misdeed!("wrmsr", in("ecx") LSTAR, in("eax") 0, in("edx") 0),
@@ -48,7 +48,7 @@ pub fn commit(name: &str, number: u64) -> Option<()> {
         "wbinvd" => misdeed!("wbinvd"),
         "swapgs" => misdeed!("swapgs"),
         "sysret" => {
-            misdeed!("sysretq", in("rcx") 0xFFFF_FFFF_8020_A000u64, in("r11") 0x202u64, options(noreturn))
+            misdeed!("sysretq", in("rcx") 0xFFFF_FFFF_8020_A000u64, in("r11") 0x202u64, options(noreturn));
         }
         "sysenter" => misdeed!("sysenter"),
         "sysexit" => misdeed!("sysexit", in("rcx") at, in("rdx") at, options(noreturn)),
@@ -60,7 +60,7 @@ pub fn commit(name: &str, number: u64) -> Option<()> {
         "divide" => misdeed!("xor ecx, ecx", "div ecx", out("eax") _, out("ecx") _, out("edx") _),
         "simd-error" => simd_error(),
         "x87-error" => {
-            misdeed!("fninit", "fldcw [{}]", "fld1", "fldz", "fdivp st(1), st", "fwait", in(reg) &raw const X87_UNMASKED)
+            misdeed!("fninit", "fldcw [{}]", "fld1", "fldz", "fdivp st(1), st", "fwait", in(reg) &raw const X87_UNMASKED);
         }
         "vmcall" => misdeed!("vmcall"),
         "vmmcall" => misdeed!("vmmcall"),
@@ -105,15 +105,15 @@ fn far(name: &str, at: *mut u64) -> Option<()> {
             options(noreturn)
         ),
         "retf-kernel" => {
-            misdeed!("push 8", "lea rax, [rip]", "push rax", "retfq", options(noreturn))
+            misdeed!("push 8", "lea rax, [rip]", "push rax", "retfq", options(noreturn));
         }
         "retf-ldt" => misdeed!("push 7", "lea rax, [rip]", "push rax", "retfq", options(noreturn)),
         // FF /3 and FF /5 with a 16:32 pointer: offset, then selector.
         "far-call-tss" => {
-            misdeed!("mov dword ptr [rax], 0", "mov word ptr [rax + 4], 0x28", ".byte 0xFF, 0x18", in("rax") at)
+            misdeed!("mov dword ptr [rax], 0", "mov word ptr [rax + 4], 0x28", ".byte 0xFF, 0x18", in("rax") at);
         }
         "far-jump-kernel" => {
-            misdeed!("mov dword ptr [rax], 0", "mov word ptr [rax + 4], 8", ".byte 0xFF, 0x28", in("rax") at)
+            misdeed!("mov dword ptr [rax], 0", "mov word ptr [rax + 4], 8", ".byte 0xFF, 0x28", in("rax") at);
         }
         _ => return None,
     }
