@@ -29,7 +29,7 @@ fn a_file_of_another_size_is_refused_with_both_sizes() {
     for bytes in [0, 4096, PAGE_BYTES - 1, PAGE_BYTES + 1] {
         std::fs::write(&path, vec![0; bytes]).unwrap();
         let message = Page::open(&path).unwrap_err().to_string();
-        assert!(message.contains(&format!("{bytes} bytes instead of 1048576")), "{message}");
+        assert!(message.contains(&format!("{bytes} bytes instead of 8388608")), "{message}");
     }
 }
 

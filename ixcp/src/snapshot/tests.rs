@@ -10,7 +10,7 @@ fn every_word_comes_out_under_its_name() {
     assert_eq!((snapshot.state, snapshot.app.as_str()), ("ready", "kv"));
     assert_eq!(snapshot.ipv4, Some(Ipv4Addr::new(10, 0, 2, 15)));
     assert_eq!(snapshot.mac, "52:54:00:12:34:56");
-    assert_eq!(snapshot.version, "1.0");
+    assert_eq!(snapshot.version, "2.0");
     assert_eq!(snapshot.cores.len(), 2);
     for (i, counter) in Counter::ALL.iter().enumerate() {
         assert_eq!(snapshot.cores[1].counter(*counter), 1000 + i as u64);
@@ -43,11 +43,11 @@ fn a_page_that_no_kernel_has_written_is_told_apart_from_a_corrupted_one() {
 #[test]
 fn another_major_version_is_refused_and_a_newer_minor_one_is_not() {
     let scene = scene(1);
-    scene.page.store(header::VERSION, 2);
+    scene.page.store(header::VERSION, 3);
     let message = read(&scene.page).unwrap_err().to_string();
-    assert!(message.contains("version 2.0, this ixcp speaks 1.x"), "{message}");
-    scene.page.store(header::VERSION, 1 | 7 << 16);
-    assert_eq!(read(&scene.page).unwrap().version, "1.7");
+    assert!(message.contains("version 3.0, this ixcp speaks 2.x"), "{message}");
+    scene.page.store(header::VERSION, 2 | 7 << 16);
+    assert_eq!(read(&scene.page).unwrap().version, "2.7");
 }
 
 #[test]
