@@ -88,6 +88,7 @@ impl App {
             let any = SocketAddress::v4([0; 4], ECHO_PORT);
             self.listener = self.ask(Call::listen(any, 128)).handle;
             self.echo_port = self.ask(Call::udp_bind(any, ECHO)).handle;
+            SHARED.echo_port.store(self.echo_port.0, Release);
             let orders = SocketAddress::v4([0; 4], ORDER_PORT);
             self.ask(Call::udp_bind(orders, ORDERS));
             raw::direct(Direct::Ready, 0, 0, 0);
@@ -251,6 +252,7 @@ impl App {
         let mut words = text.split_ascii_whitespace();
         let name = words.next().unwrap_or("");
         let number = words.next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        self.echo_port = Handle(SHARED.echo_port.load(Acquire));
         self.reply(order, BEGUN, "");
         // Until it has left: what follows may be the end.
         self.serve_for(2_000_000);

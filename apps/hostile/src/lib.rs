@@ -47,6 +47,8 @@ pub const REFUSED: &str = "refused";
 /// What the last answer begins with if it was not.
 pub const BROKEN: &str = "broken: ";
 
+/// The order to send datagrams to the peer for a second, as many as go.
+pub const FLOOD: &str = "flood";
 /// The order to look for [`MARK`] in the receive area: refused if it is nowhere.
 pub const LOOK: &str = "look";
 /// Bytes that a test sends to one application, and that the next must not see.

@@ -186,6 +186,8 @@ pub struct Shared {
     pub address: AtomicU64,
     /// A connection of each context.
     pub conns: [AtomicU64; 64],
+    /// The UDP port of the echo.
+    pub echo_port: AtomicU64,
     /// No buffer is returned.
     pub hoard: AtomicU64,
 }
@@ -196,5 +198,6 @@ pub static SHARED: Shared = Shared {
     lasts: AtomicU64::new(0),
     address: AtomicU64::new(0),
     conns: [const { AtomicU64::new(0) }; 64],
+    echo_port: AtomicU64::new(0),
     hoard: AtomicU64::new(0),
 };

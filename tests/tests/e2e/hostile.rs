@@ -5,7 +5,7 @@
 //! that one failure hides no other.
 use crate::bytes;
 use hostile::{
-    Answer, BEGUN, BROKEN, ECHO_PORT, KINDS, Kind, LOOK, MARK, Misdeed, ORDER_PORT, REFUSED,
+    Answer, BEGUN, BROKEN, ECHO_PORT, FLOOD, KINDS, Kind, LOOK, MARK, Misdeed, ORDER_PORT, REFUSED,
 };
 use ix_abi::control::{State, header};
 use ix_tests::need;
@@ -365,11 +365,23 @@ fn frames_that_do_not_leave_are_taken_back_by_a_reset_of_the_network_card() {
     let _machine = need::machine();
     let Some(mut lab) = Lab::boot() else { return };
     let clean = lab.clean.expect("known since the boot");
-    lab.host.udp_send(lab.order, GUEST_IP, ORDER_PORT, b"datagrams").unwrap();
+    let before = lab.vm.snapshot().total.counters.get("tx_packets");
+    lab.host.udp_send(lab.order, GUEST_IP, ORDER_PORT, FLOOD.as_bytes()).unwrap();
     let (begun, _) = lab.host.udp_recv(lab.order, PATIENCE).unwrap();
     assert_eq!(begun, BEGUN.as_bytes());
-    // From now on the peer reads nothing.
-    std::thread::sleep(Duration::from_millis(500));
+    // From now on the peer reads nothing: the guest sends until nothing goes any more.
+    let sent = || lab.vm.snapshot().total.counters.get("tx_packets");
+    let deadline = Instant::now() + PATIENCE;
+    let mut last = before;
+    loop {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = sent();
+        if now == last && now > before + 200 {
+            break;
+        }
+        last = now;
+        assert!(Instant::now() < deadline, "the guest does not send enough: {before} then {now}");
+    }
     lab.vm.ixcp_ok(&["restart-app"]);
     lab.vm.wait_for("frames of the ended app do not leave", PATIENCE);
     assert_eq!(lab.word(header::APP_STARTS), lab.starts + 1);

@@ -147,6 +147,18 @@ fn datagrams(app: &mut App) -> Verdict {
     Ok(())
 }
 
+/// As many datagrams to the peer as go.
+pub fn flood(app: &mut App) -> Verdict {
+    let piece = SgEntry { addr: HEAP_BASE, len: 1400 };
+    let call = Call::udp_sendv(app.echo_port, SocketAddress::v4(PEER, 9), 1, piece);
+    let until = raw::now_ns() + 1_000_000_000;
+    while raw::now_ns() < until {
+        fill(app, &call, 64);
+        app.turn();
+    }
+    Ok(())
+}
+
 fn segments(app: &mut App) -> Verdict {
     let conn = app.conn()?;
     let byte = SgEntry { addr: IMAGE_BASE, len: 1 };

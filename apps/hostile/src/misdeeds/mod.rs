@@ -16,6 +16,9 @@ pub fn commit(app: &mut App, name: &str, number: u64) -> Verdict {
     if name == hostile::LOOK {
         return check(memory::marks() == 0, "a mark is in the receive area");
     }
+    if name == hostile::FLOOD {
+        return exhaust::flood(app);
+    }
     let lived = |()| Err("it was let live");
     if let Some(verdict) = handles::commit(app, name)
         .or_else(|| gather::commit(app, name))
