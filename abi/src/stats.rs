@@ -100,6 +100,12 @@ counters! {
         CaptureBytes = "capture_bytes",
         /// Packets that a capture has missed.
         CaptureMissed = "capture_missed",
+        /// TCP ports that the application listens on, as this core knows it (a gauge).
+        TcpListeners = "tcp_listeners",
+        /// UDP ports that it has bound, as this core knows it (a gauge).
+        UdpPorts = "udp_ports",
+        /// Timers of the application's context on this core (a gauge).
+        AppTimers = "app_timers",
     }
 }
 

@@ -92,6 +92,10 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
 fn enter_app<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     let now = engine.local.now;
     let Some(app) = engine.local.app.as_mut().filter(|app| !app.condemned) else { return false };
+    if app.unfinished {
+        run_batch(engine, platform);
+        return true;
+    }
     app.rings.publish(now.0);
     if app.rings.unread() == 0 && !app.preempted {
         return false;
@@ -104,18 +108,21 @@ fn enter_app<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     let Some(app) = engine.local.app.as_mut() else { return true };
     app.preempted = returned == AppReturn::Preempted;
     match returned {
-        AppReturn::Entered => {
-            if calls::run_batch(engine).is_err() {
-                if let Some(app) = engine.local.app.as_mut() {
-                    app.condemned = true;
-                }
-                platform.app_fault(AppFault::BadRing);
-            }
-        }
+        AppReturn::Entered => run_batch(engine, platform),
         AppReturn::Preempted => {}
         AppReturn::Ended => app.condemned = true,
     }
     true
+}
+
+#[inline]
+fn run_batch<P: Platform>(engine: &mut Engine, platform: &mut P) {
+    if calls::run_batch(engine).is_err() {
+        if let Some(app) = engine.local.app.as_mut() {
+            app.condemned = true;
+        }
+        platform.app_fault(AppFault::BadRing);
+    }
 }
 
 /// Who used the time, and the counters for the outside.
@@ -142,6 +149,10 @@ fn account<P: Platform>(engine: &mut Engine, platform: &mut P, started: u64, bus
         stats.drops[Drop::DeviceError as usize] += errors.saturating_sub(before);
         stats.set(Counter::BuffersFree, engine.local.pool.available() as u64);
         stats.set(Counter::BuffersTotal, engine.local.pool.capacity() as u64);
+        stats.set(Counter::TcpListeners, engine.local.listeners.len() as u64);
+        stats.set(Counter::UdpPorts, engine.local.udp.ports.len() as u64);
+        let timers = engine.local.app.as_ref().map_or(0, crate::app::App::timers);
+        stats.set(Counter::AppTimers, u64::from(timers));
         platform.publish(stats);
     }
 }

@@ -48,6 +48,8 @@ pub struct Engine {
 #[derive(Debug)]
 struct Draining {
     until: Instant,
+    /// The last frame that can refer to it.
+    frame: u32,
 }
 
 /// Time-stamp counter of the last iteration's end, when counters were published, and what the
@@ -105,21 +107,39 @@ impl Engine {
     /// The application is gone: aborts what is its, then [`Engine::drain`] tells when its memory
     /// is free. To be called on every core's engine.
     pub fn detach_app(&mut self) {
-        let Engine { local, groups, .. } = self;
-        if local.app.take().is_none() {
-            return;
+        if self.local.app.take().is_some() {
+            self.clear_up();
         }
+    }
+
+    /// An application came and went and was never attached here. It counts all the same, since epochs are
+    /// those of all cores; and its ports were known here, so that there may be connections and datagrams.
+    pub fn miss_app(&mut self) {
+        if self.local.app.is_none() {
+            self.local.app_epoch += 1;
+            self.clear_up();
+        }
+    }
+
+    fn clear_up(&mut self) {
+        let Engine { local, groups, .. } = self;
         local.app_ended = local.app_epoch;
         local.listeners.remove_epoch(local.app_ended);
         local.udp.ports.remove_epoch(local.app_ended);
         udp::app_gone(local);
+        while let Some(index) = local.tx.take_staged_datagram() {
+            udp::finished(local, index);
+        }
         for group in groups.iter_mut().flatten() {
             for index in 0..group.conns.capacity() {
                 close::app_gone(group, local, index);
             }
             group.forget_events(local);
         }
-        self.draining = Some(Draining { until: local.now + DRAIN_TIMEOUT });
+        // Datagrams do not wait for neighbours any more, nor do connections.
+        local.neighbors.fail_waiting();
+        let frame = local.tx.next().wrapping_sub(1);
+        self.draining = Some(Draining { until: local.now + DRAIN_TIMEOUT, frame });
     }
 
     /// How far the end of the detached application has come. `Done` is said once all that was sent
@@ -129,8 +149,8 @@ impl Engine {
         let local = &self.local;
         let segments = self.groups.iter().flatten().all(|group| group.segments.len() == 0);
         let datagrams = local.udp.datagrams.len() == 0;
-        let flying = local.tx.in_flight() > 0 || local.tx.has_staged();
-        if segments && datagrams && !flying {
+        // What the network itself sends meanwhile (pings, resets) is none of its memory.
+        if segments && datagrams && local.tx.has_left(draining.frame) {
             self.local.memory = None;
             self.draining = None;
             return Drain::Done;
@@ -161,6 +181,17 @@ impl Engine {
     /// The tap, to switch captures and the packet trace.
     pub fn tap_mut(&mut self) -> &mut crate::tap::Tap {
         &mut self.local.tap
+    }
+
+    /// Whether nothing is to be sent and all that was sent has left.
+    pub fn is_tx_idle(&self) -> bool {
+        let local = &self.local;
+        local.tx.in_flight() == 0 && !local.tx.has_staged() && local.output_ready.next(0).is_none()
+    }
+
+    /// The receive buffers of this core, for the platform when it stops and starts a queue.
+    pub fn pool_mut(&mut self) -> &mut Pool {
+        &mut self.local.pool
     }
 
     /// The IPv4 configuration in force, once there is one.

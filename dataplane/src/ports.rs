@@ -65,6 +65,11 @@ impl Ports {
         self.slots.iter().map(|slot| slot.map_or(0, |port| port.local.port))
     }
 
+    /// Ports in use.
+    pub fn len(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
     /// Who has the port.
     #[inline]
     pub fn by_port(&mut self, port: u16) -> Option<&mut Port> {

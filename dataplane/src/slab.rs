@@ -63,12 +63,14 @@ impl<T: Default> Slab<T> {
         if first >= self.limit {
             return None;
         }
+        // Without memory there is no slot: what then fails is a call or a packet, not the kernel.
         self.free.try_reserve_exact(first as usize + CHUNK).ok()?;
         self.chunks.try_reserve(1).ok()?;
         let mut chunk = Vec::new();
         chunk.try_reserve_exact(CHUNK).ok()?;
         chunk.resize_with(CHUNK, T::default);
-        self.chunks.push(chunk.into_boxed_slice().try_into().ok()?);
+        let chunk: Box<[T]> = chunk.into();
+        self.chunks.push(chunk.try_into().ok()?);
         let end = (first + CHUNK as u32).min(self.limit);
         self.free.extend((first + 1..end).rev());
         Some(first)

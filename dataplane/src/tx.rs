@@ -202,6 +202,16 @@ impl Tx {
         self.staged.len()
     }
 
+    /// A staged datagram of the application, which is not going to be sent.
+    pub fn take_staged_datagram(&mut self) -> Option<u32> {
+        let datagram = |s: &Staged| matches!(s, Staged::Datagram { .. });
+        let at = self.staged.iter().position(datagram)?;
+        match self.staged.remove(at) {
+            Some(Staged::Datagram { index, .. }) => Some(index),
+            _ => None,
+        }
+    }
+
     /// Whether frames are staged.
     pub fn has_staged(&self) -> bool {
         !self.staged.is_empty()

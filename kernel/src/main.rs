@@ -22,6 +22,7 @@ mod net;
 mod once;
 mod pci;
 mod platform;
+mod renew;
 mod report;
 mod selftest;
 mod smp;

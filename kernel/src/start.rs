@@ -26,6 +26,7 @@ use crate::manager::{Fixed, Manager};
 use crate::mem::layout;
 use crate::net::{self, Share};
 use crate::platform::KernelPlatform;
+use crate::renew::Renewal;
 use crate::user::lifecycle;
 use crate::{
     apic, control, cpu, crash, entropy, firmware, mem, pci, report, smp, time, unsupported, watch,
@@ -200,7 +201,7 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
         Ok(false) => log::info!("no control page (ivshmem): ixcp sees nothing"),
         Err(e) => log::error!("control page: {e}"),
     }
-    let net = match net::open(functions, cores) {
+    let mut net = match net::open(functions, cores) {
         Ok(net) => net,
         Err(e) => unsupported!("{e}"),
     };
@@ -223,13 +224,15 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
         batch,
     });
     lifecycle::set_cores(cores);
-    let mut manager = Box::new(Manager::new(Fixed {
+    let fixed = Fixed {
         cores,
         groups: net.capabilities.groups,
         rx_area: net.area_memory,
         has_nic: net.control.is_some(),
         mss: net.capabilities.mtu.saturating_sub(40),
-    }));
+    };
+    let renewal = Renewal::new(net.control.take(), cores);
+    let mut manager = Box::new(Manager::new(fixed, renewal));
     make_kits(m, net, batch);
     if let Some(name) = m.config.acl {
         load_rules(m, name);

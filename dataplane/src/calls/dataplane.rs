@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::limits::REQUESTS_MAX;
 use crate::local::Local;
 use crate::message::{Change, Message, Request as Order};
+use crate::ports::UDP_BASE;
 use crate::time::Duration;
 use ix_abi::{Call, Condition, Cookie, CoreId, Handle, Request, Status};
 
@@ -17,7 +18,11 @@ pub(super) fn change(engine: &mut Engine, call: &Call, request: &Request) -> Out
         Request::UdpBind { local, cookie } => {
             Change::UdpBind { handle: Handle::NONE, local, cookie }
         }
-        Request::Unlisten { handle } | Request::UdpClose { handle } => Change::Remove { handle },
+        Request::Unlisten { handle } if handle.index() < UDP_BASE => Change::Remove { handle },
+        Request::UdpClose { handle } if handle.index() >= UDP_BASE => Change::Remove { handle },
+        Request::Unlisten { handle } | Request::UdpClose { handle } => {
+            return Outcome::new(Status::BadHandle, handle);
+        }
         _ => return Outcome::new(Status::Invalid, Handle(call.handle)),
     };
     let order = Order {

@@ -31,7 +31,7 @@ impl Manager {
             CommandCode::RestartApp => {
                 self.restart = true;
                 if self.ended {
-                    self.restart_app(engine);
+                    self.restart_app();
                 } else {
                     lifecycle::end(Reason::Command);
                 }

@@ -3,10 +3,12 @@
 mod acl;
 mod boot;
 mod control;
+mod hostile;
 mod instructions;
 mod iso;
 mod memcached;
 mod qemu;
+mod restarts;
 mod stream;
 mod tap;
 mod user;
