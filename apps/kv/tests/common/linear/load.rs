@@ -26,7 +26,7 @@ impl Start {
             rounds += 1;
             match rounds {
                 100_000.. => std::thread::sleep(Duration::from_micros(100)),
-                _ if rounds % 64 == 0 => std::thread::yield_now(),
+                _ if rounds.is_multiple_of(64) => std::thread::yield_now(),
                 _ => {}
             }
             std::hint::spin_loop();
