@@ -115,8 +115,10 @@ fn client(
     let mut rng = Rng::new(load.seed * 1000 + number as u64);
     let mut histories = vec![vec![]; load.keys];
     let mut seen = vec![0; load.keys];
-    // All clients' keys follow the same course, so that they meet.
-    let mut course = Rng::new(load.seed);
+    // Few clients follow the same course over the keys, so that they meet. Many would all be at the same
+    // key at the same time, which is more than can be searched.
+    let own = number as u64 / 8;
+    let mut course = Rng::new(load.seed + own);
     for n in 0..load.operations {
         if n % load.lockstep == 0 {
             start.wait();
