@@ -62,3 +62,10 @@ fn mistakes_name_the_word() {
         assert_eq!(parse(&line).unwrap_err().word, bad);
     }
 }
+
+#[test]
+fn verbose_stands_alone() {
+    assert!(parse("app=kv verbose -- -m 64").is_ok_and(|c| c.verbose && c.args == "-m 64"));
+    assert!(parse("app=kv -- verbose").is_ok_and(|c| !c.verbose));
+    assert!(parse("verbose=yes").is_err());
+}
