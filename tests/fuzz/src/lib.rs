@@ -41,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     of("driver", liar::driver, 1024, 8),
     of("lying_device", liar::engine, 2048, 12),
     of("kv", kv::streams, 1024, 12),
+    of("kv_datagrams", kv::datagrams, 2048, 6),
     of("dhcp", records::dhcp, 2048, 3),
     of("neighbors", records::neighbors, 512, 3),
     of("calls", records::calls, 512, 1),

@@ -6,6 +6,7 @@ use ix_kernel_core::archive;
 pub fn of(target: &str) -> Vec<Vec<u8>> {
     match target {
         "kv" => kv(),
+        "kv_datagrams" => kv_datagrams(),
         "cmdline" => lines(&[
             "app=kv cores=4 ip=10.0.2.15/24 gw=10.0.2.2 batch=64 idle=poll log=debug -- -m 64",
             "/boot/ix selftest=vm bound=10 limit=1000 heap=64 onexit=stop ip=dhcp idle=adaptive",
@@ -87,6 +88,20 @@ fn kv() -> Vec<Vec<u8>> {
     seeds.push(behind(4, &lines));
     seeds.push(behind(0x25, &lines[..20]));
     seeds.push(behind(0x45, &lines[2..30]));
+    seeds
+}
+
+/// The same requests in frames.
+fn kv_datagrams() -> Vec<Vec<u8>> {
+    let requests = [
+        "set a 1 0 5\r\nhello\r\n",
+        "get a b a\r\nmg a v t f k\r\n",
+        "ms b 2 T0 F1 c\r\nzz\r\nmn\r\n",
+        "ma b D3 N0 J7 MI v\r\nmd a\r\nme a\r\nstats\r\n",
+    ];
+    let framed = |text: &&str| [&[1, text.len() as u8, 0], text.as_bytes()].concat();
+    let mut seeds: Vec<Vec<u8>> = requests.iter().map(framed).collect();
+    seeds.push(seeds.concat());
     seeds
 }
 
