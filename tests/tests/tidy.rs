@@ -192,7 +192,16 @@ const DEPENDENCIES: [(&str, &[&str]); 16] = [
     ("xtask", &["ix-kernel-core"]),
     (
         "ix-fuzz",
-        &["ix-abi", "ix-dataplane", "ix-kernel-core", "ix-virtio-net", "ixcp", "kv", "libix"],
+        &[
+            "ix-abi",
+            "ix-acl",
+            "ix-dataplane",
+            "ix-kernel-core",
+            "ix-virtio-net",
+            "ixcp",
+            "kv",
+            "libix",
+        ],
     ),
     (
         "ix-tests",

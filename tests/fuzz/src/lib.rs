@@ -16,7 +16,7 @@ pub mod seeds;
 pub mod targets;
 mod trace;
 
-use targets::{boot, control, kv, memory as kernel_memory, records};
+use targets::{acl, boot, control, firmware, kv, memory as kernel_memory, records};
 
 /// A target.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     of("driver", liar::driver, 1024, 8),
     of("lying_device", liar::engine, 2048, 12),
     of("kv", kv::streams, 1024, 12),
+    of("kv_datagrams", kv::datagrams, 2048, 6),
     of("dhcp", records::dhcp, 2048, 3),
     of("neighbors", records::neighbors, 512, 3),
     of("calls", records::calls, 512, 1),
@@ -54,6 +55,10 @@ pub const TARGETS: &[Target] = &[
     of("clock", boot::clock, 16, 1),
     of("frames", kernel_memory::frames, 512, 3),
     of("page_tables", kernel_memory::page_tables, 512, 4),
+    of("multiboot", firmware::multiboot, 1024, 3),
+    of("firmware_tables", firmware::tables, 2048, 3),
+    of("acl_sets", acl::sets, 2048, 5),
+    of("acl_files", acl::files, 1024, 3),
     of("control_page", control::page, 1024, 3),
     of("serial", control::serial, 512, 1),
 ];

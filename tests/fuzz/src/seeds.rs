@@ -6,6 +6,7 @@ use ix_kernel_core::archive;
 pub fn of(target: &str) -> Vec<Vec<u8>> {
     match target {
         "kv" => kv(),
+        "kv_datagrams" => kv_datagrams(),
         "cmdline" => lines(&[
             "app=kv cores=4 ip=10.0.2.15/24 gw=10.0.2.2 batch=64 idle=poll log=debug -- -m 64",
             "/boot/ix selftest=vm bound=10 limit=1000 heap=64 onexit=stop ip=dhcp idle=adaptive",
@@ -21,6 +22,17 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             elf(&[(5, IMAGE_BASE, 0x5000), (4, IMAGE_BASE + 0x5000, 64)]),
             elf(&[(5, IMAGE_BASE, 16), (6, IMAGE_BASE + PAGE_BYTES, PAGE_BYTES + 1)]),
         ],
+        "acl_files" => lines(&[
+            "[default]\nin = \"deny\"\nout = \"allow\"\n[[rule]]\nname = \"web\"\naction = \"allow\"\n\
+             direction = \"in\"\nprotocol = \"tcp\"\nremote = \"10.0.0.0/8\"\nlocal-ports = \"80-90\"\n",
+            "[[rule]]\naction = \"reject\"\nprotocol = \"icmp\"\nicmp = \"echo-request\"\n\
+             rate = \"5/s\"\nconnections = 3\nremote-ports = 7\nlocal = \"10.0.0.1\"\n",
+        ]),
+        "acl_sets" => vec![[&[0; 53][..], &[1; 128]].concat(), [&[2; 53][..], &[9; 64]].concat()],
+        "multiboot" => vec![multiboot()],
+        "firmware_tables" => vec![[&[0, 64][..], b"RSD PTR ", &[0; 300]].concat(), {
+            [&[0, 0][..], b"IBI SYST", &[1; 200]].concat()
+        }],
         "pci" => vec![pci()],
         _ => Vec::new(),
     }
@@ -90,6 +102,20 @@ fn kv() -> Vec<Vec<u8>> {
     seeds
 }
 
+/// The same requests in frames.
+fn kv_datagrams() -> Vec<Vec<u8>> {
+    let requests = [
+        "set a 1 0 5\r\nhello\r\n",
+        "get a b a\r\nmg a v t f k\r\n",
+        "ms b 2 T0 F1 c\r\nzz\r\nmn\r\n",
+        "ma b D3 N0 J7 MI v\r\nmd a\r\nme a\r\nstats\r\n",
+    ];
+    let framed = |text: &&str| [&[1, text.len() as u8, 0], text.as_bytes()].concat();
+    let mut seeds: Vec<Vec<u8>> = requests.iter().map(framed).collect();
+    seeds.push(seeds.concat());
+    seeds
+}
+
 fn symbols() -> Vec<u8> {
     let mut bytes = vec![0; 32];
     bytes.extend(*b"IXSYMS01");
@@ -137,4 +163,26 @@ fn pci() -> Vec<u8> {
         space[at + 16] = 4;
     }
     space
+}
+
+/// A structure with the tags that are read.
+fn multiboot() -> Vec<u8> {
+    let mut bytes = vec![0; 8];
+    let tags: [(u32, Vec<u8>); 7] = [
+        (1, b"app=kv\0".to_vec()),
+        (3, [&0x10_0000u32.to_le_bytes()[..], &0x20_0000u32.to_le_bytes(), b"mod\0"].concat()),
+        (6, [&24u32.to_le_bytes()[..], &[0; 4], &[1; 24], &[2; 24]].concat()),
+        (8, vec![1; 32]),
+        (12, vec![2; 8]),
+        (14, vec![3; 20]),
+        (17, [&48u32.to_le_bytes()[..], &[0; 4], &[1; 48]].concat()),
+    ];
+    for (kind, body) in tags {
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend((8 + body.len() as u32).to_le_bytes());
+        bytes.extend(body);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+    }
+    bytes.extend([0, 0, 0, 0, 8, 0, 0, 0]);
+    bytes
 }

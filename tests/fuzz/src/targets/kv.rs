@@ -1,6 +1,6 @@
 //! kv's protocols: streams cut anywhere, replies sent in any portions, clients that go away.
 use crate::input::Input;
-use kv::conn::Conn;
+use kv::conn::{Conn, on_datagram};
 use kv::store::Store;
 use kv::time::Clock;
 use kv::worker::{Settings, Shared, Worker};
@@ -89,4 +89,29 @@ fn drain(conn: &mut Conn, worker: &mut Worker<'_>) -> usize {
         all += bytes;
     }
     all
+}
+
+/// Datagrams: each a frame and requests, cut where the input says.
+pub fn datagrams(bytes: &[u8]) {
+    let settings = Settings { clock: Clock::new(UNIX_START), ..Settings::default() };
+    let shared = Shared::new(Store::with_capacity(MEMORY, 1), settings);
+    let mut worker = Worker::new(&shared, 0);
+    worker.set_time(0);
+    let mut input = Input::new(bytes);
+    while !input.is_empty() {
+        let mut frame = [0, 1, 0, 0, 0, 1, 0, 0];
+        let how = input.u8();
+        if how & 7 == 0 {
+            frame[usize::from(how >> 3 & 7)] = input.u8();
+        }
+        let len = usize::from(input.u16() % 600);
+        let datagram = [&frame, input.take(len)].concat();
+        let datagram = if how == 255 { &datagram[..4] } else { &datagram[..] };
+        let mut sent = 0;
+        on_datagram(&mut worker, datagram, &mut |answer| {
+            assert!((9..=1400).contains(&answer.len()) && answer[..2] == frame[..2]);
+            sent += answer.len();
+        });
+        assert!(sent < REPLY_MAX);
+    }
 }
