@@ -96,6 +96,10 @@ counters! {
         BuffersTotal = "buffers_total",
         /// Times the application did not return within its bound.
         AppOverruns = "app_overruns",
+        /// Packet bytes copied into the capture ring.
+        CaptureBytes = "capture_bytes",
+        /// Packets that a capture has missed.
+        CaptureMissed = "capture_missed",
         /// TCP ports that the application listens on, as this core knows it (a gauge).
         TcpListeners = "tcp_listeners",
         /// UDP ports that it has bound, as this core knows it (a gauge).
@@ -168,6 +172,18 @@ counters! {
         SteerFull = "steer_full",
         /// The device said that the frame is bad, or its answer made no sense.
         DeviceError = "device_error",
+        /// The rules do not let it in.
+        AclDeniedIn = "acl_denied_in",
+        /// The rules do not let it out.
+        AclDeniedOut = "acl_denied_out",
+        /// More from one address than a rule's rate admits.
+        AclRate = "acl_rate",
+        /// More connections of one address than a rule admits.
+        AclConnections = "acl_connections",
+        /// A connection that new rules do not admit was ended.
+        AclEnded = "acl_ended",
+        /// Rejected without telling the sender: too many were told lately.
+        AclUntold = "acl_untold",
     }
 }
 

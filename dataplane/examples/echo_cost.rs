@@ -4,13 +4,17 @@
 //! ```text
 //! cargo build --release -p ix-dataplane --example echo_cost
 //! valgrind --tool=callgrind --toggle-collect=measured --callgrind-out-file=/dev/null \
-//!     target/release/examples/echo_cost CONNECTIONS RPCS BATCH [offload]
+//!     target/release/examples/echo_cost CONNECTIONS RPCS BATCH [offload] [SET]
 //! ```
 //! Two runs that differ only in RPCS give the instructions per RPC: the difference of "Collected"
-//! by the difference of RPCS. Connections are picked at random.
+//! by the difference of RPCS. Connections are picked at random. SET is one of `support/rules.rs`, and two
+//! runs that differ only in CONNECTIONS give what a new one costs: `acl_cost.sh`.
 //!
 //! # Safety
 //! Every pointer here is to memory that `leak` gave for ever, of the size that is used.
+#[path = "support/rules.rs"]
+mod rules;
+
 use ix_abi::call::{Call, SgEntry};
 use ix_abi::event::{Event, Kind};
 use ix_abi::layout::*;
@@ -315,6 +319,9 @@ fn main() {
     let offload = args.get(3).is_some_and(|arg| arg == "offload");
     let mut bench = build(connections, offload);
     bench.turn();
+    if let Some(name) = args.get(3..).and_then(|rest| rest.iter().find(|arg| *arg != "offload")) {
+        bench.engine.set_rules(rules::set(name, US)).expect("rules");
+    }
     bench.turn();
     let mut clients: Vec<Client> = (0..connections as u32)
         .map(|i| {

@@ -91,8 +91,11 @@ impl App {
     /// `timer_set`.
     pub fn set_timer(&mut self, cookie: Cookie, at: Instant) -> Option<Handle> {
         let index = self.timers.alloc()?;
-        if self.wheel.capacity() < self.timers.capacity() {
-            self.wheel.grow(self.timers.capacity());
+        if self.wheel.capacity() < self.timers.capacity()
+            && !self.wheel.grow(self.timers.capacity())
+        {
+            self.timers.release(index);
+            return None;
         }
         let timer = &mut self.timers[index];
         timer.cookie = cookie;

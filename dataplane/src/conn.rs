@@ -260,6 +260,10 @@ pub struct Conn {
     pub reason: DeadReason,
     /// First sequence number that we sent.
     pub iss: WrappingSeq,
+    /// The set of rules that it was judged by.
+    pub acl: u32,
+    /// The rule by whose limits it counts, or `acl::UNLIMITED`.
+    pub acl_rule: u16,
 }
 
 impl Conn {
@@ -352,6 +356,8 @@ impl Default for Conn {
             connect_tag: 0,
             reason: DeadReason::Closed,
             iss: WrappingSeq(0),
+            acl: 0,
+            acl_rule: crate::acl::UNLIMITED,
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::input::eth;
 use crate::limits::PUBLISH_EVERY;
 use crate::output;
 use crate::platform::{AppFault, AppReturn, Platform, Work};
+use crate::tap;
 use ix_abi::stats::{Counter, Drop, batch_bucket};
 
 /// One iteration.
@@ -34,6 +35,9 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
     busy |= engine.run_timers();
 
     // 7. Transmit, one doorbell; give buffers back to the device and to other cores.
+    if engine.local.tap.is_on() {
+        engine.local.tap.stamp();
+    }
     output::run(engine, platform.tx_queue());
     for queue in platform.rx_queues() {
         queue.replenish(&mut engine.local.pool);
@@ -56,6 +60,9 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         if total >= engine.rx_batch {
             break;
         }
+    }
+    if engine.local.tap.is_on() {
+        tap::received(&mut engine.local, &batch);
     }
     let mut bytes = 0;
     for frame in batch.drain(..) {

@@ -1,4 +1,5 @@
 //! The engine: everything of the protocols that one core owns.
+use crate::acl::swap::{Registry, moved};
 use crate::app::{App, AppPort, Drain};
 use crate::calls;
 use crate::config::{Addressing, Config, Ipv4Config};
@@ -8,7 +9,7 @@ use crate::dhcp;
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::input::arp;
-use crate::limits::{DRAIN_TIMEOUT, RX_BATCH_MAX};
+use crate::limits::{DRAIN_TIMEOUT, HOME_RETRY, RX_BATCH_MAX};
 use crate::local::{Local, Waiting};
 use crate::mbuf::Pool;
 use crate::mesh::Endpoint;
@@ -33,8 +34,11 @@ pub struct Engine {
     pub(crate) dhcp_configured: bool,
     dhcp: Option<dhcp::Client>,
     addressing: Addressing,
+    /// Cores, by bit, that are to be told of the address and were not yet.
+    address_untold: u64,
     started: bool,
     draining: Option<Draining>,
+    pub(crate) acl: Registry,
     pub(crate) accounting: Accounting,
     /// Frames of one poll; kept, since it is large.
     pub(crate) batch: Option<Box<RxBatch>>,
@@ -78,8 +82,10 @@ impl Engine {
             dhcp_configured: config.addressing == Addressing::Dhcp,
             dhcp: None,
             addressing: config.addressing,
+            address_untold: 0,
             started: false,
             draining: None,
+            acl: Registry::default(),
             accounting: Accounting::default(),
             batch: Some(Box::default()),
         }
@@ -128,6 +134,7 @@ impl Engine {
             for index in 0..group.conns.capacity() {
                 close::app_gone(group, local, index);
             }
+            group.forget_events(local);
         }
         // Datagrams do not wait for neighbours any more, nor do connections.
         local.neighbors.fail_waiting();
@@ -172,6 +179,21 @@ impl Engine {
         &mut self.local.pool
     }
 
+    /// Changes when this core's view of the ports in use does.
+    pub fn port_changes(&self) -> u32 {
+        self.local.listeners.changes().wrapping_add(self.local.udp.ports.changes())
+    }
+
+    /// The ports in use, each always at its place: TCP's first, then UDP's; 0: none.
+    pub fn ports_in_use(&self) -> impl Iterator<Item = u16> {
+        self.local.listeners.in_use().chain(self.local.udp.ports.in_use())
+    }
+
+    /// The tap, to switch captures and the packet trace.
+    pub fn tap_mut(&mut self) -> &mut crate::tap::Tap {
+        &mut self.local.tap
+    }
+
     /// The IPv4 configuration in force, once there is one.
     pub fn ipv4(&self) -> Option<Ipv4Config> {
         self.local.ipv4
@@ -202,6 +224,7 @@ impl Engine {
         let mut group = self.groups.get_mut(usize::from(id.0))?.take()?;
         let local = &mut self.local;
         group.detach(local);
+        moved(&mut group, local, false);
         group.rebase_tx(local.tx.next(), 0);
         count_backlog(&group, local, false);
         local.owners[usize::from(id.0)] = to;
@@ -214,6 +237,7 @@ impl Engine {
         let at = usize::from(group.id.0);
         group.rebase_tx(0, local.tx.next());
         group.attach(local);
+        moved(&mut group, local, true);
         count_backlog(&group, local, true);
         local.owners[at] = local.core;
         if let Some(app) = &mut local.app {
@@ -234,18 +258,33 @@ impl Engine {
         if !self.started {
             self.start();
         }
+        if self.local.acl_answer.is_some() {
+            self.answer_rules();
+        }
+        if self.address_untold != 0 {
+            self.tell_address();
+        }
         let local = &mut self.local;
         let mut busy = false;
         if local.mesh.refresh() {
             while let Some((_, mbuf)) = local.mesh.next_home() {
                 local.pool.free(mbuf);
             }
-            while let Some((_, message)) = self.local.mesh.next_message() {
+            while self.may_take_message()
+                && let Some((_, message)) = self.local.mesh.next_message()
+            {
                 busy = true;
                 self.message(message);
             }
         }
         busy
+    }
+
+    /// Core 0 answers a request with a change for all and an outcome for the asker. Without room for
+    /// both it leaves requests where they are: an outcome that is lost is missed for ever. Other cores
+    /// send nothing when they are told something, so nobody waits for somebody who waits.
+    fn may_take_message(&self) -> bool {
+        self.local.core != CoreId(0) || self.local.mesh.broadcast_room() >= 2
     }
 
     fn message(&mut self, message: Message) {
@@ -262,6 +301,8 @@ impl Engine {
                 }
             }
             Message::Address(config) => self.set_address(config),
+            Message::Rules(rules) => self.change_rules(rules),
+            Message::RulesTaken { core, .. } => self.rules_taken(core),
         }
     }
 
@@ -318,9 +359,19 @@ impl Engine {
             dhcp::Action::Deconfigure => None,
         };
         self.set_address(config);
-        for core in (1..self.local.cores).map(CoreId) {
-            let sent = self.local.mesh.send(core, Message::Address(config));
-            debug_assert!(sent.is_ok(), "the ring to {core:?} is full of messages");
+        self.address_untold = (1..self.local.cores).fold(0, |cores, core| cores | 1 << core);
+        self.tell_address();
+    }
+
+    /// Tells the other cores of the address, as far as there is room for messages; the rest later.
+    fn tell_address(&mut self) {
+        let mut cores = core::mem::take(&mut self.address_untold);
+        while cores != 0 {
+            let core = CoreId(cores.trailing_zeros() as u16);
+            cores &= cores - 1;
+            if self.local.mesh.send(core, Message::Address(self.local.ipv4)).is_err() {
+                self.address_untold |= 1 << core.0;
+            }
         }
     }
 
@@ -394,7 +445,11 @@ impl Engine {
         let local = &self.local;
         let app = local.app.as_ref().map_or(Instant::NEVER, App::deadline);
         let dhcp = self.dhcp.as_ref().map_or(Instant::NEVER, dhcp::Client::next_deadline);
-        local.due.next_deadline().min(local.neighbors.next_deadline()).min(app).min(dhcp)
+        // What waits for room in a ring to another core: that core may starve for it.
+        let waits = local.pool.away() > 0 || self.address_untold != 0;
+        let home = if waits { local.now + HOME_RETRY } else { Instant::NEVER };
+        let timers = local.due.next_deadline().min(local.neighbors.next_deadline());
+        timers.min(app).min(dhcp).min(home)
     }
 
     /// Sends buffers home, as far as the rings take them.

@@ -12,6 +12,7 @@
 
 extern crate alloc;
 
+pub mod acl;
 pub mod app;
 mod calls;
 pub mod checksum;
@@ -42,6 +43,7 @@ pub mod rss;
 mod slab;
 pub mod spsc;
 pub mod steer;
+pub mod tap;
 mod tcp;
 pub mod time;
 mod tx;

@@ -91,6 +91,12 @@ pub const PORT_TRIES: usize = 256;
 pub const PORT_TRIES_PER_CORE: usize = 64;
 /// How long the end of an application waits for the transmit queue.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_s(2);
+/// Between two answers to rejected packets, on average; on one core.
+pub const REJECTS_EVERY: Duration = Duration::from_ms(5);
+/// How far ahead of that average they may be: 50 at once.
+pub const REJECTS_BURST: Duration = Duration::from_ms(250);
+/// Until what found the ring to another core full is offered to it again.
+pub const HOME_RETRY: Duration = Duration::from_ms(1);
 /// Between two publications of the counters.
 pub const PUBLISH_EVERY: Duration = Duration::from_ms(1);
 /// Between two looks of a busy connection at the neighbour table.

@@ -1,5 +1,7 @@
 //! What a core has beside its flow groups: time, buffers, the transmit stage, addresses, ports, the
 //! application. Functions of a group take it as `&mut Local`.
+use crate::acl::Firewall;
+use crate::acl::answers::Answers;
 use crate::app::App;
 use crate::config::{Config, Ipv4Config};
 use crate::fifo::GroupSet;
@@ -11,6 +13,7 @@ use crate::neighbor;
 use crate::ports::{Port, Ports, UDP_BASE};
 use crate::rng::{Rng, SipKey};
 use crate::rss::Toeplitz;
+use crate::tap::Tap;
 use crate::time::Instant;
 use crate::tx::Tx;
 use crate::udp::Udp;
@@ -47,6 +50,8 @@ pub struct Local {
     pub pool: Pool,
     /// The transmit stage.
     pub tx: Tx,
+    /// Who looks at the packets.
+    pub tap: Tap,
     /// Our Ethernet address.
     pub mac: [u8; 6],
     /// Our IPv4 configuration.
@@ -74,6 +79,14 @@ pub struct Local {
     pub app_epoch: u32,
     /// Starts of applications up to this one have ended here.
     pub app_ended: u32,
+    /// The rules in force, if there are any.
+    pub acl: Option<Box<Firewall>>,
+    /// Which set they are; 0: none.
+    pub acl_generation: u32,
+    /// How many rejected senders may be told.
+    pub acl_answers: Answers,
+    /// Core 0 is to be told that rules were taken over.
+    pub acl_answer: Option<Option<Box<Firewall>>>,
     /// The RSS hash.
     pub toeplitz: Box<Toeplitz>,
     /// Key of initial sequence numbers.
@@ -115,6 +128,7 @@ impl Local {
             stats: CoreStats::new(),
             pool,
             tx,
+            tap: Tap::default(),
             mac: config.mac,
             ipv4: None,
             address: [0; 4],
@@ -129,6 +143,10 @@ impl Local {
             memory: None,
             app_epoch: 0,
             app_ended: 0,
+            acl: None,
+            acl_generation: 0,
+            acl_answers: Answers::default(),
+            acl_answer: None,
             toeplitz: Box::new(Toeplitz::new(&config.rss_key)),
             isn_key: SipKey([secret(0), secret(8)]),
             rng,

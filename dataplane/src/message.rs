@@ -2,7 +2,9 @@
 //!
 //! Objects of the whole dataplane (listeners, UDP bindings) are made by core 0 alone, so that two
 //! cores cannot take one port: the others ask it. Everybody has a replica.
+use crate::acl::Firewall;
 use crate::config::Ipv4Config;
+use alloc::boxed::Box;
 use ix_abi::{Cookie, CoreId, Handle, IpAddress, SocketAddress, Status};
 
 /// A change of the tables that all cores have.
@@ -49,7 +51,7 @@ pub struct Request {
 }
 
 /// A control message.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub enum Message {
     /// To core 0.
     Request {
@@ -85,4 +87,13 @@ pub enum Message {
     },
     /// The station has, or has lost, its address.
     Address(Option<Ipv4Config>),
+    /// From core 0: rules to take over.
+    Rules(Box<Firewall>),
+    /// To core 0: they are in force here; what was before.
+    RulesTaken {
+        /// Who says so.
+        core: CoreId,
+        /// To be freed.
+        old: Option<Box<Firewall>>,
+    },
 }

@@ -1,4 +1,5 @@
 //! The transmit stage: staged frames, then the groups' connections, one doorbell.
+use crate::acl;
 use crate::checksum;
 use crate::device::{Fragment, TxChecksum, TxFull, TxQueue};
 use crate::dhcp;
@@ -7,8 +8,10 @@ use crate::input::eth;
 use crate::ipv4;
 use crate::local::Local;
 use crate::neighbor::Lookup;
+use crate::tap;
 use crate::tcp;
 use crate::tx::{Completion, Staged};
+use crate::udp;
 use ix_abi::IpAddress;
 use ix_abi::stats::{Counter, Drop};
 
@@ -53,7 +56,12 @@ fn send_staged<T: TxQueue>(local: &mut Local, queue: &mut T, staged: Staged) -> 
             local.tx.header()[..bytes.len()].copy_from_slice(&bytes);
             local.tx.begin(bytes.len());
             match local.tx.push(queue, &mut local.stats) {
-                Ok(_) => Ok(()),
+                Ok(_) => {
+                    if local.tap.is_on() {
+                        tap::sent(local, |_| ());
+                    }
+                    Ok(())
+                }
                 Err(TxFull) => Err(Staged::Bytes(bytes)),
             }
         }
@@ -62,6 +70,9 @@ fn send_staged<T: TxQueue>(local: &mut Local, queue: &mut T, staged: Staged) -> 
             let fragment = Fragment { bus, len: u32::from(len) };
             match local.tx.push_buffer(queue, &mut local.stats, fragment) {
                 Ok(number) => {
+                    if local.tap.is_on() {
+                        tap::sent_buffer(local, &mbuf, offset, len);
+                    }
                     local.tx.on_completion(number, Completion::Buffer(mbuf));
                     Ok(())
                 }
@@ -110,6 +121,15 @@ fn datagram<T: TxQueue>(
     mac: [u8; 6],
 ) -> Result<(), TxFull> {
     let datagram = &local.udp.datagrams[index];
+    if datagram.acl != local.acl_generation {
+        let flow = datagram.flow(local);
+        local.udp.datagrams[index].acl = local.acl_generation;
+        if acl::judge(local, &flow, acl::Counts::Nothing).is_err() {
+            udp::finished(local, index);
+            return Ok(());
+        }
+    }
+    let datagram = &local.udp.datagrams[index];
     let Some(to) = datagram.remote.ip.to_v4() else { return Ok(()) };
     let payload = datagram.len as usize;
     let frame = local.tx.begin(UDP_HEADERS);
@@ -140,6 +160,9 @@ fn datagram<T: TxQueue>(
     };
     h[40..42].copy_from_slice(&field);
     let number = local.tx.push(queue, &mut local.stats)?;
+    if local.tap.is_on() {
+        tap::sent_datagram(local, index);
+    }
     local.tx.on_completion(number, Completion::Datagram(index));
     local.stats.add(Counter::UdpOut, 1);
     Ok(())

@@ -1,7 +1,8 @@
 //! A slab: values at stable small indices, grown by chunks up to a limit, never moved.
 //!
 //! Slots are always initialised, so that a value can keep something (its generation) over reuse.
-//! Growing allocates one chunk; a warm slab allocates nothing.
+//! Growing allocates one chunk, and is refused when there is no memory; a warm slab allocates
+//! nothing.
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::{Index, IndexMut};
@@ -23,7 +24,7 @@ impl<T: Default> Slab<T> {
         Slab { chunks: Vec::new(), free: Vec::new(), limit }
     }
 
-    /// A free slot, as its last user left it; `None` at the limit.
+    /// A free slot, as its last user left it; `None` at the limit, or without memory.
     #[inline]
     pub fn alloc(&mut self) -> Option<u32> {
         match self.free.pop() {
@@ -68,8 +69,7 @@ impl<T: Default> Slab<T> {
         let mut chunk = Vec::new();
         chunk.try_reserve_exact(CHUNK).ok()?;
         chunk.resize_with(CHUNK, T::default);
-        let chunk: Box<[T]> = chunk.into();
-        self.chunks.push(chunk.try_into().ok()?);
+        self.chunks.push(chunk.into_boxed_slice().try_into().ok()?);
         let end = (first + CHUNK as u32).min(self.limit);
         self.free.extend((first + 1..end).rev());
         Some(first)

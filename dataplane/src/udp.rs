@@ -1,4 +1,5 @@
 //! UDP: datagrams that the application has been or will be told of, and those that it sends.
+use crate::acl;
 use crate::limits::{DATAGRAM_PIECES_MAX, DATAGRAMS_MAX, UDP_HELD_MAX};
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF};
@@ -10,6 +11,7 @@ use alloc::collections::VecDeque;
 use arrayvec::ArrayVec;
 use ix_abi::stats::{Counter, Drop};
 use ix_abi::{Condition, Cookie, Event, Handle, SocketAddress, Status};
+use ix_acl::{Direction, Flow, Protocol};
 
 /// A datagram that the application sends.
 #[derive(Debug, Default)]
@@ -28,6 +30,16 @@ pub struct Datagram {
     pub pieces: ArrayVec<(Extent, Source), DATAGRAM_PIECES_MAX>,
     /// Its length.
     pub len: u32,
+    /// The set of rules that let it pass.
+    pub acl: u32,
+}
+
+impl Datagram {
+    /// What the rules are asked about.
+    pub fn flow(&self, local: &Local) -> Flow {
+        let ports = (self.remote.port, self.source_port);
+        acl::flow(local, Direction::Out, Protocol::Udp, self.remote.ip, ports)
+    }
 }
 
 /// A received datagram that the application has not been told of.

@@ -101,6 +101,18 @@ impl Writer {
         args: [u64; 4],
         patience: Duration,
     ) -> Result<u64, CommandError> {
+        self.send_with(page, code, args, patience, |_| {})
+    }
+
+    /// The same; `prepare` fills the bulk area, once no earlier command can be using it any more.
+    pub fn send_with(
+        &self,
+        page: &Page,
+        code: CommandCode,
+        args: [u64; 4],
+        patience: Duration,
+        prepare: impl FnOnce(&Page),
+    ) -> Result<u64, CommandError> {
         let epoch = snapshot::check(page)?;
         let deadline = Instant::now() + patience;
         let last = page.load(command::SEQUENCE);
@@ -108,6 +120,7 @@ impl Writer {
         if !wait(page, epoch, deadline, |answered| answered == last)? {
             return Err(CommandError::Pending { pending: last, waited: patience });
         }
+        prepare(page);
         let sequence = last.wrapping_add(1);
         page.store(command::EPOCH, epoch);
         page.store(command::CODE, code.0.into());

@@ -1,4 +1,5 @@
 //! `ixcp run`: prepares an instance, starts QEMU, stays with it, and ends it in order.
+use crate::acl;
 use crate::cli::Run;
 use crate::command::Writer;
 use crate::instance::{self, Base, Claim};
@@ -8,6 +9,7 @@ use crate::qemu::{self, Accelerator, Boot, Ending, Machine};
 use crate::serial::Follower;
 use anyhow::{Context, Result, bail, ensure};
 use ix_abi::control::{CommandCode, header};
+use ix_kernel_core::archive::{self, Archive};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -27,6 +29,8 @@ const SLOW: Duration = Duration::from_secs(30);
 const LINE_LAG: Duration = Duration::from_millis(300);
 /// How long an orderly stop, and then SIGTERM, may take.
 const GRACE: Duration = Duration::from_secs(2);
+/// The member of the boot archive that holds the firewall's rules.
+const RULES: &str = "acl";
 /// What the kernel prints when the application serves.
 pub const READY: &str = "ix: ready";
 
@@ -42,6 +46,7 @@ pub fn run(options: &Run) -> Result<u8> {
         bail!("--accel kvm needs /dev/kvm, which this machine does not have: use --accel tcg");
     }
     let forwards = forwards(options)?;
+    let rules = options.acl.as_deref().map(acl::compile).transpose()?;
     let base = Base::from_env()?;
     // Asked only where it matters: it starts QEMU once more.
     let rss = queues > 1 && qemu::has_good_rss(&qemu);
@@ -49,7 +54,10 @@ pub fn run(options: &Run) -> Result<u8> {
         Ok(Machine {
             qemu: qemu.clone(),
             kernel: images.join("kernel"),
-            archive: images.join("initrd"),
+            archive: match options.acl {
+                Some(_) => dir.join("initrd"),
+                None => images.join("initrd"),
+            },
             cores: options.cores,
             memory_mib: options.memory,
             accel: options.accel,
@@ -73,6 +81,9 @@ pub fn run(options: &Run) -> Result<u8> {
         eprintln!("ixcp: cleaned up after an earlier {name} that did not end in order");
     }
     let machine = machine(claim.instance.dir())?;
+    if let Some((_, rules, _)) = rules {
+        add_rules(&images.join("initrd"), &rules, &machine.archive)?;
+    }
     Session::start(claim, &machine, options)?.stay()
 }
 
@@ -157,12 +168,26 @@ fn usual_ports(app: &str) -> &'static [(u16, u16, Protocol)] {
     }
 }
 
+/// Writes the archive anew, with the firewall's rules in it.
+fn add_rules(from: &Path, rules: &[u8], to: &Path) -> Result<()> {
+    let bytes = std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let archive = Archive::parse(&bytes).map_err(|e| {
+        anyhow::anyhow!("{}: {e}; build it anew: cargo xtask image", from.display())
+    })?;
+    let mut members: Vec<(&str, &[u8])> = archive.members().filter(|m| m.0 != RULES).collect();
+    members.push((RULES, rules));
+    let packed = archive::build(&members).map_err(|e| anyhow::anyhow!("cannot add rules: {e}"))?;
+    std::fs::write(to, packed).with_context(|| format!("cannot write {}", to.display()))
+}
+
 fn boot_line(options: &Run) -> Result<String> {
     let usual = "10.0.2.15/24".parse() == Ok(options.ip);
     let gateway = match options.ip {
         Address::Static { .. } if usual => Some(Ipv4Addr::new(10, 0, 2, 2)),
         _ => None,
     };
+    let verbose = options.verbose.then_some("verbose");
+    let extra = verbose.into_iter().chain(options.append.as_deref()).collect::<Vec<_>>().join(" ");
     let boot = Boot {
         app: &options.app,
         cores: options.cores,
@@ -170,7 +195,8 @@ fn boot_line(options: &Run) -> Result<String> {
         gateway: options.gw.or(gateway),
         idle: options.idle.map(|i| i.word()),
         batch: options.batch,
-        extra: options.append.as_deref(),
+        acl: options.acl.as_ref().map(|_| RULES),
+        extra: Some(extra.as_str()).filter(|extra| !extra.is_empty()),
         args: &options.args,
     };
     boot.line()

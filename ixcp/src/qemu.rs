@@ -180,6 +180,8 @@ pub struct Boot<'a> {
     pub idle: Option<&'a str>,
     /// Receive batch bound.
     pub batch: Option<u32>,
+    /// Archive member with the firewall's rules.
+    pub acl: Option<&'a str>,
     /// More words.
     pub extra: Option<&'a str>,
     /// The application's arguments.
@@ -194,6 +196,7 @@ impl Boot<'_> {
         words.extend(self.gateway.map(|gw| format!("gw={gw}")));
         words.extend(self.batch.map(|b| format!("batch={b}")));
         words.extend(self.idle.map(|i| format!("idle={i}")));
+        words.extend(self.acl.map(|name| format!("acl={name}")));
         words.extend(self.extra.map(str::to_owned));
         let mut line = words.join(" ");
         if !self.args.is_empty() {

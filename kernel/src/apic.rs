@@ -92,6 +92,11 @@ fn mask_legacy_pics() {
     }
 }
 
+/// Whether a core with this APIC id can be reached by IPIs (xAPIC ids have 8 bits, 255 is everybody).
+pub fn reaches(apic_id: u32) -> bool {
+    IS_X2APIC.load(Ordering::Relaxed) || apic_id < 255
+}
+
 pub fn mode() -> &'static str {
     if IS_X2APIC.load(Ordering::Relaxed) { "x2APIC" } else { "xAPIC" }
 }
@@ -101,12 +106,17 @@ pub fn init_core() {
     // SAFETY: the MSR exists where there is an APIC; the mode was found in CPUID.
     unsafe {
         let mut msr = Msr::new(IA32_APIC_BASE);
-        let mut base = msr.read() | ENABLE;
+        let before = msr.read();
         if IS_X2APIC.load(Ordering::Relaxed) {
-            msr.write(base);
-            base |= X2APIC;
+            // Firmware may have switched already, and there is no way from x2APIC back to xAPIC but
+            // through off: trying it is a #GP (SDM vol. 3A, 11.12.5).
+            if before & X2APIC == 0 {
+                msr.write(before | ENABLE);
+            }
+            msr.write(before | ENABLE | X2APIC);
+        } else {
+            msr.write(before | ENABLE);
         }
-        msr.write(base);
     }
     for lvt in [LVT_TIMER, LVT_LINT0, LVT_LINT1, LVT_ERROR] {
         write(lvt, MASKED);

@@ -15,7 +15,7 @@ use crate::cpu::percore;
 use crate::cpu::trap::Frame;
 use crate::exit::{Exit, exit};
 use crate::mem::{self, layout};
-use crate::{apic, control, serial};
+use crate::{apic, console, control, watch};
 
 static UNDER_WAY: AtomicBool = AtomicBool::new(false);
 static SYMBOLS: Once<Symbols<'static>> = Once::new();
@@ -43,7 +43,7 @@ pub fn begin() {
         exit(Exit::Panic);
     }
     apic::nmi_others();
-    serial::crash_begin();
+    console::crash_begin();
     control::crashed();
     say(format_args!("crash on core {}", percore::id()));
 }
@@ -57,10 +57,11 @@ pub fn park() -> ! {
 }
 
 pub fn say(args: fmt::Arguments<'_>) {
-    serial::crash_line(args);
+    console::crash_line(args);
 }
 
 pub fn end(why: Exit) -> ! {
+    watch::crash::report();
     exit(why)
 }
 
@@ -129,6 +130,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         None => say(format_args!("panic: {}", info.message())),
     }
     let rip = read_word(rbp.wrapping_add(8)).unwrap_or(0);
+    watch::crash::panicked(info, rip);
     backtrace(rip, read_word(rbp).unwrap_or(0));
     end(Exit::Panic)
 }

@@ -7,9 +7,13 @@ use crate::time;
 
 static STATE: AtomicU64 = AtomicU64::new(0);
 
+/// Whether the CPU has a generator of its own.
+pub fn has_hardware() -> bool {
+    raw_cpuid::CpuId::new().get_feature_info().is_some_and(|f| f.has_rdrand())
+}
+
 fn hardware() -> Option<u64> {
-    let has = raw_cpuid::CpuId::new().get_feature_info().is_some_and(|f| f.has_rdrand());
-    has.then(x86_64::instructions::random::RdRand::new).flatten()?.get_u64()
+    has_hardware().then(x86_64::instructions::random::RdRand::new).flatten()?.get_u64()
 }
 
 /// Time between readings of a device-backed clock differs by more than its own resolution.

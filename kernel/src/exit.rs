@@ -4,6 +4,8 @@
 
 use x86_64::instructions::{hlt, interrupts, port::PortWriteOnly};
 
+use crate::console;
+
 const DEBUG_EXIT: u16 = 0xF4;
 
 /// Why the machine ends; the number is QEMU's exit status (`docs/boot.md`).
@@ -30,6 +32,11 @@ pub fn exit(why: Exit) -> ! {
     interrupts::disable();
     // SAFETY: the port belongs to isa-debug-exit or to nobody.
     unsafe { PortWriteOnly::<u32>::new(DEBUG_EXIT).write(why as u32 >> 1) };
+    // Still here: a machine without that device, whose user sees the screen only.
+    console::crash_line(format_args!(
+        "halted (status {}): the machine can be switched off",
+        why as u32
+    ));
     loop {
         hlt();
     }

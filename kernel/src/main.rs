@@ -9,6 +9,7 @@ use ix_rt as _;
 
 mod apic;
 mod boot;
+mod console;
 mod control;
 mod cpu;
 mod crash;
@@ -22,11 +23,12 @@ mod once;
 mod pci;
 mod platform;
 mod renew;
+mod report;
 mod selftest;
-mod serial;
 mod smp;
 mod start;
 mod time;
 mod user;
+mod watch;
 
 pub use start::{core_main, kernel_main};

@@ -2,10 +2,12 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use ix_abi::control::{State, header};
+use ix_abi::event_log::EventKind;
 use ix_abi::limits::CORES_MAX;
 use ix_dataplane::engine::Engine;
 use ix_kernel_core::addr::Phys;
 
+pub mod acl;
 mod command;
 
 use crate::cpu::percore;
@@ -13,6 +15,7 @@ use crate::exit::{Exit, exit};
 use crate::renew::Renewal;
 use crate::user::lifecycle::{self, Reason};
 use crate::user::program::{self, Environment, LoadError, Program};
+use crate::watch::{self, Watch};
 use crate::{control, mem, start, time};
 
 /// How often core 0 looks.
@@ -50,6 +53,8 @@ pub struct Manager {
     /// When a restart began that waits for the receive buffers to be scrubbed.
     restarting: Option<u64>,
     scrubbed: bool,
+    watch: Watch,
+    acl: acl::Task,
 }
 
 impl Manager {
@@ -64,6 +69,8 @@ impl Manager {
             renewal,
             restarting: None,
             scrubbed: false,
+            watch: Watch::default(),
+            acl: acl::Task::None,
         }
     }
 
@@ -99,6 +106,7 @@ impl Manager {
         self.ended = false;
         lifecycle::start(program);
         control::set(header::APP_STARTS, lifecycle::starts());
+        watch::log::record(EventKind::AppStarts, 0, lifecycle::starts(), 0);
         Ok(())
     }
 
@@ -113,7 +121,9 @@ impl Manager {
             control::set(header::IPV4, u64::from(u32::from_le_bytes(v4.address)));
             control::set(header::PREFIX, u64::from(v4.prefix));
         }
+        self.acl.step(engine);
         self.command(engine);
+        self.watch.tick(engine, now);
         self.announce(engine, now);
         lifecycle::reap_current();
         if let Some(reason) = lifecycle::finish() {
@@ -155,6 +165,7 @@ impl Manager {
         }
         self.announced = true;
         control::set(header::READY_NS, ready);
+        watch::log::record(EventKind::AppReady, 0, lifecycle::starts(), 0);
         let name = start::machine().config.app.unwrap_or("");
         let ms = now / 1_000_000;
         match address.map(|v4| v4.address) {
@@ -175,6 +186,7 @@ impl Manager {
         control::set(header::HEAP_USED, used);
         log::debug!("app {name}: {free} bytes free after its end");
         control::set(header::APP_EXIT, reason.code());
+        watch::log::record(EventKind::AppEnds, 0, reason.code(), 0);
         control::set(header::READY_NS, 0);
         self.ended = true;
         if self.restart {

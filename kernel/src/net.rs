@@ -148,12 +148,17 @@ fn make_area(cores: usize) -> Option<(&'static Area, (Phys, u64))> {
     Some((Box::leak(Box::new(area)), (pa, bytes)))
 }
 
+/// Whether there is a driver for it.
+pub fn drives(f: &Function) -> bool {
+    vpci::is_virtio_net(f.vendor, f.device)
+}
+
 /// Opens the first virtio-net device, or makes a port without one. Errors say what to do.
 pub fn open(functions: &[Function], cores: usize) -> Result<Net, alloc::string::String> {
     let (area, area_memory) = make_area(cores)
         .ok_or_else(|| alloc::format!("no memory for the receive buffers of {cores} cores"))?;
     let rss_key = rss::draw_key(entropy::fill);
-    let nic = functions.iter().find(|f| vpci::is_virtio_net(f.vendor, f.device));
+    let nic = functions.iter().find(|f| drives(f));
     let Some(f) = nic else {
         log::warn!("no network card that the kernel knows: running without");
         return Ok(without_nic(cores, area, area_memory, rss_key));

@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 
 use ix_abi::CoreId;
 use ix_abi::control::CoreState;
+use ix_abi::event_log::EventKind;
 use ix_abi::stats::{CoreStats, Counter};
 use ix_dataplane::app::{AppPort, Drain};
 use ix_dataplane::core_loop::run_once;
@@ -20,7 +21,7 @@ use crate::manager::{self, Manager};
 use crate::net::{self, Rx, Share, Tx};
 use crate::user::lifecycle::{self, Reason, Wish};
 use crate::user::thread::Thread;
-use crate::{apic, control, renew, time};
+use crate::{apic, control, renew, time, watch};
 
 /// How long an idle core polls before it halts.
 const SPIN_NS: u64 = 50_000;
@@ -59,6 +60,7 @@ pub struct KernelPlatform {
     /// It was said that a queue is in quarantine.
     quarantine_told: bool,
     renewal: renew::CorePart,
+    watch: watch::Core,
     /// Core 0's part of control.
     manager: Option<Box<Manager>>,
 }
@@ -79,6 +81,7 @@ impl KernelPlatform {
             batch: 0,
             quarantine_told: false,
             renewal: renew::CorePart::default(),
+            watch: watch::Core::new(core),
             manager,
         }
     }
@@ -86,6 +89,7 @@ impl KernelPlatform {
     /// Runs the core for ever.
     pub fn run(mut self, mut engine: Engine) -> ! {
         control::set_core_state(self.core, CoreState::Running);
+        watch::log::record(EventKind::CoreStarts, 0, 0, 0);
         loop {
             let work = run_once(&mut engine, &mut self);
             if work.busy {
@@ -254,6 +258,9 @@ impl Platform for KernelPlatform {
             self.batch = batch;
             engine.set_rx_batch(batch);
         }
+        if self.watch.is_behind() {
+            self.watch.catch_up(engine);
+        }
         if self.halts | self.overruns != 0 {
             self.hand_over_counts(engine);
         }
@@ -273,9 +280,11 @@ impl Platform for KernelPlatform {
 
     fn publish(&mut self, stats: &CoreStats) {
         control::publish(self.core, stats);
+        self.watch.publish(stats);
         let lost = self.rx.iter().any(Rx::is_quarantined)
             || matches!(&self.tx, Tx::Queue(tx) if tx.queue().is_quarantined());
         if lost && !self.quarantine_told {
+            watch::log::record(EventKind::QueueStopped, 0, 0, 0);
             let then =
                 if renew::ask_for_quarantine() { "it is reset" } else { "a queue is stopped" };
             log::error!("core {}: the network card's answers make no sense; {then}", self.core);

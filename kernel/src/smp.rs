@@ -1,14 +1,15 @@
 //! Starts the other cores: INIT, then SIPI to a real-mode trampoline (SDM vol. 3A, 9.4.4).
 #![allow(unsafe_code, reason = "writes the trampoline page and the variables of boot.S")]
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bootloader_api::BootInfo;
-use bootloader_api::info::MemoryRegionKind;
 use ix_kernel_core::addr::{PAGE, Phys};
+use ix_kernel_core::placement;
 use ix_kernel_core::stacks;
 
-use crate::cpu::{self, percore};
+use crate::cpu;
+use crate::cpu::percore::{self, CORES_MAX};
 use crate::firmware::Firmware;
 use crate::mem::{self, layout};
 use crate::{apic, time};
@@ -21,9 +22,12 @@ unsafe extern "C" {
     static ix_ap_stack: u8;
 }
 
-/// How long a started core may take to report.
-const START_NS: u64 = 500_000_000;
+/// How long a started core may take to report: a millisecond on a real machine, far longer where a busy
+/// host runs many of them.
+const START_NS: u64 = 3_000_000_000;
 
+/// The TSC of the core that reported last.
+static STARTED_AT: AtomicU64 = AtomicU64::new(0);
 static GO: AtomicBool = AtomicBool::new(false);
 
 /// A variable of boot.S, linked at its physical address, through the direct map.
@@ -34,37 +38,41 @@ fn set_boot_variable(symbol: *const u8, value: u64) {
     unsafe { at.write_volatile(value) };
 }
 
-/// A page below 1 MiB that the memory map calls usable and the loader's module does not touch.
-fn trampoline_page(boot: &BootInfo) -> Option<Phys> {
-    let ramdisk = boot.ramdisk_addr.as_ref().copied().unwrap_or(0);
-    let taken = ramdisk..ramdisk + boot.ramdisk_len;
-    (1..0xA0).rev().map(|n| n * PAGE).find_map(|page| {
-        let usable = boot
-            .memory_regions
-            .iter()
-            .any(|r| r.kind == MemoryRegionKind::Usable && r.start <= page && page + PAGE <= r.end);
-        let free = page + PAGE <= taken.start || taken.end <= page;
-        (usable && free).then_some(Phys(page))
-    })
-}
-
-/// Starts cores 1 to `cores - 1`; returns how many run in all.
+/// Starts cores 1 to `cores - 1`; returns how many run in all. A core that does not start ends it there:
+/// the machine runs with those before it.
 pub fn start(boot: &BootInfo, fw: &Firmware, cores: usize) -> Result<usize, &'static str> {
     let me = apic::id();
-    let others = fw.apic_ids.iter().filter(|&&id| id != me);
-    if cores == 1 || fw.apic_ids.len() <= 1 {
+    let others = fw.apic_ids.iter().copied().filter(|&id| id != me);
+    let unreachable = others.clone().filter(|&id| !apic::reaches(id)).count();
+    if unreachable > 0 {
+        log::warn!("{unreachable} cores have APIC ids that only x2APIC reaches: not used");
+    }
+    let others = others.filter(|&id| apic::reaches(id)).take(cores - 1);
+    let others = others.collect::<arrayvec::ArrayVec<u32, { CORES_MAX }>>();
+    if others.is_empty() {
         return Ok(1);
     }
-    let page = trampoline_page(boot).ok_or("no free page below 1 MiB to start cores from")?;
+    let Some(page) = placement::trampoline_page(mem::usable(boot)) else {
+        log::warn!("no free page below 1 MiB to start cores from: one core runs");
+        return Ok(1);
+    };
     copy_trampoline(page);
-    let others = others.take(cores - 1).copied().collect::<arrayvec::ArrayVec<u32, 64>>();
     for (i, _) in others.iter().enumerate() {
         mem::map_stacks(i + 1).ok_or("no memory for kernel stacks")?;
     }
     others.iter().for_each(|&id| apic::send_init(id));
     time::wait_ns(10_000_000);
     for (i, &id) in others.iter().enumerate() {
-        start_one(i + 1, id, page)?;
+        if !start_one(i + 1, id, page) {
+            // A late starter would read the next core's variables: nothing may be started after this.
+            log::error!(
+                "core {} (APIC id {id}) does not start: {} of {} run",
+                i + 1,
+                i + 1,
+                others.len() + 1
+            );
+            return Ok(i + 1);
+        }
     }
     Ok(others.len() + 1)
 }
@@ -77,26 +85,35 @@ fn copy_trampoline(page: Phys) {
     unsafe { core::ptr::copy_nonoverlapping(start, layout::direct(page) as *mut u8, len) };
 }
 
-fn start_one(core: usize, apic_id: u32, page: Phys) -> Result<(), &'static str> {
+fn start_one(core: usize, apic_id: u32, page: Phys) -> bool {
     set_boot_variable(&raw const ix_ap_core, core as u64);
     set_boot_variable(&raw const ix_ap_cr3, mem::root().0);
     set_boot_variable(&raw const ix_ap_stack, stacks::main_stack(core).1);
     let online = &percore::of(core).online;
     let vector = (page.0 / PAGE) as u8;
+    let before = time::tsc();
     // A second SIPI only if the first had no effect: some CPUs need it.
     for patience in [10_000_000, START_NS] {
         apic::send_startup(apic_id, vector);
         let until = time::now_ns() + patience;
         while time::now_ns() < until {
             if online.load(Ordering::Acquire) {
-                return Ok(());
+                check_tsc(core, before, time::tsc());
+                return true;
             }
             core::hint::spin_loop();
         }
     }
-    // A late starter would read the next core's variables: nothing may be started after this.
-    log::error!("core {core} (APIC id {apic_id}) does not start");
-    Err("a core that the MADT lists does not start; fewer can be asked for with cores=N")
+    false
+}
+
+/// A core's counter must have been between ours before and after its start: all clocks are one.
+fn check_tsc(core: usize, before: u64, after: u64) {
+    let theirs = STARTED_AT.load(Ordering::Relaxed);
+    if theirs < before || after < theirs {
+        let off = if theirs < before { before - theirs } else { theirs - after };
+        log::warn!("core {core}: its TSC is at least {off} ticks off: its timers will be, too");
+    }
 }
 
 /// First Rust code of another core, on its own main stack with the kernel's page tables.
@@ -104,6 +121,7 @@ fn start_one(core: usize, apic_id: u32, page: Phys) -> Result<(), &'static str> 
 extern "C" fn ix_ap_main(core: usize) -> ! {
     cpu::init(core);
     apic::init_core();
+    STARTED_AT.store(time::tsc(), Ordering::Relaxed);
     percore::of(core).online.store(true, Ordering::Release);
     while !GO.load(Ordering::Acquire) {
         core::hint::spin_loop();

@@ -5,14 +5,15 @@ use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use bootloader_api::BootInfo;
-use bootloader_api::info::MemoryRegionKind;
 use ix_abi::CoreId;
+use ix_abi::event_log::EventKind;
 use ix_dataplane::config::{Addressing, Config as EngineConfig, Ipv4Config};
 use ix_dataplane::device::Dma;
 use ix_dataplane::engine::Engine;
 use ix_dataplane::limits::{RX_BATCH_DEFAULT, TX_HEADER_REGION_BYTES};
 use ix_dataplane::mbuf::Pool;
 use ix_dataplane::mesh::{self, Sizes};
+use ix_kernel_core::addr::Phys;
 use ix_kernel_core::archive::Archive;
 use ix_kernel_core::cmdline::{self, Address, Config, log_level::Level};
 use ix_kernel_core::stacks;
@@ -27,7 +28,9 @@ use crate::net::{self, Share};
 use crate::platform::KernelPlatform;
 use crate::renew::Renewal;
 use crate::user::lifecycle;
-use crate::{apic, control, cpu, crash, entropy, firmware, mem, pci, smp, time, unsupported};
+use crate::{
+    apic, control, cpu, crash, entropy, firmware, mem, pci, report, smp, time, unsupported, watch,
+};
 
 /// What the boot core found out and every core may read.
 pub struct Machine {
@@ -66,8 +69,8 @@ pub fn kernel_main(boot: &'static BootInfo, cmdline: &'static str) -> ! {
         Level::Debug => log::LevelFilter::Debug,
         Level::Trace => log::LevelFilter::Trace,
     });
-    if let Err(what) = features::check() {
-        unsupported!("this CPU has no {what}");
+    if let Some(what) = features::lacks() {
+        unsupported!("this CPU lacks: {what}. IX needs a 64-bit CPU with it");
     }
     mem::init(boot);
     if mem::map_stacks(0).is_none() {
@@ -75,18 +78,31 @@ pub fn kernel_main(boot: &'static BootInfo, cmdline: &'static str) -> ! {
     }
     descriptors::init_idt();
     let archive = open_archive(boot);
+    report::loader();
+    if let (Some(app), None) = (config.app, &archive) {
+        unsupported!(
+            "app={app}: the loader gave no module with the applications (GRUB: module2, QEMU: -initrd)"
+        );
+    }
     MACHINE.call_once(|| Machine { config, archive, boot, boot_unix_ns: AtomicU64::new(0) });
     run_on_stack(stacks::main_stack(0).1, boot_core)
 }
 
 fn open_archive(boot: &'static BootInfo) -> Option<Archive<'static>> {
-    let start = *boot.ramdisk_addr.as_ref()?;
-    // SAFETY: the loader put the module there; `mem::init` has reserved it, nobody writes it.
+    let start = Phys(*boot.ramdisk_addr.as_ref()?);
+    // Wherever the loader put it: if that is nothing that the map calls RAM, it is mapped by itself.
+    let at = if mem::is_direct(start, boot.ramdisk_len) {
+        layout::direct(start)
+    } else {
+        match mem::map_firmware(start, boot.ramdisk_len) {
+            Ok(va) => va.0,
+            Err(_) => unsupported!("the boot archive at {start:?} cannot be mapped"),
+        }
+    };
+    // SAFETY: mapped, and the loader put the module there; `boot` has taken it out of the usable
+    // memory, so nobody writes it.
     let bytes = unsafe {
-        core::slice::from_raw_parts(
-            layout::direct(ix_kernel_core::addr::Phys(start)) as *const u8,
-            usize::try_from(boot.ramdisk_len).ok()?,
-        )
+        core::slice::from_raw_parts(at as *const u8, usize::try_from(boot.ramdisk_len).ok()?)
     };
     match Archive::parse(bytes) {
         Ok(archive) => {
@@ -121,14 +137,16 @@ fn boot_core() -> ! {
     apic::init_core();
     let m = machine();
     let Some(&rsdp) = m.boot.rsdp_addr.as_ref() else {
-        unsupported!("the loader gave no ACPI tables");
+        unsupported!(
+            "no ACPI tables: IX needs them to find cores and timers (is ACPI off in the firmware's setup?)"
+        );
     };
     let fw = match firmware::read(rsdp) {
         Ok(fw) => fw,
         Err(e) => unsupported!("{e}"),
     };
-    let reference = match time::calibrate(&fw) {
-        Ok(name) => name,
+    let clock = match time::calibrate(&fw) {
+        Ok(clock) => clock,
         Err(e) => unsupported!("{e}"),
     };
     m.boot_unix_ns.store(time::unix_ns_at_boot(), Ordering::Relaxed);
@@ -137,42 +155,22 @@ fn boot_core() -> ! {
         Ok(n) => n,
         Err(e) => unsupported!("{e}"),
     };
-    report(m, &fw, cores, reference);
+    report::machine(m, &fw, cores, clock);
     if let Some(wanted) = m.config.cores
         && wanted > cores
     {
         log::warn!("cores={wanted} asked for, the machine has {cores}");
     }
-    crate::selftest::run_if_asked(cores);
-    set_up(m, &fw, cores);
+    let functions = pci::scan(&fw, m.config.report || !report::has_hypervisor());
+    // Firmware may have left a card receiving into memory that is ours now.
+    functions.iter().filter(|f| f.is_network()).for_each(pci::Function::stop_dma);
+    if m.config.report {
+        report::full(m, &fw, clock, &functions);
+    }
+    crate::selftest::run_if_asked(cores, &functions);
+    set_up(m, &functions, cores);
     smp::release();
     core_main(0)
-}
-
-fn report(m: &Machine, fw: &firmware::Firmware, cores: usize, reference: &str) {
-    let p = features::check().expect("checked before");
-    let yes = |b, name| if b { name } else { "" };
-    let usable: u64 = m
-        .boot
-        .memory_regions
-        .iter()
-        .filter(|r| r.kind == MemoryRegionKind::Usable)
-        .map(|r| r.end - r.start)
-        .sum();
-    log::info!("memory: {} MiB, {} MiB free", usable >> 20, mem::free_bytes() >> 20);
-    log::info!(
-        "cores: {cores} of {}, {}, TSC {} kHz by {reference}, timer {} kHz",
-        fw.apic_ids.len() + fw.more_cores,
-        apic::mode(),
-        time::tsc_khz(),
-        apic::timer_khz()
-    );
-    log::info!(
-        "protection: W^X NX{}{}{}",
-        yes(p.smep, " SMEP"),
-        yes(p.smap, " SMAP"),
-        yes(p.umip, " UMIP")
-    );
 }
 
 /// The address on the command line, if it is static.
@@ -196,19 +194,26 @@ unsafe impl Send for CoreKit {}
 static KITS: [Mutex<Option<CoreKit>>; CORES_MAX] = [const { Mutex::new(None) }; CORES_MAX];
 
 /// Devices, engines, the application: everything that runs on cores, made by core 0.
-fn set_up(m: &Machine, fw: &firmware::Firmware, cores: usize) {
+fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
     log::debug!("set-up begins");
-    let functions = pci::scan(fw);
-    match control::attach(&functions) {
+    match control::attach(functions) {
         Ok(true) => {}
         Ok(false) => log::info!("no control page (ivshmem): ixcp sees nothing"),
         Err(e) => log::error!("control page: {e}"),
     }
-    let mut net = match net::open(&functions, cores) {
+    let mut net = match net::open(functions, cores) {
         Ok(net) => net,
         Err(e) => unsupported!("{e}"),
     };
+    report::idle_cards(functions);
     log::debug!("port is open");
+    let [m0, m1, m2, m3, m4, m5] = net.mac;
+    let mac = u64::from_le_bytes([m0, m1, m2, m3, m4, m5, 0, 0]);
+    let groups = u64::from(net.capabilities.groups);
+    watch::log::record(EventKind::PortOpen, net.capabilities.queue_pairs, groups, mac);
+    if m.config.verbose {
+        watch::trace_from_boot();
+    }
     let batch = m.config.batch.unwrap_or(RX_BATCH_DEFAULT);
     control::publish_facts(&control::Facts {
         cores,
@@ -229,12 +234,37 @@ fn set_up(m: &Machine, fw: &firmware::Firmware, cores: usize) {
     let renewal = Renewal::new(net.control.take(), cores);
     let mut manager = Box::new(Manager::new(fixed, renewal));
     make_kits(m, net, batch);
+    if let Some(name) = m.config.acl {
+        load_rules(m, name);
+    }
     log::debug!("engines are made, the heap has {} KiB", mem::heap::figures().0 >> 10);
     if let Err(e) = manager.start_app(static_address()) {
         unsupported!("app {}: {e}", m.config.app.unwrap_or(""));
     }
     if let Some(kit) = KITS[0].lock().as_mut() {
         kit.manager = Some(manager);
+    }
+}
+
+/// Fails closed: without the rules that were asked for, nothing is served.
+fn load_rules(m: &Machine, name: &str) {
+    let Some(source) = m.archive.and_then(|a| a.find(name)) else {
+        unsupported!("acl={name}: the boot archive has no such member");
+    };
+    let made = KITS[0]
+        .lock()
+        .as_mut()
+        .map(|kit| crate::manager::acl::at_boot(source, &mut kit.engine, static_address()));
+    match made {
+        Some(Ok(parts)) => {
+            for (kit, part) in KITS.iter().zip(parts) {
+                if let Some(kit) = kit.lock().as_mut() {
+                    kit.engine.begin_with_rules(part);
+                }
+            }
+        }
+        Some(Err(e)) => unsupported!("acl={name}: {e}"),
+        None => {}
     }
 }
 

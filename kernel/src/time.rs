@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use ix_kernel_core::clock::{self, Scale};
+use ix_kernel_core::clock::{self, Answer, Answers, Quality, Scale, Trust};
 use spin::Once;
 use x86_64::instructions::port::{Port, PortReadOnly};
 
@@ -13,13 +13,17 @@ const PM_TIMER_HZ: u64 = 3_579_545;
 const PIT_HZ: u64 = 1_193_182;
 /// Length of one measurement.
 const CALIBRATE_MS: u64 = 10;
+/// Rounds of measurements until two references agree: the host or an SMI may get in between.
+const ROUNDS: usize = 4;
+/// Four times the fastest TSC that is believed: what does not come to an end by then is not there.
+const PATIENCE_TICKS_PER_MS: u64 = 4 * *clock::KHZ.end();
 
 static SCALE: Once<Scale> = Once::new();
 static BOOT_TSC: AtomicU64 = AtomicU64::new(0);
 
 #[inline]
 pub fn tsc() -> u64 {
-    // SAFETY: every CPU that the kernel accepts has the counter (`features::check`).
+    // SAFETY: every CPU that the kernel accepts has the counter (boot.S).
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
@@ -92,21 +96,19 @@ impl Reference {
         }
     }
 
-    /// Waits until `ms` have passed on the reference; `None` if it does not move.
+    /// Waits until `ms` have passed on the reference; `None` if it does not move, or far too slowly.
     fn measure(&self, ms: u64) -> Option<Scale> {
         let want = self.hz() * ms / 1000;
         let (mut last, start) = self.sample();
         let mut counted = 0u64;
-        let mut stuck = 0u32;
         while counted < want {
             let now = self.read();
-            let step = self.elapsed(last, now);
-            stuck = if step == 0 { stuck + 1 } else { 0 };
-            if stuck > 1_000_000 {
+            counted += u64::from(self.elapsed(last, now));
+            last = now;
+            // A reference that is not there: more than the fastest TSC makes in the time.
+            if tsc().wrapping_sub(start) > ms * PATIENCE_TICKS_PER_MS {
                 return None;
             }
-            counted += u64::from(step);
-            last = now;
         }
         let (now, end) = self.sample();
         counted += u64::from(self.elapsed(last, now));
@@ -172,23 +174,76 @@ fn references(fw: &firmware::Firmware) -> [Option<Reference>; 3] {
     [pm, hpet, Some(Reference::Pit)]
 }
 
-/// Measures the time-stamp counter, then the APIC timer against it.
-pub fn calibrate(fw: &firmware::Firmware) -> Result<&'static str, &'static str> {
-    for r in references(fw).into_iter().flatten() {
-        if matches!(r, Reference::Pit) {
-            pit_start();
+/// Where the TSC's frequency comes from and how far it can be believed.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    pub name: &'static str,
+    pub quality: Quality,
+}
+
+/// Finds the time-stamp counter's frequency, then the APIC timer's against it.
+pub fn calibrate(fw: &firmware::Firmware) -> Result<Source, &'static str> {
+    let mut references = references(fw);
+    let mut answers = Answers::new();
+    for (name, trust, khz) in [
+        ("CPUID", Trust::Exact, cpuid_khz()),
+        ("CPUID's base frequency", Trust::Nominal, cpuid_base_khz()),
+    ] {
+        answers.extend(khz.map(|khz| Answer { name, khz, trust }));
+    }
+    let mut choice = None;
+    for round in 0..ROUNDS {
+        for slot in &mut references {
+            let Some(r) = slot else { continue };
+            if matches!(r, Reference::Pit) {
+                pit_start();
+            }
+            match r.measure(CALIBRATE_MS << round) {
+                Some(scale) => clock::remember(&mut answers, r.name(), scale.khz()),
+                None => *slot = None,
+            }
+            choice = clock::choose(&answers);
+            if choice.is_some_and(|c| c.quality == Quality::Agreed) {
+                break;
+            }
         }
-        if let Some(scale) = r.measure(CALIBRATE_MS) {
-            SCALE.call_once(|| scale);
-            apic::calibrate_timer(|| {
-                let from = now_ns();
-                wait_ns(1_000_000);
-                now_ns() - from
-            });
-            return Ok(r.name());
+        if choice.is_none_or(|c| c.quality != Quality::Disputed) {
+            break;
         }
     }
-    Err("no timer with a known frequency works (ACPI PM timer, HPET, PIT)")
+    let choice =
+        choice.ok_or("no timer with a known frequency works (CPUID, ACPI PM timer, HPET, PIT)")?;
+    let scale = Scale::from_khz(choice.khz).ok_or("the TSC's frequency makes no sense")?;
+    SCALE.call_once(|| scale);
+    apic::calibrate_timer(|| {
+        let from = now_ns();
+        wait_ns(1_000_000);
+        now_ns() - from
+    });
+    Ok(Source { name: choice.name, quality: choice.quality })
+}
+
+/// What CPUID itself says: crystal and ratio (leaf 15h), else a hypervisor's word (40000010h).
+fn cpuid_khz() -> Option<u64> {
+    let cpuid = raw_cpuid::CpuId::new();
+    if let Some(t) = cpuid.get_tsc_info()
+        && let Some(hz) = t.tsc_frequency()
+    {
+        return Some(hz / 1000);
+    }
+    let khz = cpuid.get_hypervisor_info()?.tsc_frequency()?;
+    Some(u64::from(khz)).filter(|khz| *khz > 0)
+}
+
+/// The frequency that the CPU is sold as (leaf 16h), at which the TSC of an Intel CPU runs.
+fn cpuid_base_khz() -> Option<u64> {
+    let info = raw_cpuid::CpuId::new().get_processor_frequency_info()?;
+    Some(u64::from(info.processor_base_frequency()) * 1000).filter(|khz| *khz > 0)
+}
+
+/// Whether the TSC runs at one rate for ever (CPUID 80000007h); hypervisors do not always say so.
+pub fn is_invariant() -> bool {
+    raw_cpuid::CpuId::new().get_advanced_power_mgmt_info().is_some_and(|i| i.has_invariant_tsc())
 }
 
 /// Measures with every reference there is, for `selftest=timers`: name and kHz.
@@ -210,6 +265,10 @@ pub fn unix_ns_at_boot() -> u64 {
             u64::from(Port::<u8>::new(0x71).read())
         }
     };
+    // Legacy-free machines have none: a floating bus reads all ones.
+    if cmos(0x0D) == 0xFF && cmos(0x0A) == 0xFF {
+        return 0;
+    }
     let read = || [0, 2, 4, 7, 8, 9].map(cmos);
     let mut raw = read();
     for _ in 0..10 {

@@ -2,6 +2,8 @@
 //! ([`peer`]), clients of real programs ([`tools`]), seeded simulation of whole engines ([`sim`]), and the words for what is not there ([`need`]).
 #![deny(unsafe_code)]
 
+pub mod bare;
+pub mod bochs;
 pub mod need;
 pub mod peer;
 pub mod sim;

@@ -47,6 +47,28 @@ pub fn built() -> Option<Built> {
     Some(Built { images, ixcp })
 }
 
+/// The image for real machines; `None` after saying SKIPPED. Where it can be made, `cargo xtask test` must
+/// have made it.
+pub fn iso() -> Option<PathBuf> {
+    let images = built()?.images;
+    let iso = images.join("ix.iso");
+    if iso.is_file() {
+        return Some(iso);
+    }
+    let makers = [("grub-mkrescue", "grub-common"), ("xorriso", "xorriso"), ("mformat", "mtools")];
+    let lacking = makers.iter().find(|(name, _)| program(name).is_none());
+    let reason = match lacking {
+        Some((name, package)) => {
+            format!("no {name} (Debian package {package}) to make an ISO with")
+        }
+        None => format!("{} is missing: cargo xtask iso makes it", iso.display()),
+    };
+    let can = lacking.is_none() && std::env::var_os("IX_NEED_IMAGES").is_some();
+    assert!(!can, "{reason}");
+    skip(&reason);
+    None
+}
+
 /// Finds a program, also where only root's search path looks.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

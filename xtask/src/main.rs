@@ -1,7 +1,10 @@
 //! `cargo xtask`: images, runs and tests. The scripts are thin doors to this.
 #![deny(unsafe_code)]
 
+mod bochs;
+mod fuzz;
 mod image;
+mod iso;
 mod outcome;
 mod packages;
 mod qemu;
@@ -23,6 +26,8 @@ struct Cli {
 enum Command {
     /// Builds kernel and applications into build/images
     Image,
+    /// Builds an image for real machines, BIOS and UEFI: build/images/ix.iso
+    Iso(iso::Options),
     /// Builds the images and starts a dataplane: takes the options of `ixcp run`
     #[command(disable_help_flag = true)]
     Run {
@@ -43,6 +48,19 @@ enum Command {
         /// Part of a test's name
         filter: Option<String>,
     },
+    /// Fetches Bochs into build/bochs, without root
+    Bochs,
+    /// Runs the fuzz targets guided by coverage
+    Fuzz {
+        /// A target, or part of the names of some
+        target: Option<String>,
+        /// Seconds for all of them
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+        /// Puts the minimised corpora into the tree
+        #[arg(long)]
+        keep: bool,
+    },
     /// Fetches another QEMU of the distribution into build/qemu-VERSION, without root
     Qemu {
         /// Its major version
@@ -54,9 +72,18 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Image => image::build().map(|()| true),
+        Command::Iso(options) => iso::build(&options).map(|path| {
+            println!("{}", path.display());
+            true
+        }),
         Command::Run { args } => image::run(&args).map(|()| true),
         Command::Test { filter, no_install } => test::test(filter.as_deref(), !no_install),
         Command::Prove { filter } => test::prove(filter.as_deref()),
+        Command::Bochs => bochs::fetch().map(|path| {
+            println!("{}", path.display());
+            true
+        }),
+        Command::Fuzz { target, seconds, keep } => fuzz::fuzz(target.as_deref(), seconds, keep),
         Command::Qemu { version } => qemu::fetch(version).map(|path| {
             println!("{}", path.display());
             true

@@ -27,15 +27,46 @@ impl Package {
     pub const PYMEMCACHE: Package = Package { name: "python3-pymemcache", present: has_pymemcache };
     /// `ip`, to make a TAP.
     pub const IPROUTE: Package = Package { name: "iproute2", present: || has("ip") };
+    /// `grub-mkrescue`, and what it puts into an image: GRUB for BIOS and for UEFI.
+    pub const GRUB: Package = Package { name: "grub-common", present: || has("grub-mkrescue") };
+    pub const GRUB_BIOS: Package =
+        Package { name: "grub-pc-bin", present: || is_there("/usr/lib/grub/i386-pc/cdboot.img") };
+    pub const GRUB_EFI: Package = Package {
+        name: "grub-efi-amd64-bin",
+        present: || is_there("/usr/lib/grub/x86_64-efi/multiboot2.mod"),
+    };
+    pub const XORRISO: Package = Package { name: "xorriso", present: || has("xorriso") };
+    pub const MTOOLS: Package = Package { name: "mtools", present: || has("mformat") };
+    /// UEFI for QEMU.
+    pub const OVMF: Package =
+        Package { name: "ovmf", present: || is_there("/usr/share/ovmf/OVMF.fd") };
+
+    /// Wireshark's tools, which read what `ixcp pcap` writes.
+    pub const TSHARK: Package =
+        Package { name: "tshark", present: || has("tshark") && has("capinfos") };
+
+    /// A C++ compiler, for libFuzzer.
+    pub const GXX: Package = Package { name: "g++", present: || has("c++") };
 
     /// All that the tests use.
-    pub const TESTS: [Package; 5] = [
+    pub const TESTS: [Package; 12] = [
         Package::QEMU,
         Package::MEMCACHED,
         Package::MEMCCAPABLE,
         Package::PYMEMCACHE,
         Package::IPROUTE,
+        Package::GRUB,
+        Package::GRUB_BIOS,
+        Package::GRUB_EFI,
+        Package::XORRISO,
+        Package::MTOOLS,
+        Package::OVMF,
+        Package::TSHARK,
     ];
+}
+
+fn is_there(file: &str) -> bool {
+    Path::new(file).is_file()
 }
 
 /// The distribution's own Python: another one in the search path does not see its packages.
@@ -47,9 +78,14 @@ fn has_pymemcache() -> bool {
         .is_ok_and(|s| s.success())
 }
 
+/// Names of those that are not there.
+pub fn missing(packages: &[Package]) -> Vec<&'static str> {
+    packages.iter().filter(|p| !(p.present)()).map(|p| p.name).collect()
+}
+
 /// Installs what is missing. If that is not possible: an error if `required`, else a word.
 pub fn install(packages: &[Package], required: bool) -> Result<()> {
-    let missing: Vec<&str> = packages.iter().filter(|p| !(p.present)()).map(|p| p.name).collect();
+    let missing = missing(packages);
     if missing.is_empty() {
         return Ok(());
     }

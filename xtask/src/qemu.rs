@@ -21,20 +21,9 @@ pub fn fetch(version: u32) -> Result<PathBuf> {
         dir.display()
     );
     let _ = std::fs::remove_dir_all(&dir);
-    for sub in ["apt/lists/partial", "apt/cache/archives/partial", "root"] {
-        std::fs::create_dir_all(dir.join(sub))?;
-    }
-    let config = configure(&dir)?;
-    let apt = |words: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.env("APT_CONFIG", &config).args(["-q", "-y"]).args(words);
-        run(command.stdin(Stdio::null()).stdout(Stdio::null()))
-    };
-    let suite = format!("{}-backports", codename()?);
-    apt(&["update"])?;
-    apt(&["install", "--download-only", "-t", &suite, "qemu-system-x86", "seabios"])?;
-    unpack(&dir)?;
-    std::fs::remove_dir_all(dir.join("apt"))?;
+    let codename = codename()?;
+    let suite = format!("{codename}-backports");
+    unpack(&dir, &[&codename, &suite], &["-t", &suite, "qemu-system-x86", "seabios"])?;
     write_wrapper(&dir, &program)?;
     ensure!(
         reports(&program, version),
@@ -48,14 +37,29 @@ fn reports(program: &Path, version: u32) -> bool {
     text.contains(&format!("version {version}."))
 }
 
+/// Fetches packages of these suites, with all that they need, and unpacks them into `dir/root`.
+pub fn unpack(dir: &Path, suites: &[&str], packages: &[&str]) -> Result<()> {
+    for sub in ["apt/lists/partial", "apt/cache/archives/partial", "root"] {
+        std::fs::create_dir_all(dir.join(sub))?;
+    }
+    let config = configure(dir, suites)?;
+    let apt = |words: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("APT_CONFIG", &config).args(["-q", "-y"]).args(words);
+        run(command.stdin(Stdio::null()).stdout(Stdio::null()))
+    };
+    apt(&["update"])?;
+    apt(&[&["install", "--download-only"], packages].concat())?;
+    unpack_all(dir)?;
+    Ok(std::fs::remove_dir_all(dir.join("apt"))?)
+}
+
 /// An apt configuration that touches nothing of the system's: all packages count as missing.
-fn configure(dir: &Path) -> Result<PathBuf> {
-    let codename = codename()?;
-    let uri = repository(&codename)?;
+fn configure(dir: &Path, suites: &[&str]) -> Result<PathBuf> {
+    let uri = repository(&codename()?)?;
     let apt = dir.join("apt");
     let signed =
         if Path::new(KEYRING).exists() { format!("[signed-by={KEYRING}] ") } else { String::new() };
-    let suites = [codename.clone(), format!("{codename}-backports")];
     let sources: String = suites.iter().map(|s| format!("deb {signed}{uri} {s} main\n")).collect();
     std::fs::write(apt.join("sources.list"), sources)?;
     std::fs::write(apt.join("status"), "")?;
@@ -93,7 +97,7 @@ fn repository(codename: &str) -> Result<String> {
     bail!("apt has no package lists of {codename}: run apt-get update as root first")
 }
 
-fn unpack(dir: &Path) -> Result<()> {
+fn unpack_all(dir: &Path) -> Result<()> {
     let archives = dir.join("apt/cache/archives");
     let root = dir.join("root");
     let mut count = 0;

@@ -1,11 +1,13 @@
 //! Calls on connections.
 use super::Outcome;
+use crate::acl::{self, Counts};
 use crate::conn::{Flags, Pending};
 use crate::engine::Engine;
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::tcp::{close as ending, listen, receive};
 use ix_abi::{Cookie, DeadReason, GroupId, Handle, SocketAddress, Status};
+use ix_acl::{Direction, Protocol};
 
 /// The connection that a handle names, with its group and the core's things.
 #[inline]
@@ -111,7 +113,10 @@ fn open(engine: &mut Engine, cookie: Cookie, remote: SocketAddress) -> Result<Ha
     let (key, hash) = listen::choose_port(groups, local, remote).ok_or(Status::Limit)?;
     let id: GroupId = crate::rss::group_of(hash, local.groups);
     let group = groups.get_mut(usize::from(id.0)).and_then(Option::as_mut).ok_or(Status::Moved)?;
-    let index = listen::connect(group, local, key, hash).ok_or(Status::Limit)?;
+    let ports = (key.remote_port, key.local_port);
+    let flow = acl::flow(local, Direction::Out, Protocol::Tcp, key.remote, ports);
+    let rule = acl::judge(local, &flow, Counts::Connection).map_err(|_| Status::Denied)?;
+    let index = listen::connect(group, local, key, hash, rule).ok_or(Status::Limit)?;
     group.conns[index].cookie = cookie;
     Ok(group.conns[index].handle(id, index))
 }

@@ -1,5 +1,6 @@
 //! `udp_sendv`: one datagram, all of it or nothing.
 use super::send::{Entries, collect, locate};
+use crate::acl::{self, Counts};
 use crate::engine::Engine;
 use crate::local::{Local, Waiting};
 use crate::neighbor::Lookup;
@@ -40,6 +41,9 @@ pub(super) fn sendv(
         return Err(Status::Invalid);
     }
     let hop = local.next_hop(to).ok_or(Status::Unreachable)?;
+    let flow = datagram.flow(local);
+    acl::judge(local, &flow, Counts::Rate).map_err(|_| Status::Denied)?;
+    datagram.acl = local.acl_generation;
     datagram.len = len as u32;
     for entry in &entries {
         let (mut addr, mut left) = (entry.addr, entry.len);

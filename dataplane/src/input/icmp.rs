@@ -1,17 +1,21 @@
 //! ICMP (RFC 792): echo requests are answered in the buffer in which they came.
 use super::eth::{self, HEADER as ETHERNET};
 use super::ipv4::Ip;
+use crate::acl::{self, Counts, answers};
 use crate::checksum;
 use crate::device::{RxChecksum, RxFrame};
 use crate::engine::Engine;
 use crate::ipv4;
 use crate::tx::Staged;
+use ix_abi::IpAddress;
 use ix_abi::stats::{Counter, Drop};
+use ix_acl::{Action, Direction, Flow};
 
 const ECHO_REQUEST: u8 = 8;
 const HEADER: usize = 8;
 
 /// Takes an ICMP packet.
+#[inline(never)]
 pub fn handle(engine: &mut Engine, mut frame: RxFrame, ip: &Ip) {
     let local = &mut engine.local;
     let area = local.pool.area();
@@ -19,8 +23,23 @@ pub fn handle(engine: &mut Engine, mut frame: RxFrame, ip: &Ip) {
     let message = area.data(&frame.mbuf).get(ip.payload..ip.payload + ip.len).unwrap_or(&[]);
     let echo = message.len() >= HEADER && message[0] == ECHO_REQUEST && message[1] == 0;
     let intact = frame.checksum == RxChecksum::Good || checksum::is_good(checksum::sum(message));
-    if !plain || !echo || !intact {
+    let [kind, code] = message.first_chunk().copied().unwrap_or_default();
+    if message.len() < HEADER || !intact {
         return eth::drop(engine, frame, Drop::Icmp);
+    }
+    let remote = IpAddress::v4(ip.source);
+    let question = Flow::icmp(Direction::In, remote, local.ip(), kind, code);
+    if let Err(action) = acl::judge(local, &question, Counts::Rate) {
+        // No error about what may be an error (RFC 1122 §3.2.2).
+        let action = if echo { action } else { Action::Deny };
+        return answers::prohibited(local, action, frame.offset, frame.mbuf, ip);
+    }
+    if !plain || !echo {
+        return eth::drop(engine, frame, Drop::Icmp);
+    }
+    let answer = Flow::icmp(Direction::Out, remote, local.ip(), 0, 0);
+    if acl::judge(local, &answer, Counts::Nothing).is_err() {
+        return local.pool.free(frame.mbuf);
     }
     let at = usize::from(frame.offset);
     let len = ETHERNET + ipv4::HEADER + ip.len;

@@ -1,6 +1,7 @@
 //! TCP and UDP: which flow group a packet belongs to, whether that is here, and the checksums.
 use super::eth;
 use super::ipv4::Ip;
+use crate::acl::{self, Counts, answers};
 use crate::checksum;
 use crate::device::{RxChecksum, RxFrame};
 use crate::dhcp;
@@ -14,6 +15,7 @@ use crate::tcp::wire::{Packet, flag};
 use crate::udp;
 use ix_abi::stats::{Counter, Drop};
 use ix_abi::{CoreId, IpAddress, SocketAddress};
+use ix_acl::{Direction, Protocol};
 
 const UDP_HEADER: usize = 8;
 
@@ -59,6 +61,7 @@ pub fn tcp(engine: &mut Engine, mut frame: RxFrame, ip: &Ip) {
 }
 
 /// Takes a UDP datagram.
+#[inline(never)]
 pub fn udp(engine: &mut Engine, mut frame: RxFrame, ip: &Ip) {
     let local = &mut engine.local;
     let datagram = local.pool.area().data(&frame.mbuf).get(ip.payload..ip.payload + ip.len);
@@ -98,6 +101,10 @@ pub fn udp(engine: &mut Engine, mut frame: RxFrame, ip: &Ip) {
         return steer(engine, frame, owner);
     }
     let remote = SocketAddress::v4(ip.source, source_port);
+    let flow = acl::flow(local, Direction::In, Protocol::Udp, remote.ip, (source_port, port));
+    if let Err(action) = acl::judge(local, &flow, Counts::Rate) {
+        return answers::prohibited(local, action, frame.offset, frame.mbuf, ip);
+    }
     let (offset, len) = ((ip.payload + UDP_HEADER) as u16, (len - UDP_HEADER) as u16);
     udp::receive(local, port, remote, frame.mbuf, offset, len);
 }

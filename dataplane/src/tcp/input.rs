@@ -1,5 +1,6 @@
 //! What an arriving segment does to its connection (RFC 9293 §3.10.7), with the checks of RFC 5961
 //! against blind attacks.
+use crate::acl;
 use crate::conn::{Conn, Flags, State};
 use crate::group::FlowGroup;
 use crate::local::Local;
@@ -15,7 +16,12 @@ pub fn handle(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: M
     let Some(index) = group.table.find(&group.conns, packet.hash, &packet.key) else {
         return listen::stranger(group, local, packet, mbuf);
     };
-    match group.conns[index].state {
+    let conn = &group.conns[index];
+    let (state, stale) = (conn.state, conn.acl != local.acl_generation);
+    if stale && !acl::still_allowed(group, local, index) {
+        return local.pool.free(mbuf);
+    }
+    match state {
         State::SynSent => {
             syn_sent(group, local, index, packet, &mbuf);
             local.pool.free(mbuf);

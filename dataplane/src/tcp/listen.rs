@@ -1,5 +1,7 @@
 //! Segments without a connection, and the beginnings of connections: SYNs for listeners, the end of
 //! the handshake, `connect`, and what TIME-WAIT still answers.
+use crate::acl::answers::may_tell;
+use crate::acl::{self, Counts};
 use crate::conn::{Conn, Flags, Pending, State};
 use crate::flow_table::FlowKey;
 use crate::group::FlowGroup;
@@ -17,28 +19,52 @@ use crate::tx::Staged;
 use arrayvec::ArrayVec;
 use ix_abi::stats::{Counter, Drop};
 use ix_abi::{IpAddress, SocketAddress};
+use ix_acl::{Direction, Flow, Protocol};
 
 /// The window in our SYNs, which is never scaled.
 pub const SYN_WINDOW: u16 = if RECEIVE_WINDOW < 0xffff { RECEIVE_WINDOW as u16 } else { 0xffff };
 
 /// A segment that belongs to no connection (RFC 9293 §3.10.7.1 and .2).
+#[inline(never)]
 pub fn stranger(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: Mbuf) {
-    if packet.has(flag::RST) {
+    let opens = packet.flags & (flag::SYN | flag::ACK | flag::FIN | flag::RST) == flag::SYN;
+    let counts = if opens { Counts::Connection } else { Counts::Nothing };
+    let judged = acl::judge(local, &flow(local, Direction::In, packet), counts);
+    if let Err(action) = judged {
+        if !packet.has(flag::RST) && may_tell(local, action) {
+            reset_answer(local, packet, &mbuf);
+        }
+    } else if packet.has(flag::RST) {
         local.stats.drop(Drop::TcpNoPort);
-    } else if packet.flags & (flag::SYN | flag::ACK | flag::FIN) == flag::SYN {
-        syn(group, local, packet, &mbuf);
+    } else if opens {
+        syn(group, local, packet, &mbuf, judged.unwrap_or(acl::UNLIMITED));
     } else {
         local.stats.drop(Drop::TcpNoPort);
-        reset_answer(local, packet, &mbuf);
+        refuse(local, packet, &mbuf);
     }
     local.pool.free(mbuf);
 }
 
+/// The packet's flow, in either direction.
+#[inline(always)]
+fn flow(local: &Local, direction: Direction, packet: &Packet) -> Flow {
+    let ports = (packet.key.remote_port, packet.key.local_port);
+    acl::flow(local, direction, Protocol::Tcp, packet.key.remote, ports)
+}
+
+/// RST for a segment that concerns nobody, if the rules let it out.
+fn refuse(local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
+    let answer = flow(local, Direction::Out, packet);
+    if acl::judge(local, &answer, Counts::Nothing).is_ok() {
+        reset_answer(local, packet, mbuf);
+    }
+}
+
 /// A SYN: a half-open connection, if somebody listens and the backlog has room.
-fn syn(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
+fn syn(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &Mbuf, rule: u16) {
     let Some(port) = local.listeners.by_port(packet.key.local_port) else {
         local.stats.drop(Drop::TcpNoPort);
-        return reset_answer(local, packet, mbuf);
+        return refuse(local, packet, mbuf);
     };
     if port.waiting >= port.backlog {
         return local.stats.drop(Drop::TcpSynQueueFull);
@@ -52,7 +78,8 @@ fn syn(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
     conn.state = State::SynReceived;
     start(conn, local);
     take_syn(conn, local, packet, mbuf);
-    if !group.enter(index, local) {
+    if !acl::opened(conn, local, rule) || !group.enter(index, local) {
+        acl::closed(&mut group.conns[index], local);
         group.conns[index].state = State::Closed;
         group.conns[index].flags |= Flags::APP_GONE;
         return group.free_if_done(index, local);
@@ -122,7 +149,13 @@ pub fn established(group: &mut FlowGroup, local: &mut Local, index: u32) {
 }
 
 /// `connect`: a connection in SYN-SENT in this group.
-pub fn connect(group: &mut FlowGroup, local: &mut Local, key: FlowKey, hash: u32) -> Option<u32> {
+pub fn connect(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    key: FlowKey,
+    hash: u32,
+    rule: u16,
+) -> Option<u32> {
     let index = group.allocate(local)?;
     let conn = &mut group.conns[index];
     conn.key = key;
@@ -131,8 +164,9 @@ pub fn connect(group: &mut FlowGroup, local: &mut Local, key: FlowKey, hash: u32
     conn.flags |= Flags::ACTIVE | Flags::ACCEPTED;
     start(conn, local);
     conn.cc.start(u32::from(conn.mss), local.now);
-    if !group.enter(index, local) {
+    if !acl::opened(conn, local, rule) || !group.enter(index, local) {
         let conn = &mut group.conns[index];
+        acl::closed(conn, local);
         conn.state = State::Closed;
         conn.flags = Flags::APP_GONE;
         group.free_if_done(index, local);

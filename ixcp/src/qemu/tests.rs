@@ -94,6 +94,7 @@ fn the_kernels_command_line_says_what_was_asked_for() {
         address: "10.0.2.15/24".parse().unwrap(),
         gateway: Some(Ipv4Addr::new(10, 0, 2, 2)),
         idle: Some("poll"),
+        acl: None,
         batch: Some(16),
         extra: Some("log=debug"),
         args: &args,

@@ -11,7 +11,8 @@ use alloc::vec::Vec;
 #[cfg(test)]
 mod tests;
 
-const MAGIC: &[u8; 8] = b"IXARCH01";
+/// The first bytes of an archive.
+pub const MAGIC: &[u8; 8] = b"IXARCH01";
 const HEADER: usize = 16;
 const RECORD: usize = 64;
 /// Bytes of a member's name.
@@ -73,6 +74,12 @@ impl<'a> Archive<'a> {
             archive.contents(i).ok_or(ArchiveError::BadRange(i))?;
         }
         Ok(archive)
+    }
+
+    /// All of it, as the loader handed it over.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     fn name(&self, i: usize) -> Option<&'a str> {

@@ -8,7 +8,7 @@ pub struct Scale {
 }
 
 /// Slowest and fastest counter that is believed, in kHz.
-pub const KHZ: core::ops::RangeInclusive<u64> = 50_000..=20_000_000;
+pub const KHZ: core::ops::RangeInclusive<u64> = 20_000..=20_000_000;
 
 impl Scale {
     /// From a frequency; `None` if it is not believable.
@@ -42,6 +42,89 @@ impl Scale {
     pub fn ticks(&self, ns: u64) -> u64 {
         (u128::from(ns) * u128::from(self.khz) / 1_000_000).min(u128::from(u64::MAX)) as u64
     }
+}
+
+/// What one source says of the frequency.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answer {
+    pub name: &'static str,
+    pub khz: u64,
+    pub trust: Trust,
+}
+
+/// Which of several answers that agree is taken: the first kind.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Trust {
+    /// Told by the CPU: crystal and ratio, or a hypervisor.
+    Exact,
+    Measured,
+    /// What the CPU is sold as: close, good to confirm another.
+    Nominal,
+}
+
+/// All answers; of one kind the first is preferred.
+pub type Answers = arrayvec::ArrayVec<Answer, 8>;
+
+/// How far the chosen frequency can be believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Quality {
+    /// Two sources agree.
+    Agreed,
+    /// There is only one.
+    Alone,
+    /// No two agree.
+    Disputed,
+}
+
+impl core::fmt::Display for Quality {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Agreed => "confirmed",
+            Self::Alone => "unconfirmed",
+            Self::Disputed => "disputed",
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Choice {
+    pub name: &'static str,
+    pub khz: u64,
+    pub quality: Quality,
+}
+
+/// Takes in a measurement; a later one of the same source, which is a longer one, replaces it.
+pub fn remember(answers: &mut Answers, name: &'static str, khz: u64) {
+    match answers.iter_mut().find(|a| a.name == name) {
+        Some(a) => a.khz = khz,
+        None => drop(answers.try_push(Answer { name, khz, trust: Trust::Measured })),
+    }
+}
+
+/// Whether two frequencies differ by at most 0.5 %: crystals are far better, but a measurement of 10 ms
+/// is not when a hypervisor or an SMI gets in between.
+fn agree(a: u64, b: u64) -> bool {
+    a.abs_diff(b) <= a.max(b) / 200
+}
+
+/// Chooses a frequency: one that another source confirms, the CPU's own word first; else the first.
+#[must_use]
+pub fn choose(answers: &[Answer]) -> Option<Choice> {
+    let believable = |a: &&Answer| KHZ.contains(&a.khz);
+    let confirmed = |a: &&Answer| {
+        answers.iter().any(|b| b.name != a.name && KHZ.contains(&b.khz) && agree(a.khz, b.khz))
+    };
+    let all = || answers.iter().filter(believable);
+    let (answer, quality) = match (all().filter(confirmed).min_by_key(|a| a.trust), all().count()) {
+        (Some(a), _) => (a, Quality::Agreed),
+        (None, 1) => (all().next()?, Quality::Alone),
+        // What was measured against a crystal rather than what the CPU only says.
+        (None, _) => {
+            let measured = all().find(|a| a.trust == Trust::Measured);
+            (measured.or(all().next())?, Quality::Disputed)
+        }
+    };
+    Some(Choice { name: answer.name, khz: answer.khz, quality })
 }
 
 /// Ticks between two readings of a counter of `bits` bits that wrapped at most once.
@@ -81,6 +164,52 @@ mod tests {
         assert_eq!(Scale::measured(1, 35_795, 3_579_545), None);
         assert_eq!(Scale::measured(u64::MAX, 1, u64::MAX), None);
         assert_eq!(Scale::from_khz(0), None);
+    }
+
+    fn answers(all: &[(&'static str, u64)]) -> Answers {
+        let trust = |name| match name {
+            "CPUID" => Trust::Exact,
+            "base" => Trust::Nominal,
+            _ => Trust::Measured,
+        };
+        all.iter().map(|&(name, khz)| Answer { name, khz, trust: trust(name) }).collect()
+    }
+
+    #[test]
+    fn a_frequency_is_believed_when_two_sources_agree() {
+        for (all, want) in [
+            (&[("CPUID", 2_600_000), ("PM", 2_601_000)][..], Some(("CPUID", Quality::Agreed))),
+            // An SMI, or a hypervisor that took the CPU away in one of them.
+            (
+                &[("PM", 2_900_000), ("HPET", 2_600_000), ("PIT", 2_600_900)],
+                Some(("HPET", Quality::Agreed)),
+            ),
+            (
+                &[("CPUID", 2_400_000), ("PM", 2_600_000), ("HPET", 2_600_100)],
+                Some(("PM", Quality::Agreed)),
+            ),
+            (&[("CPUID", 2_400_000), ("PM", 2_600_000)], Some(("PM", Quality::Disputed))),
+            (&[("PM", 2_600_000), ("HPET", 2_700_000)], Some(("PM", Quality::Disputed))),
+            (&[("PIT", 2_600_000)], Some(("PIT", Quality::Alone))),
+            (&[("CPUID", 2_600_000)], Some(("CPUID", Quality::Alone))),
+            (&[("base", 2_600_000), ("PM", 2_592_000)], Some(("PM", Quality::Agreed))),
+            (&[("base", 2_600_000)], Some(("base", Quality::Alone))),
+            // A gate that is not there makes 4 MHz: not believed.
+            (&[("PIT", 4_000), ("HPET", 2_600_000)], Some(("HPET", Quality::Alone))),
+            (&[("PIT", 4_000)], None),
+            (&[], None),
+        ] {
+            let got = choose(&answers(all)).map(|c| (c.name, c.quality));
+            assert_eq!(got, want, "{all:?}");
+        }
+    }
+
+    #[test]
+    fn a_longer_measurement_replaces_the_one_before() {
+        let mut all = answers(&[("PM", 2_900_000), ("HPET", 2_600_000)]);
+        remember(&mut all, "PM", 2_600_100);
+        assert_eq!(all.len(), 2);
+        assert_eq!(choose(&all).map(|c| c.quality), Some(Quality::Agreed));
     }
 
     #[test]

@@ -48,6 +48,12 @@ pub struct Config<'a> {
     pub exit_with_app: bool,
     /// Heap arena mapped for the application, MiB; a share of the memory without it.
     pub heap_mib: Option<u64>,
+    /// Archive member with the firewall's rules.
+    pub acl: Option<&'a str>,
+    /// Print the full boot report.
+    pub report: bool,
+    /// Print a line for each packet.
+    pub verbose: bool,
     /// The application's arguments.
     pub args: &'a str,
 }
@@ -79,6 +85,9 @@ impl Default for Config<'_> {
             limit_ms: 10_000,
             exit_with_app: false,
             heap_mib: None,
+            acl: None,
+            report: false,
+            verbose: false,
             args: "",
         }
     }
@@ -115,9 +124,14 @@ pub fn parse(line: &str) -> Result<Config<'_>, BadWord<'_>> {
 }
 
 fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
+    if word == "verbose" {
+        c.verbose = true;
+        return Ok(());
+    }
     let (key, value) = word.split_once('=').ok_or("not of the form key=value")?;
     match key {
         "app" => c.app = Some(value),
+        "acl" => c.acl = Some(value),
         "selftest" => c.selftest = Some(value),
         "cores" => {
             c.cores = Some(number(value, 1..=64, "a number from 1 to 64 is wanted")? as usize);
@@ -143,6 +157,13 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
                 "stop" => true,
                 "wait" => false,
                 _ => return Err("stop or wait is wanted"),
+            };
+        }
+        "report" => {
+            c.report = match value {
+                "1" => true,
+                "0" => false,
+                _ => return Err("1 or 0 is wanted"),
             };
         }
         "log" => c.log = level(value).ok_or("error, warn, info, debug or trace is wanted")?,

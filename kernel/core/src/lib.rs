@@ -8,14 +8,21 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod acpi_tables;
 pub mod addr;
 pub mod archive;
 pub mod clock;
 pub mod cmdline;
+pub mod efi;
 pub mod elf_image;
 pub mod frames;
 pub mod memory_map;
+pub mod multiboot2;
 pub mod paging;
+pub mod pixels;
+pub mod placement;
 pub mod rtc;
+pub mod smbios;
 pub mod stacks;
 pub mod symbols;
+pub mod text_grid;

@@ -6,12 +6,14 @@ use crate::addr::{PAGE, align_down, align_up};
 mod tests;
 
 /// Entries that are kept.
-pub const MAX_ENTRIES: usize = 128;
+pub const MAX_ENTRIES: usize = 256;
 
 /// What a range is, from good to bad: where two entries overlap the worse one wins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
     Usable,
+    /// RAM that the loader filled with what is still needed: kernel, modules, its own information.
+    Loader,
     /// ACPI tables, usable once they were read.
     AcpiReclaim,
     AcpiNvs,
@@ -76,6 +78,18 @@ impl MemoryMap {
     #[must_use]
     pub fn usable(&self) -> u64 {
         self.entries().iter().filter(|e| e.kind == Kind::Usable).map(|e| e.end - e.start).sum()
+    }
+
+    /// Whether every byte of `[start, end)` is of kind `kind` or better.
+    #[must_use]
+    pub fn is_all(&self, start: u64, end: u64, kind: Kind) -> bool {
+        let mut at = start;
+        for e in self.entries().iter().filter(|e| e.kind <= kind) {
+            if e.start <= at && at < e.end {
+                at = e.end;
+            }
+        }
+        at >= end
     }
 
     /// Adds an entry. Usable ranges shrink to whole pages, others grow; where it overlaps what is

@@ -21,42 +21,34 @@ unsafe extern "C" {
     static ix_syscall_stubs: [u64; super::percore::CORES_MAX];
 }
 
-/// What of the optional protection this CPU has, for the boot report.
+/// Protection that not every CPU has.
 pub struct Protection {
     pub smep: bool,
     pub smap: bool,
     pub umip: bool,
 }
 
-/// What the kernel cannot do without; names what is missing.
-pub fn check() -> Result<Protection, &'static str> {
+/// What is missing of what only 64-bit mode shows (SDM vol. 2A, CPUID 80000001h, EDX bit 11).
+pub fn lacks() -> Option<&'static str> {
+    let e = raw_cpuid::CpuId::new().get_extended_processor_and_feature_identifiers();
+    (!e.is_some_and(|e| e.has_syscall_sysret())).then_some("SYSCALL")
+}
+
+/// What of the optional protection this CPU has. What else the kernel cannot do without, boot.S has checked
+/// and named (`ix_cpu_needs`): no CPU that lacks it gets here.
+pub fn protection() -> Protection {
     let cpuid = raw_cpuid::CpuId::new();
-    let f = cpuid.get_feature_info().ok_or("CPUID leaf 1")?;
-    let e = cpuid.get_extended_processor_and_feature_identifiers().ok_or("CPUID leaf 80000001h")?;
-    for (has, name) in [
-        (f.has_apic(), "a local APIC"),
-        (f.has_tsc(), "a time-stamp counter"),
-        (f.has_pge(), "global pages"),
-        (f.has_fxsave_fxstor(), "FXSAVE"),
-        (f.has_sse2(), "SSE2"),
-        (e.has_execute_disable(), "no-execute pages"),
-        (e.has_syscall_sysret(), "SYSCALL"),
-    ] {
-        if !has {
-            return Err(name);
-        }
-    }
     let x = cpuid.get_extended_feature_info();
-    Ok(Protection {
+    Protection {
         smep: x.as_ref().is_some_and(raw_cpuid::ExtendedFeatures::has_smep),
         smap: x.as_ref().is_some_and(raw_cpuid::ExtendedFeatures::has_smap),
         umip: x.as_ref().is_some_and(raw_cpuid::ExtendedFeatures::has_umip),
-    })
+    }
 }
 
 /// Sets this core's control registers and SYSCALL entry.
 pub fn enable(core: usize) {
-    let p = check().unwrap_or(Protection { smep: false, smap: false, umip: false });
+    let p = protection();
     let mut cr4 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION
         | Cr4Flags::OSFXSR
         | Cr4Flags::OSXMMEXCPT_ENABLE
@@ -83,7 +75,7 @@ pub fn enable(core: usize) {
         | RFlags::DIRECTION_FLAG
         | RFlags::NESTED_TASK
         | RFlags::ALIGNMENT_CHECK;
-    // SAFETY: `check` passed on the boot core; the flags keep 64-bit paging as it is. FSGSBASE and
+    // SAFETY: boot.S has checked what the flags ask for on the boot core; the flags keep 64-bit paging as it is. FSGSBASE and
     // OSXSAVE stay off: ring 3 has no AVX state that would have to be kept apart.
     unsafe {
         Cr4::write(cr4);

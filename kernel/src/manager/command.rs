@@ -13,8 +13,9 @@ use crate::{control, start};
 impl Manager {
     /// Executes the command that the page holds, if any.
     pub(super) fn command(&mut self, engine: &mut Engine) {
-        // Not needed by the commands that there are.
-        let _ = &engine;
+        if self.acl.is_busy() {
+            return;
+        }
         let Some(c) = control::poll_command() else { return };
         match c.code {
             CommandCode::Nop => control::answer(c, Status::Ok, 0),
@@ -42,13 +43,11 @@ impl Manager {
                 control::answer(c, Status::Ok, c.args[0]);
             }
             CommandCode::SetBatch => control::answer(c, Status::Invalid, 0),
-            // Owned by the access control lists.
-            CommandCode::AclSet | CommandCode::AclRead => {
-                control::answer(c, Status::Unsupported, 0);
-            }
+            CommandCode::AclSet => self.acl.begin(engine, c),
+            CommandCode::AclRead => control::answer(c, Status::Ok, super::acl::read(engine)),
             // Owned by the capture and the trace.
             CommandCode::CaptureStart | CommandCode::CaptureStop | CommandCode::Trace => {
-                control::answer(c, Status::Unsupported, 0);
+                self.watch.command(c);
             }
             _ => control::answer(c, Status::Unsupported, 0),
         }

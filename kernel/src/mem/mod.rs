@@ -13,10 +13,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use ix_kernel_core::addr::{LARGE_PAGE, PAGE, Phys, Virt, align_down, align_up};
 use ix_kernel_core::frames::FrameAllocator;
 use ix_kernel_core::paging::{self, Access, Entry, MapError, MaxPage, Range, Space, Tables};
+use ix_kernel_core::placement;
 use ix_kernel_core::stacks::{self, Ist};
 use spin::Mutex;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
+
+use crate::{console, unsupported};
 
 static FRAMES: Mutex<FrameAllocator> = Mutex::new(FrameAllocator::new());
 static ROOT: AtomicU64 = AtomicU64::new(0);
@@ -24,6 +27,9 @@ static TOTAL: AtomicU64 = AtomicU64::new(0);
 static DEVICE_NEXT: Mutex<u64> = Mutex::new(layout::DEVICE_BASE);
 /// Held while the kernel's tables change.
 static TABLES: Mutex<()> = Mutex::new(());
+
+/// Less than this is not tried; what applications need comes on top, and is said where it is missing.
+const LEAST_BYTES: u64 = 12 << 20;
 
 /// Page tables through the direct map.
 pub struct DirectTables;
@@ -131,11 +137,21 @@ pub fn root() -> Phys {
 /// identity map is gone and the image is mapped W^X.
 pub fn init(boot: &BootInfo) {
     collect_frames(boot);
+    let free = FRAMES.lock().free_bytes();
+    if free < LEAST_BYTES {
+        unsupported!(
+            "too little memory: {} KiB are free, {} MiB are needed to start at all",
+            free >> 10,
+            LEAST_BYTES >> 20
+        );
+    }
     let root = build_tables(boot).expect("memory for the kernel's page tables");
     ROOT.store(root.0, Ordering::Relaxed);
+    console::screen_unmapped();
     // SAFETY: the new tables map the running code, its data and the boot stack at the same
     // addresses as before, and the direct map that everything else goes through.
     unsafe { load_root(root) };
+    console::screen_mapped();
 }
 
 /// Loads a top-level table.
@@ -150,19 +166,15 @@ pub unsafe fn load_root(root: Phys) {
 
 fn collect_frames(boot: &BootInfo) {
     let mut frames = FRAMES.lock();
-    for r in boot.memory_regions.iter().filter(|r| r.kind == MemoryRegionKind::Usable) {
-        // The first MiB is left alone: BIOS data, the SMP trampoline.
-        let start = r.start.max(1 << 20);
-        if start < r.end {
-            frames.free(Phys(start), r.end - start).expect("the memory map does not overlap");
-        }
-    }
-    let mut reserve = |start, len| frames.reserve(Phys(start), len).expect("few enough ranges");
-    reserve(boot.kernel_addr, boot.kernel_len);
-    if let Some(&start) = boot.ramdisk_addr.as_ref() {
-        reserve(start, boot.ramdisk_len);
-    }
+    // What the loader and the firmware left is not among the usable ranges (`boot`).
+    placement::fill(&mut frames, usable(boot)).expect("the memory map does not overlap");
     TOTAL.store(frames.free_bytes(), Ordering::Relaxed);
+}
+
+/// Start and end of each range that is free RAM.
+pub fn usable(boot: &BootInfo) -> impl Iterator<Item = (u64, u64)> {
+    let regions = boot.memory_regions.iter();
+    regions.filter(|r| r.kind == MemoryRegionKind::Usable).map(|r| (r.start, r.end))
 }
 
 fn build_tables(boot: &BootInfo) -> Result<Phys, MapError> {
@@ -185,7 +197,7 @@ fn build_tables(boot: &BootInfo) -> Result<Phys, MapError> {
     map_direct(t, root, 0xC_0000, 0x10_0000)?;
     for r in boot.memory_regions.iter() {
         let ram = match r.kind {
-            MemoryRegionKind::Usable => true,
+            MemoryRegionKind::Usable | MemoryRegionKind::Bootloader => true,
             MemoryRegionKind::UnknownBios(kind) => kind == 3 || kind == 4,
             _ => false,
         };

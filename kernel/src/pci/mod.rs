@@ -25,7 +25,7 @@ use registers::Registers;
 /// Bytes of one bus in ECAM (PCI Express Base, 7.2.2).
 const BUS_BYTES: u64 = 1 << 20;
 /// Buses that are looked at: bounds the scan whatever bridges say.
-const BUSES_MAX: usize = 64;
+const BUSES_MAX: usize = 256;
 
 /// Access to configuration space.
 #[derive(Debug)]
@@ -124,6 +124,16 @@ impl Function {
         EndpointHeader::from_header(PciHeader::new(self.address), config())
     }
 
+    /// Class and subclass.
+    pub fn class(&self) -> (u8, u8) {
+        let [_, _, subclass, class] = self.read32(8).to_le_bytes();
+        (class, subclass)
+    }
+
+    pub fn is_network(&self) -> bool {
+        self.class().0 == 2
+    }
+
     /// A dword of its configuration space.
     pub fn read32(&self, offset: u16) -> u32 {
         // SAFETY: reading the standard header and capabilities has no effect on the device.
@@ -170,6 +180,13 @@ impl Function {
         }
     }
 
+    /// Takes its right to do DMA away, until [`Function::enable`].
+    pub fn stop_dma(&self) {
+        if let Some(mut e) = self.endpoint() {
+            e.update_command(config(), |c| c & !CommandRegister::BUS_MASTER_ENABLE);
+        }
+    }
+
     fn capabilities(&self) -> Vec<PciCapability> {
         // A list that loops ends here.
         self.endpoint().map_or(Vec::new(), |e| e.capabilities(config()).take(48).collect())
@@ -188,16 +205,22 @@ fn config() -> &'static Config {
     CONFIG.get().expect("pci::scan comes first")
 }
 
-/// Finds all functions, bus by bus behind the bridges that the firmware has numbered.
-pub fn scan(fw: &Firmware) -> Vec<Function> {
+/// Finds all functions, bus by bus behind the bridges that the firmware has numbered. `thorough`: on
+/// buses that no bridge leads to, too: big machines have several host bridges, which only AML names.
+pub fn scan(fw: &Firmware, thorough: bool) -> Vec<Function> {
     let config = CONFIG.call_once(|| Config::new(fw));
     let mut found = Vec::new();
+    let last = config.ecam.map_or(0, |(ecam, _)| ecam.last_bus);
     let mut buses = alloc::vec![0u8];
     let mut next = 0;
-    while let Some(&bus) = buses.get(next) {
-        next += 1;
-        for device in 0..32 {
-            scan_device(config, bus, device, &mut found, &mut buses);
+    // First bus 0 and what its bridges lead to; then, if wanted, every other bus in the same way.
+    for root in 0..=if thorough { last } else { 0 } {
+        if root != 0 && !buses.contains(&root) {
+            buses.push(root);
+        }
+        while let Some(&bus) = buses.get(next) {
+            next += 1;
+            (0..32).for_each(|device| scan_device(config, bus, device, &mut found, &mut buses));
         }
     }
     log::debug!("PCI by {}: {} functions on {} buses", config.name(), found.len(), buses.len());

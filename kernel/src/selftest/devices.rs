@@ -10,8 +10,9 @@ use ix_dataplane::mbuf::Pool;
 use x86_64::instructions::interrupts;
 
 use crate::cpu::percore;
+use crate::pci::Function;
 use crate::start::machine;
-use crate::{apic, firmware, net, pci, time};
+use crate::{apic, firmware, net, time};
 
 type Outcome = Result<(), String>;
 
@@ -38,9 +39,8 @@ pub fn timers() -> Outcome {
 }
 
 /// Halts until the network card has a frame; the test sends one now and then.
-pub fn msix() -> Outcome {
-    let functions = pci::scan(&read_firmware()?);
-    let mut net = net::open(&functions, 1)?;
+pub fn msix(functions: &[Function]) -> Outcome {
+    let mut net = net::open(functions, 1)?;
     let mut pool = Pool::new(net.area, CoreId(0));
     let rx = net.shares[0].rx.first_mut().ok_or("no network card")?;
     rx.replenish(&mut pool);

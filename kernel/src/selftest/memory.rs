@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use ix_kernel_core::addr::{LARGE_PAGE, Phys, Virt};
+use ix_kernel_core::addr::{LARGE_PAGE, PAGE, Phys, Virt};
 use ix_kernel_core::paging::{self, Access, MaxPage, Range, Space};
 use x86_64::registers::control::Cr3;
 
@@ -77,6 +77,48 @@ pub fn use_memory() -> Outcome {
         return Err(format!("{before} bytes were free, {after} are"));
     }
     Ok(())
+}
+
+/// The archive and everything else that the loader left stays as it was while all free memory is
+/// written to.
+pub fn placement() -> Outcome {
+    let before = archive_hash()?;
+    let mut frames: Vec<(Phys, u64)> = Vec::with_capacity(1 << 16);
+    let sizes = [LARGE_PAGE, PAGE];
+    for size in sizes {
+        let take = || if size == PAGE { mem::alloc_page() } else { mem::alloc_large() };
+        while frames.len() < frames.capacity() {
+            let Some(frame) = take() else { break };
+            let words = layout::direct(frame) as *mut u64;
+            for i in 0..size as usize / 8 {
+                // SAFETY: the frame is ours.
+                unsafe { words.add(i).write_volatile(!0) };
+            }
+            frames.push((frame, size));
+        }
+    }
+    let kept = crate::boot::facts().areas.iter();
+    for a in kept.filter(|a| a.name != "framebuffer") {
+        let overlaps = |(f, size): &&(Phys, u64)| f.0 < a.start + a.len && a.start < f.0 + size;
+        if let Some((f, _)) = frames.iter().find(overlaps) {
+            return Err(format!("frame {f:?} was handed out, the {} is at {:#x}", a.name, a.start));
+        }
+    }
+    let after = archive_hash()?;
+    let count = frames.len();
+    frames.drain(..).for_each(|(f, size)| mem::free(f, size));
+    if before != after {
+        return Err(format!("the archive's hash was {before:#x}, is {after:#x}"));
+    }
+    log::info!("archive hash {after:#018x} before and after {count} frames were written");
+    Ok(())
+}
+
+/// FNV-1a over the archive's bytes.
+fn archive_hash() -> Result<u64, String> {
+    let archive = crate::start::machine().archive.as_ref().ok_or("no archive")?;
+    let fnv = |h: u64, b: &u8| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01B3);
+    Ok(archive.bytes().iter().fold(0xCBF2_9CE4_8422_2325, fnv))
 }
 
 /// Some frames above 4 GiB, where the machine has such memory.

@@ -3,6 +3,8 @@
 //! Each test is one machine. Without `qemu-system-x86_64` they print SKIPPED and the reason.
 
 mod control;
+mod hardware;
+mod place;
 mod vm;
 
 use vm::{APP, APP_FAILED, APP_KILLED, EXCEPTION, OK, PANIC, Run, UNSUPPORTED, Vm};

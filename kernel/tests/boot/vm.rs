@@ -15,8 +15,8 @@ pub const APP_FAILED: i32 = 39;
 pub const APP_KILLED: i32 = 41;
 pub const UNSUPPORTED: i32 = 43;
 
-const KERNEL: &str = env!("CARGO_BIN_EXE_ix-kernel");
-const TESTAPP: &str = env!("CARGO_BIN_EXE_ix-testapp");
+pub const KERNEL: &str = env!("CARGO_BIN_EXE_ix-kernel");
+pub const TESTAPP: &str = env!("CARGO_BIN_EXE_ix-testapp");
 const QEMU: &str = "qemu-system-x86_64";
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -31,6 +31,9 @@ pub struct Vm {
     pub memory_mib: u32,
     pub cmdline: String,
     pub archive: bool,
+    /// Another image than the kernel's own.
+    pub kernel: Option<PathBuf>,
+    pub serial: &'static str,
     pub extra: Vec<String>,
 }
 
@@ -104,6 +107,8 @@ impl Vm {
             memory_mib: 256,
             cmdline: cmdline.into(),
             archive: true,
+            kernel: None,
+            serial: "stdio",
             extra: Vec::new(),
         }
     }
@@ -125,9 +130,11 @@ impl Vm {
             "-monitor",
             "none",
         ])
-        .args(["-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
+        .args(["-serial", self.serial, "-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
         .args(["-cpu", self.cpu, "-m", &self.memory_mib.to_string()])
-        .args(["-smp", &self.cores.to_string(), "-kernel", KERNEL, "-append", &self.cmdline])
+        .args(["-smp", &self.cores.to_string(), "-append", &self.cmdline])
+        .arg("-kernel")
+        .arg(self.kernel.as_deref().unwrap_or(Path::new(KERNEL)))
         .args(&self.extra)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -1,20 +1,24 @@
 //! End to end: the booted kernel in QEMU, real programs and a peer in Rust as its clients. What the
 //! machine lacks is SKIPPED with the reason (`docs/testing.md`).
+mod acl;
 mod boot;
 mod control;
 mod hostile;
 mod instructions;
+mod iso;
 mod memcached;
 mod qemu;
 mod restarts;
 mod stream;
 mod tap;
 mod user;
+mod watch;
 
 /// What kv's own tests compare it with the stock server by.
 #[path = "../../../apps/kv/tests/common"]
 #[allow(dead_code, reason = "used in part")]
 mod common {
+    pub mod linear;
     pub mod memcached;
     pub mod rng;
     pub mod script;
@@ -23,6 +27,7 @@ mod common {
 use ix_tests::vm::Vm;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 /// A memcached client of a few lines: says a request, gives the answer up to its last line.
 struct Kv(BufReader<TcpStream>);
@@ -31,6 +36,13 @@ impl Kv {
     #[track_caller]
     fn connect(vm: &Vm) -> Kv {
         Kv(BufReader::new(vm.connect(11211)))
+    }
+
+    #[track_caller]
+    fn to(address: std::net::SocketAddr) -> Kv {
+        let stream = TcpStream::connect(address).expect("connects");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
+        Kv(BufReader::new(stream))
     }
 
     #[track_caller]

@@ -16,7 +16,8 @@ fn model_of(m: &MemoryMap, pages: u64) -> Vec<Option<Kind>> {
 
 #[test]
 fn any_order_of_overlapping_entries_leaves_the_worst_kind_of_each_page() {
-    let kinds = [Kind::Usable, Kind::AcpiReclaim, Kind::AcpiNvs, Kind::Reserved, Kind::Bad];
+    let kinds =
+        [Kind::Usable, Kind::Loader, Kind::AcpiReclaim, Kind::AcpiNvs, Kind::Reserved, Kind::Bad];
     for seed in 1..200u64 {
         let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut rnd = |n: u64| {
@@ -29,7 +30,7 @@ fn any_order_of_overlapping_entries_leaves_the_worst_kind_of_each_page() {
         let mut model: Vec<Option<Kind>> = std::vec![None; 64];
         for _ in 0..12 {
             let (start, len) = (rnd(60), 1 + rnd(20));
-            let kind = kinds[rnd(5) as usize];
+            let kind = kinds[rnd(6) as usize];
             m.add(start * PAGE, len * PAGE, kind);
             for p in start..(start + len).min(64) {
                 let old = model[p as usize];
