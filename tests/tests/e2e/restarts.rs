@@ -14,7 +14,8 @@ use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// By this machine's clock, which others may be using: a bound for what hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
 const CLIENTS: usize = 8;
 const PING_PACE: Duration = Duration::from_millis(5);
 /// The most that the issue allows.
@@ -159,7 +160,7 @@ impl Field {
         while !done(self) {
             self.poll();
             assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-            assert!(self.pinger.waiting() < Duration::from_secs(5), "{what}: pings unanswered");
+            assert!(self.pinger.waiting() < PATIENCE / 2, "{what}: pings unanswered");
             std::thread::sleep(Duration::from_micros(100));
         }
     }
