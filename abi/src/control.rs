@@ -89,6 +89,11 @@ pub mod header {
     pub const QUEUES: usize = 0xb8;
     /// MAC address in the low 48 bits, first octet lowest.
     pub const MAC: usize = 0xc0;
+    /// Bytes of RAM that were free, or mapped for the kernel's heap, when the application had ended the last
+    /// time; 0 before.
+    pub const MEMORY_FREE: usize = 0x180;
+    /// Bytes of the kernel's heap in use at that moment.
+    pub const HEAP_USED: usize = 0x188;
 }
 
 /// Byte offsets of the command words, written by ixcp only. `SEQUENCE` is stored last (release).

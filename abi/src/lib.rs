@@ -2,7 +2,8 @@
 //!
 //! - application ⇄ kernel: [`call`] (batched and direct system calls), [`event`] (event
 //!   conditions), [`layout`] (address space, rings, information page);
-//! - control process ⇄ kernel: [`control`] (the control page) with [`stats`] (counters).
+//! - control process ⇄ kernel: [`control`] (the control page) with [`stats`] (counters), [`capture`] and
+//!   [`event_log`] (its rings).
 //!
 //! Everything here is layout and pure functions: no pointers, no atomics, no I/O. A value that came
 //! from the other side is an allegation until a `decode` of this crate has accepted it. Layouts are
@@ -13,8 +14,10 @@
 pub mod acl;
 pub mod addr;
 pub mod call;
+pub mod capture;
 pub mod control;
 pub mod event;
+pub mod event_log;
 pub mod handle;
 pub mod layout;
 pub mod limits;

@@ -96,6 +96,16 @@ counters! {
         BuffersTotal = "buffers_total",
         /// Times the application did not return within its bound.
         AppOverruns = "app_overruns",
+        /// Packet bytes copied into the capture ring.
+        CaptureBytes = "capture_bytes",
+        /// Packets that a capture has missed.
+        CaptureMissed = "capture_missed",
+        /// TCP ports that the application listens on, as this core knows it (a gauge).
+        TcpListeners = "tcp_listeners",
+        /// UDP ports that it has bound, as this core knows it (a gauge).
+        UdpPorts = "udp_ports",
+        /// Timers of the application's context on this core (a gauge).
+        AppTimers = "app_timers",
     }
 }
 

@@ -61,6 +61,8 @@ pub struct App {
     pub group_in: GroupSet,
     /// It was taken off the core before it returned: resume it, leave its calls alone.
     pub preempted: bool,
+    /// A part of its batch waits for the loop's next turn: it is still in `enter`.
+    pub unfinished: bool,
     /// It is to be ended: leave it alone.
     pub condemned: bool,
     timers: Slab<AppTimer>,
@@ -78,6 +80,7 @@ impl App {
             requests: 0,
             group_in: GroupSet::default(),
             preempted: false,
+            unfinished: false,
             condemned: false,
             timers: Slab::new(TIMERS_MAX as u32),
             wheel: Wheel::new(now, 0),
@@ -88,8 +91,11 @@ impl App {
     /// `timer_set`.
     pub fn set_timer(&mut self, cookie: Cookie, at: Instant) -> Option<Handle> {
         let index = self.timers.alloc()?;
-        if self.wheel.capacity() < self.timers.capacity() {
-            self.wheel.grow(self.timers.capacity());
+        if self.wheel.capacity() < self.timers.capacity()
+            && !self.wheel.grow(self.timers.capacity())
+        {
+            self.timers.release(index);
+            return None;
         }
         let timer = &mut self.timers[index];
         timer.cookie = cookie;
@@ -122,6 +128,11 @@ impl App {
         let cookie = self.timers[index].cookie;
         self.free_timer(index);
         Some(Condition::Timer { handle, cookie }.encode())
+    }
+
+    /// Timers that are set.
+    pub fn timers(&self) -> u32 {
+        self.timers.len()
     }
 
     /// When the next timer fires.

@@ -10,10 +10,10 @@ mod udp;
 pub(crate) use dataplane::{answer, answered};
 
 use crate::engine::Engine;
-use crate::limits::CALLS_PER_BATCH;
+use crate::limits::{CALLS_PER_TURN, CONNECT_COST};
 use crate::rings::BadRing;
 use ix_abi::stats::Counter;
-use ix_abi::{Call, Condition, Handle, Request, Status};
+use ix_abi::{Call, Condition, Handle, Op, Request, Status};
 
 /// What a call comes to.
 #[derive(Clone, Copy, Debug)]
@@ -38,14 +38,17 @@ impl Outcome {
     }
 }
 
-/// Runs the batch that the application left.
+/// Runs the batch that the application left, or a part of it that the rest of the loop can wait for:
+/// then [`crate::app::App::unfinished`] says so, and the next call goes on with it.
 pub fn run_batch(engine: &mut Engine) -> Result<(), BadRing> {
-    engine.local.batch = engine.local.batch.wrapping_add(1);
     let Some(app) = &mut engine.local.app else { return Ok(()) };
+    if !core::mem::take(&mut app.unfinished) {
+        engine.local.batch = engine.local.batch.wrapping_add(1);
+    }
     let mut ready = app.rings.calls()?;
     let mut room = app.rings.room();
-    let mut executed = 0;
-    while ready > 0 && room > 0 && executed < CALLS_PER_BATCH {
+    let (mut executed, mut cost): (u32, u32) = (0, 0);
+    while ready > 0 && room > 0 && cost < CALLS_PER_TURN {
         let Some(app) = &mut engine.local.app else { break };
         let call = app.rings.call(0);
         let slots = call.slots() as u32;
@@ -59,6 +62,7 @@ pub fn run_batch(engine: &mut Engine) -> Result<(), BadRing> {
         app.rings.consume(slots);
         ready -= slots;
         executed += 1;
+        cost += if call.op == Op::Connect.0 { CONNECT_COST } else { 1 };
         let failed = outcome.status != Status::Ok;
         if !outcome.deferred && (failed || call.wants_result()) {
             app.rings.post(&result(&call, &outcome));
@@ -68,6 +72,10 @@ pub fn run_batch(engine: &mut Engine) -> Result<(), BadRing> {
         engine.local.stats.add(Counter::SyscallErrors, u64::from(failed));
     }
     engine.local.stats.add(Counter::Syscalls, u64::from(executed));
+    if let Some(app) = &mut engine.local.app {
+        // Without room it is the application's turn: the rest waits for its next batch.
+        app.unfinished = ready > 0 && room > 0;
+    }
     Ok(())
 }
 

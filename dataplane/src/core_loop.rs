@@ -9,6 +9,7 @@ use crate::input::eth;
 use crate::limits::PUBLISH_EVERY;
 use crate::output;
 use crate::platform::{AppFault, AppReturn, Platform, Work};
+use crate::tap;
 use ix_abi::stats::{Counter, Drop, batch_bucket};
 
 /// One iteration.
@@ -34,6 +35,9 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
     busy |= engine.run_timers();
 
     // 7. Transmit, one doorbell; give buffers back to the device and to other cores.
+    if engine.local.tap.is_on() {
+        engine.local.tap.stamp();
+    }
     output::run(engine, platform.tx_queue());
     for queue in platform.rx_queues() {
         queue.replenish(&mut engine.local.pool);
@@ -56,6 +60,9 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         if total >= engine.rx_batch {
             break;
         }
+    }
+    if engine.local.tap.is_on() {
+        tap::received(&mut engine.local, &batch);
     }
     let mut bytes = 0;
     for frame in batch.drain(..) {
@@ -85,6 +92,10 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
 fn enter_app<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     let now = engine.local.now;
     let Some(app) = engine.local.app.as_mut().filter(|app| !app.condemned) else { return false };
+    if app.unfinished {
+        run_batch(engine, platform);
+        return true;
+    }
     app.rings.publish(now.0);
     if app.rings.unread() == 0 && !app.preempted {
         return false;
@@ -97,18 +108,21 @@ fn enter_app<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     let Some(app) = engine.local.app.as_mut() else { return true };
     app.preempted = returned == AppReturn::Preempted;
     match returned {
-        AppReturn::Entered => {
-            if calls::run_batch(engine).is_err() {
-                if let Some(app) = engine.local.app.as_mut() {
-                    app.condemned = true;
-                }
-                platform.app_fault(AppFault::BadRing);
-            }
-        }
+        AppReturn::Entered => run_batch(engine, platform),
         AppReturn::Preempted => {}
         AppReturn::Ended => app.condemned = true,
     }
     true
+}
+
+#[inline]
+fn run_batch<P: Platform>(engine: &mut Engine, platform: &mut P) {
+    if calls::run_batch(engine).is_err() {
+        if let Some(app) = engine.local.app.as_mut() {
+            app.condemned = true;
+        }
+        platform.app_fault(AppFault::BadRing);
+    }
 }
 
 /// Who used the time, and the counters for the outside.
@@ -135,6 +149,10 @@ fn account<P: Platform>(engine: &mut Engine, platform: &mut P, started: u64, bus
         stats.drops[Drop::DeviceError as usize] += errors.saturating_sub(before);
         stats.set(Counter::BuffersFree, engine.local.pool.available() as u64);
         stats.set(Counter::BuffersTotal, engine.local.pool.capacity() as u64);
+        stats.set(Counter::TcpListeners, engine.local.listeners.len() as u64);
+        stats.set(Counter::UdpPorts, engine.local.udp.ports.len() as u64);
+        let timers = engine.local.app.as_ref().map_or(0, crate::app::App::timers);
+        stats.set(Counter::AppTimers, u64::from(timers));
         platform.publish(stats);
     }
 }

@@ -9,7 +9,7 @@ use crate::dhcp;
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::input::arp;
-use crate::limits::{DRAIN_TIMEOUT, RX_BATCH_MAX};
+use crate::limits::{DRAIN_TIMEOUT, HOME_RETRY, RX_BATCH_MAX};
 use crate::local::{Local, Waiting};
 use crate::mbuf::Pool;
 use crate::mesh::Endpoint;
@@ -34,6 +34,8 @@ pub struct Engine {
     pub(crate) dhcp_configured: bool,
     dhcp: Option<dhcp::Client>,
     addressing: Addressing,
+    /// Cores, by bit, that are to be told of the address and were not yet.
+    address_untold: u64,
     started: bool,
     draining: Option<Draining>,
     pub(crate) acl: Registry,
@@ -46,6 +48,8 @@ pub struct Engine {
 #[derive(Debug)]
 struct Draining {
     until: Instant,
+    /// The last frame that can refer to it.
+    frame: u32,
 }
 
 /// Time-stamp counter of the last iteration's end, when counters were published, and what the
@@ -78,6 +82,7 @@ impl Engine {
             dhcp_configured: config.addressing == Addressing::Dhcp,
             dhcp: None,
             addressing: config.addressing,
+            address_untold: 0,
             started: false,
             draining: None,
             acl: Registry::default(),
@@ -102,20 +107,39 @@ impl Engine {
     /// The application is gone: aborts what is its, then [`Engine::drain`] tells when its memory
     /// is free. To be called on every core's engine.
     pub fn detach_app(&mut self) {
-        let Engine { local, groups, .. } = self;
-        if local.app.take().is_none() {
-            return;
+        if self.local.app.take().is_some() {
+            self.clear_up();
         }
+    }
+
+    /// An application came and went and was never attached here. It counts all the same, since epochs are
+    /// those of all cores; and its ports were known here, so that there may be connections and datagrams.
+    pub fn miss_app(&mut self) {
+        if self.local.app.is_none() {
+            self.local.app_epoch += 1;
+            self.clear_up();
+        }
+    }
+
+    fn clear_up(&mut self) {
+        let Engine { local, groups, .. } = self;
         local.app_ended = local.app_epoch;
         local.listeners.remove_epoch(local.app_ended);
         local.udp.ports.remove_epoch(local.app_ended);
         udp::app_gone(local);
+        while let Some(index) = local.tx.take_staged_datagram() {
+            udp::finished(local, index);
+        }
         for group in groups.iter_mut().flatten() {
             for index in 0..group.conns.capacity() {
                 close::app_gone(group, local, index);
             }
+            group.forget_events(local);
         }
-        self.draining = Some(Draining { until: local.now + DRAIN_TIMEOUT });
+        // Datagrams do not wait for neighbours any more, nor do connections.
+        local.neighbors.fail_waiting();
+        let frame = local.tx.next().wrapping_sub(1);
+        self.draining = Some(Draining { until: local.now + DRAIN_TIMEOUT, frame });
     }
 
     /// How far the end of the detached application has come. `Done` is said once all that was sent
@@ -125,8 +149,8 @@ impl Engine {
         let local = &self.local;
         let segments = self.groups.iter().flatten().all(|group| group.segments.len() == 0);
         let datagrams = local.udp.datagrams.len() == 0;
-        let flying = local.tx.in_flight() > 0 || local.tx.has_staged();
-        if segments && datagrams && !flying {
+        // What the network itself sends meanwhile (pings, resets) is none of its memory.
+        if segments && datagrams && local.tx.has_left(draining.frame) {
             self.local.memory = None;
             self.draining = None;
             return Drain::Done;
@@ -142,6 +166,32 @@ impl Engine {
     /// The counters, for what the platform counts itself (halts, overruns).
     pub fn stats_mut(&mut self) -> &mut CoreStats {
         &mut self.local.stats
+    }
+
+    /// Changes when this core's view of the ports in use does.
+    pub fn port_changes(&self) -> u32 {
+        self.local.listeners.changes().wrapping_add(self.local.udp.ports.changes())
+    }
+
+    /// The ports in use, each always at its place: TCP's first, then UDP's; 0: none.
+    pub fn ports_in_use(&self) -> impl Iterator<Item = u16> {
+        self.local.listeners.in_use().chain(self.local.udp.ports.in_use())
+    }
+
+    /// The tap, to switch captures and the packet trace.
+    pub fn tap_mut(&mut self) -> &mut crate::tap::Tap {
+        &mut self.local.tap
+    }
+
+    /// Whether nothing is to be sent and all that was sent has left.
+    pub fn is_tx_idle(&self) -> bool {
+        let local = &self.local;
+        local.tx.in_flight() == 0 && !local.tx.has_staged() && local.output_ready.next(0).is_none()
+    }
+
+    /// The receive buffers of this core, for the platform when it stops and starts a queue.
+    pub fn pool_mut(&mut self) -> &mut Pool {
+        &mut self.local.pool
     }
 
     /// The IPv4 configuration in force, once there is one.
@@ -211,18 +261,30 @@ impl Engine {
         if self.local.acl_answer.is_some() {
             self.answer_rules();
         }
+        if self.address_untold != 0 {
+            self.tell_address();
+        }
         let local = &mut self.local;
         let mut busy = false;
         if local.mesh.refresh() {
             while let Some((_, mbuf)) = local.mesh.next_home() {
                 local.pool.free(mbuf);
             }
-            while let Some((_, message)) = self.local.mesh.next_message() {
+            while self.may_take_message()
+                && let Some((_, message)) = self.local.mesh.next_message()
+            {
                 busy = true;
                 self.message(message);
             }
         }
         busy
+    }
+
+    /// Core 0 answers a request with a change for all and an outcome for the asker. Without room for
+    /// both it leaves requests where they are: an outcome that is lost is missed for ever. Other cores
+    /// send nothing when they are told something, so nobody waits for somebody who waits.
+    fn may_take_message(&self) -> bool {
+        self.local.core != CoreId(0) || self.local.mesh.broadcast_room() >= 2
     }
 
     fn message(&mut self, message: Message) {
@@ -297,9 +359,19 @@ impl Engine {
             dhcp::Action::Deconfigure => None,
         };
         self.set_address(config);
-        for core in (1..self.local.cores).map(CoreId) {
-            let sent = self.local.mesh.send(core, Message::Address(config));
-            debug_assert!(sent.is_ok(), "the ring to {core:?} is full of messages");
+        self.address_untold = (1..self.local.cores).fold(0, |cores, core| cores | 1 << core);
+        self.tell_address();
+    }
+
+    /// Tells the other cores of the address, as far as there is room for messages; the rest later.
+    fn tell_address(&mut self) {
+        let mut cores = core::mem::take(&mut self.address_untold);
+        while cores != 0 {
+            let core = CoreId(cores.trailing_zeros() as u16);
+            cores &= cores - 1;
+            if self.local.mesh.send(core, Message::Address(self.local.ipv4)).is_err() {
+                self.address_untold |= 1 << core.0;
+            }
         }
     }
 
@@ -373,7 +445,11 @@ impl Engine {
         let local = &self.local;
         let app = local.app.as_ref().map_or(Instant::NEVER, App::deadline);
         let dhcp = self.dhcp.as_ref().map_or(Instant::NEVER, dhcp::Client::next_deadline);
-        local.due.next_deadline().min(local.neighbors.next_deadline()).min(app).min(dhcp)
+        // What waits for room in a ring to another core: that core may starve for it.
+        let waits = local.pool.away() > 0 || self.address_untold != 0;
+        let home = if waits { local.now + HOME_RETRY } else { Instant::NEVER };
+        let timers = local.due.next_deadline().min(local.neighbors.next_deadline());
+        timers.min(app).min(dhcp).min(home)
     }
 
     /// Sends buffers home, as far as the rings take them.

@@ -9,6 +9,7 @@ use crate::conn::Conn;
 use crate::limits::FLOW_CHAIN_MAX;
 use crate::slab::Slab;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use ix_abi::IpAddress;
 
 /// No connection.
@@ -54,11 +55,17 @@ impl FlowTable {
         None
     }
 
-    /// Enters a connection under its `hash`; `false` if the chain is at its limit.
+    /// Enters a connection under its `hash`; `false` if the chain is at its limit, or there is no
+    /// memory for the table.
     pub fn insert(&mut self, conns: &mut Slab<Conn>, index: u32) -> bool {
         if self.buckets.is_empty() {
             let count = self.limit.next_power_of_two() as usize;
-            self.buckets = alloc::vec![NIL; count].into();
+            let mut buckets = Vec::new();
+            if buckets.try_reserve_exact(count).is_err() {
+                return false;
+            }
+            buckets.resize(count, NIL);
+            self.buckets = buckets.into_boxed_slice();
         }
         let bucket = self.bucket(conns[index].hash);
         let head = self.buckets[bucket];

@@ -86,12 +86,23 @@ impl FlowGroup {
             local.stats.drop(Drop::TcpTableFull);
             return None;
         };
-        if self.wheel.capacity() < self.conns.capacity() {
-            self.wheel.grow(self.conns.capacity());
+        if self.wheel.capacity() < self.conns.capacity() && !self.grow() {
+            self.conns.release(index);
+            local.stats.drop(Drop::TcpTableFull);
+            return None;
         }
         let generation = self.conns[index].generation;
         self.conns[index] = Conn { generation, flags: Flags::empty(), ..Conn::default() };
         Some(index)
+    }
+
+    /// Makes room for what all connections may need beside their slots; `false`: no memory.
+    #[cold]
+    fn grow(&mut self) -> bool {
+        let count = self.conns.capacity();
+        // Twice: half of the list may be stale.
+        let more = (2 * count as usize).saturating_sub(self.time_wait.len());
+        self.time_wait.try_reserve(more).is_ok() && self.wheel.grow(count)
     }
 
     /// A slot of a connection in TIME-WAIT, cut short since there is no other: better than to turn
@@ -125,6 +136,14 @@ impl FlowGroup {
     pub fn waits(&mut self, index: u32) {
         // What is stale at the front goes first, so that the list stays as short as it can.
         let _oldest = self.oldest_time_wait();
+        if self.time_wait.len() == self.time_wait.capacity() {
+            // Full of what is stale behind the first: a peer that opens the same connection again
+            // and again. No more than the connections there are can be valid, and twice that fits.
+            let conns = &self.conns;
+            self.time_wait.retain(|(index, generation)| {
+                conns[*index].generation == *generation && conns[*index].state == State::TimeWait
+            });
+        }
         self.time_wait.push_back((index, self.conns[index].generation));
     }
 
@@ -239,6 +258,16 @@ impl FlowGroup {
         self.events.remove_head(conn.events_next);
     }
 
+    /// Nobody is left to be told: empties the list of connections with events, which may be the last
+    /// thing that keeps them.
+    pub fn forget_events(&mut self, local: &mut Local) {
+        while let Some(index) = self.first_event() {
+            self.remove_first_event();
+            self.free_if_done(index, local);
+        }
+        local.events_ready.remove(self.id);
+    }
+
     /// The connection waits for its frame `hold_tx`.
     pub fn want_hold(&mut self, index: u32, local: &mut Local) {
         let conn = &mut self.conns[index];
@@ -318,8 +347,15 @@ impl FlowGroup {
         }
     }
 
-    /// The group leaves the core: takes it out of the core's sets and index.
+    /// Connections in the flow table: the group's part of the core's gauge. Walks all of them.
+    fn entered(&self) -> i64 {
+        let in_table = |index: &u32| self.conns[*index].flags.contains(Flags::IN_TABLE);
+        (0..self.conns.capacity()).filter(in_table).count() as i64
+    }
+
+    /// The group leaves the core: takes it out of the core's sets, index and gauge.
     pub fn detach(&mut self, local: &mut Local) {
+        gauge(&mut local.stats, Counter::TcpConnections, -self.entered());
         local.due.cancel(u32::from(self.id.0));
         self.due_at = Instant::NEVER;
         local.output_ready.remove(self.id);
@@ -329,6 +365,7 @@ impl FlowGroup {
 
     /// The group has come to the core.
     pub fn attach(&mut self, local: &mut Local) {
+        gauge(&mut local.stats, Counter::TcpConnections, self.entered());
         self.index_deadline(local);
         if !self.output.is_empty() {
             local.output_ready.insert(self.id);

@@ -43,6 +43,7 @@ pub mod rss;
 mod slab;
 pub mod spsc;
 pub mod steer;
+pub mod tap;
 mod tcp;
 pub mod time;
 mod tx;

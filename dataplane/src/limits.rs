@@ -82,13 +82,21 @@ pub const UDP_HELD_MAX: u32 = 1024;
 /// `listen`, `udp_bind` and the like of one core that wait for core 0.
 pub const REQUESTS_MAX: usize = 64;
 /// Calls of one batch that run before the rest of the loop gets its turn.
-pub const CALLS_PER_BATCH: u32 = ix_abi::layout::CALL_SLOTS;
+pub const CALLS_PER_TURN: u32 = 1024;
+/// For how many of them a `connect` counts, which looks for a port.
+pub const CONNECT_COST: u32 = 16;
+/// Ports that a `connect` tries at least, and for each core, of which only that part leads to its groups.
+pub const PORT_TRIES: usize = 256;
+/// See [`PORT_TRIES`].
+pub const PORT_TRIES_PER_CORE: usize = 64;
 /// How long the end of an application waits for the transmit queue.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_s(2);
 /// Between two answers to rejected packets, on average; on one core.
 pub const REJECTS_EVERY: Duration = Duration::from_ms(5);
 /// How far ahead of that average they may be: 50 at once.
 pub const REJECTS_BURST: Duration = Duration::from_ms(250);
+/// Until what found the ring to another core full is offered to it again.
+pub const HOME_RETRY: Duration = Duration::from_ms(1);
 /// Between two publications of the counters.
 pub const PUBLISH_EVERY: Duration = Duration::from_ms(1);
 /// Between two looks of a busy connection at the neighbour table.

@@ -13,6 +13,7 @@ use crate::neighbor;
 use crate::ports::{Port, Ports, UDP_BASE};
 use crate::rng::{Rng, SipKey};
 use crate::rss::Toeplitz;
+use crate::tap::Tap;
 use crate::time::Instant;
 use crate::tx::Tx;
 use crate::udp::Udp;
@@ -49,6 +50,8 @@ pub struct Local {
     pub pool: Pool,
     /// The transmit stage.
     pub tx: Tx,
+    /// Who looks at the packets.
+    pub tap: Tap,
     /// Our Ethernet address.
     pub mac: [u8; 6],
     /// Our IPv4 configuration.
@@ -125,6 +128,7 @@ impl Local {
             stats: CoreStats::new(),
             pool,
             tx,
+            tap: Tap::default(),
             mac: config.mac,
             ipv4: None,
             address: [0; 4],

@@ -361,6 +361,22 @@ impl Pool {
         }
     }
 
+    /// Makes every free buffer of this pool all zero; what is already is only read. The device has none of
+    /// them. How many were not.
+    pub fn scrub(&mut self) -> usize {
+        let mut scrubbed = 0;
+        for index in &self.free {
+            let mut mbuf = Mbuf(*index);
+            let bytes = self.area.data_mut(&mut mbuf);
+            if bytes.iter().fold(0, |sum, byte| sum | *byte) != 0 {
+                bytes.fill(0);
+                scrubbed += 1;
+            }
+            let _stays_in_the_pool = mbuf.into_raw();
+        }
+        scrubbed
+    }
+
     /// Buffers that belong to this pool.
     pub fn capacity(&self) -> usize {
         self.area.per_core as usize

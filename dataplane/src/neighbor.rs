@@ -275,6 +275,14 @@ impl<P> Table<P> {
         self.pending.len()
     }
 
+    /// What waits has failed; addresses are asked for all the same.
+    pub fn fail_waiting(&mut self) {
+        for entry in &mut self.entries {
+            let waiting = core::mem::replace(&mut entry.waiting, Fifo::EMPTY);
+            self.pending.append(&mut self.failed, waiting);
+        }
+    }
+
     /// Forgets every address (the link's configuration has changed); what waits has failed.
     pub fn clear(&mut self) {
         for entry in &mut self.entries {

@@ -8,6 +8,7 @@ use crate::input::eth;
 use crate::ipv4;
 use crate::local::Local;
 use crate::neighbor::Lookup;
+use crate::tap;
 use crate::tcp;
 use crate::tx::{Completion, Staged};
 use crate::udp;
@@ -55,7 +56,12 @@ fn send_staged<T: TxQueue>(local: &mut Local, queue: &mut T, staged: Staged) -> 
             local.tx.header()[..bytes.len()].copy_from_slice(&bytes);
             local.tx.begin(bytes.len());
             match local.tx.push(queue, &mut local.stats) {
-                Ok(_) => Ok(()),
+                Ok(_) => {
+                    if local.tap.is_on() {
+                        tap::sent(local, |_| ());
+                    }
+                    Ok(())
+                }
                 Err(TxFull) => Err(Staged::Bytes(bytes)),
             }
         }
@@ -64,6 +70,9 @@ fn send_staged<T: TxQueue>(local: &mut Local, queue: &mut T, staged: Staged) -> 
             let fragment = Fragment { bus, len: u32::from(len) };
             match local.tx.push_buffer(queue, &mut local.stats, fragment) {
                 Ok(number) => {
+                    if local.tap.is_on() {
+                        tap::sent_buffer(local, &mbuf, offset, len);
+                    }
                     local.tx.on_completion(number, Completion::Buffer(mbuf));
                     Ok(())
                 }
@@ -151,6 +160,9 @@ fn datagram<T: TxQueue>(
     };
     h[40..42].copy_from_slice(&field);
     let number = local.tx.push(queue, &mut local.stats)?;
+    if local.tap.is_on() {
+        tap::sent_datagram(local, index);
+    }
     local.tx.on_completion(number, Completion::Datagram(index));
     local.stats.add(Counter::UdpOut, 1);
     Ok(())

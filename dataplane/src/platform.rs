@@ -24,7 +24,7 @@ pub enum AppReturn {
 /// ends it on all cores and calls `Engine::detach_app` on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppFault {
-    /// Its syscall ring's producer index is impossible.
+    /// One of its two indices is impossible.
     BadRing,
 }
 

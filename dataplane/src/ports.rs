@@ -40,6 +40,7 @@ pub struct Ports {
     /// Slot + 1 by port; 0: nobody.
     by_port: Box<[u8]>,
     base: u32,
+    changes: u32,
 }
 
 impl Ports {
@@ -50,7 +51,23 @@ impl Ports {
             generations: [0; SLOTS],
             by_port: alloc::vec![0; 1 << 16].into(),
             base,
+            changes: 0,
         }
+    }
+
+    /// Changes when ports come into use or out of it.
+    pub fn changes(&self) -> u32 {
+        self.changes
+    }
+
+    /// The ports in use, by slot; 0: none.
+    pub fn in_use(&self) -> impl Iterator<Item = u16> {
+        self.slots.iter().map(|slot| slot.map_or(0, |port| port.local.port))
+    }
+
+    /// Ports in use.
+    pub fn len(&self) -> usize {
+        self.slots.iter().flatten().count()
     }
 
     /// Who has the port.
@@ -94,6 +111,7 @@ impl Ports {
         if slot < SLOTS {
             self.remove_slot(slot);
             self.slots[slot] = Some(port);
+            self.changes = self.changes.wrapping_add(1);
             self.by_port[usize::from(port.local.port)] = slot as u8 + 1;
         }
     }
@@ -121,6 +139,7 @@ impl Ports {
     fn remove_slot(&mut self, slot: usize) {
         if let Some(port) = self.slots[slot].take() {
             self.by_port[usize::from(port.local.port)] = 0;
+            self.changes = self.changes.wrapping_add(1);
         }
     }
 }

@@ -16,7 +16,7 @@ use ix_abi::event::Event;
 use ix_abi::layout::{CALL_SLOTS, CallHeader, EVENT_SLOTS, EventHeader, RING_SLOTS_OFFSET};
 use ix_abi::ring;
 
-/// The application's producer index is impossible: it is broken or hostile, and is to be ended.
+/// An index of the application's is impossible: it is broken or hostile, and is to be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadRing;
 
@@ -82,9 +82,10 @@ impl AppRings {
         self.event_word(offset_of!(EventHeader, produced)).store(self.produced, Ordering::Release);
     }
 
-    /// Call slots that the application says are ready.
+    /// Call slots that the application says are ready. Both of its indices are checked.
     #[inline]
     pub fn calls(&self) -> Result<u32, BadRing> {
+        ring::readable(self.produced, self.events_consumed(), EVENT_SLOTS).ok_or(BadRing)?;
         let produced = self.call_word(offset_of!(CallHeader, produced)).load(Ordering::Acquire);
         ring::readable(produced, self.consumed, CALL_SLOTS).ok_or(BadRing)
     }

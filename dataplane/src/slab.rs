@@ -1,7 +1,8 @@
 //! A slab: values at stable small indices, grown by chunks up to a limit, never moved.
 //!
 //! Slots are always initialised, so that a value can keep something (its generation) over reuse.
-//! Growing allocates one chunk; a warm slab allocates nothing.
+//! Growing allocates one chunk, and is refused when there is no memory; a warm slab allocates
+//! nothing.
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::{Index, IndexMut};
@@ -23,7 +24,7 @@ impl<T: Default> Slab<T> {
         Slab { chunks: Vec::new(), free: Vec::new(), limit }
     }
 
-    /// A free slot, as its last user left it; `None` at the limit.
+    /// A free slot, as its last user left it; `None` at the limit, or without memory.
     #[inline]
     pub fn alloc(&mut self) -> Option<u32> {
         match self.free.pop() {
@@ -62,8 +63,14 @@ impl<T: Default> Slab<T> {
         if first >= self.limit {
             return None;
         }
-        self.free.reserve_exact(first as usize + CHUNK);
-        self.chunks.push(Box::new(core::array::from_fn(|_| T::default())));
+        // Without memory there is no slot: what then fails is a call or a packet, not the kernel.
+        self.free.try_reserve_exact(first as usize + CHUNK).ok()?;
+        self.chunks.try_reserve(1).ok()?;
+        let mut chunk = Vec::new();
+        chunk.try_reserve_exact(CHUNK).ok()?;
+        chunk.resize_with(CHUNK, T::default);
+        let chunk: Box<[T]> = chunk.into();
+        self.chunks.push(chunk.try_into().ok()?);
         let end = (first + CHUNK as u32).min(self.limit);
         self.free.extend((first + 1..end).rev());
         Some(first)

@@ -154,6 +154,16 @@ impl Tx {
         Ok(number)
     }
 
+    /// The headers of the frame that was pushed last, which had them in its slot, and whether its
+    /// checksum is the device's to complete.
+    pub fn last(&mut self) -> (&[u8], bool) {
+        let len = self.frame.fragments.first().map_or(0, |f| f.len as usize);
+        let partial = self.frame.checksum.is_some();
+        // In flight already: the device reads it too, and nobody writes it.
+        let (slot, _) = self.headers.slot(self.next.wrapping_sub(1));
+        (slot.get(..len).unwrap_or(&[]), partial)
+    }
+
     /// Hands over a frame that is all in one received buffer.
     pub fn push_buffer<T: TxQueue>(
         &mut self,
@@ -190,6 +200,16 @@ impl Tx {
     /// How many frames are staged.
     pub fn staged(&self) -> usize {
         self.staged.len()
+    }
+
+    /// A staged datagram of the application, which is not going to be sent.
+    pub fn take_staged_datagram(&mut self) -> Option<u32> {
+        let datagram = |s: &Staged| matches!(s, Staged::Datagram { .. });
+        let at = self.staged.iter().position(datagram)?;
+        match self.staged.remove(at) {
+            Some(Staged::Datagram { index, .. }) => Some(index),
+            _ => None,
+        }
     }
 
     /// Whether frames are staged.

@@ -87,6 +87,25 @@ impl Extent {
         }
     }
 
+    /// Copies its first bytes to `out`; how many. For looking at packets only: the application may
+    /// write meanwhile.
+    pub fn read(&self, out: &mut [u8]) -> usize {
+        let len = out.len().min(self.len as usize);
+        // SAFETY: `len` bytes at `alias` are readable by the constructor's contract, and `len` bytes
+        // of `out` are ours; no Rust reference to the application's bytes is made, and assembly may
+        // read what another core writes. DF is clear by the calling convention.
+        unsafe {
+            core::arch::asm!(
+                "rep movsb",
+                inout("rcx") len => _,
+                inout("rsi") self.alias => _,
+                inout("rdi") out.as_mut_ptr() => _,
+                options(nostack, preserves_flags),
+            );
+        }
+        len
+    }
+
     /// The Internet checksum's partial sum over it, see [`crate::checksum`].
     #[inline]
     pub fn sum(&self) -> u64 {

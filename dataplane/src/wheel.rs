@@ -69,16 +69,23 @@ impl Wheel {
             occupied: [0; LEVELS],
             present: now.0 >> TICK_SHIFT,
         };
-        wheel.grow(capacity);
+        assert!(wheel.grow(capacity), "no memory for a wheel of {capacity} timers");
         wheel
     }
 
-    /// Makes room for timers up to `capacity - 1`; never shrinks. The only other allocation.
-    pub fn grow(&mut self, capacity: u32) {
+    /// Makes room for timers up to `capacity - 1`; never shrinks. The only other allocation: `false`
+    /// if there is no memory for it.
+    #[must_use]
+    pub fn grow(&mut self, capacity: u32) -> bool {
         assert!(capacity <= CAPACITY_MAX, "{capacity} timers in one wheel");
-        if capacity as usize > self.nodes.len() {
+        let more = (capacity as usize).saturating_sub(self.nodes.len());
+        if more > 0 {
+            if self.nodes.try_reserve(more).is_err() {
+                return false;
+            }
             self.nodes.resize(capacity as usize, Node { tick: IDLE, next: NIL, prev: NIL });
         }
+        true
     }
 
     /// How many timers there is room for.

@@ -107,6 +107,10 @@ fn groups_move_between_cores_and_no_stream_notices() {
     });
     assert!(moves > 50, "{moves} moves");
     assert_eq!(station.count(Counter::TcpRetransmits), 0);
+    for engine in &station.engines {
+        let open = engine.conservation().connections as u64;
+        assert_eq!(engine.stats().get(Counter::TcpConnections), open, "the gauge moves, too");
+    }
     for socket in &sockets {
         peer.tcp(*socket).abort();
     }

@@ -322,6 +322,22 @@ fn the_end_of_an_application_in_the_middle_resets_its_peers_and_a_new_one_can_st
 }
 
 #[test]
+fn connections_whose_events_nobody_read_are_gone_with_the_application() {
+    let mut talk = Talk::new(|_| {});
+    let (_, una) = open(&mut talk);
+    let produced = talk.station.machines[0].context.produced();
+    talk.station.machines[0].context.forge_produced(produced.wrapping_add(1 << 20));
+    talk.send(ACK, 1000, una, 60_000, b"accused");
+    assert_eq!(talk.station.machines[0].faults, [AppFault::BadRing]);
+    // From now on nothing is posted: this waits for ever.
+    talk.send(ACK, 1007, una, 60_000, b"not told");
+    talk.station.engines[0].detach_app();
+    talk.pass(Duration::from_ms(1));
+    assert_eq!(talk.station.engines[0].drain(), Drain::Done);
+    talk.station.assert_all_quiet();
+}
+
+#[test]
 fn an_application_that_does_not_return_leaves_the_network_side_alive() {
     let mut talk = Talk::new(|_| {});
     let (_, una) = open(&mut talk);
@@ -426,4 +442,64 @@ impl support::app::App for Follower {
     fn as_any(&mut self) -> &mut dyn std::any::Any {
         self
     }
+}
+
+#[test]
+fn buffers_that_find_the_ring_to_their_home_full_have_a_deadline() {
+    let mut talk = Talk::new(|s| {
+        s.cores = 2;
+        s.buffers = 2048;
+    });
+    let at = SocketAddress { port: 11, ..SocketAddress::default() };
+    talk.script().calls.push(Call::udp_bind(at, Cookie(6)));
+    for port in 4000..4020 {
+        // Some of them wake core 0.
+        talk.port = port;
+        talk.send_udp(WAKE, b"");
+    }
+    for port in 0..2000 {
+        // About half of them are of flow groups of core 1, whose application keeps them.
+        talk.port = 10_000 + port;
+        talk.send_udp(11, b"kept");
+    }
+    talk.station.engines.iter_mut().for_each(ix_dataplane::engine::Engine::detach_app);
+    // Core 1 runs, core 0 does not.
+    let now = talk.now + Duration::from_ms(1);
+    let machine = &mut talk.station.machines[1];
+    machine.now = now;
+    let mut work = ix_dataplane::core_loop::run_once(&mut talk.station.engines[1], machine);
+    while work.busy {
+        work = ix_dataplane::core_loop::run_once(&mut talk.station.engines[1], machine);
+    }
+    assert!(talk.station.engines[1].conservation().away > 100);
+    assert!(work.deadline <= now + Duration::from_ms(1), "core 1 would halt for good");
+    talk.pass(Duration::from_ms(20));
+    assert_eq!(talk.station.engines[1].conservation().away, 0);
+    talk.station.assert_all_quiet();
+}
+
+#[test]
+fn every_request_of_a_core_to_the_first_has_its_result_however_many_there_are() {
+    let mut talk = Talk::new(|s| s.cores = 2);
+    // More than the ring between the cores has room to answer at once.
+    let calls = (0..64).map(|n| {
+        let at = SocketAddress { port: 100 + n, ..SocketAddress::default() };
+        Call::listen(at, 1).with_result(1000 + u64::from(n))
+    });
+    let calls: Vec<Call> = calls.collect();
+    let script: &mut Script = talk.station.app(1);
+    script.calls.extend(calls);
+    for port in 4000..4020 {
+        talk.port = port;
+        talk.send_udp(WAKE, b"");
+    }
+    talk.pass(Duration::from_ms(5));
+    let script: &mut Script = talk.station.app(1);
+    let results = script.events.iter().filter_map(|event| match event {
+        Condition::Result { tag: tag @ 1000.., .. } => Some(*tag),
+        _ => None,
+    });
+    let mut results: Vec<u64> = results.collect();
+    results.sort_unstable();
+    assert_eq!(results, (1000..1064).collect::<Vec<_>>());
 }

@@ -34,6 +34,12 @@ pub enum Command {
     RestartApp(RestartApp),
     /// Lists the dataplanes that run
     Ls(Ls),
+    /// Captures packets of a running dataplane, for Wireshark and its like
+    Pcap(Pcap),
+    /// Prints each packet on the dataplane's console, or no longer
+    Trace(Trace),
+    /// Shows the last events of each core, also of a dataplane that has crashed
+    Events(Events),
     /// Shows, sets and tries out the firewall's rules
     #[command(subcommand)]
     Acl(Acl),
@@ -82,6 +88,9 @@ pub struct Run {
     /// Largest receive batch
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub batch: Option<u32>,
+    /// Prints a line for each packet, from the boot on (`ixcp trace off` ends it)
+    #[arg(long)]
+    pub verbose: bool,
     /// Rules of the firewall, in force from the first packet on (docs/acl.md)
     #[arg(long, value_name = "FILE")]
     pub acl: Option<PathBuf>,
@@ -176,6 +185,112 @@ pub struct RestartApp {
 #[derive(Debug, Args)]
 pub struct Ls {
     /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which packets; all criteria that are given must hold.
+#[derive(Clone, Debug, Default, Args)]
+pub struct FilterArgs {
+    /// Only packets from or to this address or prefix, such as 10.0.2.2 or 10.0.2.0/24
+    #[arg(long, value_name = "PREFIX")]
+    pub address: Option<String>,
+    /// Only TCP and UDP packets from or to this port
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Only packets of this flow group
+    #[arg(long)]
+    pub group: Option<u16>,
+    /// Only this protocol: tcp, udp, icmp, arp, ip, an IP protocol's number or an EtherType
+    #[arg(long)]
+    pub protocol: Option<String>,
+    /// Only received (in) or sent (out) packets
+    #[arg(long)]
+    pub direction: Option<Way>,
+}
+
+/// Which way packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Way {
+    /// Received.
+    In,
+    /// Sent.
+    Out,
+}
+
+/// `ixcp pcap`.
+#[derive(Debug, Args)]
+pub struct Pcap {
+    /// Which dataplane.
+    #[command(flatten)]
+    pub target: Target,
+    /// Which packets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Bytes of each packet that are kept
+    #[arg(long, value_name = "BYTES", default_value_t = 2048, value_parser = clap::value_parser!(u16).range(1..=2048))]
+    pub snaplen: u16,
+    /// Ends after so many packets
+    #[arg(long, value_name = "PACKETS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Ends after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub seconds: Option<Duration>,
+    /// File to write; `-` is standard output, which is the default if it is not a terminal
+    #[arg(short, long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Format of the file; pcap has no directions, groups and counts of missed packets
+    #[arg(long, default_value = "pcapng")]
+    pub format: Format,
+}
+
+/// Formats of capture files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// The new one.
+    Pcapng,
+    /// The classic one, with nanoseconds.
+    Pcap,
+}
+
+/// `ixcp trace`.
+#[derive(Debug, Args)]
+pub struct Trace {
+    /// Whether packets are printed
+    pub switch: Switch,
+    /// Which dataplane.
+    #[command(flatten)]
+    pub target: Target,
+    /// Which packets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// From now on.
+    On,
+    /// No longer.
+    Off,
+}
+
+/// `ixcp events`.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Which dataplane; with --name also one that has crashed and left its files
+    #[command(flatten)]
+    pub target: Target,
+    /// Reads this control page
+    #[arg(long, value_name = "FILE", conflicts_with = "name")]
+    pub file: Option<PathBuf>,
+    /// Only this core's
+    #[arg(long)]
+    pub core: Option<usize>,
+    /// Goes on with what happens, until the dataplane ends or Ctrl-C
+    #[arg(long)]
+    pub follow: bool,
+    /// Prints JSON (with --follow one object a line)
     #[arg(long)]
     pub json: bool,
 }

@@ -186,6 +186,8 @@ fn boot_line(options: &Run) -> Result<String> {
         Address::Static { .. } if usual => Some(Ipv4Addr::new(10, 0, 2, 2)),
         _ => None,
     };
+    let verbose = options.verbose.then_some("verbose");
+    let extra = verbose.into_iter().chain(options.append.as_deref()).collect::<Vec<_>>().join(" ");
     let boot = Boot {
         app: &options.app,
         cores: options.cores,
@@ -194,7 +196,7 @@ fn boot_line(options: &Run) -> Result<String> {
         idle: options.idle.map(|i| i.word()),
         batch: options.batch,
         acl: options.acl.as_ref().map(|_| RULES),
-        extra: options.append.as_deref(),
+        extra: Some(extra.as_str()).filter(|extra| !extra.is_empty()),
         args: &options.args,
     };
     boot.line()

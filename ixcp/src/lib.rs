@@ -2,6 +2,7 @@
 //!
 //! - [`page`] maps the control page and reads its words; [`snapshot`] makes sense of them;
 //! - [`command`] sends commands; [`instance`] knows what runs and where its files are;
+//! - [`capture`] takes packets out of its rings, [`events`] its last events;
 //! - [`acl`] reads rules files and shows what the firewall does;
 //! - [`net`], [`qemu`] and [`launch`] start a machine; [`control`] speaks to it; [`render`] draws.
 //!
@@ -9,9 +10,11 @@
 #![deny(unsafe_code)]
 
 pub mod acl;
+pub mod capture;
 pub mod cli;
 pub mod command;
 pub mod control;
+pub mod events;
 pub mod instance;
 pub mod launch;
 pub mod net;

@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use ixcp::cli::{Cli, Command};
-use ixcp::{acl, control, launch};
+use ixcp::{acl, capture, control, events, launch};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -13,6 +13,9 @@ fn main() -> ExitCode {
         Command::Stop(options) => control::stop(&options),
         Command::RestartApp(options) => control::restart_app(&options),
         Command::Ls(options) => control::ls(&options),
+        Command::Pcap(options) => capture::pcap(&options),
+        Command::Trace(options) => capture::trace(&options),
+        Command::Events(options) => events::events(&options),
         Command::Acl(options) => acl::run(&options),
     };
     match result {

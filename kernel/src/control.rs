@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering, fence};
 use ix_abi::control::{
     self, CommandCode, CoreState, State, command, core_block, core_offset, header, outcome,
 };
+use ix_abi::event_log::EventKind;
 use ix_abi::limits::CORES_MAX;
 use ix_abi::stats::{BATCH_BUCKETS, CoreStats, Counter, Drop};
 use ix_abi::status::Status;
@@ -16,7 +17,7 @@ use ix_abi::status::Status;
 use crate::cpu::percore;
 use crate::mem;
 use crate::pci::Function;
-use crate::{entropy, time};
+use crate::{entropy, time, watch};
 
 /// QEMU's ivshmem: its memory is BAR 2.
 const IVSHMEM: (u16, u16) = (0x1AF4, 0x1110);
@@ -25,6 +26,8 @@ const MEMORY_BAR: u8 = 2;
 /// Kernel address of the page; 0: there is none.
 static BASE: AtomicU64 = AtomicU64::new(0);
 static EPOCH: AtomicU64 = AtomicU64::new(0);
+/// Cores of the dataplane.
+static CORES: AtomicU64 = AtomicU64::new(1);
 
 fn word(offset: usize) -> Option<*mut u64> {
     let base = BASE.load(Ordering::Relaxed);
@@ -41,9 +44,24 @@ pub fn set(offset: usize, value: u64) {
     }
 }
 
-fn get(offset: usize) -> u64 {
+/// Reads a word of the page: an allegation. 0 if there is no page.
+pub fn get(offset: usize) -> u64 {
     // SAFETY: as in `set`.
     word(offset).map_or(0, |p| unsafe { p.read_volatile() })
+}
+
+/// A part of the page as words that may change at any time.
+pub fn words(offset: usize, bytes: usize) -> Option<&'static [AtomicU64]> {
+    let end = offset.checked_add(bytes).filter(|end| *end <= control::PAGE_BYTES)?;
+    let first = word(offset).filter(|_| end.is_multiple_of(8))?;
+    // SAFETY: within the page, aligned, mapped for ever; all access to the page is by whole words,
+    // here through atomics (`AtomicU64` has the layout of `u64`).
+    Some(unsafe { core::slice::from_raw_parts(first.cast::<AtomicU64>(), bytes / 8) })
+}
+
+/// Cores of the dataplane, as we have published them.
+pub fn cores() -> usize {
+    CORES.load(Ordering::Relaxed) as usize
 }
 
 /// Copies the first `bytes` of the bulk area, once; the copy is what is looked at. `None` without memory.
@@ -102,6 +120,7 @@ pub fn attach(functions: &[Function]) -> Result<bool, &'static str> {
 pub fn publish_facts(facts: &Facts<'_>) {
     let epoch = entropy::next() | 1;
     EPOCH.store(epoch, Ordering::Relaxed);
+    CORES.store(facts.cores as u64, Ordering::Relaxed);
     set(header::MAGIC, 0);
     // Whatever command lies there is of an earlier boot: it counts as done.
     set(outcome::SEQUENCE, get(command::SEQUENCE));
@@ -148,6 +167,7 @@ pub fn publish_facts(facts: &Facts<'_>) {
             set(core_offset(core) + core_block::APIC_ID, u64::from(id));
         }
     }
+    watch::log::attach();
     fence(Ordering::Release);
     set(header::MAGIC, control::MAGIC);
 }
@@ -215,6 +235,7 @@ pub fn poll_command() -> Option<Pending> {
 pub fn answer(to: Pending, status: Status, value: u64) {
     set(outcome::STATUS, u64::from(status.0));
     set(outcome::VALUE, value);
+    watch::log::record(EventKind::Command, to.code.0, to.args[0], u64::from(status.0));
     fence(Ordering::Release);
     set(outcome::SEQUENCE, to.sequence);
 }

@@ -15,7 +15,7 @@ use crate::cpu::percore;
 use crate::cpu::trap::Frame;
 use crate::exit::{Exit, exit};
 use crate::mem::{self, layout};
-use crate::{apic, console, control};
+use crate::{apic, console, control, watch};
 
 static UNDER_WAY: AtomicBool = AtomicBool::new(false);
 static SYMBOLS: Once<Symbols<'static>> = Once::new();
@@ -61,6 +61,7 @@ pub fn say(args: fmt::Arguments<'_>) {
 }
 
 pub fn end(why: Exit) -> ! {
+    watch::crash::report();
     exit(why)
 }
 
@@ -129,6 +130,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         None => say(format_args!("panic: {}", info.message())),
     }
     let rip = read_word(rbp.wrapping_add(8)).unwrap_or(0);
+    watch::crash::panicked(info, rip);
     backtrace(rip, read_word(rbp).unwrap_or(0));
     end(Exit::Panic)
 }

@@ -22,11 +22,13 @@ mod net;
 mod once;
 mod pci;
 mod platform;
+mod renew;
 mod report;
 mod selftest;
 mod smp;
 mod start;
 mod time;
 mod user;
+mod watch;
 
 pub use start::{core_main, kernel_main};

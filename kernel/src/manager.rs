@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use ix_abi::control::{State, header};
+use ix_abi::event_log::EventKind;
 use ix_abi::limits::CORES_MAX;
 use ix_dataplane::engine::Engine;
 use ix_kernel_core::addr::Phys;
@@ -11,8 +12,10 @@ mod command;
 
 use crate::cpu::percore;
 use crate::exit::{Exit, exit};
+use crate::renew::Renewal;
 use crate::user::lifecycle::{self, Reason};
 use crate::user::program::{self, Environment, LoadError, Program};
+use crate::watch::{self, Watch};
 use crate::{control, mem, start, time};
 
 /// How often core 0 looks.
@@ -46,11 +49,16 @@ pub struct Manager {
     restart: bool,
     announced: bool,
     ended: bool,
+    watch: Watch,
     acl: acl::Task,
+    renewal: Renewal,
+    /// When a restart began that waits for the receive buffers to be scrubbed.
+    restarting: Option<u64>,
+    scrubbed: bool,
 }
 
 impl Manager {
-    pub fn new(fixed: Fixed) -> Self {
+    pub fn new(fixed: Fixed, renewal: Renewal) -> Self {
         Self {
             fixed,
             next: 0,
@@ -58,7 +66,11 @@ impl Manager {
             restart: false,
             announced: false,
             ended: false,
+            watch: Watch::default(),
             acl: acl::Task::None,
+            renewal,
+            restarting: None,
+            scrubbed: false,
         }
     }
 
@@ -94,6 +106,7 @@ impl Manager {
         self.ended = false;
         lifecycle::start(program);
         control::set(header::APP_STARTS, lifecycle::starts());
+        watch::log::record(EventKind::AppStarts, 0, lifecycle::starts(), 0);
         Ok(())
     }
 
@@ -110,10 +123,18 @@ impl Manager {
         }
         self.acl.step(engine);
         self.command(engine);
+        self.watch.tick(engine, now);
         self.announce(engine, now);
         lifecycle::reap_current();
         if let Some(reason) = lifecycle::finish() {
-            self.app_ended(engine, reason);
+            self.app_ended(reason);
+        }
+        self.renewal.tick(now);
+        self.scrubbed |= self.renewal.take_scrubbed();
+        // A frame in each tick: the network is served in between.
+        if self.scrubbed && mem::make_ready(program::frames_at_start(self.fixed.cores)) {
+            self.scrubbed = false;
+            self.restart_scrubbed(engine);
         }
         control::set_state(self.state());
     }
@@ -144,6 +165,7 @@ impl Manager {
         }
         self.announced = true;
         control::set(header::READY_NS, ready);
+        watch::log::record(EventKind::AppReady, 0, lifecycle::starts(), 0);
         let name = start::machine().config.app.unwrap_or("");
         let ms = now / 1_000_000;
         match address.map(|v4| v4.address) {
@@ -154,17 +176,21 @@ impl Manager {
         }
     }
 
-    fn app_ended(&mut self, engine: &Engine, reason: Reason) {
+    fn app_ended(&mut self, reason: Reason) {
         let name = start::machine().config.app.unwrap_or("");
         log::info!("app {name}: {reason}");
         // In the kernel's heap or free: what an application's end must bring back to the same figure.
-        let free = mem::free_bytes() + mem::heap::figures().0;
+        let (mapped, used) = mem::heap::figures();
+        let free = mem::free_bytes() + mapped;
+        control::set(header::MEMORY_FREE, free);
+        control::set(header::HEAP_USED, used);
         log::debug!("app {name}: {free} bytes free after its end");
         control::set(header::APP_EXIT, reason.code());
+        watch::log::record(EventKind::AppEnds, 0, reason.code(), 0);
         control::set(header::READY_NS, 0);
         self.ended = true;
         if self.restart {
-            self.restart_app(engine);
+            self.restart_app();
         } else if start::machine().config.exit_with_app {
             exit(match reason {
                 Reason::Exit(0) | Reason::Command => Exit::Ok,
@@ -174,9 +200,15 @@ impl Manager {
         }
     }
 
-    fn restart_app(&mut self, engine: &Engine) {
+    /// Another application, or the same afresh: the receive area must be as if nobody had used it.
+    fn restart_app(&mut self) {
         self.restart = false;
-        let began = time::now_ns();
+        self.restarting = Some(time::now_ns());
+        self.renewal.scrub();
+    }
+
+    fn restart_scrubbed(&mut self, engine: &Engine) {
+        let Some(began) = self.restarting.take() else { return };
         match self.start_app(engine.ipv4().map(|v4| v4.address)) {
             Ok(()) => log::info!("app restarted in {} us", (time::now_ns() - began) / 1000),
             Err(e) => log::error!("the app cannot be restarted: {e}"),

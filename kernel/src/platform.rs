@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 
 use ix_abi::CoreId;
 use ix_abi::control::CoreState;
+use ix_abi::event_log::EventKind;
 use ix_abi::stats::{CoreStats, Counter};
 use ix_dataplane::app::{AppPort, Drain};
 use ix_dataplane::core_loop::run_once;
@@ -20,7 +21,7 @@ use crate::manager::{self, Manager};
 use crate::net::{self, Rx, Share, Tx};
 use crate::user::lifecycle::{self, Reason, Wish};
 use crate::user::thread::Thread;
-use crate::{apic, control, time};
+use crate::{apic, control, renew, time, watch};
 
 /// How long an idle core polls before it halts.
 const SPIN_NS: u64 = 50_000;
@@ -29,12 +30,16 @@ const TICK_NS: u64 = 1_000_000;
 /// A store is visible to other cores after this: the sleeper waits so that wakers need no fence.
 const STORE_VISIBLE_NS: u64 = 1_000;
 
+/// Resets of the device for the sake of one application's end.
+const RESETS_MAX: u32 = 4;
+
 /// The application on this core.
 enum App {
     None,
     Attached(Box<Thread>, u64),
-    /// The engine still has frames in flight that refer to its memory.
-    Draining(u64),
+    /// The engine still has frames in flight that refer to its memory. When it has waited for too long,
+    /// it asks for a reset of the device: how often it has, and how many there were then.
+    Draining(u64, u32, u32),
 }
 
 pub struct KernelPlatform {
@@ -52,8 +57,10 @@ pub struct KernelPlatform {
     overruns: u64,
     /// The batch bound that was asked for last; 0: none was.
     batch: usize,
-    /// It was said that a receive queue is stopped for good.
+    /// It was said that a queue is in quarantine.
     quarantine_told: bool,
+    watch: watch::Core,
+    renewal: renew::CorePart,
     /// Core 0's part of control.
     manager: Option<Box<Manager>>,
 }
@@ -73,6 +80,8 @@ impl KernelPlatform {
             overruns: 0,
             batch: 0,
             quarantine_told: false,
+            watch: watch::Core::new(core),
+            renewal: renew::CorePart::default(),
             manager,
         }
     }
@@ -80,6 +89,7 @@ impl KernelPlatform {
     /// Runs the core for ever.
     pub fn run(mut self, mut engine: Engine) -> ! {
         control::set_core_state(self.core, CoreState::Running);
+        watch::log::record(EventKind::CoreStarts, 0, 0, 0);
         loop {
             let work = run_once(&mut engine, &mut self);
             if work.busy {
@@ -144,7 +154,7 @@ impl KernelPlatform {
             App::Attached(thread, generation) => {
                 engine.detach_app();
                 thread.leave();
-                self.app = App::Draining(generation);
+                self.app = App::Draining(generation, 0, 0);
             }
             other => self.app = other,
         }
@@ -160,16 +170,25 @@ impl KernelPlatform {
             Wish::Detach => self.detach(engine),
             Wish::Nothing => {}
         }
-        if let App::Draining(generation) = self.app {
+        if let App::Draining(generation, asked, then) = self.app {
             match engine.drain() {
                 Drain::Pending => {}
+                Drain::TimedOut if asked > 0 && then == renew::done() => {}
+                // Each time the device had what fits; other cores' frames wait behind.
+                Drain::TimedOut if asked < RESETS_MAX => {
+                    log::warn!("core {}: frames of the ended app do not leave", self.core);
+                    self.app = App::Draining(generation, asked + 1, renew::ask());
+                }
                 end => {
                     self.app = App::None;
                     lifecycle::released(self.core, generation, end == Drain::Done);
                 }
             }
-        } else if let App::None = self.app {
-            lifecycle::release_unattached(self.core);
+        } else if let App::None = self.app
+            && let Some(generation) = lifecycle::missed(self.core)
+        {
+            engine.miss_app();
+            self.app = App::Draining(generation, 0, 0);
         }
     }
 
@@ -211,7 +230,7 @@ impl Platform for KernelPlatform {
         let back = thread.run();
         let overdue = thread.is_overdue();
         percore::of(self.core).overdue.store(overdue, Ordering::Relaxed);
-        if back == AppReturn::Preempted {
+        if back == AppReturn::Preempted && !thread.yielded {
             self.overruns += 1;
         }
         back
@@ -220,8 +239,12 @@ impl Platform for KernelPlatform {
     #[inline]
     fn control(&mut self, engine: &mut Engine) {
         lifecycle::flush_if_needed(self.core);
+        if self.renewal.is_behind() {
+            let queues = renew::Queues { rx: &mut self.rx, tx: &mut self.tx };
+            self.renewal.take(self.core, queues, engine);
+        }
         let attached = matches!(self.app, App::Attached(..));
-        if lifecycle::has_wish(attached, self.core) || matches!(self.app, App::Draining(_)) {
+        if lifecycle::has_wish(attached, self.core) || matches!(self.app, App::Draining(..)) {
             self.change_app(engine);
         }
         // Frames of cores without a queue move only when this one's owner looks (`MuxTx`).
@@ -234,6 +257,9 @@ impl Platform for KernelPlatform {
         if batch != self.batch {
             self.batch = batch;
             engine.set_rx_batch(batch);
+        }
+        if self.watch.is_behind() {
+            self.watch.catch_up(engine);
         }
         if self.halts | self.overruns != 0 {
             self.hand_over_counts(engine);
@@ -254,13 +280,16 @@ impl Platform for KernelPlatform {
 
     fn publish(&mut self, stats: &CoreStats) {
         control::publish(self.core, stats);
-        if !self.quarantine_told && self.rx.iter().any(Rx::is_quarantined) {
-            self.quarantine_told = true;
-            log::error!(
-                "core {}: the network card's answers make no sense; its receive queue is stopped",
-                self.core
-            );
+        self.watch.publish(stats);
+        let lost = self.rx.iter().any(Rx::is_quarantined)
+            || matches!(&self.tx, Tx::Queue(tx) if tx.queue().is_quarantined());
+        if lost && !self.quarantine_told {
+            watch::log::record(EventKind::QueueStopped, 0, 0, 0);
+            let then =
+                if renew::ask_for_quarantine() { "it is reset" } else { "a queue is stopped" };
+            log::error!("core {}: the network card's answers make no sense; {then}", self.core);
         }
+        self.quarantine_told = lost;
     }
 
     #[inline]

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use bootloader_api::BootInfo;
 use ix_abi::CoreId;
+use ix_abi::event_log::EventKind;
 use ix_dataplane::config::{Addressing, Config as EngineConfig, Ipv4Config};
 use ix_dataplane::device::Dma;
 use ix_dataplane::engine::Engine;
@@ -25,9 +26,10 @@ use crate::manager::{Fixed, Manager};
 use crate::mem::layout;
 use crate::net::{self, Share};
 use crate::platform::KernelPlatform;
+use crate::renew::Renewal;
 use crate::user::lifecycle;
 use crate::{
-    apic, control, cpu, crash, entropy, firmware, mem, pci, report, smp, time, unsupported,
+    apic, control, cpu, crash, entropy, firmware, mem, pci, report, smp, time, unsupported, watch,
 };
 
 /// What the boot core found out and every core may read.
@@ -199,12 +201,19 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
         Ok(false) => log::info!("no control page (ivshmem): ixcp sees nothing"),
         Err(e) => log::error!("control page: {e}"),
     }
-    let net = match net::open(functions, cores) {
+    let mut net = match net::open(functions, cores) {
         Ok(net) => net,
         Err(e) => unsupported!("{e}"),
     };
     report::idle_cards(functions);
     log::debug!("port is open");
+    let [m0, m1, m2, m3, m4, m5] = net.mac;
+    let mac = u64::from_le_bytes([m0, m1, m2, m3, m4, m5, 0, 0]);
+    let groups = u64::from(net.capabilities.groups);
+    watch::log::record(EventKind::PortOpen, net.capabilities.queue_pairs, groups, mac);
+    if m.config.verbose {
+        watch::trace_from_boot();
+    }
     let batch = m.config.batch.unwrap_or(RX_BATCH_DEFAULT);
     control::publish_facts(&control::Facts {
         cores,
@@ -215,13 +224,15 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
         batch,
     });
     lifecycle::set_cores(cores);
-    let mut manager = Box::new(Manager::new(Fixed {
+    let fixed = Fixed {
         cores,
         groups: net.capabilities.groups,
         rx_area: net.area_memory,
         has_nic: net.control.is_some(),
         mss: net.capabilities.mtu.saturating_sub(40),
-    }));
+    };
+    let renewal = Renewal::new(net.control.take(), cores);
+    let mut manager = Box::new(Manager::new(fixed, renewal));
     make_kits(m, net, batch);
     if let Some(name) = m.config.acl {
         load_rules(m, name);

@@ -226,7 +226,8 @@ pub fn memory(info: &InfoPage) {
 pub fn survives_preemption() {
     let start = call(Direct::Clock, 0, 0, 0);
     let mut rounds = 0u64;
-    while call(Direct::Clock, 0, 0, 0) - start < 100_000_000 {
+    // On a busy machine a round takes longer than that.
+    while rounds < 3 || call(Direct::Clock, 0, 0, 0) - start < 100_000_000 {
         let wrong: u64;
         // SAFETY: everything that is changed is declared.
         unsafe {
@@ -263,7 +264,6 @@ pub fn survives_preemption() {
         check(wrong == 0, "a register changed during preemption");
         rounds += 1;
     }
-    check(rounds > 1, "too slow to see anything");
 }
 
 /// An unmasked SSE exception is this program's end, not the kernel's trouble.

@@ -73,6 +73,13 @@ impl<A: App> fmt::Debug for ConnTable<A> {
     }
 }
 
+/// How far a sweep over connections has come: see [`Conns::sweep`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sweep {
+    group: usize,
+    slot: usize,
+}
+
 /// All connections of one context, by flow group.
 pub struct Conns<A: App> {
     groups: Vec<Option<Box<ConnTable<A>>>>,
@@ -110,6 +117,26 @@ impl<A: App> Conns<A> {
     /// All connections.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Conn<A>> {
         self.groups.iter_mut().flatten().flat_map(|table| table.iter_mut())
+    }
+
+    /// Shows `f` the connections of the next `most` places, from where the last sweep ended; at the end
+    /// the next one begins anew. So all are seen in turn, in pieces of bounded length.
+    pub fn sweep(&mut self, at: &mut Sweep, most: usize, mut f: impl FnMut(&mut Conn<A>)) {
+        for _ in 0..most {
+            let Some(group) = self.groups.get_mut(at.group) else {
+                *at = Sweep::default();
+                return;
+            };
+            match group.as_deref_mut().and_then(|table| table.slots.get_mut(at.slot)) {
+                Some(slot) => {
+                    at.slot += 1;
+                    if let Some(conn) = slot {
+                        f(conn);
+                    }
+                }
+                None => *at = Sweep { group: at.group + 1, slot: 0 },
+            }
+        }
     }
 
     /// Adds a connection; one that had the same place is handed back.

@@ -6,6 +6,7 @@
 pub mod device;
 pub mod faults;
 pub mod pcap;
+pub mod pinger;
 
 use device::StreamDevice;
 use faults::Faults;
@@ -182,6 +183,12 @@ impl Host {
         });
         self.sockets.remove(handle);
         result.map(|()| start.elapsed())
+    }
+
+    /// The next connection's port is so many further on (an even number, to meet all). Ports in a row may
+    /// hash to few flow groups.
+    pub fn skip_ports(&mut self, count: u16) {
+        self.next_port = 49_152 + (self.next_port - 49_152 + count) % 16_384;
     }
 
     /// Begins a TCP connection.

@@ -51,6 +51,12 @@ impl Config {
         self
     }
 
+    /// One more option of `ixcp run` that has no value.
+    pub fn flag(mut self, name: &str) -> Config {
+        self.args.push(name.into());
+        self
+    }
+
     /// Cores.
     pub fn cores(self, cores: u32) -> Config {
         self.with("--cores", cores.to_string())
@@ -261,11 +267,16 @@ impl Vm {
         snapshot::read(&self.page()).expect("a readable control page")
     }
 
+    /// Another `ixcp` command beside it, to be started.
+    pub fn ixcp_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.built.ixcp);
+        command.env("IX_RUNTIME_DIR", self.base()).args(args).stdin(Stdio::null());
+        command
+    }
+
     /// Runs another `ixcp` command beside it.
     pub fn ixcp(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(&self.built.ixcp);
-        command.env("IX_RUNTIME_DIR", self.base()).args(args);
-        command.stdin(Stdio::null()).output().expect("ixcp starts")
+        self.ixcp_command(args).output().expect("ixcp starts")
     }
 
     /// Runs a command that must do well; its standard output.

@@ -172,7 +172,7 @@ fn nothing_is_left_for_later_in_the_source() {
 
 /// Which crate may depend on which, at build time (tests may see everything). The order is design §3:
 /// abi ← acl ← dataplane ← drivers ← kernel; abi ← libix ← apps; abi ← ixcp.
-const DEPENDENCIES: [(&str, &[&str]); 14] = [
+const DEPENDENCIES: [(&str, &[&str]); 16] = [
     ("ix-abi", &[]),
     ("ix-acl", &["ix-abi"]),
     ("ix-dataplane", &["ix-abi", "ix-acl"]),
@@ -186,12 +186,26 @@ const DEPENDENCIES: [(&str, &[&str]); 14] = [
     ("ix-testapp", &["ix-abi", "ix-rt"]),
     ("libix", &["ix-abi", "ix-rt"]),
     ("echo", &["ix-abi", "ix-rt", "libix"]),
+    ("hostile", &["ix-abi", "ix-rt"]),
     ("kv", &["ix-abi", "ix-rt", "libix"]),
     ("ixcp", &["ix-abi", "ix-acl", "ix-kernel-core"]),
     ("xtask", &["ix-kernel-core"]),
     (
-        "ix-tests",
+        "ix-fuzz",
         &["ix-abi", "ix-dataplane", "ix-kernel-core", "ix-virtio-net", "ixcp", "kv", "libix"],
+    ),
+    (
+        "ix-tests",
+        &[
+            "ix-abi",
+            "ix-dataplane",
+            "ix-kernel-core",
+            "ix-virtio-net",
+            "hostile",
+            "ixcp",
+            "kv",
+            "libix",
+        ],
     ),
 ];
 

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod bochs;
+mod fuzz;
 mod image;
 mod iso;
 mod outcome;
@@ -49,6 +50,17 @@ enum Command {
     },
     /// Fetches Bochs into build/bochs, without root
     Bochs,
+    /// Runs the fuzz targets guided by coverage
+    Fuzz {
+        /// A target, or part of the names of some
+        target: Option<String>,
+        /// Seconds for all of them
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+        /// Puts the minimised corpora into the tree
+        #[arg(long)]
+        keep: bool,
+    },
     /// Fetches another QEMU of the distribution into build/qemu-VERSION, without root
     Qemu {
         /// Its major version
@@ -71,6 +83,7 @@ fn main() -> ExitCode {
             println!("{}", path.display());
             true
         }),
+        Command::Fuzz { target, seconds, keep } => fuzz::fuzz(target.as_deref(), seconds, keep),
         Command::Qemu { version } => qemu::fetch(version).map(|path| {
             println!("{}", path.display());
             true

@@ -41,8 +41,15 @@ impl Package {
     pub const OVMF: Package =
         Package { name: "ovmf", present: || is_there("/usr/share/ovmf/OVMF.fd") };
 
+    /// Wireshark's tools, which read what `ixcp pcap` writes.
+    pub const TSHARK: Package =
+        Package { name: "tshark", present: || has("tshark") && has("capinfos") };
+
+    /// A C++ compiler, for libFuzzer.
+    pub const GXX: Package = Package { name: "g++", present: || has("c++") };
+
     /// All that the tests use.
-    pub const TESTS: [Package; 11] = [
+    pub const TESTS: [Package; 12] = [
         Package::QEMU,
         Package::MEMCACHED,
         Package::MEMCCAPABLE,
@@ -54,6 +61,7 @@ impl Package {
         Package::XORRISO,
         Package::MTOOLS,
         Package::OVMF,
+        Package::TSHARK,
     ];
 }
 

@@ -2,7 +2,7 @@
 use crate::outcome::Outcome;
 use crate::packages::{self, Package};
 use crate::workspace::cargo;
-use crate::{bochs, image, iso, qemu};
+use crate::{bochs, fuzz, image, iso, qemu};
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const STEP_MAX: Duration = Duration::from_secs(20 * 60);
 /// What programs get to end in order at the time limit.
 const LAST_WORDS: Duration = Duration::from_secs(8);
+/// What the long tests give to fuzzing.
+const PROVE_FUZZ_SECONDS: u64 = 2 * 3600;
 const PROVE_STEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// `cargo xtask test`; gives whether all is well.
@@ -27,8 +29,10 @@ pub fn test(filter: Option<&str>, install: bool) -> Result<bool> {
     }
     if filter.is_none() {
         check(&mut outcome, "rustfmt", cargo().args(["fmt", "--all", "--check"]));
-        let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
-        check(&mut outcome, "clippy", cargo().args(clippy));
+        // With the fuzzer's door, which ordinary builds leave out.
+        let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--features"];
+        let strict = ["ix-fuzz/libfuzzer", "--", "-D", "warnings"];
+        check(&mut outcome, "clippy", cargo().args(clippy).args(strict));
     }
     prepare(&mut outcome, filter);
     tests(&mut outcome, filter, false)?;
@@ -41,6 +45,17 @@ pub fn prove(filter: Option<&str>) -> Result<bool> {
     let mut outcome = Outcome::default();
     prepare(&mut outcome, filter);
     tests(&mut outcome, filter, true)?;
+    if filter.is_none() {
+        heading("fuzz");
+        let found_nothing = fuzz::fuzz(None, PROVE_FUZZ_SECONDS, false);
+        outcome.step(
+            "fuzz",
+            found_nothing.unwrap_or_else(|e| {
+                println!("{e:#}");
+                false
+            }),
+        );
+    }
     finish(&outcome, start)
 }
 

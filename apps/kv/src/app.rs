@@ -4,19 +4,18 @@
 //! libix: at the end of a batch it asks for each connection's pieces, and they stay where they are
 //! until they have been sent. Received bytes are given back as they are used; while too many
 //! replies wait they are not, which closes the client's window.
-use crate::conn::Conn;
+use crate::conn::{Conn, on_datagram};
 use crate::limits::{
-    CONNECTIONS_DEFAULT, CONNECTIONS_TOLD, MEMORY_MIB_DEFAULT, PAGE_BYTES, WORKERS_MAX,
+    CONNECTIONS_TOLD, IDLE_CONNS_PER_TICK, MAINTAIN_STEPS, TICK_BUSY_US, TICK_IDLE_US, WORKERS_MAX,
 };
-use crate::store::Store;
-use crate::time::Clock;
+pub use crate::options::{Options, USAGE};
+use crate::store::Tune;
 use crate::worker::{Settings, Shared, Worker, count};
-use libix::abi::layout::{self, InfoPage};
 use libix::abi::limits::BACKLOG_MAX;
-use libix::args::ArgError;
+use libix::conns::{Conns, Sweep};
 use libix::outbox::SgList;
-use libix::{App, Args, Cx, DeadReason, IpAddress, Knock, NoBuf, Op, Outcome, SocketAddress};
-use libix::{Status, logln};
+use libix::{App, Cx, Datagram, DeadReason, Handle, IpAddress, Knock, NoBuf, Op, Outcome};
+use libix::{SocketAddress, Status, logln};
 
 /// A connection, as libix shows it.
 type IxConn = libix::Conn<Kv>;
@@ -24,67 +23,22 @@ type IxConn = libix::Conn<Kv>;
 /// The port of memcached.
 pub const PORT: u16 = 11211;
 
-/// How to start it.
-pub const USAGE: &str = "usage: kv [-p PORT] [-m MEGABYTES] [-c CONNECTIONS]";
-
-/// What the operator chose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// TCP port.
-    pub port: u16,
-    /// Memory for items, in MiB.
-    pub memory_mib: usize,
-    /// Connections at most.
-    pub max_conns: u32,
-}
-
-impl Options {
-    /// Understands [`USAGE`]. Without `-m`, at most half of what the machine has for us is taken.
-    pub fn parse(mut args: Args<'_>, info: &InfoPage) -> Result<Options, ArgError> {
-        let half = (info.heap_max_bytes >> 21) as usize;
-        let options = Options {
-            port: args.option("-p")?.unwrap_or(PORT),
-            memory_mib: args.option("-m")?.unwrap_or(MEMORY_MIB_DEFAULT.min(half)),
-            max_conns: args.option("-c")?.unwrap_or(CONNECTIONS_DEFAULT),
-        };
-        args.finish()?;
-        Ok(options)
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.memory_mib.max(1).saturating_mul(PAGE_BYTES).saturating_add(64)
-    }
-
-    /// Pages of user memory that hold the items.
-    pub fn memory_pages(&self) -> usize {
-        self.memory_bytes().div_ceil(layout::PAGE_BYTES as usize)
-    }
-
-    /// What all cores share. `boot_unix` is 0 where the machine has no clock.
-    pub fn share(&self, memory: &'static mut [u8], info: &InfoPage, boot_unix: i64) -> Shared {
-        // There is no source of randomness: the counter at this moment must do.
-        let bytes = self.memory_bytes().min(memory.len());
-        let store = Store::new(&mut memory[..bytes], libix::clock::tsc());
-        let settings = Settings {
-            port: self.port,
-            max_conns: self.max_conns,
-            threads: info.cores,
-            clock: Clock::new(boot_unix),
-        };
-        Shared::new(store, settings)
-    }
-}
+/// The timer of what is to be done beside requests.
+const TICK: u64 = 1;
 
 /// The application on one core.
 #[derive(Debug)]
 pub struct Kv {
     worker: Worker<'static>,
+    /// How far the look for idle connections has come.
+    sweep: Sweep,
 }
 
 impl Kv {
     /// The application of core `index`.
     pub fn new(shared: &'static Shared, index: usize) -> Kv {
-        Kv { worker: Worker::new(shared, index % WORKERS_MAX) }
+        let worker = Worker::new(shared, index % WORKERS_MAX);
+        Kv { worker, sweep: Sweep::default() }
     }
 
     /// Answers what has been received, as far as there is room for replies.
@@ -92,6 +46,21 @@ impl Kv {
         let worker = &mut self.worker;
         conn.read(cx, |conn, bytes| conn.on_data(worker, bytes));
         self.after(cx, conn);
+    }
+
+    /// Closes some of the connections that have been silent for too long. Those that wait for their
+    /// answers are not silent.
+    fn close_idle(&mut self, cx: &mut Cx<Self>, conns: &mut Conns<Self>) {
+        let worker = &self.worker;
+        let limit = worker.shared.settings.idle_timeout;
+        conns.sweep(&mut self.sweep, IDLE_CONNS_PER_TICK, |conn| {
+            let idle = conn.data.idle(worker.now).is_some_and(|seconds| seconds > limit);
+            if idle && conn.data.out.waiting() + conn.data.out.in_flight() == 0 && !conn.is_ending()
+            {
+                count(&worker.counters.idle_kicks, 1);
+                conn.close(cx);
+            }
+        });
     }
 
     fn after(&mut self, cx: &mut Cx<Self>, conn: &mut IxConn) {
@@ -108,13 +77,21 @@ impl App for Kv {
 
     fn on_start(&mut self, cx: &mut Cx<Self>) {
         if cx.index() == 0 {
-            let port = self.worker.shared.settings.port;
-            cx.listen(SocketAddress { ip: IpAddress::UNSPECIFIED, port, scope: 0 }, BACKLOG_MAX, 0);
+            let Settings { port, udp_port, .. } = self.worker.shared.settings;
+            let at = |port| SocketAddress { ip: IpAddress::UNSPECIFIED, port, scope: 0 };
+            // Serves when both ports are open: UDP first, then TCP, whose result says so.
+            if udp_port != 0 {
+                cx.udp_bind(at(udp_port), 0, 0);
+            }
+            cx.listen(at(port), BACKLOG_MAX, 0);
+        }
+        if cx.index() == 0 || self.worker.shared.settings.idle_timeout != 0 {
+            cx.timer_set(TICK, TICK_IDLE_US, 0);
         }
     }
 
     fn on_result(&mut self, cx: &mut Cx<Self>, outcome: &Outcome) {
-        let port = self.worker.shared.settings.port;
+        let Settings { port, udp_port, .. } = self.worker.shared.settings;
         match (outcome.op, outcome.status) {
             (Op::Listen, Status::Ok) => {
                 let mib = self.worker.store().limit() >> 20;
@@ -122,6 +99,11 @@ impl App for Kv {
                 cx.ready();
             }
             (op, Status::Ok) => log::debug!("{op:?}"),
+            (Op::TimerSet, status) => log::error!("no timer, nothing expires early: {status}"),
+            (Op::UdpBind, status) => {
+                log::error!("UDP port {udp_port}: {status}");
+                libix::exit(1);
+            }
             (op, status) => {
                 log::error!("{op:?} on port {port}: {status}");
                 libix::exit(1);
@@ -129,11 +111,29 @@ impl App for Kv {
         }
     }
 
-    fn on_knock(&mut self, _: &mut Cx<Self>, _: &Knock) -> Option<Conn> {
+    /// The crawler, a page in reserve, idle connections: a bounded piece of each.
+    fn on_timer(&mut self, cx: &mut Cx<Self>, conns: &mut Conns<Self>, _: Handle, _: u64) {
+        self.worker.set_time(cx.now_ns());
+        let (store, now) = (self.worker.store(), self.worker.now);
+        let mut more = false;
+        if cx.index() == 0 {
+            more = (0..MAINTAIN_STEPS).all(|_| store.maintain(now));
+        }
+        if self.worker.shared.settings.idle_timeout != 0 {
+            self.close_idle(cx, conns);
+        }
+        let busy = TICK_BUSY_US.max(u64::from(Tune::get(&store.tune.lru_crawler_sleep)));
+        cx.timer_set(TICK, if more { busy } else { TICK_IDLE_US }, 0);
+    }
+
+    fn on_knock(&mut self, cx: &mut Cx<Self>, knock: &Knock) -> Option<Conn> {
         let worker = &mut self.worker;
         let limit = u64::from(worker.shared.settings.max_conns);
         match worker.shared.connections() {
-            open if open < limit => Some(Conn::new(worker)),
+            open if open < limit => {
+                worker.set_time(cx.now_ns());
+                Some(Conn::of(worker, knock.remote))
+            }
             open if open < limit + CONNECTIONS_TOLD => Some(Conn::new_refused(worker)),
             _ => {
                 count(&worker.counters.rejected, 1);
@@ -144,6 +144,7 @@ impl App for Kv {
 
     fn on_recv(&mut self, cx: &mut Cx<Self>, conn: &mut IxConn) {
         self.worker.set_time(cx.now_ns());
+        conn.data.note(self.worker.now);
         self.drive(cx, conn);
     }
 
@@ -164,6 +165,14 @@ impl App for Kv {
 
     fn on_dead(&mut self, _: &mut Cx<Self>, conn: &mut IxConn, _: DeadReason) {
         conn.data.close(&mut self.worker);
+    }
+
+    fn on_udp(&mut self, cx: &mut Cx<Self>, datagram: Datagram) {
+        let worker = &mut self.worker;
+        worker.set_time(cx.now_ns());
+        let (socket, remote) = (datagram.socket(), datagram.remote());
+        on_datagram(worker, datagram.bytes(), &mut |answer| cx.udp_write(socket, remote, answer));
+        cx.udp_done(datagram);
     }
 
     fn pull(&mut self, conn: &mut Conn, sg: &mut SgList) {

@@ -4,18 +4,27 @@
 //! given is parsed in place; only one that is cut is put together in a buffer. The keys of a `get`
 //! that is longer than any other line may be are looked up as they come, so that a request with any
 //! number of them is bounded in memory. A data block goes straight into its item.
+mod admin;
 mod command;
 mod keys;
+mod meta;
 mod stats;
+mod udp;
 
+use crate::clients::Client;
 use crate::limits::{LEADING_SPACES_MAX, LINE_BYTES_MAX};
 use crate::out::Out;
 use crate::scan::find;
-use crate::store::{NewItem, Stored, Update};
+use crate::store::{NewItem, Stored, Terms, Update};
 use crate::worker::{Worker, count};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use command::Next;
 use keys::Keys;
+use libix::SocketAddress;
+use meta::MetaSet;
+
+pub use udp::on_datagram;
 
 /// What the next received byte belongs to.
 #[derive(Debug, Default)]
@@ -37,11 +46,13 @@ enum State {
 #[derive(Debug)]
 struct Upload {
     item: NewItem,
-    update: Update,
+    terms: Terms,
     /// Bytes received, and expected with the line end.
     filled: usize,
     expected: usize,
     noreply: bool,
+    /// If it came with `ms`.
+    meta: Option<MetaSet>,
 }
 
 /// One client.
@@ -56,6 +67,8 @@ pub struct Conn {
     closing: bool,
     /// The last `on_data` stopped because too much waits to be sent.
     stalled: bool,
+    /// Who it is, if that is known.
+    client: Option<Arc<Client>>,
     /// The replies.
     pub out: Out,
 }
@@ -65,6 +78,25 @@ impl Conn {
     pub fn new(worker: &Worker<'_>) -> Conn {
         count(&worker.counters.opened, 1);
         Conn::default()
+    }
+
+    /// A new client from `remote`.
+    pub fn of(worker: &Worker<'_>, remote: SocketAddress) -> Conn {
+        let client = worker.shared.clients.join(worker.index, remote, worker.now);
+        Conn { client: Some(client), ..Conn::new(worker) }
+    }
+
+    /// Something has come from it.
+    #[inline]
+    pub fn note(&self, now: u32) {
+        if let Some(client) = &self.client {
+            client.note(now);
+        }
+    }
+
+    /// For how many seconds nothing has come from it.
+    pub fn idle(&self, now: u32) -> Option<u32> {
+        self.client.as_ref().map(|client| client.idle(now))
     }
 
     /// A client too many: told so, and closed.
@@ -150,11 +182,18 @@ impl Conn {
 
     /// The connection is gone: gives back all it held.
     pub fn close(&mut self, worker: &mut Worker<'_>) {
+        self.release(worker);
+        if let Some(client) = self.client.take() {
+            worker.shared.clients.leave(&client);
+        }
+        count(&worker.counters.closed, 1);
+    }
+
+    fn release(&mut self, worker: &mut Worker<'_>) {
         if let State::Value(upload) = core::mem::take(&mut self.state) {
             worker.store().discard(upload.item);
         }
         self.out.clear(worker.store(), &mut worker.pool);
-        count(&worker.counters.closed, 1);
     }
 
     #[inline]
@@ -261,16 +300,25 @@ impl Conn {
         let store = worker.store();
         if !store.is_terminated(&upload.item) {
             store.discard(upload.item);
-            self.reply(worker, upload.noreply, b"CLIENT_ERROR bad data chunk\r\n");
+            // A quiet `ms` is loud about errors.
+            let noreply = upload.noreply && upload.meta.is_none();
+            self.reply(worker, noreply, b"CLIENT_ERROR bad data chunk\r\n");
             return;
         }
-        let stored = store.store(upload.item, upload.update, worker.now);
-        if let Update::Cas(_) = upload.update {
+        let (terms, noreply) = (upload.terms, upload.noreply);
+        let stored = match upload.meta {
+            None => store.store_on(upload.item, terms, worker.now).0,
+            Some(meta) => self.finish_meta_set(worker, (upload.item, terms, meta, noreply)),
+        };
+        if let Update::Cas(_) = terms.update {
             match stored {
                 Stored::Stored => count(&counters.cas_hits, 1),
                 Stored::NotFound => count(&counters.cas_misses, 1),
                 _ => count(&counters.cas_badval, 1),
             }
+        }
+        if upload.meta.is_some() {
+            return;
         }
         let answer: &[u8] = match stored {
             Stored::Stored => b"STORED\r\n",
@@ -278,7 +326,7 @@ impl Conn {
             Stored::Exists => b"EXISTS\r\n",
             Stored::NotFound => b"NOT_FOUND\r\n",
         };
-        self.reply(worker, upload.noreply, answer);
+        self.reply(worker, noreply, answer);
     }
 
     #[inline]

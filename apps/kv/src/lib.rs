@@ -11,9 +11,12 @@
 extern crate alloc;
 
 pub mod app;
+pub mod base64;
+pub mod clients;
 pub mod conn;
 pub mod limits;
 pub mod num;
+mod options;
 pub mod out;
 mod scan;
 pub mod store;

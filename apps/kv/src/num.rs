@@ -65,6 +65,26 @@ pub fn parse_i32(text: &[u8]) -> Option<i32> {
     value.map(|value| value as i32)
 }
 
+/// A decimal fraction, in thousandths; what is finer is cut off.
+pub fn parse_thousandths(text: &[u8]) -> Option<i64> {
+    let (negative, text) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
+    };
+    let (whole, fraction) = match text.iter().position(|&b| b == b'.') {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, &[][..]),
+    };
+    let digits = whole.len() + fraction.len();
+    if !(1..=15).contains(&digits) || !whole.iter().chain(fraction).all(u8::is_ascii_digit) {
+        return None;
+    }
+    let padded = fraction.iter().copied().chain([b'0'; 3]).take(3);
+    let value = whole.iter().copied().chain(padded).fold(0, |n, b| n * 10 + i64::from(b - b'0'));
+    Some(if negative { -value } else { value })
+}
+
 /// Writes `value` in decimal at the start of `out`; how many digits that were.
 pub fn write_u64(out: &mut [u8], mut value: u64) -> usize {
     let mut digits = [0; 20];
@@ -112,6 +132,22 @@ mod tests {
         assert_eq!(parse_i32(b"9223372036854775808"), None);
         assert_eq!(parse_i32(b"-9223372036854775808"), Some(0));
         assert_eq!(parse_i32(b"1.5"), None);
+    }
+
+    #[test]
+    fn fractions_are_thousandths() {
+        for (text, expected) in [
+            ("0.2", Some(200)),
+            ("2", Some(2000)),
+            ("-.5", Some(-500)),
+            ("1.23456", Some(1234)),
+            (".", None),
+            ("x", None),
+            ("", None),
+            ("1.2.3", None),
+        ] {
+            assert_eq!(parse_thousandths(text.as_bytes()), expected, "{text}");
+        }
     }
 
     #[test]

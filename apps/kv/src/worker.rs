@@ -1,9 +1,11 @@
 //! What one core brings along: its counters, its reply memory, the time; and what all cores share.
+use crate::clients::Clients;
 use crate::limits::WORKERS_MAX;
 use crate::out::ChunkPool;
 use crate::store::{Miss, Store};
 use crate::time::Clock;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! counters {
@@ -45,6 +47,8 @@ counters! {
     cmd_flush,
     /// Keys touched by `touch`, `gat` and `gats`.
     cmd_touch,
+    /// `me`: what memcached calls a meta command here.
+    cmd_meta,
     /// Keys found.
     get_hits,
     /// Keys not found.
@@ -89,6 +93,8 @@ counters! {
     closed,
     /// Connections refused because there were too many.
     rejected,
+    /// Connections closed because they said nothing.
+    idle_kicks,
     /// Times that a connection's input waited for its output.
     conn_yields,
 }
@@ -104,8 +110,12 @@ pub fn count(counter: &AtomicU64, by: u64) {
 pub struct Settings {
     /// TCP port.
     pub port: u16,
+    /// UDP port; 0 = none.
+    pub udp_port: u16,
     /// Connections at most.
     pub max_conns: u32,
+    /// Seconds after which a connection that says nothing is closed; 0 = never.
+    pub idle_timeout: u32,
     /// Cores that serve.
     pub threads: u32,
     /// The wall clock.
@@ -114,7 +124,14 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { port: 11211, max_conns: 1024, threads: 1, clock: Clock::default() }
+        Settings {
+            port: 11211,
+            udp_port: 0,
+            max_conns: 1024,
+            threads: 1,
+            idle_timeout: 0,
+            clock: Clock::default(),
+        }
     }
 }
 
@@ -127,6 +144,8 @@ pub struct Shared {
     pub settings: Settings,
     /// As set by the `verbosity` command; nothing depends on it.
     pub verbosity: AtomicU64,
+    /// Who is connected.
+    pub clients: Clients,
     counters: Box<[Counters]>,
     /// What the counters were at the last `stats reset`: nobody writes another core's counters.
     base: spin::Mutex<Totals>,
@@ -140,6 +159,7 @@ impl Shared {
             store,
             settings,
             verbosity: AtomicU64::new(0),
+            clients: Clients::new(WORKERS_MAX),
             counters,
             base: spin::Mutex::default(),
         }
@@ -176,10 +196,14 @@ impl Shared {
 pub struct Worker<'s> {
     /// What all cores share.
     pub shared: &'s Shared,
+    /// The core's number.
+    pub index: usize,
     /// This core's counters.
     pub counters: &'s Counters,
     /// Memory for rendered replies.
     pub pool: ChunkPool,
+    /// Room for the answer to a datagram.
+    pub(crate) udp_buffer: Vec<u8>,
     /// The current second.
     pub now: u32,
 }
@@ -188,7 +212,14 @@ impl<'s> Worker<'s> {
     /// The worker of core `index`; no two may have the same.
     pub fn new(shared: &'s Shared, index: usize) -> Worker<'s> {
         let counters = &shared.counters[index];
-        Worker { shared, counters, pool: ChunkPool::default(), now: Clock::second(0) }
+        Worker {
+            shared,
+            index,
+            counters,
+            pool: ChunkPool::default(),
+            udp_buffer: Vec::new(),
+            now: Clock::second(0),
+        }
     }
 
     /// To be told once per batch.

@@ -3,7 +3,7 @@ mod common;
 
 use common::rng::Rng;
 use kv::limits::PAGE_BYTES;
-use kv::store::{Arithmetic, ItemRef, Store, Stored, Update};
+use kv::store::{Arithmetic, Delta, ItemRef, Store, Stored, Update};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -15,6 +15,11 @@ fn put(store: &Store, key: &[u8], value: &[u8], update: Update, expires: u32, no
     store.fill(&mut item, 0, value);
     store.fill(&mut item, value.len(), b"\r\n");
     store.store(item, update, now)
+}
+
+fn arithmetic(store: &Store, key: &[u8], incr: bool, by: u64, now: u32) -> Arithmetic {
+    let delta = Delta { incr, by, expected: 0 };
+    store.arithmetic(store.hash(key), key, delta, now, &mut |_, _| {})
 }
 
 fn get(store: &Store, key: &[u8], now: u32) -> Option<Vec<u8>> {
@@ -75,7 +80,7 @@ fn the_store_behaves_as_a_map_with_expiry() {
                     let number = rng.next() >> rng.below(64);
                     let text = number.to_string().into_bytes();
                     put(&store, &key, &text, Update::Set, 0, now);
-                    let result = store.arithmetic(store.hash(&key), &key, false, 77, now);
+                    let result = arithmetic(&store, &key, false, 77, now);
                     let less = number.saturating_sub(77);
                     assert_eq!(result, Arithmetic::Value(less));
                     let padded = format!("{less:<width$}", width = text.len());
@@ -84,7 +89,7 @@ fn the_store_behaves_as_a_map_with_expiry() {
                 8 => out.extend(share(&store, &key, now)),
                 9 if !out.is_empty() => {
                     let (item, expected) = out.swap_remove(rng.below(out.len()));
-                    assert_eq!(store.bytes(&item, 0, expected.len()), expected);
+                    assert_eq!(store.copy(&item, 0, expected.len()), expected);
                     store.release(item);
                 }
                 10 if rng.one_in(400) => {
@@ -95,7 +100,7 @@ fn the_store_behaves_as_a_map_with_expiry() {
             }
         }
         for (item, expected) in out {
-            assert_eq!(store.bytes(&item, 0, expected.len()), expected);
+            assert_eq!(store.copy(&item, 0, expected.len()), expected);
             store.release(item);
         }
         // What was flushed or has expired is still there until someone looks.
@@ -182,7 +187,7 @@ fn items_that_are_all_referenced_are_an_error_and_no_more() {
     let key = b"one more";
     assert!(store.allocate(store.hash(key), key, 0, 0, 10, 2).is_none());
     for (item, expected) in out {
-        assert_eq!(store.bytes(&item, 0, expected.len()), expected);
+        assert_eq!(store.copy(&item, 0, expected.len()), expected);
         store.release(item);
     }
     assert_eq!(put(&store, key, b"x", Update::Set, 0, 2), Stored::Stored);
@@ -264,7 +269,7 @@ fn threads_hammer_one_small_store() {
                             let head = String::from_utf8_lossy(head).into_owned();
                             let len: usize =
                                 head.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
-                            check(n, store.bytes(&item, value_at, len));
+                            check(n, &store.copy(&item, value_at, len));
                             store.release(item);
                         }
                         _ => {
@@ -304,14 +309,14 @@ fn concurrent_increments_all_count() {
                     if round % 7 == thread {
                         out.extend(share(store, b"n", 2));
                     }
-                    match store.arithmetic(store.hash(b"n"), b"n", true, 1, 2) {
+                    match arithmetic(store, b"n", true, 1, 2) {
                         Arithmetic::Value(_) => done.fetch_add(1, Ordering::Relaxed),
                         Arithmetic::NoMemory => 0,
                         other => panic!("{other:?}"),
                     };
                     if out.len() > 20 {
                         for (item, expected) in out.drain(..) {
-                            assert_eq!(store.bytes(&item, 0, expected.len()), expected);
+                            assert_eq!(store.copy(&item, 0, expected.len()), expected);
                             store.release(item);
                         }
                     }

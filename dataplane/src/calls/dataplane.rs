@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::limits::REQUESTS_MAX;
 use crate::local::Local;
 use crate::message::{Change, Message, Request as Order};
+use crate::ports::UDP_BASE;
 use crate::time::Duration;
 use ix_abi::{Call, Condition, Cookie, CoreId, Handle, Request, Status};
 
@@ -17,7 +18,11 @@ pub(super) fn change(engine: &mut Engine, call: &Call, request: &Request) -> Out
         Request::UdpBind { local, cookie } => {
             Change::UdpBind { handle: Handle::NONE, local, cookie }
         }
-        Request::Unlisten { handle } | Request::UdpClose { handle } => Change::Remove { handle },
+        Request::Unlisten { handle } if handle.index() < UDP_BASE => Change::Remove { handle },
+        Request::UdpClose { handle } if handle.index() >= UDP_BASE => Change::Remove { handle },
+        Request::Unlisten { handle } | Request::UdpClose { handle } => {
+            return Outcome::new(Status::BadHandle, handle);
+        }
         _ => return Outcome::new(Status::Invalid, Handle(call.handle)),
     };
     let order = Order {
@@ -90,8 +95,9 @@ pub fn answer(local: &mut Local, order: &Order, app_epoch: u32) {
         }
     };
     let outcome = Message::Outcome { request: *order, status, handle, app_epoch };
-    // The asker has at most `REQUESTS_MAX` requests out, the ring holds as many.
-    let _lost_only_if_it_floods = local.mesh.send(order.from, outcome);
+    // There is room for a change and this: see `Engine::may_take_message`.
+    let sent = local.mesh.send(order.from, outcome);
+    debug_assert!(sent.is_ok(), "there was room for the outcome");
 }
 
 /// The answer of core 0.

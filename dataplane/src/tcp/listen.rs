@@ -5,7 +5,7 @@ use crate::acl::{self, Counts};
 use crate::conn::{Conn, Flags, Pending, State};
 use crate::flow_table::FlowKey;
 use crate::group::FlowGroup;
-use crate::limits::{MSS_DEFAULT, MSS_MIN, RECEIVE_WINDOW};
+use crate::limits::{MSS_DEFAULT, MSS_MIN, PORT_TRIES, PORT_TRIES_PER_CORE, RECEIVE_WINDOW};
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::ports::SLOTS;
@@ -245,7 +245,9 @@ pub fn choose_port(
 ) -> Option<(FlowKey, u32)> {
     let to = remote.ip.to_v4()?;
     let random = local.rng.next_u32();
-    let most = crate::rss::SOURCE_PORTS as usize;
+    // Bounded: when the ports are used up, each attempt would look at them all.
+    let tries = PORT_TRIES.max(PORT_TRIES_PER_CORE * usize::from(local.cores));
+    let most = tries.min(crate::rss::SOURCE_PORTS as usize);
     local.toeplitz.source_ports_v4(local.address, to, remote.port, random).take(most).find_map(
         |(port, hash)| {
             let id = crate::rss::group_of(hash, local.groups);

@@ -8,6 +8,7 @@ use crate::group::FlowGroup;
 use crate::limits::{RECEIVE_SHIFT, TX_BURST};
 use crate::local::{Local, Waiting};
 use crate::neighbor::Lookup;
+use crate::tap;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::listen::{SYN_WINDOW, trying};
 use crate::tcp::receive::window_field;
@@ -265,7 +266,21 @@ fn segment<T: TxQueue>(
     conn.flags -= Flags::ACK_NOW;
     conn.ack_owed = 0;
     conn.ack_at = Instant::NEVER;
+    if local.tap.is_on() {
+        tap_segment(group, local, &piece, len);
+    }
     Ok(len + u32::from(flags & flag::FIN != 0))
+}
+
+/// Shows the tap the segment that was just pushed, with `len` bytes of payload.
+#[cold]
+#[inline(never)]
+fn tap_segment(group: &FlowGroup, local: &mut Local, piece: &Piece, len: u32) {
+    tap::sent(local, |frame| {
+        if len > 0 {
+            send_queue::gather(&group.segments, piece.at, piece.seq, len, |part| frame.take(part));
+        }
+    });
 }
 
 #[inline(always)]
@@ -312,13 +327,13 @@ fn finish_checksum(
 }
 
 /// SYN or SYN-ACK, with our options.
+#[inline(never)]
 fn syn<T: TxQueue>(
     group: &mut FlowGroup,
     local: &mut Local,
     queue: &mut T,
     index: u32,
 ) -> Result<(), TxFull> {
-    const OPTIONS: usize = 8;
     if !local.tx.ready() {
         return Err(TxFull);
     }
@@ -336,20 +351,22 @@ fn syn<T: TxQueue>(
     }
     let scaled = !answer || conn.flags.contains(Flags::SCALED);
     let [mss_high, mss_low] = local.mss.to_be_bytes();
-    let mut options = [2, 4, mss_high, mss_low, 1, 1, 1, 1];
-    if scaled {
-        options[4..].copy_from_slice(&[3, 3, RECEIVE_SHIFT, 1]);
-    }
+    let options = [2, 4, mss_high, mss_low, 3, 3, RECEIVE_SHIFT, 1];
+    let options = if scaled { &options[..] } else { &options[..4] };
     let offload = local.tx_checksum;
-    let frame = local.tx.begin(BELOW + HEADER + OPTIONS);
+    let frame = local.tx.begin(BELOW + HEADER + options.len());
     if offload {
         frame.checksum = Some(TxChecksum { start: BELOW as u16, offset: 16 });
     }
     let slot = local.tx.header();
-    wire::emit(slot, &emit, OPTIONS, 0);
-    slot[BELOW + HEADER..BELOW + HEADER + OPTIONS].copy_from_slice(&options);
-    finish_checksum(slot, &emit, HEADER + OPTIONS, (HEADER + OPTIONS) as u16, 0, offload);
+    let header_len = HEADER + options.len();
+    wire::emit(slot, &emit, options.len(), 0);
+    slot[BELOW + HEADER..BELOW + header_len].copy_from_slice(options);
+    finish_checksum(slot, &emit, header_len, header_len as u16, 0, offload);
     local.tx.push(queue, &mut local.stats)?;
+    if local.tap.is_on() {
+        tap::sent(local, |_| ());
+    }
     if conn.snd_max == conn.iss {
         conn.flags |= Flags::TIMING;
         conn.timed = conn.iss.plus(1);

@@ -232,9 +232,9 @@ fn the_end_of_time_disarms() {
 fn growing_keeps_what_is_armed() {
     let mut wheel = Wheel::new(Instant(0), 1);
     wheel.arm(0, Instant(1));
-    wheel.grow(1000);
+    assert!(wheel.grow(1000));
     wheel.arm(999, Instant(1));
-    wheel.grow(10);
+    assert!(wheel.grow(10));
     assert_eq!((wheel.capacity(), wheel.len()), (1000, 2));
     wheel.advance(Instant(TICK_NS));
     assert!(wheel.pop_expired().is_some() && wheel.pop_expired().is_some());

@@ -8,8 +8,9 @@ use crate::features::Features;
 use crate::memory::{Block, Shared};
 use crate::port::Stopped;
 use crate::ring::{Ring, descriptor_word, flag};
-use crate::transport::{Clock, NO_VECTOR, Transport, status};
+use crate::transport::{Clock, NO_VECTOR, QueueSetup, Transport, status};
 use crate::{GROUPS, RSS_KEY_BYTES};
+use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
@@ -60,6 +61,10 @@ pub struct Control<M> {
     transport: Transport<M>,
     features: Features,
     queue: Option<CommandQueue<M>>,
+    /// The same between a reset and a restart.
+    stopped_queue: Option<CommandQueue<M>>,
+    /// The queues of the port, as the device was told of them.
+    setups: Vec<QueueSetup>,
     table: [u16; GROUPS],
     pairs: u16,
     rss_key: [u8; RSS_KEY_BYTES],
@@ -70,11 +75,13 @@ impl<M: Mmio + Clone> Control<M> {
         transport: Transport<M>,
         features: Features,
         queue: Option<CommandQueue<M>>,
+        setups: Vec<QueueSetup>,
         pairs: u16,
         rss_key: [u8; RSS_KEY_BYTES],
     ) -> Control<M> {
         let table = core::array::from_fn(|entry| (entry % usize::from(pairs)) as u16);
-        Control { transport, features, queue, table, pairs, rss_key }
+        let stopped_queue = None;
+        Control { transport, features, queue, stopped_queue, setups, table, pairs, rss_key }
     }
 
     /// What was negotiated.
@@ -135,8 +142,45 @@ impl<M: Mmio + Clone> Control<M> {
     /// give back what they hold. On failure it may be tried again.
     pub fn reset(&mut self, clock: Clock<'_>) -> Result<Stopped, InitError> {
         self.transport.reset(clock)?;
-        self.queue = None;
+        if let Some(queue) = self.queue.take() {
+            self.stopped_queue = Some(queue);
+        }
         Ok(Stopped::new())
+    }
+
+    /// Starts the device again after a reset, with the same features, queues and table (§3.1.1). All queues
+    /// must have been rewound. On failure the device is left reset, with `FAILED` set.
+    pub fn restart(&mut self, stopped: Stopped, clock: Clock<'_>) -> Result<(), InitError> {
+        self.start(stopped, clock).inspect_err(|_| {
+            let _ = self.reset(clock);
+            self.transport.add_status(status::FAILED);
+        })
+    }
+
+    fn start(&mut self, stopped: Stopped, clock: Clock<'_>) -> Result<(), InitError> {
+        let transport = &self.transport;
+        transport.add_status(status::ACKNOWLEDGE);
+        transport.add_status(status::DRIVER);
+        let offered = Features::from_bits_truncate(transport.read_features());
+        if !offered.contains(self.features) {
+            return Err(InitError::Missing { features: self.features - offered });
+        }
+        transport.write_features(self.features.bits());
+        transport.add_status(status::FEATURES_OK);
+        if transport.read_status() & status::FEATURES_OK == 0 {
+            return Err(InitError::FeaturesRefused { features: self.features });
+        }
+        transport.disable_config_interrupt();
+        for setup in &self.setups {
+            transport.enable_queue(setup)?;
+        }
+        if let Some(mut queue) = self.stopped_queue.take() {
+            queue.rewind(&stopped);
+            transport.enable_queue(&queue.ring.setup())?;
+            self.queue = Some(queue);
+        }
+        transport.add_status(status::DRIVER_OK);
+        self.start_steering(clock)
     }
 
     /// Tells the device how to spread frames, and waits: part of opening a port.
@@ -232,6 +276,13 @@ impl<M: Mmio + Clone> CommandQueue<M> {
             deadline: None,
             dead: false,
         })
+    }
+
+    fn rewind(&mut self, stopped: &Stopped) {
+        self.ring.rewind(stopped);
+        self.sent = 0;
+        self.deadline = None;
+        self.dead = false;
     }
 
     fn submit(&mut self, command: u8, payload: &[u8], now: Instant) -> Result<(), CommandError> {

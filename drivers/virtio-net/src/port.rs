@@ -130,8 +130,9 @@ impl<M: Mmio + Clone> Port<M> {
         };
         transport.add_status(status::DRIVER_OK);
 
+        let setups = rx.iter().map(VirtioRx::setup).chain(tx.iter().map(VirtioTx::setup)).collect();
         let mut control =
-            Control::new(transport.clone(), features, commands, pairs, config.rss_key);
+            Control::new(transport.clone(), features, commands, setups, pairs, config.rss_key);
         control.start_steering(config.clock)?;
         let mac = if features.contains(Features::MAC) { device.mac } else { config.fallback_mac };
         let capabilities = capabilities(features, &device, pairs);

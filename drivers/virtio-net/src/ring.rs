@@ -2,7 +2,8 @@
 //! driver. Which descriptors are whose is the business of `rx`, `tx` and `control`.
 use crate::error::InitError;
 use crate::memory::{Block, Shared};
-use crate::transport::{QueueAddresses, Transport};
+use crate::port::Stopped;
+use crate::transport::{QueueSetup, Transport};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, compiler_fence, fence};
 use ix_dataplane::device::{BusAddr, Dma, Mmio};
@@ -78,6 +79,7 @@ pub(crate) struct Ring<M> {
     bell: M,
     bell_offset: usize,
     index: u16,
+    setup: QueueSetup,
 }
 
 impl<M: Mmio + Clone> Ring<M> {
@@ -114,19 +116,34 @@ impl<M: Mmio + Clone> Ring<M> {
             bell: transport.notify_window(),
             bell_offset: transport.notify_offset(index)?,
             index,
+            setup: QueueSetup {
+                queue: index,
+                size,
+                vector,
+                descriptors: block.bus(0),
+                driver: block.bus(areas.avail),
+                device: block.bus(areas.used),
+            },
         };
         ring.avail_flags.store(AVAIL_NO_INTERRUPT, Relaxed);
-        let addresses = QueueAddresses {
-            descriptors: block.bus(0),
-            driver: block.bus(areas.avail),
-            device: block.bus(areas.used),
-        };
-        transport.enable_queue(index, size, &addresses, vector)?;
+        transport.enable_queue(&ring.setup)?;
         Ok(ring)
     }
 }
 
 impl<M: Mmio> Ring<M> {
+    /// What the device has to be told of it, again after each reset.
+    pub fn setup(&self) -> QueueSetup {
+        self.setup
+    }
+
+    /// As it was at first, but for descriptors and entries of the available ring. The device is stopped.
+    pub fn rewind(&self, _stopped: &Stopped) {
+        self.avail_flags.store(AVAIL_NO_INTERRUPT, Relaxed);
+        self.avail_index.store(0, Relaxed);
+        self.used_state.store(0, Release);
+    }
+
     /// Entries.
     #[inline]
     pub fn size(&self) -> u16 {

@@ -9,6 +9,7 @@ use crate::header::{self, Verdict};
 use crate::memory::Table;
 use crate::port::Stopped;
 use crate::ring::{Ring, USED_NO_NOTIFY, UsedState, descriptor_word, flag};
+use crate::transport::QueueSetup;
 use alloc::vec::Vec;
 use ix_dataplane::device::{Mmio, RxBatch, RxChecksum, RxFrame, RxQueue};
 use ix_dataplane::limits::MBUF_BYTES;
@@ -58,6 +59,10 @@ fn reject(returned: &mut Vec<u32>, errors: &mut u64, raw: u32) {
 }
 
 impl<M: Mmio> VirtioRx<M> {
+    pub(crate) fn setup(&self) -> QueueSetup {
+        self.ring.setup()
+    }
+
     pub(crate) fn new(ring: Ring<M>, area: &'static Area, options: RxOptions) -> VirtioRx<M> {
         let size = usize::from(ring.size());
         for id in 0..size {
@@ -101,6 +106,37 @@ impl<M: Mmio> VirtioRx<M> {
     /// Whether the device misbehaved so that the queue is out of use until the port is reset.
     pub fn is_quarantined(&self) -> bool {
         self.quarantined
+    }
+
+    /// Frames that the device has written and nobody has polled.
+    pub fn has_frames(&self) -> bool {
+        let ready = self.ring.used_state().index.wrapping_sub(self.completed);
+        !self.quarantined && ready != 0 && ready <= self.outstanding()
+    }
+
+    /// Gives all buffers back after the port was reset, and begins anew: empty, out of quarantine,
+    /// ready for [`crate::Control::restart`].
+    pub fn rewind(&mut self, stopped: &Stopped, pool: &mut Pool) {
+        for (id, slot) in self.shadow.entries().iter_mut().enumerate() {
+            let raw = core::mem::replace(slot, NO_MBUF);
+            if raw != NO_MBUF {
+                pool.free(Mbuf::from_raw(raw));
+            }
+            self.ids.set(id, id as u16);
+            self.ring.set_available(id as u16, id as u16);
+        }
+        self.give_back(pool);
+        self.ring.rewind(stopped);
+        self.in_order = true;
+        self.posted = 0;
+        self.completed = 0;
+        self.untold = false;
+        self.quarantined = false;
+    }
+
+    /// The port was started again: what was published meanwhile is told at the next poll.
+    pub fn restarted(&mut self) {
+        self.untold = self.posted != 0;
     }
 
     /// Gives all buffers back after the port was reset, and ends the queue.

@@ -54,9 +54,12 @@ pub struct Transport<M> {
     device: M,
 }
 
-/// The rings of a queue, as the device sees them.
+/// A queue, as the device has to be told of it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct QueueAddresses {
+pub(crate) struct QueueSetup {
+    pub queue: u16,
+    pub size: u16,
+    pub vector: u16,
     pub descriptors: BusAddr,
     pub driver: BusAddr,
     pub device: BusAddr,
@@ -150,14 +153,9 @@ impl<M: Mmio + Clone> Transport<M> {
     }
 
     /// Gives the device a queue's rings and starts it (§4.1.5.1.3).
-    pub(crate) fn enable_queue(
-        &self,
-        queue: u16,
-        size: u16,
-        addresses: &QueueAddresses,
-        vector: u16,
-    ) -> Result<(), InitError> {
+    pub(crate) fn enable_queue(&self, setup: &QueueSetup) -> Result<(), InitError> {
         let common = &self.common;
+        let QueueSetup { queue, size, vector, descriptors, driver, device } = *setup;
         common.write16(common::QUEUE_SELECT, queue);
         common.write16(common::QUEUE_SIZE, size);
         common.write16(common::QUEUE_MSIX_VECTOR, vector);
@@ -165,9 +163,9 @@ impl<M: Mmio + Clone> Transport<M> {
         if common.read16(common::QUEUE_MSIX_VECTOR) != vector {
             return Err(InitError::Vector { queue, vector });
         }
-        common.write64(common::QUEUE_DESC, addresses.descriptors.0);
-        common.write64(common::QUEUE_DRIVER, addresses.driver.0);
-        common.write64(common::QUEUE_DEVICE, addresses.device.0);
+        common.write64(common::QUEUE_DESC, descriptors.0);
+        common.write64(common::QUEUE_DRIVER, driver.0);
+        common.write64(common::QUEUE_DEVICE, device.0);
         common.write16(common::QUEUE_ENABLE, 1);
         Ok(())
     }

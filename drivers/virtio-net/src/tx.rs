@@ -15,6 +15,7 @@ use crate::header;
 use crate::memory::{Block, Shared, Table};
 use crate::port::Stopped;
 use crate::ring::{Descriptor, Ring, USED_NO_NOTIFY, UsedState, descriptor_word, flag};
+use crate::transport::QueueSetup;
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -69,6 +70,8 @@ pub struct VirtioTx<M> {
     untold: bool,
     /// Frames that may be in flight: the ring's size, or 0 once the queue is quarantined.
     limit: u16,
+    /// Frames of before a reset that are to be reported as complete.
+    owed: u32,
     errors: u64,
 }
 
@@ -133,6 +136,7 @@ impl<M: Mmio> VirtioTx<M> {
             reclaimed: 0,
             untold: false,
             limit: ring.size(),
+            owed: 0,
             errors: 0,
             ring,
             options,
@@ -172,6 +176,30 @@ impl<M: Mmio> VirtioTx<M> {
     /// Answers of the device that made no sense.
     pub fn device_errors(&self) -> u64 {
         self.errors
+    }
+
+    /// Begins anew after the port was reset: the frames in flight count as complete (whether they were
+    /// sent is unknown), and the next [`TxQueue::reclaim`] says so.
+    pub fn rewind(&mut self, stopped: &Stopped) {
+        self.owed += u32::from(self.in_flight());
+        self.ring.rewind(stopped);
+        let size = self.ring.size();
+        self.done.entries().fill(false);
+        self.waiting = 0;
+        self.chains.taken = 0;
+        self.chains.free = size;
+        (self.pushed, self.published, self.completed, self.reclaimed) = (0, 0, 0, 0);
+        self.untold = false;
+        self.limit = size;
+    }
+
+    /// The port was started again: what was published meanwhile is told at the next reclaim.
+    pub fn restarted(&mut self) {
+        self.untold = self.published != 0;
+    }
+
+    pub(crate) fn setup(&self) -> QueueSetup {
+        self.ring.setup()
     }
 
     /// Ends the queue after the port was reset: the frames in flight, whose memory is the
@@ -369,7 +397,7 @@ impl<M: Mmio> TxQueue for VirtioTx<M> {
         }
         let ready = used.index.wrapping_sub(self.completed);
         if ready == 0 || self.is_quarantined() {
-            return 0;
+            return core::mem::take(&mut self.owed);
         }
         if ready > self.published.wrapping_sub(self.completed) {
             self.quarantine();

@@ -52,6 +52,8 @@ pub struct Config<'a> {
     pub acl: Option<&'a str>,
     /// Print the full boot report.
     pub report: bool,
+    /// Print a line for each packet.
+    pub verbose: bool,
     /// The application's arguments.
     pub args: &'a str,
 }
@@ -85,6 +87,7 @@ impl Default for Config<'_> {
             heap_mib: None,
             acl: None,
             report: false,
+            verbose: false,
             args: "",
         }
     }
@@ -121,6 +124,10 @@ pub fn parse(line: &str) -> Result<Config<'_>, BadWord<'_>> {
 }
 
 fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
+    if word == "verbose" {
+        c.verbose = true;
+        return Ok(());
+    }
     let (key, value) = word.split_once('=').ok_or("not of the form key=value")?;
     match key {
         "app" => c.app = Some(value),

@@ -144,6 +144,8 @@ pub fn load(core: usize) {
             "mov fs, {tmp:e}",
             "mov gs, {tmp:e}",
             "ltr {tss:x}",
+            // After reset the LDT has base 0 and a limit of 64 KiB: ring 3 could make it be read.
+            "lldt {tmp:x}",
             "lidt [{idtr}]",
             gdtr = in(reg) &raw const gdtr,
             idtr = in(reg) &raw const idtr,
@@ -152,6 +154,14 @@ pub fn load(core: usize) {
             tss = in(reg) TSS,
             tmp = out(reg) _,
         );
+    }
+}
+
+/// Null selectors in DS, ES, FS and GS, with them their bases: a program starts with none of another's.
+pub fn clear_data_segments() {
+    // SAFETY: 64-bit code uses none of them; the kernel keeps nothing in FS or GS.
+    unsafe {
+        asm!("mov ds, {0:e}", "mov es, {0:e}", "mov fs, {0:e}", "mov gs, {0:e}", in(reg) 0);
     }
 }
 

@@ -14,7 +14,7 @@ use super::descriptors::KERNEL_CS;
 use super::percore::{self, CORES_MAX, PerCore, bump};
 use crate::user::lifecycle;
 use crate::user::state::{Fx, UserState};
-use crate::{apic, crash};
+use crate::{apic, crash, watch};
 
 /// Vectors that the kernel uses. Device vectors are those between the two.
 pub const VECTOR_DEVICE_FIRST: u8 = 0x40;
@@ -147,6 +147,7 @@ fn leave_user(core: &PerCore, frame: &Frame, fx: &Fx, cr2: u64) -> u64 {
 fn fatal(frame: &Frame) -> ! {
     crash::begin();
     let cr2 = Cr2::read_raw();
+    watch::crash::exception(frame, cr2);
     let name = NAMES.get(frame.vector as usize).copied().unwrap_or("unknown exception");
     crash::say(format_args!("exception in the kernel: {name} (vector {})", frame.vector));
     if frame.vector == PAGE_FAULT {

@@ -31,7 +31,7 @@ impl Manager {
             CommandCode::RestartApp => {
                 self.restart = true;
                 if self.ended {
-                    self.restart_app(engine);
+                    self.restart_app();
                 } else {
                     lifecycle::end(Reason::Command);
                 }
@@ -47,7 +47,7 @@ impl Manager {
             CommandCode::AclRead => control::answer(c, Status::Ok, super::acl::read(engine)),
             // Owned by the capture and the trace.
             CommandCode::CaptureStart | CommandCode::CaptureStop | CommandCode::Trace => {
-                control::answer(c, Status::Unsupported, 0);
+                self.watch.command(c);
             }
             _ => control::answer(c, Status::Unsupported, 0),
         }

@@ -6,6 +6,7 @@
 pub mod heap;
 pub mod layout;
 
+use arrayvec::ArrayVec;
 use bootloader_api::BootInfo;
 use bootloader_api::info::MemoryRegionKind;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -59,8 +60,30 @@ pub fn alloc_page() -> Option<Phys> {
     Some(frame)
 }
 
+/// Zeroed 2 MiB frames that are kept ready: zeroing takes a millisecond for each, which whoever has a
+/// network to serve spends one at a time.
+static READY: Mutex<ArrayVec<Phys, READY_MAX>> = Mutex::new(ArrayVec::new_const());
+const READY_MAX: usize = 256;
+
+/// Makes one more frame ready, unless `wanted` are, or there is none. Whether it is done with that.
+pub fn make_ready(wanted: usize) -> bool {
+    if READY.lock().len() >= wanted.min(READY_MAX) {
+        return true;
+    }
+    let Some(frame) = alloc_zeroed() else { return true };
+    if READY.lock().try_push(frame).is_err() {
+        free(frame, LARGE_PAGE);
+    }
+    false
+}
+
 /// One zeroed 2 MiB frame.
 pub fn alloc_large() -> Option<Phys> {
+    let ready = READY.lock().pop();
+    ready.or_else(alloc_zeroed)
+}
+
+fn alloc_zeroed() -> Option<Phys> {
     let frame = FRAMES.lock().alloc_large()?;
     zero(frame, LARGE_PAGE);
     Some(frame)
@@ -81,8 +104,10 @@ pub fn free(frame: Phys, bytes: u64) {
     }
 }
 
+/// Bytes that are free, those kept ready among them.
 pub fn free_bytes() -> u64 {
-    FRAMES.lock().free_bytes()
+    let ready = READY.lock().len() as u64;
+    FRAMES.lock().free_bytes() + ready * LARGE_PAGE
 }
 
 /// RAM that the kernel manages, free or not.

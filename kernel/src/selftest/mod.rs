@@ -10,6 +10,10 @@ mod user;
 use crate::exit::{Exit, exit};
 use crate::pci::Function;
 use crate::start::machine;
+use crate::user::lifecycle;
+
+/// How long the application has served when `crash_late` crashes.
+const CRASH_AFTER_NS: u64 = 1_000_000_000;
 
 /// Runs the test that the command line names, if any.
 pub fn run_if_asked(cores: usize, functions: &[Function]) {
@@ -36,6 +40,8 @@ pub fn run_if_asked(cores: usize, functions: &[Function]) {
         "wake" => cores::wake(cores),
         "redzone" => cores::red_zone(),
         "panic-other" => cores::panic_other(),
+        // Later, with everything set up (`crash_late`).
+        "panic-late" | "fault-late" => return,
         other => crate::unsupported!("no self-test is called {other}"),
     };
     match outcome {
@@ -50,9 +56,25 @@ pub fn run_if_asked(cores: usize, functions: &[Function]) {
     }
 }
 
+/// `selftest=panic-late` and `fault-late`: a crash while the application serves. Every millisecond.
+pub fn crash_late(now: u64) {
+    let Some(name) = machine().config.selftest else { return };
+    let ready = lifecycle::ready_ns();
+    if ready == 0 || now - ready < CRASH_AFTER_NS {
+        return;
+    }
+    let _survived = match name {
+        "panic-late" => faults::panic(),
+        "fault-late" => faults::page_fault(),
+        _ => Ok(()),
+    };
+}
+
 /// What another core does during a self-test; comes back if there is none.
 pub fn other_core(core: usize) {
-    if let Some(name) = machine().config.selftest {
-        cores::other_core(core, name)
+    match machine().config.selftest {
+        // It serves, until core 0 crashes.
+        None | Some("panic-late" | "fault-late") => {}
+        Some(name) => cores::other_core(core, name),
     }
 }

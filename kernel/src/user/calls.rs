@@ -8,7 +8,8 @@ use ix_abi::status::Status;
 use ix_kernel_core::paging::{Access, MapError};
 
 use super::lifecycle;
-use super::program::{Leaving, enter_in_map};
+use super::program::{Leaving, Program, enter_in_map};
+use super::space::AddressSpace;
 use super::thread::Thread;
 use crate::{start, time};
 
@@ -16,6 +17,10 @@ use crate::{start, time};
 pub enum Answer {
     /// Goes back to the application in `rax`.
     Value(u64),
+    /// The same, but the network goes first: the call took its time.
+    Late(u64),
+    /// `map`: [`Mapping::step`] does the rest, bit by bit.
+    Map(Mapping),
     /// `enter`: the batch is to be run.
     Batch,
     Exit(u64),
@@ -25,33 +30,47 @@ fn failed(status: Status) -> Answer {
     Answer::Value(u64::from(status.0).wrapping_neg())
 }
 
-/// How much an application may log: a flood must cost the application, not the console's readers.
+/// How much a context may log: a flood must cost the application, not the console's readers, nor the
+/// network of its core (a byte takes a real serial line 87 us).
 pub struct LogBudget {
-    second: u64,
-    lines: u32,
+    /// Bytes that may be written now.
+    bytes: u64,
+    /// When that was reckoned.
+    at_ns: u64,
+    left_out: u64,
 }
 
-/// Lines of one core in a second.
-const LINES_PER_SECOND: u32 = 200;
+/// Bytes at once, and then in a second.
+const LOG_BURST: u64 = 16 << 10;
+const LOG_BYTES_PER_SECOND: u64 = 8 << 10;
+/// What a line costs besides its text.
+const LOG_LINE: u64 = 24;
 
 impl LogBudget {
     pub const fn new() -> Self {
-        Self { second: 0, lines: 0 }
+        Self { bytes: LOG_BURST, at_ns: 0, left_out: 0 }
     }
 
-    fn take(&mut self) -> bool {
-        let second = time::now_ns() / 1_000_000_000;
-        if second != self.second {
-            if self.lines > LINES_PER_SECOND {
-                log::warn!(
-                    "{} lines of the app's log were left out",
-                    self.lines - LINES_PER_SECOND
-                );
-            }
-            *self = Self { second, lines: 0 };
+    fn take(&mut self, len: usize) -> bool {
+        const SECOND: u64 = 1_000_000_000;
+        let now = time::now_ns();
+        let since = now.saturating_sub(self.at_ns).min(8 * SECOND);
+        let earned = since * LOG_BYTES_PER_SECOND / SECOND;
+        if earned > 0 {
+            self.at_ns = now;
+            self.bytes = (self.bytes + earned).min(LOG_BURST);
         }
-        self.lines = self.lines.saturating_add(1);
-        self.lines <= LINES_PER_SECOND
+        let cost = len as u64 + LOG_LINE;
+        if self.bytes < cost {
+            self.left_out += 1;
+            return false;
+        }
+        self.bytes -= cost;
+        if self.left_out > 0 {
+            log::warn!("{} lines of the app's log were left out", self.left_out);
+            self.left_out = 0;
+        }
+        true
     }
 }
 
@@ -82,7 +101,7 @@ fn log_line(thread: &mut Thread, addr: u64, len: u64, level: u64) -> Answer {
     if got < want {
         return failed(Status::Fault);
     }
-    if !thread.log.take() {
+    if !thread.log.take(want) {
         return Answer::Value(0);
     }
     // One line of printable text, whatever came: the log must not be forgeable.
@@ -103,7 +122,7 @@ fn log_line(thread: &mut Thread, addr: u64, len: u64, level: u64) -> Answer {
         _ => log::Level::Trace,
     };
     log::log!(level, "{}: {text}", thread.program.name);
-    Answer::Value(0)
+    Answer::Late(0)
 }
 
 fn clock(which: u64) -> Answer {
@@ -133,7 +152,7 @@ fn steps(range: &core::ops::Range<u64>) -> impl Iterator<Item = u64> + use<> {
 #[inline(never)]
 fn map(thread: &Thread, addr: u64, pages: u64) -> Answer {
     let Some(range) = heap_range(thread, addr, pages) else { return failed(Status::Invalid) };
-    let mut space = thread.program.space.lock();
+    let space = thread.program.space.lock();
     if steps(&range).any(|va| space.is_mapped(va)) {
         return failed(Status::InUse);
     }
@@ -142,22 +161,50 @@ fn map(thread: &Thread, addr: u64, pages: u64) -> Answer {
     if leaving.iter().any(|l| range.contains(&l.addr)) {
         return failed(Status::Again);
     }
-    drop(leaving);
     log::debug!("map of {pages} pages at {addr:#x}");
-    for va in steps(&range) {
-        match space.map_fresh(va, Access::Write) {
-            Ok(frame) => enter_in_map(&thread.program.map, va, frame),
-            Err(e) => {
-                // Nobody but this core can have used the pages since: the lock is held.
-                for done in (range.start..va).step_by(PAGE_BYTES as usize) {
-                    release(thread, &mut space, done);
-                }
-                let no_memory = e == MapError::NoMemory;
-                return failed(if no_memory { Status::NoMemory } else { Status::Fault });
+    Answer::Map(Mapping { next: range.start, range })
+}
+
+/// A `map` under way. Zeroing takes time, and the core has a network to serve: so a few pages at a
+/// time, the core loop in between.
+pub struct Mapping {
+    range: core::ops::Range<u64>,
+    next: u64,
+}
+
+impl Mapping {
+    /// Pages of one step.
+    const STEP: usize = 4;
+
+    /// Goes on; the call's result once it is done.
+    pub fn step(&mut self, program: &Program) -> Option<u64> {
+        for _ in 0..Self::STEP {
+            if self.next == self.range.end {
+                return Some(0);
             }
+            let frame = program.space.lock().map_fresh(self.next, Access::Write);
+            match frame {
+                Ok(frame) => enter_in_map(&program.map, self.next, frame),
+                Err(e) => return Some(self.undo(program, e)),
+            }
+            self.next += PAGE_BYTES;
         }
+        (self.next == self.range.end).then_some(0)
     }
-    Answer::Value(0)
+
+    /// All or nothing. Another context may have used the pages meanwhile: that is its own mistake.
+    fn undo(&self, program: &Program, why: MapError) -> u64 {
+        let mut space = program.space.lock();
+        for done in (self.range.start..self.next).step_by(PAGE_BYTES as usize) {
+            release(program, &mut space, done);
+        }
+        let status = match why {
+            MapError::NoMemory => Status::NoMemory,
+            // Another context has mapped it meanwhile.
+            _ => Status::InUse,
+        };
+        u64::from(status.0).wrapping_neg()
+    }
 }
 
 #[cold]
@@ -169,17 +216,17 @@ fn unmap(thread: &Thread, addr: u64, pages: u64) -> Answer {
         return failed(Status::Fault);
     }
     for va in steps(&range) {
-        release(thread, &mut space, va);
+        release(&thread.program, &mut space, va);
     }
     Answer::Value(0)
 }
 
 /// Takes a page out; its frame is freed when every core has flushed its TLB and no frame in flight
 /// refers to it (`lifecycle::reap`).
-fn release(thread: &Thread, space: &mut super::space::AddressSpace, va: u64) {
-    thread.program.map.unmap(va);
+fn release(program: &Program, space: &mut AddressSpace, va: u64) {
+    program.map.unmap(va);
     if let Some(frame) = space.unmap(va) {
         let epoch = lifecycle::next_unmap_epoch();
-        thread.program.leaving.lock().push(Leaving { addr: va, frame, epoch });
+        program.leaving.lock().push(Leaving { addr: va, frame, epoch });
     }
 }

@@ -175,11 +175,10 @@ pub fn released(core: usize, generation: u64, clean: bool) {
     RELEASED[core].store(generation, Ordering::Release);
 }
 
-/// A core that has no application attached has nothing to let go of.
-pub fn release_unattached(core: usize) {
-    if is_ending() {
-        RELEASED[core].store(GENERATION.load(Ordering::Relaxed), Ordering::Release);
-    }
+/// The application that ends before this core has seen it start.
+pub fn missed(core: usize) -> Option<u64> {
+    let generation = GENERATION.load(Ordering::Relaxed);
+    (is_ending() && RELEASED[core].load(Ordering::Relaxed) != generation).then_some(generation)
 }
 
 /// Core 0's part: once all cores have let go, frees the program and returns why it ended.

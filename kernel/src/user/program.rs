@@ -227,10 +227,17 @@ fn write_info(page: Phys, env: &Environment<'_>, heap: u64, max: u64) -> Result<
     Ok(())
 }
 
+/// Heap pages mapped at start, if there may be so many.
+const AT_START: u64 = 16;
+
+/// About how many frames a program takes at its start: heap, rings and stacks, image, information page.
+pub fn frames_at_start(cores: usize) -> usize {
+    AT_START as usize + 3 * cores + 6
+}
+
 /// How much heap an application gets: what was asked for, else most of what is free, and how much of
 /// it is mapped at once (mapping costs boot time).
 pub fn heap_pages(asked_mib: Option<u64>) -> (u64, u64) {
-    const AT_START: u64 = 16;
     let free = mem::free_bytes() / PAGE_BYTES;
     let max = match asked_mib {
         Some(mib) => mib.div_ceil(PAGE_BYTES >> 20),

@@ -1,7 +1,7 @@
 //! An address space: the kernel half of every other, and a lower half of 2 MiB pages of its own.
 #![allow(unsafe_code, reason = "edits page tables, reaches user frames through the direct map")]
 
-use alloc::vec::Vec;
+use alloc::collections::BTreeMap;
 
 use ix_kernel_core::addr::{LARGE_PAGE, PAGE, Phys, Virt};
 use ix_kernel_core::paging::{self, Access, MapError, MaxPage, Range, Space, Tables};
@@ -13,8 +13,8 @@ const LOWER: core::ops::Range<usize> = 0..256;
 
 pub struct AddressSpace {
     root: Phys,
-    /// Frames that live and die with the space.
-    owned: Vec<(Virt, Phys)>,
+    /// Frames that live and die with the space, by address.
+    owned: BTreeMap<u64, Phys>,
 }
 
 impl AddressSpace {
@@ -25,7 +25,7 @@ impl AddressSpace {
             let e = tables.read(mem::root(), i);
             tables.write(root, i, e);
         }
-        Some(Self { root, owned: Vec::new() })
+        Some(Self { root, owned: BTreeMap::new() })
     }
 
     pub fn root(&self) -> Phys {
@@ -37,7 +37,7 @@ impl AddressSpace {
         let frame = mem::alloc_large().ok_or(MapError::NoMemory)?;
         match self.map_shared(va, frame, LARGE_PAGE, access) {
             Ok(()) => {
-                self.owned.push((Virt(va), frame));
+                self.owned.insert(va, frame);
                 Ok(frame)
             }
             Err(e) => {
@@ -56,9 +56,9 @@ impl AddressSpace {
     /// Takes a fresh page out again and hands its frame over. The caller flushes TLBs before the
     /// frame is used again.
     pub fn unmap(&mut self, va: u64) -> Option<Phys> {
-        let at = self.owned.iter().position(|(v, _)| v.0 == va)?;
+        let frame = self.owned.remove(&va)?;
         paging::unmap(&mut DirectTables, self.root, Virt(va))?;
-        Some(self.owned.swap_remove(at).1)
+        Some(frame)
     }
 
     /// Frees a frame that [`AddressSpace::unmap`] had handed over.
@@ -108,7 +108,7 @@ impl Drop for AddressSpace {
     fn drop(&mut self) {
         paging::for_each_table(&mut DirectTables, self.root, LOWER, &mut |_, t| mem::free(t, PAGE));
         mem::free(self.root, PAGE);
-        for (_, frame) in self.owned.drain(..) {
+        for frame in core::mem::take(&mut self.owned).into_values() {
             mem::free(frame, LARGE_PAGE);
         }
     }

@@ -31,6 +31,10 @@ pub struct Thread {
     /// That has lasted long enough to be reported.
     overdue: bool,
     pub log: calls::LogBudget,
+    /// A `map` that is not done.
+    mapping: Option<calls::Mapping>,
+    /// It came back early, for the network's sake: that is no overrun.
+    pub yielded: bool,
 }
 
 impl Thread {
@@ -38,6 +42,7 @@ impl Thread {
         let state = Box::new(program.start_state(context));
         // SAFETY: the program's tables contain the kernel half (`AddressSpace::new`).
         unsafe { mem::load_root(program.root()) };
+        crate::cpu::descriptors::clear_data_segments();
         let log = calls::LogBudget::new();
         Self {
             program,
@@ -47,6 +52,8 @@ impl Thread {
             overrun_since_ns: None,
             overdue: false,
             log,
+            mapping: None,
+            yielded: false,
         }
     }
 
@@ -78,6 +85,10 @@ impl Thread {
             self.in_enter = false;
             self.state.rax = self.unread();
         }
+        self.yielded = false;
+        if self.mapping.is_some() && !self.map_on() {
+            return self.yields();
+        }
         loop {
             if lifecycle::is_ending() {
                 return AppReturn::Ended;
@@ -85,6 +96,16 @@ impl Thread {
             match enter(&mut self.state) {
                 UserExit::Syscall { number, args } => match calls::direct(self, number, args) {
                     Answer::Value(v) => self.state.rax = v,
+                    Answer::Late(v) => {
+                        self.state.rax = v;
+                        return self.yields();
+                    }
+                    Answer::Map(mapping) => {
+                        self.mapping = Some(mapping);
+                        if !self.map_on() {
+                            return self.yields();
+                        }
+                    }
                     Answer::Batch => {
                         self.in_enter = true;
                         self.overrun_since_ns = None;
@@ -103,6 +124,24 @@ impl Thread {
                 }
             }
         }
+    }
+
+    /// A step of the `map` under way; whether it is done.
+    #[cold]
+    #[inline(never)]
+    fn map_on(&mut self) -> bool {
+        let done = self.mapping.as_mut().and_then(|m| m.step(&self.program));
+        if let Some(result) = done {
+            self.state.rax = result;
+            self.mapping = None;
+        }
+        done.is_some()
+    }
+
+    /// To be resumed after the rest of the core loop.
+    fn yields(&mut self) -> AppReturn {
+        self.yielded = true;
+        if lifecycle::is_ending() { AppReturn::Ended } else { AppReturn::Preempted }
     }
 
     #[cold]

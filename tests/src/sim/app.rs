@@ -2,6 +2,7 @@
 //! against the rules of `docs/abi.md`, and misbehaves a little.
 use super::book::{End, SharedBook, Side, Talk};
 use super::conn::Conn;
+use super::faults;
 use super::heap::Heap;
 use super::memory::Pages;
 use super::net::StationId;
@@ -52,8 +53,8 @@ pub enum Tag {
     Send(u64),
     /// A timer.
     Timer,
-    /// A `connect`.
-    Connect,
+    /// A `connect` with this cookie.
+    Connect(u64),
     /// A call that cannot succeed.
     Nonsense,
     /// A call whose failure would be a defect.
@@ -295,6 +296,7 @@ impl Context {
                 assert_eq!((op, status), (Op::Listen, Status::Ok));
                 assert_ne!(value | handle.0, 0, "no listener");
             }
+            Tag::Timer if status == Status::Limit && faults::planned() => self.timer = None,
             Tag::Timer => assert_eq!((op, status), (Op::TimerSet, Status::Ok)),
             Tag::Send(handle) => {
                 // The connection may have died before the call was looked at.
@@ -303,7 +305,13 @@ impl Context {
                     conn.send_result(tag, status, value, shared);
                 }
             }
-            Tag::Connect => panic!("connect: {status:?}"),
+            Tag::Connect(cookie) if status == Status::Limit && faults::planned() => {
+                // No room for one more connection: again, later.
+                let talk = self.opening.remove(&cookie).expect("a talk that is being opened");
+                self.plans.push((self.rings.now() + 100 * MS, talk));
+                self.plans.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+            }
+            Tag::Connect(_) => panic!("connect: {status:?}"),
             Tag::Nonsense => assert_ne!(status, Status::Ok, "nonsense succeeds: {op:?}"),
             // A call on a connection that has died meanwhile: `dead` has come, or will come.
             Tag::Plain(what) => {
@@ -335,7 +343,7 @@ impl Context {
                 Tag::Listen => {
                     self.outbox.tags.insert(tag, (Tag::Listen, None));
                 }
-                Tag::Timer | Tag::Connect | Tag::Plain(_) => {}
+                Tag::Timer | Tag::Connect(_) | Tag::Plain(_) => {}
             }
         }
     }
@@ -345,7 +353,7 @@ impl Context {
             let Some((_, talk)) = self.plans.pop() else { break };
             let cookie = self.cookie();
             let remote = SocketAddress::v4(talk.acceptor.ip(), PORT);
-            self.outbox.push(Call::connect(cookie, remote), Vec::new(), Tag::Connect);
+            self.outbox.push(Call::connect(cookie, remote), Vec::new(), Tag::Connect(cookie.0));
             self.opening.insert(cookie.0, talk);
         }
     }

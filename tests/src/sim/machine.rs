@@ -3,6 +3,7 @@
 
 use super::app::{Context, Shared};
 use super::book::{SharedBook, Talk};
+use super::faults::{self, Scope};
 use super::heap::Heap;
 use super::memory::{Bus, Pages};
 use super::net::StationId;
@@ -112,6 +113,7 @@ impl Platform for SimPlatform {
     }
 
     fn enter_app(&mut self) -> AppReturn {
+        let _not_the_engine = Scope::simulation();
         self.context.run(&mut self.shared.borrow_mut())
     }
 
@@ -194,8 +196,9 @@ impl Machine {
         let mut secret = [0; 16];
         rng.fill(&mut secret);
         let address = Ipv4Config { address: id.ip(), prefix: 24, gateway: None };
+        let sizes = mesh::Sizes { frames: draw.mesh, homes: draw.mesh, ..mesh::Sizes::default() };
         let txs = transmit_queues(&draw, &nic, &signals);
-        let meshes = mesh::build(draw.cores, mesh::Sizes::default());
+        let meshes = mesh::build(draw.cores, sizes);
         let mut cores = Vec::new();
         for (((number, tx), mesh), plan) in (0..draw.cores).zip(txs).zip(meshes).zip(plans) {
             let capabilities = nic.borrow().capabilities();
@@ -206,6 +209,7 @@ impl Machine {
             config.secret = secret;
             config.seed = rng.next_u64();
             config.rx_batch = draw.rx_batch;
+            config.connections_per_group = draw.connections;
             let headers_pages = Rc::new(Pages::new(TX_HEADER_REGION_BYTES));
             let headers = DmaRegion {
                 ptr: headers_pages.ptr(),
@@ -268,6 +272,7 @@ impl Machine {
     /// Runs every core that has something to do, once; returns what left for the wire.
     pub fn run(&mut self, now: Time) -> Vec<Vec<u8>> {
         self.signals.now.set(now);
+        faults::set_time(now);
         self.nic.borrow_mut().now = now;
         let mut frames = self.nic.borrow_mut().transmit();
         for at in 0..self.cores.len() {
@@ -277,7 +282,10 @@ impl Machine {
                 continue;
             }
             self.signals.woken.set(self.signals.woken.get() & !(1 << at));
-            let work = run_once(&mut core.engine, &mut core.platform);
+            let work = {
+                let _the_engine = Scope::engine();
+                run_once(&mut core.engine, &mut core.platform)
+            };
             let received = self.nic.borrow().has_received(at);
             core.next = if work.busy || received || core.engine.has_mail() {
                 now + LOOP

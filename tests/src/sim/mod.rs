@@ -11,6 +11,7 @@
 pub mod app;
 pub mod book;
 pub mod conn;
+pub mod faults;
 pub mod heap;
 pub mod machine;
 pub mod memory;
@@ -21,7 +22,7 @@ pub mod rings;
 pub mod swarm;
 pub mod world;
 
-pub use world::{Report, run};
+pub use world::{Report, run, run_scarce};
 
 /// Nanoseconds of virtual time.
 pub type Time = u64;

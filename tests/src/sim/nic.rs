@@ -2,6 +2,7 @@
 //! late, reports it complete later still, and looks then whether they are what they were: memory
 //! must not be reused before.
 use super::Time;
+use super::faults::{self, Kind, Scope};
 use super::memory::Bus;
 use super::swarm::MachineDraw;
 use ix_dataplane::device::{
@@ -20,6 +21,8 @@ use std::rc::Rc;
 struct RxRing {
     posted: VecDeque<Mbuf>,
     filled: VecDeque<RxFrame>,
+    /// Out of everybody's reach.
+    hoard: Vec<Mbuf>,
     slots: usize,
 }
 
@@ -81,8 +84,12 @@ impl Nic {
             groups: draw.groups,
             mtu: 1500,
         };
-        let rx =
-            |_| RxRing { posted: VecDeque::new(), filled: VecDeque::new(), slots: draw.rx_ring };
+        let rx = |_| RxRing {
+            posted: VecDeque::new(),
+            filled: VecDeque::new(),
+            hoard: Vec::new(),
+            slots: draw.rx_ring,
+        };
         let tx = |_| TxRing {
             frames: VecDeque::new(),
             slots: draw.tx_ring,
@@ -113,7 +120,7 @@ impl Nic {
 
     /// Buffers that wait for frames, and frames that wait for the driver.
     pub fn buffers(&self) -> usize {
-        self.rx.iter().map(|ring| ring.posted.len() + ring.filled.len()).sum()
+        self.rx.iter().map(|ring| ring.posted.len() + ring.filled.len() + ring.hoard.len()).sum()
     }
 
     /// Whether the queue has frames for the driver.
@@ -281,6 +288,7 @@ pub struct SimRx {
 
 impl RxQueue for SimRx {
     fn poll(&mut self, max: usize, batch: &mut RxBatch) -> usize {
+        let _not_the_engine = Scope::simulation();
         let mut nic = self.nic.borrow_mut();
         let ring = &mut nic.rx[self.queue];
         let count = max.min(batch.remaining_capacity()).min(ring.filled.len());
@@ -289,8 +297,19 @@ impl RxQueue for SimRx {
     }
 
     fn replenish(&mut self, pool: &mut Pool) {
+        let _not_the_engine = Scope::simulation();
         let mut nic = self.nic.borrow_mut();
         let ring = &mut nic.rx[self.queue];
+        if faults::strikes(Kind::Refill) {
+            // Half of what there is goes somewhere else for a while.
+            for _ in 0..pool.available() / 2 {
+                ring.hoard.extend(pool.alloc());
+            }
+            return;
+        }
+        while let Some(mbuf) = ring.hoard.pop() {
+            pool.free(mbuf);
+        }
         while ring.posted.len() + ring.filled.len() < ring.slots {
             let Some(mbuf) = pool.alloc() else { break };
             ring.posted.push_back(mbuf);
@@ -319,6 +338,10 @@ pub struct HwTx {
 
 impl TxQueue for HwTx {
     fn push(&mut self, frame: &TxFrame) -> Result<(), TxFull> {
+        let _not_the_engine = Scope::simulation();
+        if faults::strikes(Kind::Push) {
+            return Err(TxFull);
+        }
         let mut nic = self.nic.borrow_mut();
         let offered = nic.capabilities.tx_checksum;
         assert!(offered || frame.checksum.is_none(), "a checksum is asked of a NIC without");
@@ -331,6 +354,7 @@ impl TxQueue for HwTx {
     }
 
     fn kick(&mut self) {
+        let _not_the_engine = Scope::simulation();
         let mut nic = self.nic.borrow_mut();
         let Nic { tx, rng, now, tx_delay, .. } = &mut *nic;
         let ring = &mut tx[self.queue];

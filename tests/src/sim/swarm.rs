@@ -3,6 +3,8 @@
 use super::book::{Side, Talk, Weather};
 use super::net::{Faults, StationId};
 use super::{MS, S, Time, US};
+use ix_dataplane::limits::CONNECTIONS_PER_GROUP_DEFAULT;
+use ix_dataplane::mesh;
 use ix_dataplane::rng::Rng;
 
 /// A dataplane's make.
@@ -38,6 +40,10 @@ pub struct MachineDraw {
     pub nonsense: u64,
     /// 2 MiB pages of its heap.
     pub heap_pages: u32,
+    /// Slots of the rings between its cores, for frames and for buffers going home.
+    pub mesh: usize,
+    /// Connections of a flow group.
+    pub connections: u32,
 }
 
 /// A smoltcp peer's make.
@@ -141,6 +147,8 @@ fn machine(rng: &mut Rng) -> MachineDraw {
         reject: one_of(rng, &[0, 0, 0, 8]),
         nonsense: one_of(rng, &[0, 0, 1, 16]),
         heap_pages: one_of(rng, &[1, 2, 4]),
+        mesh: mesh::Sizes::default().frames,
+        connections: CONNECTIONS_PER_GROUP_DEFAULT,
     }
 }
 

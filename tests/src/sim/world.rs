@@ -1,5 +1,6 @@
 //! One run: stations, network and clock, from a seed to its end.
 use super::book::{SharedBook, Talk, Weather};
+use super::faults;
 use super::machine::Machine;
 use super::net::{Network, StationId};
 use super::peer::Peer;
@@ -28,6 +29,8 @@ pub struct Report {
     pub excused: usize,
     /// What the network did to frames, see [`Network::done`].
     pub faults: [u64; 6],
+    /// What was made to fail inside, see [`faults::Kind`].
+    pub struck: [u64; faults::KINDS],
 }
 
 struct World {
@@ -44,6 +47,22 @@ struct World {
 pub fn run(seed: u64, machines: bool) -> Report {
     let mut rng = Rng::from_seed(seed);
     let swarm = swarm::draw(&mut rng, machines);
+    faults::begin(None, 0);
+    run_swarm(swarm, rng)
+}
+
+/// Runs a seed with scarcity inside ([`faults`]).
+pub fn run_scarce(seed: u64) -> Report {
+    let mut rng = Rng::from_seed(seed);
+    let mut swarm = swarm::draw(&mut rng, true);
+    let plan = faults::draw(&mut swarm, &mut rng);
+    faults::begin(Some(plan), rng.next_u64());
+    let report = run_swarm(swarm, rng);
+    faults::begin(None, 0);
+    report
+}
+
+fn run_swarm(swarm: Swarm, rng: Rng) -> Report {
     if std::env::var_os("IX_SIM_TRACE").is_some() {
         eprintln!("{swarm:#?}");
     }
@@ -82,7 +101,7 @@ pub fn run(seed: u64, machines: bool) -> Report {
     let book = world.book.borrow();
     let aborts = book.entries().any(|entry| entry.talk.abort.is_some());
     // smoltcp rounds a scaled window up, and then has no room for the last bytes of it.
-    let short = scaled || world.machines.iter().any(Machine::was_short);
+    let short = scaled || faults::planned() || world.machines.iter().any(Machine::was_short);
     if weather == Weather::Clean && !aborts && !short && book.rejected.is_empty() {
         world.machines.iter().for_each(Machine::check_calm);
     }
@@ -182,6 +201,7 @@ impl World {
             book.entries().flat_map(|entry| &entry.sides).map(|side| side.received).sum();
         self.report.time = self.now;
         self.report.faults = self.network.done;
+        self.report.struck = faults::done();
         self.report.clone()
     }
 }

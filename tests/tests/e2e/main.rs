@@ -3,18 +3,22 @@
 mod acl;
 mod boot;
 mod control;
+mod hostile;
 mod instructions;
 mod iso;
 mod memcached;
 mod qemu;
+mod restarts;
 mod stream;
 mod tap;
 mod user;
+mod watch;
 
 /// What kv's own tests compare it with the stock server by.
 #[path = "../../../apps/kv/tests/common"]
 #[allow(dead_code, reason = "used in part")]
 mod common {
+    pub mod linear;
     pub mod memcached;
     pub mod rng;
     pub mod script;

@@ -1,18 +1,26 @@
 //! Real memcached clients, and the stock server as the judge of a long script.
+use crate::common::linear::load::{self, Ask, Load};
 use crate::common::memcached::Memcached;
-use crate::common::script;
+use crate::common::script::{self, Address};
 use crate::{Kv, bytes};
 use ix_tests::need;
 use ix_tests::tools::run;
 use ix_tests::vm::{Config, Vm};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 use std::sync::MutexGuard;
 use std::time::Duration;
 
 fn kv() -> Option<(MutexGuard<'static, ()>, Vm)> {
+    kv_on(2)
+}
+
+fn kv_on(cores: u32) -> Option<(MutexGuard<'static, ()>, Vm)> {
     let built = need::built()?;
     let machine = need::machine();
-    Some((machine, Config::new(&built, "kv").cores(2).forward("11211").boot()))
+    let config = Config::new(&built, "kv").cores(cores).forward("11211").forward("11211/udp");
+    Some((machine, config.app_args(&["-U", "11211"]).boot()))
 }
 
 #[test]
@@ -116,8 +124,49 @@ fn a_script_of_100_000_operations_is_answered_as_by_the_stock_server() {
     };
     let Some((_machine, vm)) = kv() else { return };
     let operations = if need::prove() { 1_000_000 } else { 100_000 };
-    match script::compare(vm.address(11211, "tcp"), stock.address, 2, operations) {
+    let address = Address { tcp: vm.address(11211, "tcp"), udp: Some(vm.address(11211, "udp")) };
+    let reference = Address { tcp: stock.address, udp: Some(stock.address) };
+    match script::compare(&address, &reference, 2, operations) {
         Ok(report) => println!("{report:#?}"),
         Err(difference) => panic!("{difference:#?}\n{}", vm.log()),
     }
+}
+
+/// A connection that asks with meta commands: an answer is a line, and a value after `VA`.
+struct Meta(BufReader<TcpStream>);
+
+impl Ask for Meta {
+    fn ask(&mut self, request: &[u8]) -> Vec<u8> {
+        self.0.get_mut().write_all(request).expect("written");
+        let mut answer = Vec::new();
+        self.0.read_until(b'\n', &mut answer).expect("an answer");
+        let line = String::from_utf8_lossy(&answer).into_owned();
+        let mut words = line.split_whitespace();
+        if words.next() == Some("VA") {
+            let len: usize = words.next().and_then(|len| len.parse().ok()).expect("a length");
+            let mut value = vec![0; len + 2];
+            self.0.read_exact(&mut value).expect("a value");
+            answer.extend(value);
+        }
+        answer
+    }
+}
+
+#[test]
+fn four_cores_hammering_one_key_set_are_linearisable_per_key() {
+    const CORES: u32 = 4;
+    let Some((_machine, vm)) = kv_on(CORES) else { return };
+    // So many that each core has some, wherever their flows are put.
+    const CLIENTS: usize = 40;
+    let clients = (0..CLIENTS).map(|_| Box::new(Meta(BufReader::new(vm.connect(11211)))) as Box<_>);
+    let operations = if need::prove() { 4_000 } else { 300 };
+    let heavy = Load { seed: 3, keys: 4, operations, lockstep: 20, value_len: 3000 };
+    let summary = load::run(clients.collect(), heavy);
+    let events: Vec<u64> =
+        vm.snapshot().cores.iter().map(|core| core.counters.get("events")).collect();
+    println!("{summary:?}; events of each core: {events:?}");
+    assert_eq!(summary.operations, CLIENTS * operations);
+    assert!(summary.overlaps > 1_000, "the clients hardly met: {summary:?}");
+    let busy = events.iter().filter(|&&events| events > 100).count();
+    assert_eq!(busy, CORES as usize, "cores that served: {events:?}");
 }

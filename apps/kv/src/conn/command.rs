@@ -2,26 +2,26 @@
 //! checked, are those of memcached 1.6.18.
 use super::keys::Keys;
 use super::{Conn, State, Upload};
-use crate::limits::{ITEM_BYTES_MAX, KEY_BYTES_MAX, TOKENS_MAX};
+use crate::limits::{KEY_BYTES_MAX, TOKENS_MAX};
 use crate::num::{parse_i32, parse_u32, parse_u64, write_u64};
 use crate::scan::{find, find_low};
-use crate::store::{Arithmetic, Update, stock_item_bytes};
+use crate::store::{Arithmetic, Delta, Update, stock_item_bytes};
 use crate::worker::{Worker, count};
 use core::ops::Range;
-use core::sync::atomic::Ordering::Relaxed;
 
 /// What `version` answers: compatible with this memcached, and not it.
 pub const VERSION: &str = "1.6.18-ix";
 
-const ERROR: &[u8] = b"ERROR\r\n";
-const BAD_FORMAT: &[u8] = b"CLIENT_ERROR bad command line format\r\n";
-const BAD_EXPTIME: &[u8] = b"CLIENT_ERROR invalid exptime argument\r\n";
+pub(super) const ERROR: &[u8] = b"ERROR\r\n";
+pub(super) const BAD_FORMAT: &[u8] = b"CLIENT_ERROR bad command line format\r\n";
+pub(super) const BAD_EXPTIME: &[u8] = b"CLIENT_ERROR invalid exptime argument\r\n";
 const BAD_DELTA: &[u8] = b"CLIENT_ERROR invalid numeric delta argument\r\n";
 const BAD_DELETE: &[u8] =
     b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n";
-const NOT_NUMERIC: &[u8] = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
-const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
-const NO_MEMORY_TO_STORE: &[u8] = b"SERVER_ERROR out of memory storing object\r\n";
+pub(super) const NOT_NUMERIC: &[u8] =
+    b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
+pub(super) const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
+pub(super) const NO_MEMORY_TO_STORE: &[u8] = b"SERVER_ERROR out of memory storing object\r\n";
 const NO_MEMORY: &[u8] = b"SERVER_ERROR out of memory\r\n";
 
 /// What comes after a command line.
@@ -82,7 +82,7 @@ impl<'a> Tokens<'a> {
         self.len
     }
 
-    fn last(&self) -> &'a [u8] {
+    pub(super) fn last(&self) -> &'a [u8] {
         self.get(self.len.saturating_sub(1))
     }
 }
@@ -112,6 +112,10 @@ impl Conn {
         if retrieves {
             return self.retrieve(worker, &tokens);
         }
+        if let [b'm', _] = word {
+            self.meta(worker, &tokens);
+            return Next::Line;
+        }
         match word {
             b"set" if matches!(count, 5 | 6) => self.upload(worker, &tokens, Update::Set),
             b"add" if matches!(count, 5 | 6) => self.upload(worker, &tokens, Update::Add),
@@ -123,8 +127,6 @@ impl Conn {
             b"decr" if matches!(count, 3 | 4) => self.arithmetic(worker, &tokens, false),
             b"touch" if matches!(count, 3 | 4) => self.touch(worker, &tokens),
             b"delete" if matches!(count, 2..=4) => self.delete(worker, &tokens),
-            b"flush_all" if matches!(count, 1..=3) => self.flush_all(worker, &tokens),
-            b"verbosity" if matches!(count, 2 | 3) => self.verbosity(worker, &tokens),
             b"version" => {
                 self.reply(worker, false, b"VERSION ");
                 self.reply(worker, false, VERSION.as_bytes());
@@ -132,7 +134,7 @@ impl Conn {
             }
             b"stats" => self.stats(worker, &tokens),
             b"quit" => self.closing = true,
-            b"shutdown" => self.reply(worker, false, b"ERROR: shutdown not enabled\r\n"),
+            _ if self.administer(worker, &tokens) => {}
             _ if looks_like_http(&tokens) => self.closing = true,
             _ => self.reply(worker, false, ERROR),
         }
@@ -182,11 +184,12 @@ impl Conn {
         let (len, store) = (len as usize, worker.store());
         let (hash, expires) = (store.hash(key), worker.deadline(exptime));
         if let Some(item) = store.allocate(hash, key, flags, expires, len, worker.now) {
-            let expected = len + 2;
-            self.state = State::Value(Upload { item, update, filled: 0, expected, noreply });
+            let (expected, terms) = (len + 2, update.into());
+            let upload = Upload { item, terms, filled: 0, expected, noreply, meta: None };
+            self.state = State::Value(upload);
             return;
         }
-        let too_large = stock_item_bytes(key.len(), flags, len) > ITEM_BYTES_MAX;
+        let too_large = stock_item_bytes(key.len(), flags, len) > store.item_max();
         let counters = worker.counters;
         count(if too_large { &counters.store_too_large } else { &counters.store_no_memory }, 1);
         self.reply(worker, noreply, if too_large { TOO_LARGE } else { NO_MEMORY_TO_STORE });
@@ -207,7 +210,13 @@ impl Conn {
             return self.reply(worker, noreply, BAD_DELTA);
         };
         let (store, counters) = (worker.store(), worker.counters);
-        let result = store.arithmetic(store.hash(key), key, incr, delta, worker.now);
+        let result = store.arithmetic(
+            store.hash(key),
+            key,
+            Delta { incr, by: delta, expected: 0 },
+            worker.now,
+            &mut |_, _| {},
+        );
         match result {
             Arithmetic::Value(value) => {
                 count(if incr { &counters.incr_hits } else { &counters.decr_hits }, 1);
@@ -221,6 +230,7 @@ impl Conn {
                 self.reply(worker, noreply, b"NOT_FOUND\r\n");
             }
             Arithmetic::NotNumeric => self.reply(worker, noreply, NOT_NUMERIC),
+            Arithmetic::Exists => {}
             Arithmetic::NoMemory => self.reply(worker, noreply, NO_MEMORY),
         }
     }
@@ -275,40 +285,12 @@ impl Conn {
             self.reply(worker, noreply, b"NOT_FOUND\r\n");
         }
     }
-
-    fn flush_all(&mut self, worker: &mut Worker<'_>, tokens: &Tokens<'_>) {
-        let noreply = tokens.last() == b"noreply";
-        count(&worker.counters.cmd_flush, 1);
-        let mut exptime = 0;
-        if tokens.len() != if noreply { 2 } else { 1 } {
-            let Some(given) = parse_i32(tokens.get(1)) else {
-                return self.reply(worker, noreply, BAD_EXPTIME);
-            };
-            exptime = given;
-        }
-        let (store, now) = (worker.store(), worker.now);
-        match if exptime > 0 { worker.deadline(exptime) } else { now } {
-            // A date before the start: memcached's arithmetic makes that "never".
-            1 => store.flush_at(1, now),
-            at if at <= now + 1 => store.flush(now),
-            at => store.flush_at(at, now),
-        }
-        self.reply(worker, noreply, b"OK\r\n");
-    }
-
-    fn verbosity(&mut self, worker: &mut Worker<'_>, tokens: &Tokens<'_>) {
-        let noreply = tokens.last() == b"noreply";
-        let Some(level) = parse_u32(tokens.get(1)) else {
-            return self.reply(worker, noreply, BAD_FORMAT);
-        };
-        worker.shared.verbosity.store(u64::from(level.min(2)), Relaxed);
-        self.reply(worker, noreply, b"OK\r\n");
-    }
 }
 
 /// A web browser: memcached hangs up on it, unless its first letter is one that it looks at.
 fn looks_like_http(tokens: &Tokens<'_>) -> bool {
-    let looked_at =
-        matches!(tokens.get(0)[0], b'm' | b'g' | b's' | b'a' | b'c' | b'i' | b'd' | b't');
-    !looked_at && tokens.last().starts_with(b"HTTP/")
+    let looked_at = matches!(tokens.get(0)[0], b'g' | b's' | b'a' | b'c' | b'i' | b'd' | b't');
+    // These are refused for the number of their words first.
+    let refused = matches!(tokens.get(0), b"replace" | b"prepend" | b"bget");
+    !looked_at && !refused && tokens.last().starts_with(b"HTTP/")
 }

@@ -1,8 +1,9 @@
 //! The keys of `get`, `gets`, `gat` and `gats`, looked up one after the other.
 use super::{Conn, State};
 use crate::limits::{COPY_BYTES_MAX, KEY_BYTES_MAX, LINE_BYTES_MAX};
-use crate::out::{Mark, Out};
+use crate::out::{ChunkPool, Mark, Out};
 use crate::scan::{find, find_low};
+use crate::store::View;
 use crate::worker::{Worker, count};
 
 /// A retrieval command whose keys are being read.
@@ -55,6 +56,17 @@ fn end_of(byte: u8) -> Option<End> {
         b'\n' => Some(End::Line),
         0 => Some(End::Zero),
         _ => None,
+    }
+}
+
+/// Answers with an item's bytes from `from` to its end: copied if they are few.
+#[inline(always)]
+pub(super) fn send_from(out: &mut Out, pool: &mut ChunkPool, item: &View<'_>, from: usize) {
+    let len = item.total_len() - from;
+    if len <= COPY_BYTES_MAX {
+        out.text(pool, item.whole(from, len));
+    } else {
+        item.pieces(from, len, |at, len| out.item(item.share(), at, len));
     }
 }
 
@@ -181,18 +193,13 @@ impl Conn {
             if let Some(expires) = keys.touch {
                 item.touch(expires);
             }
-            let reply = item.reply();
             let mut from = 0;
             if keys.cas {
                 let mut line = [0; 320];
                 self.out.text(&mut worker.pool, item.line_with_cas(&mut line));
                 from = item.value_at();
             }
-            if reply.len() - from <= COPY_BYTES_MAX {
-                self.out.text(&mut worker.pool, &reply[from..]);
-            } else {
-                self.out.item(item.share(), from, reply.len() - from);
-            }
+            send_from(&mut self.out, &mut worker.pool, item, from);
         });
         let touch = keys.touch.is_some();
         count(if touch { &counters.cmd_touch } else { &counters.cmd_get }, 1);

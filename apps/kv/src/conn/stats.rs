@@ -1,13 +1,15 @@
 //! `stats`: memcached's names for what there is.
 use super::Conn;
 use super::command::{Tokens, VERSION};
-use crate::limits::{ITEM_BYTES_MAX, KEY_BYTES_MAX};
+use crate::clients::Client;
+use crate::limits::{CONNECTIONS_SHOWN, KEY_BYTES_MAX, STOCK_CHUNK_BYTES_MAX};
 use crate::out::{ChunkPool, Out};
-use crate::store::CLASSES;
+use crate::store::{CLASSES, Tune};
 use crate::time::Clock;
 use crate::worker::Worker;
 use core::fmt::{Display, Write};
 use core::sync::atomic::Ordering::Relaxed;
+use libix::SocketAddress;
 
 /// Writes `STAT` lines into the reply.
 struct Lines<'a> {
@@ -47,6 +49,10 @@ impl Conn {
             b"settings" => view.settings(&mut lines),
             b"items" => view.items(&mut lines),
             b"slabs" => view.slabs(&mut lines),
+            b"conns" => view.conns(&mut lines, self.client.as_deref()),
+            b"cachedump" => {
+                let _ = lines.write_str("CLIENT_ERROR stats cachedump not allowed\r\n");
+            }
             b"sizes" => {
                 lines.stat("sizes_status", "disabled");
                 lines.end();
@@ -68,6 +74,19 @@ impl Conn {
                 let _ = lines.write_str("ERROR\r\n");
             }
         }
+    }
+}
+
+fn yes(is: bool) -> &'static str {
+    if is { "yes" } else { "no" }
+}
+
+/// A factor, with two digits behind the point.
+struct Thousandths(u32);
+
+impl Display for Thousandths {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}.{:02}", self.0 / 1000, self.0 % 1000 / 10)
     }
 }
 
@@ -94,7 +113,7 @@ impl View<'_> {
             ("cmd_set", t.cmd_set),
             ("cmd_flush", t.cmd_flush),
             ("cmd_touch", t.cmd_touch),
-            ("cmd_meta", 0),
+            ("cmd_meta", t.cmd_meta),
             ("get_hits", t.get_hits),
             ("get_misses", t.get_misses),
             ("get_expired", t.get_expired),
@@ -117,6 +136,7 @@ impl View<'_> {
             ("limit_maxbytes", self.shared.store.limit() as u64),
             ("accepting_conns", 1),
             ("threads", u64::from(settings.threads)),
+            ("idle_kicks", t.idle_kicks),
             ("conn_yields", t.conn_yields),
             ("hash_power_level", u64::from(f.hash_buckets.ilog2())),
             ("hash_bytes", f.hash_buckets * 4),
@@ -131,6 +151,10 @@ impl View<'_> {
             ("evictions", f.evictions),
             ("reclaimed", f.reclaimed),
             ("lrutail_reflocked", f.lrutail_reflocked),
+            ("crawler_reclaimed", f.crawler_reclaimed),
+            ("crawler_items_checked", f.crawler_items_checked),
+            ("moves_to_cold", f.moves_to_cold),
+            ("moves_to_warm", f.moves_to_warm),
             ("moves_within_lru", f.moves_within_lru),
         ] {
             lines.stat(name, value);
@@ -138,12 +162,42 @@ impl View<'_> {
         lines.end();
     }
 
-    fn settings(&self, lines: &mut Lines<'_>) {
+    /// Numbers 1 and 2 are the listeners; who asks is busy, the others are waited for.
+    fn conns(&self, lines: &mut Lines<'_>, asking: Option<&Client>) {
         let settings = &self.shared.settings;
+        for (id, protocol, port, state) in [
+            (1, "tcp", settings.port, "conn_listening"),
+            (2, "udp", settings.udp_port, "conn_read"),
+        ] {
+            if port == 0 {
+                continue;
+            }
+            if protocol == "udp" {
+                lines.stat("2:UDP", "UDP");
+            }
+            lines.class("", id, "addr", format_args!("{protocol}:0.0.0.0:{port}"));
+            lines.class("", id, "state", state);
+            lines.class("", id, "secs_since_last_cmd", 0);
+        }
+        for client in self.shared.clients.list(CONNECTIONS_SHOWN) {
+            let id = client.id as usize;
+            let SocketAddress { ip, port, .. } = client.remote;
+            let family = if ip.to_v4().is_some() { "tcp" } else { "tcp6" };
+            let asks = asking.is_some_and(|asking| asking.id == client.id);
+            lines.class("", id, "addr", format_args!("{family}:{ip}:{port}"));
+            lines.class("", id, "listen_addr", format_args!("tcp:0.0.0.0:{}", settings.port));
+            lines.class("", id, "state", if asks { "conn_parse_cmd" } else { "conn_read" });
+            lines.class("", id, "secs_since_last_cmd", client.idle(self.now));
+        }
+        lines.end();
+    }
+
+    fn settings(&self, lines: &mut Lines<'_>) {
+        let (settings, tune) = (&self.shared.settings, &self.shared.store.tune);
         lines.stat("maxbytes", self.shared.store.limit());
         lines.stat("maxconns", settings.max_conns);
         lines.stat("tcpport", settings.port);
-        lines.stat("udpport", 0);
+        lines.stat("udpport", settings.udp_port);
         lines.stat("inter", "NULL");
         lines.stat("verbosity", self.shared.verbosity.load(Relaxed));
         lines.stat("oldest", self.shared.store.oldest());
@@ -159,20 +213,29 @@ impl View<'_> {
         lines.stat("binding_protocol", "ascii");
         lines.stat("auth_enabled_sasl", "no");
         lines.stat("auth_enabled_ascii", "no");
-        lines.stat("item_size_max", ITEM_BYTES_MAX);
+        lines.stat("item_size_max", self.shared.store.item_max());
         lines.stat("key_size_max", KEY_BYTES_MAX);
         lines.stat("maxconns_fast", "yes");
         lines.stat("slab_reassign", "yes");
-        lines.stat("slab_automove", 1);
-        lines.stat("slab_chunk_max", ITEM_BYTES_MAX);
-        lines.stat("lru_crawler", "no");
+        lines.stat("slab_automove", Tune::get(&tune.slab_automove));
+        lines.stat("slab_automove_ratio", Thousandths(Tune::get(&tune.slab_automove_ratio)));
+        lines.stat("slab_chunk_max", STOCK_CHUNK_BYTES_MAX);
+        lines.stat("lru_crawler", yes(tune.lru_crawler.load(Relaxed)));
+        lines.stat("lru_crawler_sleep", Tune::get(&tune.lru_crawler_sleep));
+        lines.stat("lru_crawler_tocrawl", Tune::get(&tune.lru_crawler_tocrawl));
         lines.stat("flush_enabled", "yes");
         lines.stat("dump_enabled", "no");
         lines.stat("hash_algorithm", "foldhash");
         lines.stat("lru_maintainer_thread", "no");
-        lines.stat("lru_segmented", "no");
-        lines.stat("temp_lru", "no");
-        lines.stat("idle_timeout", 0);
+        lines.stat("lru_segmented", yes(tune.lru_segmented.load(Relaxed)));
+        lines.stat("hot_lru_pct", Tune::get(&tune.hot_lru_pct));
+        lines.stat("warm_lru_pct", Tune::get(&tune.warm_lru_pct));
+        lines.stat("hot_max_factor", Thousandths(Tune::get(&tune.hot_max_factor)));
+        lines.stat("warm_max_factor", Thousandths(Tune::get(&tune.warm_max_factor)));
+        let temporary_ttl = tune.temporary_ttl.load(Relaxed);
+        lines.stat("temp_lru", yes(temporary_ttl >= 0));
+        lines.stat("temporary_ttl", temporary_ttl.max(0));
+        lines.stat("idle_timeout", settings.idle_timeout);
         lines.stat("track_sizes", "no");
         lines.end();
     }
@@ -196,6 +259,16 @@ impl View<'_> {
                 ("expired_unfetched", f.expired_unfetched),
                 ("evicted_unfetched", f.evicted_unfetched),
                 ("lrutail_reflocked", f.lrutail_reflocked),
+                ("number_hot", f.number_of[0]),
+                ("number_warm", f.number_of[1]),
+                ("number_cold", f.number_of[2]),
+                ("number_temp", f.number_of[3]),
+                ("age_hot", u64::from(f.age_hot)),
+                ("age_warm", u64::from(f.age_warm)),
+                ("crawler_reclaimed", f.crawler_reclaimed),
+                ("crawler_items_checked", f.crawler_items_checked),
+                ("moves_to_cold", f.moves_to_cold),
+                ("moves_to_warm", f.moves_to_warm),
                 ("moves_within_lru", f.moves_within_lru),
             ] {
                 lines.class("items:", class + 1, name, value);

@@ -53,6 +53,8 @@ pub(super) enum State {
     Held,
     /// In the table and in its class's LRU list.
     Linked,
+    /// A part of a large item: see [`super::parts`].
+    Part,
 }
 
 /// What precedes an item's bytes. Who may change a field: (s) holder of the shard lock, (c) holder
@@ -73,7 +75,7 @@ pub(super) struct Header {
     pub refs: AtomicU32,
     /// (s) Second from which it is expired; 0 = never.
     pub expires: AtomicU32,
-    /// (s) Second of the link.
+    /// (s) Second of the link, or of the fetch that made it active: see [`Header::heat`].
     pub time: AtomicU32,
     /// (o) Client flags.
     pub flags: AtomicU32,
@@ -87,12 +89,32 @@ pub(super) struct Header {
     pub suffix_len: AtomicU8,
     /// (c) [`State`] and slab class.
     pub class_state: AtomicU8,
-    /// Used since it was last at the cold end of the LRU list.
-    pub active: AtomicU8,
+    /// How often it was fetched, up to two: [`FETCHED`], then [`ACTIVE`]. Raised by (s), lowered by (c)
+    /// from active to fetched and never further; that one of two changes may be lost does no harm.
+    pub heat: AtomicU8,
+    /// (s) [`STALE`] and its neighbours.
+    pub marks: AtomicU8,
+    /// (c) The LRU list that it is in.
+    pub lru: AtomicU8,
+    spare: [AtomicU8; 2],
+    /// (o) A large item's next part: see [`super::parts`].
+    pub part: AtomicU32,
 }
 
+/// Heat of an item that has been fetched once.
+pub(super) const FETCHED: u8 = 1;
+/// Heat of an item that has been fetched again since it last was cooled.
+pub(super) const ACTIVE: u8 = 2;
+
+/// Mark: invalidated by `md I`, or stored over such an item by an older `ms I`.
+pub(super) const STALE: u8 = 1;
+/// Mark: one client has been told to fetch the value anew.
+pub(super) const TOKEN_SENT: u8 = 2;
+/// Mark: the key was given in base64.
+pub(super) const BINARY_KEY: u8 = 4;
+
 pub(super) const HEADER_BYTES: usize = size_of::<Header>();
-const _: () = assert!(HEADER_BYTES == 48 && align_of::<Header>() == 8);
+const _: () = assert!(HEADER_BYTES == 56 && align_of::<Header>() == 8);
 
 /// What the item's bytes begin with.
 pub(super) const PREFIX: &[u8; 6] = b"VALUE ";
@@ -102,7 +124,8 @@ impl Header {
         match self.class_state.load(Relaxed) >> 6 {
             0 => State::Free,
             1 => State::Held,
-            _ => State::Linked,
+            2 => State::Linked,
+            _ => State::Part,
         }
     }
 
@@ -116,8 +139,26 @@ impl Header {
             State::Free => 0,
             State::Held => 1,
             State::Linked => 2,
+            State::Part => 3,
         };
         self.class_state.store(class as u8 | state << 6, Relaxed);
+    }
+
+    /// Spared once: it must be fetched again to be spared again.
+    pub fn cool(&self) {
+        if self.heat.load(Relaxed) == ACTIVE {
+            self.heat.store(FETCHED, Relaxed);
+        }
+    }
+
+    pub fn marked(&self, mark: u8) -> bool {
+        self.marks.load(Relaxed) & mark != 0
+    }
+
+    /// (s)
+    pub fn set_mark(&self, mark: u8, on: bool) {
+        let marks = self.marks.load(Relaxed);
+        self.marks.store(if on { marks | mark } else { marks & !mark }, Relaxed);
     }
 
     pub fn key_len(&self) -> usize {
@@ -220,9 +261,10 @@ impl Arena {
         unsafe { core::slice::from_raw_parts(self.base.add(start).as_ptr(), len) }
     }
 
-    /// Writes bytes of an item that is not linked yet: its owner is the only one who can reach it.
-    pub fn fill(&self, item: &mut NewItem, at: usize, bytes: &[u8]) {
-        self.write(item.0, at, bytes);
+    /// Writes bytes of an item that is not linked yet, or of a part of it: its owner is the only one
+    /// who can reach them.
+    pub fn fill(&self, _item: &mut NewItem, part: ItemId, at: usize, bytes: &[u8]) {
+        self.write(part, at, bytes);
     }
 
     /// Writes bytes of a linked item, unless a reference is out. The caller holds its shard's lock

@@ -5,22 +5,31 @@
 //! memory is free when its last reference is gone. `incr` and `decr` write in place only while no
 //! reference is out.
 mod arena;
+mod crawl;
+mod lists;
+mod parts;
 mod slab;
 mod steal;
 mod table;
+mod tune;
 mod update;
+mod view;
 
-use crate::limits::{ITEM_BYTES_MAX, MEMORY_BYTES_MAX, PAGE_BYTES};
-use crate::num::{write_u32, write_u64};
+use crate::limits::{ITEM_BYTES_DEFAULT, MEMORY_BYTES_MAX, PAGE_BYTES, STOCK_CHUNK_BYTES_MAX};
+use crate::num::write_u32;
+use alloc::vec::Vec;
 use arena::{Arena, HEADER_BYTES, PREFIX, get, set};
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use crawl::Crawl;
 use slab::Slabs;
 use table::{ShardGuard, Table};
 
 pub use arena::{ItemId, NewItem};
 pub use slab::{CLASSES, ClassFigures};
-pub use table::KeyHash;
-pub use update::{Arithmetic, Stored, Update};
+pub use table::{KeyHash, Seed};
+pub use tune::Tune;
+pub use update::{Arithmetic, Delta, Removed, Stored, Terms, Update};
+pub use view::View;
 
 /// Bytes before the value at most: `VALUE `, key, flags, length, spaces and line end.
 const SUFFIX_BYTES_MAX: usize = 1 + 10 + 1 + 10 + 2;
@@ -38,11 +47,26 @@ pub struct StoreFigures {
     pub expired_unfetched: u64,
     pub lrutail_reflocked: u64,
     pub moves_within_lru: u64,
+    pub moves_to_cold: u64,
+    pub moves_to_warm: u64,
+    pub crawler_reclaimed: u64,
+    pub crawler_items_checked: u64,
     pub slab_global_page_pool: u64,
     pub slabs_moved: u64,
     pub total_pages: u64,
     pub hash_buckets: u64,
     pub used_chunks: u64,
+}
+
+/// What became of an operator's wish to move a page: memcached's answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "memcached's names")]
+pub enum Reassigned {
+    Ok,
+    Busy,
+    BadClass,
+    NoSpare,
+    Same,
 }
 
 /// Why a look-up found nothing.
@@ -61,13 +85,6 @@ pub enum Miss {
 #[must_use = "a reference that is not released keeps the item's memory for ever"]
 pub struct ItemRef(ItemId);
 
-/// What a look-up shows of an item, while its shard is locked.
-#[derive(Debug)]
-pub struct View<'a> {
-    store: &'a Store,
-    id: ItemId,
-}
-
 /// The store.
 #[derive(Debug)]
 pub struct Store {
@@ -79,6 +96,13 @@ pub struct Store {
     flush_at: AtomicU32,
     /// The same for good, from delayed flushes whose time has come.
     flushed_to: AtomicU32,
+    /// Largest item, as memcached counts it.
+    item_max: usize,
+    /// Something may have expired, or been flushed, since the last crawl began.
+    may_expire: AtomicBool,
+    crawl: spin::Mutex<Crawl>,
+    /// What an operator may change.
+    pub tune: Tune,
 }
 
 /// Bytes of an item as memcached 1.6 counts them against its limit of 1 MiB: a header of 48, the
@@ -89,22 +113,44 @@ pub const fn stock_item_bytes(key_len: usize, flags: u32, value_len: usize) -> u
 
 impl Store {
     /// A store in `memory`. `seed` is for the hash, and should differ from boot to boot.
-    pub fn new(memory: &'static mut [u8], seed: u64) -> Store {
+    pub fn new(memory: &'static mut [u8], seed: impl Into<Seed>) -> Store {
         let kept = memory.len().min(MEMORY_BYTES_MAX);
-        Self::over(Arena::from_static(&mut memory[..kept]), seed)
+        Self::over(Arena::from_static(&mut memory[..kept]), seed.into())
     }
 
     /// A store of `bytes` from the global allocator.
-    pub fn with_capacity(bytes: usize, seed: u64) -> Store {
-        Self::over(Arena::from_heap(bytes.min(MEMORY_BYTES_MAX)), seed)
+    pub fn with_capacity(bytes: usize, seed: impl Into<Seed>) -> Store {
+        Self::over(Arena::from_heap(bytes.min(MEMORY_BYTES_MAX)), seed.into())
     }
 
-    fn over(arena: Arena, seed: u64) -> Store {
+    fn over(arena: Arena, seed: Seed) -> Store {
         let limit = arena.len();
         let slabs = Slabs::new(&arena);
         let table = Table::new(limit / 256, seed);
         let (flush_at, flushed_to) = (AtomicU32::new(0), AtomicU32::new(0));
-        Store { arena, table, slabs, limit, flush_at, flushed_to }
+        Store {
+            arena,
+            table,
+            slabs,
+            limit,
+            flush_at,
+            flushed_to,
+            item_max: ITEM_BYTES_DEFAULT,
+            may_expire: AtomicBool::new(false),
+            crawl: spin::Mutex::default(),
+            tune: Tune::default(),
+        }
+    }
+
+    /// The same store for items of other sizes.
+    #[must_use]
+    pub fn with_item_max(self, bytes: usize) -> Store {
+        Store { item_max: bytes, ..self }
+    }
+
+    /// Largest item, as memcached counts it.
+    pub fn item_max(&self) -> usize {
+        self.item_max
     }
 
     /// Bytes given at start.
@@ -132,18 +178,40 @@ impl Store {
         now: u32,
         f: impl FnOnce(&View<'_>) -> R,
     ) -> Result<R, Miss> {
+        self.peek(hash, key, now, |view| {
+            view.bump(now);
+            f(view)
+        })
+    }
+
+    /// The same, without counting as a use of the item.
+    #[inline]
+    pub fn peek<R>(
+        &self,
+        hash: KeyHash,
+        key: &[u8],
+        now: u32,
+        f: impl FnOnce(&View<'_>) -> R,
+    ) -> Result<R, Miss> {
         let mut shard = self.table.lock(hash);
-        let id = self.live(&mut shard, hash, key, now)?;
-        let active = &self.arena.header(id).active;
-        if active.load(Relaxed) == 0 {
-            active.store(1, Relaxed);
-        }
+        let id = self.live_here(&mut shard, hash, key, now)?;
         Ok(f(&View { store: self, id }))
     }
 
     /// The live item of a key; a dead one is unlinked.
-    #[inline]
     fn live(
+        &self,
+        shard: &mut ShardGuard<'_>,
+        hash: KeyHash,
+        key: &[u8],
+        now: u32,
+    ) -> Result<ItemId, Miss> {
+        self.live_here(shard, hash, key, now)
+    }
+
+    /// The same, for look-ups, which are many: in their own code.
+    #[inline(always)]
+    fn live_here(
         &self,
         shard: &mut ShardGuard<'_>,
         hash: KeyHash,
@@ -164,10 +232,7 @@ impl Store {
     fn why_dead(&self, shard: &ShardGuard<'_>, id: ItemId, now: u32) -> Option<Miss> {
         let header = self.arena.header(id);
         let (expires, time) = (get(&header.expires), get(&header.time));
-        let flush_at = get(&self.flush_at);
-        let flushed = header.cas.load(Relaxed) < shard.flushed
-            || time <= get(&self.flushed_to)
-            || (flush_at != 0 && flush_at <= now && time <= flush_at);
+        let flushed = header.cas.load(Relaxed) < shard.flushed || self.flushed_by_time(time, now);
         if flushed {
             Some(Miss::Flushed)
         } else if expires != 0 && expires <= now {
@@ -180,7 +245,7 @@ impl Store {
     fn link(&self, shard: &mut ShardGuard<'_>, id: ItemId, now: u32) {
         set(&self.arena.header(id).time, now);
         shard.insert(&self.arena, id);
-        self.slabs.link(&self.arena, id);
+        self.slabs.link(&self.arena, &self.tune, id, now);
     }
 
     fn unlink(&self, shard: &mut ShardGuard<'_>, id: ItemId) {
@@ -198,7 +263,8 @@ impl Store {
         value_len: usize,
         now: u32,
     ) -> Option<NewItem> {
-        if stock_item_bytes(key.len(), flags, value_len) > ITEM_BYTES_MAX {
+        let stock_bytes = stock_item_bytes(key.len(), flags, value_len);
+        if stock_bytes > self.item_max {
             return None;
         }
         let mut suffix = [b' '; SUFFIX_BYTES_MAX];
@@ -209,8 +275,15 @@ impl Store {
         suffix[end..end + 2].copy_from_slice(b"\r\n");
         let suffix = &suffix[..end + 2];
 
-        let bytes = HEADER_BYTES + PREFIX.len() + key.len() + suffix.len() + value_len + 2;
-        let mut item = self.slabs.allocate(&self.arena, &self.table, bytes, now)?;
+        let len = PREFIX.len() + key.len() + suffix.len() + value_len + 2;
+        let mut item = if stock_bytes > STOCK_CHUNK_BYTES_MAX {
+            self.allocate_parts(len, now)?
+        } else {
+            let bytes = HEADER_BYTES + len;
+            self.slabs.allocate(&self.arena, &self.table, &self.tune, bytes, now)?
+        };
+        self.note_expiry(expires);
+        let head = item.id();
         let header = self.arena.header(item.id());
         set(&header.hash, hash.0);
         set(&header.flags, flags);
@@ -218,9 +291,9 @@ impl Store {
         set(&header.value_len, value_len as u32);
         header.key_len.store(key.len() as u8, Relaxed);
         header.suffix_len.store(suffix.len() as u8, Relaxed);
-        self.arena.fill(&mut item, 0, PREFIX);
-        self.arena.fill(&mut item, PREFIX.len(), key);
-        self.arena.fill(&mut item, PREFIX.len() + key.len(), suffix);
+        self.arena.fill(&mut item, head, 0, PREFIX);
+        self.arena.fill(&mut item, head, PREFIX.len(), key);
+        self.arena.fill(&mut item, head, PREFIX.len() + key.len(), suffix);
         Some(item)
     }
 
@@ -229,13 +302,30 @@ impl Store {
         let header = self.arena.header(item.id());
         let room = (header.value_len() + 2).saturating_sub(at);
         let bytes = &bytes[..bytes.len().min(room)];
-        self.arena.fill(item, header.value_at() + at, bytes);
+        self.write_pieces(item, header.value_at() + at, bytes);
+    }
+
+    /// The key was given in base64, and is to be shown like that.
+    pub fn mark_binary_key(&self, item: &mut NewItem) {
+        self.arena.header(item.id()).set_mark(arena::BINARY_KEY, true);
+    }
+
+    /// The key of an item that is not stored yet, and whether it was given in base64.
+    pub fn key<'a>(&'a self, item: &'a NewItem) -> (&'a [u8], bool) {
+        let header = self.arena.header(item.id());
+        let key = self.arena.bytes(item.id(), PREFIX.len(), header.key_len());
+        (key, header.marked(arena::BINARY_KEY))
     }
 
     /// The last two bytes that were filled in: a correct data block ends in `\r\n`.
     pub fn is_terminated(&self, item: &NewItem) -> bool {
         let header = self.arena.header(item.id());
-        self.arena.bytes(item.id(), header.value_at() + header.value_len(), 2) == b"\r\n"
+        let end = header.value_at() + header.value_len();
+        let byte = |at| {
+            let (part, offset) = self.locate(item.id(), at);
+            self.arena.bytes(part, offset, 1)[0]
+        };
+        byte(end) == b'\r' && byte(end + 1) == b'\n'
     }
 
     /// Gives an item back that will not be stored.
@@ -253,10 +343,21 @@ impl Store {
         })
     }
 
-    /// The bytes of a referenced item: first reply line, value, line end.
+    /// The bytes of a referenced item: first reply line, value, line end. Those of a large item lie in
+    /// several places: only what [`View::pieces`] showed as one piece can be had at once.
     #[inline]
     pub fn bytes(&self, item: &ItemRef, at: usize, len: usize) -> &[u8] {
-        self.arena.bytes(item.0, at, len)
+        let (part, offset) = self.locate(item.0, at);
+        self.arena.bytes(part, offset, len)
+    }
+
+    /// A copy of the bytes of a referenced item.
+    pub fn copy(&self, item: &ItemRef, at: usize, len: usize) -> Vec<u8> {
+        let mut copy = Vec::with_capacity(len);
+        self.for_pieces(item.0, at, len, |at, len| {
+            copy.extend_from_slice(self.bytes(item, at, len));
+        });
+        copy
     }
 
     /// Gives a reference back.
@@ -268,12 +369,14 @@ impl Store {
     pub fn flush(&self, now: u32) {
         self.settle_flush(now);
         self.flush_at.store(0, Relaxed);
+        self.note_expiry(now);
         self.table.each(|shard| shard.flush());
     }
 
     /// Everything stored before second `at` is gone when it comes.
     pub fn flush_at(&self, at: u32, now: u32) {
         self.settle_flush(now);
+        self.note_expiry(at);
         self.flush_at.store(at.saturating_sub(1).max(1), Relaxed);
     }
 
@@ -315,67 +418,12 @@ impl Store {
             all.expired_unfetched += class.expired_unfetched;
             all.lrutail_reflocked += class.lrutail_reflocked;
             all.moves_within_lru += class.moves_within_lru;
+            all.moves_to_cold += class.moves_to_cold;
+            all.moves_to_warm += class.moves_to_warm;
+            all.crawler_reclaimed += class.crawler_reclaimed;
+            all.crawler_items_checked += class.crawler_items_checked;
             all.used_chunks += class.used_chunks;
         }
         all
-    }
-}
-
-impl View<'_> {
-    /// The whole reply of a `get`: `VALUE <key> <flags> <bytes>\r\n<value>\r\n`.
-    #[inline]
-    pub fn reply(&self) -> &[u8] {
-        let header = self.store.arena.header(self.id);
-        self.store.arena.bytes(self.id, 0, header.total_len())
-    }
-
-    /// Where the value begins in the reply, behind the first line.
-    pub fn value_at(&self) -> usize {
-        self.store.arena.header(self.id).value_at()
-    }
-
-    /// The value, without its line end.
-    pub fn value(&self) -> &[u8] {
-        let header = self.store.arena.header(self.id);
-        self.store.arena.bytes(self.id, header.value_at(), header.value_len())
-    }
-
-    /// Client flags.
-    pub fn flags(&self) -> u32 {
-        get(&self.store.arena.header(self.id).flags)
-    }
-
-    /// The version's number.
-    pub fn cas(&self) -> u64 {
-        self.store.arena.header(self.id).cas.load(Relaxed)
-    }
-
-    /// The second from which it is expired; 0 = never.
-    pub fn expires(&self) -> u32 {
-        get(&self.store.arena.header(self.id).expires)
-    }
-
-    /// Changes when it expires.
-    pub fn touch(&self, expires: u32) {
-        set(&self.store.arena.header(self.id).expires, expires);
-    }
-
-    /// The first line of a `gets` reply, whose number is not in the item, into `line`.
-    pub fn line_with_cas<'a>(&self, line: &'a mut [u8; 320]) -> &'a [u8] {
-        let first = &self.reply()[..self.value_at() - 2];
-        line[..first.len()].copy_from_slice(first);
-        let mut end = first.len();
-        line[end] = b' ';
-        end += 1;
-        end += write_u64(&mut line[end..], self.cas());
-        line[end..end + 2].copy_from_slice(b"\r\n");
-        &line[..end + 2]
-    }
-
-    /// A reference that outlives the look-up.
-    #[inline]
-    pub fn share(&self) -> ItemRef {
-        self.store.arena.header(self.id).refs.fetch_add(1, Relaxed);
-        ItemRef(self.id)
     }
 }

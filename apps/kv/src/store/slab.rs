@@ -1,31 +1,43 @@
-//! Memory for items: pages cut into chunks of one size class each, and an LRU list per class.
+//! Memory for items: pages cut into chunks of one size class each.
 //!
-//! Four classes per doubling (at most a fifth of a chunk is wasted); large items have a page to
-//! themselves. A full class evicts from the cold end of its own list, with a second chance for
-//! what was used meanwhile (the mark costs a `get` one plain store and no lock). A class that
-//! starves, or that evicts much younger items than another class keeps, takes over a page of it.
+//! Four classes per doubling (at most a fifth of a chunk is wasted), and one for the parts of large
+//! items. A full class evicts from the cold end of its own lists ([`super::lists`]). A class that
+//! starves, or that evicts much younger items than another class keeps, takes over a page of it
+//! ([`super::steal`]).
 //!
 //! Lock order: shard, then class. Evicting goes the other way and therefore only tries the shard.
 use super::arena::{Arena, HEADER_BYTES, ItemId, NIL, NewItem, State, get, set};
-use super::table::{KeyHash, Table};
-use crate::limits::{ALLOC_ROUNDS, EVICT_TRIES, PAGE_BYTES};
+use super::lists::{HOT, LISTS, List, WARM};
+use super::steal::Drain;
+use super::table::Table;
+use super::tune::Tune;
+use crate::limits::{ALLOC_ROUNDS, PAGE_BYTES, REBALANCE_EVICTIONS, STARVED_ROUNDS};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, Ordering::Relaxed, fence};
+use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, Ordering::Relaxed, fence};
 
-/// Number of size classes; the last has whole pages.
-pub const CLASSES: usize = 54;
-const WHOLE_PAGE: usize = CLASSES - 1;
+/// Number of size classes: the last but one has half pages, the last the parts of large items.
+pub const CLASSES: usize = 55;
+const HALF_PAGE: usize = CLASSES - 2;
+/// The class of the parts of large items.
+pub(super) const PART: usize = CLASSES - 1;
+/// Chunks of that class in a page.
+const PARTS_PER_PAGE: usize = 16;
+/// Bytes of an item in one part.
+pub(super) const PART_BYTES: usize = PAGE_BYTES / PARTS_PER_PAGE - HEADER_BYTES;
+const _: () = assert!(PAGE_BYTES.is_multiple_of(8 * PARTS_PER_PAGE));
 const NO_CLASS: u8 = u8::MAX;
 const SMALLEST: usize = 64;
+const LARGEST: usize = 512 << 10;
 
 /// The class of items of `bytes` in all.
 pub(super) fn class_of(bytes: usize) -> usize {
     if bytes <= SMALLEST {
         return 0;
     }
-    if bytes > PAGE_BYTES / 2 {
-        return WHOLE_PAGE;
+    if bytes > LARGEST {
+        debug_assert!(bytes <= PAGE_BYTES / 2, "larger ones are kept in parts");
+        return HALF_PAGE;
     }
     let last = bytes - 1;
     let octave = last.ilog2();
@@ -38,8 +50,11 @@ pub(super) const fn chunk_bytes(class: usize) -> usize {
     if class == 0 {
         return SMALLEST;
     }
-    if class == WHOLE_PAGE {
-        return PAGE_BYTES;
+    if class == HALF_PAGE {
+        return PAGE_BYTES / 2;
+    }
+    if class == PART {
+        return PAGE_BYTES / PARTS_PER_PAGE;
     }
     let octave = 6 + (class - 1) / 4;
     (1 << octave) + ((class - 1) % 4 + 1) * (1 << (octave - 2))
@@ -64,6 +79,14 @@ pub struct ClassFigures {
     pub expired_unfetched: u64,
     pub lrutail_reflocked: u64,
     pub moves_within_lru: u64,
+    pub moves_to_cold: u64,
+    pub moves_to_warm: u64,
+    pub crawler_reclaimed: u64,
+    pub crawler_items_checked: u64,
+    pub age_hot: u32,
+    pub age_warm: u32,
+    /// In HOT, WARM, COLD and TEMP.
+    pub number_of: [u64; 4],
     pub used_chunks: u64,
 }
 
@@ -75,8 +98,9 @@ pub(super) struct Class {
     pub(super) free: u32,
     /// The page that is being cut, and how much of it is.
     pub(super) cutting: Option<(usize, usize)>,
-    pub(super) newest: u32,
-    pub(super) oldest: u32,
+    pub(super) lists: [List; LISTS],
+    /// The page that is being taken away.
+    pub(super) drain: Option<Drain>,
     pub(super) figures: ClassFigures,
 }
 
@@ -89,6 +113,8 @@ pub(super) struct Slabs {
     pub(super) free_pages: spin::Mutex<Vec<u32>>,
     /// Pages that changed class.
     pub(super) moved: AtomicU64,
+    /// The class that is giving a page to a needier one, or [`CLASSES`].
+    pub(super) donor: AtomicUsize,
 }
 
 impl Slabs {
@@ -97,14 +123,15 @@ impl Slabs {
         let class = |index| {
             let figures =
                 ClassFigures { chunk_bytes: chunk_bytes(index), ..ClassFigures::default() };
-            let (free, newest, oldest) = (NIL, NIL, NIL);
-            spin::Mutex::new(Class { index, free, cutting: None, newest, oldest, figures })
+            let (free, lists) = (NIL, [List::EMPTY; LISTS]);
+            spin::Mutex::new(Class { index, free, cutting: None, lists, drain: None, figures })
         };
         Slabs {
             classes: (0..CLASSES).map(class).collect(),
             page_class: (0..pages).map(|_| AtomicU8::new(NO_CLASS)).collect(),
             free_pages: spin::Mutex::new((0..pages as u32).rev().collect()),
             moved: AtomicU64::new(0),
+            donor: AtomicUsize::new(CLASSES),
         }
     }
 
@@ -113,14 +140,28 @@ impl Slabs {
         &self,
         arena: &Arena,
         table: &Table,
+        tune: &Tune,
         bytes: usize,
         now: u32,
     ) -> Option<NewItem> {
-        let index = class_of(bytes);
+        self.allocate_class(arena, table, tune, class_of(bytes), None, now)
+    }
+
+    /// A chunk of a class, for an item or for a part of one.
+    pub fn allocate_class(
+        &self,
+        arena: &Arena,
+        table: &Table,
+        tune: &Tune,
+        index: usize,
+        part_of: Option<ItemId>,
+        now: u32,
+    ) -> Option<NewItem> {
+        let mut starved = 0;
         for _ in 0..ALLOC_ROUNDS {
             let mut class = self.classes[index].lock();
             if let Some(id) = class.take_free(arena) {
-                return Some(class.hand_out(arena, id));
+                return Some(class.hand_out(arena, id, part_of));
             }
             if let Some(page) = self.free_pages.lock().pop() {
                 self.give_page(&mut class, page as usize);
@@ -131,14 +172,22 @@ impl Slabs {
                 let cold = class.tail_age(arena, now);
                 drop(class);
                 // Now and then: does another class keep much older items than this one evicts?
-                if turn.is_multiple_of(256) {
+                let moves = Tune::get(&tune.slab_automove) != 0;
+                if moves && turn.is_multiple_of(REBALANCE_EVICTIONS) {
                     self.rebalance(arena, table, index, cold, now);
                 }
                 continue;
             }
+            if starved > 0 {
+                // Rather have what was on its way out than nothing.
+                class.give_up_drain(arena);
+            }
             drop(class);
-            if let Some(page) = self.steal(arena, table, index, now) {
-                self.give_page(&mut self.classes[index].lock(), page);
+            if !self.steal(arena, table, index, now) {
+                starved += 1;
+                if starved == STARVED_ROUNDS {
+                    break;
+                }
             }
         }
         self.classes[index].lock().figures.outofmemory += 1;
@@ -166,15 +215,9 @@ impl Slabs {
         }
     }
 
-    /// Puts an item into its class's list, newest. The caller holds its shard.
-    pub fn link(&self, arena: &Arena, id: ItemId) {
-        let header = arena.header(id);
-        let mut class = self.classes[header.class()].lock();
-        header.set_state(class.index, State::Linked);
-        class.push_newest(arena, id);
-        class.figures.number += 1;
-        class.figures.total_items += 1;
-        class.figures.mem_requested += (HEADER_BYTES + header.total_len()) as u64;
+    /// Puts an item into one of its class's lists. The caller holds its shard.
+    pub fn link(&self, arena: &Arena, tune: &Tune, id: ItemId, now: u32) {
+        self.classes[arena.header(id).class()].lock().link(arena, tune, id, now);
     }
 
     /// Takes an item, already out of the table, out of its class's list, and drops the table's
@@ -209,7 +252,13 @@ impl Slabs {
     /// Figures of one class.
     pub fn figures(&self, arena: &Arena, index: usize, now: u32) -> ClassFigures {
         let class = self.classes[index].lock();
-        ClassFigures { age: class.tail_age(arena, now), ..class.figures }
+        ClassFigures {
+            age: class.tail_age(arena, now),
+            age_hot: class.list_age(arena, HOT, now),
+            age_warm: class.list_age(arena, WARM, now),
+            number_of: class.lists.map(|list| list.number),
+            ..class.figures
+        }
     }
 }
 
@@ -245,121 +294,50 @@ impl Class {
         }
     }
 
-    fn hand_out(&mut self, arena: &Arena, id: ItemId) -> NewItem {
+    fn hand_out(&mut self, arena: &Arena, id: ItemId, part_of: Option<ItemId>) -> NewItem {
         let header = arena.header(id);
-        header.set_state(self.index, State::Held);
+        match part_of {
+            None => header.set_state(self.index, State::Held),
+            Some(head) => {
+                header.set_state(self.index, State::Part);
+                set(&header.hash, head.link());
+            }
+        }
         set(&header.refs, 1);
-        header.active.store(0, Relaxed);
+        set(&header.part, NIL);
+        header.heat.store(0, Relaxed);
+        header.marks.store(0, Relaxed);
         self.figures.used_chunks += 1;
         NewItem::from_free(id)
     }
 
+    /// Frees an item's chunk, or its chunks.
     pub(super) fn put_free(&mut self, arena: &Arena, id: ItemId) {
+        if self.index == PART {
+            let mut link = get(&arena.header(id).part);
+            while let Some(part) = arena.id_from_link(link) {
+                link = get(&arena.header(part).part);
+                self.free_chunk(arena, part);
+            }
+        }
+        self.free_chunk(arena, id);
+    }
+
+    fn free_chunk(&mut self, arena: &Arena, id: ItemId) {
+        arena.header(id).set_state(self.index, State::Free);
+        self.figures.used_chunks -= 1;
+        if !self.is_out(id) {
+            self.push_free(arena, id);
+        }
+    }
+
+    pub(super) fn push_free(&mut self, arena: &Arena, id: ItemId) {
         let header = arena.header(id);
-        header.set_state(self.index, State::Free);
         set(&header.newer, NIL);
         set(&header.older, self.free);
         if let Some(first) = arena.id_from_link(self.free) {
             set(&arena.header(first).newer, id.link());
         }
         self.free = id.link();
-        self.figures.used_chunks -= 1;
-    }
-
-    fn push_newest(&mut self, arena: &Arena, id: ItemId) {
-        let header = arena.header(id);
-        set(&header.newer, NIL);
-        set(&header.older, self.newest);
-        match arena.id_from_link(self.newest) {
-            Some(second) => set(&arena.header(second).newer, id.link()),
-            None => self.oldest = id.link(),
-        }
-        self.newest = id.link();
-    }
-
-    fn remove_lru(&mut self, arena: &Arena, id: ItemId) {
-        let header = arena.header(id);
-        let (newer, older) = (get(&header.newer), get(&header.older));
-        match arena.id_from_link(newer) {
-            Some(newer) => set(&arena.header(newer).older, older),
-            None => self.newest = older,
-        }
-        match arena.id_from_link(older) {
-            Some(older) => set(&arena.header(older).newer, newer),
-            None => self.oldest = newer,
-        }
-    }
-
-    pub(super) fn unlink(&mut self, arena: &Arena, id: ItemId) {
-        let header = arena.header(id);
-        self.remove_lru(arena, id);
-        header.set_state(self.index, State::Held);
-        self.figures.number -= 1;
-        self.figures.mem_requested -= (HEADER_BYTES + header.total_len()) as u64;
-    }
-
-    pub(super) fn tail_age(&self, arena: &Arena, now: u32) -> u32 {
-        let tail = arena.id_from_link(self.oldest);
-        tail.map_or(0, |id| now.saturating_sub(get(&arena.header(id).time)))
-    }
-
-    /// Frees the chunk of an item from the cold end of the list.
-    fn evict(&mut self, arena: &Arena, table: &Table, now: u32) -> bool {
-        let mut link = self.oldest;
-        for tries in 0..EVICT_TRIES {
-            // At the newest: all were spared, and no longer have the mark. Again from the oldest.
-            let at = arena.id_from_link(link).or_else(|| arena.id_from_link(self.oldest));
-            let Some(id) = at else { return false };
-            let header = arena.header(id);
-            link = get(&header.newer);
-            let expires = get(&header.expires);
-            let expired = expires != 0 && expires <= now;
-            // The last quarter of the tries no longer spares what was used.
-            let spare = tries < EVICT_TRIES * 3 / 4 && !expired;
-            let pinned = header.refs.load(Relaxed) != 1;
-            if pinned || (spare && header.active.load(Relaxed) != 0) {
-                header.active.store(0, Relaxed);
-                self.remove_lru(arena, id);
-                self.push_newest(arena, id);
-                self.figures.moves_within_lru += 1;
-                self.figures.lrutail_reflocked += u64::from(pinned);
-                continue;
-            }
-            if self.evict_item(arena, table, id, now) {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Unlinks and frees one linked item, unless its shard is busy or a reference is out.
-    pub(super) fn evict_item(
-        &mut self,
-        arena: &Arena,
-        table: &Table,
-        id: ItemId,
-        now: u32,
-    ) -> bool {
-        let header = arena.header(id);
-        let Some(mut shard) = table.try_lock(KeyHash(get(&header.hash))) else { return false };
-        if header.refs.load(Ordering::Acquire) != 1 {
-            return false;
-        }
-        let expires = get(&header.expires);
-        let fetched = header.active.load(Relaxed) != 0;
-        if expires != 0 && expires <= now {
-            self.figures.reclaimed += 1;
-            self.figures.expired_unfetched += u64::from(!fetched);
-        } else {
-            self.figures.evicted += 1;
-            self.figures.evicted_nonzero += u64::from(expires != 0);
-            self.figures.evicted_unfetched += u64::from(!fetched);
-            self.figures.evicted_time = now.saturating_sub(get(&header.time));
-        }
-        shard.remove(arena, id);
-        self.unlink(arena, id);
-        set(&header.refs, 0);
-        self.put_free(arena, id);
-        true
     }
 }

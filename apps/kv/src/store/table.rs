@@ -18,6 +18,22 @@ impl KeyHash {
     }
 }
 
+/// What keeps clients from choosing keys that collide.
+#[derive(Clone, Copy, Debug)]
+pub struct Seed([u64; 4]);
+
+impl From<[u64; 4]> for Seed {
+    fn from(words: [u64; 4]) -> Seed {
+        Seed(words)
+    }
+}
+
+impl From<u64> for Seed {
+    fn from(word: u64) -> Seed {
+        Seed([word; 4])
+    }
+}
+
 /// What a shard's lock guards.
 #[derive(Debug)]
 pub(super) struct Shard {
@@ -40,19 +56,21 @@ struct Line(spin::Mutex<Shard>);
 pub(super) struct Table {
     shards: Box<[Line]>,
     seed: u64,
+    shared_seed: SharedSeed,
 }
 
 pub(super) type ShardGuard<'a> = spin::MutexGuard<'a, Shard>;
 
 impl Table {
     /// A table for `buckets` chains or a few more. `seed` keeps clients from choosing collisions.
-    pub fn new(buckets: usize, seed: u64) -> Table {
+    pub fn new(buckets: usize, Seed(seed): Seed) -> Table {
         let per_shard = (buckets / SHARDS).next_power_of_two().max(16);
         let shard = |number| {
             let heads = vec![NIL; per_shard].into_boxed_slice();
             Line(spin::Mutex::new(Shard { heads, versions: 1, flushed: 0, number }))
         };
-        Table { shards: (0..SHARDS as u64).map(shard).collect(), seed }
+        let shared_seed = SharedSeed::from_u64(seed[1] ^ seed[2].rotate_left(32) ^ seed[3]);
+        Table { shards: (0..SHARDS as u64).map(shard).collect(), seed: seed[0], shared_seed }
     }
 
     pub fn buckets(&self) -> usize {
@@ -61,7 +79,7 @@ impl Table {
 
     #[inline]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
-        let mut hasher = FoldHasher::with_seed(self.seed, SharedSeed::global_fixed());
+        let mut hasher = FoldHasher::with_seed(self.seed, &self.shared_seed);
         hasher.write(key);
         let hash = hasher.finish();
         KeyHash((hash >> 32) as u32 ^ hash as u32)

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod client;
+pub mod linear;
 pub mod memcached;
 pub mod rng;
 pub mod script;

@@ -8,14 +8,24 @@
 //! Each batch ends in `version`, whose answer marks the end of the batch's answers; answers are
 //! read line by line, with the lengths that `VALUE` lines give, so that no value can be mistaken
 //! for an answer.
+pub mod answer;
 pub mod ops;
 
 use super::rng::Rng;
+use answer::{Answer, Versions, take_line};
 use ops::{Batch, Expect, Part, State};
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
+
+/// Where a server is.
+#[derive(Clone, Copy, Debug)]
+pub struct Address {
+    pub tcp: SocketAddr,
+    /// If it takes datagrams.
+    pub udp: Option<SocketAddr>,
+}
 
 /// What a run did.
 #[derive(Debug, Default)]
@@ -41,19 +51,25 @@ pub struct Mismatch {
 
 /// Runs `operations` operations of the script `seed` against both servers.
 pub fn compare(
-    ours: SocketAddr,
-    reference: SocketAddr,
+    ours: &Address,
+    reference: &Address,
     seed: u64,
     operations: usize,
 ) -> Result<Report, Mismatch> {
     let mut rng = Rng::new(seed);
-    let mut state = State::default();
+    let udp = ours.udp.is_some() && reference.udp.is_some();
+    let mut state = State { udp, ..State::default() };
     let mut report = Report { connections: 1, ..Report::default() };
     let mut peers = [Peer::connect(ours), Peer::connect(reference)];
     while report.operations < operations {
         let batch = ops::batch(&mut rng, &mut state);
         let [ours, reference] = peers.each_mut().map(|peer| peer.run(&batch));
-        if ours != reference {
+        let agree = match (&ours, &reference) {
+            (Ok(ours), Ok(reference)) => ours.agrees(reference),
+            (Err(_), Err(_)) => panic!("neither server answers: {ours:?}, {reference:?}"),
+            _ => false,
+        };
+        if !agree {
             return Err(Mismatch {
                 seed,
                 operation: report.operations,
@@ -72,6 +88,9 @@ pub fn compare(
             *report.answers.entry(line).or_default() += 1;
         }
         state.versions_seen = answer.versions_seen;
+        state.known.extend(answer.known);
+        let old = state.known.len().saturating_sub(100);
+        state.known.drain(..old);
         if batch.expect == Expect::Hangup {
             report.connections += 1;
             peers.iter_mut().for_each(Peer::reconnect);
@@ -93,33 +112,30 @@ fn show(bytes: &[u8]) -> String {
 
 fn show_answer(answer: &Result<Answer, String>) -> String {
     match answer {
-        Ok(answer) => show(&answer.bytes),
+        Ok(answer) => answer.show(),
         Err(error) => format!("[{error}]"),
     }
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Answer {
-    /// With versions renamed, without the closing `VERSION`.
-    bytes: Vec<u8>,
-    first_words: Vec<String>,
-    versions_seen: usize,
 }
 
 struct Peer {
     address: SocketAddr,
     stream: TcpStream,
+    udp: Option<UdpSocket>,
     /// Received and not yet used.
     buffer: Vec<u8>,
-    /// Versions by the order of their first appearance, and back.
-    versions: Vec<u64>,
-    names: HashMap<u64, usize>,
+    versions: Versions,
 }
 
 impl Peer {
-    fn connect(address: SocketAddr) -> Peer {
-        let stream = Self::open(address);
-        Peer { address, stream, buffer: vec![], versions: vec![], names: HashMap::new() }
+    fn connect(address: &Address) -> Peer {
+        let stream = Self::open(address.tcp);
+        let udp = address.udp.map(|udp| {
+            let socket = UdpSocket::bind(("0.0.0.0", 0)).expect("a free port");
+            socket.connect(udp).expect("an address");
+            socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+            socket
+        });
+        Peer { address: address.tcp, stream, udp, buffer: vec![], versions: Versions::default() }
     }
 
     fn open(address: SocketAddr) -> TcpStream {
@@ -142,7 +158,7 @@ impl Peer {
             match part {
                 Part::Bytes(part) => bytes.extend_from_slice(part),
                 Part::Version(name) => {
-                    let version = self.versions.get(*name).copied().unwrap_or(u64::MAX / 2);
+                    let version = self.versions.number(*name);
                     bytes.extend_from_slice(version.to_string().as_bytes());
                 }
             }
@@ -152,6 +168,9 @@ impl Peer {
 
     fn run(&mut self, batch: &Batch) -> Result<Answer, String> {
         let mut request = self.render(batch);
+        if let Expect::Datagrams { id, sequence, total } = batch.expect {
+            return self.run_datagram(&request, [id, sequence, total]);
+        }
         if batch.expect == Expect::Answers {
             request.extend_from_slice(b"version\r\n");
         }
@@ -217,41 +236,16 @@ impl Peer {
         let mut at = 0;
         loop {
             let end = self.line_end(at)?;
-            let line = String::from_utf8_lossy(&self.buffer[at..end]).into_owned();
+            let line = self.buffer[at..end].to_vec();
             at = end;
-            if line.starts_with("VERSION ") {
+            if line.starts_with(b"VERSION ") {
                 break;
             }
-            let words: Vec<&str> = line.trim_end().rsplit(' ').collect();
-            if !line.starts_with("VALUE ") {
-                // A number is the answer of `incr`; all numbers count as one kind.
-                let first = line.trim_end().split(' ').next().unwrap_or("").to_string();
-                let number = first.parse::<u64>().is_ok();
-                answer.first_words.push(if number { "<number>".into() } else { first });
-                answer.bytes.extend_from_slice(line.as_bytes());
-                continue;
+            if let Some(len) = take_line(&mut answer, &mut self.versions, &line)? {
+                self.need(at, len)?;
+                answer.bytes.extend_from_slice(&self.buffer[at..at + len]);
+                at += len;
             }
-            // VALUE <key> <flags> <bytes> [<version>]; a key has no spaces.
-            let (len, version) = match words.as_slice() {
-                [len, _, _, "VALUE"] => (*len, None),
-                [version, len, _, _, "VALUE"] => (*len, Some(*version)),
-                _ => return Err(format!("strange line: {line}")),
-            };
-            let len: usize = len.parse().map_err(|_| format!("strange length: {line}"))?;
-            answer.first_words.push("VALUE".into());
-            let text = match version {
-                None => line.clone(),
-                Some(version) => {
-                    let number = version.parse().map_err(|_| format!("strange: {line}"))?;
-                    let name = self.name(number);
-                    let first = line.trim_end().strip_suffix(version).unwrap_or(&line);
-                    format!("{first}#{name}\r\n")
-                }
-            };
-            answer.bytes.extend_from_slice(text.as_bytes());
-            self.need(at, len + 2)?;
-            answer.bytes.extend_from_slice(&self.buffer[at..at + len + 2]);
-            at += len + 2;
         }
         self.buffer.drain(..at);
         if !self.buffer.is_empty() {
@@ -261,12 +255,35 @@ impl Peer {
         Ok(answer)
     }
 
-    fn name(&mut self, version: u64) -> usize {
-        let next = self.versions.len();
-        let name = *self.names.entry(version).or_insert(next);
-        if name == next {
-            self.versions.push(version);
+    /// Sends a datagram, and one more whose answer ends that of the first.
+    fn run_datagram(&mut self, request: &[u8], frame: [u16; 3]) -> Result<Answer, String> {
+        let socket = self.udp.as_ref().ok_or("no datagrams here")?;
+        let send = |frame: [u16; 4], request: &[u8]| {
+            let mut datagram = frame.map(u16::to_be_bytes).concat();
+            datagram.extend_from_slice(request);
+            socket.send(&datagram).map_err(|error| format!("datagram: {error}"))
+        };
+        let [id, sequence, total] = frame;
+        let last = id.wrapping_add(1);
+        send([id, sequence, total, 0], request)?;
+        send([last, 0, 1, 0], b"mn\r\n")?;
+        let mut frames = vec![];
+        loop {
+            let mut datagram = [0; 2048];
+            let len = socket.recv(&mut datagram).map_err(|error| {
+                format!("datagram: {error} after {frames:?} {}", show(&self.buffer))
+            })?;
+            let word = |n: usize| u16::from_be_bytes([datagram[n], datagram[n + 1]]);
+            // Stock memcached sends empty ones, of no message, for some misses.
+            if word(4) != 0 {
+                frames.push([word(0), word(2), word(4), word(6)]);
+            }
+            if word(0) == last {
+                break;
+            }
+            self.buffer.extend_from_slice(&datagram[8..len]);
         }
-        name
+        self.buffer.extend_from_slice(b"VERSION \r\n");
+        Ok(Answer { frames, ..self.read_answer()? })
     }
 }

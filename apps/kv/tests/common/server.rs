@@ -1,17 +1,19 @@
 //! The library behind ordinary sockets: one thread per client, as many workers as there are clients.
-use kv::conn::Conn;
+use kv::conn::{Conn, on_datagram};
 use kv::limits::WORKERS_MAX;
 use kv::store::Store;
 use kv::time::Clock;
 use kv::worker::{Settings, Shared, Worker};
 use std::io::{IoSlice, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A running server. It serves until the process ends.
 pub struct Server {
     pub address: SocketAddr,
+    /// Where it takes datagrams, if that port was free, too.
+    pub udp: Option<SocketAddr>,
     pub shared: Arc<Shared>,
 }
 
@@ -23,13 +25,14 @@ impl Server {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
         let clock = Clock::new(unix as i64);
         let settings = Settings { port: address.port(), clock, ..Settings::default() };
+        let udp = UdpSocket::bind(address);
         let store = Store::with_capacity(memory_bytes, 0x5eed);
         let shared = Arc::new(Shared::new(store, settings));
         let free = Arc::new(Mutex::new((0..WORKERS_MAX).collect::<Vec<_>>()));
-        let (epoch, all) = (Instant::now(), Arc::clone(&shared));
+        let (epoch, all, workers) = (Instant::now(), Arc::clone(&shared), Arc::clone(&free));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (shared, free) = (Arc::clone(&all), Arc::clone(&free));
+                let (shared, free) = (Arc::clone(&all), Arc::clone(&workers));
                 let Some(index) = free.lock().expect("no panics").pop() else { continue };
                 std::thread::spawn(move || {
                     let mut worker = Worker::new(&shared, index);
@@ -39,7 +42,23 @@ impl Server {
                 });
             }
         });
-        Server { address, shared }
+        let has_udp = udp.is_ok();
+        if let (Ok(socket), all) = (udp, Arc::clone(&shared)) {
+            let index = free.lock().expect("no panics").pop().expect("a worker");
+            std::thread::spawn(move || serve_datagrams(&socket, Worker::new(&all, index), epoch));
+        }
+        Server { address, udp: has_udp.then_some(address), shared }
+    }
+}
+
+fn serve_datagrams(socket: &UdpSocket, mut worker: Worker<'_>, epoch: Instant) {
+    let mut request = vec![0; 65536];
+    while let Ok((len, client)) = socket.recv_from(&mut request) {
+        worker.set_time(epoch.elapsed().as_nanos() as u64);
+        on_datagram(&mut worker, &request[..len], &mut |answer| {
+            // What does not fit is lost, as datagrams are.
+            let _ = socket.send_to(answer, client);
+        });
     }
 }
 

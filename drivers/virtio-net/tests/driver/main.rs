@@ -6,6 +6,7 @@ mod fake;
 mod hostile;
 mod opening;
 mod receive;
+mod restart;
 mod rig;
 mod steering;
 mod threads;

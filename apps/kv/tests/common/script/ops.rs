@@ -8,7 +8,13 @@
 //! - lines over 2,048 bytes are cut off only if they have not arrived whole: sent without an end;
 //! - a bad data block of an item over 512 KiB fails an assertion; `incr` of white space reads on
 //!   behind the value, and a number of 2^63 or more makes it look for a minus sign there; a delayed `flush_all` brings back what an earlier one flushed.
+mod admin;
+mod malformed;
+mod meta;
+mod udp;
+
 use crate::common::rng::Rng;
+use malformed::MALFORMED;
 
 /// A piece of a request.
 pub enum Part {
@@ -23,6 +29,12 @@ pub enum Expect {
     Answers,
     /// The server closes the connection.
     Hangup,
+    /// A datagram with this frame.
+    Datagrams {
+        id: u16,
+        sequence: u16,
+        total: u16,
+    },
 }
 
 /// Requests that are sent together.
@@ -36,11 +48,19 @@ pub struct Batch {
 #[derive(Default)]
 pub struct State {
     pub versions_seen: usize,
+    /// Keys with the number of a version of each, as far as that was seen together.
+    pub known: Vec<(String, usize)>,
+    /// Whether the servers take datagrams.
+    pub udp: bool,
 }
 
 impl Batch {
     fn text(&mut self, text: &str) {
         self.parts.push(Part::Bytes(text.as_bytes().to_vec()));
+    }
+
+    fn version(&mut self, name: usize) {
+        self.parts.push(Part::Version(name));
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -52,8 +72,10 @@ impl Batch {
 pub fn batch(rng: &mut Rng, state: &mut State) -> Batch {
     let mut batch = Batch { parts: vec![], kinds: vec![], expect: Expect::Answers };
     match rng.below(100) {
-        0..=9 => arithmetic(rng, &mut batch),
-        10..=12 => get_with_long_key(rng, &mut batch),
+        0..=6 => arithmetic(rng, &mut batch),
+        7..=11 => meta::arithmetic(rng, state, &mut batch),
+        16..=19 if state.udp => udp::datagram(rng, &mut batch),
+        12 => get_with_long_key(rng, &mut batch),
         13 if rng.one_in(8) => hangup(rng, &mut batch),
         14 if rng.one_in(4) => large(rng, &mut batch),
         15 if rng.one_in(10) => many_keys(rng, &mut batch),
@@ -67,7 +89,13 @@ pub fn batch(rng: &mut Rng, state: &mut State) -> Batch {
 }
 
 fn operation(rng: &mut Rng, state: &State, batch: &mut Batch) {
-    match rng.below(100) {
+    match rng.below(160) {
+        100..=119 => meta::get(rng, batch),
+        120..=136 => meta::set(rng, state, batch),
+        137..=145 => meta::delete(rng, state, batch),
+        146..=149 => meta::debug(rng, batch),
+        150..=155 => meta::malformed(rng, batch),
+        156..=159 => admin::command(rng, batch),
         0..=19 => get(rng, batch),
         20..=44 => store(rng, batch),
         45..=54 => cas(rng, state, batch),
@@ -117,7 +145,7 @@ fn exptime(rng: &mut Rng) -> &'static str {
     if rng.one_in(12) {
         return rng.pick(&["-1", "-100", "2592001"]);
     }
-    rng.pick(&["0", "0", "0", "0", "1000", "2592000", "4102444800"])
+    rng.pick(&["0", "0", "0", "0", "1000", "2592000", "2147483000", "4102444800"])
 }
 
 fn noreply(rng: &mut Rng) -> &'static str {
@@ -323,70 +351,7 @@ fn get_with_long_key(rng: &mut Rng, batch: &mut Batch) {
 fn malformed_line(rng: &mut Rng, batch: &mut Batch) {
     batch.kinds.push("malformed line");
     let long = "y".repeat(251);
-    let lines = [
-        "\r\n",
-        "\n",
-        " \r\n",
-        "      \r\n",
-        "x\r\n",
-        "\r\r\n",
-        "get\r\n",
-        "gets\r\n",
-        "get \r\n",
-        "gets   \r\n",
-        "gat\r\n",
-        "gats\r\n",
-        "gat 10\r\n",
-        "gats x\r\n",
-        "GET key1\r\n",
-        "Set key1 0 0 1\r\n",
-        "bogus\r\n",
-        "getx key1\r\n",
-        "get_ key1\r\n",
-        "set\r\n",
-        "set key1\r\n",
-        "set key1 0\r\n",
-        "set key1 0 0\r\n",
-        "set key1 0 0 1 noreply x\r\n",
-        "add key1 0 0\r\n",
-        "cas key1 0 0 1\r\n",
-        "cas key1 0 0 1 2 3 4\r\n",
-        "incr\r\n",
-        "incr key1\r\n",
-        "incr key1 1 noreply x\r\n",
-        "decr key1 1 2 3\r\n",
-        "touch\r\n",
-        "touch key1\r\n",
-        "touch key1 0 noreply x\r\n",
-        "delete\r\n",
-        "delete key1 0 noreply x\r\n",
-        "delete noreply\r\n",
-        "flush_all 1 2 3\r\n",
-        "flush_allx\r\n",
-        "verbosity 1 2 3\r\n",
-        "shutdown\r\n",
-        "quit_\r\n",
-        "quitx now\r\n",
-        "a\r\n",
-        "in\r\n",
-        "de key\r\n",
-        "\0\r\n",
-        "get\0 key1\r\n",
-        "get key1\0key2 key3\r\n",
-        "\0get key1\r\n",
-        "xx\0\r\n",
-        "ge\r\nt key1\r\n",
-        "replace\r\n",
-        "prepend key1 0 0\r\n",
-        "append key1 0 0 x\r\n",
-        "get key1\r\r\n",
-        "\u{e9}\u{e9} k\r\n",
-        "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 HTTP/1.1\r\n",
-        "set 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27\r\n",
-        "get HTTP/1.0\r\n",
-        "delete HTTP/1.1\r\n",
-        "stats bogus\r\n",
-    ];
+    let lines = MALFORMED;
     match rng.below(lines.len() + 4) {
         0 => batch.text(&format!("incr {long} 1\r\n")),
         1 => batch.text(&format!("touch {long} 0\r\n")),

@@ -1,0 +1,74 @@
+//! Scarcity inside: the simulation with allocations, queues and pools that fail by seed. Streams must
+//! stay whole, nothing may leak, and everything goes on when the faults end.
+//!
+//! `IX_SIM_SEED=n` runs one seed, `IX_SIM_SECONDS=n` runs for so long.
+#![allow(unsafe_code, reason = "the allocator that fails")]
+
+use ix_tests::sim::{self, faults};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::{Duration, Instant};
+
+/// The system's allocator, which refuses an engine what the run's plan says.
+struct Scarce;
+
+#[global_allocator]
+static SCARCE: Scarce = Scarce;
+
+// SAFETY: the system's allocator does all; a null pointer is what there is no memory means.
+unsafe impl GlobalAlloc for Scarce {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if faults::refuses_allocation() {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if faults::refuses_allocation() {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: as above.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+/// Runs a seed, and says which one it was if it fails.
+fn run(seed: u64) -> sim::Report {
+    catch_unwind(AssertUnwindSafe(|| sim::run_scarce(seed))).unwrap_or_else(|panic| {
+        eprintln!("seed {seed} fails: IX_SIM_SEED={seed} repeats it");
+        resume_unwind(panic)
+    })
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+#[test]
+fn streams_stay_whole_while_memory_queues_and_buffers_fail_by_seed() {
+    if let Some(seed) = number("IX_SIM_SEED") {
+        println!("{:?}", run(seed));
+        return;
+    }
+    let seconds = if std::env::var_os("IX_PROVE").is_some() { 3600 } else { 15 };
+    let seconds = number("IX_SIM_SECONDS").unwrap_or(seconds);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let (mut seeds, mut struck, mut talks) = (0, [0; faults::KINDS], 0);
+    while Instant::now() < until {
+        seeds += 1;
+        let report = run(seeds);
+        talks += report.talks;
+        for (sum, n) in struck.iter_mut().zip(report.struck) {
+            *sum += n;
+        }
+    }
+    println!("{seeds} seeds, {talks} conversations, faults {struck:?}");
+    assert!(struck.iter().all(|n| *n > 0), "not every kind of fault was tried: {struck:?}");
+}
