@@ -44,6 +44,7 @@ pub struct Rates {
     table: Table,
 }
 
+/// 208 days. An entry that is a whole multiple of that old may be taken for a fresh one: it refuses a few.
 const TIME_BITS: u32 = 44;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 
