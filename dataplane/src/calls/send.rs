@@ -1,7 +1,7 @@
 //! `sendv`: references to the application's memory, or to receive buffers that it holds, go to the
 //! connection's send queue. What the window does not admit is refused, never stored.
 use super::{Outcome, tcp};
-use crate::conn::{Conn, Flags};
+use crate::conn::{Conn, Flags, Pending};
 use crate::engine::Engine;
 use crate::limits::SEGMENTS_PER_CONNECTION;
 use crate::local::Local;
@@ -125,6 +125,12 @@ fn accept(engine: &mut Engine, handle: Handle, entries: &Entries) -> Result<(u32
     if refused {
         conn.refused_batch = local.batch;
         conn.flags |= Flags::REFUSED;
+    }
+    // Refused for want of segments while nothing is under way: no acknowledgement will come that makes
+    // room, so the window is announced as it is, and the application tries again.
+    let stuck = refused && conn.snd_una == conn.snd_end && acks::worth_sending(conn);
+    if stuck {
+        group.want_event(index, Pending::SENT, local);
     }
     if accepted > 0 || refused {
         group.want_output(index, local);

@@ -345,7 +345,8 @@ fn the_trace_prints_every_packet_while_it_is_on_and_none_otherwise() {
     let Some(built) = need::built() else { return };
     let _machine = need::machine();
     let vm = Config::new(&built, "kv").cores(2).forward("11211").flag("--verbose").boot();
-    serves(&vm);
+    // Enough connections that both cores get some.
+    (0..16).for_each(|_| serves(&vm));
     vm.wait_for(" > 10.0.2.15.11211 S ", LIMIT);
     // A megabyte: more than a console prints in time.
     Kv::connect(&vm).set("large", &crate::bytes(1, 1_000_000));
