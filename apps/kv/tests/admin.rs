@@ -42,10 +42,23 @@ fn commands_for_operators_are_answered_as_by_a_stock_server_with_defaults() {
     let mut ours = Client::new(&shared, 0);
     let mut theirs = BufReader::new(TcpStream::connect(memcached.address).expect("it listens"));
     for (command, different) in COMMANDS {
-        theirs.get_mut().write_all(format!("{command}\r\nmn\r\n").as_bytes()).expect("written");
-        let mut expected = String::new();
-        while !expected.ends_with("MN\r\n") {
-            assert!(theirs.read_line(&mut expected).expect("an answer") > 0, "{command}");
+        let mut ask = || {
+            let both = format!("{command}\r\nmn\r\n");
+            theirs.get_mut().write_all(both.as_bytes()).expect("written");
+            let mut answer = String::new();
+            while !answer.ends_with("MN\r\n") {
+                assert!(theirs.read_line(&mut answer).expect("an answer") > 0, "{command}");
+            }
+            answer
+        };
+        let mut expected = ask();
+        // Its crawler's thread is between two states: it has no better answer then.
+        for _ in 0..100 {
+            if !expected.starts_with("ERROR an unknown error") {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            expected = ask();
         }
         if let Some(different) = different {
             expected = format!("{different}\r\nMN\r\n");
