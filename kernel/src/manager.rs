@@ -203,8 +203,11 @@ impl Manager {
     /// Another application, or the same afresh: the receive area must be as if nobody had used it.
     fn restart_app(&mut self) {
         self.restart = false;
-        self.restarting = Some(time::now_ns());
-        self.renewal.scrub();
+        // One that is under way will do: a second scrubbing would find the new application attached.
+        if self.restarting.is_none() {
+            self.restarting = Some(time::now_ns());
+            self.renewal.scrub();
+        }
     }
 
     fn restart_scrubbed(&mut self, engine: &Engine) {

@@ -45,7 +45,6 @@ impl Manager {
             CommandCode::SetBatch => control::answer(c, Status::Invalid, 0),
             CommandCode::AclSet => self.acl.begin(engine, c),
             CommandCode::AclRead => control::answer(c, Status::Ok, super::acl::read(engine)),
-            // Owned by the capture and the trace.
             CommandCode::CaptureStart | CommandCode::CaptureStop | CommandCode::Trace => {
                 self.watch.command(c);
             }

@@ -75,6 +75,19 @@ fn ctrl_c_ends_the_machine_in_order() {
 }
 
 #[test]
+fn restarts_that_are_asked_for_while_one_is_under_way_leave_it_serving() {
+    let Some((_machine, vm)) = kv() else { return };
+    for _ in 0..3 {
+        std::thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| vm.ixcp_ok(&["restart-app"]));
+            }
+        });
+        serves(&vm);
+    }
+}
+
+#[test]
 fn restart_app_gives_an_empty_store_on_the_same_kernel() {
     let Some((_machine, vm)) = kv() else { return };
     let epoch = json(&vm)["epoch"].clone();
