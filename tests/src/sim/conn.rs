@@ -118,6 +118,20 @@ impl Conn {
         }
     }
 
+    /// Its group is in another context now, of whose calls so many are consumed. All that the old
+    /// one called has been executed.
+    pub fn moved(&mut self, consumed: u32) {
+        self.restless = true;
+        self.closed_index = self.closed_index.map(|_| consumed);
+    }
+
+    /// Its application is ended.
+    pub fn crashed(self, shared: &mut Shared, now: Time) {
+        if let Some(talk) = &self.talk {
+            shared.book.borrow_mut().end(talk.id, self.side, End::Crashed, now);
+        }
+    }
+
     /// Nothing to do before the next event.
     pub fn is_waiting(&self) -> bool {
         !self.restless

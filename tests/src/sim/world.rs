@@ -2,7 +2,7 @@
 use super::book::{SharedBook, Talk, Weather};
 use super::faults;
 use super::machine::Machine;
-use super::net::{Network, StationId};
+use super::net::{DONE, Network, StationId};
 use super::peer::Peer;
 use super::swarm::{self, Swarm};
 use super::{S, Time};
@@ -28,7 +28,13 @@ pub struct Report {
     /// Conversations that a defect of smoltcp cut short.
     pub excused: usize,
     /// What the network did to frames, see [`Network::done`].
-    pub faults: [u64; 6],
+    pub faults: [u64; DONE],
+    /// Flow groups that have moved.
+    pub moved: u64,
+    /// Applications that were restarted.
+    pub restarts: usize,
+    /// Datagrams that have come.
+    pub datagrams: usize,
     /// What was made to fail inside, see [`faults::Kind`].
     pub struck: [u64; faults::KINDS],
 }
@@ -102,8 +108,12 @@ fn run_swarm(swarm: Swarm, rng: Rng) -> Report {
     let aborts = book.entries().any(|entry| entry.talk.abort.is_some());
     // smoltcp rounds a scaled window up, and then has no room for the last bytes of it.
     let short = scaled || faults::planned() || world.machines.iter().any(Machine::was_short);
-    if weather == Weather::Clean && !aborts && !short && book.rejected.is_empty() {
+    let undisturbed = !aborts && book.rejected.is_empty() && book.restarts.is_empty();
+    if weather == Weather::Clean && undisturbed && !short {
         world.machines.iter().for_each(Machine::check_calm);
+        assert_eq!(world.network.referee.sent_again, 0, "bytes sent again, and nothing was lost");
+        let missing = book.datagrams.iter().find(|(_, letter)| letter.arrived != 1);
+        assert!(missing.is_none(), "a datagram came not once: {missing:?}");
     }
     drop(book);
     world.report.excused = world.book.borrow().check_ends(weather);
@@ -113,14 +123,16 @@ fn run_swarm(swarm: Swarm, rng: Rng) -> Report {
 impl World {
     fn new(swarm: Swarm, mut rng: Rng) -> World {
         let book = SharedBook::default();
-        let stations = swarm.machines.len() + swarm.peers.len();
-        let network = Network::new(swarm.faults, stations as u8, rng.fork());
+        let first = swarm.machines.len();
+        let stations = first + swarm.peers.len();
+        let network = Network::new(swarm.faults, stations as u8, first as u8, rng.fork());
+        book.borrow_mut().machines = first as u8;
+        book.borrow_mut().stations = stations as u8;
         let mut talks = swarm.talks;
         talks.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         for (_, talk) in &talks {
             book.borrow_mut().plan(talk.clone());
         }
-        let first = swarm.machines.len();
         let peers = (first..).map(|n| StationId(n as u8)).zip(swarm.peers);
         let peers =
             peers.map(|(id, draw)| (id, Peer::new(id, draw, book.clone(), rng.fork()))).collect();
@@ -201,6 +213,9 @@ impl World {
             book.entries().flat_map(|entry| &entry.sides).map(|side| side.received).sum();
         self.report.time = self.now;
         self.report.faults = self.network.done;
+        self.report.moved = self.machines.iter().map(Machine::moved).sum();
+        self.report.restarts = book.restarts.len();
+        self.report.datagrams = book.datagrams.values().filter(|d| d.arrived > 0).count();
         self.report.struck = faults::done();
         self.report.clone()
     }
