@@ -82,6 +82,7 @@ pub struct Outbox {
     pub calls: Vec<(Call, Vec<SgEntry>)>,
     /// Tags of calls that may still have a result.
     pub tags: BTreeMap<u64, (Tag, Option<u32>)>,
+    /// Tags of different contexts differ, since what they stand for may move.
     next_tag: u64,
 }
 
@@ -134,7 +135,7 @@ impl Context {
             conns: BTreeMap::new(),
             opening: BTreeSet::new(),
             plans,
-            outbox: Outbox::default(),
+            outbox: Outbox { next_tag: (number as u64) << 40, ..Outbox::default() },
             next_cookie: (1 + number as u64) << 32,
             timer: None,
             consumed: 0,

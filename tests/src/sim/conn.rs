@@ -7,6 +7,7 @@ use super::heap::Chunk;
 use super::peer::ANONYMOUS;
 use ix_abi::call::{Call, Op, SgEntry};
 use ix_abi::{Cookie, DeadReason, Handle, Status};
+use ix_dataplane::limits::RECEIVE_WINDOW;
 use std::collections::VecDeque;
 
 /// A piece of received bytes.
@@ -150,6 +151,8 @@ impl Conn {
         shared.received(addr, &mut bytes);
         self.held.push_back(Held { addr, len: u64::from(len), offset: self.received });
         self.received += u64::from(len);
+        let held = self.received - self.returned;
+        assert!(held <= u64::from(RECEIVE_WINDOW), "{held} bytes held, more than any window");
         let mut book = shared.book.borrow_mut();
         let mut rest = &bytes[..];
         if self.talk.is_none() {

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 /// A datagram on its way.
 #[derive(Debug)]
 pub struct Letter {
-    from: StationId,
+    /// Who sends it.
+    pub from: StationId,
     to: StationId,
     len: usize,
     /// How often it has come.
@@ -25,7 +26,7 @@ fn content(id: u64, len: usize) -> Vec<u8> {
 }
 
 impl Book {
-    /// A datagram that is about to be sent; its bytes. One whose sending fails stays, and never comes.
+    /// A datagram that is about to be sent; its bytes.
     pub fn datagram(&mut self, id: u64, from: StationId, to: u8, len: usize) -> Vec<u8> {
         let letter = Letter { from, to: StationId(to), len, arrived: 0 };
         let old = self.datagrams.insert(id, letter);

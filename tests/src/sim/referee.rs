@@ -51,6 +51,10 @@ pub struct Half {
     arrived: Spans,
     /// The edge of the window that it was granted, by what has arrived.
     granted: i64,
+    /// The latest acknowledgement, and the widest window, that have arrived for it.
+    acked: i64,
+    /// See `acked`.
+    widest: i64,
     /// The last acknowledgement and window edge that it has sent, relative to the other's number.
     pub told: (i64, i64),
     /// The window field of its last segment.
@@ -193,7 +197,10 @@ impl Referee {
             receiver.owes_since.get_or_insert(now);
         }
         if segment.has(flag::ACK) {
+            let ack = receiver.rel(segment.ack);
             receiver.granted = receiver.granted.max(edge);
+            receiver.acked = receiver.acked.max(ack);
+            receiver.widest = receiver.widest.max(edge - ack);
         }
     }
 }
@@ -231,7 +238,9 @@ fn judge(flow: &Flow, side: usize, segment: &Segment) {
     if to > from {
         // A probe is one byte beyond (RFC 9293 §3.8.6.1).
         let probe = i64::from(to - from == 1);
-        let granted = ours.granted + probe;
+        // RFC 9293 §3.10.7.4 takes the acknowledgement of an old segment, but not its window: what
+        // was told before then counts from the new one.
+        let granted = ours.granted.max(ours.acked + ours.widest) + probe;
         assert!(to <= granted, "sends up to {to}, beyond the window's {granted}: {segment:x?}");
         assert!(ours.fin.is_none_or(|fin| to <= fin), "sends data behind its FIN: {segment:x?}");
         let mss = i64::from(theirs.syn.mss.unwrap_or(536));

@@ -21,8 +21,8 @@ struct Held {
 #[derive(Debug, Default)]
 pub struct Datagrams {
     to_send: u64,
-    /// By tag.
-    flying: BTreeMap<u64, Chunk>,
+    /// By tag, with their numbers.
+    flying: BTreeMap<u64, (u64, Chunk)>,
     held: VecDeque<Held>,
 }
 
@@ -81,7 +81,7 @@ impl Datagrams {
         let second = SgEntry { addr: chunk.addr + half, len: len as u64 - half };
         let call = Call::udp_sendv(binding, remote, 2, first);
         let tag = outbox.push(call, vec![second], Tag::Datagram);
-        self.flying.insert(tag, chunk);
+        self.flying.insert(tag, (id, chunk));
         self.to_send -= 1;
     }
 
@@ -96,7 +96,7 @@ impl Datagrams {
 
     /// A `udp_sent` event.
     pub fn sent(&mut self, tag: u64, bytes: u32, shared: &mut Shared) {
-        let chunk = self.flying.remove(&tag).expect("`udp_sent` for a datagram under way");
+        let (_, chunk) = self.flying.remove(&tag).expect("`udp_sent` for a datagram under way");
         assert_eq!(bytes as usize, chunk.len, "`udp_sent` of another length");
         shared.heap.free(&chunk);
     }
@@ -105,7 +105,8 @@ impl Datagrams {
     pub fn refused(&mut self, tag: u64, status: Status, shared: &mut Shared) {
         // Another core may not know of the binding yet.
         assert!(matches!(status, Status::Again | Status::BadHandle), "udp_sendv: {status:?}");
-        let chunk = self.flying.remove(&tag).expect("a datagram under way");
+        let (id, chunk) = self.flying.remove(&tag).expect("a datagram under way");
+        shared.book.borrow_mut().datagrams.remove(&id);
         shared.heap.free(&chunk);
         self.to_send += 1;
     }

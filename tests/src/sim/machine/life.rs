@@ -46,6 +46,12 @@ impl Machine {
         self.life.moved
     }
 
+    /// Nothing befalls it any more.
+    pub fn retire(&mut self) {
+        self.life.restarts.clear();
+        self.shared.borrow_mut().draw.moves = 0;
+    }
+
     /// What is due.
     pub(super) fn live(&mut self, now: Time) {
         if self.life.ending.is_some() {
