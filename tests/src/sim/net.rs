@@ -176,6 +176,7 @@ impl Network {
             eprintln!("{:>12.6} forged {text}", now as f64 / 1e9);
         }
         self.count(Done::Forged);
+        self.referee.forged(&frame);
         self.flying.push(Reverse(InFlight { at: now, number: 0, to, forged: true, frame }));
     }
 

@@ -196,12 +196,29 @@ impl Referee {
         if in_order {
             receiver.owes_since.get_or_insert(now);
         }
-        if segment.has(flag::ACK) {
-            let ack = receiver.rel(segment.ack);
-            receiver.granted = receiver.granted.max(edge);
-            receiver.acked = receiver.acked.max(ack);
-            receiver.widest = receiver.widest.max(edge - ack);
+        grant(receiver, edge, &segment);
+    }
+
+    /// A frame that was made up is on its way. What it says of acknowledgement and window is true.
+    pub fn forged(&mut self, frame: &[u8]) {
+        let Some(segment) = parse(frame) else { return };
+        let (key, side) = key(&segment);
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let edge = flow.edge(side, &segment);
+        let receiver = &mut flow.halves[1 - side];
+        if receiver.rel(segment.ack) <= receiver.max {
+            grant(receiver, edge, &segment);
         }
+    }
+}
+
+/// The acknowledgement and window of a segment that has arrived.
+fn grant(receiver: &mut Half, edge: i64, segment: &Segment) {
+    if segment.has(flag::ACK) {
+        let ack = receiver.rel(segment.ack);
+        receiver.granted = receiver.granted.max(edge);
+        receiver.acked = receiver.acked.max(ack);
+        receiver.widest = receiver.widest.max(edge - ack);
     }
 }
 
