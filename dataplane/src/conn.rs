@@ -278,6 +278,22 @@ impl Conn {
         self.snd_nxt.since(self.snd_una)
     }
 
+    /// All that is queued went out for the first time, now, while nothing else was out.
+    #[inline(always)]
+    pub fn sent(&mut self, now: Instant) {
+        self.snd_nxt = self.snd_end;
+        self.snd_max = self.snd_end;
+        self.seg_next = NIL;
+        self.flags |= Flags::TIMING;
+        self.timed = self.snd_nxt;
+        self.timed_at = now;
+        self.rto_at = now + self.rtt.timeout();
+        self.trying_since = now;
+        self.flags -= Flags::ACK_NOW;
+        self.ack_owed = 0;
+        self.ack_at = Instant::NEVER;
+    }
+
     /// Bytes that a `sendv` may add now: what the peer's window and congestion control leave.
     #[inline]
     pub fn send_room(&self) -> u32 {

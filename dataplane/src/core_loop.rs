@@ -2,9 +2,10 @@
 //!
 //! What follows an iteration (spinning, halting until `Work::deadline`) is the platform's.
 use crate::calls;
-use crate::device::RxQueue;
+use crate::device::{RxQueue, take_each};
 use crate::engine::Engine;
 use crate::events;
+use crate::fast;
 use crate::input::eth;
 use crate::limits::PUBLISH_EVERY;
 use crate::output;
@@ -64,11 +65,14 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     if engine.local.tap.is_on() {
         tap::received(&mut engine.local, &batch);
     }
+    fast::open(engine);
     let mut bytes = 0;
-    for frame in batch.drain(..) {
+    take_each(&mut batch, |frame| {
         bytes += u64::from(frame.len);
-        eth::handle(engine, frame);
-    }
+        if !fast::receive(engine, &frame) {
+            eth::handle(engine, frame);
+        }
+    });
     engine.batch = Some(batch);
     let mut steered = 0;
     while steered < engine.rx_batch {
@@ -117,7 +121,7 @@ fn enter_app<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
 
 #[inline]
 fn run_batch<P: Platform>(engine: &mut Engine, platform: &mut P) {
-    if calls::run_batch(engine).is_err() {
+    if calls::run_batch(engine, platform.tx_queue()).is_err() {
         if let Some(app) = engine.local.app.as_mut() {
             app.condemned = true;
         }

@@ -33,7 +33,7 @@ pub struct FlowGroup {
     /// What the core's index of deadlines is armed for.
     due_at: Instant,
     /// Added to the core's frame numbers, so that those of the group go on when it moves.
-    tx_base: u32,
+    pub(crate) tx_base: u32,
     /// Connections that have something to transmit.
     output: Fifo,
     /// Connections that have events.

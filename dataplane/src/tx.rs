@@ -222,6 +222,12 @@ impl Tx {
         self.completions.push_back((number, what));
     }
 
+    /// Whether anything is to be done for frames, now or later.
+    #[inline(always)]
+    pub fn has_completions(&self) -> bool {
+        !self.completions.is_empty()
+    }
+
     /// What is to be done now.
     #[inline]
     pub fn pop_completion(&mut self) -> Option<Completion> {
