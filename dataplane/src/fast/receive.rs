@@ -10,6 +10,7 @@ use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF};
 use crate::rss::group_of;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::send_queue::{self, Segments};
+use crate::tcp::{congestion, timestamps};
 use crate::time::Instant;
 use ix_abi::GroupId;
 use ix_abi::event::{Event, Kind};
@@ -42,10 +43,13 @@ pub fn receive(engine: &mut Engine, frame: &RxFrame) -> bool {
     let id = group_of(segment.hash, local.groups);
     let Some(Some(group)) = groups.get_mut(usize::from(id.0)) else { return false };
     let FlowGroup { conns, segments, table, tx_base, .. } = &mut **group;
-    let Some(index) = table.find(conns, segment.hash, &segment.key) else { return false };
+    let Some(index) = table.find_tuple(conns, segment.hash, segment.tuple) else { return false };
     let conn = &mut conns[index];
     if !predicted(conn, local, *tx_base, &segment) || !may_hold(conn, local, &frame.mbuf) {
         return false;
+    }
+    if let Some(stamp) = segment.stamp {
+        timestamps::take_in_order(conn, local.now, stamp);
     }
     let acked = segment.ack.since(conn.snd_una);
     if acked > 0 {
@@ -73,6 +77,7 @@ fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment) -> boo
         && u32::from(segment.len) <= conn.rcv_edge.since(conn.rcv_nxt)
         && conn.ooo_head == NO_MBUF
         && conn.dup_acks == 0
+        && in_time(conn, segment)
         && if segment.ack == conn.snd_una {
             segment.len > 0
         } else {
@@ -81,6 +86,17 @@ fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment) -> boo
                 && segment.ack == conn.snd_max
                 && local.tx.has_left(conn.last_tx.wrapping_sub(tx_base))
         }
+}
+
+/// Whether the segment has a timestamp if it must, which is none of the past (RFC 7323 §5.3 R1).
+#[inline(always)]
+fn in_time(conn: &Conn, segment: &Segment) -> bool {
+    match segment.stamp {
+        Some(stamp) => {
+            conn.flags.contains(Flags::TIMESTAMPS) && stamp.wrapping_sub(conn.ts_recent) as i32 >= 0
+        }
+        None => !conn.flags.contains(Flags::TIMESTAMPS),
+    }
 }
 
 /// Whether the connection's share allows it one more buffer; the same rule as `tcp::receive`'s, for buffers of
@@ -107,10 +123,7 @@ fn acknowledged(conn: &mut Conn, segments: &mut Segments, local: &mut Local, ack
     conn.retries = 0;
     conn.trying_since = Instant::NEVER;
     conn.rto_at = Instant::NEVER;
-    let mss = u32::from(conn.mss);
-    if acked + mss > conn.cc.window() {
-        conn.cc.acked(acked, mss, local.now);
-    }
+    congestion::grow(conn, acked, acked, local.now);
     send_queue::release_all(conn, segments, local);
 }
 

@@ -98,6 +98,7 @@ fn predicted(conn: &Conn, local: &Local, wish: &Wish) -> bool {
     conn.generation == wish.handle.generation()
         && conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
         && conn.state == State::Established
+        && conn.tuple != 0
         && conn.snd_una == conn.snd_end
         && conn.refused_batch != local.batch
         && wish.len.wrapping_sub(1) < u64::from(window)
