@@ -31,6 +31,8 @@ pub fn count(program: &Path, args: &[String], profile: Option<&Path>) -> Result<
     let out = profile.unwrap_or(Path::new("/dev/null"));
     let output = Command::new(valgrind)
         .args(["--tool=callgrind", "--instr-atstart=no", "--toggle-collect=*counted_region*"])
+        .args(["--dump-instr=yes", "--dump-line=no", "--compress-pos=no"])
+        .arg("--compress-strings=no")
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(program)
         .arg("run")

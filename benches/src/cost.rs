@@ -7,6 +7,7 @@ use crate::server::Server;
 use crate::server::bare::Bare;
 use crate::server::engine::{EngineServer, Setup};
 use crate::server::smoltcp::Smoltcp;
+use crate::stages;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -39,6 +40,9 @@ enum What {
         /// Where callgrind's profile goes
         #[arg(long)]
         profile: Option<PathBuf>,
+        /// Tells where the instructions go: by stage, file, function and line, so many of the last two
+        #[arg(long, num_args = 0..=1, default_missing_value = "40")]
+        stages: Option<usize>,
         #[command(flatten)]
         run: Run,
     },
@@ -126,9 +130,18 @@ pub fn main() -> Result<()> {
             run.run();
             Ok(())
         }
-        Some(What::Count { profile, run }) => {
+        Some(What::Count { profile, stages, run }) => {
+            let kept = std::env::temp_dir().join(format!("cost-{}.callgrind", std::process::id()));
+            let scratch = stages.is_some() && profile.is_none();
+            let profile = profile.or(scratch.then_some(kept));
             let counted = callgrind::count(&program, &run.args(), profile.as_deref())?;
             println!("{:.1} instructions each, {counted:?}", counted.each());
+            if let (Some(most), Some(profile)) = (stages, &profile) {
+                stages::sums(&program, profile)?.print(counted.operations, most);
+                if scratch {
+                    std::fs::remove_file(profile)?;
+                }
+            }
             Ok(())
         }
         None => echo_table(&program, &cli.tables),

@@ -16,4 +16,5 @@ pub mod memory;
 pub mod nic;
 pub mod rings;
 pub mod server;
+pub mod stages;
 pub mod wire;
