@@ -186,12 +186,7 @@ impl Referee {
             sender.arrived.insert(from, to);
         }
         let in_order = sender.arrived.frontier() > before && !segment.payload.is_empty();
-        if let Some((value, _)) = segment.ts {
-            let newer = sender.ts_arrived.is_none_or(|old| value.wrapping_sub(old) as i32 > 0);
-            if newer {
-                sender.ts_arrived = Some(value);
-            }
-        }
+        clock(sender, &segment);
         let receiver = &mut flow.halves[other];
         if in_order {
             receiver.owes_since.get_or_insert(now);
@@ -199,16 +194,26 @@ impl Referee {
         grant(receiver, edge, &segment);
     }
 
-    /// A frame that was made up is on its way. What it says of acknowledgement and window is true.
+    /// A frame that was made up is on its way. What it says of acknowledgement, window and time may
+    /// be true, though its sender's own word is still on its way.
     pub fn forged(&mut self, frame: &[u8]) {
         let Some(segment) = parse(frame) else { return };
         let (key, side) = key(&segment);
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let edge = flow.edge(side, &segment);
+        clock(&mut flow.halves[side], &segment);
         let receiver = &mut flow.halves[1 - side];
         if receiver.rel(segment.ack) <= receiver.max {
             grant(receiver, edge, &segment);
         }
+    }
+}
+
+/// The timestamp of a segment that has arrived.
+fn clock(sender: &mut Half, segment: &Segment) {
+    let Some((value, _)) = segment.ts else { return };
+    if sender.ts_arrived.is_none_or(|old| value.wrapping_sub(old) as i32 > 0) {
+        sender.ts_arrived = Some(value);
     }
 }
 
@@ -342,9 +347,10 @@ fn note(flow: &mut Flow, side: usize, segment: &Segment, judged: bool) -> u64 {
         if !segment.has(flag::SYN) {
             half.window = segment.window;
         }
+        // (The first SYN's echo means nothing.)
+        half.ts = segment.ts.or(half.ts);
         half.told = (half.told.0.max(ack), half.told.1.max(edge));
     }
-    half.ts = segment.ts.or(half.ts);
     again
 }
 

@@ -82,29 +82,26 @@ pub fn parse(frame: &[u8]) -> Option<Segment> {
 }
 
 fn options(mut bytes: &[u8], segment: &mut Segment) {
-    loop {
-        match *bytes {
-            [1, ..] => bytes = &bytes[1..],
-            [2, 4, a, b, ..] => segment.mss = Some(be16(&[a, b])),
-            [3, 3, shift, ..] => segment.shift = Some(shift),
-            [4, 2, ..] => segment.sack_permitted = true,
-            [5, len, ..] if usize::from(len) <= bytes.len() => {
+    while let Some(&kind) = bytes.first() {
+        let len = match (kind, bytes.get(1)) {
+            (0, _) => return,
+            (1, _) => 1,
+            (_, Some(len)) => usize::from(*len),
+            (_, None) => return,
+        };
+        let Some((option, rest)) = bytes.split_at_checked(len.max(1)) else { return };
+        bytes = rest;
+        match option {
+            [2, 4, a, b] => segment.mss = Some(be16(&[*a, *b])),
+            [3, 3, shift] => segment.shift = Some(*shift),
+            [4, 2] => segment.sack_permitted = true,
+            [5, _, blocks @ ..] => {
                 let block = |b: &[u8]| (be32(&b[0..4]), be32(&b[4..8]));
-                let blocks = bytes[2..usize::from(len.max(2))].chunks_exact(8);
-                segment.sacks = blocks.map(block).collect();
+                segment.sacks = blocks.chunks_exact(8).map(block).collect();
             }
-            [8, 10, ..] if bytes.len() >= 10 => {
-                segment.ts = Some((be32(&bytes[2..6]), be32(&bytes[6..10])));
-            }
+            [8, 10, times @ ..] => segment.ts = Some((be32(&times[0..4]), be32(&times[4..8]))),
+            [kind, 0, ..] if *kind > 1 => return,
             _ => {}
-        }
-        match *bytes {
-            [kind, len, ..] if kind > 1 && (2..=bytes.len()).contains(&usize::from(len)) => {
-                bytes = &bytes[usize::from(len)..];
-            }
-            [kind, _, ..] if kind > 1 => return,
-            [1, _, ..] => {}
-            _ => return,
         }
     }
 }
@@ -179,6 +176,17 @@ pub fn mark(frame: &mut [u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_are_read_wherever_they_lie() {
+        let mut segment = Segment::default();
+        options(&[2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 7], &mut segment);
+        assert_eq!((segment.mss, segment.shift, segment.sack_permitted), (Some(1460), Some(7), true));
+        assert_eq!(segment.ts, Some((1, 2)));
+        for broken in [&[3][..], &[3, 0], &[3, 9, 1], &[1, 1, 8], &[0, 2, 4]] {
+            options(broken, &mut Segment::default());
+        }
+    }
 
     #[test]
     fn what_is_emitted_is_read_back() {
