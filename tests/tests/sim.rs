@@ -1,7 +1,8 @@
 //! The simulation. What a seed contains, and the figures of this file, are in `docs/testing.md`.
 //!
 //! `IX_SIM_SEED=n` runs one seed (add `IX_SIM_TRACE=1` to see every frame); `IX_SIM_FIRST`,
-//! `IX_SIM_SEEDS` and `IX_SIM_THREADS` say which, how many, and on how many cores.
+//! `IX_SIM_SEEDS` and `IX_SIM_THREADS` say which, how many, and on how many cores;
+//! `IX_SIM_FAILURES`, after how many failures it is enough.
 use ix_tests::sim::{self, Report};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -15,7 +16,7 @@ const PROVE_SEEDS: u64 = 100_000;
 /// A normal run ends then, however few it has come to; the log says so.
 const LIMIT: Duration = Duration::from_secs(240);
 /// Failures after which it is no use to go on.
-const FAILURES_MAX: usize = 10;
+const FAILURES_MAX: u64 = 10;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
@@ -91,6 +92,7 @@ fn text(panic: &(dyn std::any::Any + Send)) -> String {
 /// Runs `count` seeds from `first` on some threads.
 fn walk(first: u64, count: u64, threads: u64, limit: Option<Duration>) -> Total {
     let started = Instant::now();
+    let failures_max = number("IX_SIM_FAILURES").unwrap_or(FAILURES_MAX);
     let (next, total) = (AtomicU64::new(first), Mutex::new(Total::default()));
     let worker = || {
         loop {
@@ -105,7 +107,7 @@ fn walk(first: u64, count: u64, threads: u64, limit: Option<Duration>) -> Total 
                 Ok(report) => total.add(&report),
                 Err(panic) => total.failed.push((seed, text(&*panic))),
             }
-            if total.failed.len() >= FAILURES_MAX {
+            if total.failed.len() as u64 >= failures_max {
                 return;
             }
             progress(&total, seed, count, started);

@@ -128,6 +128,8 @@ pub struct Progress {
     pub sent: u64,
     /// The peer's end was seen.
     pub eof: bool,
+    /// When the last byte was read.
+    pub complete_at: Option<Time>,
     /// How it ended.
     pub end: Option<End>,
     /// When.
@@ -155,6 +157,8 @@ pub struct Book {
     pub machines: u8,
     /// All stations.
     pub stations: u8,
+    /// Virtual time.
+    pub now: Time,
     /// Datagrams by number.
     pub datagrams: Datagrams,
 }
@@ -195,11 +199,16 @@ impl Book {
 
     /// `side` reads `bytes`, the next of its peer's stream.
     pub fn read(&mut self, id: u64, side: Side, bytes: &[u8]) {
+        let now = self.now;
         let entry = self.entry(id);
         let at = entry.sides[side as usize].received;
         check(&entry.talk, side, at, bytes);
         assert!(!entry.sides[side as usize].eof, "{id:#x}: {side:?} reads data after the end");
-        entry.sides[side as usize].received += bytes.len() as u64;
+        let progress = &mut entry.sides[side as usize];
+        progress.received += bytes.len() as u64;
+        if progress.received == entry.talk.sends(side.other()) {
+            progress.complete_at = Some(now);
+        }
     }
 
     /// The bytes at `offset` of what `side` received are still what they were.

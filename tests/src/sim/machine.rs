@@ -226,6 +226,7 @@ impl Machine {
             config.seed = rng.next_u64();
             config.rx_batch = draw.rx_batch;
             config.connections_per_group = draw.connections;
+            config.congestion = draw.congestion;
             let headers_pages = Rc::new(Pages::new(TX_HEADER_REGION_BYTES));
             let headers = DmaRegion {
                 ptr: headers_pages.ptr(),

@@ -24,6 +24,7 @@ pub mod phy;
 pub mod referee;
 pub mod rings;
 pub mod swarm;
+pub mod tables;
 pub mod wire;
 pub mod world;
 

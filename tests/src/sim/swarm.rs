@@ -3,12 +3,13 @@
 use super::book::{Side, Talk, Weather};
 use super::net::{Faults, StationId};
 use super::{MS, S, Time, US};
+use ix_dataplane::config::Algorithm;
 use ix_dataplane::limits::CONNECTIONS_PER_GROUP_DEFAULT;
 use ix_dataplane::mesh;
 use ix_dataplane::rng::Rng;
 
 /// A dataplane's make.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct MachineDraw {
     /// Cores.
     pub cores: u16,
@@ -44,6 +45,8 @@ pub struct MachineDraw {
     pub mesh: usize,
     /// Connections of a flow group.
     pub connections: u32,
+    /// How it controls congestion.
+    pub congestion: Algorithm,
     /// How often (in 1/1024 of its turns) a flow group moves to another core.
     pub moves: u64,
     /// When its application is restarted.
@@ -162,6 +165,7 @@ fn machine(rng: &mut Rng) -> MachineDraw {
         heap_pages: one_of(rng, &[1, 2, 4]),
         mesh: mesh::Sizes::default().frames,
         connections: CONNECTIONS_PER_GROUP_DEFAULT,
+        congestion: one_of(rng, &[Algorithm::Cubic, Algorithm::NewReno, Algorithm::Dctcp]),
         moves: one_of(rng, &[0, 0, 1, 64]),
         restarts: if rng.chance(1, 8) {
             (0..1 + rng.below(2)).map(|_| 10 * MS + rng.below(6 * S)).collect()

@@ -1,5 +1,5 @@
 //! One run: stations, network and clock, from a seed to its end.
-use super::book::{SharedBook, Talk, Weather};
+use super::book::{SharedBook, Side, Talk, Weather};
 use super::faults;
 use super::machine::Machine;
 use super::net::{DONE, Network, StationId};
@@ -66,6 +66,48 @@ pub fn run_scarce(seed: u64) -> Report {
     let report = run_swarm(swarm, rng);
     faults::begin(None, 0);
     report
+}
+
+/// One conversation of a run that was only watched.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Which.
+    pub talk: Talk,
+    /// When the acceptor had read everything.
+    pub complete_at: Option<Time>,
+    /// What it had read at each mark.
+    pub received: Vec<u64>,
+}
+
+/// Runs a swarm until it is over, or until the last of `marks`, and tells how its conversations did,
+/// in the order of their beginnings, what was done to frames, and how many bytes were sent again.
+pub fn watch(swarm: Swarm, rng: Rng, marks: &[Time]) -> (Vec<Watched>, [u64; DONE], u64) {
+    faults::begin(None, 0);
+    let mut world = World::new(swarm, rng);
+    let received = |world: &World| {
+        let book = world.book.borrow();
+        let of = |entry: &super::book::Entry| entry.sides[Side::Acceptor as usize].received;
+        book.entries().map(of).collect::<Vec<_>>()
+    };
+    let mut at_marks = Vec::new();
+    for mark in marks {
+        while world.next_time() <= *mark {
+            world.step();
+        }
+        at_marks.push(received(&world));
+    }
+    while marks.is_empty() && !world.book.borrow().is_done() {
+        world.step();
+    }
+    let book = world.book.borrow();
+    let watched = book.entries().enumerate().map(|(at, entry)| Watched {
+        talk: entry.talk.clone(),
+        complete_at: entry.sides[Side::Acceptor as usize].complete_at,
+        received: at_marks.iter().map(|mark| mark[at]).collect(),
+    });
+    let mut watched: Vec<_> = watched.collect();
+    watched.sort_by_key(|watched| watched.talk.start);
+    (watched, world.network.done, world.network.referee.sent_again)
 }
 
 fn run_swarm(swarm: Swarm, rng: Rng) -> Report {
@@ -165,6 +207,7 @@ impl World {
     fn step(&mut self) {
         self.report.steps += 1;
         self.now = self.next_time();
+        self.book.borrow_mut().now = self.now;
         while let Some((to, frame)) = self.network.arrived(self.now) {
             if let Some(machine) = self.machines.get_mut(usize::from(to.0)) {
                 machine.receive(&frame, self.now);
