@@ -452,6 +452,10 @@ impl Context {
         } else if self.conns.values().all(Conn::is_waiting) {
             delay += 200 * MS;
         }
+        if shared.draw.eager {
+            let next = self.plans.last().map_or(Time::MAX, |(at, _)| at.saturating_sub(now));
+            delay = delay.min(next.max(1));
+        }
         let micros = delay.div_ceil(1_000);
         let cookie = self.cookie();
         let mut call = Call::timer_set(cookie, micros);

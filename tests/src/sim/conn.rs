@@ -307,7 +307,8 @@ impl Conn {
             self.aborted = Some(if aborts { End::Aborted } else { End::Orphaned });
             return self.end(Op::Abort, outbox);
         }
-        for _ in 0..=shared.rng.below(3) {
+        let times = if shared.draw.eager { 64 } else { shared.rng.below(3) };
+        for _ in 0..=times {
             self.send(&talk, outbox, shared);
         }
         self.give_back(&talk, outbox, shared);
@@ -326,7 +327,7 @@ impl Conn {
             return;
         }
         let max = (ready - self.written).min(talk.write_max as u64);
-        let mut len = if shared.rng.chance(1, 2) { max } else { 1 + shared.rng.below(max) };
+        let mut len = if shared.draw.eager || shared.rng.chance(1, 2) { max } else { 1 + shared.rng.below(max) };
         let (chunk, pieces) = if self.in_place && echo {
             let pieces = self.held_pieces(self.written, len);
             len = pieces.iter().map(|piece| piece.len).sum();
@@ -387,7 +388,7 @@ impl Conn {
             return;
         }
         let max = limit.min(talk.read_max as u64);
-        let bytes = if shared.rng.chance(1, 2) { max } else { 1 + shared.rng.below(max) };
+        let bytes = if shared.draw.eager || shared.rng.chance(1, 2) { max } else { 1 + shared.rng.below(max) };
         self.restless |= bytes < limit;
         self.returned += bytes;
         let mut left = bytes;

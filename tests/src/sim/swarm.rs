@@ -45,6 +45,8 @@ pub struct MachineDraw {
     pub mesh: usize,
     /// Connections of a flow group.
     pub connections: u32,
+    /// The application does everything at once, as fast as it can.
+    pub eager: bool,
     /// How it controls congestion.
     pub congestion: Algorithm,
     /// How often (in 1/1024 of its turns) a flow group moves to another core.
@@ -165,6 +167,7 @@ fn machine(rng: &mut Rng) -> MachineDraw {
         heap_pages: one_of(rng, &[1, 2, 4]),
         mesh: mesh::Sizes::default().frames,
         connections: CONNECTIONS_PER_GROUP_DEFAULT,
+        eager: rng.chance(1, 8),
         congestion: one_of(rng, &[Algorithm::Cubic, Algorithm::NewReno, Algorithm::Dctcp]),
         moves: one_of(rng, &[0, 0, 1, 64]),
         restarts: if rng.chance(1, 8) {

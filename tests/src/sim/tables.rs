@@ -58,6 +58,7 @@ impl Path {
             heap_pages: 8,
             mesh: 64,
             connections: 4096,
+            eager: true,
             congestion: self.algorithm,
             ..MachineDraw::default()
         };
@@ -98,9 +99,9 @@ fn megabits(bytes: u64, time: Time) -> f64 {
 
 /// Throughput of one flow over loss and delay, in Mb/s.
 pub fn loss_and_delay() -> String {
-    const BYTES: u64 = 4_000_000;
+    const BYTES: u64 = 3_000_000;
     let mut text = String::from(
-        "One flow of 4 MB, 100 Mb/s, buffer of one bandwidth-delay product (at least 30 kB).\n\
+        "One flow of 3 MB, 100 Mb/s, buffer of one bandwidth-delay product (at least 30 kB).\n\
          Goodput in Mb/s from SYN to the last byte read; frames are lost in both directions.\n\n\
          algorithm  loss %    RTT 1 ms   RTT 10 ms   RTT 50 ms\n",
     );
@@ -129,9 +130,9 @@ fn mark(algorithm: Algorithm, buffer: u64) -> u64 {
 
 /// Throughput of one flow over the bottleneck's buffer, and what it costs.
 pub fn buffers() -> String {
-    const BYTES: u64 = 8_000_000;
+    const BYTES: u64 = 4_000_000;
     let mut text = String::from(
-        "One flow of 8 MB, 100 Mb/s, RTT 10 ms: a bandwidth-delay product of 125 kB.\n\
+        "One flow of 4 MB, 100 Mb/s, RTT 10 ms: a bandwidth-delay product of 125 kB.\n\
          Goodput in Mb/s; frames that the buffer had no room for; bytes sent again, in % of the flow.\n\n\
          algorithm  buffer kB    Mb/s  overflows  again %\n",
     );
@@ -156,18 +157,18 @@ pub fn buffers() -> String {
 /// Shares of flows in one bottleneck.
 pub fn fairness() -> String {
     let mut text = String::from(
-        "Flows that begin 100 ms apart share 20 Mb/s, RTT 20 ms, buffer of one bandwidth-delay product\n\
-         (50 kB), from second 5 to second 20. Jain's index; the least and the most share in Mb/s.\n\n\
+        "Flows that begin 100 ms apart share 10 Mb/s, RTT 20 ms, buffer of one bandwidth-delay product\n\
+         (25 kB), from second 4 to second 14. Jain's index; the least and the most share in Mb/s.\n\n\
          algorithm  flows   index    least     most    sum\n",
     );
     for (algorithm, name) in ALGORITHMS {
         for count in [2, 4, 8] {
-            let path = Path { algorithm, rate: 20, rtt: 20 * MS, buffer: 0, loss: 0, mark: 0 };
+            let path = Path { algorithm, rate: 10, rtt: 20 * MS, buffer: 0, loss: 0, mark: 0 };
             let buffer = path.bdp();
             let path = Path { buffer, mark: mark(algorithm, buffer), ..path };
             let talks = (0..count).map(|n| flow(n, START + n * 100 * MS, 60_000_000)).collect();
-            let (flows, _, _) = path.run(talks, &[5 * S, 20 * S]);
-            let share = |flow: &Watched| megabits(flow.received[1] - flow.received[0], 15 * S);
+            let (flows, _, _) = path.run(talks, &[4 * S, 14 * S]);
+            let share = |flow: &Watched| megabits(flow.received[1] - flow.received[0], 10 * S);
             let shares: Vec<f64> = flows.iter().map(share).collect();
             let sum: f64 = shares.iter().sum();
             let squares: f64 = shares.iter().map(|share| share * share).sum();
@@ -185,15 +186,15 @@ pub fn fairness() -> String {
 
 /// How long short flows take.
 pub fn short_flows() -> String {
-    const COUNT: u64 = 400;
+    const COUNT: u64 = 200;
     let mut text = String::from(
-        "400 flows, one after the other at random, 20 ms apart on average, 100 Mb/s, RTT 10 ms, buffer of\n\
+        "200 flows, one after the other at random, 20 ms apart on average, 100 Mb/s, RTT 10 ms, buffer of\n\
          one bandwidth-delay product. Milliseconds from SYN to the last byte read.\n\n\
          algorithm     kB  loss %      p50      p99      max\n",
     );
     for (algorithm, name) in ALGORITHMS {
-        for bytes in [1_000, 10_000, 100_000] {
-            for loss in [0, 10, 100, 300] {
+        for bytes in [1_000, 10_000, 50_000] {
+            for loss in [0, 100, 300] {
                 let path = Path { algorithm, rate: 100, rtt: 10 * MS, buffer: 0, loss, mark: 0 };
                 let buffer = path.bdp();
                 let path = Path { buffer, mark: mark(algorithm, buffer), ..path };
