@@ -1,6 +1,7 @@
 //! What an engine is told when it is made.
 use crate::device::Capabilities;
-use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RX_BATCH_DEFAULT};
+use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RTO_MIN, RX_BATCH_DEFAULT};
+use crate::time::Duration;
 use ix_abi::{CoreId, GroupId};
 
 /// A station's IPv4 configuration.
@@ -47,6 +48,9 @@ pub struct Config {
     pub connections_per_group: u32,
     /// Bound B of a receive poll.
     pub rx_batch: usize,
+    /// Floor of the retransmission timeout: `limits::RTO_MIN`, or `RTO_MIN_DATACENTER` where all peers
+    /// are near and acknowledge at once.
+    pub rto_min: Duration,
 }
 
 impl Config {
@@ -69,6 +73,7 @@ impl Config {
             seed: 0,
             connections_per_group: CONNECTIONS_PER_GROUP_DEFAULT,
             rx_batch: RX_BATCH_DEFAULT,
+            rto_min: RTO_MIN,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::ports::{Port, Ports, UDP_BASE};
 use crate::rng::{Rng, SipKey};
 use crate::rss::Toeplitz;
 use crate::tap::Tap;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::tx::Tx;
 use crate::udp::Udp;
 use crate::usermem::UserMap;
@@ -60,6 +60,8 @@ pub struct Local {
     pub address: [u8; 4],
     /// Largest TCP payload towards the link.
     pub mss: u16,
+    /// Floor of the retransmission timeout.
+    pub rto_min: Duration,
     /// Checksums of transmitted frames are the device's.
     pub tx_checksum: bool,
     /// The neighbour cache.
@@ -105,6 +107,8 @@ pub struct Local {
     pub holding: GroupSet,
     /// When groups' wheels have to turn, by group.
     pub due: Wheel,
+    /// Counts buffers that came out of order.
+    pub out_of_order: u32,
     /// Counts batches of calls.
     pub batch: u32,
 }
@@ -133,6 +137,7 @@ impl Local {
             ipv4: None,
             address: [0; 4],
             mss: config.capabilities.mtu - 40,
+            rto_min: config.rto_min,
             tx_checksum: config.capabilities.tx_checksum,
             neighbors: neighbor::Table::new(neighbor::Limits::default(), rng.key()),
             mac_epoch: 1,
@@ -156,6 +161,7 @@ impl Local {
             output_ready: GroupSet::default(),
             holding: GroupSet::default(),
             due: Wheel::new(Instant(0), u32::from(groups)),
+            out_of_order: 0,
             batch: 1,
         }
     }
