@@ -5,12 +5,13 @@ use crate::calls::send::locate;
 use crate::conn::{Conn, Flags, State};
 use crate::device::TxQueue;
 use crate::engine::Engine;
+use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, NO_MBUF};
 use crate::tcp::congestion::CongestionControl;
-use crate::tcp::receive;
 use crate::tcp::send_queue::{self, Source};
+use crate::tcp::{blocks, receive};
 use crate::usermem::Extent;
 use ix_abi::stats::Counter;
 use ix_abi::{GroupId, Handle, Op};
@@ -108,6 +109,8 @@ fn predicted(conn: &Conn, local: &Local, wish: &Wish) -> bool {
         && conn.state == State::Established
         && conn.tuple != 0
         && conn.snd_una == conn.snd_end
+        && conn.recovery == NIL
+        && !blocks::any(conn)
         && conn.refused_batch != local.batch
         && wish.len.wrapping_sub(1) < u64::from(window)
         && wish.done <= u64::from(conn.rx_held)
