@@ -40,6 +40,9 @@ use std::sync::Arc;
 /// What one iteration of a core takes, in virtual time.
 const LOOP: Time = 2 * US;
 
+/// How late an application's timer may be: a tick of the wheel, and the iterations of a busy core.
+const TIMER_LATE: Time = 200 * US;
+
 type Waker = Box<dyn FnMut(CoreId)>;
 
 /// A core's transmit queue, whichever way it leads.
@@ -388,12 +391,20 @@ impl Machine {
         self.nic.borrow().missed > 0 || scarcity.iter().any(|reason| self.dropped(*reason) > 0)
     }
 
-    /// In a clean network, without aborts and with enough room, nothing is sent twice and nobody is
-    /// reset.
-    pub fn check_calm(&self) {
-        for counter in [Counter::TcpRetransmits, Counter::TcpTimeouts, Counter::TcpResetsSent] {
+    /// In a clean network, without aborts and with enough room, nothing is sent twice but by loss probes,
+    /// which may be in vain (RFC 8985 §7.4), and nobody is reset. Timers are exact. Gives the probes.
+    pub fn check_calm(&self) -> u64 {
+        let probes = self.count(Counter::TcpLossProbes);
+        let again = self.count(Counter::TcpRetransmits);
+        assert!(again <= probes, "{:?}: {again} segments sent again, {probes} probes", self.id);
+        for counter in [Counter::TcpTimeouts, Counter::TcpResetsSent] {
             assert_eq!(self.count(counter), 0, "{:?}: {}", self.id, counter.name());
         }
+        let shared = self.shared.borrow();
+        let late = shared.timer_late;
+        let exact = shared.draw.preempt == 0 && shared.draw.clutter == 0;
+        assert!(!exact || late < TIMER_LATE, "{:?}: a timer was {late} ns late", self.id);
+        probes
     }
 
     /// Everything that is of interest after a failure.

@@ -4,6 +4,7 @@ use super::faults;
 use super::machine::Machine;
 use super::net::{DONE, Network, StationId};
 use super::peer::Peer;
+use super::referee::ACK_MAX;
 use super::swarm::{self, Swarm};
 use super::{S, Time};
 use ix_dataplane::rng::Rng;
@@ -154,8 +155,12 @@ fn run_swarm(swarm: Swarm, rng: Rng) -> Report {
     let short = scaled || faults::planned() || world.machines.iter().any(Machine::was_short);
     let undisturbed = !aborts && book.rejected.is_empty() && book.restarts.is_empty();
     if weather == Weather::Clean && undisturbed && !short {
-        world.machines.iter().for_each(Machine::check_calm);
-        assert_eq!(world.network.referee.sent_again, 0, "bytes sent again, and nothing was lost");
+        let probes: u64 = world.machines.iter().map(Machine::check_calm).sum();
+        let referee = &world.network.referee;
+        let again = referee.sent_again;
+        assert!(again <= probes * 1460, "{again} bytes sent again, and nothing was lost");
+        let owed = referee.longest_owed;
+        assert!(owed < ACK_MAX, "data was not acknowledged for {owed} ns");
         // smoltcp's answers may find no room.
         let must_come = |from: StationId| from.0 < book.machines;
         let mut letters = book.datagrams.iter();
