@@ -3,6 +3,7 @@
 use crate::flow_table::{FlowKey, NIL};
 use crate::mbuf::NO_MBUF;
 use crate::tcp::congestion::{Congestion, CongestionControl};
+use crate::tcp::ecn::Ecn;
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
@@ -264,6 +265,10 @@ pub struct Conn {
     pub acl: u32,
     /// The rule by whose limits it counts, or `acl::UNLIMITED`.
     pub acl_rule: u16,
+    /// See [`Ecn`].
+    pub ecn: Ecn,
+    /// What was out when the window was last reduced for a mark ends here.
+    pub ecn_end: WrappingSeq,
 }
 
 impl Conn {
@@ -358,6 +363,8 @@ impl Default for Conn {
             iss: WrappingSeq(0),
             acl: 0,
             acl_rule: crate::acl::UNLIMITED,
+            ecn: Ecn::empty(),
+            ecn_end: WrappingSeq(0),
         }
     }
 }

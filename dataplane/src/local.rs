@@ -15,6 +15,7 @@ use crate::rng::{Rng, SipKey};
 use crate::rss::Toeplitz;
 use crate::tap::Tap;
 use crate::tcp::congestion::Algorithm;
+use crate::tcp::ecn;
 use crate::time::Instant;
 use crate::tx::Tx;
 use crate::udp::Udp;
@@ -63,6 +64,8 @@ pub struct Local {
     pub mss: u16,
     /// What new connections control congestion by.
     pub congestion: Algorithm,
+    /// Whether connections use explicit congestion notification.
+    pub ecn: ecn::Mode,
     /// Checksums of transmitted frames are the device's.
     pub tx_checksum: bool,
     /// The neighbour cache.
@@ -137,6 +140,7 @@ impl Local {
             address: [0; 4],
             mss: config.capabilities.mtu - 40,
             congestion: config.congestion,
+            ecn: config.ecn,
             tx_checksum: config.capabilities.tx_checksum,
             neighbors: neighbor::Table::new(neighbor::Limits::default(), rng.key()),
             mac_epoch: 1,

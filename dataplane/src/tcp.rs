@@ -3,11 +3,12 @@
 //! - [`wire`]: headers; [`seq`]: sequence numbers
 //! - [`input`]: what a segment does, with [`acks`], [`receive`], [`reassembly`] and [`listen`]
 //! - [`output`]: what a connection sends in the transmit stage, from [`send_queue`]
-//! - [`timers`], [`rtt`], [`congestion`]
+//! - [`timers`], [`rtt`], [`congestion`], [`ecn`]
 //! - [`close`]: all the ways in which a connection ends
 pub mod acks;
 pub mod close;
 pub mod congestion;
+pub mod ecn;
 pub mod input;
 pub mod listen;
 pub mod output;

@@ -19,6 +19,8 @@ pub struct Ip {
     pub payload: usize,
     /// Its length.
     pub len: usize,
+    /// The header's second byte.
+    pub tos: u8,
     /// Addressed to us alone.
     pub unicast: bool,
 }
@@ -75,7 +77,8 @@ fn check(engine: &Engine, frame: &RxFrame) -> Result<(Ip, u8), Drop> {
         return Err(Drop::IpMalformed);
     }
     let payload = start + header_len;
-    let ip = Ip { source, destination, start, payload, len: total - header_len, unicast };
+    let ip =
+        Ip { source, destination, start, payload, len: total - header_len, tos: h[1], unicast };
     Ok((ip, h[9]))
 }
 

@@ -5,6 +5,7 @@ use crate::conn::{Conn, Flags, State};
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
+use crate::tcp::ecn::{self, Ecn};
 use crate::tcp::wire::{Packet, flag};
 use crate::tcp::{acks, close, listen, receive};
 use ix_abi::DeadReason;
@@ -44,6 +45,7 @@ fn synchronized(
     let conn = &mut group.conns[index];
     if packet.seq != conn.rcv_nxt || packet.seq_len() > conn.rcv_edge.since(conn.rcv_nxt) {
         if !acceptable(conn, &packet) {
+            ecn::syn_again(conn, &packet);
             if !packet.has(flag::RST) {
                 local.stats.drop(Drop::TcpOutOfWindow);
                 challenge(group, local, index);
@@ -65,6 +67,10 @@ fn synchronized(
         && !handshake_done(group, local, index, &packet, &mbuf)
     {
         return local.pool.free(mbuf);
+    }
+    let conn = &mut group.conns[index];
+    if conn.ecn.contains(Ecn::ON) {
+        ecn::arrived(conn, local, &packet, &mbuf);
     }
     if !acks::handle(group, local, index, &packet) {
         return local.pool.free(mbuf);

@@ -13,7 +13,7 @@ use crate::tcp::congestion::{Congestion, CongestionControl};
 use crate::tcp::input::challenge;
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, Emit, Packet, flag};
-use crate::tcp::{acks, close};
+use crate::tcp::{acks, close, ecn};
 use crate::time::Instant;
 use crate::tx::Staged;
 use arrayvec::ArrayVec;
@@ -125,6 +125,7 @@ pub fn take_syn(conn: &mut Conn, local: &Local, packet: &Packet, mbuf: &Mbuf) {
         conn.snd_shift = shift;
         conn.flags |= Flags::SCALED;
     }
+    ecn::take_syn(conn, local, packet);
     // The window of a segment with SYN is never scaled (RFC 7323 §2.2).
     conn.snd_wnd = u32::from(packet.window);
     conn.max_wnd = conn.snd_wnd;
@@ -226,6 +227,7 @@ pub fn reset_answer(local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
         ack,
         flags,
         window: 0,
+        tos: 0,
     };
     let mut bytes = ArrayVec::from([0; 96]);
     bytes.truncate(wire::BELOW + wire::HEADER);

@@ -7,9 +7,11 @@ use crate::device::{Fragment, TxChecksum, TxFull, TxQueue};
 use crate::group::FlowGroup;
 use crate::limits::{RECEIVE_SHIFT, TX_BURST};
 use crate::local::{Local, Waiting};
+use crate::mbuf::Mbuf;
 use crate::neighbor::Lookup;
 use crate::tap;
 use crate::tcp::congestion::CongestionControl;
+use crate::tcp::ecn;
 use crate::tcp::listen::{SYN_WINDOW, trying};
 use crate::tcp::receive::window_field;
 use crate::tcp::send_queue;
@@ -17,6 +19,8 @@ use crate::tcp::seq::WrappingSeq;
 use crate::tcp::timers::persist;
 use crate::tcp::wire::{self, BELOW, Emit, HEADER, flag};
 use crate::time::Instant;
+use crate::tx::Staged;
+use arrayvec::ArrayVec;
 use ix_abi::IpAddress;
 use ix_abi::stats::{Counter, Drop};
 
@@ -192,6 +196,28 @@ fn acknowledge<T: TxQueue>(
     Ok(())
 }
 
+/// A bare acknowledgement of what has arrived so far, ahead of what the transmit stage will send;
+/// to where `mbuf`, whose frame begins at `frame`, came from.
+#[cold]
+pub fn acknowledge_apart(conn: &mut Conn, local: &mut Local, mbuf: &Mbuf, frame: u16) {
+    let at = usize::from(frame) + 6;
+    let source = local.pool.area().data(mbuf).get(at..at + 6).and_then(|mac| mac.first_chunk());
+    let Some(mac_to) = source.copied() else { return };
+    let window = window_field(conn);
+    let bits = ecn::bits(conn, conn.snd_max, 0, flag::ACK);
+    let emit = header(conn, local, conn.snd_max, (flag::ACK | bits.0, bits.1), window);
+    let emit = Emit { mac_to, ..emit };
+    let mut bytes = ArrayVec::from([0; 96]);
+    bytes.truncate(BELOW + HEADER);
+    wire::emit(&mut bytes, &emit, 0, 0);
+    wire::checksum_in_place(&mut bytes, emit.ip_from, emit.ip_to);
+    if local.tx.stage(Staged::Bytes(bytes)).is_err() {
+        return local.stats.drop(Drop::TxRingFull);
+    }
+    conn.ack_owed = 0;
+    conn.ack_at = Instant::NEVER;
+}
+
 /// Arms what has to be armed after a turn.
 #[inline]
 fn timers(group: &mut FlowGroup, local: &mut Local, index: u32) {
@@ -252,7 +278,8 @@ fn segment<T: TxQueue>(
     }
     let conn = &mut group.conns[index];
     let window = window_field(conn);
-    let emit = header(conn, local, piece.seq, flags, window);
+    let (congestion, tos) = ecn::bits(conn, piece.seq, len, flags);
+    let emit = header(conn, local, piece.seq, (flags | congestion, tos), window);
     let slot = local.tx.header();
     wire::emit(slot, &emit, 0, len as usize);
     let tcp_len = (HEADER as u32 + len) as u16;
@@ -284,7 +311,7 @@ fn tap_segment(group: &FlowGroup, local: &mut Local, piece: &Piece, len: u32) {
 }
 
 #[inline(always)]
-fn header(conn: &Conn, local: &Local, seq: WrappingSeq, flags: u8, window: u16) -> Emit {
+fn header(conn: &Conn, local: &Local, seq: WrappingSeq, bits: (u8, u8), window: u16) -> Emit {
     Emit {
         mac_to: conn.mac,
         mac_from: local.mac,
@@ -294,8 +321,9 @@ fn header(conn: &Conn, local: &Local, seq: WrappingSeq, flags: u8, window: u16) 
         port_to: conn.key.remote_port,
         seq,
         ack: conn.rcv_nxt,
-        flags,
+        flags: bits.0,
         window,
+        tos: bits.1,
     }
 }
 
@@ -345,7 +373,8 @@ fn syn<T: TxQueue>(
         return Ok(());
     }
     let flags = if answer { flag::SYN | flag::ACK } else { flag::SYN };
-    let mut emit = header(conn, local, conn.iss, flags, SYN_WINDOW);
+    let (congestion, tos) = ecn::syn_bits(conn, local);
+    let mut emit = header(conn, local, conn.iss, (flags | congestion, tos), SYN_WINDOW);
     if !answer {
         emit.ack = WrappingSeq(0);
     }

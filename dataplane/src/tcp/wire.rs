@@ -21,6 +21,12 @@ pub mod flag {
     pub const PSH: u8 = 0x08;
     /// The acknowledgement is valid.
     pub const ACK: u8 = 0x10;
+    /// Congestion was experienced (RFC 3168 §6.1).
+    pub const ECE: u8 = 0x40;
+    /// The congestion window was reduced.
+    pub const CWR: u8 = 0x80;
+    /// All of these.
+    pub const KNOWN: u8 = FIN | SYN | RST | PSH | ACK | ECE | CWR;
 }
 
 /// What a segment says.
@@ -46,6 +52,8 @@ pub struct Packet {
     pub frame: u16,
     /// Bytes of options, which lie before the payload.
     pub options: u16,
+    /// The network has marked it: congestion experienced.
+    pub ce: bool,
 }
 
 impl Packet {
@@ -157,6 +165,8 @@ pub struct Emit {
     pub flags: u8,
     /// Window, scaled.
     pub window: u16,
+    /// Second byte of the IP header.
+    pub tos: u8,
 }
 
 /// Writes Ethernet, IPv4 and TCP headers for a segment with `options` bytes of options and `payload`
@@ -168,7 +178,7 @@ pub fn emit(slot: &mut [u8], e: &Emit, options: usize, payload: usize) {
     h[6..12].copy_from_slice(&e.mac_from);
     h[12..14].copy_from_slice(&[8, 0]);
     let total = (20 + HEADER + options + payload) as u16;
-    crate::ipv4::emit(&mut h[14..34], e.ip_from, e.ip_to, crate::ipv4::TCP, total);
+    crate::ipv4::emit_marked(&mut h[14..34], e.tos, e.ip_from, e.ip_to, crate::ipv4::TCP, total);
     h[34..36].copy_from_slice(&e.port_from.to_be_bytes());
     h[36..38].copy_from_slice(&e.port_to.to_be_bytes());
     h[38..42].copy_from_slice(&e.seq.0.to_be_bytes());
