@@ -106,6 +106,10 @@ counters! {
         UdpPorts = "udp_ports",
         /// Timers of the application's context on this core (a gauge).
         AppTimers = "app_timers",
+        /// ICMP errors that were believed.
+        IcmpErrors = "icmp_errors",
+        /// Times that a connection's path was found to take smaller packets only.
+        PathMtuLowered = "path_mtu_lowered",
     }
 }
 
@@ -184,6 +188,8 @@ counters! {
         AclEnded = "acl_ended",
         /// Rejected without telling the sender: too many were told lately.
         AclUntold = "acl_untold",
+        /// An ICMP error about nothing that is in flight.
+        IcmpUnproven = "icmp_unproven",
     }
 }
 

@@ -2,5 +2,6 @@
 pub mod arp;
 pub mod eth;
 pub mod icmp;
+pub mod icmp_error;
 pub mod ipv4;
 pub mod transport;

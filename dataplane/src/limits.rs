@@ -51,6 +51,13 @@ pub const INITIAL_WINDOW_SEGMENTS: u32 = 10;
 pub const SLOW_START_SEGMENTS: u32 = 8;
 /// Segment size if the peer names none (RFC 9293 §3.7.1).
 pub const MSS_DEFAULT: u16 = 536;
+/// Smallest packet size that a path is believed to be limited to: less is a forgery, or a network that is
+/// not worth it.
+pub const PATH_MTU_MIN: u16 = 552;
+/// When a larger packet is tried after packets of full size vanished, which may have had another reason.
+pub const PATH_MTU_PROBE_FIRST: Duration = Duration::from_s(5);
+/// When it is tried after a router has said so, or after a try failed (RFC 1191 §6.3: ten minutes).
+pub const PATH_MTU_PROBE_AGAIN: Duration = Duration::from_s(600);
 /// Smallest segment size that a peer may ask for.
 pub const MSS_MIN: u16 = 64;
 /// Retransmission timeout before the first measurement (RFC 6298 §2.1).

@@ -4,6 +4,7 @@
 //! - [`input`]: what a segment does, with [`acks`], [`receive`], [`reassembly`] and [`listen`]
 //! - [`output`]: what a connection sends in the transmit stage, from [`send_queue`]
 //! - [`timers`], [`rtt`], [`congestion`], [`ecn`]
+//! - [`pmtu`], [`reports`]: what the path takes, and what routers say
 //! - [`close`]: all the ways in which a connection ends
 pub mod acks;
 pub mod close;
@@ -12,8 +13,10 @@ pub mod ecn;
 pub mod input;
 pub mod listen;
 pub mod output;
+pub mod pmtu;
 pub mod reassembly;
 pub mod receive;
+pub mod reports;
 pub mod rtt;
 pub mod send_queue;
 pub mod seq;

@@ -7,7 +7,7 @@ use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::tcp::ecn::{self, Ecn};
 use crate::tcp::wire::{Packet, flag};
-use crate::tcp::{acks, close, listen, receive};
+use crate::tcp::{acks, close, listen, pmtu, receive};
 use ix_abi::DeadReason;
 use ix_abi::stats::{Counter, Drop};
 
@@ -71,6 +71,9 @@ fn synchronized(
     let conn = &mut group.conns[index];
     if conn.ecn.contains(Ecn::ON) {
         ecn::arrived(conn, local, &packet, &mbuf);
+    }
+    if !conn.path.is_empty() {
+        pmtu::acknowledged(conn, local, packet.ack);
     }
     if !acks::handle(group, local, index, &packet) {
         return local.pool.free(mbuf);

@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod apps;
+pub mod icmp;
 pub mod net;
 pub mod nic;
 pub mod peer;
