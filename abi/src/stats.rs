@@ -110,6 +110,10 @@ counters! {
         IcmpErrors = "icmp_errors",
         /// Times that a connection's path was found to take smaller packets only.
         PathMtuLowered = "path_mtu_lowered",
+        /// Datagrams that were put together from fragments.
+        DatagramsReassembled = "datagrams_reassembled",
+        /// Bytes copied for that.
+        FragmentBytes = "fragment_bytes",
     }
 }
 
@@ -132,7 +136,7 @@ counters! {
         IpMalformed = "ip_malformed",
         /// A wrong IP header checksum.
         IpChecksum = "ip_checksum",
-        /// A fragment.
+        /// A fragment, while none are put together.
         IpFragment = "ip_fragment",
         /// A protocol that is not handled.
         IpProtocol = "ip_protocol",
@@ -190,6 +194,16 @@ counters! {
         AclUntold = "acl_untold",
         /// An ICMP error about nothing that is in flight.
         IcmpUnproven = "icmp_unproven",
+        /// A fragment that overlaps others, or belongs to a datagram that others have spoilt so.
+        FragmentOverlap = "fragment_overlap",
+        /// A fragment that was there already.
+        FragmentAgain = "fragment_again",
+        /// A fragment of a datagram that is longer than a buffer.
+        FragmentTooLong = "fragment_too_long",
+        /// Too many fragments, or too many datagrams in fragments.
+        FragmentsFull = "fragments_full",
+        /// A datagram whose fragments did not all come in time.
+        FragmentTimeout = "fragment_timeout",
     }
 }
 

@@ -25,6 +25,7 @@ pub mod engine;
 mod events;
 mod fifo;
 mod flow_table;
+mod fragments;
 mod group;
 mod input;
 mod ipv4;

@@ -51,6 +51,13 @@ pub const INITIAL_WINDOW_SEGMENTS: u32 = 10;
 pub const SLOW_START_SEGMENTS: u32 = 8;
 /// Segment size if the peer names none (RFC 9293 §3.7.1).
 pub const MSS_DEFAULT: u16 = 536;
+/// Datagrams of which some fragments have arrived, on one core; the oldest gives way.
+pub const FRAGMENTED_DATAGRAMS_MAX: usize = 64;
+/// Fragments of one datagram.
+pub const FRAGMENTS_PER_DATAGRAM: usize = 16;
+/// How long a datagram waits for its fragments. RFC 1122 §3.3.2 says a minute or two, from times of slow
+/// links; RFC 791 §3.2 begins with this.
+pub const FRAGMENT_TIMEOUT: Duration = Duration::from_s(15);
 /// Smallest packet size that a path is believed to be limited to: less is a forgery, or a network that is
 /// not worth it.
 pub const PATH_MTU_MIN: u16 = 552;
