@@ -2,7 +2,8 @@
 //!
 //! - [`wire`]: headers; [`seq`]: sequence numbers
 //! - [`input`]: what a segment does, with [`acks`], [`receive`], [`reassembly`] and [`listen`]
-//! - [`output`]: what a connection sends in the transmit stage, from [`send_queue`]
+//! - [`output`]: what a connection sends in the transmit stage, from [`send_queue`], and how [`gso`] makes
+//!   large frames
 //! - [`timers`], [`rtt`], [`congestion`], [`ecn`]
 //! - [`pmtu`], [`reports`]: what the path takes, and what routers say
 //! - [`close`]: all the ways in which a connection ends
@@ -10,6 +11,7 @@ pub mod acks;
 pub mod close;
 pub mod congestion;
 pub mod ecn;
+pub mod gso;
 pub mod input;
 pub mod listen;
 pub mod output;

@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod apps;
+pub mod gso;
 pub mod icmp;
 pub mod net;
 pub mod nic;
