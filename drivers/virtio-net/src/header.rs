@@ -26,12 +26,12 @@ const UDP: u8 = 17;
 const REPORTS_WITH_PORTS: u32 = 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6;
 
 /// The fields of a transmit header that vary, packed: `flags` 8 bits, `gso_type` 8, `gso_size` 16,
-/// `csum_start` 12, `csum_offset` 8, `hdr_len` 12. Headers are shorter than 4096 bytes. What is packed
-/// to 0 is an all-zero header.
+/// `csum_start` 16, `csum_offset` 8, `hdr_len` 8: more than a header slot has, and more than any
+/// transport's header. What is packed to 0 is an all-zero header.
 #[inline]
 pub(crate) fn pack(checksum: Option<TxChecksum>, gso: Option<Gso>) -> u64 {
     let sum = checksum.map_or(0, |c| {
-        u64::from(NEEDS_CSUM) | u64::from(c.start & 0xfff) << 32 | u64::from(c.offset & 0xff) << 44
+        u64::from(NEEDS_CSUM) | u64::from(c.start) << 32 | u64::from(c.offset & 0xff) << 48
     });
     match gso {
         None => sum,
@@ -41,11 +41,11 @@ pub(crate) fn pack(checksum: Option<TxChecksum>, gso: Option<Gso>) -> u64 {
 
 fn pack_gso(gso: Gso) -> u64 {
     let kind = if gso.ipv6 { GSO_TCPV6 } else { GSO_TCPV4 };
-    kind << 8 | u64::from(gso.size) << 16 | u64::from(gso.header_len & 0xfff) << 52
+    kind << 8 | u64::from(gso.size) << 16 | u64::from(gso.header_len & 0xff) << 56
 }
 
 /// The part of what was packed that wishes for checksums, and that for segments.
-pub(crate) const SUM_MASK: u64 = 0x000f_ffff_0000_00ff;
+pub(crate) const SUM_MASK: u64 = 0x00ff_ffff_0000_00ff;
 /// See [`SUM_MASK`].
 pub(crate) const GSO_MASK: u64 = !SUM_MASK;
 
@@ -53,9 +53,9 @@ pub(crate) const GSO_MASK: u64 = !SUM_MASK;
 pub(crate) const fn words(packed: u64) -> (u64, u64) {
     let flags_and_type = packed & 0xffff;
     let size = packed >> 16 & 0xffff;
-    let start = packed >> 32 & 0xfff;
-    let offset = packed >> 44 & 0xff;
-    let header_len = packed >> 52;
+    let start = packed >> 32 & 0xffff;
+    let offset = packed >> 48 & 0xff;
+    let header_len = packed >> 56;
     (flags_and_type | header_len << 16 | size << 32 | start << 48, offset)
 }
 
