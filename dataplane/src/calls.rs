@@ -91,7 +91,9 @@ fn execute(engine: &mut Engine, call: &Call) -> Outcome {
         Err(status) => return Outcome::new(status, Handle(call.handle)),
     };
     match request {
-        Request::Sendv { handle, sg_count } => send::sendv(engine, call, handle, sg_count),
+        Request::Sendv { handle, sg_count, done } => {
+            send::sendv(engine, call, handle, sg_count, done)
+        }
         Request::RecvDone { handle, bytes } => {
             Outcome::of(tcp::recv_done(engine, handle, bytes), handle)
         }
