@@ -1,6 +1,7 @@
 //! What an engine is told when it is made.
 use crate::device::Capabilities;
 use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RX_BATCH_DEFAULT};
+use crate::slaac::Mode;
 use crate::tcp::congestion::Algorithm;
 use ix_abi::{CoreId, GroupId};
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub capabilities: Capabilities,
     /// The IPv4 configuration.
     pub addressing: Addressing,
+    /// Where IPv6 addresses come from; off by default.
+    pub ipv6: Mode,
     /// Toeplitz key: the port's, drawn at boot.
     pub rss_key: [u8; 40],
     /// Key of the initial sequence numbers (RFC 6528), drawn at boot.
@@ -67,6 +70,7 @@ impl Config {
             mac,
             capabilities,
             addressing,
+            ipv6: Mode::Off,
             rss_key: [0; 40],
             secret: [0; 16],
             seed: 0,

@@ -110,6 +110,8 @@ bitflags! {
         const TIMESTAMPS = 1 << 27;
         /// The peer understands selective acknowledgements (RFC 2018 §2).
         const SACK = 1 << 28;
+        /// Over IPv6.
+        const V6 = 1 << 31;
     }
 }
 
@@ -274,6 +276,8 @@ pub struct Conn {
     pub ts_recent_at: u32,
     /// What is added to the clock in our timestamps.
     pub ts_offset: u32,
+    /// The slot of our address; 0: IPv4.
+    pub local: u8,
 }
 
 impl Conn {
@@ -377,6 +381,7 @@ impl Default for Conn {
             ts_recent: 0,
             ts_recent_at: 0,
             ts_offset: 0,
+            local: 0,
         }
     }
 }

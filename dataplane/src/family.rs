@@ -1,5 +1,6 @@
 //! What differs between IPv4 and IPv6 for the protocols above: compiled for each, so that neither pays
 //! for the other.
+use crate::local::Local;
 use crate::rss::Toeplitz;
 use crate::{checksum, ipv4, ipv6};
 use core::fmt::Debug;
@@ -10,6 +11,8 @@ const ETHERNET: usize = 14;
 
 /// An address of one family, and with it the family.
 pub trait Family: Copy + Eq + Debug {
+    /// Of the protocol.
+    const VERSION: u8;
     /// Bytes of the IP header that we write.
     const HEADER: usize;
     /// Bytes of Ethernet and IP headers, as we send them.
@@ -17,6 +20,8 @@ pub trait Family: Copy + Eq + Debug {
     /// In the Ethernet header.
     const ETHERTYPE: [u8; 2];
 
+    /// Our address in a slot (see [`crate::addresses`]).
+    fn own(local: &Local, slot: u8) -> Self;
     /// As tables and the ABI have it.
     fn to_ip(self) -> IpAddress;
     /// The inverse, for an address that is known to be of this family.
@@ -30,8 +35,14 @@ pub trait Family: Copy + Eq + Debug {
 }
 
 impl Family for [u8; 4] {
+    const VERSION: u8 = 4;
     const HEADER: usize = ipv4::HEADER;
     const ETHERTYPE: [u8; 2] = [0x08, 0x00];
+
+    #[inline(always)]
+    fn own(local: &Local, _: u8) -> [u8; 4] {
+        local.address
+    }
 
     #[inline(always)]
     fn to_ip(self) -> IpAddress {
@@ -61,8 +72,14 @@ impl Family for [u8; 4] {
 }
 
 impl Family for [u8; 16] {
+    const VERSION: u8 = 6;
     const HEADER: usize = ipv6::HEADER;
     const ETHERTYPE: [u8; 2] = [0x86, 0xdd];
+
+    #[inline(always)]
+    fn own(local: &Local, slot: u8) -> [u8; 16] {
+        local.v6.address(slot)
+    }
 
     #[inline(always)]
     fn to_ip(self) -> IpAddress {

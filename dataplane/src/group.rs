@@ -1,6 +1,7 @@
 //! A flow group: the unit of ownership. It owns its connections, their send segments, its flow
 //! table, timers and lists by value; moving it to another core is moving this value.
 use crate::acl;
+use crate::addresses::Generations;
 use crate::conn::{Conn, Flags, Pending, State};
 use crate::engine::gauge;
 use crate::fifo::Fifo;
@@ -45,6 +46,8 @@ pub struct FlowGroup {
     time_wait: VecDeque<(u32, u32)>,
     /// Of each listener's backlog, what this group has.
     pub backlog: [u32; SLOTS],
+    /// Of our IPv6 addresses, those that its connections are of.
+    pub addresses: Generations,
 }
 
 impl FlowGroup {
@@ -63,6 +66,7 @@ impl FlowGroup {
             hold: Fifo::default(),
             time_wait: VecDeque::new(),
             backlog: [0; SLOTS],
+            addresses: Generations::default(),
         }
     }
 

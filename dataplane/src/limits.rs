@@ -51,6 +51,8 @@ pub const INITIAL_WINDOW_SEGMENTS: u32 = 10;
 pub const SLOW_START_SEGMENTS: u32 = 8;
 /// Segment size if the peer names none (RFC 9293 §3.7.1).
 pub const MSS_DEFAULT: u16 = 536;
+/// The same over IPv6.
+pub const MSS_DEFAULT_V6: u16 = 1220;
 /// Smallest segment size that a peer may ask for.
 pub const MSS_MIN: u16 = 64;
 /// Retransmission timeout before the first measurement (RFC 6298 §2.1).

@@ -25,6 +25,11 @@ pub const REDIRECT: u8 = 137;
 /// A multicast listener report of version 2 (RFC 3810 §5.2).
 const LISTENER_REPORT: u8 = 143;
 
+/// Whether messages of a type are exempt from rules, as ARP is: without them there is no IPv6.
+pub const fn is_exempt(kind: u8) -> bool {
+    matches!(kind, ROUTER_SOLICITATION..=REDIRECT | LISTENER_REPORT)
+}
+
 const ETHERNET: usize = 14;
 /// Where ICMPv6 begins in a frame that we build.
 const BODY: usize = ETHERNET + ipv6::HEADER;

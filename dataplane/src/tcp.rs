@@ -8,8 +8,8 @@
 //! - [`close`]: all the ways in which a connection ends
 pub mod acks;
 pub mod close;
-pub mod cookie;
 pub mod congestion;
+pub mod cookie;
 pub mod input;
 pub mod listen;
 pub mod output;

@@ -13,7 +13,8 @@ use ix_abi::stats::{Counter, Drop};
 /// A segment for this group, its checksum verified.
 #[inline]
 pub fn handle(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: Mbuf) {
-    let Some(index) = group.table.find(&group.conns, packet.hash, &packet.key) else {
+    let found = group.table.find_at(&group.conns, packet.hash, &packet.key, packet.local);
+    let Some(index) = found else {
         return listen::stranger(group, local, packet, mbuf);
     };
     let conn = &group.conns[index];

@@ -3,9 +3,11 @@
 use crate::acl::answers::may_tell;
 use crate::acl::{self, Counts};
 use crate::conn::{Conn, Flags, Pending, State};
+use crate::family::Family;
 use crate::flow_table::FlowKey;
 use crate::group::FlowGroup;
-use crate::limits::{MSS_DEFAULT, MSS_MIN, PORT_TRIES, PORT_TRIES_PER_CORE, RECEIVE_WINDOW};
+use crate::limits::{MSS_DEFAULT, MSS_DEFAULT_V6, MSS_MIN, RECEIVE_WINDOW};
+use crate::limits::{PORT_TRIES, PORT_TRIES_PER_CORE};
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::ports::SLOTS;
@@ -17,8 +19,8 @@ use crate::tcp::{acks, close, timestamps};
 use crate::time::Instant;
 use crate::tx::Staged;
 use arrayvec::ArrayVec;
+use ix_abi::SocketAddress;
 use ix_abi::stats::{Counter, Drop};
-use ix_abi::{IpAddress, SocketAddress};
 use ix_acl::{Direction, Flow, Protocol};
 
 /// The window in our SYNs, which is never scaled.
@@ -49,7 +51,8 @@ pub fn stranger(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf:
 #[inline(always)]
 fn flow(local: &Local, direction: Direction, packet: &Packet) -> Flow {
     let ports = (packet.key.remote_port, packet.key.local_port);
-    acl::flow(local, direction, Protocol::Tcp, packet.key.remote, ports)
+    let here = local.ip_at(packet.local);
+    acl::flow(here, direction, Protocol::Tcp, packet.key.remote, ports)
 }
 
 /// RST for a segment that concerns nobody, if the rules let it out.
@@ -62,7 +65,9 @@ fn refuse(local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
 
 /// A SYN: a half-open connection, if somebody listens and the backlog has room.
 fn syn(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &Mbuf, rule: u16) {
-    let Some(port) = local.listeners.by_port(packet.key.local_port) else {
+    let here = local.ip_at(packet.local);
+    let port = local.listeners.by_port(packet.key.local_port).filter(|port| port.serves(here));
+    let Some(port) = port else {
         local.stats.drop(Drop::TcpNoPort);
         return refuse(local, packet, mbuf);
     };
@@ -74,6 +79,7 @@ fn syn(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &Mbuf, r
     let conn = &mut group.conns[index];
     conn.key = packet.key;
     conn.hash = packet.hash;
+    at_slot(conn, packet.local);
     conn.listener = listener;
     conn.state = State::SynReceived;
     start(conn, local);
@@ -92,9 +98,20 @@ fn syn(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &Mbuf, r
     group.want_output(index, local);
 }
 
+/// Which of our addresses is the connection's.
+fn at_slot(conn: &mut Conn, slot: u8) {
+    conn.local = slot;
+    conn.flags.set(Flags::V6, slot != 0);
+}
+
+/// Segment size of a peer that names none.
+fn mss_default(slot: u8) -> u16 {
+    if slot == 0 { MSS_DEFAULT } else { MSS_DEFAULT_V6 }
+}
+
 /// Our side of a new connection: initial sequence number (RFC 6528), sizes until the peer says more.
 fn start(conn: &mut Conn, local: &Local) {
-    let here = SocketAddress { ip: local.ip(), port: conn.key.local_port, scope: 0 };
+    let here = SocketAddress { ip: local.ip_at(conn.local), port: conn.key.local_port, scope: 0 };
     let there = SocketAddress { ip: conn.key.remote, port: conn.key.remote_port, scope: 0 };
     let (iss, ts_offset) = local.isn_key.initial_numbers(here, there, local.now);
     let iss = WrappingSeq(iss);
@@ -106,7 +123,7 @@ fn start(conn: &mut Conn, local: &Local) {
     conn.snd_end = iss.plus(1);
     conn.released = iss.plus(1);
     conn.recover = iss;
-    conn.mss = MSS_DEFAULT.min(local.mss);
+    conn.mss = mss_default(conn.local).min(local.mss_at(conn.local));
     conn.cc = Congestion::new(local.congestion);
 }
 
@@ -119,8 +136,8 @@ pub fn take_syn(conn: &mut Conn, local: &Local, packet: &Packet, mbuf: &Mbuf) {
     conn.rcv_edge = conn.rcv_nxt.plus(u32::from(SYN_WINDOW));
     conn.wl1 = packet.seq;
     conn.wl2 = packet.ack;
-    let peer = options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN);
-    conn.mss = peer.min(local.mss);
+    let peer = options.mss.unwrap_or(mss_default(conn.local)).max(MSS_MIN);
+    conn.mss = peer.min(local.mss_at(conn.local));
     if let Some((value, _)) = options.timestamps {
         timestamps::begin(conn, local.now, value);
         // Every segment has them (RFC 6691 §3).
@@ -161,8 +178,7 @@ pub fn established(group: &mut FlowGroup, local: &mut Local, index: u32) {
 pub fn connect(
     group: &mut FlowGroup,
     local: &mut Local,
-    key: FlowKey,
-    hash: u32,
+    (key, hash, slot): Dial,
     rule: u16,
 ) -> Option<u32> {
     let index = group.allocate(local)?;
@@ -171,6 +187,7 @@ pub fn connect(
     conn.hash = hash;
     conn.state = State::SynSent;
     conn.flags |= Flags::ACTIVE | Flags::ACCEPTED;
+    at_slot(conn, slot);
     start(conn, local);
     conn.cc.start(u32::from(conn.mss), local.now);
     if !acl::opened(conn, local, rule) || !group.enter(index, local) {
@@ -212,12 +229,20 @@ pub fn in_time_wait(
 
 /// RST in answer to a segment (RFC 9293 §3.10.7.1), back to where it came from.
 pub fn reset_answer(local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
+    if packet.local == 0 {
+        reset_answer_of::<[u8; 4]>(local, packet, mbuf);
+    } else {
+        reset_answer_of::<[u8; 16]>(local, packet, mbuf);
+    }
+}
+
+fn reset_answer_of<A: Family>(local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
     let data = local.pool.area().data(mbuf);
     let frame = usize::from(packet.frame);
     let Some(mac_to) = data.get(frame + 6..frame + 12).and_then(|b| b.first_chunk::<6>()) else {
         return;
     };
-    let Some(ip_to) = packet.key.remote.to_v4() else { return };
+    let (ip_from, ip_to) = (A::own(local, packet.local), A::from_ip(packet.key.remote));
     let (seq, ack, flags) = if packet.has(flag::ACK) {
         (packet.ack, WrappingSeq(0), flag::RST)
     } else {
@@ -226,7 +251,7 @@ pub fn reset_answer(local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
     let emit = Emit {
         mac_to: *mac_to,
         mac_from: local.mac,
-        ip_from: local.address,
+        ip_from,
         ip_to,
         port_from: packet.key.local_port,
         port_to: packet.key.remote_port,
@@ -234,11 +259,12 @@ pub fn reset_answer(local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
         ack,
         flags,
         window: 0,
+        hops: local.v6.config.hops,
     };
     let mut bytes = ArrayVec::from([0; 96]);
-    bytes.truncate(wire::BELOW + wire::HEADER);
+    bytes.truncate(A::BELOW + wire::HEADER);
     wire::emit(&mut bytes, &emit, 0, 0);
-    wire::checksum_in_place(&mut bytes, local.address, ip_to);
+    wire::checksum_in_place(&mut bytes, ip_from, ip_to);
     if local.tx.stage(Staged::Bytes(bytes)).is_ok() {
         local.stats.add(Counter::TcpResetsSent, 1);
     } else {
@@ -246,26 +272,35 @@ pub fn reset_answer(local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
     }
 }
 
-/// Looks for a free source port towards `remote` whose answers hash to a group of this core.
+/// A flow that is to be opened: its key and hash, and the slot of our address.
+pub type Dial = (FlowKey, u32, u8);
+
+/// Looks for a free source port from our address in `slot` towards `remote` whose answers hash to a group
+/// of this core.
 pub fn choose_port(
     groups: &[Option<alloc::boxed::Box<FlowGroup>>],
     local: &mut Local,
     remote: SocketAddress,
-) -> Option<(FlowKey, u32)> {
-    let to = remote.ip.to_v4()?;
+    slot: u8,
+) -> Option<Dial> {
     let random = local.rng.next_u32();
     // Bounded: when the ports are used up, each attempt would look at them all.
     let tries = PORT_TRIES.max(PORT_TRIES_PER_CORE * usize::from(local.cores));
     let most = tries.min(crate::rss::SOURCE_PORTS as usize);
-    local.toeplitz.source_ports_v4(local.address, to, remote.port, random).take(most).find_map(
-        |(port, hash)| {
-            let id = crate::rss::group_of(hash, local.groups);
-            let group = groups.get(usize::from(id.0))?.as_ref()?;
-            let key =
-                FlowKey { remote: IpAddress::v4(to), remote_port: remote.port, local_port: port };
-            group.table.find(&group.conns, hash, &key).is_none().then_some((key, hash))
-        },
-    )
+    let ports = match remote.ip.to_v4() {
+        Some(to) => local.toeplitz.source_ports_v4(local.address, to, remote.port, random),
+        None => {
+            let from = local.v6.address(slot);
+            local.toeplitz.source_ports_v6(from, remote.ip.0, remote.port, random)
+        }
+    };
+    ports.take(most).find_map(|(port, hash)| {
+        let id = crate::rss::group_of(hash, local.groups);
+        let group = groups.get(usize::from(id.0))?.as_ref()?;
+        let key = FlowKey { remote: remote.ip, remote_port: remote.port, local_port: port };
+        let taken = group.table.find_at(&group.conns, hash, &key, slot).is_some();
+        (!taken).then_some((key, hash, slot))
+    })
 }
 
 /// Time-outs in a row without any answer end an attempt after this long.
