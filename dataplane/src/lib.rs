@@ -25,6 +25,7 @@ pub mod dhcp;
 pub mod engine;
 mod events;
 mod family;
+mod fast;
 mod fifo;
 mod flow_table;
 mod group;

@@ -16,6 +16,9 @@ pub const OPTIONS_MAX: usize = 40;
 /// Blocks of a SACK option at most (RFC 2018 §3).
 pub const SACK_BLOCKS_MAX: usize = 4;
 
+/// Bytes of Ethernet and IPv4 headers, as we send them.
+pub const BELOW: usize = 14 + 20;
+
 /// Control bits.
 pub mod flag {
     /// No more data.
