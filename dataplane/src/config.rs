@@ -1,6 +1,7 @@
 //! What an engine is told when it is made.
 use crate::device::Capabilities;
 use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RX_BATCH_DEFAULT};
+use crate::profile::Profile;
 use ix_abi::{CoreId, GroupId};
 
 /// A station's IPv4 configuration.
@@ -47,6 +48,8 @@ pub struct Config {
     pub connections_per_group: u32,
     /// Bound B of a receive poll.
     pub rx_batch: usize,
+    /// Times of TCP.
+    pub profile: Profile,
 }
 
 impl Config {
@@ -69,6 +72,7 @@ impl Config {
             seed: 0,
             connections_per_group: CONNECTIONS_PER_GROUP_DEFAULT,
             rx_batch: RX_BATCH_DEFAULT,
+            profile: Profile::INTERNET,
         }
     }
 }

@@ -11,9 +11,11 @@ use crate::mesh::Endpoint;
 use crate::message::{Change, Message};
 use crate::neighbor;
 use crate::ports::{Port, Ports, UDP_BASE};
+use crate::profile::Profile;
 use crate::rng::{Rng, SipKey};
 use crate::rss::Toeplitz;
 use crate::tap::Tap;
+use crate::tcp::challenge::Budget;
 use crate::time::Instant;
 use crate::tx::Tx;
 use crate::udp::Udp;
@@ -107,6 +109,10 @@ pub struct Local {
     pub due: Wheel,
     /// Counts batches of calls.
     pub batch: u32,
+    /// Times of TCP.
+    pub profile: Profile,
+    /// How many challenge ACKs may be sent.
+    pub challenges: Budget,
 }
 
 impl Local {
@@ -157,6 +163,8 @@ impl Local {
             holding: GroupSet::default(),
             due: Wheel::new(Instant(0), u32::from(groups)),
             batch: 1,
+            profile: config.profile,
+            challenges: Budget::default(),
         }
     }
 
@@ -197,6 +205,11 @@ impl Local {
         match (change, port) {
             (Change::Listen { .. }, Some(port)) => self.listeners.insert(port),
             (Change::UdpBind { .. }, Some(port)) => self.udp.ports.insert(port),
+            (Change::SetOption { handle, option, value }, _) => {
+                // Core 0 has found that it can be set.
+                let port = self.listeners.by_handle(*handle);
+                let _set = port.map(|port| port.settings.set(*option, *value));
+            }
             (Change::Remove { handle }, _) => {
                 let _was_there = self.listeners.remove(*handle) || self.udp.ports.remove(*handle);
             }
