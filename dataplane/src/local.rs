@@ -16,6 +16,7 @@ use crate::rng::{Rng, SipKey};
 use crate::rss::Toeplitz;
 use crate::tap::Tap;
 use crate::tcp::challenge::Budget;
+use crate::tcp::congestion::Algorithm;
 use crate::time::Instant;
 use crate::tx::Tx;
 use crate::udp::Udp;
@@ -62,6 +63,8 @@ pub struct Local {
     pub address: [u8; 4],
     /// Largest TCP payload towards the link.
     pub mss: u16,
+    /// What new connections control congestion by.
+    pub congestion: Algorithm,
     /// Checksums of transmitted frames are the device's.
     pub tx_checksum: bool,
     /// The neighbour cache.
@@ -139,6 +142,7 @@ impl Local {
             ipv4: None,
             address: [0; 4],
             mss: config.capabilities.mtu - 40,
+            congestion: config.congestion,
             tx_checksum: config.capabilities.tx_checksum,
             neighbors: neighbor::Table::new(neighbor::Limits::default(), rng.key()),
             mac_epoch: 1,

@@ -1,5 +1,6 @@
 //! What an application sets of a connection, or of a listener for those that it gets (`docs/abi.md` 8.17).
 use crate::limits::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_PROBES};
+use crate::tcp::congestion::Algorithm;
 use crate::time::Duration;
 use ix_abi::{Congestion, Status, TcpOption};
 
@@ -27,10 +28,7 @@ impl Settings {
             TcpOption::KeepAliveInterval => self.keep_alive_interval_ms = time,
             TcpOption::KeepAliveProbes => self.keep_alive_probes = value as u8,
             TcpOption::UserTimeout => self.user_timeout_ms = time,
-            TcpOption::Congestion => {
-                crate::tcp::congestion::offered(Congestion(value as u16))?;
-                self.congestion = value as u8;
-            }
+            TcpOption::Congestion => self.congestion = value as u8,
             _ => return Err(Status::Unsupported),
         }
         Ok(())
@@ -59,9 +57,14 @@ impl Settings {
         (self.user_timeout_ms > 0).then(|| Duration::from_ms(u64::from(self.user_timeout_ms)))
     }
 
-    /// Which congestion control.
-    pub fn congestion(&self) -> Congestion {
-        Congestion(u16::from(self.congestion))
+    /// What congestion is controlled by; `default` if the application leaves that to us.
+    pub fn algorithm(&self, default: Algorithm) -> Algorithm {
+        match Congestion(u16::from(self.congestion)) {
+            Congestion::NewReno => Algorithm::NewReno,
+            Congestion::Cubic => Algorithm::Cubic,
+            Congestion::Dctcp => Algorithm::Dctcp,
+            _ => default,
+        }
     }
 }
 

@@ -108,7 +108,7 @@ pub(super) fn set_option(
         TcpOption::KeepAlive if conn.state.is_synchronized() => {
             keep_alive::restart(group, local, index);
         }
-        TcpOption::Congestion => conn.choose_congestion(local.now),
+        TcpOption::Congestion => conn.choose_congestion(local.congestion, local.now),
         _ => {}
     }
     Ok(())
