@@ -3,7 +3,8 @@ use crate::device::Capabilities;
 use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RX_BATCH_DEFAULT};
 use crate::profile::Profile;
 use crate::slaac::Mode;
-use crate::tcp::congestion::Algorithm;
+pub use crate::tcp::congestion::Algorithm;
+pub use crate::tcp::ecn::Mode as EcnMode;
 use ix_abi::{CoreId, GroupId};
 
 /// A station's IPv4 configuration.
@@ -52,6 +53,8 @@ pub struct Config {
     pub connections_per_group: u32,
     /// What new connections control congestion by.
     pub congestion: Algorithm,
+    /// Explicit congestion notification (RFC 3168).
+    pub ecn: EcnMode,
     /// Bound B of a receive poll.
     pub rx_batch: usize,
     /// Times of TCP.
@@ -79,6 +82,7 @@ impl Config {
             seed: 0,
             connections_per_group: CONNECTIONS_PER_GROUP_DEFAULT,
             congestion: Algorithm::default(),
+            ecn: EcnMode::default(),
             rx_batch: RX_BATCH_DEFAULT,
             profile: Profile::INTERNET,
         }

@@ -4,6 +4,7 @@ use crate::flow_table::{FlowKey, NIL};
 use crate::mbuf::NO_MBUF;
 use crate::settings::Settings;
 use crate::tcp::congestion::{Algorithm, Congestion, CongestionControl};
+use crate::tcp::ecn::Ecn;
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
@@ -294,6 +295,10 @@ pub struct Conn {
     pub keep_mark: u32,
     /// Keep-alive probes without answer.
     pub keep_unanswered: u8,
+    /// See [`Ecn`].
+    pub ecn: Ecn,
+    /// What was out when the window was last reduced for a mark ends here.
+    pub ecn_end: WrappingSeq,
 }
 
 impl Conn {
@@ -425,6 +430,8 @@ impl Default for Conn {
             keep_at: Instant::NEVER,
             keep_mark: 0,
             keep_unanswered: 0,
+            ecn: Ecn::empty(),
+            ecn_end: WrappingSeq(0),
         }
     }
 }

@@ -30,8 +30,9 @@ pub trait Family: Copy + Eq + Debug {
     fn hash(toeplitz: &Toeplitz, from: Self, to: Self, ports: (u16, u16)) -> u32;
     /// The pseudo-header's partial sum.
     fn pseudo(from: Self, to: Self, protocol: u8, len: u16) -> u64;
-    /// Writes the header of a packet with `payload` bytes behind it; `hops` is IPv6's hop limit.
-    fn emit(h: &mut [u8], from: Self, to: Self, protocol: u8, payload: u16, hops: u8);
+    /// Writes the header of a packet with `payload` bytes behind it; `bits` are the
+    /// type of service or traffic class, and IPv6's hop limit.
+    fn emit(h: &mut [u8], from: Self, to: Self, protocol: u8, payload: u16, bits: (u8, u8));
 }
 
 impl Family for [u8; 4] {
@@ -66,8 +67,8 @@ impl Family for [u8; 4] {
     }
 
     #[inline(always)]
-    fn emit(h: &mut [u8], from: Self, to: Self, protocol: u8, payload: u16, _: u8) {
-        ipv4::emit(h, from, to, protocol, payload + ipv4::HEADER as u16);
+    fn emit(h: &mut [u8], from: Self, to: Self, protocol: u8, payload: u16, bits: (u8, u8)) {
+        ipv4::emit_marked(h, bits.0, from, to, protocol, payload + ipv4::HEADER as u16);
     }
 }
 
@@ -102,7 +103,10 @@ impl Family for [u8; 16] {
     }
 
     #[inline(always)]
-    fn emit(h: &mut [u8], from: Self, to: Self, protocol: u8, payload: u16, hops: u8) {
-        ipv6::emit(h, &from, &to, protocol, payload, hops);
+    fn emit(h: &mut [u8], from: Self, to: Self, protocol: u8, payload: u16, bits: (u8, u8)) {
+        ipv6::emit(h, &from, &to, protocol, payload, bits.1);
+        if bits.0 != 0 {
+            ipv6::mark(h, bits.0);
+        }
     }
 }

@@ -106,6 +106,13 @@ pub fn emit(h: &mut [u8], from: &Address, to: &Address, next: u8, payload: u16, 
     h[24..40].copy_from_slice(to);
 }
 
+/// Sets the traffic class of a header (RFC 8200 §7).
+pub fn mark(h: &mut [u8], class: u8) {
+    if let Some(first) = h.first_chunk_mut::<2>() {
+        *first = [0x60 | class >> 4, class << 4];
+    }
+}
+
 /// What lies behind the extension headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payload {

@@ -19,6 +19,7 @@ use crate::slaac::Mode;
 use crate::tap::Tap;
 use crate::tcp::challenge::Budget;
 use crate::tcp::congestion::Algorithm;
+use crate::tcp::ecn;
 use crate::time::Instant;
 use crate::tx::Tx;
 use crate::udp::Udp;
@@ -69,6 +70,8 @@ pub struct Local {
     pub mss: u16,
     /// What new connections control congestion by.
     pub congestion: Algorithm,
+    /// Whether connections use explicit congestion notification.
+    pub ecn: ecn::Mode,
     /// Checksums of transmitted frames are the device's.
     pub tx_checksum: bool,
     /// The neighbour cache.
@@ -152,6 +155,7 @@ impl Local {
             v6: Ipv6::new(config.ipv6 != Mode::Off, config.capabilities.mtu),
             mss: config.capabilities.mtu - 40,
             congestion: config.congestion,
+            ecn: config.ecn,
             tx_checksum: config.capabilities.tx_checksum,
             neighbors: neighbor::Table::new(neighbor::Limits::default(), rng.key()),
             mac_epoch: 1,

@@ -100,7 +100,7 @@ fn udp_headers<A: Family>(
     below[6..12].copy_from_slice(&macs.0);
     below[12..14].copy_from_slice(&A::ETHERTYPE);
     let len = (UDP_HEADER + payload) as u16;
-    A::emit(&mut below[eth::HEADER..], from.0, to.0, ipv4::UDP, len, hops);
+    A::emit(&mut below[eth::HEADER..], from.0, to.0, ipv4::UDP, len, (0, hops));
     h[0..2].copy_from_slice(&from.1.to_be_bytes());
     h[2..4].copy_from_slice(&to.1.to_be_bytes());
     h[4..6].copy_from_slice(&len.to_be_bytes());

@@ -21,6 +21,8 @@ pub struct Ip<A> {
     pub payload: usize,
     /// Its length.
     pub len: usize,
+    /// The header's second byte.
+    pub tos: u8,
     /// Addressed to us alone.
     pub unicast: bool,
 }
@@ -77,8 +79,8 @@ fn check(engine: &Engine, frame: &RxFrame) -> Result<(Ip<[u8; 4]>, u8), Drop> {
         return Err(Drop::IpMalformed);
     }
     let payload = start + header_len;
-    let len = total - header_len;
-    let ip = Ip { source, destination, local: 0, start, payload, len, unicast };
+    let (len, tos) = (total - header_len, h[1]);
+    let ip = Ip { source, destination, local: 0, start, payload, len, tos, unicast };
     Ok((ip, h[9]))
 }
 

@@ -100,6 +100,7 @@ fn check(engine: &Engine, frame: &RxFrame) -> Result<Found, Refused> {
         start,
         payload: start + at,
         len: total - at,
+        tos: h[0] << 4 | h[1] >> 4,
         unicast,
     };
     if matches!(*next, TCP | UDP | ICMP) {

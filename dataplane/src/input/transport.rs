@@ -12,6 +12,7 @@ use crate::flow_table::FlowKey;
 use crate::ipv4::{TCP, UDP};
 use crate::rss::group_of;
 use crate::tcp;
+use crate::tcp::ecn;
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{Packet, flag};
 use crate::udp;
@@ -52,13 +53,14 @@ pub fn tcp<A: Family>(engine: &mut Engine, mut frame: RxFrame, ip: &Ip<A>) {
         seq: WrappingSeq(fields.seq),
         ack: WrappingSeq(fields.ack),
         // URG and the pointer are ignored: urgent data is in line (RFC 6093 §6).
-        flags: fields.flags & (flag::FIN | flag::SYN | flag::RST | flag::PSH | flag::ACK),
+        flags: fields.flags & flag::KNOWN,
         window: fields.window,
         offset: (ip.payload + fields.header_len) as u16,
         len: (ip.len - fields.header_len) as u16,
         frame: frame.offset,
         options: (fields.header_len - tcp::wire::HEADER) as u16,
         ts: tcp::wire::timestamps(&segment[tcp::wire::HEADER..fields.header_len]),
+        ce: ip.tos & ecn::CE == ecn::CE,
     };
     tcp::input::handle(group, local, &packet, frame.mbuf);
 }

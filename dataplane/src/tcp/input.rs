@@ -6,6 +6,7 @@ use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::tcp::challenge::suspicious;
+use crate::tcp::ecn::{self, Ecn};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{Packet, flag};
 use crate::tcp::{acks, close, keep_alive, listen, receive, time_wait, timestamps};
@@ -53,6 +54,7 @@ fn synchronized(
             packet.seq = conn.rcv_nxt;
             packet.flags &= !flag::SYN;
         } else if !acceptable(conn, &packet) {
+            ecn::syn_again(conn, &packet);
             unacceptable(group, local, index, &packet);
             return local.pool.free(mbuf);
         }
@@ -74,6 +76,10 @@ fn synchronized(
         && !handshake_done(group, local, index, &packet, &mbuf)
     {
         return local.pool.free(mbuf);
+    }
+    let conn = &mut group.conns[index];
+    if conn.ecn.contains(Ecn::ON) {
+        ecn::arrived(conn, local, &packet, &mbuf);
     }
     if !acks::handle(group, local, index, &packet) {
         return local.pool.free(mbuf);

@@ -15,7 +15,7 @@ use crate::profile::Profile;
 use crate::tcp::congestion::{Congestion, CongestionControl};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, Emit, Packet, flag};
-use crate::tcp::{close, keep_alive, stateless, time_wait, timestamps};
+use crate::tcp::{close, ecn, keep_alive, stateless, time_wait, timestamps};
 use crate::time::Instant;
 use crate::tx::Staged;
 use arrayvec::ArrayVec;
@@ -258,6 +258,7 @@ fn take_offer(
         conn.snd_shift = shift;
         conn.flags |= Flags::SCALED;
     }
+    ecn::take_syn(conn, local, packet);
     // The window of a segment with SYN is never scaled (RFC 7323 §2.2).
     conn.snd_wnd = u32::from(packet.window);
     conn.max_wnd = conn.snd_wnd;
@@ -382,6 +383,7 @@ fn answer_of<A: Family>(
         ack: answer.ack,
         flags: answer.flags,
         window: answer.window,
+        tos: 0,
         hops: local.v6.config.hops,
     };
     let mut bytes = ArrayVec::from([0; 96]);

@@ -8,9 +8,11 @@ use crate::family::Family;
 use crate::group::FlowGroup;
 use crate::limits::{RECEIVE_SHIFT, TX_BURST};
 use crate::local::{Local, Waiting};
+use crate::mbuf::Mbuf;
 use crate::neighbor::Lookup;
 use crate::tap;
 use crate::tcp::congestion::CongestionControl;
+use crate::tcp::ecn;
 use crate::tcp::listen::{SYN_WINDOW, trying};
 use crate::tcp::receive::window_field;
 use crate::tcp::send_queue;
@@ -18,6 +20,8 @@ use crate::tcp::seq::WrappingSeq;
 use crate::tcp::timers::persist;
 use crate::tcp::wire::{self, Emit, HEADER, flag};
 use crate::time::Instant;
+use crate::tx::Staged;
+use arrayvec::ArrayVec;
 use ix_abi::stats::{Counter, Drop};
 
 /// Sends for all connections of the group that want to. `Err`: the queue is full, some still want to.
@@ -192,6 +196,42 @@ fn acknowledge<T: TxQueue>(
     Ok(())
 }
 
+/// A bare acknowledgement of what has arrived so far, ahead of what the transmit stage will send;
+/// to where `mbuf`, whose frame begins at `frame`, came from.
+#[cold]
+pub fn acknowledge_apart(conn: &mut Conn, local: &mut Local, mbuf: &Mbuf, frame: u16) {
+    if conn.flags.contains(Flags::V6) {
+        acknowledge_apart_of::<[u8; 16]>(conn, local, mbuf, frame);
+    } else {
+        acknowledge_apart_of::<[u8; 4]>(conn, local, mbuf, frame);
+    }
+}
+
+fn acknowledge_apart_of<A: Family>(conn: &mut Conn, local: &mut Local, mbuf: &Mbuf, frame: u16) {
+    let at = usize::from(frame) + 6;
+    let source = local.pool.area().data(mbuf).get(at..at + 6).and_then(|mac| mac.first_chunk());
+    let Some(mac_to) = source.copied() else { return };
+    let window = window_field(conn);
+    let bits = ecn::bits(conn, conn.snd_max, 0, flag::ACK);
+    let emit = header::<A>(conn, local, conn.snd_max, (flag::ACK | bits.0, bits.1), window);
+    let emit = Emit { mac_to, ..emit };
+    let stamped = conn.flags.contains(Flags::TIMESTAMPS);
+    let options = if stamped { wire::TIMESTAMPS } else { 0 };
+    let mut bytes = ArrayVec::from([0; 96]);
+    bytes.truncate(A::BELOW + HEADER + options);
+    wire::emit(&mut bytes, &emit, options, 0);
+    if stamped && let Some(at) = bytes[A::BELOW + HEADER..].first_chunk_mut() {
+        let value = local.ts_clock().wrapping_add(conn.ts_offset);
+        wire::emit_timestamps(at, value, conn.ts_recent);
+    }
+    wire::checksum_in_place(&mut bytes, emit.ip_from, emit.ip_to);
+    if local.tx.stage(Staged::Bytes(bytes)).is_err() {
+        return local.stats.drop(Drop::TxRingFull);
+    }
+    conn.ack_owed = 0;
+    conn.ack_at = Instant::NEVER;
+}
+
 /// Arms what has to be armed after a turn.
 #[inline]
 fn timers(group: &mut FlowGroup, local: &mut Local, index: u32) {
@@ -280,7 +320,8 @@ fn segment_of<T: TxQueue, A: Family>(
     }
     let conn = &mut group.conns[index];
     let window = window_field(conn);
-    let emit = header::<A>(conn, local, piece.seq, flags, window);
+    let (congestion, tos) = ecn::bits(conn, piece.seq, len, flags);
+    let emit = header::<A>(conn, local, piece.seq, (flags | congestion, tos), window);
     let ts = (local.ts_clock().wrapping_add(conn.ts_offset), conn.ts_recent);
     let slot = local.tx.header();
     wire::emit(slot, &emit, options, len as usize);
@@ -320,7 +361,7 @@ fn header<A: Family>(
     conn: &Conn,
     local: &Local,
     seq: WrappingSeq,
-    flags: u8,
+    bits: (u8, u8),
     window: u16,
 ) -> Emit<A> {
     Emit {
@@ -332,9 +373,10 @@ fn header<A: Family>(
         port_to: conn.key.remote_port,
         seq,
         ack: conn.rcv_nxt,
-        flags,
+        flags: bits.0,
         window,
         hops: local.v6.config.hops,
+        tos: bits.1,
     }
 }
 
@@ -390,7 +432,8 @@ fn syn_of<T: TxQueue, A: Family>(
         return Ok(());
     }
     let flags = if answer { flag::SYN | flag::ACK } else { flag::SYN };
-    let mut emit = header::<A>(conn, local, conn.iss, flags, SYN_WINDOW);
+    let (congestion, tos) = ecn::syn_bits(conn, local);
+    let mut emit = header::<A>(conn, local, conn.iss, (flags | congestion, tos), SYN_WINDOW);
     if !answer {
         emit.ack = WrappingSeq(0);
     }

@@ -31,6 +31,12 @@ pub mod flag {
     pub const PSH: u8 = 0x08;
     /// The acknowledgement is valid.
     pub const ACK: u8 = 0x10;
+    /// Congestion was experienced (RFC 3168 §6.1).
+    pub const ECE: u8 = 0x40;
+    /// The congestion window was reduced.
+    pub const CWR: u8 = 0x80;
+    /// All of these.
+    pub const KNOWN: u8 = FIN | SYN | RST | PSH | ACK | ECE | CWR;
 }
 
 /// What a segment says.
@@ -60,6 +66,8 @@ pub struct Packet {
     pub options: u16,
     /// Timestamps: the sender's, and the echo of ours.
     pub ts: Option<(u32, u32)>,
+    /// The network has marked it: congestion experienced.
+    pub ce: bool,
 }
 
 impl Packet {
@@ -269,6 +277,8 @@ pub struct Emit<A> {
     pub window: u16,
     /// IPv6's hop limit.
     pub hops: u8,
+    /// Second byte of the IP header.
+    pub tos: u8,
 }
 
 /// Writes Ethernet, IP and TCP headers for a segment with `options` bytes of options and `payload`
@@ -281,7 +291,7 @@ pub fn emit<A: Family>(slot: &mut [u8], e: &Emit<A>, options: usize, payload: us
     below[6..12].copy_from_slice(&e.mac_from);
     below[12..14].copy_from_slice(&A::ETHERTYPE);
     let len = (HEADER + options + payload) as u16;
-    A::emit(&mut below[14..], e.ip_from, e.ip_to, TCP, len, e.hops);
+    A::emit(&mut below[14..], e.ip_from, e.ip_to, TCP, len, (e.tos, e.hops));
     h[0..2].copy_from_slice(&e.port_from.to_be_bytes());
     h[2..4].copy_from_slice(&e.port_to.to_be_bytes());
     h[4..8].copy_from_slice(&e.seq.0.to_be_bytes());
