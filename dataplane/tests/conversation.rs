@@ -100,19 +100,54 @@ fn a_rejected_connection_is_reset_and_its_handle_is_gone() {
 }
 
 #[test]
-fn the_backlog_bounds_handshakes_and_knocks() {
+fn the_backlog_bounds_handshakes_and_those_beyond_take_no_slot() {
     let mut talk = listening();
     for i in 0..6 {
         talk.port = 5000 + i;
         talk.send(SYN, 999, 0, 1000, &[]);
     }
-    assert_eq!(talk.sent().len(), 4);
-    assert_eq!(talk.station.dropped(Reason::TcpSynQueueFull), 2);
+    assert_eq!(talk.sent().len(), 6);
+    assert_eq!(talk.station.count(Counter::SynCookiesSent), 2);
+    assert_eq!(talk.station.count(Counter::TcpConnections), 4);
     talk.pass(Duration::from_s(40));
     assert_eq!(talk.station.count(Counter::TcpConnections), 0, "handshakes time out");
     let _ = talk.sent();
     talk.send(SYN, 999, 0, 1000, &[]);
     assert_eq!(talk.one().flags, SYN | ACK, "and leave room");
+    assert_eq!(talk.station.count(Counter::TcpConnections), 1);
+}
+
+#[test]
+fn a_handshake_ends_by_time_also_if_its_answer_never_gets_its_turn() {
+    let mut talk = listening();
+    talk.station.machines[0].tx.depth = 0;
+    talk.send(SYN, 999, 0, 1000, &[]);
+    talk.pass(Duration::from_s(14));
+    assert_eq!(talk.station.count(Counter::TcpConnections), 1);
+    talk.pass(Duration::from_s(20));
+    assert_eq!(talk.station.count(Counter::TcpConnections), 0);
+    talk.nothing();
+    talk.station.machines[0].tx.depth = 256;
+    talk.pass(Duration::from_ms(1));
+    talk.nothing();
+    talk.station.assert_all_quiet();
+}
+
+#[test]
+fn a_connect_ends_by_time_also_if_its_syn_never_gets_its_turn() {
+    let mut talk = listening();
+    talk.send(SYN, 999, 0, 1000, &[]);
+    let _ = talk.one();
+    talk.station.machines[0].tx.depth = 0;
+    talk.call(Call::connect(COOKIE, SocketAddress::v4(talk.ip, 80)));
+    talk.pass(Duration::from_s(29));
+    assert_eq!(talk.events(), []);
+    talk.pass(Duration::from_s(32));
+    let events = talk.events();
+    assert!(
+        matches!(events[..], [Condition::Connected { outcome: Status::TimedOut, .. }]),
+        "{events:?}"
+    );
 }
 
 #[test]
