@@ -294,7 +294,7 @@ fn what_cannot_be_understood_is_answered_with_where() {
     let fragment = [6, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
     assert_eq!(error_for(&mut talk, 44, &fragment), None);
     assert_eq!(talk.station.dropped(Reason::IpFragment), 1);
-    assert_eq!(talk.station.count(Counter::IcmpErrors), 4);
+    assert_eq!(talk.station.count(Counter::IcmpErrorsSent), 4);
     talk.station.assert_all_quiet();
 }
 
