@@ -1,6 +1,8 @@
 //! What an engine is told when it is made.
 use crate::device::Capabilities;
 use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RX_BATCH_DEFAULT};
+use crate::profile::Profile;
+use crate::slaac::Mode;
 pub use crate::tcp::congestion::Algorithm;
 pub use crate::tcp::ecn::Mode as EcnMode;
 use ix_abi::{CoreId, GroupId};
@@ -39,6 +41,8 @@ pub struct Config {
     pub capabilities: Capabilities,
     /// The IPv4 configuration.
     pub addressing: Addressing,
+    /// Where IPv6 addresses come from; off by default.
+    pub ipv6: Mode,
     /// Toeplitz key: the port's, drawn at boot.
     pub rss_key: [u8; 40],
     /// Key of the initial sequence numbers (RFC 6528), drawn at boot.
@@ -55,6 +59,8 @@ pub struct Config {
     pub reassemble: bool,
     /// Bound B of a receive poll.
     pub rx_batch: usize,
+    /// Times of TCP.
+    pub profile: Profile,
 }
 
 impl Config {
@@ -72,6 +78,7 @@ impl Config {
             mac,
             capabilities,
             addressing,
+            ipv6: Mode::Off,
             rss_key: [0; 40],
             secret: [0; 16],
             seed: 0,
@@ -80,6 +87,7 @@ impl Config {
             ecn: EcnMode::default(),
             reassemble: true,
             rx_batch: RX_BATCH_DEFAULT,
+            profile: Profile::INTERNET,
         }
     }
 }

@@ -2,7 +2,8 @@
 //! behind. 384 bytes; with its wheel node, table entry and free-list entry about 415.
 use crate::flow_table::{FlowKey, NIL};
 use crate::mbuf::NO_MBUF;
-use crate::tcp::congestion::{Congestion, CongestionControl};
+use crate::settings::Settings;
+use crate::tcp::congestion::{Algorithm, Congestion, CongestionControl};
 use crate::tcp::ecn::Ecn;
 use crate::tcp::pmtu::Path;
 use crate::tcp::rtt::RttEstimator;
@@ -44,6 +45,11 @@ impl State {
         matches!(self, Established | CloseWait | FinWait1 | Closing | LastAck)
     }
 
+    /// Whether both sides know of each other.
+    pub const fn is_synchronized(self) -> bool {
+        !matches!(self, State::Closed | State::SynSent | State::SynReceived)
+    }
+
     /// Whether the peer may still send payload.
     pub const fn can_receive(self) -> bool {
         matches!(self, State::Established | State::FinWait1 | State::FinWait2)
@@ -70,7 +76,7 @@ bitflags! {
         const KNOCKED = 1 << 6;
         /// The application has given its cookie.
         const ACCEPTED = 1 << 7;
-        /// Counted in its listener's backlog.
+        /// Counted in its listener's backlog: among the handshakes while it is in SYN-RECEIVED.
         const IN_BACKLOG = 1 << 8;
         /// `close` or `abort` was called: nothing more is received for the application.
         const APP_CLOSED = 1 << 9;
@@ -108,6 +114,12 @@ bitflags! {
         const FREED = 1 << 25;
         /// `connect` failed or was answered: `connected` is posted or pending.
         const CONNECT_TOLD = 1 << 26;
+        /// Both send timestamps with every segment (RFC 7323 §3.2).
+        const TIMESTAMPS = 1 << 27;
+        /// The peer understands selective acknowledgements (RFC 2018 §2).
+        const SACK = 1 << 28;
+        /// Over IPv6.
+        const V6 = 1 << 31;
     }
 }
 
@@ -137,6 +149,8 @@ pub struct Conn {
     // Line 0: found, and what an in-order segment touches.
     /// The peer and the ports.
     pub key: FlowKey,
+    /// The peer's IPv4 address and both ports, in the order of a received header; 0 if it has another one.
+    pub tuple: u64,
     /// Toeplitz hash of the frames that arrive.
     pub hash: u32,
     /// Next in the bucket.
@@ -266,6 +280,22 @@ pub struct Conn {
     pub acl: u32,
     /// The rule by whose limits it counts, or `acl::UNLIMITED`.
     pub acl_rule: u16,
+    /// The peer's timestamp to echo (RFC 7323 §4.3).
+    pub ts_recent: u32,
+    /// When that came, in units of 2^30 ns.
+    pub ts_recent_at: u32,
+    /// What is added to the clock in our timestamps.
+    pub ts_offset: u32,
+    /// The slot of our address; 0: IPv4.
+    pub local: u8,
+    /// What the application has set.
+    pub settings: Settings,
+    /// When to see whether the peer lives.
+    pub keep_at: Instant,
+    /// What had moved when that was set, see `tcp::keep_alive`.
+    pub keep_mark: u32,
+    /// Keep-alive probes without answer.
+    pub keep_unanswered: u8,
     /// See [`Ecn`].
     pub ecn: Ecn,
     /// What was out when the window was last reduced for a mark ends here.
@@ -294,6 +324,22 @@ impl Conn {
         self.snd_nxt.since(self.snd_una)
     }
 
+    /// All that is queued went out for the first time, now, while nothing else was out.
+    #[inline(always)]
+    pub fn sent(&mut self, now: Instant) {
+        self.snd_nxt = self.snd_end;
+        self.snd_max = self.snd_end;
+        self.seg_next = NIL;
+        self.flags |= Flags::TIMING;
+        self.timed = self.snd_nxt;
+        self.timed_at = now;
+        self.rto_at = now + self.rtt.timeout();
+        self.trying_since = now;
+        self.flags -= Flags::ACK_NOW;
+        self.ack_owed = 0;
+        self.ack_at = Instant::NEVER;
+    }
+
     /// Bytes that a `sendv` may add now: what the peer's window and congestion control leave.
     #[inline]
     pub fn send_room(&self) -> u32 {
@@ -301,6 +347,18 @@ impl Conn {
         let used = self.snd_end.since(self.snd_una);
         // Before the handshake's end, and after FIN, `used` may be "-1".
         if used > i32::MAX as u32 { window } else { window.saturating_sub(used) }
+    }
+
+    /// The acknowledgement number that the peer was sent last.
+    #[inline(always)]
+    pub fn last_ack_sent(&self) -> WrappingSeq {
+        self.rcv_nxt.minus(self.ack_owed)
+    }
+
+    /// Begins anew with the congestion control that the application has chosen.
+    pub fn choose_congestion(&mut self, default: Algorithm, now: Instant) {
+        self.cc = Congestion::new(self.settings.algorithm(default));
+        self.cc.start(u32::from(self.mss), now);
     }
 
     /// Whether every byte and FIN that was queued is acknowledged.
@@ -313,6 +371,7 @@ impl Default for Conn {
     fn default() -> Conn {
         Conn {
             key: FlowKey { remote: IpAddress::UNSPECIFIED, remote_port: 0, local_port: 0 },
+            tuple: 0,
             hash: 0,
             hash_next: NIL,
             generation: 1,
@@ -374,6 +433,14 @@ impl Default for Conn {
             iss: WrappingSeq(0),
             acl: 0,
             acl_rule: crate::acl::UNLIMITED,
+            ts_recent: 0,
+            ts_recent_at: 0,
+            ts_offset: 0,
+            local: 0,
+            settings: Settings::default(),
+            keep_at: Instant::NEVER,
+            keep_mark: 0,
+            keep_unanswered: 0,
             ecn: Ecn::empty(),
             ecn_end: WrappingSeq(0),
             path: Path::empty(),
@@ -386,4 +453,3 @@ impl Default for Conn {
 }
 
 const _: () = assert!(size_of::<Conn>() <= 448);
-const _: () = assert!(core::mem::offset_of!(Conn, released) == 64);

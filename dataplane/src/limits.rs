@@ -51,6 +51,8 @@ pub const INITIAL_WINDOW_SEGMENTS: u32 = 10;
 pub const SLOW_START_SEGMENTS: u32 = 8;
 /// Segment size if the peer names none (RFC 9293 §3.7.1).
 pub const MSS_DEFAULT: u16 = 536;
+/// The same over IPv6.
+pub const MSS_DEFAULT_V6: u16 = 1220;
 /// Datagrams of which some fragments have arrived, on one core; the oldest gives way.
 pub const FRAGMENTED_DATAGRAMS_MAX: usize = 64;
 /// Fragments of one datagram.
@@ -80,8 +82,21 @@ pub const USER_TIMEOUT: Duration = Duration::from_s(120);
 pub const CONNECT_TIMEOUT: Duration = Duration::from_s(30);
 /// The same for answers to SYNs, which cost a peer nothing.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_s(15);
+/// Part of a group's connections that may be in handshakes that peers began; beyond it cookies are sent.
+pub const HALF_OPEN_SHARE: u32 = 4;
+/// Answers in a second to segments that a blind attacker may have sent (RFC 5961 §7), of one core: half to all.
+pub const CHALLENGES_PER_SECOND: u32 = 1000;
+/// From one keep-alive probe without answer to the next.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_s(75);
+/// Keep-alive probes without answer that end a connection.
+pub const KEEP_ALIVE_PROBES: u8 = 9;
+/// A connection in TIME-WAIT may be opened anew by `connect` after this long, when no other port is free and
+/// its timestamps tell both incarnations apart (RFC 6191 §4): a tick of any timestamp clock.
+pub const TIME_WAIT_REUSE: Duration = Duration::from_s(1);
 /// Longest that an acknowledgement waits for data to ride on (RFC 1122 §4.2.3.2: below 500 ms).
 pub const DELAYED_ACK: Duration = Duration::from_ms(40);
+/// How long the peer's last timestamp protects an idle connection (RFC 7323 §5.5: 24 days).
+pub const TS_RECENT_VALID: Duration = Duration::from_s(24 * 24 * 60 * 60);
 /// 2 MSL. RFC 9293 says four minutes; this is what the large systems do.
 pub const TIME_WAIT: Duration = Duration::from_s(60);
 /// Connections in TIME-WAIT that are looked at for a slot when there is no other.
@@ -118,3 +133,19 @@ pub const HOME_RETRY: Duration = Duration::from_ms(1);
 pub const PUBLISH_EVERY: Duration = Duration::from_ms(1);
 /// Between two looks of a busy connection at the neighbour table.
 pub const NEIGHBOR_EPOCH: Duration = Duration::from_s(8);
+/// IPv6 addresses of a station.
+pub const IPV6_ADDRESSES_MAX: usize = 8;
+/// Prefixes of the link that routers have announced.
+pub const IPV6_PREFIXES_MAX: usize = 8;
+/// Default routers that are remembered.
+pub const IPV6_ROUTERS_MAX: usize = 4;
+/// Extension headers of a packet (RFC 8504 §5.3 permits such limits, here and in the next two).
+pub const EXTENSION_HEADERS_MAX: usize = 6;
+/// Options in them, padding aside.
+pub const EXTENSION_OPTIONS_MAX: usize = 8;
+/// Bytes of them all.
+pub const EXTENSION_BYTES_MAX: usize = 256;
+/// Between two ICMPv6 errors, on average (RFC 4443 §2.4 f); on one core.
+pub const ICMP_ERRORS_EVERY: Duration = Duration::from_ms(10);
+/// How far ahead of that average they may be: 20 at once.
+pub const ICMP_ERRORS_BURST: Duration = Duration::from_ms(200);

@@ -4,15 +4,20 @@
 //! - [`input`]: what a segment does, with [`acks`], [`receive`], [`reassembly`] and [`listen`]
 //! - [`output`]: what a connection sends in the transmit stage, from [`send_queue`], and how [`gso`] makes
 //!   large frames
+//! - [`timestamps`]: what they measure and protect
 //! - [`timers`], [`rtt`], [`congestion`], [`ecn`]
 //! - [`pmtu`], [`reports`]: what the path takes, and what routers say
-//! - [`close`]: all the ways in which a connection ends
+//! - [`stateless`], [`cookie`]: handshakes of which nothing is kept; [`challenge`]: what may be an attack
+//! - [`close`]: all the ways in which a connection ends; [`time_wait`], [`keep_alive`]
 pub mod acks;
+pub mod challenge;
 pub mod close;
 pub mod congestion;
+pub mod cookie;
 pub mod ecn;
 pub mod gso;
 pub mod input;
+pub mod keep_alive;
 pub mod listen;
 pub mod output;
 pub mod pmtu;
@@ -22,5 +27,8 @@ pub mod reports;
 pub mod rtt;
 pub mod send_queue;
 pub mod seq;
+pub mod stateless;
+pub mod time_wait;
 pub mod timers;
+pub mod timestamps;
 pub mod wire;

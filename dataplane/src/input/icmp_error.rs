@@ -36,7 +36,7 @@ struct Quote {
 }
 
 /// Takes an intact ICMP error, of at least eight bytes.
-pub fn handle(engine: &mut Engine, frame: RxFrame, ip: &Ip) {
+pub fn handle(engine: &mut Engine, frame: RxFrame, ip: &Ip<[u8; 4]>) {
     let local = &mut engine.local;
     let message = local.pool.area().data(&frame.mbuf).get(ip.payload..ip.payload + ip.len);
     let message = message.unwrap_or(&[]);

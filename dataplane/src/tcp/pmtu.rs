@@ -35,13 +35,13 @@ const TIMEOUTS: u8 = 2;
 
 /// Bytes of IP and TCP headers in a data segment.
 pub fn headers(conn: &Conn) -> u16 {
-    let ip = if conn.key.remote.to_v4().is_some() { 20 } else { 40 };
+    let ip = if conn.flags.contains(Flags::V6) { 40 } else { 20 };
     ip + crate::tcp::wire::HEADER as u16 + option_bytes(conn)
 }
 
 /// Bytes of the options that each data segment has.
-fn option_bytes(_conn: &Conn) -> u16 {
-    0
+fn option_bytes(conn: &Conn) -> u16 {
+    if conn.flags.contains(Flags::TIMESTAMPS) { crate::tcp::wire::TIMESTAMPS as u16 } else { 0 }
 }
 
 /// A router has said that a packet of `packet_len` bytes does not fit: the next link takes `mtu`.

@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod apps;
+pub mod family;
 pub mod gso;
 pub mod icmp;
 pub mod net;
@@ -14,3 +15,4 @@ pub mod nic;
 pub mod peer;
 pub mod station;
 pub mod talk;
+pub mod wire6;
