@@ -93,8 +93,8 @@ fn a_wish_for_segments_goes_into_the_header_and_out_of_it_again() {
     let checksum = Some(TxChecksum { start: 54, offset: 16 });
     for mut rig in both() {
         assert_eq!(rig.port.capabilities.tso, 65_535);
+        let (mut frame, _) = rig.frame(&[66, 40_000]);
         for round in 0..600 {
-            let (mut frame, _) = rig.frame(&[66, 40_000]);
             frame.checksum = checksum;
             let gso = Gso { size: 1448, header_len: 86, ipv6: round % 2 == 1 };
             frame.gso = Some(gso).filter(|_| round % 3 != 0);
