@@ -269,7 +269,7 @@ fn every_slice_of_a_compilation_is_short() {
             slices += 1;
         }
         // 20 of records, 20 of prefixes, and what the ports need.
-        assert!((40..150).contains(&slices), "{name}: {slices} slices");
+        assert!((40..900).contains(&slices), "{name}: {slices} slices");
     }
 }
 
