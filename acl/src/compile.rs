@@ -5,7 +5,7 @@
 //! - [`cells`]: which rule decides in a cell, of those that cover it;
 //! - [`spaces`]: the bit vectors of the rules that end within a band.
 use crate::rule::{Direction, Protocol, Rule, kind};
-use crate::set::RuleSet;
+use crate::set::{RuleSet, SPACE_RULES};
 use alloc::vec::Vec;
 use ix_abi::IpAddress;
 use ix_abi::acl::{
@@ -80,12 +80,7 @@ fn try_room<T>(count: usize) -> Result<Vec<T>, AclError> {
 
 /// Decodes, checks and compiles in one go, for our address `local`.
 pub fn decode(source: Vec<u8>, local: IpAddress) -> Result<RuleSet, AclError> {
-    let mut compiler = Compiler::new(source, local)?;
-    loop {
-        if let Some(set) = compiler.advance()? {
-            return Ok(set);
-        }
-    }
+    Compiler::new(source, local)?.finish()
 }
 
 /// Bytes of the whole set that begins with this header.
@@ -149,6 +144,8 @@ pub struct Compiler {
     plan: Plan,
     phase: Phase,
     wanted: usize,
+    /// Most changes strictly inside a band.
+    band_changes: usize,
 }
 
 impl Compiler {
@@ -171,7 +168,14 @@ impl Compiler {
         set.rules = try_room(wanted)?;
         set.source = source;
         let plan = Plan { kinds: try_room(wanted)?, ..Plan::default() };
-        Ok(Compiler { set, plan, phase: Phase::Records, wanted })
+        Ok(Compiler { set, plan, phase: Phase::Records, wanted, band_changes: SPACE_RULES })
+    }
+
+    /// Narrower bands, so that few rules make many.
+    #[cfg(test)]
+    pub(crate) fn with_bands_of(self, changes: usize) -> Compiler {
+        assert!(changes <= SPACE_RULES);
+        Compiler { band_changes: changes, ..self }
     }
 
     /// One slice; the set when it is done. Not to be called again after that.
@@ -212,6 +216,15 @@ impl Compiler {
             Phase::Done => return Err(AclError::Length),
         };
         Ok(None)
+    }
+
+    /// All slices that are left.
+    pub fn finish(mut self) -> Result<RuleSet, AclError> {
+        loop {
+            if let Some(set) = self.advance()? {
+                return Ok(set);
+            }
+        }
     }
 
     /// Decodes some records.

@@ -22,21 +22,22 @@ pub(crate) const SPACE_RULES: usize = WORDS * 128;
 pub(crate) const NONE: u16 = u16::MAX;
 
 /// A vector: a bit for each rule of a space.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[repr(C, align(16))]
-pub(crate) struct Line([u64; 2 * WORDS]);
+pub(crate) struct Line([Wide; WORDS]);
 
 impl Line {
-    /// Changes a bit.
-    pub(crate) fn flip(&mut self, bit: usize) {
-        if let Some(word) = self.0.get_mut(bit / 64) {
-            *word ^= 1 << (bit % 64);
-        }
+    pub(crate) fn empty() -> Line {
+        Line([Wide::from_halves(0, 0); WORDS])
     }
 
-    #[inline(always)]
-    fn wide(&self, at: usize) -> Wide {
-        Wide::from_halves(self.0[2 * at], self.0[2 * at + 1])
+    /// Changes a bit.
+    pub(crate) fn flip(&mut self, bit: usize) {
+        let one = 1_u64 << (bit % 64);
+        let (low, high) = if bit % 128 < 64 { (one, 0) } else { (0, one) };
+        if let Some(word) = self.0.get_mut(bit / 128) {
+            *word = word.xor(Wide::from_halves(low, high));
+        }
     }
 }
 
@@ -242,15 +243,16 @@ impl RuleSet {
 /// all their quarters.
 #[inline(always)]
 fn first_common(a: &Line, b: &Line, c: &Line) -> Option<usize> {
-    let common = |at: usize| a.wide(at).and(b.wide(at)).and(c.wide(at));
+    let common = |at: usize| a.0[at].and(b.0[at]).and(c.0[at]);
     let low = Wide::empty_quarters([common(0), common(1), common(2), common(3)]);
     let high = Wide::empty_quarters([common(4), common(5), common(6), common(7)]);
     let some = !(low | high << 16);
     if some == 0 {
         return None;
     }
-    let at = some.trailing_zeros() as usize / 2 % (2 * WORDS);
-    let word = a.0[at] & b.0[at] & c.0[at];
-    Some(at * 64 + word.trailing_zeros() as usize)
+    let quarter = some.trailing_zeros() as usize;
+    let [low, high] = common(quarter / 4 % WORDS).halves();
+    let half = if quarter & 2 == 0 { low } else { high };
+    Some(quarter / 2 * 64 + half.trailing_zeros() as usize)
 }
 const _: () = assert!(WORDS == 8, "a mask has a bit for each quarter");

@@ -17,6 +17,16 @@ impl Wide {
         Wide(unsafe { sse2::_mm_set_epi64x(high as i64, low as i64) })
     }
 
+    /// The halves, the lower first.
+    #[inline(always)]
+    pub fn halves(self) -> [u64; 2] {
+        // SAFETY: as in `from_halves`.
+        unsafe {
+            let high = sse2::_mm_unpackhi_epi64(self.0, self.0);
+            [sse2::_mm_cvtsi128_si64(self.0) as u64, sse2::_mm_cvtsi128_si64(high) as u64]
+        }
+    }
+
     /// From four signed numbers.
     #[inline(always)]
     pub fn from_numbers(n: [i32; 4]) -> Wide {
@@ -29,6 +39,13 @@ impl Wide {
     pub fn and(self, other: Wide) -> Wide {
         // SAFETY: as in `from_halves`.
         Wide(unsafe { sse2::_mm_and_si128(self.0, other.0) })
+    }
+
+    /// Bits that one of them alone has.
+    #[inline(always)]
+    pub fn xor(self, other: Wide) -> Wide {
+        // SAFETY: as in `from_halves`.
+        Wide(unsafe { sse2::_mm_xor_si128(self.0, other.0) })
     }
 
     /// Of sixteen quarters of words: a bit for each in which no bit is set.

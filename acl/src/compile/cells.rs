@@ -15,7 +15,8 @@ pub(super) struct Sweep {
 
 /// The bands that a range covers whole.
 fn covered(bands: &[Band], (first, last): Range) -> ops::Range<usize> {
-    bands.partition_point(|band| band.first < first)..bands.partition_point(|band| band.last <= last)
+    bands.partition_point(|band| band.first < first)
+        ..bands.partition_point(|band| band.last <= last)
 }
 
 impl Compiler {

@@ -1,9 +1,9 @@
 //! Classes of ports: between two changes of the rules that a port admits. Bands of them: as wide as they can be
-//! with at most [`SPACE_RULES`] changes strictly inside. Changes where a band begins are not inside, so
+//! with at most [`SPACE_RULES`](crate::set::SPACE_RULES) changes strictly inside. Changes where a band begins are not inside, so
 //! no number of rules that begin at one port makes a band too full.
 use super::{AclError, Compiler, try_filled, try_room};
 use crate::rule::{ANY_PORT, Ports as Range, Rule};
-use crate::set::{Point, SPACE_RULES};
+use crate::set::Point;
 use alloc::vec::Vec;
 
 /// A change of the rules that a port admits.
@@ -60,7 +60,7 @@ impl Compiler {
     pub(super) fn classes(&mut self, which: usize) -> Result<(), AclError> {
         let plan = &mut self.plan.ports[which];
         let mut points = try_filled(Point::default(), 1 << 16)?;
-        plan.bands = try_room(plan.changes.len() / SPACE_RULES + 1)?;
+        plan.bands = try_room(plan.changes.len() / (self.band_changes + 1) + 1)?;
         let mut band = Band { first: 0, last: u16::MAX, class: 0, changes: (0, 0) };
         let (mut here, mut from, mut at) = (Point::default(), 0, 0);
         for group in plan.changes.chunk_by(|a, b| a.port == b.port) {
@@ -69,7 +69,7 @@ impl Compiler {
             from = port;
             here.class += 1;
             at += group.len();
-            if at - band.changes.0 > SPACE_RULES {
+            if at - band.changes.0 > self.band_changes {
                 band.last = (port - 1) as u16;
                 plan.bands.push(band);
                 here.band += 1;

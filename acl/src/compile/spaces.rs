@@ -83,10 +83,11 @@ impl Compiler {
         let numbers = plan.rows.len() + plan.ports[0].classes + plan.ports[1].classes;
         self.check_memory(lines * size_of::<Line>() + numbers * 2)?;
         space.lines = try_room(lines)?;
-        space.lines.push(Line::default());
+        space.lines.push(Line::empty());
         space.rows = try_room(plan.rows.len())?;
         space.rows.push(0);
-        space.ports = [try_filled(0, plan.ports[0].classes)?, try_filled(0, plan.ports[1].classes)?];
+        space.ports =
+            [try_filled(0, plan.ports[0].classes)?, try_filled(0, plan.ports[1].classes)?];
         debug_assert!(set.spaces[sweep.which].len() == sweep.band);
         Ok(true)
     }
@@ -101,7 +102,8 @@ impl Compiler {
             let mut line = space.rows[usize::from(origin.parent)];
             let fresh = space.lines.len();
             for rule in plan.own(origin) {
-                work += usize::from(space.flip(&mut line, fresh, sweep.bits[usize::from(rule)])) * 8;
+                work +=
+                    usize::from(space.flip(&mut line, fresh, sweep.bits[usize::from(rule)])) * 8;
             }
             work += 4 + usize::from(origin.end - origin.first);
             space.rows.push(line);
