@@ -42,8 +42,7 @@ impl Task {
     }
 
     /// A client's set: `bytes` of the bulk area.
-    pub(super) fn begin(&mut self, engine: &Engine, command: Pending) {
-        let bytes = usize::try_from(command.args[0]).unwrap_or(usize::MAX);
+    pub(super) fn begin(&mut self, engine: &Engine, command: Pending, bytes: usize) {
         if bytes > SET_BYTES_MAX {
             return refuse(Some(command), AclError::TooLarge);
         }
