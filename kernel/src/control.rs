@@ -6,15 +6,13 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
-use ix_abi::control::{
-    self, CoreState, State, command, core_block, core_offset, header, outcome,
-};
+use ix_abi::control::{self, CoreState, State, command, core_block, core_offset, header, outcome};
 use ix_abi::event_log::EventKind;
 use ix_abi::limits::CORES_MAX;
 use ix_abi::stats::{BATCH_BUCKETS, CoreStats, Counter, Drop};
 use ix_abi::status::Status;
-use ix_kernel_core::commands::{self, Command};
 pub use ix_kernel_core::commands::Pending;
+use ix_kernel_core::commands::{self, Command};
 
 use crate::cpu::percore;
 use crate::mem;
