@@ -235,7 +235,7 @@ fn an_address_leased_by_dhcp_is_used_by_all_cores() {
 
 /// A ping to one of our addresses.
 fn ping(to: u8) -> Vec<u8> {
-    let mut f = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 28];
+    let mut f = vec![2, 0, 0, 0, 0, 77, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 28];
     f.extend([0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 2, 10, 0, 0, to]);
     let sum = ix_dataplane::checksum::finish(ix_dataplane::checksum::sum(&f[14..34]));
     f[24..26].copy_from_slice(&sum);
