@@ -76,7 +76,6 @@ pub fn poll(get: impl Fn(usize) -> u64, epoch: u64) -> Option<(Pending, Result<C
     let its_epoch = get(command::EPOCH);
     let code = CommandCode(u16::try_from(get(command::CODE)).unwrap_or(u16::MAX));
     let args = core::array::from_fn(|i| get(command::ARGS + i * 8));
-    let asked =
-        if its_epoch == epoch { Command::decode(code, args) } else { Err(Status::Stale) };
+    let asked = if its_epoch == epoch { Command::decode(code, args) } else { Err(Status::Stale) };
     Some((Pending { sequence, code, args }, asked))
 }
