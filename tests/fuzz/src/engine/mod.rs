@@ -4,7 +4,7 @@
 //! After each input everything heals: the NIC works, the application is taken away, time passes.
 //! Then nothing may be left: no connection, no segment, no pin, and every buffer is in one place.
 mod app;
-mod nic;
+pub(crate) mod nic;
 pub(crate) mod wire;
 
 use crate::input::Input;
