@@ -80,6 +80,7 @@ fn lower(conn: &mut Conn, local: &mut Local, mtu: u16, again: crate::time::Durat
     conn.mss = mss;
     conn.path |= Path::NARROW;
     conn.path -= Path::PROBING;
+    conn.predict();
     conn.probe_at = seconds(local.now + again);
     local.stats.add(Counter::PathMtuLowered, 1);
     true
@@ -93,6 +94,7 @@ fn seconds(at: Instant) -> u32 {
 pub fn timed_out(conn: &mut Conn, local: &mut Local) {
     if conn.retries == 0 {
         conn.path -= Path::UNREACHABLE;
+        conn.predict();
     }
     if conn.path.contains(Path::PROBING) {
         failed(conn, local);
@@ -119,6 +121,7 @@ pub fn acknowledged(conn: &mut Conn, local: &mut Local, ack: crate::tcp::seq::Wr
     conn.mss = conn.probe_mss;
     if conn.mss >= conn.mss_ends {
         conn.path -= Path::NARROW;
+        conn.predict();
     }
     // The next size at once: what follows from here is known to pass.
     conn.probe_at = seconds(local.now);
