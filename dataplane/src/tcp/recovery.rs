@@ -17,7 +17,7 @@ use crate::tcp::sack::{self, Told};
 use crate::tcp::sent::{self, Marks, Record, Records};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, Packet};
-use crate::tcp::{acks, pmtu, timers};
+use crate::tcp::{acks, congestion, pmtu, timers};
 use crate::time::{Duration, Instant};
 use ix_abi::stats::Counter;
 
@@ -336,7 +336,12 @@ fn count(group: &mut FlowGroup, index: u32, repeats: bool, acked: u32) -> u32 {
 }
 
 /// Takes the first record for lost, unless it was sent again already.
-fn lose_first(conn: &mut Conn, records: &Records) {
+fn lose_first(conn: &mut Conn, records: &mut Records) {
+    let segment = conn.snd_una.plus(u32::from(conn.mss));
+    if segment.before(conn.first.end) && conn.snd_una != conn.snd_max {
+        // Of a large frame only the first segment is known to be missing.
+        let _or_all_of_it = sent::split(conn, records, sent::FIRST, segment);
+    }
     let first = sent::get(conn, records, sent::FIRST);
     if conn.snd_una != conn.snd_max && !first.marks.intersects(Marks::LOST | Marks::AGAIN) {
         conn.first.marks |= Marks::LOST;
@@ -379,14 +384,12 @@ fn probed(
 /// What follows from an acknowledgement: stages begin and end, losses are found, the window and the
 /// timer are set.
 fn after(group: &mut FlowGroup, local: &mut Local, index: u32, ack: Ack<'_>) {
-    let mss = u32::from(group.conns[index].mss);
     if ack.advances {
         ended(group, local, index, ack.packet);
         let conn = &mut group.conns[index];
         let fast = group.recoveries[conn.recovery].stage == Stage::Fast;
-        if !fast && ack.outstanding + mss > conn.cc.window() {
-            let rtt_us = conn.rtt.smoothed_us();
-            conn.cc.acked(ack.acked, mss, rtt_us, local.now);
+        if !fast {
+            congestion::grow(conn, ack.acked, ack.outstanding, local.now);
         }
     }
     let wait = find(group, local, index, ack.outstanding);
@@ -621,9 +624,17 @@ fn timed_out(group: &mut FlowGroup, local: &mut Local, index: u32) {
 #[cold]
 pub fn resegment(group: &mut FlowGroup, local: &mut Local, index: u32) {
     let opened = open(group, index);
-    let FlowGroup { conns, sent: records, .. } = group;
+    let FlowGroup { conns, sent: records, recoveries, .. } = group;
     let conn = &mut conns[index];
     if opened {
+        let recovery = &mut recoveries[conn.recovery];
+        recovery.probe = None;
+        if recovery.stage == Stage::Disorder {
+            // As after a timeout, but for the window.
+            recovery.stage = Stage::Timeout;
+            recovery.undo = None;
+            conn.recover = conn.snd_max;
+        }
         lose_all(conn, records);
     } else {
         conn.flags |= Flags::RETRANSMIT;
