@@ -10,5 +10,6 @@ pub mod apps;
 pub mod net;
 pub mod nic;
 pub mod peer;
+pub mod sack;
 pub mod station;
 pub mod talk;

@@ -107,6 +107,8 @@ pub struct Setup {
     pub offload: bool,
     pub groups: u16,
     pub connections: u32,
+    /// Floor of the retransmission timeout.
+    pub rto_min: ix_dataplane::time::Duration,
 }
 
 impl Setup {
@@ -124,6 +126,7 @@ impl Setup {
             offload: false,
             groups: 8,
             connections: 1024,
+            rto_min: ix_dataplane::limits::RTO_MIN,
         }
     }
 
@@ -176,6 +179,7 @@ impl Station {
             config.secret = [setup.seed as u8; 16];
             config.rss_key = std::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ 0x5a);
             config.connections_per_group = setup.connections;
+            config.rto_min = setup.rto_min;
             let headers = leak(TX_HEADER_REGION_BYTES, 4096);
             let headers = DmaRegion {
                 ptr: headers,
