@@ -1,11 +1,14 @@
 //! A connection: what an established one needs per message in its first cache lines, the rest
-//! behind. 320 bytes; with its wheel node, table entry and free-list entry about 350.
+//! behind. 384 bytes; with its wheel node, table entry and free-list entry about 415.
 use crate::flow_table::{FlowKey, NIL};
 use crate::mbuf::NO_MBUF;
-use crate::tcp::congestion::{CongestionControl, NewReno};
+use crate::settings::Settings;
+use crate::tcp::congestion::{Algorithm, Congestion, CongestionControl};
+use crate::tcp::ecn::Ecn;
+use crate::tcp::pmtu::Path;
 use crate::tcp::rack::{Reordering, Timer};
 use crate::tcp::rtt::RttEstimator;
-use crate::tcp::sent::{FIRST, Record};
+use crate::tcp::sent::{self, FIRST, Record};
 use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
 use bitflags::bitflags;
@@ -44,6 +47,11 @@ impl State {
         matches!(self, Established | CloseWait | FinWait1 | Closing | LastAck)
     }
 
+    /// Whether both sides know of each other.
+    pub const fn is_synchronized(self) -> bool {
+        !matches!(self, State::Closed | State::SynSent | State::SynReceived)
+    }
+
     /// Whether the peer may still send payload.
     pub const fn can_receive(self) -> bool {
         matches!(self, State::Established | State::FinWait1 | State::FinWait2)
@@ -70,7 +78,7 @@ bitflags! {
         const KNOCKED = 1 << 6;
         /// The application has given its cookie.
         const ACCEPTED = 1 << 7;
-        /// Counted in its listener's backlog.
+        /// Counted in its listener's backlog: among the handshakes while it is in SYN-RECEIVED.
         const IN_BACKLOG = 1 << 8;
         /// `close` or `abort` was called: nothing more is received for the application.
         const APP_CLOSED = 1 << 9;
@@ -110,6 +118,8 @@ bitflags! {
         const TIMESTAMPS = 1 << 27;
         /// The peer understands selective acknowledgements (RFC 2018 §2).
         const SACK = 1 << 28;
+        /// Over IPv6.
+        const V6 = 1 << 31;
     }
 }
 
@@ -139,6 +149,8 @@ pub struct Conn {
     // Line 0: found, and what an in-order segment touches.
     /// The peer and the ports.
     pub key: FlowKey,
+    /// The peer's IPv4 address and both ports, in the order of a received header; 0 if it has another one.
+    pub tuple: u64,
     /// Toeplitz hash of the frames that arrive.
     pub hash: u32,
     /// Next in the bucket.
@@ -225,7 +237,7 @@ pub struct Conn {
 
     // Line 3 and on: measured once in a while.
     /// Congestion control.
-    pub cc: NewReno,
+    pub cc: Congestion,
     /// Round-trip estimator.
     pub rtt: RttEstimator,
     /// The round trip is measured when this is acknowledged: once per round trip.
@@ -252,8 +264,6 @@ pub struct Conn {
     pub hold_next: u32,
     /// Where it came from.
     pub listener: Handle,
-    /// Tag and wish of the `connect` that made it.
-    pub connect_tag: u64,
     /// Why it ended, if `ENDED`.
     pub reason: DeadReason,
     /// First sequence number that we sent.
@@ -290,6 +300,30 @@ pub struct Conn {
     pub twice: WrappingSeq,
     /// Bytes of it.
     pub twice_len: u16,
+    /// The slot of our address; 0: IPv4.
+    pub local: u8,
+    /// What the application has set.
+    pub settings: Settings,
+    /// When to see whether the peer lives.
+    pub keep_at: Instant,
+    /// What had moved when that was set, see `tcp::keep_alive`.
+    pub keep_mark: u32,
+    /// Keep-alive probes without answer.
+    pub keep_unanswered: u8,
+    /// See [`Ecn`].
+    pub ecn: Ecn,
+    /// What was out when the window was last reduced for a mark ends here.
+    pub ecn_end: WrappingSeq,
+    /// See [`Path`].
+    pub path: Path,
+    /// The segment size that the links at both ends admit, while the path admits less.
+    pub mss_ends: u16,
+    /// The larger segment size that is being tried.
+    pub probe_mss: u16,
+    /// Where that segment ends.
+    pub probe_end: WrappingSeq,
+    /// When the next one is tried, in seconds.
+    pub probe_at: u32,
 }
 
 impl Conn {
@@ -302,6 +336,29 @@ impl Conn {
     #[inline(always)]
     pub fn flight(&self) -> u32 {
         self.snd_nxt.since(self.snd_una)
+    }
+
+    /// All that is queued went out for the first time, now, while nothing else was out.
+    #[inline(always)]
+    pub fn sent(&mut self, now: Instant) {
+        self.snd_nxt = self.snd_end;
+        self.snd_max = self.snd_end;
+        self.seg_next = NIL;
+        let (end, at) = (self.snd_end, sent::clock(now));
+        self.first = Record { end, at, ..Record::default() };
+        self.sent_tail = FIRST;
+        self.timer = Timer::Retransmit;
+        self.rto_at = now + self.rtt.timeout();
+        self.trying_since = now;
+        self.flags -= Flags::ACK_NOW;
+        self.ack_owed = 0;
+        self.ack_at = Instant::NEVER;
+    }
+
+    /// Whether neither marks nor a narrow path ask for more than a look at each segment.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.ecn.is_empty() && self.path.is_empty()
     }
 
     /// Bytes that are in the network, as far as is known (RFC 6675 §2).
@@ -326,6 +383,12 @@ impl Conn {
         self.rcv_nxt.minus(self.ack_owed)
     }
 
+    /// Begins anew with the congestion control that the application has chosen.
+    pub fn choose_congestion(&mut self, default: Algorithm, now: Instant) {
+        self.cc = Congestion::new(self.settings.algorithm(default));
+        self.cc.start(u32::from(self.mss), now);
+    }
+
     /// Whether every byte and FIN that was queued is acknowledged.
     pub fn all_acked(&self) -> bool {
         self.snd_una.at_or_before(self.snd_end.plus(1)) && self.snd_una.after(self.snd_end)
@@ -336,6 +399,7 @@ impl Default for Conn {
     fn default() -> Conn {
         Conn {
             key: FlowKey { remote: IpAddress::UNSPECIFIED, remote_port: 0, local_port: 0 },
+            tuple: 0,
             hash: 0,
             hash_next: NIL,
             generation: 1,
@@ -375,7 +439,7 @@ impl Default for Conn {
             mac_epoch: 0,
             mac: [0; 6],
             rx_buffers: 0,
-            cc: NewReno::default(),
+            cc: Congestion::default(),
             rtt: RttEstimator::default(),
             timed: WrappingSeq(0),
             recover: WrappingSeq(0),
@@ -389,7 +453,6 @@ impl Default for Conn {
             hold_tx: 0,
             hold_next: NIL,
             listener: Handle::NONE,
-            connect_tag: 0,
             reason: DeadReason::Closed,
             iss: WrappingSeq(0),
             acl: 0,
@@ -408,9 +471,20 @@ impl Default for Conn {
             duplicate_round: WrappingSeq(0),
             twice: WrappingSeq(0),
             twice_len: 0,
+            local: 0,
+            settings: Settings::default(),
+            keep_at: Instant::NEVER,
+            keep_mark: 0,
+            keep_unanswered: 0,
+            ecn: Ecn::empty(),
+            ecn_end: WrappingSeq(0),
+            path: Path::empty(),
+            mss_ends: 0,
+            probe_mss: 0,
+            probe_end: WrappingSeq(0),
+            probe_at: 0,
         }
     }
 }
 
 const _: () = assert!(size_of::<Conn>() <= 448);
-const _: () = assert!(core::mem::offset_of!(Conn, released) == 64);

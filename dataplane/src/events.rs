@@ -1,5 +1,6 @@
 //! Event conditions to the application's ring. They come from what objects have pending, so a full
 //! ring delays them and loses none.
+use crate::addresses::scope_of;
 use crate::conn::{Flags, Pending, State};
 use crate::engine::Engine;
 use crate::group::FlowGroup;
@@ -11,16 +12,26 @@ use ix_abi::stats::Counter;
 use ix_abi::{Condition, DeadReason, Event, Status};
 
 /// Room that is left for results of calls when other events fill the ring.
-const RESERVE: u32 = 64;
+pub const RESERVE: u32 = 64;
 
 /// Writes what is pending, as far as there is room.
 #[inline]
 pub fn post_all(engine: &mut Engine) {
-    let Engine { local, groups, .. } = engine;
+    let local = &mut engine.local;
     let Some(app) = &local.app else { return };
     if app.condemned {
         return;
     }
+    if local.events_ready.is_empty() && app.is_quiet(local.now) && !local.udp.has_events() {
+        return;
+    }
+    post_some(engine);
+}
+
+#[inline(never)]
+fn post_some(engine: &mut Engine) {
+    let Engine { local, groups, .. } = engine;
+    let Some(app) = &local.app else { return };
     let mut room = app.rings.room().saturating_sub(RESERVE);
     post_dataplane(local, &mut room);
     let mut from = 0;
@@ -78,7 +89,7 @@ fn post(local: &mut Local, event: &Event, room: &mut u32) {
 fn post_connection(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32) -> bool {
     loop {
         let conn = &mut group.conns[index];
-        let untold = conn.pending.contains(Pending::KNOCK);
+        let untold = conn.pending.intersects(Pending::KNOCK.union(Pending::CONNECTED));
         let waits = conn.pending.is_empty()
             || (!conn.flags.contains(Flags::ACCEPTED) && !untold)
             || conn.flags.contains(Flags::APP_GONE);
@@ -142,8 +153,8 @@ fn rare(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32) {
     let event = if conn.pending.contains(Pending::KNOCK) {
         conn.pending -= Pending::KNOCK;
         conn.flags |= Flags::KNOCKED;
-        let remote =
-            ix_abi::SocketAddress { ip: conn.key.remote, port: conn.key.remote_port, scope: 0 };
+        let (ip, port) = (conn.key.remote, conn.key.remote_port);
+        let remote = ix_abi::SocketAddress { ip, port, scope: scope_of(&ip) };
         let (listener, local_port) = (conn.listener, conn.key.local_port);
         Condition::Knock { handle, listener, remote, local_port }
     } else if conn.pending.contains(Pending::CONNECTED) {

@@ -26,6 +26,21 @@ pub struct FlowKey {
     pub local_port: u16,
 }
 
+impl FlowKey {
+    /// An IPv4 peer's address and both ports in one word, in the order of a received header; 0 for others.
+    pub fn tuple(&self) -> u64 {
+        let Some(remote) = self.remote.to_v4() else { return 0 };
+        let ([a, b], [c, d]) = (self.remote_port.to_be_bytes(), self.local_port.to_be_bytes());
+        tuple(remote, [a, b, c, d])
+    }
+}
+
+/// See [`FlowKey::tuple`]; `ports` as a header has them.
+#[inline(always)]
+pub const fn tuple(remote: [u8; 4], ports: [u8; 4]) -> u64 {
+    u32::from_ne_bytes(remote) as u64 | (u32::from_ne_bytes(ports) as u64) << 32
+}
+
 /// Heads of chains.
 #[derive(Debug)]
 pub struct FlowTable {
@@ -41,13 +56,34 @@ impl FlowTable {
         FlowTable { buckets: Box::default(), limit, shift: u32::from(groups).trailing_zeros() }
     }
 
-    /// The connection of a flow.
+    /// The connection of a flow of our IPv4 address.
     #[inline]
     pub fn find(&self, conns: &Slab<Conn>, hash: u32, key: &FlowKey) -> Option<u32> {
+        self.find_at(conns, hash, key, 0)
+    }
+
+    /// The connection of a flow of our address in slot `local`. There is one of IPv4, in slot 0, and a
+    /// remote address tells the family, so that for IPv4 the key says all.
+    #[inline]
+    pub fn find_at(&self, conns: &Slab<Conn>, hash: u32, key: &FlowKey, local: u8) -> Option<u32> {
         let mut index = *self.buckets.get(self.bucket(hash))?;
         while index != NIL {
             let conn = &conns[index];
-            if conn.hash == hash && conn.key == *key {
+            if conn.hash == hash && conn.key == *key && (local == 0 || conn.local == local) {
+                return Some(index);
+            }
+            index = conn.hash_next;
+        }
+        None
+    }
+
+    /// The same for an IPv4 flow by its [`tuple`].
+    #[inline(always)]
+    pub fn find_tuple(&self, conns: &Slab<Conn>, hash: u32, tuple: u64) -> Option<u32> {
+        let mut index = *self.buckets.get(self.bucket(hash))?;
+        while index != NIL {
+            let conn = &conns[index];
+            if conn.tuple == tuple {
                 return Some(index);
             }
             index = conn.hash_next;

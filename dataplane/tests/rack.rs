@@ -11,12 +11,12 @@ use support::talk::*;
 const RTT: Duration = Duration::from_ms(20);
 const MS: Duration = Duration::from_ms(1);
 
-/// Segments of MSS bytes on a connection whose peer has SACK: the connection, and its next sequence
+/// Segments of SEGMENT bytes on a connection whose peer has SACK: the connection, and its next sequence
 /// number before them.
 fn sending(segments: u32) -> (Talk, Handle, u32) {
     let mut talk = Talk::new(|_| {});
     let (handle, una) = accepted(&mut talk, RTT);
-    talk.call(sendv(handle, segments * MSS));
+    talk.call(sendv(handle, segments * SEGMENT));
     assert_eq!(payloads(&mut talk, una).len() as u32, segments);
     (talk, handle, una)
 }
@@ -30,7 +30,7 @@ fn sending_plain(segments: u32) -> (Talk, Handle, u32) {
     talk.pass(RTT);
     talk.send(ACK, 1000, una, WINDOW, &[]);
     let [Condition::Knock { handle, .. }] = talk.events()[..] else { panic!() };
-    talk.calls(&[Call::accept(handle, Cookie(1)), sendv(handle, segments * MSS)]);
+    talk.calls(&[Call::accept(handle, Cookie(1)), sendv(handle, segments * SEGMENT)]);
     assert_eq!(payloads(&mut talk, una).len() as u32, segments);
     (talk, handle, una)
 }
@@ -60,7 +60,7 @@ fn a_segment_that_comes_late_is_not_sent_again_and_leaves_room_for_the_next() {
     talk.pass(Duration::from_ms(3));
     ack(&mut talk, una + 4000, &[]);
     // Reordering was seen: now even three that overtake it must wait.
-    talk.call(sendv(handle, 8 * MSS));
+    talk.call(sendv(handle, 8 * SEGMENT));
     let _ = talk.sent();
     talk.pass(RTT);
     ack(&mut talk, una + 4000, &[(una + 5000, una + 12_000)]);
@@ -79,7 +79,7 @@ fn a_retransmission_that_is_lost_is_sent_once_more_without_a_timeout() {
     ack(&mut talk, una, &[(una + 1000, una + 6000)]);
     assert_eq!(payloads(&mut talk, una), [(0, 1000)]);
     talk.pass(MS);
-    talk.call(sendv(handle, 2 * MSS));
+    talk.call(sendv(handle, 2 * SEGMENT));
     assert_eq!(payloads(&mut talk, una), [(6000, 1000), (7000, 1000)]);
     talk.pass(RTT);
     ack(&mut talk, una, &[(una + 1000, una + 8000)]);
@@ -177,7 +177,8 @@ fn one_segment_alone_is_not_probed() {
 
 #[test]
 fn the_floor_of_the_timeout_is_configurable() {
-    let mut talk = Talk::new(|setup| setup.rto_min = Duration::from_ms(1));
+    let mut talk =
+        Talk::new(|setup| setup.configure = |config| config.profile.rto_min = Duration::from_ms(1));
     let (handle, una) = accepted(&mut talk, Duration::from_us(100));
     talk.call(sendv(handle, 100));
     let _ = talk.sent();
@@ -270,16 +271,16 @@ fn duplicates_of_what_a_recovery_was_about_begin_no_other() {
 fn new_data_goes_out_with_the_first_two_duplicates() {
     // RFC 3042. What the window refused must be with us: it is the peer's window that held it.
     let (mut talk, handle, una) = sending_plain(5);
-    talk.call(sendv(handle, 5 * MSS));
+    talk.call(sendv(handle, 5 * SEGMENT));
     assert_eq!(payloads(&mut talk, una).len(), 5);
     let _ = talk.events();
-    talk.call(sendv(handle, MSS));
+    talk.call(sendv(handle, SEGMENT));
     let refused = |e: &Condition| matches!(e, Condition::Result { value: 0, .. });
     assert!(talk.events().iter().any(refused), "the window is full");
     ack(&mut talk, una, &[]);
     let room = |e: &Condition| matches!(e, Condition::Sent { window: 1000, .. });
     assert!(talk.events().iter().any(room), "a segment has arrived");
-    talk.call(sendv(handle, MSS));
+    talk.call(sendv(handle, SEGMENT));
     assert_eq!(payloads(&mut talk, una), [(10_000, 1000)]);
 }
 
@@ -298,7 +299,7 @@ fn a_timeout_that_was_needless_is_undone() {
         talk.pass(RTT);
         talk.send_options(ACK, (1000, una), WINDOW, &stamp(2, 0), &[]);
         let [Condition::Knock { handle, .. }] = talk.events()[..] else { panic!() };
-        talk.calls(&[Call::accept(handle, Cookie(1)), sendv(handle, 4 * MSS)]);
+        talk.calls(&[Call::accept(handle, Cookie(1)), sendv(handle, 4 * SEGMENT)]);
         let sent = talk.sent();
         let value = |s: &Segment| u32::from_be_bytes(s.options[4..8].try_into().unwrap());
         let first = value(&sent[0]);

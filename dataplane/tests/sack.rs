@@ -93,7 +93,7 @@ fn exactly_what_is_missing_is_sent_again() {
     // RFC 6675 §5: of ten segments two are lost, and nothing else goes twice.
     let mut talk = Talk::new(|_| {});
     let (handle, una) = accepted(&mut talk, RTT);
-    talk.call(sendv(handle, 10 * MSS));
+    talk.call(sendv(handle, 10 * SEGMENT));
     assert_eq!(payloads(&mut talk, una).len(), 10);
     talk.pass(RTT);
     ack(&mut talk, una, &[(una + 1000, una + 2000)]);
@@ -122,7 +122,7 @@ fn exactly_what_is_missing_is_sent_again() {
 fn a_block_that_cuts_a_segment_saves_what_it_covers() {
     let mut talk = Talk::new(|_| {});
     let (handle, una) = accepted(&mut talk, RTT);
-    talk.call(sendv(handle, 6 * MSS));
+    talk.call(sendv(handle, 6 * SEGMENT));
     let _ = talk.sent();
     talk.pass(RTT);
     ack(&mut talk, una, &[(una + 400, una + 6000)]);
@@ -149,7 +149,7 @@ fn a_peer_that_dropped_what_it_had_told_of_gets_it_again() {
     // RFC 2018 §8: the acknowledgement stops where it had told of more.
     let mut talk = Talk::new(|_| {});
     let (handle, una) = accepted(&mut talk, RTT);
-    talk.call(sendv(handle, 5 * MSS));
+    talk.call(sendv(handle, 5 * SEGMENT));
     let _ = talk.sent();
     talk.pass(RTT);
     ack(&mut talk, una, &[(una + 1000, una + 5000)]);
@@ -172,7 +172,7 @@ fn after_a_timeout_what_the_peer_has_is_not_sent_again() {
     // RFC 6675 §5.1.
     let mut talk = Talk::new(|_| {});
     let (handle, una) = accepted(&mut talk, RTT);
-    talk.call(sendv(handle, 6 * MSS));
+    talk.call(sendv(handle, 6 * SEGMENT));
     let _ = talk.sent();
     talk.pass(RTT);
     ack(&mut talk, una, &[(una + 2000, una + 3000)]);
@@ -200,18 +200,18 @@ fn during_recovery_new_data_follows_the_lost() {
     // RFC 6675 §4, NextSeg: what is lost, then what is new, as far as the window allows.
     let mut talk = Talk::new(|_| {});
     let (handle, una) = accepted(&mut talk, RTT);
-    talk.call(sendv(handle, 10 * MSS));
+    talk.call(sendv(handle, 10 * SEGMENT));
     let _ = (talk.sent(), talk.events());
     talk.pass(RTT);
     ack(&mut talk, una, &[(una + 1000, una + 2000)]);
-    talk.call(sendv(handle, MSS));
+    talk.call(sendv(handle, SEGMENT));
     assert_eq!(payloads(&mut talk, una), [(10_000, 1000)], "limited transmit, RFC 3042");
     ack(&mut talk, una, &[(una + 1000, una + 4000)]);
     assert_eq!(payloads(&mut talk, una), [(0, 1000)]);
     for right in [6000, 8000, 10_000] {
         ack(&mut talk, una, &[(una + 1000, una + right)]);
     }
-    talk.call(sendv(handle, 2 * MSS));
+    talk.call(sendv(handle, 2 * SEGMENT));
     let new = payloads(&mut talk, una);
     assert!(!new.is_empty() && new[0].0 == 11_000, "{new:?}");
 }
@@ -220,7 +220,7 @@ fn during_recovery_new_data_follows_the_lost() {
 fn nonsense_in_blocks_hurts_nobody() {
     let mut talk = Talk::new(|_| {});
     let (handle, una) = accepted(&mut talk, RTT);
-    talk.call(sendv(handle, 5 * MSS));
+    talk.call(sendv(handle, 5 * SEGMENT));
     let _ = talk.sent();
     for (left, right) in [
         (una + 5000, una + 6000),

@@ -22,7 +22,7 @@ use crate::limits::RECOVERIES_PER_GROUP;
 use crate::local::Local;
 use crate::slab::Slab;
 use crate::tcp::acks;
-use crate::tcp::congestion::{CongestionControl, NewReno};
+use crate::tcp::congestion::CongestionControl;
 use crate::tcp::rack::{self, Newest, Timer};
 use crate::tcp::sack::{self, Told};
 use crate::tcp::sent::{self, Marks, Record};
@@ -33,7 +33,7 @@ use ix_abi::stats::Counter;
 
 pub use self::books::{all_returned, is_consistent};
 pub use self::prr::{allowance, went_out};
-pub use self::timeouts::timer_fired;
+pub use self::timeouts::{resegment, timer_fired};
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,9 +73,8 @@ pub struct Recovery {
     pub probe: Option<Probe>,
     /// What may go out during fast recovery.
     account: Account,
-    /// Congestion control as it was before a timeout that may have been spurious, with the clock of our
-    /// timestamps then (RFC 4015).
-    undo: Option<(NewReno, u32)>,
+    /// The clock of our timestamps at a timeout that may have been spurious (RFC 4015).
+    undo: Option<u32>,
 }
 
 /// The recoveries of a group's connections.
@@ -268,7 +267,7 @@ fn measure(conn: &mut Conn, local: &Local, packet: &Packet, heard: &Heard) {
     let by_echo = echo(conn, local, packet).filter(|age| age.0 > 0 && heard.again);
     if let Some(rtt) = heard.rtt.filter(|_| !heard.again).or(by_echo) {
         conn.timed = conn.snd_max;
-        conn.rtt.measured(rtt, local.rto_min);
+        conn.rtt.measured(rtt, local.profile.rto_min);
     }
 }
 
@@ -281,7 +280,8 @@ fn after(group: &mut FlowGroup, local: &mut Local, index: u32, ack: Ack<'_>) {
         let conn = &mut group.conns[index];
         let fast = group.recoveries[conn.recovery].stage == Stage::Fast;
         if !fast && ack.outstanding + mss > conn.cc.window() {
-            conn.cc.acked(ack.acked, mss, local.now);
+            let rtt_us = conn.rtt.smoothed_us();
+            conn.cc.acked(ack.acked, mss, rtt_us, local.now);
         }
     }
     let wait = find(group, local, index, ack.outstanding);

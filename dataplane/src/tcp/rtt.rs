@@ -35,6 +35,12 @@ impl RttEstimator {
     }
 
     /// The smoothed round-trip time; 0 before the first measurement.
+    #[inline(always)]
+    pub fn smoothed_us(&self) -> u32 {
+        self.smoothed_us
+    }
+
+    /// The same as a length of time.
     pub fn smoothed(&self) -> Duration {
         Duration::from_us(u64::from(self.smoothed_us))
     }

@@ -5,7 +5,7 @@ use ix_abi::layout::HEAP_BASE;
 use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress};
 
 pub const WINDOW: u16 = 60_000;
-pub const MSS: u32 = 1000;
+pub const SEGMENT: u32 = 1000;
 
 /// NOP, NOP, SACK with these blocks.
 pub fn option(blocks: &[(u32, u32)]) -> Vec<u8> {
@@ -29,7 +29,7 @@ pub fn blocks(segment: &Segment) -> Vec<(u32, u32)> {
     options[4..].chunks(8).map(|b| (word(&b[..4]), word(&b[4..]))).collect()
 }
 
-/// A connection that the peer opened with sequence number 1000 and an MSS of 1000, in `rtt`: its
+/// A connection that the peer opened with sequence number 1000 and an SEGMENT of 1000, in `rtt`: its
 /// handle and the station's next sequence number.
 pub fn accepted(talk: &mut Talk, rtt: ix_dataplane::time::Duration) -> (Handle, u32) {
     talk.call(Call::listen(SocketAddress::v4([0; 4], 7), 4));

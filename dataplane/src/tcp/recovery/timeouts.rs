@@ -7,9 +7,9 @@ use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::rack::{self, Timer};
-use crate::tcp::sack;
 use crate::tcp::sent::{self, Marks, Records};
 use crate::tcp::wire::Packet;
+use crate::tcp::{pmtu, sack, timers};
 use ix_abi::stats::Counter;
 
 /// The connection's timer has fired, for what is under way.
@@ -19,6 +19,7 @@ pub fn timer_fired(group: &mut FlowGroup, local: &mut Local, index: u32) {
         return syn_timed_out(group, local, index);
     }
     if conn.snd_una == conn.snd_max {
+        conn.rto_at = timers::next_try(conn, local);
         return group.want_output(index, local);
     }
     match core::mem::take(&mut conn.timer) {
@@ -55,6 +56,7 @@ fn syn_timed_out(group: &mut FlowGroup, local: &mut Local, index: u32) {
         conn.flags |= Flags::BACKED_OFF;
         conn.snd_nxt = conn.snd_una;
     }
+    conn.rto_at = timers::next_try(conn, local);
     group.want_output(index, local);
 }
 
@@ -65,7 +67,7 @@ fn timed_out(group: &mut FlowGroup, local: &mut Local, index: u32) {
     let FlowGroup { conns, sent: records, recoveries, .. } = group;
     let conn = &mut conns[index];
     local.stats.add(Counter::TcpTimeouts, 1);
-    let before = conn.cc;
+    pmtu::timed_out(conn, local);
     if conn.retries == 0 {
         conn.cc.timed_out(conn.flight(), u32::from(conn.mss), local.now);
     }
@@ -78,7 +80,7 @@ fn timed_out(group: &mut FlowGroup, local: &mut Local, index: u32) {
         let recovery = &mut recoveries[conn.recovery];
         recovery.undo = None;
         if conn.retries == 1 && conn.flags.contains(Flags::TIMESTAMPS) {
-            recovery.undo = Some((before, local.ts_clock().wrapping_add(conn.ts_offset)));
+            recovery.undo = Some(local.ts_clock().wrapping_add(conn.ts_offset));
         }
         recovery.stage = Stage::Timeout;
         recovery.dup_acks = 0;
@@ -86,6 +88,23 @@ fn timed_out(group: &mut FlowGroup, local: &mut Local, index: u32) {
         lose_all(conn, records);
     } else {
         // No place for marks: the oldest alone, again and again, is slow but gets there.
+        conn.flags |= Flags::RETRANSMIT;
+    }
+    // Also if its turn to be sent does not come: time runs out all the same.
+    conn.rto_at = timers::next_try(conn, local);
+    group.want_output(index, local);
+}
+
+/// What is under way is in segments that the path does not take: all of it goes out again in smaller ones.
+/// That says nothing of the network's load (RFC 1191 §6.4).
+#[cold]
+pub fn resegment(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    let opened = open(group, index);
+    let FlowGroup { conns, sent: records, .. } = group;
+    let conn = &mut conns[index];
+    if opened {
+        lose_all(conn, records);
+    } else {
         conn.flags |= Flags::RETRANSMIT;
     }
     group.want_output(index, local);
@@ -121,10 +140,10 @@ pub(super) fn was_needless(
     recovery: &mut Recovery,
     packet: &Packet,
 ) -> bool {
-    let Some((before, at)) = recovery.undo.take() else { return false };
+    let Some(at) = recovery.undo.take() else { return false };
     let needless = packet.ts.is_some_and(|(_, echo)| (echo.wrapping_sub(at) as i32) < 0);
     if needless {
-        conn.cc = before;
+        conn.cc.undo();
         unlose(conn, records);
     }
     needless
