@@ -1,0 +1,82 @@
+//! The `--key value` lines at a script's head.
+use crate::parse::duration;
+
+/// What the engine, the peer and the application are like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Of the link.
+    pub mtu: u16,
+    /// How far an expected time may be missed, in nanoseconds.
+    pub tolerance_ns: u64,
+    /// Of what is random in the engine.
+    pub seed: u64,
+    /// The peer's first sequence number.
+    pub peer_isn: u32,
+    /// The NIC sums and verifies.
+    pub offload: bool,
+    /// The application returns received bytes at once.
+    pub returns: bool,
+    /// Receive buffers.
+    pub buffers: u32,
+    /// Most connections of a flow group.
+    pub connections: u32,
+    /// Flow groups.
+    pub groups: u16,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            mtu: 1500,
+            tolerance_ns: 1_000_000,
+            seed: 1,
+            peer_isn: 100_000,
+            offload: false,
+            returns: false,
+            buffers: 1024,
+            connections: 1024,
+            groups: 8,
+        }
+    }
+}
+
+impl Settings {
+    /// Takes one key. `Err`: what is wrong with it.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "mtu" => self.mtu = number(value)?,
+            "tolerance" => self.tolerance_ns = duration(value).ok_or_else(|| bad(value))?,
+            "seed" => self.seed = number(value)?,
+            "peer_isn" => self.peer_isn = number(value)?,
+            "offload" => self.offload = switch(value)?,
+            "reader" => self.returns = choice(value, "hold", "return")?,
+            "buffers" => self.buffers = number(value)?,
+            "connections" => self.connections = number(value)?,
+            "groups" => self.groups = number(value)?,
+            _ => return Err(format!("unknown setting --{key}")),
+        }
+        Ok(())
+    }
+}
+
+fn bad(value: &str) -> String {
+    format!("{value:?} is no value for this")
+}
+
+fn number<T: std::str::FromStr>(value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| bad(value))
+}
+
+fn switch(value: &str) -> Result<bool, String> {
+    choice(value, "off", "on")
+}
+
+fn choice(value: &str, no: &str, yes: &str) -> Result<bool, String> {
+    if value == yes {
+        Ok(true)
+    } else if value == no {
+        Ok(false)
+    } else {
+        Err(format!("{value:?} is neither {no} nor {yes}"))
+    }
+}
