@@ -52,8 +52,6 @@ pub struct Conn {
     pub segments: VecDeque<Seen>,
     /// The same of events.
     pub events: VecDeque<(Instant, Condition)>,
-    /// The window of the last `sent`.
-    pub window: u32,
     /// First sequence number of the last segment with payload, for messages that quote it.
     pub quoted: u32,
 }
@@ -76,7 +74,6 @@ impl Conn {
             handle: None,
             segments: VecDeque::new(),
             events: VecDeque::new(),
-            window: 0,
             quoted: 0,
         }
     }
