@@ -106,6 +106,10 @@ bitflags! {
         const FREED = 1 << 25;
         /// `connect` failed or was answered: `connected` is posted or pending.
         const CONNECT_TOLD = 1 << 26;
+        /// Both send timestamps with every segment (RFC 7323 §3.2).
+        const TIMESTAMPS = 1 << 27;
+        /// The peer understands selective acknowledgements (RFC 2018 §2).
+        const SACK = 1 << 28;
     }
 }
 
@@ -264,6 +268,12 @@ pub struct Conn {
     pub acl: u32,
     /// The rule by whose limits it counts, or `acl::UNLIMITED`.
     pub acl_rule: u16,
+    /// The peer's timestamp to echo (RFC 7323 §4.3).
+    pub ts_recent: u32,
+    /// When that came, in units of 2^30 ns.
+    pub ts_recent_at: u32,
+    /// What is added to the clock in our timestamps.
+    pub ts_offset: u32,
 }
 
 impl Conn {
@@ -285,6 +295,12 @@ impl Conn {
         let used = self.snd_end.since(self.snd_una);
         // Before the handshake's end, and after FIN, `used` may be "-1".
         if used > i32::MAX as u32 { window } else { window.saturating_sub(used) }
+    }
+
+    /// The acknowledgement number that the peer was sent last.
+    #[inline(always)]
+    pub fn last_ack_sent(&self) -> WrappingSeq {
+        self.rcv_nxt.minus(self.ack_owed)
     }
 
     /// Whether every byte and FIN that was queued is acknowledged.
@@ -358,9 +374,12 @@ impl Default for Conn {
             iss: WrappingSeq(0),
             acl: 0,
             acl_rule: crate::acl::UNLIMITED,
+            ts_recent: 0,
+            ts_recent_at: 0,
+            ts_offset: 0,
         }
     }
 }
 
-const _: () = assert!(size_of::<Conn>() == 320);
+const _: () = assert!(size_of::<Conn>() <= 448);
 const _: () = assert!(core::mem::offset_of!(Conn, released) == 64);

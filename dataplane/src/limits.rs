@@ -65,6 +65,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_s(30);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_s(15);
 /// Longest that an acknowledgement waits for data to ride on (RFC 1122 §4.2.3.2: below 500 ms).
 pub const DELAYED_ACK: Duration = Duration::from_ms(40);
+/// How long the peer's last timestamp protects an idle connection (RFC 7323 §5.5: 24 days).
+pub const TS_RECENT_VALID: Duration = Duration::from_s(24 * 24 * 60 * 60);
 /// 2 MSL. RFC 9293 says four minutes; this is what the large systems do.
 pub const TIME_WAIT: Duration = Duration::from_s(60);
 /// Connections in TIME-WAIT that are looked at for a slot when there is no other.

@@ -160,6 +160,12 @@ impl Local {
         }
     }
 
+    /// The clock of timestamps, in milliseconds (RFC 7323 §5.4).
+    #[inline(always)]
+    pub fn ts_clock(&self) -> u32 {
+        (self.now.0 / 1_000_000) as u32
+    }
+
     /// Our address as the ABI writes it.
     pub fn ip(&self) -> IpAddress {
         IpAddress::v4(self.address)
