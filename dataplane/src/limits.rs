@@ -46,6 +46,9 @@ pub const REASSEMBLY_MAX: u16 = 128;
 pub const TX_BURST: u32 = 64;
 /// Largest window that the stack starts with, in segments (RFC 6928).
 pub const INITIAL_WINDOW_SEGMENTS: u32 = 10;
+/// Segments that one acknowledgement adds to the window in slow start, at most (RFC 3465; RFC 9406 §4.3
+/// says eight for senders that do not pace).
+pub const SLOW_START_SEGMENTS: u32 = 8;
 /// Segment size if the peer names none (RFC 9293 §3.7.1).
 pub const MSS_DEFAULT: u16 = 536;
 /// Smallest segment size that a peer may ask for.

@@ -14,6 +14,7 @@ use crate::ports::{Port, Ports, UDP_BASE};
 use crate::rng::{Rng, SipKey};
 use crate::rss::Toeplitz;
 use crate::tap::Tap;
+use crate::tcp::congestion::Algorithm;
 use crate::time::Instant;
 use crate::tx::Tx;
 use crate::udp::Udp;
@@ -60,6 +61,8 @@ pub struct Local {
     pub address: [u8; 4],
     /// Largest TCP payload towards the link.
     pub mss: u16,
+    /// What new connections control congestion by.
+    pub congestion: Algorithm,
     /// Checksums of transmitted frames are the device's.
     pub tx_checksum: bool,
     /// The neighbour cache.
@@ -133,6 +136,7 @@ impl Local {
             ipv4: None,
             address: [0; 4],
             mss: config.capabilities.mtu - 40,
+            congestion: config.congestion,
             tx_checksum: config.capabilities.tx_checksum,
             neighbors: neighbor::Table::new(neighbor::Limits::default(), rng.key()),
             mac_epoch: 1,

@@ -9,7 +9,7 @@ use crate::limits::{MSS_DEFAULT, MSS_MIN, PORT_TRIES, PORT_TRIES_PER_CORE, RECEI
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::ports::SLOTS;
-use crate::tcp::congestion::CongestionControl;
+use crate::tcp::congestion::{Congestion, CongestionControl};
 use crate::tcp::input::challenge;
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, Emit, Packet, flag};
@@ -107,6 +107,7 @@ fn start(conn: &mut Conn, local: &Local) {
     conn.released = iss.plus(1);
     conn.recover = iss;
     conn.mss = MSS_DEFAULT.min(local.mss);
+    conn.cc = Congestion::new(local.congestion);
 }
 
 /// Takes what the peer's SYN says.
