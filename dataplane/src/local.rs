@@ -110,6 +110,10 @@ pub struct Local {
     pub due: Wheel,
     /// Counts batches of calls.
     pub batch: u32,
+    /// Events that may be posted while frames are received, see `fast::open`.
+    pub event_room: u32,
+    /// Nothing is predicted: somebody looks at each packet.
+    pub slow: bool,
 }
 
 impl Local {
@@ -161,6 +165,8 @@ impl Local {
             holding: GroupSet::default(),
             due: Wheel::new(Instant(0), u32::from(groups)),
             batch: 1,
+            event_room: 0,
+            slow: false,
         }
     }
 
@@ -181,6 +187,12 @@ impl Local {
         let mask = u32::MAX.checked_shl(32 - u32::from(config.prefix.min(32))).unwrap_or(0);
         let network = |ip: [u8; 4]| u32::from_be_bytes(ip) & mask;
         if network(remote) == network(config.address) { Some(remote) } else { config.gateway }
+    }
+
+    /// Whether neighbours' addresses are to be looked up anew.
+    #[inline(always)]
+    pub fn is_age_over(&self) -> bool {
+        self.now >= self.mac_epoch_ends
     }
 
     /// Forgets cached neighbour addresses: at each change, and from time to time, so that what is
