@@ -106,6 +106,14 @@ counters! {
         UdpPorts = "udp_ports",
         /// Timers of the application's context on this core (a gauge).
         AppTimers = "app_timers",
+        /// SYNs answered with a cookie.
+        SynCookiesSent = "syn_cookies_sent",
+        /// Connections made of a cookie that came back.
+        SynCookiesAccepted = "syn_cookies_accepted",
+        /// Challenge ACKs sent (RFC 5961).
+        TcpChallengeAcks = "tcp_challenge_acks",
+        /// Keep-alive probes sent.
+        TcpKeepAliveProbes = "tcp_keep_alive_probes",
     }
 }
 
@@ -186,6 +194,10 @@ counters! {
         AclUntold = "acl_untold",
         /// A TCP segment that is old by its timestamp, or has none though it was agreed on.
         TcpTimestamp = "tcp_timestamp",
+        /// An ACK for nobody, while SYN cookies may come back, that brought none that is good.
+        TcpCookie = "tcp_cookie",
+        /// A suspicious segment left unanswered: too many were answered lately (RFC 5961 §7).
+        TcpChallenge = "tcp_challenge",
     }
 }
 

@@ -138,6 +138,20 @@ fn within_limits(
     Ok(number)
 }
 
+/// Whether a source may have one connection more by `rule`, by which [`judge`] has let pass what opens it and
+/// has counted its rate before: with its SYN.
+pub fn may_open(local: &mut Local, rule: u16, remote: IpAddress) -> bool {
+    let Some(firewall) = local.acl.as_ref().filter(|_| rule != UNLIMITED) else { return true };
+    let most = firewall.rules.rule(usize::from(rule)).and_then(|rule| rule.connections);
+    let many = most
+        .zip(firewall.connections.as_ref())
+        .is_some_and(|(most, table)| table.sum(rule, remote) >= most);
+    if many {
+        local.stats.drop(Drop::AclConnections);
+    }
+    !many
+}
+
 /// A connection was entered that [`judge`] has let pass by `rule`. `false`: it cannot be counted, so
 /// it cannot be had.
 #[inline]

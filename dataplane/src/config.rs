@@ -1,6 +1,7 @@
 //! What an engine is told when it is made.
 use crate::device::Capabilities;
 use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RX_BATCH_DEFAULT};
+use crate::profile::Profile;
 use crate::tcp::congestion::Algorithm;
 use ix_abi::{CoreId, GroupId};
 
@@ -50,6 +51,8 @@ pub struct Config {
     pub congestion: Algorithm,
     /// Bound B of a receive poll.
     pub rx_batch: usize,
+    /// Times of TCP.
+    pub profile: Profile,
 }
 
 impl Config {
@@ -73,6 +76,7 @@ impl Config {
             connections_per_group: CONNECTIONS_PER_GROUP_DEFAULT,
             congestion: Algorithm::default(),
             rx_batch: RX_BATCH_DEFAULT,
+            profile: Profile::INTERNET,
         }
     }
 }

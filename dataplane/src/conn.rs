@@ -2,7 +2,8 @@
 //! behind. 384 bytes; with its wheel node, table entry and free-list entry about 415.
 use crate::flow_table::{FlowKey, NIL};
 use crate::mbuf::NO_MBUF;
-use crate::tcp::congestion::{Congestion, CongestionControl};
+use crate::settings::Settings;
+use crate::tcp::congestion::{Algorithm, Congestion, CongestionControl};
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
@@ -42,6 +43,11 @@ impl State {
         matches!(self, Established | CloseWait | FinWait1 | Closing | LastAck)
     }
 
+    /// Whether both sides know of each other.
+    pub const fn is_synchronized(self) -> bool {
+        !matches!(self, State::Closed | State::SynSent | State::SynReceived)
+    }
+
     /// Whether the peer may still send payload.
     pub const fn can_receive(self) -> bool {
         matches!(self, State::Established | State::FinWait1 | State::FinWait2)
@@ -68,7 +74,7 @@ bitflags! {
         const KNOCKED = 1 << 6;
         /// The application has given its cookie.
         const ACCEPTED = 1 << 7;
-        /// Counted in its listener's backlog.
+        /// Counted in its listener's backlog: among the handshakes while it is in SYN-RECEIVED.
         const IN_BACKLOG = 1 << 8;
         /// `close` or `abort` was called: nothing more is received for the application.
         const APP_CLOSED = 1 << 9;
@@ -276,6 +282,14 @@ pub struct Conn {
     pub ts_recent_at: u32,
     /// What is added to the clock in our timestamps.
     pub ts_offset: u32,
+    /// What the application has set.
+    pub settings: Settings,
+    /// When to see whether the peer lives.
+    pub keep_at: Instant,
+    /// What had moved when that was set, see `tcp::keep_alive`.
+    pub keep_mark: u32,
+    /// Keep-alive probes without answer.
+    pub keep_unanswered: u8,
 }
 
 impl Conn {
@@ -319,6 +333,12 @@ impl Conn {
     #[inline(always)]
     pub fn last_ack_sent(&self) -> WrappingSeq {
         self.rcv_nxt.minus(self.ack_owed)
+    }
+
+    /// Begins anew with the congestion control that the application has chosen.
+    pub fn choose_congestion(&mut self, default: Algorithm, now: Instant) {
+        self.cc = Congestion::new(self.settings.algorithm(default));
+        self.cc.start(u32::from(self.mss), now);
     }
 
     /// Whether every byte and FIN that was queued is acknowledged.
@@ -396,6 +416,10 @@ impl Default for Conn {
             ts_recent: 0,
             ts_recent_at: 0,
             ts_offset: 0,
+            settings: Settings::default(),
+            keep_at: Instant::NEVER,
+            keep_mark: 0,
+            keep_unanswered: 0,
         }
     }
 }

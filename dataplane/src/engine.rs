@@ -14,6 +14,7 @@ use crate::local::{Local, Waiting};
 use crate::mbuf::Pool;
 use crate::mesh::Endpoint;
 use crate::message::Message;
+use crate::ports::Port;
 use crate::tcp::{close, timers};
 use crate::time::Instant;
 use crate::tx::{Staged, Tx};
@@ -597,10 +598,13 @@ fn resolved(
 
 /// Adds or subtracts the group's part of the listeners' backlogs.
 fn count_backlog(group: &FlowGroup, local: &mut Local, add: bool) {
-    for (slot, waiting) in group.backlog.iter().enumerate() {
-        if let Some(port) = local.listeners.by_slot(slot) {
-            port.waiting =
-                if add { port.waiting + waiting } else { port.waiting.saturating_sub(*waiting) };
+    for (slot, part) in group.backlog.iter().enumerate() {
+        if let Some(Port { waiting, .. }) = local.listeners.by_slot(slot) {
+            let change = |all: &mut u32, part: u32| {
+                *all = if add { *all + part } else { all.saturating_sub(part) };
+            };
+            change(&mut waiting.half_open, part.half_open);
+            change(&mut waiting.knocked, part.knocked);
         }
     }
 }

@@ -66,6 +66,17 @@ pub const USER_TIMEOUT: Duration = Duration::from_s(120);
 pub const CONNECT_TIMEOUT: Duration = Duration::from_s(30);
 /// The same for answers to SYNs, which cost a peer nothing.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_s(15);
+/// Part of a group's connections that may be in handshakes that peers began; beyond it cookies are sent.
+pub const HALF_OPEN_SHARE: u32 = 4;
+/// Answers in a second to segments that a blind attacker may have sent (RFC 5961 §7), of one core: half to all.
+pub const CHALLENGES_PER_SECOND: u32 = 1000;
+/// From one keep-alive probe without answer to the next.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_s(75);
+/// Keep-alive probes without answer that end a connection.
+pub const KEEP_ALIVE_PROBES: u8 = 9;
+/// A connection in TIME-WAIT may be opened anew by `connect` after this long, when no other port is free and
+/// its timestamps tell both incarnations apart (RFC 6191 §4): a tick of any timestamp clock.
+pub const TIME_WAIT_REUSE: Duration = Duration::from_s(1);
 /// Longest that an acknowledgement waits for data to ride on (RFC 1122 §4.2.3.2: below 500 ms).
 pub const DELAYED_ACK: Duration = Duration::from_ms(40);
 /// How long the peer's last timestamp protects an idle connection (RFC 7323 §5.5: 24 days).

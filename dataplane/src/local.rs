@@ -11,9 +11,11 @@ use crate::mesh::Endpoint;
 use crate::message::{Change, Message};
 use crate::neighbor;
 use crate::ports::{Port, Ports, UDP_BASE};
+use crate::profile::Profile;
 use crate::rng::{Rng, SipKey};
 use crate::rss::Toeplitz;
 use crate::tap::Tap;
+use crate::tcp::challenge::Budget;
 use crate::tcp::congestion::Algorithm;
 use crate::time::Instant;
 use crate::tx::Tx;
@@ -114,6 +116,10 @@ pub struct Local {
     pub event_room: u32,
     /// Nothing is predicted: somebody looks at each packet.
     pub slow: bool,
+    /// Times of TCP.
+    pub profile: Profile,
+    /// How many challenge ACKs may be sent.
+    pub challenges: Budget,
 }
 
 impl Local {
@@ -167,6 +173,8 @@ impl Local {
             batch: 1,
             event_room: 0,
             slow: false,
+            profile: config.profile,
+            challenges: Budget::default(),
         }
     }
 
@@ -213,6 +221,11 @@ impl Local {
         match (change, port) {
             (Change::Listen { .. }, Some(port)) => self.listeners.insert(port),
             (Change::UdpBind { .. }, Some(port)) => self.udp.ports.insert(port),
+            (Change::SetOption { handle, option, value }, _) => {
+                // Core 0 has found that it can be set.
+                let port = self.listeners.by_handle(*handle);
+                let _set = port.map(|port| port.settings.set(*option, *value));
+            }
             (Change::Remove { handle }, _) => {
                 let _was_there = self.listeners.remove(*handle) || self.udp.ports.remove(*handle);
             }

@@ -5,7 +5,7 @@
 use crate::acl::Firewall;
 use crate::config::Ipv4Config;
 use alloc::boxed::Box;
-use ix_abi::{Cookie, CoreId, Handle, IpAddress, SocketAddress, Status};
+use ix_abi::{Cookie, CoreId, Handle, IpAddress, SocketAddress, Status, TcpOption};
 
 /// A change of the tables that all cores have.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,15 @@ pub enum Change {
         local: SocketAddress,
         /// The application's.
         cookie: Cookie,
+    },
+    /// A listener's connections begin with another value of an option.
+    SetOption {
+        /// Its name.
+        handle: Handle,
+        /// Which.
+        option: TcpOption,
+        /// To what.
+        value: u64,
     },
     /// A listener or a binding is gone.
     Remove {

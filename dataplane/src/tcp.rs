@@ -5,11 +5,15 @@
 //! - [`output`]: what a connection sends in the transmit stage, from [`send_queue`]
 //! - [`timestamps`]: what they measure and protect
 //! - [`timers`], [`rtt`], [`congestion`]
-//! - [`close`]: all the ways in which a connection ends
+//! - [`stateless`], [`cookie`]: handshakes of which nothing is kept; [`challenge`]: what may be an attack
+//! - [`close`]: all the ways in which a connection ends; [`time_wait`], [`keep_alive`]
 pub mod acks;
+pub mod challenge;
 pub mod close;
+pub mod cookie;
 pub mod congestion;
 pub mod input;
+pub mod keep_alive;
 pub mod listen;
 pub mod output;
 pub mod reassembly;
@@ -17,6 +21,8 @@ pub mod receive;
 pub mod rtt;
 pub mod send_queue;
 pub mod seq;
+pub mod stateless;
+pub mod time_wait;
 pub mod timers;
 pub mod timestamps;
 pub mod wire;

@@ -5,10 +5,11 @@ use crate::limits::REQUESTS_MAX;
 use crate::local::Local;
 use crate::message::{Change, Message, Request as Order};
 use crate::ports::UDP_BASE;
+use crate::settings::Settings;
 use crate::time::Duration;
 use ix_abi::{Call, Condition, Cookie, CoreId, Handle, Request, Status};
 
-/// `listen`, `unlisten`, `udp_bind`, `udp_close`.
+/// `listen`, `unlisten`, `udp_bind`, `udp_close`, `set_option` of a listener.
 pub(super) fn change(engine: &mut Engine, call: &Call, request: &Request) -> Outcome {
     let local = &mut engine.local;
     let change = match *request {
@@ -18,9 +19,14 @@ pub(super) fn change(engine: &mut Engine, call: &Call, request: &Request) -> Out
         Request::UdpBind { local, cookie } => {
             Change::UdpBind { handle: Handle::NONE, local, cookie }
         }
+        Request::SetOption { handle, option, value } if handle.index() < UDP_BASE => {
+            Change::SetOption { handle, option, value }
+        }
         Request::Unlisten { handle } if handle.index() < UDP_BASE => Change::Remove { handle },
         Request::UdpClose { handle } if handle.index() >= UDP_BASE => Change::Remove { handle },
-        Request::Unlisten { handle } | Request::UdpClose { handle } => {
+        Request::SetOption { handle, .. }
+        | Request::Unlisten { handle }
+        | Request::UdpClose { handle } => {
             return Outcome::new(Status::BadHandle, handle);
         }
         _ => return Outcome::new(Status::Invalid, Handle(call.handle)),
@@ -63,6 +69,11 @@ pub fn carry_out(local: &mut Local, order: &Order, app_epoch: u32) -> Result<Han
         Change::UdpBind { local: at, cookie, .. } if any(at) || at.ip.to_v4() == Some([0; 4]) => {
             Change::UdpBind { handle: local.udp.ports.reserve(at)?, local: at, cookie }
         }
+        Change::SetOption { handle, option, value } => {
+            let port = local.listeners.by_handle(handle).ok_or(Status::BadHandle)?;
+            Settings::clone(&port.settings).set(option, value)?;
+            order.change
+        }
         Change::Remove { handle } => {
             let known = local.listeners.by_handle(handle).is_some()
                 || local.udp.ports.by_handle(handle).is_some();
@@ -75,6 +86,7 @@ pub fn carry_out(local: &mut Local, order: &Order, app_epoch: u32) -> Result<Han
     };
     let (Change::Listen { handle, .. }
     | Change::UdpBind { handle, .. }
+    | Change::SetOption { handle, .. }
     | Change::Remove { handle }) = change;
     local.apply(&change, app_epoch);
     for core in (1..local.cores).map(CoreId) {

@@ -5,8 +5,8 @@ use crate::conn::{Flags, Pending};
 use crate::engine::Engine;
 use crate::group::FlowGroup;
 use crate::local::Local;
-use crate::tcp::{close as ending, listen, receive};
-use ix_abi::{Cookie, DeadReason, GroupId, Handle, SocketAddress, Status};
+use crate::tcp::{close as ending, keep_alive, listen, receive, time_wait};
+use ix_abi::{Cookie, DeadReason, GroupId, Handle, SocketAddress, Status, TcpOption};
 use ix_acl::{Direction, Protocol};
 
 /// The connection that a handle names, with its group and the core's things.
@@ -94,6 +94,26 @@ pub(super) fn shutdown(engine: &mut Engine, handle: Handle) -> Result<(), Status
     ending::shutdown(group, local, index)
 }
 
+pub(super) fn set_option(
+    engine: &mut Engine,
+    handle: Handle,
+    option: TcpOption,
+    value: u64,
+) -> Result<(), Status> {
+    let (group, local, index) = find_accepted(engine, handle)?;
+    let conn = &mut group.conns[index];
+    conn.settings.set(option, value)?;
+    match option {
+        // Before the handshake's end nobody is idle.
+        TcpOption::KeepAlive if conn.state.is_synchronized() => {
+            keep_alive::restart(group, local, index);
+        }
+        TcpOption::Congestion => conn.choose_congestion(local.congestion, local.now),
+        _ => {}
+    }
+    Ok(())
+}
+
 pub(super) fn connect(engine: &mut Engine, cookie: Cookie, remote: SocketAddress) -> Outcome {
     match open(engine, cookie, remote) {
         Ok(handle) => Outcome { value: handle.0, ..Outcome::new(Status::Ok, handle) },
@@ -110,13 +130,14 @@ fn open(engine: &mut Engine, cookie: Cookie, remote: SocketAddress) -> Result<Ha
     if local.next_hop(to).is_none() {
         return Err(Status::Unreachable);
     }
-    let (key, hash) = listen::choose_port(groups, local, remote).ok_or(Status::Limit)?;
+    let (key, hash, old) = listen::choose_port(groups, local, remote).ok_or(Status::Limit)?;
     let id: GroupId = crate::rss::group_of(hash, local.groups);
     let group = groups.get_mut(usize::from(id.0)).and_then(Option::as_mut).ok_or(Status::Moved)?;
     let ports = (key.remote_port, key.local_port);
     let flow = acl::flow(local, Direction::Out, Protocol::Tcp, key.remote, ports);
     let rule = acl::judge(local, &flow, Counts::Connection).map_err(|_| Status::Denied)?;
-    let index = listen::connect(group, local, key, hash, rule).ok_or(Status::Limit)?;
+    let after = old.map(|old| time_wait::make_way(group, local, old));
+    let index = listen::connect(group, local, key, hash, rule, after).ok_or(Status::Limit)?;
     group.conns[index].cookie = cookie;
     Ok(group.conns[index].handle(id, index))
 }

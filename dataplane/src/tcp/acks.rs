@@ -2,10 +2,10 @@
 //! recovery (RFC 5681 §3.2, RFC 6582).
 use crate::conn::{Conn, Flags, Pending, State};
 use crate::group::FlowGroup;
-use crate::limits::{FIN_WAIT_2, SEGMENTS_PER_CONNECTION, TIME_WAIT};
+use crate::limits::SEGMENTS_PER_CONNECTION;
 use crate::local::Local;
 use crate::tcp::congestion::CongestionControl;
-use crate::tcp::input::challenge;
+use crate::tcp::challenge::suspicious;
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::Packet;
 use crate::tcp::{close, congestion, send_queue, timers};
@@ -23,7 +23,7 @@ pub fn handle(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Pac
     let conn = &mut group.conns[index];
     if packet.ack.after(conn.snd_max) {
         local.stats.drop(Drop::TcpOutOfWindow);
-        challenge(group, local, index);
+        suspicious(group, local, index);
         return false;
     }
     if packet.ack.after(conn.snd_una) {
@@ -32,10 +32,10 @@ pub fn handle(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Pac
         if packet.seq_len() == 0 && conn.snd_una.before(conn.snd_max) {
             duplicate(group, local, index, packet);
         }
-    } else if packet.ack.before(conn.snd_una.minus(conn.max_wnd.max(1 << 16))) {
+    } else if packet.ack.before(conn.snd_una.minus(conn.max_wnd)) {
         // RFC 5961 §5.2.
         local.stats.drop(Drop::TcpOutOfWindow);
-        challenge(group, local, index);
+        suspicious(group, local, index);
         return false;
     }
     window(group, local, index, packet);
@@ -235,7 +235,7 @@ fn fin_acked(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
         State::FinWait1 => {
             conn.state = State::FinWait2;
             if conn.flags.contains(Flags::APP_CLOSED) {
-                conn.rto_at = local.now + FIN_WAIT_2;
+                conn.rto_at = local.now + local.profile.fin_wait_2;
                 group.arm(index, local);
             }
             true
@@ -259,7 +259,7 @@ pub fn enter_time_wait(group: &mut FlowGroup, local: &mut Local, index: u32) {
     }
     let conn = &mut group.conns[index];
     conn.state = State::TimeWait;
-    conn.rto_at = local.now + TIME_WAIT;
+    conn.rto_at = local.now + local.profile.time_wait;
     conn.ack_at = Instant::NEVER;
     group.arm(index, local);
     if group.conns[index].flags.contains(Flags::APP_CLOSED) {

@@ -187,7 +187,7 @@ fn acknowledge<T: TxQueue>(
         let piece = Piece { seq, at: crate::flow_table::NIL, len: 0, flags: flag::ACK };
         segment(group, local, queue, index, piece)?;
     } else if conn.ack_at == Instant::NEVER {
-        conn.ack_at = local.now + crate::limits::DELAYED_ACK;
+        conn.ack_at = local.now + local.profile.delayed_ack;
     }
     Ok(())
 }
