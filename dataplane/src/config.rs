@@ -2,7 +2,7 @@
 use crate::device::Capabilities;
 use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RX_BATCH_DEFAULT};
 use crate::profile::Profile;
-use crate::tcp::congestion::Algorithm;
+pub use crate::tcp::congestion::Algorithm;
 use ix_abi::{CoreId, GroupId};
 
 /// A station's IPv4 configuration.

@@ -42,6 +42,8 @@ pub struct Conn {
     pub ts_base: Option<u32>,
     /// The engine's latest.
     pub ts_latest: u32,
+    /// The last timestamp of the peer that a script has named, and when.
+    pub ts_peer: (u32, Instant),
     /// The peer's SYN had timestamps; the engine's had.
     pub ts_offered: (bool, bool),
     /// The window field of the peer's last segment.
@@ -69,6 +71,7 @@ impl Conn {
             engine_isn: None,
             ts_base: None,
             ts_latest: 0,
+            ts_peer: (1000, Instant(0)),
             ts_offered: (false, false),
             win: 65_535,
             handle: None,

@@ -98,6 +98,7 @@ fn what(rest: &str) -> Result<What, String> {
         (">", Some(message)) => command::icmp(message).map(What::ExpectIcmp),
         ("<", None) => segment::injected(after).map(What::Inject),
         (">", None) => segment::expected(after).map(What::Expect),
+        (">>", None) => segment::expected(after).map(What::ExpectLast),
         _ => command::what(rest),
     }
 }

@@ -143,6 +143,10 @@ impl Player {
             script::Call::Close => Call::new(Op::Close, handle),
             script::Call::Shutdown => Call::new(Op::Shutdown, handle),
             script::Call::Abort => Call::new(Op::Abort, handle),
+            script::Call::SetOption(of_listener, option, value) => {
+                let object = if *of_listener { self.listener } else { handle };
+                Call::set_option(object, *option, *value)
+            }
         };
         context.call(record.with_result(tag));
     }
@@ -178,6 +182,10 @@ impl Player {
     }
 
     fn event(&mut self, event: Condition, context: &mut Context) {
+        if let (first, Some(second)) = event.split() {
+            self.event(first, context);
+            return self.event(second, context);
+        }
         match event {
             Condition::UdpRecv { handle, cookie: WAKE, addr, .. } => {
                 return context.call(Call::udp_recv_done(handle, addr));

@@ -5,7 +5,7 @@ mod wire;
 use crate::Failure;
 use crate::conn::Conn;
 use crate::player::Outcome as Result_;
-use crate::script::{Call, Counted, Line, Outcome, Relation, Script, What, When};
+use crate::script::{Call, Counted, Line, Num, Outcome, Relation, Script, Segment, What, When};
 use crate::station::Station;
 use ix_abi::stats::CoreStats;
 use ix_abi::{Condition, Handle, SocketAddress, Status};
@@ -99,13 +99,17 @@ impl<'s> Runner<'s> {
         let at = self.conn(&line.conn);
         match &line.what {
             What::Expect(segment) => return self.expect(at, line.when, segment),
+            What::ExpectLast(segment) => {
+                self.skip_to_last(at, line.when)?;
+                return self.expect(at, line.when, segment);
+            }
             What::ExpectIcmp(message) => return self.expect_message(at, line.when, message),
             What::Told(event) => return self.told(at, line.when, *event),
             _ => {}
         }
         self.come_to(line.when)?;
         match &line.what {
-            What::Inject(segment) => self.inject(at, segment)?,
+            What::Inject(segment) => return self.inject_all(at, segment),
             What::InjectIcmp(message) => self.inject_message(at, message)?,
             What::Calls(calls) => return self.calls(at, calls),
             What::Quiet(length) => return self.quiet(Duration(*length)),
@@ -122,7 +126,27 @@ impl<'s> Runner<'s> {
             What::Window(win) => self.conns[at].win = win.unwrap_or(self.conns[at].win),
             _ => unreachable!("lines that stand for several were replaced"),
         }
+        self.go_on()
+    }
+
+    /// Lets the engine work, unless frames are held back.
+    fn go_on(&mut self) -> Result<(), String> {
         if self.holding { Ok(()) } else { self.settle().map(|_| ()) }
+    }
+
+    fn inject_all(&mut self, at: usize, segment: &Segment) -> Result<(), String> {
+        let parts = segment.parts.unwrap_or(1);
+        let len = segment.len.unwrap_or(0) / parts;
+        for part in 0..parts {
+            let seq = match segment.seq {
+                Num::Relative(seq) => Num::Relative(seq + i64::from(part * len)),
+                other => other,
+            };
+            let part = Segment { seq, len: Some(len), parts: None, ..segment.clone() };
+            self.inject(at, &part)?;
+            self.go_on()?;
+        }
+        Ok(())
     }
 
     /// The connection with this label.
@@ -150,6 +174,14 @@ impl<'s> Runner<'s> {
         let (target, _) = self.window(when);
         if matches!(when, When::At(..)) && target < self.now {
             return Err("this time has passed".to_owned());
+        }
+        if self.holding {
+            let same = target <= self.now;
+            return if same {
+                Ok(())
+            } else {
+                Err("no time passes between hold and go".to_owned())
+            };
         }
         self.advance(target, |_| false)?;
         self.line_at = target.max(self.line_at);

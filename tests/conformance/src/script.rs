@@ -1,7 +1,7 @@
 //! What a script says, after parsing.
 use crate::settings::Settings;
 use ix_abi::stats::{Counter, Drop};
-use ix_abi::{DeadReason, SocketAddress, Status};
+use ix_abi::{DeadReason, SocketAddress, Status, TcpOption};
 
 /// A whole script.
 #[derive(Clone, Debug)]
@@ -60,6 +60,8 @@ pub enum What {
     Inject(Segment),
     /// The engine sends a segment.
     Expect(Segment),
+    /// The last of the segments that have come; those before it do not matter.
+    ExpectLast(Segment),
     /// The network sends a message.
     InjectIcmp(Icmp),
     /// The engine sends a message.
@@ -151,7 +153,7 @@ pub struct Segment {
     pub more_options: bool,
     /// Of the IP header.
     pub ip: Ip,
-    /// The pattern stands for so many segments in a row.
+    /// So many segments in a row.
     pub parts: Option<u32>,
     /// Cut into fragments.
     pub fragments: Option<Fragments>,
@@ -271,6 +273,8 @@ pub enum Call {
     Shutdown,
     /// `abort`
     Abort,
+    /// `set_option NAME VALUE`, or `set_listener_option`.
+    SetOption(bool, TcpOption, u64),
 }
 
 /// How a call must end.

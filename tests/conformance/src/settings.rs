@@ -1,5 +1,7 @@
 //! The `--key value` lines at a script's head.
 use crate::parse::duration;
+use ix_dataplane::config::Algorithm;
+use ix_dataplane::profile::Profile;
 
 /// What the engine, the peer and the application are like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,10 @@ pub struct Settings {
     pub connections: u32,
     /// Flow groups.
     pub groups: u16,
+    /// Congestion control.
+    pub congestion: Algorithm,
+    /// Times of TCP.
+    pub profile: Profile,
 }
 
 impl Default for Settings {
@@ -36,6 +42,8 @@ impl Default for Settings {
             buffers: 1024,
             connections: 1024,
             groups: 8,
+            congestion: Algorithm::default(),
+            profile: Profile::INTERNET,
         }
     }
 }
@@ -53,9 +61,23 @@ impl Settings {
             "buffers" => self.buffers = number(value)?,
             "connections" => self.connections = number(value)?,
             "groups" => self.groups = number(value)?,
+            "congestion" => self.congestion = algorithm(value)?,
+            "profile" if choice(value, "internet", "datacentre")? => {
+                self.profile = Profile::DATACENTRE;
+            }
+            "profile" => self.profile = Profile::INTERNET,
             _ => return Err(format!("unknown setting --{key}")),
         }
         Ok(())
+    }
+}
+
+fn algorithm(value: &str) -> Result<Algorithm, String> {
+    match value {
+        "cubic" => Ok(Algorithm::Cubic),
+        "newreno" => Ok(Algorithm::NewReno),
+        "dctcp" => Ok(Algorithm::Dctcp),
+        _ => Err(bad(value)),
     }
 }
 

@@ -185,6 +185,8 @@ fn config(settings: &Settings) -> Config {
     config.seed = settings.seed;
     config.secret = [settings.seed as u8; 16];
     config.rss_key = std::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ 0x5a);
+    config.congestion = settings.congestion;
+    config.profile = settings.profile;
     config.connections_per_group = settings.connections;
     config
 }

@@ -6,7 +6,7 @@ use crate::script::{
     When, flag,
 };
 use ix_abi::stats::{Counter, Drop};
-use ix_abi::{DeadReason, SocketAddress, Status};
+use ix_abi::{DeadReason, SocketAddress, Status, TcpOption};
 
 /// A line that begins with a word.
 pub fn what(text: &str) -> Result<What, String> {
@@ -65,7 +65,10 @@ fn check(line: &Line) -> Result<(), String> {
         return Err("only segments can be repeated".to_owned());
     }
     let exact = matches!(line.when, When::After(a, b) | When::At(a, b) if a == b);
-    let awaited = matches!(line.what, What::Expect(_) | What::ExpectIcmp(_) | What::Told(_));
+    let awaited = matches!(
+        line.what,
+        What::Expect(_) | What::ExpectLast(_) | What::ExpectIcmp(_) | What::Told(_)
+    );
     if exact || awaited { Ok(()) } else { Err("only what is expected has no exact time".into()) }
 }
 
@@ -162,6 +165,12 @@ fn call(text: &str) -> Result<(Call, Outcome), String> {
         ("close", "") => Call::Close,
         ("shutdown", "") => Call::Shutdown,
         ("abort", "") => Call::Abort,
+        ("set_option" | "set_listener_option", pair) => {
+            let (name, value) = split(pair);
+            let option = TcpOption::ALL.iter().find(|option| option.text() == name);
+            let option = option.ok_or_else(|| format!("{name:?} is no option"))?;
+            Call::SetOption(word == "set_listener_option", *option, number(value)?)
+        }
         _ => return Err(format!("{text:?} is neither a segment nor a call nor an event")),
     };
     Ok((call, outcome))

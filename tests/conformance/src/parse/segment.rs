@@ -13,7 +13,11 @@ pub fn injected(text: &str) -> Result<Segment, String> {
     let open = segment.options.iter().flatten().any(|option| {
         matches!(option, Opt::Mss(None) | Opt::Wscale(None) | Opt::Ts(Some((Num::Any, _))))
     });
-    if open || segment.more_options || segment.parts.is_some() {
+    let even = |parts: u32| parts > 0 && segment.len.unwrap_or(0).is_multiple_of(parts);
+    if segment.parts.is_some_and(|parts| !even(parts)) {
+        return Err("`in N` cuts a segment to send into equal parts".to_owned());
+    }
+    if open || segment.more_options {
         return Err("a segment to send cannot leave anything open".to_owned());
     }
     Ok(segment)

@@ -29,6 +29,15 @@ impl Runner<'_> {
         Ok(())
     }
 
+    /// Forgets all segments but the last of those that have come by `when`.
+    pub(super) fn skip_to_last(&mut self, at: usize, when: When) -> Result<(), String> {
+        let (from, _) = self.window(when);
+        self.advance(from, |_| false)?;
+        let segments = &mut self.conns[at].segments;
+        segments.drain(..segments.len().saturating_sub(1));
+        Ok(())
+    }
+
     /// Returns the length of its payload.
     fn expect_one(
         &mut self,
@@ -99,6 +108,8 @@ impl Runner<'_> {
             };
             left = match_event(wanted, &event, left)?;
             if left == 0 {
+                // Without a time it may have come before the segments of the lines above.
+                let from = if when == When::After(0, 0) { self.began } else { from };
                 return self.in_time(came_at, from, to);
             }
         }

@@ -36,6 +36,13 @@ impl Runner<'_> {
         if syn {
             conn.ts_offered.0 = options.iter().any(|option| matches!(option, Opt::Ts(_)));
         }
+        let named = options.iter().find_map(|option| match option {
+            Opt::Ts(Some((value, _))) => Some(options::resolve(*value, 0)),
+            _ => None,
+        });
+        if let Some(value) = named {
+            conn.ts_peer = (value, self.now);
+        }
         let first = syn && wanted.flags & flag::ACK == 0;
         let options = options::write(&options, &bases, auto, first);
         if options.len() > 40 {
@@ -61,6 +68,9 @@ impl Runner<'_> {
         let label = conn.label.clone();
         let bytes = frame::tcp(from, to, &segment, wanted.ip.bad_sum);
         let packet = frame::ip(from, to, TCP, ip, &bytes);
+        if wanted.fragments.is_none() && packet.len() > usize::from(self.script.settings.mtu) {
+            return Err("a packet longer than the link's MTU".to_owned());
+        }
         self.note(&label, &text);
         match wanted.fragments {
             Some(how) => self.give_fragments(&packet, how),
@@ -69,10 +79,13 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// What a `TS` without values says: the peer's milliseconds, the engine's latest value.
+    /// What a `TS` without values says: the peer's last value and the milliseconds since, the engine's
+    /// latest value.
     fn timestamps(&self, at: usize) -> (u32, u32) {
-        let ms = self.now.since(self.began).0 / 1_000_000;
-        (1000 + ms as u32, self.conns[at].ts_latest)
+        let conn = &self.conns[at];
+        let (value, named) = conn.ts_peer;
+        let ms = self.now.since(named.max(self.began)).0 / 1_000_000;
+        (value.wrapping_add(ms as u32), conn.ts_latest)
     }
 
     fn give(&mut self, frame: Vec<u8>) {
