@@ -106,6 +106,10 @@ counters! {
         UdpPorts = "udp_ports",
         /// Timers of the application's context on this core (a gauge).
         AppTimers = "app_timers",
+        /// ICMPv6 errors sent.
+        IcmpErrors = "icmp_errors",
+        /// IPv6 addresses of ours that somebody else claimed.
+        Ipv6Duplicates = "ipv6_duplicates",
         /// SYNs answered with a cookie.
         SynCookiesSent = "syn_cookies_sent",
         /// Connections made of a cookie that came back.
@@ -192,6 +196,12 @@ counters! {
         AclEnded = "acl_ended",
         /// Rejected without telling the sender: too many were told lately.
         AclUntold = "acl_untold",
+        /// A malformed neighbour-discovery message, or one that was forwarded.
+        NdMalformed = "nd_malformed",
+        /// IPv6 extension headers that are refused, or are too many.
+        Ipv6Extension = "ipv6_extension",
+        /// No ICMPv6 error for it: too many were sent lately.
+        IcmpUntold = "icmp_untold",
         /// A TCP segment that is old by its timestamp, or has none though it was agreed on.
         TcpTimestamp = "tcp_timestamp",
         /// An ACK for nobody, while SYN cookies may come back, that brought none that is good.

@@ -2,7 +2,9 @@
 use crate::device::Capabilities;
 use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RX_BATCH_DEFAULT};
 use crate::profile::Profile;
+use crate::slaac::Mode;
 pub use crate::tcp::congestion::Algorithm;
+pub use crate::tcp::ecn::Mode as EcnMode;
 use ix_abi::{CoreId, GroupId};
 
 /// A station's IPv4 configuration.
@@ -39,6 +41,8 @@ pub struct Config {
     pub capabilities: Capabilities,
     /// The IPv4 configuration.
     pub addressing: Addressing,
+    /// Where IPv6 addresses come from; off by default.
+    pub ipv6: Mode,
     /// Toeplitz key: the port's, drawn at boot.
     pub rss_key: [u8; 40],
     /// Key of the initial sequence numbers (RFC 6528), drawn at boot.
@@ -49,6 +53,8 @@ pub struct Config {
     pub connections_per_group: u32,
     /// What new connections control congestion by.
     pub congestion: Algorithm,
+    /// Explicit congestion notification (RFC 3168).
+    pub ecn: EcnMode,
     /// Bound B of a receive poll.
     pub rx_batch: usize,
     /// Times of TCP.
@@ -70,11 +76,13 @@ impl Config {
             mac,
             capabilities,
             addressing,
+            ipv6: Mode::Off,
             rss_key: [0; 40],
             secret: [0; 16],
             seed: 0,
             connections_per_group: CONNECTIONS_PER_GROUP_DEFAULT,
             congestion: Algorithm::default(),
+            ecn: EcnMode::default(),
             rx_batch: RX_BATCH_DEFAULT,
             profile: Profile::INTERNET,
         }

@@ -4,6 +4,7 @@ use crate::flow_table::{FlowKey, NIL};
 use crate::mbuf::NO_MBUF;
 use crate::settings::Settings;
 use crate::tcp::congestion::{Algorithm, Congestion, CongestionControl};
+use crate::tcp::ecn::Ecn;
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
@@ -116,6 +117,8 @@ bitflags! {
         const TIMESTAMPS = 1 << 27;
         /// The peer understands selective acknowledgements (RFC 2018 §2).
         const SACK = 1 << 28;
+        /// Over IPv6.
+        const V6 = 1 << 31;
     }
 }
 
@@ -282,6 +285,8 @@ pub struct Conn {
     pub ts_recent_at: u32,
     /// What is added to the clock in our timestamps.
     pub ts_offset: u32,
+    /// The slot of our address; 0: IPv4.
+    pub local: u8,
     /// What the application has set.
     pub settings: Settings,
     /// When to see whether the peer lives.
@@ -290,6 +295,10 @@ pub struct Conn {
     pub keep_mark: u32,
     /// Keep-alive probes without answer.
     pub keep_unanswered: u8,
+    /// See [`Ecn`].
+    pub ecn: Ecn,
+    /// What was out when the window was last reduced for a mark ends here.
+    pub ecn_end: WrappingSeq,
 }
 
 impl Conn {
@@ -416,10 +425,13 @@ impl Default for Conn {
             ts_recent: 0,
             ts_recent_at: 0,
             ts_offset: 0,
+            local: 0,
             settings: Settings::default(),
             keep_at: Instant::NEVER,
             keep_mark: 0,
             keep_unanswered: 0,
+            ecn: Ecn::empty(),
+            ecn_end: WrappingSeq(0),
         }
     }
 }

@@ -51,6 +51,8 @@ pub const INITIAL_WINDOW_SEGMENTS: u32 = 10;
 pub const SLOW_START_SEGMENTS: u32 = 8;
 /// Segment size if the peer names none (RFC 9293 §3.7.1).
 pub const MSS_DEFAULT: u16 = 536;
+/// The same over IPv6.
+pub const MSS_DEFAULT_V6: u16 = 1220;
 /// Smallest segment size that a peer may ask for.
 pub const MSS_MIN: u16 = 64;
 /// Retransmission timeout before the first measurement (RFC 6298 §2.1).
@@ -117,3 +119,19 @@ pub const HOME_RETRY: Duration = Duration::from_ms(1);
 pub const PUBLISH_EVERY: Duration = Duration::from_ms(1);
 /// Between two looks of a busy connection at the neighbour table.
 pub const NEIGHBOR_EPOCH: Duration = Duration::from_s(8);
+/// IPv6 addresses of a station.
+pub const IPV6_ADDRESSES_MAX: usize = 8;
+/// Prefixes of the link that routers have announced.
+pub const IPV6_PREFIXES_MAX: usize = 8;
+/// Default routers that are remembered.
+pub const IPV6_ROUTERS_MAX: usize = 4;
+/// Extension headers of a packet (RFC 8504 §5.3 permits such limits, here and in the next two).
+pub const EXTENSION_HEADERS_MAX: usize = 6;
+/// Options in them, padding aside.
+pub const EXTENSION_OPTIONS_MAX: usize = 8;
+/// Bytes of them all.
+pub const EXTENSION_BYTES_MAX: usize = 256;
+/// Between two ICMPv6 errors, on average (RFC 4443 §2.4 f); on one core.
+pub const ICMP_ERRORS_EVERY: Duration = Duration::from_ms(10);
+/// How far ahead of that average they may be: 20 at once.
+pub const ICMP_ERRORS_BURST: Duration = Duration::from_ms(200);

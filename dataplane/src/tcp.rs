@@ -4,14 +4,15 @@
 //! - [`input`]: what a segment does, with [`acks`], [`receive`], [`reassembly`] and [`listen`]
 //! - [`output`]: what a connection sends in the transmit stage, from [`send_queue`]
 //! - [`timestamps`]: what they measure and protect
-//! - [`timers`], [`rtt`], [`congestion`]
+//! - [`timers`], [`rtt`], [`congestion`], [`ecn`]
 //! - [`stateless`], [`cookie`]: handshakes of which nothing is kept; [`challenge`]: what may be an attack
 //! - [`close`]: all the ways in which a connection ends; [`time_wait`], [`keep_alive`]
 pub mod acks;
 pub mod challenge;
 pub mod close;
-pub mod cookie;
 pub mod congestion;
+pub mod cookie;
+pub mod ecn;
 pub mod input;
 pub mod keep_alive;
 pub mod listen;

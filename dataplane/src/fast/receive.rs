@@ -29,7 +29,8 @@ const SLOW: Flags = Flags::IN_EVENTS
     .union(Flags::BACKED_OFF)
     .union(Flags::RECOVERY)
     .union(Flags::RETRANSMIT)
-    .union(Flags::PROBE);
+    .union(Flags::PROBE)
+    .union(Flags::V6);
 
 /// Takes a frame, whose buffer is then not the caller's any more; `false`: it is not a predicted segment, and
 /// nothing has happened.

@@ -16,7 +16,7 @@ const HEADER: usize = 8;
 
 /// Takes an ICMP packet.
 #[inline(never)]
-pub fn handle(engine: &mut Engine, mut frame: RxFrame, ip: &Ip) {
+pub fn handle(engine: &mut Engine, mut frame: RxFrame, ip: &Ip<[u8; 4]>) {
     let local = &mut engine.local;
     let area = local.pool.area();
     let plain = ip.payload - ip.start == ipv4::HEADER;
@@ -32,7 +32,7 @@ pub fn handle(engine: &mut Engine, mut frame: RxFrame, ip: &Ip) {
     if let Err(action) = acl::judge(local, &question, Counts::Rate) {
         // No error about what may be an error (RFC 1122 §3.2.2).
         let action = if echo { action } else { Action::Deny };
-        return answers::prohibited(local, action, frame.offset, frame.mbuf, ip);
+        return answers::prohibited(local, action, frame, ip);
     }
     if !plain || !echo {
         return eth::drop(engine, frame, Drop::Icmp);

@@ -5,9 +5,10 @@ use crate::conn::{Conn, Flags, State};
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
-use crate::tcp::wire::{Packet, flag};
 use crate::tcp::challenge::suspicious;
+use crate::tcp::ecn::{self, Ecn};
 use crate::tcp::seq::WrappingSeq;
+use crate::tcp::wire::{Packet, flag};
 use crate::tcp::{acks, close, keep_alive, listen, receive, time_wait, timestamps};
 use ix_abi::DeadReason;
 use ix_abi::stats::{Counter, Drop};
@@ -15,7 +16,8 @@ use ix_abi::stats::{Counter, Drop};
 /// A segment for this group, its checksum verified.
 #[inline]
 pub fn handle(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: Mbuf) {
-    let Some(index) = group.table.find(&group.conns, packet.hash, &packet.key) else {
+    let found = group.table.find_at(&group.conns, packet.hash, &packet.key, packet.local);
+    let Some(index) = found else {
         return listen::stranger(group, local, packet, mbuf, None);
     };
     let conn = &group.conns[index];
@@ -52,6 +54,7 @@ fn synchronized(
             packet.seq = conn.rcv_nxt;
             packet.flags &= !flag::SYN;
         } else if !acceptable(conn, &packet) {
+            ecn::syn_again(conn, &packet);
             unacceptable(group, local, index, &packet);
             return local.pool.free(mbuf);
         }
@@ -73,6 +76,10 @@ fn synchronized(
         && !handshake_done(group, local, index, &packet, &mbuf)
     {
         return local.pool.free(mbuf);
+    }
+    let conn = &mut group.conns[index];
+    if conn.ecn.contains(Ecn::ON) {
+        ecn::arrived(conn, local, &packet, &mbuf);
     }
     if !acks::handle(group, local, index, &packet) {
         return local.pool.free(mbuf);

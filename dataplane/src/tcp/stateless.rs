@@ -3,7 +3,7 @@
 //! See [`cookie`] for what survives of the peer's offers.
 use crate::acl;
 use crate::group::FlowGroup;
-use crate::limits::{MSS_DEFAULT, RECEIVE_SHIFT};
+use crate::limits::RECEIVE_SHIFT;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::tcp::cookie::{self, Extras, Flow};
@@ -17,7 +17,7 @@ use ix_abi::stats::{Counter, Drop};
 fn flow(local: &Local, packet: &Packet, irs: WrappingSeq) -> Flow {
     let key = &packet.key;
     Flow {
-        local: SocketAddress { ip: local.ip(), port: key.local_port, scope: 0 },
+        local: SocketAddress { ip: local.ip_at(packet.local), port: key.local_port, scope: 0 },
         remote: SocketAddress { ip: key.remote, port: key.remote_port, scope: 0 },
         irs,
     }
@@ -33,12 +33,12 @@ pub fn answer(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &
         sack: offer.sack_permitted,
         ecn: false,
     });
-    let mss = offer.mss.unwrap_or(MSS_DEFAULT);
+    let mss = offer.mss.unwrap_or(listen::mss_default(packet.local));
     let iss = cookie::make(&local.isn_key, &flow, mss, extras, local.now);
     let (_, offset) = local.isn_key.initial_numbers(flow.local, flow.remote, local.now);
     let clock = local.ts_clock().wrapping_add(offset);
     let said = wire::SynOptions {
-        mss: local.mss,
+        mss: local.mss_at(packet.local),
         shift: extras.and_then(|extras| extras.shift).map(|_| RECEIVE_SHIFT),
         sack_permitted: extras.is_some_and(|extras| extras.sack),
         timestamps: extras.zip(offer.timestamps).map(|(e, (value, _))| (e.stamp(clock), value)),
@@ -63,9 +63,8 @@ pub fn complete(
     mbuf: Mbuf,
     rule: u16,
 ) -> Result<(), Mbuf> {
-    let Some(port) = local.listeners.by_port(packet.key.local_port).map(|port| *port) else {
-        return Err(mbuf);
-    };
+    let found = local.listener(packet.key.local_port, packet.local).map(|port| *port);
+    let Some(port) = found else { return Err(mbuf) };
     let irs = packet.seq.minus(1);
     let iss = packet.ack.minus(1);
     let extras = packet.ts.map(|(_, echo)| Extras::from_echo(echo));

@@ -107,6 +107,8 @@ pub struct Setup {
     pub offload: bool,
     pub groups: u16,
     pub connections: u32,
+    /// Changes each engine's configuration.
+    pub configure: fn(&mut Config),
 }
 
 impl Setup {
@@ -124,6 +126,7 @@ impl Setup {
             offload: false,
             groups: 8,
             connections: 1024,
+            configure: |_| (),
         }
     }
 
@@ -176,6 +179,7 @@ impl Station {
             config.secret = [setup.seed as u8; 16];
             config.rss_key = std::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ 0x5a);
             config.connections_per_group = setup.connections;
+            (setup.configure)(&mut config);
             let headers = leak(TX_HEADER_REGION_BYTES, 4096);
             let headers = DmaRegion {
                 ptr: headers,

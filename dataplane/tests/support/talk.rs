@@ -11,6 +11,8 @@ pub const SYN: u8 = 2;
 pub const RST: u8 = 4;
 pub const PSH: u8 = 8;
 pub const ACK: u8 = 16;
+pub const ECE: u8 = 64;
+pub const CWR: u8 = 128;
 
 /// A segment that the station sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Segment {
     pub seq: u32,
     pub ack: u32,
     pub window: u16,
+    /// Second byte of the IP header.
+    pub tos: u8,
     pub options: Vec<u8>,
     pub payload: Vec<u8>,
 }
@@ -138,6 +142,7 @@ impl Talk {
             ack: word(42),
             flags: f[47],
             window: half(48),
+            tos: f[15],
             options: f[54..34 + header].to_vec(),
             payload: f[34 + header..total].to_vec(),
         });
