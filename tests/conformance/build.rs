@@ -1,4 +1,5 @@
-//! A test for each script, named after its place: `scripts/rfc9293/reset.pkt` is `rfc9293::reset`.
+//! Two tests for each script, named after its place: `scripts/rfc9293/abort.pkt` is `rfc9293::abort`, over
+//! IPv4, and `rfc9293::abort_v6`.
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -11,12 +12,28 @@ fn main() {
     for (folder, scripts) in folders(&root.join("scripts")) {
         let _ = writeln!(code, "mod {} {{", identifier(&folder));
         for script in scripts {
-            let (name, path) = (identifier(&script), format!("{folder}/{script}.pkt"));
-            let _ = writeln!(code, "    #[test]\n    fn {name}() {{ super::run({path:?}); }}");
+            let path = format!("{folder}/{script}.pkt");
+            let text = std::fs::read_to_string(root.join("scripts").join(&path)).expect("a script");
+            for (suffix, version) in versions(&text) {
+                let name = identifier(&script) + suffix;
+                let call = format!("super::run({path:?}, super::Version::{version})");
+                let _ = writeln!(code, "    #[test]\n    fn {name}() {{ {call}; }}");
+            }
         }
         code.push_str("}\n");
     }
     std::fs::write(out.join("scripts.rs"), code).expect("the tests are written");
+}
+
+/// Those of IP that a script is for: what its `--ip` says, else both.
+fn versions(text: &str) -> &'static [(&'static str, &'static str)] {
+    let both = &[("", "V4"), ("_v6", "V6")];
+    let settings = text.lines().filter(|line| line.starts_with("--"));
+    match settings.filter_map(|line| line.split_once("--ip ")).next() {
+        Some((_, rest)) if rest.starts_with('4') => &both[..1],
+        Some(_) => &both[1..],
+        None => both,
+    }
 }
 
 /// Each folder with the names of its scripts, in order.

@@ -2,12 +2,20 @@
 //! smoltcp's to fill in and to judge, which shares nothing with the engine.
 use crate::options;
 use smoltcp::wire::{Icmpv4Packet, Icmpv6Packet, Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Ethernet address of the engine's port.
 pub const ENGINE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// Everybody else's.
 pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+/// The engine's addresses.
+pub const ENGINE_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// See [`ENGINE_V4`].
+pub const ENGINE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+/// The peer's.
+pub const PEER_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+/// See [`PEER_V4`].
+pub const PEER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 /// Of IPv4 and IPv6.
 pub const TCP: u8 = 6;
 /// Of IPv4 and IPv6.

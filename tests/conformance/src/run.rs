@@ -4,39 +4,44 @@ mod wire;
 
 use crate::Failure;
 use crate::conn::Conn;
+use crate::frame;
 use crate::player::Outcome as Result_;
 use crate::script::{Call, Counted, Line, Num, Outcome, Relation, Script, Segment, What, When};
+use crate::settings::Version;
 use crate::station::Station;
 use ix_abi::stats::CoreStats;
 use ix_abi::{Condition, Handle, SocketAddress, Status};
 use ix_dataplane::app::Drain;
 use ix_dataplane::time::{Duration, Instant};
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// How long `+*` waits.
 const EVER: Duration = Duration::from_s(1000);
 /// After its application has gone, an engine has let go of everything by then.
 const GONE: Duration = Duration::from_s(600);
+/// Until an engine has its addresses.
+const SET_UP: Duration = Duration::from_s(5);
 /// Iterations of the core loop at one instant; more means that it never rests.
 const TURNS: u32 = 1000;
 /// Lines of the dump.
 const DUMP: usize = 80;
 
 /// Plays a script to its end.
-pub fn run(script: &Script) -> Result<(), Failure> {
-    play(script).1
+pub fn run(script: &Script, version: Version) -> Result<(), Failure> {
+    play(script, version).1
 }
 
 /// The same, with the whole conversation.
-pub fn play(script: &Script) -> (Vec<String>, Result<(), Failure>) {
-    let mut runner = Runner::new(script);
+pub fn play(script: &Script, version: Version) -> (Vec<String>, Result<(), Failure>) {
+    let mut runner = Runner::new(script, version);
     let result = runner.all();
     (runner.log, result)
 }
 
 struct Runner<'s> {
     script: &'s Script,
+    version: Version,
     station: Station,
     conns: Vec<Conn>,
     began: Instant,
@@ -55,12 +60,13 @@ struct Runner<'s> {
 }
 
 impl<'s> Runner<'s> {
-    fn new(script: &'s Script) -> Runner<'s> {
+    fn new(script: &'s Script, version: Version) -> Runner<'s> {
         let station = Station::new(&script.settings);
         let now = station.machine.now;
         let before = station.engine.stats().clone();
         Runner {
             script,
+            version,
             station,
             conns: Vec::new(),
             began: now,
@@ -76,12 +82,21 @@ impl<'s> Runner<'s> {
     }
 
     fn all(&mut self) -> Result<(), Failure> {
+        self.set_up().map_err(|reason| self.failure(None, reason))?;
         for line in &self.script.lines {
             for _ in 0..line.times {
                 self.line(line).map_err(|reason| self.failure(Some(line), reason))?;
             }
         }
         self.finish().map_err(|reason| self.failure(None, reason))
+    }
+
+    /// Lets the engine find out that its addresses are its own (RFC 4862 §5.4).
+    fn set_up(&mut self) -> Result<(), String> {
+        self.advance(self.now + SET_UP, |_| false)?;
+        (self.began, self.line_at) = (self.now, self.now);
+        self.before = self.station.engine.stats().clone();
+        Ok(())
     }
 
     fn failure(&self, line: Option<&Line>, reason: String) -> Failure {
@@ -155,7 +170,10 @@ impl<'s> Runner<'s> {
             return at;
         }
         let index = self.conns.len();
-        let peer = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+        let peer = match self.version {
+            Version::V4 => frame::PEER_V4.into(),
+            Version::V6 => frame::PEER_V6.into(),
+        };
         self.conns.push(Conn::new(label, index, peer, self.script.settings.peer_isn));
         index
     }

@@ -1,6 +1,6 @@
 //! The `--key value` lines at a script's head.
 use crate::parse::duration;
-use ix_dataplane::config::Algorithm;
+use ix_dataplane::config::{Algorithm, EcnMode};
 use ix_dataplane::profile::Profile;
 
 /// What the engine, the peer and the application are like.
@@ -28,6 +28,19 @@ pub struct Settings {
     pub congestion: Algorithm,
     /// Times of TCP.
     pub profile: Profile,
+    /// Explicit congestion notification.
+    pub ecn: EcnMode,
+    /// Versions of IP that the script is for; both unless it says otherwise.
+    pub versions: &'static [Version],
+}
+
+/// A version of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
 }
 
 impl Default for Settings {
@@ -44,6 +57,8 @@ impl Default for Settings {
             groups: 8,
             congestion: Algorithm::default(),
             profile: Profile::INTERNET,
+            ecn: EcnMode::default(),
+            versions: &[Version::V4, Version::V6],
         }
     }
 }
@@ -64,6 +79,18 @@ impl Settings {
             "congestion" => self.congestion = algorithm(value)?,
             "profile" if choice(value, "internet", "datacentre")? => {
                 self.profile = Profile::DATACENTRE;
+            }
+            "ecn" => {
+                self.ecn = match value {
+                    "off" => EcnMode::Off,
+                    "accept" => EcnMode::Accept,
+                    "on" => EcnMode::On,
+                    _ => return Err(bad(value)),
+                }
+            }
+            "ip" => {
+                self.versions =
+                    if choice(value, "4", "6")? { &[Version::V6] } else { &[Version::V4] };
             }
             "profile" => self.profile = Profile::INTERNET,
             _ => return Err(format!("unknown setting --{key}")),

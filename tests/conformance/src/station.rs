@@ -1,6 +1,6 @@
 //! One engine of one core, with its memory, its NIC, its application and a clock that others set.
 #![allow(unsafe_code, reason = "makes the memory that an engine runs on")]
-use crate::frame::ENGINE_MAC;
+use crate::frame::{ENGINE_MAC, ENGINE_V4, ENGINE_V6};
 use crate::nic::{Rx, Tx};
 use crate::player::Player;
 use crate::rings::Context;
@@ -19,6 +19,7 @@ use ix_dataplane::mesh;
 use ix_dataplane::message::Message;
 use ix_dataplane::platform::{AppFault, AppReturn, Platform, Work};
 use ix_dataplane::rings::AppRings;
+use ix_dataplane::slaac::Mode;
 use ix_dataplane::time::Instant;
 use ix_dataplane::usermem::UserMap;
 use std::alloc::{Layout, alloc_zeroed};
@@ -179,12 +180,14 @@ fn config(settings: &Settings) -> Config {
         mtu: settings.mtu,
     };
     let addressing =
-        Ipv4Config { address: [10, 0, 0, 1], prefix: 24, gateway: Some([10, 0, 0, 254]) };
+        Ipv4Config { address: ENGINE_V4.octets(), prefix: 24, gateway: Some([10, 0, 0, 254]) };
     let addressing = Addressing::Static(addressing);
     let mut config = Config::new(CoreId(0), 1, ENGINE_MAC, capabilities, addressing);
     config.seed = settings.seed;
     config.secret = [settings.seed as u8; 16];
     config.rss_key = std::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ 0x5a);
+    config.ecn = settings.ecn;
+    config.ipv6 = Mode::Static { address: ENGINE_V6.octets(), prefix: 64, gateway: None };
     config.congestion = settings.congestion;
     config.profile = settings.profile;
     config.connections_per_group = settings.connections;

@@ -1,11 +1,12 @@
 //! The runner itself: what is wrong in a script, or in a conversation, is found and said.
+use ix_conformance::settings::Version::V4;
 use ix_conformance::{Failure, parse, run, run::play as conversation};
 
 const OPEN: &str = "established win 60000 <mss 1000>\n";
 
 #[track_caller]
 fn play(text: &str) -> Result<(), Failure> {
-    run(&parse::parse("test.pkt", text).unwrap_or_else(|failure| panic!("{failure}")))
+    run(&parse::parse("test.pkt", text).unwrap_or_else(|failure| panic!("{failure}")), V4)
 }
 
 /// The script fails at `line`, and says all of `words`.
@@ -140,6 +141,6 @@ fn what_is_not_in_the_language_is_named_with_its_line() {
 fn engines_repeat() {
     let text = "connect\n> S 0:0(0)\n+1s > S 0:0(0)\n< R. 0:0(0) ack 1\nconnected refused\n";
     let script = parse::parse("test.pkt", text).expect("a script");
-    let logs = [conversation(&script).0, conversation(&script).0];
+    let logs = [conversation(&script, V4).0, conversation(&script, V4).0];
     assert_eq!(logs[0], logs[1]);
 }

@@ -78,7 +78,10 @@ fn every_behaviour_that_is_asked_for_has_a_script() {
 #[test]
 fn what_is_known_to_fail_exists_and_has_a_reason() {
     for (path, reason) in case::known_failures() {
-        assert!(case::folder().join(&path).is_file(), "{path} does not exist");
+        assert!(
+            case::folder().join(path.trim_end_matches(":v6")).is_file(),
+            "{path} does not exist"
+        );
         assert!(!reason.is_empty(), "{path} has no reason");
     }
 }

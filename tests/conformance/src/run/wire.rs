@@ -14,8 +14,8 @@ impl Runner<'_> {
     /// The engine's address of the peer's version.
     pub(super) fn engine_ip(peer: IpAddr) -> IpAddr {
         match peer {
-            IpAddr::V4(_) => Ipv4Addr::new(10, 0, 0, 1).into(),
-            IpAddr::V6(_) => std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).into(),
+            IpAddr::V4(_) => frame::ENGINE_V4.into(),
+            IpAddr::V6(_) => frame::ENGINE_V6.into(),
         }
     }
 
@@ -138,7 +138,7 @@ impl Runner<'_> {
     /// A datagram of somebody else, so that the application is entered.
     pub(super) fn wake(&mut self) {
         let from = Ipv4Addr::new(10, 0, 0, 9).into();
-        let to = Ipv4Addr::new(10, 0, 0, 1).into();
+        let to = frame::ENGINE_V4.into();
         let bytes = frame::udp(from, to, (WAKE_PORT, WAKE_PORT), b"wake");
         self.give(frame::ethernet(&frame::ip(from, to, UDP, PLAIN, &bytes)));
     }
