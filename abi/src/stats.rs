@@ -107,7 +107,7 @@ counters! {
         /// Timers of the application's context on this core (a gauge).
         AppTimers = "app_timers",
         /// ICMPv6 errors sent.
-        IcmpErrors = "icmp_errors",
+        IcmpErrorsSent = "icmp_errors_sent",
         /// IPv6 addresses of ours that somebody else claimed.
         Ipv6Duplicates = "ipv6_duplicates",
         /// SYNs answered with a cookie.
@@ -118,6 +118,14 @@ counters! {
         TcpChallengeAcks = "tcp_challenge_acks",
         /// Keep-alive probes sent.
         TcpKeepAliveProbes = "tcp_keep_alive_probes",
+        /// ICMP errors that were believed.
+        IcmpErrors = "icmp_errors",
+        /// Times that a connection's path was found to take smaller packets only.
+        PathMtuLowered = "path_mtu_lowered",
+        /// Datagrams that were put together from fragments.
+        DatagramsReassembled = "datagrams_reassembled",
+        /// Bytes copied for that.
+        FragmentBytes = "fragment_bytes",
     }
 }
 
@@ -140,7 +148,7 @@ counters! {
         IpMalformed = "ip_malformed",
         /// A wrong IP header checksum.
         IpChecksum = "ip_checksum",
-        /// A fragment.
+        /// A fragment, while none are put together.
         IpFragment = "ip_fragment",
         /// A protocol that is not handled.
         IpProtocol = "ip_protocol",
@@ -208,6 +216,18 @@ counters! {
         TcpCookie = "tcp_cookie",
         /// A suspicious segment left unanswered: too many were answered lately (RFC 5961 §7).
         TcpChallenge = "tcp_challenge",
+        /// An ICMP error about nothing that is in flight.
+        IcmpUnproven = "icmp_unproven",
+        /// A fragment that overlaps others, or belongs to a datagram that others have spoilt so.
+        FragmentOverlap = "fragment_overlap",
+        /// A fragment that was there already.
+        FragmentAgain = "fragment_again",
+        /// A fragment of a datagram that is longer than a buffer.
+        FragmentTooLong = "fragment_too_long",
+        /// Too many fragments, or too many datagrams in fragments.
+        FragmentsFull = "fragments_full",
+        /// A datagram whose fragments did not all come in time.
+        FragmentTimeout = "fragment_timeout",
     }
 }
 

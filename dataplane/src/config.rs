@@ -55,6 +55,8 @@ pub struct Config {
     pub congestion: Algorithm,
     /// Explicit congestion notification (RFC 3168).
     pub ecn: EcnMode,
+    /// Whether fragmented datagrams are put together; else fragments are dropped.
+    pub reassemble: bool,
     /// Bound B of a receive poll.
     pub rx_batch: usize,
     /// Times of TCP.
@@ -83,6 +85,7 @@ impl Config {
             connections_per_group: CONNECTIONS_PER_GROUP_DEFAULT,
             congestion: Algorithm::default(),
             ecn: EcnMode::default(),
+            reassemble: true,
             rx_batch: RX_BATCH_DEFAULT,
             profile: Profile::INTERNET,
         }

@@ -5,6 +5,7 @@ use crate::mbuf::NO_MBUF;
 use crate::settings::Settings;
 use crate::tcp::congestion::{Algorithm, Congestion, CongestionControl};
 use crate::tcp::ecn::Ecn;
+use crate::tcp::pmtu::Path;
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
@@ -299,6 +300,16 @@ pub struct Conn {
     pub ecn: Ecn,
     /// What was out when the window was last reduced for a mark ends here.
     pub ecn_end: WrappingSeq,
+    /// See [`Path`].
+    pub path: Path,
+    /// The segment size that the links at both ends admit, while the path admits less.
+    pub mss_ends: u16,
+    /// The larger segment size that is being tried.
+    pub probe_mss: u16,
+    /// Where that segment ends.
+    pub probe_end: WrappingSeq,
+    /// When the next one is tried, in seconds.
+    pub probe_at: u32,
 }
 
 impl Conn {
@@ -432,6 +443,11 @@ impl Default for Conn {
             keep_unanswered: 0,
             ecn: Ecn::empty(),
             ecn_end: WrappingSeq(0),
+            path: Path::empty(),
+            mss_ends: 0,
+            probe_mss: 0,
+            probe_end: WrappingSeq(0),
+            probe_at: 0,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::device::{DmaRegion, RxBatch};
 use crate::dhcp;
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
-use crate::input::arp;
+use crate::input::{arp, fragments};
 use crate::limits::{DRAIN_TIMEOUT, HOME_RETRY, RX_BATCH_MAX};
 use crate::local::{Local, Waiting};
 use crate::mbuf::Pool;
@@ -410,6 +410,7 @@ impl Engine {
             || local.neighbors.has_work(local.now)
             || self.dhcp.is_some()
             || self.slaac.as_ref().is_some_and(|slaac| slaac.next_deadline() <= local.now)
+            || local.fragments.as_ref().is_some_and(|table| table.next_deadline() <= local.now)
             || local.is_age_over();
         due && self.run_due()
     }
@@ -429,6 +430,7 @@ impl Engine {
             arp::send_requests(local);
             busy = true;
         }
+        busy |= fragments::expire(local);
         while let Some((mac, waiting)) = local.neighbors.pop_ready() {
             busy = true;
             resolved(groups, local, waiting, Some(mac.0));
@@ -500,7 +502,9 @@ impl Engine {
         let home = if waits { local.now + HOME_RETRY } else { Instant::NEVER };
         let timers = local.due.next_deadline().min(local.neighbors.next_deadline());
         let slaac = self.slaac.as_ref().map_or(Instant::NEVER, slaac::Client::next_deadline);
-        timers.min(app).min(dhcp).min(slaac).min(home)
+        let fragments =
+            local.fragments.as_ref().map_or(Instant::NEVER, |table| table.next_deadline());
+        timers.min(app).min(dhcp).min(slaac).min(home).min(fragments)
     }
 
     /// Sends buffers home, as far as the rings take them.
@@ -523,7 +527,8 @@ impl Engine {
             free: self.local.pool.available(),
             away: self.local.pool.away(),
             transmitting: self.local.tx.buffers_in_flight(),
-            datagrams: self.local.udp.waiting(),
+            datagrams: self.local.udp.waiting()
+                + self.local.fragments.as_ref().map_or(0, |table| table.buffers()),
             ..Conservation::default()
         };
         let area = self.local.pool.area();
@@ -565,7 +570,7 @@ pub struct Conservation {
     pub received: usize,
     /// Buffers being transmitted, or waiting for it.
     pub transmitting: usize,
-    /// Buffers with datagrams.
+    /// Buffers with datagrams, incomplete ones included.
     pub datagrams: usize,
     /// Slots of connections in use.
     pub connections: usize,

@@ -89,7 +89,7 @@ fn post(local: &mut Local, event: &Event, room: &mut u32) {
 fn post_connection(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32) -> bool {
     loop {
         let conn = &mut group.conns[index];
-        let untold = conn.pending.contains(Pending::KNOCK);
+        let untold = conn.pending.intersects(Pending::KNOCK.union(Pending::CONNECTED));
         let waits = conn.pending.is_empty()
             || (!conn.flags.contains(Flags::ACCEPTED) && !untold)
             || conn.flags.contains(Flags::APP_GONE);

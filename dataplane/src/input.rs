@@ -2,7 +2,9 @@
 //! and UDP.
 pub mod arp;
 pub mod eth;
+pub mod fragments;
 pub mod icmp;
+pub mod icmp_error;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;

@@ -28,6 +28,7 @@ mod family;
 mod fast;
 mod fifo;
 mod flow_table;
+mod fragments;
 mod group;
 mod input;
 mod ipv4;

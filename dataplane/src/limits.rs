@@ -53,6 +53,20 @@ pub const SLOW_START_SEGMENTS: u32 = 8;
 pub const MSS_DEFAULT: u16 = 536;
 /// The same over IPv6.
 pub const MSS_DEFAULT_V6: u16 = 1220;
+/// Datagrams of which some fragments have arrived, on one core; the oldest gives way.
+pub const FRAGMENTED_DATAGRAMS_MAX: usize = 64;
+/// Fragments of one datagram.
+pub const FRAGMENTS_PER_DATAGRAM: usize = 16;
+/// How long a datagram waits for its fragments. RFC 1122 §3.3.2 says a minute or two, from times of slow
+/// links; RFC 791 §3.2 begins with this.
+pub const FRAGMENT_TIMEOUT: Duration = Duration::from_s(15);
+/// Smallest packet size that a path is believed to be limited to: less is a forgery, or a network that is
+/// not worth it.
+pub const PATH_MTU_MIN: u16 = 552;
+/// When a larger packet is tried after packets of full size vanished, which may have had another reason.
+pub const PATH_MTU_PROBE_FIRST: Duration = Duration::from_s(5);
+/// When it is tried after a router has said so, or after a try failed (RFC 1191 §6.3: ten minutes).
+pub const PATH_MTU_PROBE_AGAIN: Duration = Duration::from_s(600);
 /// Smallest segment size that a peer may ask for.
 pub const MSS_MIN: u16 = 64;
 /// Retransmission timeout before the first measurement (RFC 6298 §2.1).

@@ -6,6 +6,7 @@ use crate::addresses::Ipv6;
 use crate::app::App;
 use crate::config::{Config, Ipv4Config};
 use crate::fifo::GroupSet;
+use crate::input::fragments::{self, Fragments};
 use crate::limits::NEIGHBOR_EPOCH;
 use crate::mbuf::Pool;
 use crate::mesh::Endpoint;
@@ -74,6 +75,8 @@ pub struct Local {
     pub ecn: ecn::Mode,
     /// Checksums of transmitted frames are the device's.
     pub tx_checksum: bool,
+    /// Datagrams of which fragments have arrived; `None`: fragments are dropped.
+    pub fragments: Option<Fragments>,
     /// The neighbour cache.
     pub neighbors: neighbor::Table<Waiting>,
     /// Addresses that connections have cached are valid in this epoch of it.
@@ -157,6 +160,7 @@ impl Local {
             congestion: config.congestion,
             ecn: config.ecn,
             tx_checksum: config.capabilities.tx_checksum,
+            fragments: config.reassemble.then(fragments::table),
             neighbors: neighbor::Table::new(neighbor::Limits::default(), rng.key()),
             mac_epoch: 1,
             mac_epoch_ends: Instant(0),

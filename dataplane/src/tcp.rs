@@ -5,6 +5,7 @@
 //! - [`output`]: what a connection sends in the transmit stage, from [`send_queue`]
 //! - [`timestamps`]: what they measure and protect
 //! - [`timers`], [`rtt`], [`congestion`], [`ecn`]
+//! - [`pmtu`], [`reports`]: what the path takes, and what routers say
 //! - [`stateless`], [`cookie`]: handshakes of which nothing is kept; [`challenge`]: what may be an attack
 //! - [`close`]: all the ways in which a connection ends; [`time_wait`], [`keep_alive`]
 pub mod acks;
@@ -17,8 +18,10 @@ pub mod input;
 pub mod keep_alive;
 pub mod listen;
 pub mod output;
+pub mod pmtu;
 pub mod reassembly;
 pub mod receive;
+pub mod reports;
 pub mod rtt;
 pub mod send_queue;
 pub mod seq;

@@ -4,17 +4,16 @@ mod support;
 
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
-use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress, Status};
-use ix_dataplane::checksum;
+use ix_abi::{Call, Condition, Cookie, Handle, IpAddress, SocketAddress, Status};
 use ix_dataplane::config::{Algorithm, EcnMode as Mode};
 use ix_dataplane::time::Duration;
+use support::family::{MSS, set_tos};
 use support::talk::*;
 
 const ECT0: u8 = 2;
 const CE: u8 = 3;
-const MSS: u32 = 1460;
 const WINDOW: u16 = 65_000;
-const PORT: SocketAddress = SocketAddress::v4([0; 4], 7);
+const PORT: SocketAddress = SocketAddress { ip: IpAddress::UNSPECIFIED, port: 7, scope: 0 };
 
 fn listening(change: impl Fn(&mut support::station::Setup)) -> Talk {
     let mut talk = Talk::new(change);
@@ -57,10 +56,7 @@ fn sendv(talk: &mut Talk, handle: Handle, len: u32) {
 
 /// The frame with another code point.
 fn coded(mut frame: Vec<u8>, code: u8) -> Vec<u8> {
-    frame[15] = code;
-    frame[24..26].fill(0);
-    let sum = checksum::finish(checksum::sum(&frame[14..34]));
-    frame[24..26].copy_from_slice(&sum);
+    set_tos(&mut frame, code);
     frame
 }
 
@@ -80,7 +76,7 @@ fn acknowledgement(talk: &mut Talk) -> Segment {
 fn opening(change: impl Fn(&mut support::station::Setup)) -> Talk {
     let mut talk = Talk::new(change);
     talk.local_port = 80;
-    let to = SocketAddress::v4(talk.ip, 80);
+    let to = SocketAddress { port: 80, ..talk.remote() };
     talk.call(Call::connect(Cookie(5), to).with_tag(3));
     talk
 }

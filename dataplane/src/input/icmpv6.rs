@@ -203,7 +203,7 @@ fn error(
     finish(f, &from, &source, ((HEADER + quoted) as u16, hops), what[0]);
     match local.tx.stage(Staged::Buffer { mbuf: answer, offset: 0, len: len as u16 }) {
         Ok(()) => {
-            local.stats.add(Counter::IcmpErrors, 1);
+            local.stats.add(Counter::IcmpErrorsSent, 1);
             true
         }
         Err(Staged::Buffer { mbuf, .. }) => {

@@ -1,4 +1,5 @@
-//! IPv4 (RFC 791): the header's checks, then the protocol. Options are skipped, fragments dropped.
+//! IPv4 (RFC 791): the header's checks, then the protocol. Options are skipped; fragments are
+//! [`super::fragments`]'s.
 use super::eth::{self, HEADER as ETHERNET};
 use crate::checksum;
 use crate::device::{RxChecksum, RxFrame};
@@ -37,6 +38,7 @@ pub fn handle(engine: &mut Engine, frame: RxFrame) {
             ICMP if ip.unicast => super::icmp::handle(engine, frame, &ip),
             _ => eth::drop(engine, frame, Drop::IpProtocol),
         },
+        Err(Drop::IpFragment) => super::fragments::handle(engine, frame),
         Err(reason) => eth::drop(engine, frame, reason),
     }
 }

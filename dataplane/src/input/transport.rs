@@ -130,7 +130,7 @@ fn intact<A: Family>(segment: &[u8], ip: &Ip<A>, protocol: u8) -> bool {
 }
 
 /// Hands a frame to the core that owns its group.
-pub fn steer(engine: &mut Engine, frame: RxFrame, owner: Option<CoreId>) {
+pub(super) fn steer(engine: &mut Engine, frame: RxFrame, owner: Option<CoreId>) {
     let local = &mut engine.local;
     let owner = owner.filter(|owner| *owner != local.core);
     let Some(owner) = owner else { return eth::drop(engine, frame, Drop::SteerFull) };

@@ -9,7 +9,7 @@ use crate::tcp::challenge::suspicious;
 use crate::tcp::ecn::{self, Ecn};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{Packet, flag};
-use crate::tcp::{acks, close, keep_alive, listen, receive, time_wait, timestamps};
+use crate::tcp::{acks, close, keep_alive, listen, pmtu, receive, time_wait, timestamps};
 use ix_abi::DeadReason;
 use ix_abi::stats::{Counter, Drop};
 
@@ -80,6 +80,9 @@ fn synchronized(
     let conn = &mut group.conns[index];
     if conn.ecn.contains(Ecn::ON) {
         ecn::arrived(conn, local, &packet, &mbuf);
+    }
+    if !conn.path.is_empty() {
+        pmtu::acknowledged(conn, local, packet.ack);
     }
     if !acks::handle(group, local, index, &packet) {
         return local.pool.free(mbuf);

@@ -283,6 +283,9 @@ pub fn established(group: &mut FlowGroup, local: &mut Local, index: u32) {
     }
     if group.conns[index].settings.keep_alive().is_some() {
         keep_alive::restart(group, local, index);
+        let conn = &mut group.conns[index];
+        // The acknowledgement of our SYN, which is still to be taken, is no sign of life of its own.
+        conn.keep_mark = conn.keep_mark.wrapping_add(u32::from(conn.snd_una == conn.iss));
     }
 }
 

@@ -14,6 +14,7 @@ use crate::tap;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::ecn;
 use crate::tcp::listen::{SYN_WINDOW, trying};
+use crate::tcp::pmtu;
 use crate::tcp::receive::window_field;
 use crate::tcp::send_queue;
 use crate::tcp::seq::WrappingSeq;
@@ -84,7 +85,7 @@ fn data<T: TxQueue>(
     index: u32,
 ) -> Result<bool, TxFull> {
     for _ in 0..TX_BURST {
-        let conn = &group.conns[index];
+        let conn = &mut group.conns[index];
         let fin = conn.flags.contains(Flags::FIN_QUEUED);
         if conn.snd_nxt == conn.snd_end.plus(u32::from(fin)) || conn.snd_nxt.after(conn.snd_end) {
             return Ok(false);
@@ -92,7 +93,9 @@ fn data<T: TxQueue>(
         let unsent = conn.snd_end.since(conn.snd_nxt);
         let window = conn.snd_wnd.min(conn.cc.window().saturating_add(conn.inflation));
         let flight = conn.flight();
-        let len = unsent.min(u32::from(conn.mss)).min(window.saturating_sub(flight));
+        let room = unsent.min(window.saturating_sub(flight));
+        let size = pmtu::segment_size(conn, room, local.now);
+        let len = room.min(size);
         let last = len == unsent;
         if len == 0 && !(fin && last) {
             return Ok(false);

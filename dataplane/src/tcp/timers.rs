@@ -4,6 +4,7 @@ use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::listen::{patience, trying};
+use crate::tcp::pmtu::{self, Path};
 use crate::tcp::{close, keep_alive, send_queue};
 use crate::time::Instant;
 use ix_abi::DeadReason;
@@ -100,7 +101,9 @@ pub fn give_up(group: &mut FlowGroup, local: &mut Local, index: u32) {
         // Perhaps a forged SYN: nothing to be said to whoever's address it was.
         close::end(group, local, index, DeadReason::TimedOut);
     } else {
-        close::abort(group, local, index, DeadReason::TimedOut);
+        let unreachable = group.conns[index].path.contains(Path::UNREACHABLE);
+        let reason = if unreachable { DeadReason::Unreachable } else { DeadReason::TimedOut };
+        close::abort(group, local, index, reason);
     }
 }
 
@@ -109,6 +112,7 @@ fn retransmit(group: &mut FlowGroup, local: &mut Local, index: u32) {
     let conn = &mut group.conns[index];
     if conn.snd_una != conn.snd_max {
         local.stats.add(Counter::TcpTimeouts, 1);
+        pmtu::timed_out(conn, local);
         if conn.retries == 0 {
             conn.cc.timed_out(conn.snd_max.since(conn.snd_una), u32::from(conn.mss), local.now);
         }

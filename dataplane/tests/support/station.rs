@@ -1,5 +1,6 @@
 //! One machine: engines of one or more cores, their platform, their application.
 use super::app::{App, Context};
+use super::family;
 use super::nic::{Rx, Tx};
 use ix_abi::CoreId;
 use ix_abi::layout::{CONTEXT_BASE, HEAP_BASE, PAGE_BYTES, RX_BASE, context_base};
@@ -179,6 +180,7 @@ impl Station {
             config.secret = [setup.seed as u8; 16];
             config.rss_key = std::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ 0x5a);
             config.connections_per_group = setup.connections;
+            config.ipv6 = family::mode(setup.address);
             (setup.configure)(&mut config);
             let headers = leak(TX_HEADER_REGION_BYTES, 4096);
             let headers = DmaRegion {
