@@ -15,7 +15,7 @@ pub const TX_FRAGS_MAX: usize = 18;
 pub const TX_HEADER_BYTES: usize = 256;
 /// Frames that one engine may have in flight to its transmit queue; a power of two.
 pub const TX_INFLIGHT_MAX: usize = 1024;
-/// Bytes of the largest Ethernet frame, without FCS.
+/// Bytes of the largest Ethernet frame of a link that names no MTU, without FCS.
 pub const FRAME_BYTES_MAX: usize = 1514;
 /// Header slots of one engine, used in turn; a power of two, and at most that many in flight.
 pub const TX_HEADER_SLOTS: usize = TX_INFLIGHT_MAX;

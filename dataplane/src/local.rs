@@ -69,6 +69,8 @@ pub struct Local {
     pub v6: Ipv6,
     /// Largest TCP payload towards the link, over IPv4.
     pub mss: u16,
+    /// Largest IP packet that the device cuts into segments; 0: it does not.
+    pub tso: u16,
     /// What new connections control congestion by.
     pub congestion: Algorithm,
     /// Whether connections use explicit congestion notification.
@@ -159,6 +161,7 @@ impl Local {
             mss: config.capabilities.mtu - 40,
             congestion: config.congestion,
             ecn: config.ecn,
+            tso: if config.capabilities.tx_checksum { config.capabilities.tso } else { 0 },
             tx_checksum: config.capabilities.tx_checksum,
             fragments: config.reassemble.then(fragments::table),
             neighbors: neighbor::Table::new(neighbor::Limits::default(), rng.key()),

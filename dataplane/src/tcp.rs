@@ -2,7 +2,8 @@
 //!
 //! - [`wire`]: headers; [`seq`]: sequence numbers
 //! - [`input`]: what a segment does, with [`acks`], [`receive`], [`reassembly`] and [`listen`]
-//! - [`output`]: what a connection sends in the transmit stage, from [`send_queue`]
+//! - [`output`]: what a connection sends in the transmit stage, from [`send_queue`], and how [`gso`] makes
+//!   large frames
 //! - [`timestamps`]: what they measure and protect
 //! - [`timers`], [`rtt`], [`congestion`], [`ecn`]
 //! - [`pmtu`], [`reports`]: what the path takes, and what routers say
@@ -14,6 +15,7 @@ pub mod close;
 pub mod congestion;
 pub mod cookie;
 pub mod ecn;
+pub mod gso;
 pub mod input;
 pub mod keep_alive;
 pub mod listen;

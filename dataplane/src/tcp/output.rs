@@ -13,6 +13,7 @@ use crate::neighbor::Lookup;
 use crate::tap;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::ecn;
+use crate::tcp::gso;
 use crate::tcp::listen::{SYN_WINDOW, trying};
 use crate::tcp::pmtu;
 use crate::tcp::receive::window_field;
@@ -95,7 +96,7 @@ fn data<T: TxQueue>(
         let flight = conn.flight();
         let room = unsent.min(window.saturating_sub(flight));
         let size = pmtu::segment_size(conn, room, local.now);
-        let len = room.min(size);
+        let len = gso::frame_size(conn, local, size, room, unsent);
         let last = len == unsent;
         if len == 0 && !(fin && last) {
             return Ok(false);
@@ -112,7 +113,8 @@ fn data<T: TxQueue>(
             flags |= flag::FIN;
         }
         let (seq, at) = (conn.snd_nxt, conn.seg_next);
-        let sent = segment(group, local, queue, index, Piece { seq, at, len, flags })?;
+        let sent =
+            segment(group, local, queue, index, Piece { seq, at, len, flags, size: size as u16 })?;
         let conn = &mut group.conns[index];
         conn.snd_nxt = seq.plus(sent);
         send_queue::catch_up(conn, &group.segments);
@@ -152,7 +154,7 @@ fn repair<T: TxQueue>(
         // Below the window, so that it must be answered, and without payload: RFC 9293 §3.8.6.1
         // wants an octet, but there may be none, since a shut window admits none from the application.
         let seq = conn.snd_una.minus(1);
-        let piece = Piece { seq, at: crate::flow_table::NIL, len: 0, flags: flag::ACK };
+        let piece = Piece { seq, at: crate::flow_table::NIL, len: 0, flags: flag::ACK, size: 0 };
         segment(group, local, queue, index, piece)?;
         group.conns[index].flags -= Flags::PROBE;
     }
@@ -167,7 +169,7 @@ fn repair<T: TxQueue>(
     let fin = conn.flags.contains(Flags::FIN_QUEUED) && len == queued && outstanding > queued;
     if conn.state.can_send() && (len > 0 || fin) {
         let flags = flag::ACK | flag::PSH | if fin { flag::FIN } else { 0 };
-        let piece = Piece { seq: conn.snd_una, at: conn.seg_head, len, flags };
+        let piece = Piece { seq: conn.snd_una, at: conn.seg_head, len, flags, size: 0 };
         segment(group, local, queue, index, piece)?;
         local.stats.add(Counter::TcpRetransmits, 1);
     }
@@ -191,7 +193,7 @@ fn acknowledge<T: TxQueue>(
     }
     if conn.flags.contains(Flags::ACK_NOW) || conn.ack_owed >= 2 * u32::from(conn.mss) {
         let seq = conn.snd_max;
-        let piece = Piece { seq, at: crate::flow_table::NIL, len: 0, flags: flag::ACK };
+        let piece = Piece { seq, at: crate::flow_table::NIL, len: 0, flags: flag::ACK, size: 0 };
         segment(group, local, queue, index, piece)?;
     } else if conn.ack_at == Instant::NEVER {
         conn.ack_at = local.now + local.profile.delayed_ack;
@@ -250,6 +252,8 @@ struct Piece {
     at: u32,
     len: u32,
     flags: u8,
+    /// Bytes of a segment, if the device may cut it; 0: it is one.
+    size: u16,
 }
 
 /// Builds and pushes a segment; returns the sequence numbers that it took. It carries the newest
@@ -314,6 +318,7 @@ fn segment_of<T: TxQueue, A: Family>(
             true
         })
     };
+    let len = gso::shape::<A>(frame, HEADER + options, piece.size, piece.len, len);
     let mut flags = piece.flags;
     if len < piece.len {
         flags &= !(flag::FIN | flag::PSH);
@@ -494,7 +499,13 @@ fn reset<T: TxQueue>(
 ) -> Result<(), TxFull> {
     let seq = group.conns[index].snd_max;
     let flags = flag::RST | flag::ACK;
-    segment(group, local, queue, index, Piece { seq, at: crate::flow_table::NIL, len: 0, flags })?;
+    segment(
+        group,
+        local,
+        queue,
+        index,
+        Piece { seq, at: crate::flow_table::NIL, len: 0, flags, size: 0 },
+    )?;
     group.conns[index].flags -= Flags::RESET;
     local.stats.add(Counter::TcpResetsSent, 1);
     group.free_if_done(index, local);

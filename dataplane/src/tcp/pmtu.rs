@@ -34,7 +34,7 @@ const MODEST: u16 = 1280;
 const TIMEOUTS: u8 = 2;
 
 /// Bytes of IP and TCP headers in a data segment.
-fn headers(conn: &Conn) -> u16 {
+pub fn headers(conn: &Conn) -> u16 {
     let ip = if conn.flags.contains(Flags::V6) { 40 } else { 20 };
     ip + crate::tcp::wire::HEADER as u16 + option_bytes(conn)
 }
