@@ -122,6 +122,8 @@ pub struct Local {
     pub holding: GroupSet,
     /// When groups' wheels have to turn, by group.
     pub due: Wheel,
+    /// Counts buffers that came out of order.
+    pub out_of_order: u32,
     /// Counts batches of calls.
     pub batch: u32,
     /// Events that may be posted while frames are received, see `fast::open`.
@@ -186,6 +188,7 @@ impl Local {
             output_ready: GroupSet::default(),
             holding: GroupSet::default(),
             due: Wheel::new(Instant(0), u32::from(groups)),
+            out_of_order: 0,
             batch: 1,
             event_room: 0,
             slow: false,
