@@ -18,6 +18,10 @@ mod rings;
 #[path = "../../../dataplane/tests/support/nic.rs"]
 mod nic;
 
+#[allow(dead_code, reason = "the engine's own tests have it, and use more of it")]
+#[path = "../../../dataplane/tests/support/gso.rs"]
+mod gso;
+
 pub mod case;
 mod conn;
 pub mod failure;

@@ -2,6 +2,7 @@
 use crate::parse::duration;
 use ix_dataplane::config::{Algorithm, EcnMode};
 use ix_dataplane::profile::Profile;
+use ix_dataplane::time::Duration;
 
 /// What the engine, the peer and the application are like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Settings {
     pub peer_isn: u32,
     /// The NIC sums and verifies.
     pub offload: bool,
+    /// The NIC cuts packets of up to so many bytes into segments; 0: it does not.
+    pub tso: u16,
     /// The application returns received bytes at once.
     pub returns: bool,
     /// Receive buffers.
@@ -30,6 +33,8 @@ pub struct Settings {
     pub profile: Profile,
     /// Explicit congestion notification.
     pub ecn: EcnMode,
+    /// Fragments are put together.
+    pub fragments: bool,
     /// Versions of IP that the script is for; both unless it says otherwise.
     pub versions: &'static [Version],
 }
@@ -51,6 +56,7 @@ impl Default for Settings {
             seed: 1,
             peer_isn: 100_000,
             offload: false,
+            tso: 0,
             returns: false,
             buffers: 1024,
             connections: 1024,
@@ -58,6 +64,7 @@ impl Default for Settings {
             congestion: Algorithm::default(),
             profile: Profile::INTERNET,
             ecn: EcnMode::default(),
+            fragments: true,
             versions: &[Version::V4, Version::V6],
         }
     }
@@ -72,6 +79,10 @@ impl Settings {
             "seed" => self.seed = number(value)?,
             "peer_isn" => self.peer_isn = number(value)?,
             "offload" => self.offload = switch(value)?,
+            "tso" => {
+                self.tso = number(value)?;
+                self.offload |= self.tso > 0;
+            }
             "reader" => self.returns = choice(value, "hold", "return")?,
             "buffers" => self.buffers = number(value)?,
             "connections" => self.connections = number(value)?,
@@ -79,6 +90,11 @@ impl Settings {
             "congestion" => self.congestion = algorithm(value)?,
             "profile" if choice(value, "internet", "datacentre")? => {
                 self.profile = Profile::DATACENTRE;
+            }
+            "fragments" => self.fragments = switch(value)?,
+            "rto_min" => {
+                let floor = duration(value).ok_or_else(|| bad(value))?;
+                self.profile.rto_min = Duration(floor);
             }
             "ecn" => {
                 self.ecn = match value {

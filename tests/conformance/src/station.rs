@@ -131,7 +131,7 @@ impl Station {
         let machine = Machine {
             now: Instant(1_000_000_000),
             rx: [rx],
-            tx: Tx::new(RING),
+            tx: Tx::new(RING, settings.tso),
             player: Player::new(settings.returns),
             context,
             faults: Vec::new(),
@@ -173,6 +173,7 @@ fn config(settings: &Settings) -> Config {
     let capabilities = Capabilities {
         tx_checksum: settings.offload,
         rx_checksum: settings.offload,
+        tso: settings.tso,
         rss: false,
         hash_report: false,
         queue_pairs: 1,
@@ -186,6 +187,7 @@ fn config(settings: &Settings) -> Config {
     config.seed = settings.seed;
     config.secret = [settings.seed as u8; 16];
     config.rss_key = std::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ 0x5a);
+    config.reassemble = settings.fragments;
     config.ecn = settings.ecn;
     config.ipv6 = Mode::Static { address: ENGINE_V6.octets(), prefix: 64, gateway: None };
     config.congestion = settings.congestion;
