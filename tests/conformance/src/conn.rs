@@ -54,8 +54,8 @@ pub struct Conn {
     pub segments: VecDeque<Seen>,
     /// The same of events.
     pub events: VecDeque<(Instant, Condition)>,
-    /// First sequence number of the last segment with payload, for messages that quote it.
-    pub quoted: u32,
+    /// The last packet with SYN or payload, for messages that quote it.
+    pub quoted: Vec<u8>,
 }
 
 impl Conn {
@@ -77,7 +77,7 @@ impl Conn {
             handle: None,
             segments: VecDeque::new(),
             events: VecDeque::new(),
-            quoted: 0,
+            quoted: Vec::new(),
         }
     }
 
@@ -115,9 +115,6 @@ impl Conn {
             self.ts_latest = value;
         }
         self.check_payload(segment)?;
-        if !segment.payload.is_empty() {
-            self.quoted = segment.seq;
-        }
         self.segments.push_back(seen);
         Ok(())
     }

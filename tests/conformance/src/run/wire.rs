@@ -122,11 +122,8 @@ impl Runner<'_> {
         let kind = kind(message.kind, v6).ok_or("this version has no such message")?;
         let echo = matches!(message.kind, IcmpKind::Ping | IcmpKind::Pong);
         let word = if echo { 0x0007_0001 } else { message.mtu.unwrap_or(0) };
-        let rest = if echo {
-            (0..message.len).map(|i| i as u8).collect()
-        } else {
-            quote(conn, message, to)
-        };
+        let rest =
+            if echo { (0..message.len).map(|i| i as u8).collect() } else { quote(conn, message)? };
         let bytes = frame::icmp(from, to, kind, word, &rest);
         let protocol = if v6 { 58 } else { 1 };
         let packet = frame::ip(from, to, protocol, PLAIN, &bytes);
@@ -178,6 +175,9 @@ impl Runner<'_> {
                 let at = whose.ok_or_else(|| format!("a segment to nobody: {segment:?}"))?;
                 let conn = &mut self.conns[at];
                 conn.local_port = Some(segment.from_port);
+                if segment.flags & flag::SYN != 0 || !segment.payload.is_empty() {
+                    conn.quoted = bytes[14..].to_vec();
+                }
                 let seen = Seen { at: self.now, ip, segment, options };
                 let result = conn.take(seen.clone());
                 let text = format!("> {}", self.show(&self.conns[at], &seen));
@@ -218,27 +218,18 @@ impl Runner<'_> {
     }
 }
 
-/// The packet that a message is about: its header and, as old routers do, eight bytes more.
-fn quote(conn: &Conn, message: &Icmp, engine: IpAddr) -> Vec<u8> {
-    let seq = match message.seq {
-        Num::Any => conn.quoted,
-        seq => options::resolve(seq, conn.bases().engine),
-    };
-    let segment = frame::Segment {
-        from_port: conn.local_port.unwrap_or(PORT),
-        to_port: conn.peer_port,
-        seq,
-        ack: 0,
-        flags: flag::ACK,
-        win: 0,
-        urg: 0,
-        options: Vec::new(),
-        payload: vec![0; 400],
-    };
-    let bytes = frame::tcp(engine, conn.peer, &segment, false);
-    let packet = frame::ip(engine, conn.peer, TCP, PLAIN, &bytes);
-    let keep = if engine.is_ipv4() { 28 } else { packet.len() };
-    packet[..keep].to_vec()
+/// The packet that a message is about: its header and, as old routers do, eight bytes more; over IPv6 as much
+/// as there is room for (RFC 4443 §3).
+fn quote(conn: &Conn, message: &Icmp) -> Result<Vec<u8>, String> {
+    let mut packet = conn.quoted.clone();
+    let (header, keep) = if conn.peer.is_ipv4() { (20, 28) } else { (40, 1232) };
+    packet.truncate(keep);
+    let place = packet.get_mut(header + 4..header + 8).ok_or("no packet to quote was sent")?;
+    if message.seq != Num::Any {
+        let seq = options::resolve(message.seq, conn.bases().engine);
+        place.copy_from_slice(&seq.to_be_bytes());
+    }
+    Ok(packet)
 }
 
 /// Type and code.
