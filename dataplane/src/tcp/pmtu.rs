@@ -5,6 +5,7 @@
 //! which costs little at one in minutes.
 use crate::conn::{Conn, Flags};
 use crate::group::FlowGroup;
+use crate::ipv6::MTU_MIN;
 use crate::limits::{PATH_MTU_MIN, PATH_MTU_PROBE_AGAIN, PATH_MTU_PROBE_FIRST};
 use crate::local::Local;
 use crate::tcp::recovery;
@@ -40,6 +41,11 @@ pub fn headers(conn: &Conn) -> u16 {
     ip + crate::tcp::wire::HEADER as u16 + option_bytes(conn)
 }
 
+/// The smallest size that is believed; IPv6 has a floor of its own (RFC 8201 §4).
+fn floor(conn: &Conn) -> u16 {
+    if conn.flags.contains(Flags::V6) { MTU_MIN } else { PATH_MTU_MIN }
+}
+
 /// Bytes of the options that each data segment has.
 fn option_bytes(conn: &Conn) -> u16 {
     if conn.flags.contains(Flags::TIMESTAMPS) { crate::tcp::wire::TIMESTAMPS as u16 } else { 0 }
@@ -51,7 +57,7 @@ pub fn too_big(group: &mut FlowGroup, local: &mut Local, index: u32, mtu: u16, p
     let ours = conn.mss + headers(conn);
     // Of old routers that say nothing, the next size below (RFC 1191 §5).
     let smaller = SIZES.iter().rev().find(|size| **size < packet_len.min(ours));
-    let mtu = if mtu == 0 { smaller.copied().unwrap_or(PATH_MTU_MIN) } else { mtu };
+    let mtu = if mtu == 0 { smaller.copied().unwrap_or(floor(conn)) } else { mtu };
     // That it was sent must be possible, and that it did not fit.
     if packet_len > ours && !conn.path.contains(Path::PROBING) || packet_len <= mtu || mtu >= ours {
         return;
@@ -66,7 +72,7 @@ pub fn too_big(group: &mut FlowGroup, local: &mut Local, index: u32, mtu: u16, p
 
 /// Takes a smaller size into use; `false`: it is none.
 fn lower(conn: &mut Conn, local: &mut Local, mtu: u16, again: crate::time::Duration) -> bool {
-    let mss = mtu.max(PATH_MTU_MIN) - headers(conn);
+    let mss = mtu.max(floor(conn)) - headers(conn);
     if mss >= conn.mss {
         return false;
     }
