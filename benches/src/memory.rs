@@ -4,7 +4,7 @@
 //! A bus address here is a pointer into memory of [`leak`].
 #![allow(unsafe_code, reason = "gives memory to an engine and reads what it transmits from")]
 
-use ix_dataplane::device::{BusAddr, DmaRegion, Fragment};
+use ix_dataplane::device::{BusAddr, DmaRegion};
 use ix_dataplane::limits::{MBUF_BYTES, TX_HEADER_REGION_BYTES};
 use ix_dataplane::mbuf::Area;
 use std::alloc::{Layout, alloc_zeroed};
@@ -33,8 +33,7 @@ pub fn headers() -> DmaRegion {
 }
 
 /// Appends what the device would read.
-pub fn gather(fragment: &Fragment, bytes: &mut Vec<u8>) {
-    let (at, len) = (fragment.bus.0 as *const u8, fragment.len as usize);
+pub fn gather(bus: u64, len: u32, bytes: &mut Vec<u8>) {
     // SAFETY: the engine gave the fragment; its memory is leaked, and nobody writes meanwhile.
-    bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(at, len) });
+    bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(bus as *const u8, len as usize) });
 }

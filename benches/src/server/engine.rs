@@ -73,7 +73,7 @@ impl<A: App> EngineServer<A> {
         let (events, calls, rings) = rings::pair();
         engine.attach_app(AppPort { context: 0, rings, memory: Arc::new(UserMap::new(1, 1)) });
         let machine =
-            Machine { now: Instant(0), rx: [Rx::new()], tx: Tx::new(), events, calls, app };
+            Machine { now: Instant(0), rx: [Rx::default()], tx: Tx::default(), events, calls, app };
         let mut server = EngineServer { engine, machine, area, toeplitz, offload: setup.offload };
         // It listens.
         for _ in 0..4 {
@@ -125,16 +125,17 @@ fn config(setup: Setup) -> Config {
 
 impl<A: App> Server for EngineServer<A> {
     fn deliver(&mut self, _i: usize, fill: &mut dyn FnMut(&mut [u8]) -> usize) {
-        let rx = &mut self.machine.rx[0];
-        let mut mbuf = rx.take();
-        let frame = &mut self.area.data_mut(&mut mbuf)[usize::from(FRAME_OFFSET)..];
-        let len = fill(frame);
-        let known = (self.offload && frame[12..14] == [8, 0]).then(|| {
-            let half = |at: usize| u16::from_be_bytes(frame[at..at + 2].try_into().expect("two"));
-            let ip = |at: usize| frame[at..at + 4].try_into().expect("four");
-            self.toeplitz.hash_v4(ip(26), ip(30), half(34), half(36))
+        let (area, toeplitz, offload) = (self.area, &self.toeplitz, self.offload);
+        self.machine.rx[0].arrive(|mbuf| {
+            let frame = &mut area.data_mut(mbuf)[usize::from(FRAME_OFFSET)..];
+            let len = fill(frame);
+            let known = (offload && frame[12..14] == [8, 0]).then(|| {
+                let half = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+                let ip = |at: usize| frame[at..at + 4].try_into().expect("four");
+                toeplitz.hash_v4(ip(26), ip(30), half(34), half(36))
+            });
+            (FRAME_OFFSET, len as u16, known)
         });
-        rx.arrive(mbuf, FRAME_OFFSET, len as u16, known);
     }
 
     #[inline]
