@@ -74,7 +74,8 @@ open_enum! {
         Reject = 3: "reject",
         /// `connect`: word 0 cookie, words 1..4 remote address and port.
         Connect = 4: "connect",
-        /// `sendv`: words 0..4 two scatter-gather entries, then continuation slots.
+        /// `sendv`: words 0..4 two scatter-gather entries, then continuation slots; word 4 received bytes to
+        /// return as by `recv_done` once the entries are taken, which may name them.
         Sendv = 5: "sendv",
         /// `recv_done`: word 0 bytes.
         RecvDone = 6: "recv_done",
@@ -204,6 +205,12 @@ impl Call {
         call
     }
 
+    /// A `sendv` that also returns the oldest `bytes` received bytes, once its entries are taken.
+    pub const fn with_recv_done(mut self, bytes: u64) -> Call {
+        self.words[4] = bytes;
+        self
+    }
+
     /// `recv_done`.
     pub const fn recv_done(handle: Handle, bytes: u64) -> Call {
         let mut call = Call::new(Op::RecvDone, handle);
@@ -264,7 +271,9 @@ impl Call {
             Op::Accept => Request::Accept { handle, cookie: Cookie(w[0]) },
             Op::Reject => Request::Reject { handle },
             Op::Connect => Request::Connect { cookie: Cookie(w[0]), remote: address(1) },
-            Op::Sendv => Request::Sendv { handle, sg_count: self.checked_sg_count()? },
+            Op::Sendv => {
+                Request::Sendv { handle, sg_count: self.checked_sg_count()?, done: w[4] }
+            }
             Op::RecvDone => Request::RecvDone { handle, bytes: w[0] },
             Op::Close => Request::Close { handle },
             Op::Abort => Request::Abort { handle },
@@ -319,7 +328,7 @@ pub enum Request {
     Accept { handle: Handle, cookie: Cookie },
     Reject { handle: Handle },
     Connect { cookie: Cookie, remote: SocketAddress },
-    Sendv { handle: Handle, sg_count: usize },
+    Sendv { handle: Handle, sg_count: usize, done: u64 },
     RecvDone { handle: Handle, bytes: u64 },
     Close { handle: Handle },
     Abort { handle: Handle },

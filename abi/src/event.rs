@@ -58,6 +58,8 @@ open_enum! {
         Shutdown = 13: "shutdown",
         /// The outcome of a call.
         Result = 14: "result",
+        /// `sent` and `recv` in one record: what one segment of a conversation brings.
+        RecvSent = 15: "recv_sent",
     }
 }
 
@@ -80,6 +82,7 @@ pub enum Condition {
     Parking,
     Shutdown,
     Result { op: u16, status: Status, handle: Handle, tag: u64, value: u64 },
+    RecvSent { handle: Handle, cookie: Cookie, addr: u64, len: u32, sent: u32, window: u32 },
     Unknown { kind: u16 },
 }
 
@@ -142,6 +145,12 @@ impl Condition {
                 e.len = u32::from(op);
                 e.words[0] = value;
             }
+            Condition::RecvSent { handle, cookie, addr, len, sent, window } => {
+                e = event(Kind::RecvSent, handle, cookie);
+                e.len = len;
+                e.words[0] = addr;
+                e.words[1] = u64::from(sent) | u64::from(window) << 32;
+            }
         }
         e
     }
@@ -183,7 +192,26 @@ impl Condition {
                 tag: e.cookie,
                 value: w[0],
             },
+            Kind::RecvSent => Condition::RecvSent {
+                handle,
+                cookie,
+                addr: w[0],
+                len: e.len,
+                sent: w[1] as u32,
+                window: (w[1] >> 32) as u32,
+            },
             Kind(kind) => Condition::Unknown { kind },
+        }
+    }
+
+    /// The same with a `recv_sent` taken apart: the `sent` comes first.
+    pub fn split(self) -> (Condition, Option<Condition>) {
+        match self {
+            Condition::RecvSent { handle, cookie, addr, len, sent, window } => (
+                Condition::Sent { handle, cookie, bytes: sent, window },
+                Some(Condition::Recv { handle, cookie, addr, len }),
+            ),
+            other => (other, None),
         }
     }
 }

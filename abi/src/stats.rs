@@ -184,6 +184,8 @@ counters! {
         AclEnded = "acl_ended",
         /// Rejected without telling the sender: too many were told lately.
         AclUntold = "acl_untold",
+        /// A TCP segment that is old by its timestamp, or has none though it was agreed on.
+        TcpTimestamp = "tcp_timestamp",
     }
 }
 

@@ -42,7 +42,7 @@ fn call_with_arguments() -> impl Strategy<Value = (Call, Request)> {
         }),
         (handle(), sg_count.clone(), entry(), entry()).prop_map(|(handle, count, a, b)| {
             let sg_count = usize::from(count);
-            (Call::sendv(handle, count, a, b), Request::Sendv { handle, sg_count })
+            (Call::sendv(handle, count, a, b), Request::Sendv { handle, sg_count, done: 0 })
         }),
         (handle(), any::<u64>()).prop_map(|(handle, bytes)| {
             (Call::recv_done(handle, bytes), Request::RecvDone { handle, bytes })
@@ -82,7 +82,7 @@ fn call() -> impl Strategy<Value = (Call, Request)> {
 
 fn condition() -> impl Strategy<Value = Condition> {
     let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>(), any::<u16>());
-    (0..15usize, handle(), cookie(), address(), numbers).prop_map(
+    (0..16usize, handle(), cookie(), address(), numbers).prop_map(
         |(which, handle, cookie, remote, (addr, value, len, window, small))| {
             let listener = Handle(addr);
             [
@@ -107,6 +107,7 @@ fn condition() -> impl Strategy<Value = Condition> {
                     tag: addr,
                     value,
                 },
+                Condition::RecvSent { handle, cookie, addr, len, sent: !len, window },
             ][which]
         },
     )

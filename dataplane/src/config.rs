@@ -1,6 +1,7 @@
 //! What an engine is told when it is made.
 use crate::device::Capabilities;
 use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RX_BATCH_DEFAULT};
+use crate::tcp::congestion::Algorithm;
 use ix_abi::{CoreId, GroupId};
 
 /// A station's IPv4 configuration.
@@ -45,6 +46,8 @@ pub struct Config {
     pub seed: u64,
     /// Most connections of one flow group, TIME_WAIT included.
     pub connections_per_group: u32,
+    /// What new connections control congestion by.
+    pub congestion: Algorithm,
     /// Bound B of a receive poll.
     pub rx_batch: usize,
 }
@@ -68,6 +71,7 @@ impl Config {
             secret: [0; 16],
             seed: 0,
             connections_per_group: CONNECTIONS_PER_GROUP_DEFAULT,
+            congestion: Algorithm::default(),
             rx_batch: RX_BATCH_DEFAULT,
         }
     }

@@ -46,6 +46,9 @@ pub const REASSEMBLY_MAX: u16 = 128;
 pub const TX_BURST: u32 = 64;
 /// Largest window that the stack starts with, in segments (RFC 6928).
 pub const INITIAL_WINDOW_SEGMENTS: u32 = 10;
+/// Segments that one acknowledgement adds to the window in slow start, at most (RFC 3465; RFC 9406 §4.3
+/// says eight for senders that do not pace).
+pub const SLOW_START_SEGMENTS: u32 = 8;
 /// Segment size if the peer names none (RFC 9293 §3.7.1).
 pub const MSS_DEFAULT: u16 = 536;
 /// Smallest segment size that a peer may ask for.
@@ -65,6 +68,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_s(30);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_s(15);
 /// Longest that an acknowledgement waits for data to ride on (RFC 1122 §4.2.3.2: below 500 ms).
 pub const DELAYED_ACK: Duration = Duration::from_ms(40);
+/// How long the peer's last timestamp protects an idle connection (RFC 7323 §5.5: 24 days).
+pub const TS_RECENT_VALID: Duration = Duration::from_s(24 * 24 * 60 * 60);
 /// 2 MSL. RFC 9293 says four minutes; this is what the large systems do.
 pub const TIME_WAIT: Duration = Duration::from_s(60);
 /// Connections in TIME-WAIT that are looked at for a slot when there is no other.

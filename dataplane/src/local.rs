@@ -14,6 +14,7 @@ use crate::ports::{Port, Ports, UDP_BASE};
 use crate::rng::{Rng, SipKey};
 use crate::rss::Toeplitz;
 use crate::tap::Tap;
+use crate::tcp::congestion::Algorithm;
 use crate::time::Instant;
 use crate::tx::Tx;
 use crate::udp::Udp;
@@ -60,6 +61,8 @@ pub struct Local {
     pub address: [u8; 4],
     /// Largest TCP payload towards the link.
     pub mss: u16,
+    /// What new connections control congestion by.
+    pub congestion: Algorithm,
     /// Checksums of transmitted frames are the device's.
     pub tx_checksum: bool,
     /// The neighbour cache.
@@ -107,6 +110,10 @@ pub struct Local {
     pub due: Wheel,
     /// Counts batches of calls.
     pub batch: u32,
+    /// Events that may be posted while frames are received, see `fast::open`.
+    pub event_room: u32,
+    /// Nothing is predicted: somebody looks at each packet.
+    pub slow: bool,
 }
 
 impl Local {
@@ -133,6 +140,7 @@ impl Local {
             ipv4: None,
             address: [0; 4],
             mss: config.capabilities.mtu - 40,
+            congestion: config.congestion,
             tx_checksum: config.capabilities.tx_checksum,
             neighbors: neighbor::Table::new(neighbor::Limits::default(), rng.key()),
             mac_epoch: 1,
@@ -157,7 +165,15 @@ impl Local {
             holding: GroupSet::default(),
             due: Wheel::new(Instant(0), u32::from(groups)),
             batch: 1,
+            event_room: 0,
+            slow: false,
         }
+    }
+
+    /// The clock of timestamps, in milliseconds (RFC 7323 §5.4).
+    #[inline(always)]
+    pub fn ts_clock(&self) -> u32 {
+        (self.now.0 / 1_000_000) as u32
     }
 
     /// Our address as the ABI writes it.
@@ -171,6 +187,12 @@ impl Local {
         let mask = u32::MAX.checked_shl(32 - u32::from(config.prefix.min(32))).unwrap_or(0);
         let network = |ip: [u8; 4]| u32::from_be_bytes(ip) & mask;
         if network(remote) == network(config.address) { Some(remote) } else { config.gateway }
+    }
+
+    /// Whether neighbours' addresses are to be looked up anew.
+    #[inline(always)]
+    pub fn is_age_over(&self) -> bool {
+        self.now >= self.mac_epoch_ends
     }
 
     /// Forgets cached neighbour addresses: at each change, and from time to time, so that what is

@@ -214,6 +214,35 @@ impl Area {
         unsafe { *self.meta[mbuf.0 as usize].0.get() = meta }
     }
 
+    /// Adds to the references of a buffer that the caller may use; how many there are then.
+    #[inline(always)]
+    fn count(&self, index: u32, by: u32) -> u32 {
+        // SAFETY: as in `set_meta`: the caller has a reference, or holds the buffer.
+        let references = unsafe { &mut (*self.meta[index as usize].0.get()).references };
+        debug_assert!(by == 1 || *references > 0);
+        *references = references.wrapping_add(by);
+        *references
+    }
+
+    /// The extent of `[addr, addr + len)`, if all of it was received into one buffer that is held for
+    /// `holder`, and that buffer's number. The caller owns what `holder` names.
+    #[inline(always)]
+    pub fn received(&self, addr: u64, len: u64, holder: Holder) -> Option<(Extent, u32)> {
+        let (index, offset) = self.locate(addr)?;
+        if self.holder(index) != holder {
+            return None;
+        }
+        let mbuf = Mbuf(index);
+        let meta = self.meta(&mbuf);
+        let from = u64::from(offset.checked_sub(meta.offset)?);
+        if from + len > u64::from(meta.len) {
+            return None;
+        }
+        let extent = self.extent(&mbuf, offset, len as u32);
+        let _still_held = mbuf.into_raw();
+        Some((extent, index))
+    }
+
     /// `len` bytes of the buffer from `offset`, to be sent; the caller has counted a reference.
     #[inline]
     pub fn extent(&self, mbuf: &Mbuf, offset: u16, len: u32) -> Extent {
@@ -232,6 +261,23 @@ impl Area {
         self.holders.get(index as usize).map_or(Holder::NONE, |h| Holder(h.load(Ordering::Relaxed)))
     }
 
+    /// Says who holds a buffer of a list, which is the caller's.
+    #[inline]
+    pub fn set_holder_raw(&self, index: u32, holder: Holder) {
+        if let Some(of_buffer) = self.holders.get(index as usize) {
+            of_buffer.store(holder.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes `next` follow `index` in a list, which is the caller's.
+    #[inline]
+    pub fn link(&self, index: u32, next: u32) {
+        let mut mbuf = Mbuf(index);
+        let meta = self.meta(&mbuf);
+        self.set_meta(&mut mbuf, Meta { next, ..meta });
+        let _stays_in_the_list = mbuf.into_raw();
+    }
+
     /// Says who holds the buffer.
     #[inline]
     pub fn set_holder(&self, mbuf: &Mbuf, holder: Holder) {
@@ -244,6 +290,8 @@ impl Area {
 pub struct Pool {
     area: &'static Area,
     core: CoreId,
+    /// The first of those that are at home here.
+    first: u32,
     free: Vec<u32>,
     /// Freed here, at home elsewhere; to be sent there by the mesh.
     away: Vec<u32>,
@@ -257,7 +305,7 @@ impl Pool {
         let mut free = Vec::with_capacity(area.per_core as usize);
         free.extend((first..first + area.per_core).rev());
         let away = Vec::with_capacity(area.buffers() as usize - area.per_core as usize);
-        Pool { area, core, free, away }
+        Pool { area, core, first, free, away }
     }
 
     /// The area.
@@ -280,7 +328,7 @@ impl Pool {
     /// for all buffers there are.
     #[inline]
     pub fn free(&mut self, mbuf: Mbuf) {
-        if self.area.home(&mbuf) == self.core {
+        if self.owns(&mbuf) {
             debug_assert!(self.free.len() < self.free.capacity());
             self.free.push(mbuf.0);
         } else {
@@ -300,25 +348,23 @@ impl Pool {
         }
     }
 
+    /// Whether the buffer is at home here.
+    #[inline(always)]
+    pub fn owns(&self, mbuf: &Mbuf) -> bool {
+        mbuf.0.wrapping_sub(self.first) < self.area.per_core
+    }
+
     /// Counts a reference to a buffer that the application holds on this core.
     #[inline]
     pub fn reference(&mut self, index: u32) {
-        let mut mbuf = Mbuf(index);
-        let mut meta = self.area.meta(&mbuf);
-        meta.references += 1;
-        self.area.set_meta(&mut mbuf, meta);
+        self.area.count(index, 1);
     }
 
     /// Ends a reference; the last one frees a buffer that was returned meanwhile.
     #[inline]
     pub fn unreference(&mut self, index: u32) {
-        let mut mbuf = Mbuf(index);
-        let mut meta = self.area.meta(&mbuf);
-        debug_assert!(meta.references > 0);
-        meta.references -= 1;
-        self.area.set_meta(&mut mbuf, meta);
-        if meta.references == 0 && self.area.holder(index) == Holder::NONE {
-            self.free(mbuf);
+        if self.area.count(index, u32::MAX) == 0 && self.area.holder(index) == Holder::NONE {
+            self.free(Mbuf(index));
         }
     }
 

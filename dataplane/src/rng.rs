@@ -52,11 +52,24 @@ impl SipKey {
         remote: SocketAddress,
         now: Instant,
     ) -> u32 {
+        self.initial_numbers(local, remote, now).0
+    }
+
+    /// The same, and what the connection adds to the clock of its timestamps (RFC 7323 §7.1): the
+    /// other half of the hash, so that a new incarnation's timestamps go on where the last's ended
+    /// and connections do not show each other's.
+    pub fn initial_numbers(
+        &self,
+        local: SocketAddress,
+        remote: SocketAddress,
+        now: Instant,
+    ) -> (u32, u32) {
         let [l0, l1] = local.ip.to_words();
         let [r0, r1] = remote.ip.to_words();
         let ports = u64::from(local.port) << 16 | u64::from(remote.port);
         let clock = (now.0 / 4_000) as u32;
-        clock.wrapping_add(self.hash([l0, l1, r0, r1, ports]) as u32)
+        let hash = self.hash([l0, l1, r0, r1, ports]);
+        (clock.wrapping_add(hash as u32), (hash >> 32) as u32)
     }
 }
 

@@ -3,6 +3,7 @@
 //! - [`wire`]: headers; [`seq`]: sequence numbers
 //! - [`input`]: what a segment does, with [`acks`], [`receive`], [`reassembly`] and [`listen`]
 //! - [`output`]: what a connection sends in the transmit stage, from [`send_queue`]
+//! - [`timestamps`]: what they measure and protect
 //! - [`timers`], [`rtt`], [`congestion`]
 //! - [`close`]: all the ways in which a connection ends
 pub mod acks;
@@ -17,4 +18,5 @@ pub mod rtt;
 pub mod send_queue;
 pub mod seq;
 pub mod timers;
+pub mod timestamps;
 pub mod wire;

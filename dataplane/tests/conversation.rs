@@ -57,7 +57,7 @@ fn a_knock_comes_when_the_handshake_is_complete_and_data_only_after_accept() {
     talk.give(syn);
     talk.step();
     let answer = talk.one();
-    assert_eq!(answer.options, [2, 4, 0x05, 0xb4, 3, 3, 3, 1]);
+    assert_eq!(answer.options, [2, 4, 0x05, 0xb4, 1, 3, 3, 3]);
     assert_eq!(talk.events(), [], "no knock before the handshake is complete");
     talk.send(ACK | PSH, 1000, answer.seq + 1, 500, b"early");
     let events = talk.events();

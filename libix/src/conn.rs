@@ -270,12 +270,16 @@ impl<A: App> Conn<A> {
             End::AbortWanted => return self.leave(cx, true),
             End::Open | End::ShutdownWanted | End::ShutdownDone | End::CloseWanted => {}
         }
+        let offers = !self.blocked && self.is_settled(cx);
+        if offers && self.offer(cx, app) {
+            return;
+        }
         if self.done > 0 {
             // SAFETY: `done` counts pieces that were taken out of the inbox, so that no slice of
             // them is left (see `Inbox`), and that the outbox no longer sends; they are the oldest.
             unsafe { cx.context.recv_done(self.handle, core::mem::take(&mut self.done)) }
         }
-        if self.blocked || !self.is_settled(cx) || self.offer(cx, app) {
+        if !offers {
             return;
         }
         // Nothing waits, and the kernel has taken all that was offered: FIN may follow.
@@ -307,7 +311,10 @@ impl<A: App> Conn<A> {
         }
         // What is to follow, more bytes or FIN, awaits the result.
         let want_result = sg.room() == 0 || self.end != End::Open;
-        cx.context.sendv(self.handle, sg.entries(), bytes, want_result);
+        let done = core::mem::take(&mut self.done);
+        // SAFETY: `done` counts pieces that were taken out of the inbox, so that no slice of them is left
+        // (see `Inbox`), and that the outbox does not send any more; they are the oldest.
+        unsafe { cx.context.sendv_and_done(self.handle, sg.entries(), bytes, want_result, done) };
         self.last_offer = Some(cx.context.call_index());
         self.in_flight += bytes;
         true

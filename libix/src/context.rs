@@ -234,10 +234,29 @@ impl Context {
     /// Safe although the addresses are not checked here: the kernel only reads them, and refuses
     /// those that are not this program's. Memory changed too early harms only this stream.
     pub fn sendv(&mut self, handle: Handle, sg: &[SgEntry], tag: u64, want_result: bool) {
+        // SAFETY: nothing is returned.
+        unsafe { self.sendv_and_done(handle, sg, tag, want_result, 0) };
+    }
+
+    /// [`Context::sendv`] and [`Context::recv_done`] of `done` bytes in one record; nothing of either without
+    /// an entry.
+    ///
+    /// # Safety
+    /// No reference to the oldest `done` received bytes exists any more.
+    pub unsafe fn sendv_and_done(
+        &mut self,
+        handle: Handle,
+        sg: &[SgEntry],
+        tag: u64,
+        want_result: bool,
+        done: u64,
+    ) {
         let sg = &sg[..sg.len().min(SG_MAX)];
         let Some(&first) = sg.first() else { return };
         let second = sg.get(1).copied().unwrap_or_default();
-        let mut call = Call::sendv(handle, sg.len() as u16, first, second).with_tag(tag);
+        let mut call = Call::sendv(handle, sg.len() as u16, first, second)
+            .with_recv_done(done)
+            .with_tag(tag);
         if want_result {
             call = call.with_result(tag);
         }

@@ -186,6 +186,15 @@ impl<A: App> EventLoop<A> {
     }
 
     fn dispatch(&mut self, app: &mut A, condition: Condition) {
+        if let (sent, Some(recv)) = condition.split() {
+            self.one(app, sent);
+            return self.one(app, recv);
+        }
+        self.one(app, condition);
+    }
+
+    #[inline]
+    fn one(&mut self, app: &mut A, condition: Condition) {
         let EventLoop { cx, conns } = self;
         match condition {
             Condition::Recv { handle, addr, len, .. } => {
@@ -237,7 +246,7 @@ impl<A: App> EventLoop<A> {
             Condition::GroupOut { group } => self.group_out(app, group),
             Condition::Parking => app.on_parking(cx),
             Condition::Shutdown => app.on_shutdown(cx),
-            Condition::Nop | Condition::Unknown { .. } => {}
+            Condition::Nop | Condition::RecvSent { .. } | Condition::Unknown { .. } => {}
         }
     }
 

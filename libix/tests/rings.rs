@@ -69,7 +69,7 @@ fn a_sendv_of_any_size_keeps_its_entries_in_order_also_where_the_ring_wraps() {
             context.enter();
             kernel(|k| {
                 let (request, seen) = k.calls.last().unwrap();
-                assert_eq!(*request, Request::Sendv { handle, sg_count: count });
+                assert_eq!(*request, Request::Sendv { handle, sg_count: count, done: 0 });
                 assert_eq!(*seen, sg);
             });
         }

@@ -171,7 +171,15 @@ impl App {
 
     fn serve(&mut self, event: &Event) {
         let hoard = SHARED.hoard.load(Acquire) != 0;
-        match Condition::decode(event) {
+        let (condition, more) = Condition::decode(event).split();
+        if let Some(more) = more {
+            self.condition(more, hoard);
+        }
+        self.condition(condition, hoard);
+    }
+
+    fn condition(&mut self, condition: Condition, hoard: bool) {
+        match condition {
             Condition::Knock { handle, .. } => {
                 self.rings.push(&Call::accept(handle, Cookie(0)));
                 if let Some(free) = self.conns.iter_mut().find(|h| **h == Handle::NONE) {

@@ -44,7 +44,7 @@ pub(super) fn collect(
 
 /// The leading part of `[addr, addr + len)` that is contiguous for the device; pinned or referenced.
 #[inline]
-pub(super) fn locate(local: &mut Local, addr: u64, len: u64) -> Result<(Extent, Source), Status> {
+pub fn locate(local: &mut Local, addr: u64, len: u64) -> Result<(Extent, Source), Status> {
     let memory = local.memory.as_ref().ok_or(Status::Fault)?;
     if let Some((extent, frame)) = memory.pin(local.core, addr, len) {
         return Ok((extent, Source::frame(frame)));
@@ -77,20 +77,44 @@ fn holds(local: &Local, holder: Holder) -> bool {
     }
 }
 
-/// `sendv`.
+/// `sendv`, which may also return `done` received bytes.
 #[inline]
-pub(super) fn sendv(engine: &mut Engine, call: &Call, handle: Handle, count: usize) -> Outcome {
+pub(super) fn sendv(
+    engine: &mut Engine,
+    call: &Call,
+    handle: Handle,
+    count: usize,
+    done: u64,
+) -> Outcome {
     let mut entries = Entries::new();
     collect(&mut entries, &engine.local, call, count, SENDV_INLINE_SG);
-    match accept(engine, handle, &entries) {
-        Ok((accepted, false)) => {
-            Outcome { value: u64::from(accepted), ..Outcome::new(Status::Ok, handle) }
-        }
-        Ok((accepted, true)) => {
-            Outcome { value: u64::from(accepted), ..Outcome::new(Status::Again, handle) }
+    match accept_and_return(engine, handle, &entries, done) {
+        Ok((accepted, refused)) => {
+            let status = if refused { Status::Again } else { Status::Ok };
+            Outcome { value: u64::from(accepted), ..Outcome::new(status, handle) }
         }
         Err(status) => Outcome::new(status, handle),
     }
+}
+
+/// [`accept`], then `recv_done` of `done` bytes, whose memory the entries may name.
+#[inline]
+fn accept_and_return(
+    engine: &mut Engine,
+    handle: Handle,
+    entries: &Entries,
+    done: u64,
+) -> Result<(u32, bool), Status> {
+    if done == 0 {
+        return accept(engine, handle, entries);
+    }
+    let (group, _, index) = tcp::find_accepted(engine, handle)?;
+    if done > u64::from(group.conns[index].rx_held) {
+        return Err(Status::Invalid);
+    }
+    let outcome = accept(engine, handle, entries)?;
+    tcp::recv_done(engine, handle, done)?;
+    Ok(outcome)
 }
 
 /// Returns the bytes accepted, and whether others were refused.

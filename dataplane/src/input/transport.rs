@@ -56,6 +56,7 @@ pub fn tcp(engine: &mut Engine, mut frame: RxFrame, ip: &Ip) {
         len: (ip.len - fields.header_len) as u16,
         frame: frame.offset,
         options: (fields.header_len - tcp::wire::HEADER) as u16,
+        ts: tcp::wire::timestamps(&segment[tcp::wire::HEADER..fields.header_len]),
     };
     tcp::input::handle(group, local, &packet, frame.mbuf);
 }

@@ -8,7 +8,7 @@ use crate::tcp::congestion::CongestionControl;
 use crate::tcp::input::challenge;
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::Packet;
-use crate::tcp::{close, send_queue, timers};
+use crate::tcp::{close, congestion, send_queue, timers};
 use crate::time::Instant;
 use ix_abi::DeadReason;
 use ix_abi::stats::Drop;
@@ -72,10 +72,7 @@ fn advance(group: &mut FlowGroup, local: &mut Local, index: u32, ack: WrappingSe
     } else {
         conn.dup_acks = 0;
         conn.inflation = 0;
-        let mss = u32::from(conn.mss);
-        if flight + mss > conn.cc.window() {
-            conn.cc.acked(acked, mss, local.now);
-        }
+        congestion::grow(conn, acked, flight, local.now);
     }
     conn.rto_at =
         if conn.snd_una == conn.snd_max { Instant::NEVER } else { local.now + conn.rtt.timeout() };

@@ -6,7 +6,7 @@ use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::tcp::wire::{Packet, flag};
-use crate::tcp::{acks, close, listen, receive};
+use crate::tcp::{acks, close, listen, receive, timestamps};
 use ix_abi::DeadReason;
 use ix_abi::stats::{Counter, Drop};
 
@@ -40,6 +40,9 @@ fn synchronized(
     arrived: &Packet,
     mbuf: Mbuf,
 ) {
+    if !timestamps::acceptable(group, local, index, arrived) {
+        return local.pool.free(mbuf);
+    }
     let mut packet = *arrived;
     let conn = &mut group.conns[index];
     if packet.seq != conn.rcv_nxt || packet.seq_len() > conn.rcv_edge.since(conn.rcv_nxt) {
@@ -69,6 +72,7 @@ fn synchronized(
     if !acks::handle(group, local, index, &packet) {
         return local.pool.free(mbuf);
     }
+    timestamps::take(&mut group.conns[index], local.now, arrived);
     if packet.len > 0 || packet.has(flag::FIN) {
         receive::handle(group, local, index, &packet, mbuf);
     } else {

@@ -9,11 +9,11 @@ use crate::limits::{MSS_DEFAULT, MSS_MIN, PORT_TRIES, PORT_TRIES_PER_CORE, RECEI
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::ports::SLOTS;
-use crate::tcp::congestion::CongestionControl;
+use crate::tcp::congestion::{Congestion, CongestionControl};
 use crate::tcp::input::challenge;
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, Emit, Packet, flag};
-use crate::tcp::{acks, close};
+use crate::tcp::{acks, close, timestamps};
 use crate::time::Instant;
 use crate::tx::Staged;
 use arrayvec::ArrayVec;
@@ -96,7 +96,9 @@ fn syn(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &Mbuf, r
 fn start(conn: &mut Conn, local: &Local) {
     let here = SocketAddress { ip: local.ip(), port: conn.key.local_port, scope: 0 };
     let there = SocketAddress { ip: conn.key.remote, port: conn.key.remote_port, scope: 0 };
-    let iss = WrappingSeq(local.isn_key.initial_sequence(here, there, local.now));
+    let (iss, ts_offset) = local.isn_key.initial_numbers(here, there, local.now);
+    let iss = WrappingSeq(iss);
+    conn.ts_offset = ts_offset;
     conn.iss = iss;
     conn.snd_una = iss;
     conn.snd_nxt = iss;
@@ -105,14 +107,13 @@ fn start(conn: &mut Conn, local: &Local) {
     conn.released = iss.plus(1);
     conn.recover = iss;
     conn.mss = MSS_DEFAULT.min(local.mss);
+    conn.cc = Congestion::new(local.congestion);
 }
 
 /// Takes what the peer's SYN says.
 pub fn take_syn(conn: &mut Conn, local: &Local, packet: &Packet, mbuf: &Mbuf) {
     let data = local.pool.area().data(mbuf);
-    let at = usize::from(packet.offset - packet.options);
-    let options = data.get(at..usize::from(packet.offset)).unwrap_or(&[]);
-    let options = wire::parse_options(options);
+    let options = wire::parse_options(packet.options(data));
     conn.rcv_nxt = packet.seq.plus(1);
     // What our own SYN announces, or has announced.
     conn.rcv_edge = conn.rcv_nxt.plus(u32::from(SYN_WINDOW));
@@ -120,6 +121,14 @@ pub fn take_syn(conn: &mut Conn, local: &Local, packet: &Packet, mbuf: &Mbuf) {
     conn.wl2 = packet.ack;
     let peer = options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN);
     conn.mss = peer.min(local.mss);
+    if let Some((value, _)) = options.timestamps {
+        timestamps::begin(conn, local.now, value);
+        // Every segment has them (RFC 6691 §3).
+        conn.mss -= wire::TIMESTAMPS as u16;
+    }
+    if options.sack_permitted {
+        conn.flags |= Flags::SACK;
+    }
     if let Some(shift) = options.shift {
         conn.snd_shift = shift;
         conn.flags |= Flags::SCALED;

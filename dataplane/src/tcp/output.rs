@@ -223,7 +223,9 @@ fn segment<T: TxQueue>(
         return Err(TxFull);
     }
     let offload = local.tx_checksum;
-    let frame = local.tx.begin(BELOW + HEADER);
+    let stamped = group.conns[index].flags.contains(Flags::TIMESTAMPS);
+    let options = if stamped { wire::TIMESTAMPS } else { 0 };
+    let frame = local.tx.begin(BELOW + HEADER + options);
     let mut sum = 0;
     let mut odd = false;
     let len = if piece.len == 0 {
@@ -253,10 +255,14 @@ fn segment<T: TxQueue>(
     let conn = &mut group.conns[index];
     let window = window_field(conn);
     let emit = header(conn, local, piece.seq, flags, window);
+    let ts = (local.ts_clock().wrapping_add(conn.ts_offset), conn.ts_recent);
     let slot = local.tx.header();
-    wire::emit(slot, &emit, 0, len as usize);
-    let tcp_len = (HEADER as u32 + len) as u16;
-    finish_checksum(slot, &emit, HEADER, tcp_len, sum, offload);
+    wire::emit(slot, &emit, options, len as usize);
+    if stamped && let Some(at) = slot[BELOW + HEADER..].first_chunk_mut() {
+        wire::emit_timestamps(at, ts.0, ts.1);
+    }
+    let tcp_len = ((HEADER + options) as u32 + len) as u16;
+    finish_checksum(slot, &emit, HEADER + options, tcp_len, sum, offload);
     let number = local.tx.push(queue, &mut local.stats)?;
     let number = group.tx_number(number);
     let conn = &mut group.conns[index];
@@ -349,10 +355,18 @@ fn syn<T: TxQueue>(
     if !answer {
         emit.ack = WrappingSeq(0);
     }
-    let scaled = !answer || conn.flags.contains(Flags::SCALED);
-    let [mss_high, mss_low] = local.mss.to_be_bytes();
-    let options = [2, 4, mss_high, mss_low, 3, 3, RECEIVE_SHIFT, 1];
-    let options = if scaled { &options[..] } else { &options[..4] };
+    // In an answer only what the peer has offered.
+    let ours = |flag| !answer || conn.flags.contains(flag);
+    let value = local.ts_clock().wrapping_add(conn.ts_offset);
+    let mut options = [0; wire::OPTIONS_MAX];
+    let said = wire::SynOptions {
+        mss: local.mss,
+        shift: ours(Flags::SCALED).then_some(RECEIVE_SHIFT),
+        sack_permitted: ours(Flags::SACK),
+        timestamps: ours(Flags::TIMESTAMPS).then_some((value, conn.ts_recent)),
+    };
+    let len = wire::emit_syn_options(&mut options, &said);
+    let options = &options[..len];
     let offload = local.tx_checksum;
     let frame = local.tx.begin(BELOW + HEADER + options.len());
     if offload {

@@ -25,6 +25,12 @@ impl RttEstimator {
         Duration::from_us(u64::from(self.timeout_us))
     }
 
+    /// The smoothed round-trip time; 0 before the first measurement.
+    #[inline(always)]
+    pub fn smoothed_us(&self) -> u32 {
+        self.smoothed_us
+    }
+
     /// A measurement of a segment that was sent only once (§3, Karn). Ends backing off.
     pub fn measured(&mut self, rtt: Duration) {
         let rtt = rtt.as_us().clamp(1, RTO_MAX.as_us()) as u32;

@@ -3,9 +3,16 @@
 use super::seq::WrappingSeq;
 use crate::checksum;
 use crate::flow_table::FlowKey;
+use arrayvec::ArrayVec;
 
 /// Bytes of a header without options.
 pub const HEADER: usize = 20;
+/// Bytes of NOP, NOP and timestamps, the layout of RFC 7323 appendix A.
+pub const TIMESTAMPS: usize = 12;
+/// Bytes of all options at most.
+pub const OPTIONS_MAX: usize = 40;
+/// Blocks of a SACK option at most (RFC 2018 §3).
+pub const SACK_BLOCKS_MAX: usize = 4;
 /// Bytes of Ethernet and IPv4 headers, as we send them.
 pub const BELOW: usize = 14 + 20;
 
@@ -46,6 +53,8 @@ pub struct Packet {
     pub frame: u16,
     /// Bytes of options, which lie before the payload.
     pub options: u16,
+    /// Timestamps: the sender's, and the echo of ours.
+    pub ts: Option<(u32, u32)>,
 }
 
 impl Packet {
@@ -53,6 +62,12 @@ impl Packet {
     #[inline(always)]
     pub const fn has(&self, bit: u8) -> bool {
         self.flags & bit != 0
+    }
+
+    /// The options of the segment in its buffer, whose bytes are `data`.
+    pub fn options<'a>(&self, data: &'a [u8]) -> &'a [u8] {
+        let at = usize::from(self.offset - self.options);
+        data.get(at..usize::from(self.offset)).unwrap_or(&[])
     }
 
     /// Sequence numbers that the segment takes.
@@ -100,18 +115,27 @@ pub fn parse(segment: &[u8]) -> Option<Fields> {
     })
 }
 
-/// What SYN options say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SynOptions {
+/// A range of sequence numbers that has arrived out of order, its end not included.
+pub type SackBlock = (WrappingSeq, WrappingSeq);
+
+/// What options say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
     /// Maximum segment size (RFC 9293 §3.7.1).
     pub mss: Option<u16>,
     /// Window shift (RFC 7323 §2), at most 14.
     pub shift: Option<u8>,
+    /// The sender understands selective acknowledgements (RFC 2018 §2).
+    pub sack_permitted: bool,
+    /// Timestamps (RFC 7323 §3): the sender's, and the echo of ours.
+    pub timestamps: Option<(u32, u32)>,
+    /// Selective acknowledgements (RFC 2018 §3).
+    pub sack: ArrayVec<SackBlock, SACK_BLOCKS_MAX>,
 }
 
 /// Reads options; what is malformed ends them (RFC 9293 MUST-7).
-pub fn parse_options(mut options: &[u8]) -> SynOptions {
-    let mut found = SynOptions::default();
+pub fn parse_options(mut options: &[u8]) -> Options {
+    let mut found = Options::default();
     while let [kind, rest @ ..] = options {
         match kind {
             0 => break,
@@ -125,6 +149,13 @@ pub fn parse_options(mut options: &[u8]) -> SynOptions {
                 match (kind, body) {
                     (2, [a, b]) => found.mss = Some(u16::from_be_bytes([*a, *b])),
                     (3, [shift]) => found.shift = Some((*shift).min(14)),
+                    (4, []) => found.sack_permitted = true,
+                    (5, blocks) => {
+                        let blocks = blocks.chunks_exact(8).filter_map(pair);
+                        let blocks = blocks.map(|(l, r)| (WrappingSeq(l), WrappingSeq(r)));
+                        found.sack = blocks.take(SACK_BLOCKS_MAX).collect();
+                    }
+                    (8, both) if both.len() == 8 => found.timestamps = pair(both),
                     _ => {}
                 }
                 options = &options[len..];
@@ -132,6 +163,80 @@ pub fn parse_options(mut options: &[u8]) -> SynOptions {
         }
     }
     found
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|word| u32::from_be_bytes(*word))
+}
+
+fn pair(bytes: &[u8]) -> Option<(u32, u32)> {
+    Some((word(bytes, 0)?, word(bytes, 4)?))
+}
+
+/// The timestamps of a segment with these options.
+#[inline(always)]
+pub fn timestamps(options: &[u8]) -> Option<(u32, u32)> {
+    match options.first_chunk::<TIMESTAMPS>() {
+        Some([1, 1, 8, 10, v0, v1, v2, v3, e0, e1, e2, e3]) => Some((
+            u32::from_be_bytes([*v0, *v1, *v2, *v3]),
+            u32::from_be_bytes([*e0, *e1, *e2, *e3]),
+        )),
+        _ if options.is_empty() => None,
+        _ => timestamps_elsewhere(options),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn timestamps_elsewhere(options: &[u8]) -> Option<(u32, u32)> {
+    parse_options(options).timestamps
+}
+
+/// Writes NOP, NOP and timestamps.
+#[inline(always)]
+pub fn emit_timestamps(options: &mut [u8; TIMESTAMPS], value: u32, echo: u32) {
+    options[0..4].copy_from_slice(&[1, 1, 8, 10]);
+    options[4..8].copy_from_slice(&value.to_be_bytes());
+    options[8..12].copy_from_slice(&echo.to_be_bytes());
+}
+
+/// The options of our SYN or SYN-ACK.
+#[derive(Clone, Copy, Debug)]
+pub struct SynOptions {
+    /// Maximum segment size.
+    pub mss: u16,
+    /// Window shift.
+    pub shift: Option<u8>,
+    /// We understand selective acknowledgements.
+    pub sack_permitted: bool,
+    /// Timestamps.
+    pub timestamps: Option<(u32, u32)>,
+}
+
+/// Writes them, each pair in whole words; returns their length.
+pub fn emit_syn_options(out: &mut [u8], options: &SynOptions) -> usize {
+    let mut bytes = ArrayVec::<u8, OPTIONS_MAX>::new();
+    let mut put = |part: &[u8]| bytes.try_extend_from_slice(part).unwrap_or(());
+    let [high, low] = options.mss.to_be_bytes();
+    put(&[2, 4, high, low]);
+    match (options.sack_permitted, options.timestamps.is_some()) {
+        (true, true) => put(&[4, 2]),
+        (true, false) => put(&[1, 1, 4, 2]),
+        (false, true) => put(&[1, 1]),
+        (false, false) => {}
+    }
+    if let Some((value, echo)) = options.timestamps {
+        put(&[8, 10]);
+        put(&value.to_be_bytes());
+        put(&echo.to_be_bytes());
+    }
+    if let Some(shift) = options.shift {
+        put(&[1, 3, 3, shift]);
+    }
+    if let Some(out) = out.get_mut(..bytes.len()) {
+        out.copy_from_slice(&bytes);
+    }
+    bytes.len()
 }
 
 /// What goes into the headers of a segment that we send.
@@ -190,27 +295,4 @@ pub fn checksum_in_place(frame: &mut [u8], from: [u8; 4], to: [u8; 4]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_of_a_syn_are_read_and_malformed_ones_end_them() {
-        let good = [2, 4, 5, 0xb4, 1, 3, 3, 7, 4, 2, 0];
-        assert_eq!(parse_options(&good), SynOptions { mss: Some(1460), shift: Some(7) });
-        assert_eq!(parse_options(&[3, 3, 200]).shift, Some(14));
-        for bad in [&[2u8, 0, 5, 5][..], &[2, 1, 5, 5], &[2, 40, 5, 5], &[2], &[8, 255]] {
-            assert_eq!(parse_options(bad), SynOptions::default(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_header_that_does_not_fit_is_refused() {
-        let mut header = [0u8; 24];
-        header[12] = 6 << 4;
-        assert!(parse(&header).is_some());
-        assert!(parse(&header[..23]).is_none());
-        header[12] = 4 << 4;
-        assert!(parse(&header).is_none());
-        assert!(parse(&[]).is_none());
-    }
-}
+mod tests;

@@ -50,7 +50,9 @@ impl Context {
             while self.consumed != produced && events.len() < self.read_most {
                 let at = RING_SLOTS_OFFSET + slot(self.consumed, EVENT_SLOTS) * 64;
                 let event: Event = self.event_page.add(at).cast::<Event>().read_volatile();
-                events.push(Condition::decode(&event));
+                let (event, more) = Condition::decode(&event).split();
+                events.push(event);
+                events.extend(more);
                 self.consumed = self.consumed.wrapping_add(1);
             }
             Self::word(self.call_page, 4).write_volatile(self.consumed);

@@ -155,6 +155,20 @@ impl Talk {
         self.step();
     }
 
+    /// The same with options.
+    pub fn send_options(
+        &mut self,
+        flags: u8,
+        (seq, ack): (u32, u32),
+        window: u16,
+        options: &[u8],
+        payload: &[u8],
+    ) {
+        let frame = self.frame(flags, seq, ack, window, options, payload);
+        self.give(frame);
+        self.step();
+    }
+
     pub fn frame(
         &self,
         flags: u8,

@@ -43,11 +43,11 @@ fn a_page_that_no_kernel_has_written_is_told_apart_from_a_corrupted_one() {
 #[test]
 fn another_major_version_is_refused_and_a_newer_minor_one_is_not() {
     let scene = scene(1);
-    scene.page.store(header::VERSION, 3);
+    scene.page.store(header::VERSION, 4);
     let message = read(&scene.page).unwrap_err().to_string();
-    assert!(message.contains("version 3.0, this ixcp speaks 2.x"), "{message}");
-    scene.page.store(header::VERSION, 2 | 7 << 16);
-    assert_eq!(read(&scene.page).unwrap().version, "2.7");
+    assert!(message.contains("version 4.0, this ixcp speaks 3.x"), "{message}");
+    scene.page.store(header::VERSION, 3 | 7 << 16);
+    assert_eq!(read(&scene.page).unwrap().version, "3.7");
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn what_arrives_in_one_batch_leaves_in_one_sendv_and_returns_in_one_recv_done() 
     rig.turn();
     kernel(|k| k.pending.push_back(Condition::Nop));
     rig.turn();
-    assert_eq!(calls(), [Request::Sendv { handle, sg_count: 20 }]);
+    assert_eq!(calls(), [Request::Sendv { handle, sg_count: 20, done: 0 }]);
     kernel(|k| k.ack(handle, 20, 1000));
     rig.turn();
     rig.turn();

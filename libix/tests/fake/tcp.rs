@@ -75,7 +75,12 @@ impl Tcp {
             Request::Reject { .. } if !self.accepted => (self.dead, self.closed) = (true, true),
             _ if !self.accepted || self.closed => return (Status::State, 0),
             Request::Sendv { .. } if self.dead || self.shut => return (Status::State, 0),
-            Request::Sendv { .. } => return self.sendv(sg, batch),
+            Request::Sendv { done, .. } if done > self.outstanding => return (Status::Invalid, 0),
+            Request::Sendv { done, .. } => {
+                let outcome = self.sendv(sg, batch);
+                assert_eq!(self.recv_done(done), Status::Ok);
+                return outcome;
+            }
             Request::RecvDone { bytes, .. } => return (self.recv_done(bytes), 0),
             Request::Shutdown { .. } => self.shut = true,
             Request::Close { .. } | Request::Abort { .. } => {

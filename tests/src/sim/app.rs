@@ -154,7 +154,11 @@ impl Context {
         let consumed = self.rings.calls_consumed();
         for _ in 0..self.rings.events() {
             let condition = self.rings.next_event();
+            let (condition, more) = condition.split();
             self.handle(condition, shared, now);
+            if let Some(more) = more {
+                self.handle(more, shared, now);
+            }
         }
         self.settle(consumed, shared);
         if !self.started {

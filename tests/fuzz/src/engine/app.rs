@@ -121,7 +121,11 @@ impl App {
             self.read = self.read.wrapping_add(1);
             let event = Condition::decode(&event);
             tell!("  event {event:x?}");
+            let (event, more) = event.split();
             self.event(event);
+            if let Some(event) = more {
+                self.event(event);
+            }
         }
         self.pages.set_call_word(offset_of!(CallHeader, events_consumed), self.read);
     }
