@@ -71,7 +71,12 @@ impl<S: Server> Echo<S> {
         let frames = self.clients.receive(&mut self.server, |_, _, _, answer| {
             answers += usize::from(answer.payload == MESSAGE);
         });
-        assert_eq!((frames, answers), (self.chosen.len(), self.chosen.len()), "one for each");
+        assert_eq!(
+            (frames, answers),
+            (self.chosen.len(), self.chosen.len()),
+            "one for each: {}",
+            self.server.explain()
+        );
     }
 
     /// At least `rpcs` requests in batches of `batch`, each batch in one counted turn. How many there were.

@@ -158,6 +158,10 @@ impl<A: App> Server for EngineServer<A> {
     fn verify(&self) -> bool {
         !self.offload
     }
+
+    fn explain(&self) -> String {
+        format!("{:?}", self.engine.stats())
+    }
 }
 
 impl<A: App> Platform for Machine<A> {

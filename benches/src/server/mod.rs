@@ -23,6 +23,11 @@ pub trait Server {
     /// Client `i` is about to connect.
     fn expect(&mut self, _i: usize) {}
 
+    /// What it can say about what went wrong.
+    fn explain(&self) -> String {
+        String::new()
+    }
+
     /// Whether it has to compute checksums.
     fn verify(&self) -> bool;
 }
