@@ -45,7 +45,7 @@ impl Server {
     }
 }
 
-/// Echoes out of the receive buffer, and gives it back when the echo is acknowledged: what `apps/echo` does.
+/// Echoes out of the receive buffer, and gives it back: the engine has a reference of its own.
 #[derive(Debug, Default)]
 pub struct Echo(Server);
 
@@ -54,11 +54,13 @@ impl App for Echo {
     fn event(&mut self, event: &Event, calls: &mut Calls) {
         let handle = Handle(event.handle);
         match Kind(event.kind) {
-            Kind::Recv => {
-                let entry = SgEntry { addr: event.words[0], len: u64::from(event.len) };
-                calls.push(Call::sendv(handle, 1, entry, SgEntry::default()));
+            Kind::Recv | Kind::RecvSent => {
+                let len = u64::from(event.len);
+                let entry = SgEntry { addr: event.words[0], len };
+                let call = Call::sendv(handle, 1, entry, SgEntry::default());
+                calls.push(call.with_recv_done(len));
             }
-            Kind::Sent => calls.push(Call::recv_done(handle, u64::from(event.len))),
+            Kind::Sent => {}
             Kind::Knock => calls.push(Call::accept(handle, Cookie(event.handle))),
             Kind::Eof => calls.push(Call::new(ix_abi::call::Op::Close, handle)),
             _ => self.0.event(event, calls),
