@@ -32,6 +32,11 @@ impl Default for Rx {
 }
 
 impl Rx {
+    /// Frames that were not polled.
+    pub fn waiting(&self) -> usize {
+        self.filled_count - self.polled_count
+    }
+
     /// A frame arrives: `fill` writes it into the posted buffer that it gets, and says where it is (offset and
     /// length) and its hash, if the card knows that and that the checksums are right.
     pub fn arrive(&mut self, fill: impl FnOnce(&mut Mbuf) -> (u16, u16, Option<u32>)) {

@@ -15,7 +15,7 @@ use ix_dataplane::device::Capabilities;
 use ix_dataplane::engine::Engine;
 use ix_dataplane::mbuf::{Area, Pool};
 use ix_dataplane::mesh;
-use ix_dataplane::platform::{AppFault, AppReturn, Platform};
+use ix_dataplane::platform::{AppFault, AppReturn, Platform, Work};
 use ix_dataplane::rng::Rng;
 use ix_dataplane::rss::{self, Toeplitz};
 use ix_dataplane::time::Instant;
@@ -58,6 +58,7 @@ pub struct EngineServer<A> {
     area: &'static Area,
     toeplitz: Toeplitz,
     offload: bool,
+    work: Work,
 }
 
 impl<A: App> EngineServer<A> {
@@ -71,10 +72,15 @@ impl<A: App> EngineServer<A> {
         let mesh = mesh::build(1, mesh::Sizes::default()).remove(0);
         let mut engine = Engine::new(config, Pool::new(area, core), mesh, &memory::headers());
         let (events, calls, rings) = rings::pair();
-        engine.attach_app(AppPort { context: 0, rings, memory: Arc::new(UserMap::new(1, 1)) });
+        let memory = Arc::new(UserMap::new(1, 1));
+        let mut app = app;
+        app.start(&memory);
+        engine.attach_app(AppPort { context: 0, rings, memory });
         let machine =
             Machine { now: Instant(0), rx: [Rx::default()], tx: Tx::default(), events, calls, app };
-        let mut server = EngineServer { engine, machine, area, toeplitz, offload: setup.offload };
+        let work = Work { busy: true, deadline: Instant(0) };
+        let offload = setup.offload;
+        let mut server = EngineServer { engine, machine, area, toeplitz, offload, work };
         // It listens.
         for _ in 0..4 {
             server.turn();
@@ -91,6 +97,11 @@ impl<A: App> EngineServer<A> {
     /// The application.
     pub fn app(&mut self) -> &mut A {
         &mut self.machine.app
+    }
+
+    /// What the last turn found to do, and when the next must be.
+    pub fn work(&self) -> Work {
+        self.work
     }
 
     /// The counters.
@@ -140,7 +151,11 @@ impl<A: App> Server for EngineServer<A> {
 
     #[inline]
     fn turn(&mut self) {
-        run_once(&mut self.engine, &mut self.machine);
+        self.work = run_once(&mut self.engine, &mut self.machine);
+    }
+
+    fn waiting(&self) -> usize {
+        self.machine.rx[0].waiting()
     }
 
     fn next_sent(&mut self, bytes: &mut Vec<u8>) -> bool {
