@@ -1,12 +1,15 @@
 //! Times, only as ratios within one run: contenders take turns, medians are compared.
 use crate::app;
 use crate::echo::Echo;
+use crate::server::Server;
 use crate::server::bare::Bare;
 use crate::server::engine::{EngineServer, Setup};
 use crate::server::smoltcp::{Does, Smoltcp};
 
-/// Requests of one measurement.
-const RPCS: usize = 64;
+/// Requests that are laid up at once.
+const CHUNK: usize = 64;
+/// How often, in one measurement.
+const CHUNKS: usize = 16;
 /// Connections of a busy server.
 pub const MANY: usize = 10_000;
 
@@ -15,14 +18,6 @@ pub const MANY: usize = 10_000;
 pub struct Times(Vec<f64>);
 
 impl Times {
-    fn add(&mut self, ns: u64) {
-        self.0.push(ns as f64 / RPCS as f64);
-    }
-
-    fn sort(&mut self) {
-        self.0.sort_by(f64::total_cmp);
-    }
-
     /// The median.
     pub fn median(&self) -> f64 {
         self.0[self.0.len() / 2]
@@ -41,6 +36,8 @@ pub struct Found {
     pub engine: [Times; 2],
     /// The bare responder.
     pub bare: [Times; 2],
+    /// The engine again, beside smoltcp.
+    pub engine_then: [Times; 2],
     /// smoltcp.
     pub smoltcp: [Times; 2],
 }
@@ -48,7 +45,7 @@ pub struct Found {
 impl Found {
     /// The engine's time by smoltcp's, at 1 connection and at [`MANY`].
     pub fn by_smoltcp(&self) -> [f64; 2] {
-        [0, 1].map(|i: usize| self.engine[i].median() / self.smoltcp[i].median())
+        [0, 1].map(|i: usize| self.engine_then[i].median() / self.smoltcp[i].median())
     }
 
     /// How much more the engine's time grows from 1 to [`MANY`] connections than the bare responder's.
@@ -61,9 +58,12 @@ impl Found {
     pub fn print(&self) {
         println!("| ns per 64-byte echo, batch 1, checksums in software | 1 connection | {MANY} |");
         println!("|---|---|---|");
-        for (name, times) in
-            [("engine", &self.engine), ("bare responder", &self.bare), ("smoltcp", &self.smoltcp)]
-        {
+        for (name, times) in [
+            ("engine", &self.engine),
+            ("bare responder, by turns with it", &self.bare),
+            ("engine", &self.engine_then),
+            ("smoltcp, by turns with it", &self.smoltcp),
+        ] {
             let cells = times.iter().map(|times| {
                 let (low, high) = times.quartiles();
                 format!("{:.0} ({low:.0} to {high:.0})", times.median())
@@ -96,22 +96,38 @@ fn smoltcp(connections: usize) -> Echo<Smoltcp> {
     Echo::new(server, connections, 64, 1)
 }
 
-/// `rounds` measurements of each; of smoltcp with many connections, which takes much longer, a tenth.
+/// One measurement: its first part warms the caches again that others have used.
+fn measure<S: Server>(echo: &mut Echo<S>, times: &mut Times, chunks: usize) {
+    for _ in 0..chunks.div_ceil(2) {
+        echo.time(CHUNK);
+    }
+    let ns: u64 = (0..chunks).map(|_| echo.time(CHUNK)).sum();
+    times.0.push(ns as f64 / (chunks * CHUNK) as f64);
+}
+
+/// `rounds` measurements of each: first the engine and the bare responder by turns, then the engine and smoltcp,
+/// which with many connections takes so long and uses so much of the caches that it is measured less often.
 pub fn run(rounds: usize) -> Found {
     let mut found = Found::default();
     let (mut engines, mut bares) = ([engine(1), engine(MANY)], [bare(1), bare(MANY)]);
+    for _ in 0..rounds {
+        for i in 0..2 {
+            measure(&mut engines[i], &mut found.engine[i], CHUNKS);
+            measure(&mut bares[i], &mut found.bare[i], CHUNKS);
+        }
+    }
     let mut smoltcps = [smoltcp(1), smoltcp(MANY)];
     for round in 0..rounds {
         for i in 0..2 {
-            found.engine[i].add(engines[i].time(RPCS));
-            found.bare[i].add(bares[i].time(RPCS));
-            if i == 0 || round % 10 == 0 {
-                found.smoltcp[i].add(smoltcps[i].time(RPCS));
+            let few = i == 1;
+            if !few || round % 10 == 0 {
+                measure(&mut engines[i], &mut found.engine_then[i], CHUNKS);
+                measure(&mut smoltcps[i], &mut found.smoltcp[i], if few { 1 } else { CHUNKS });
             }
         }
     }
-    for times in [&mut found.engine, &mut found.bare, &mut found.smoltcp] {
-        times.iter_mut().for_each(Times::sort);
+    for times in [&mut found.engine, &mut found.bare, &mut found.engine_then, &mut found.smoltcp] {
+        times.iter_mut().for_each(|times| times.0.sort_by(f64::total_cmp));
     }
     found
 }
