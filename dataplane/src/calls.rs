@@ -13,7 +13,7 @@ use crate::device::TxQueue;
 use crate::engine::Engine;
 use crate::fast;
 use crate::limits::{CALLS_PER_TURN, CONNECT_COST};
-use crate::rings::BadRing;
+use crate::rings::{BadRing, Ready};
 use ix_abi::stats::Counter;
 use ix_abi::{Call, Condition, Handle, Op, Request, Status};
 
@@ -47,8 +47,8 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
     if !core::mem::take(&mut app.unfinished) {
         engine.local.batch = engine.local.batch.wrapping_add(1);
     }
-    let mut ready = app.rings.calls()?;
-    let (mut room, mut executed, mut cost): (u32, u32, u32) = (app.rings.room(), 0, 0);
+    let Ready { slots: mut ready, mut room } = app.rings.calls()?;
+    let (mut executed, mut cost): (u32, u32) = (0, 0);
     while ready > 0 && room > 0 && cost < CALLS_PER_TURN {
         if fast::sendv(engine, queue, ready) {
             ready -= 1;

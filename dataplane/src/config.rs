@@ -1,7 +1,8 @@
 //! What an engine is told when it is made.
 use crate::device::Capabilities;
-use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RX_BATCH_DEFAULT};
+use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RTO_MIN, RX_BATCH_DEFAULT};
 use crate::tcp::congestion::Algorithm;
+use crate::time::Duration;
 use ix_abi::{CoreId, GroupId};
 
 /// A station's IPv4 configuration.
@@ -50,6 +51,9 @@ pub struct Config {
     pub congestion: Algorithm,
     /// Bound B of a receive poll.
     pub rx_batch: usize,
+    /// Floor of the retransmission timeout: `limits::RTO_MIN`, or `RTO_MIN_DATACENTER` where all peers
+    /// are near and acknowledge at once.
+    pub rto_min: Duration,
 }
 
 impl Config {
@@ -73,6 +77,7 @@ impl Config {
             connections_per_group: CONNECTIONS_PER_GROUP_DEFAULT,
             congestion: Algorithm::default(),
             rx_batch: RX_BATCH_DEFAULT,
+            rto_min: RTO_MIN,
         }
     }
 }

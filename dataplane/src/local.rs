@@ -15,7 +15,7 @@ use crate::rng::{Rng, SipKey};
 use crate::rss::Toeplitz;
 use crate::tap::Tap;
 use crate::tcp::congestion::Algorithm;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::tx::Tx;
 use crate::udp::Udp;
 use crate::usermem::UserMap;
@@ -63,6 +63,8 @@ pub struct Local {
     pub mss: u16,
     /// What new connections control congestion by.
     pub congestion: Algorithm,
+    /// Floor of the retransmission timeout.
+    pub rto_min: Duration,
     /// Checksums of transmitted frames are the device's.
     pub tx_checksum: bool,
     /// The neighbour cache.
@@ -108,6 +110,8 @@ pub struct Local {
     pub holding: GroupSet,
     /// When groups' wheels have to turn, by group.
     pub due: Wheel,
+    /// Counts buffers that came out of order.
+    pub out_of_order: u32,
     /// Counts batches of calls.
     pub batch: u32,
     /// Events that may be posted while frames are received, see `fast::open`.
@@ -141,6 +145,7 @@ impl Local {
             address: [0; 4],
             mss: config.capabilities.mtu - 40,
             congestion: config.congestion,
+            rto_min: config.rto_min,
             tx_checksum: config.capabilities.tx_checksum,
             neighbors: neighbor::Table::new(neighbor::Limits::default(), rng.key()),
             mac_epoch: 1,
@@ -164,6 +169,7 @@ impl Local {
             output_ready: GroupSet::default(),
             holding: GroupSet::default(),
             due: Wheel::new(Instant(0), u32::from(groups)),
+            out_of_order: 0,
             batch: 1,
             event_room: 0,
             slow: false,

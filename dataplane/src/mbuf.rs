@@ -204,24 +204,38 @@ impl Area {
     pub fn meta(&self, mbuf: &Mbuf) -> Meta {
         // SAFETY: the token is the exclusive right to the metadata; no reference to it outlives a
         // call of this module.
-        unsafe { *self.meta[mbuf.0 as usize].0.get() }
+        unsafe { *self.meta_ptr(mbuf) }
     }
 
     /// Replaces the buffer's metadata.
     #[inline]
     pub fn set_meta(&self, mbuf: &mut Mbuf, meta: Meta) {
         // SAFETY: as in `meta`, with the token borrowed mutably.
-        unsafe { *self.meta[mbuf.0 as usize].0.get() = meta }
+        unsafe { *self.meta_ptr(mbuf) = meta }
+    }
+
+    /// Where the metadata is: valid as long as the area.
+    #[inline(always)]
+    fn meta_ptr(&self, mbuf: &Mbuf) -> *mut Meta {
+        debug_assert!(mbuf.0 < self.buffers());
+        // SAFETY: as in `ptr`; there is metadata for each buffer.
+        unsafe { self.meta.get_unchecked(mbuf.0 as usize) }.0.get()
     }
 
     /// Adds to the references of a buffer that the caller may use; how many there are then.
     #[inline(always)]
     fn count(&self, index: u32, by: u32) -> u32 {
         // SAFETY: as in `set_meta`: the caller has a reference, or holds the buffer.
-        let references = unsafe { &mut (*self.meta[index as usize].0.get()).references };
+        let references = unsafe { &mut (*self.meta_ptr(&Mbuf(index))).references };
         debug_assert!(by == 1 || *references > 0);
         *references = references.wrapping_add(by);
         *references
+    }
+
+    #[inline(always)]
+    fn references(&self, mbuf: &Mbuf) -> u32 {
+        // SAFETY: as in `meta`.
+        unsafe { (*self.meta_ptr(mbuf)).references }
     }
 
     /// The extent of `[addr, addr + len)`, if all of it was received into one buffer that is held for
@@ -229,18 +243,21 @@ impl Area {
     #[inline(always)]
     pub fn received(&self, addr: u64, len: u64, holder: Holder) -> Option<(Extent, u32)> {
         let (index, offset) = self.locate(addr)?;
-        if self.holder(index) != holder {
-            return None;
-        }
         let mbuf = Mbuf(index);
-        let meta = self.meta(&mbuf);
-        let from = u64::from(offset.checked_sub(meta.offset)?);
-        if from + len > u64::from(meta.len) {
+        if self.holder_of(&mbuf).load(Ordering::Relaxed) != holder.0 {
             return None;
         }
-        let extent = self.extent(&mbuf, offset, len as u32);
+        let Meta { offset: first, len: bytes, .. } = self.meta(&mbuf);
+        let (at, first) = (u64::from(offset), u64::from(first));
+        if at < first || at + len > first + u64::from(bytes) {
+            return None;
+        }
+        let alias = self.ptr(&mbuf) as usize + usize::from(offset);
+        let bus = self.bus_addr(&mbuf, offset);
         let _still_held = mbuf.into_raw();
-        Some((extent, index))
+        // SAFETY: within the buffer, which is readable while the area lives; the caller counts a reference,
+        // which keeps the device from getting it for reception.
+        Some((unsafe { Extent::new(alias, bus, len as u32) }, index))
     }
 
     /// `len` bytes of the buffer from `offset`, to be sent; the caller has counted a reference.
@@ -261,27 +278,24 @@ impl Area {
         self.holders.get(index as usize).map_or(Holder::NONE, |h| Holder(h.load(Ordering::Relaxed)))
     }
 
-    /// Says who holds a buffer of a list, which is the caller's.
-    #[inline]
-    pub fn set_holder_raw(&self, index: u32, holder: Holder) {
-        if let Some(of_buffer) = self.holders.get(index as usize) {
-            of_buffer.store(holder.0, Ordering::Relaxed);
-        }
-    }
-
     /// Makes `next` follow `index` in a list, which is the caller's.
     #[inline]
     pub fn link(&self, index: u32, next: u32) {
-        let mut mbuf = Mbuf(index);
-        let meta = self.meta(&mbuf);
-        self.set_meta(&mut mbuf, Meta { next, ..meta });
-        let _stays_in_the_list = mbuf.into_raw();
+        // SAFETY: as in `set_meta`: the list is the caller's, and so are its buffers.
+        unsafe { (*self.meta_ptr(&Mbuf(index))).next = next }
     }
 
     /// Says who holds the buffer.
     #[inline]
     pub fn set_holder(&self, mbuf: &Mbuf, holder: Holder) {
-        self.holders[mbuf.0 as usize].store(holder.0, Ordering::Relaxed);
+        self.holder_of(mbuf).store(holder.0, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn holder_of(&self, mbuf: &Mbuf) -> &AtomicU16 {
+        debug_assert!(mbuf.0 < self.buffers());
+        // SAFETY: as in `ptr`; there is a holder for each buffer.
+        unsafe { self.holders.get_unchecked(mbuf.0 as usize) }
     }
 }
 
@@ -341,7 +355,7 @@ impl Pool {
     #[inline]
     pub fn return_held(&mut self, mbuf: Mbuf) {
         self.area.set_holder(&mbuf, Holder::NONE);
-        if self.area.meta(&mbuf).references == 0 {
+        if self.area.references(&mbuf) == 0 {
             self.free(mbuf);
         } else {
             let _kept_by_the_references = mbuf.into_raw();

@@ -20,6 +20,15 @@ use ix_abi::ring;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadRing;
 
+/// What the application has left.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready {
+    /// Call slots.
+    pub slots: u32,
+    /// Free slots of the event ring.
+    pub room: u32,
+}
+
 /// Both rings of one context.
 #[derive(Debug)]
 pub struct AppRings {
@@ -84,10 +93,12 @@ impl AppRings {
 
     /// Call slots that the application says are ready. Both of its indices are checked.
     #[inline]
-    pub fn calls(&self) -> Result<u32, BadRing> {
-        ring::readable(self.produced, self.events_consumed(), EVENT_SLOTS).ok_or(BadRing)?;
+    pub fn calls(&self) -> Result<Ready, BadRing> {
+        let unread = ring::readable(self.produced, self.events_consumed(), EVENT_SLOTS);
+        let room = EVENT_SLOTS - unread.ok_or(BadRing)?;
         let produced = self.header_word(offset_of!(CallHeader, produced)).load(Ordering::Acquire);
-        ring::readable(produced, self.consumed, CALL_SLOTS).ok_or(BadRing)
+        let slots = ring::readable(produced, self.consumed, CALL_SLOTS).ok_or(BadRing)?;
+        Ok(Ready { slots, room })
     }
 
     /// A copy of the `ahead`th unconsumed record.

@@ -3,19 +3,28 @@
 //! - [`wire`]: headers; [`seq`]: sequence numbers
 //! - [`input`]: what a segment does, with [`acks`], [`receive`], [`reassembly`] and [`listen`]
 //! - [`output`]: what a connection sends in the transmit stage, from [`send_queue`]
+//! - [`sent`]: what is under way; [`recovery`], [`sack`] and [`rack`]: how losses are found and
+//!   repaired
+//! - [`blocks`]: what the peer is told to have arrived out of order
 //! - [`timestamps`]: what they measure and protect
 //! - [`timers`], [`rtt`], [`congestion`]
 //! - [`close`]: all the ways in which a connection ends
 pub mod acks;
+pub mod blocks;
 pub mod close;
 pub mod congestion;
 pub mod input;
 pub mod listen;
 pub mod output;
+pub mod rack;
 pub mod reassembly;
 pub mod receive;
+pub mod recovery;
+pub mod repair;
 pub mod rtt;
+pub mod sack;
 pub mod send_queue;
+pub mod sent;
 pub mod seq;
 pub mod timers;
 pub mod timestamps;

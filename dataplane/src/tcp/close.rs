@@ -6,7 +6,7 @@ use crate::limits::FIN_WAIT_2;
 use crate::local::Local;
 use crate::mbuf::{Mbuf, NO_MBUF};
 use crate::ports::SLOTS;
-use crate::tcp::{acks, reassembly, send_queue};
+use crate::tcp::{acks, reassembly, recovery, send_queue};
 use crate::time::Instant;
 use ix_abi::{DeadReason, Status};
 
@@ -19,6 +19,7 @@ pub fn end(group: &mut FlowGroup, local: &mut Local, index: u32, reason: DeadRea
     conn.ack_owed = 0;
     conn.flags -= Flags::ACK_NOW | Flags::RETRANSMIT | Flags::PROBE | Flags::RECOVERY;
     reassembly::clear(conn, local);
+    recovery::abandon(group, index);
     group.leave(index, local);
     leave_backlog(group, local, index);
     let conn = &group.conns[index];

@@ -6,7 +6,7 @@ use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::tcp::wire::{Packet, flag};
-use crate::tcp::{acks, close, listen, receive, timestamps};
+use crate::tcp::{acks, blocks, close, listen, receive, sent, timestamps};
 use ix_abi::DeadReason;
 use ix_abi::stats::{Counter, Drop};
 
@@ -49,11 +49,13 @@ fn synchronized(
         if !acceptable(conn, &packet) {
             if !packet.has(flag::RST) {
                 local.stats.drop(Drop::TcpOutOfWindow);
+                note_old(conn, &packet);
                 challenge(group, local, index);
             }
             return local.pool.free(mbuf);
         }
         if packet.seq_len() > 0 {
+            note_old(conn, &packet);
             trim(conn, &mut packet);
             // What was cut off is a repetition or a probe: either way the peer wants to hear of it.
             // But no answer to a bare ACK ahead of a hole: with holes both ways it would never end.
@@ -69,7 +71,7 @@ fn synchronized(
     {
         return local.pool.free(mbuf);
     }
-    if !acks::handle(group, local, index, &packet) {
+    if !acks::handle(group, local, index, &packet, &mbuf) {
         return local.pool.free(mbuf);
     }
     timestamps::take(&mut group.conns[index], local.now, arrived);
@@ -92,6 +94,14 @@ fn acceptable(conn: &Conn, packet: &Packet) -> bool {
     packet.seq.before(conn.rcv_edge) && end.after(conn.rcv_nxt)
         // A probe of, or data beyond, a closed window: its acknowledgement still counts.
         || (packet.seq == conn.rcv_nxt && conn.rcv_edge == conn.rcv_nxt)
+}
+
+/// What of the payload has arrived before is told in the answer (RFC 2883 §4).
+fn note_old(conn: &mut Conn, packet: &Packet) {
+    let end = packet.seq.plus(u32::from(packet.len));
+    if packet.seq.before(conn.rcv_nxt) && packet.len > 0 && !packet.has(flag::SYN) {
+        blocks::twice(conn, packet.seq, if end.before(conn.rcv_nxt) { end } else { conn.rcv_nxt });
+    }
 }
 
 /// Cuts off what lies outside of the window.
@@ -196,9 +206,10 @@ fn syn_sent(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packe
         conn.retries = 0;
         conn.trying_since = crate::time::Instant::NEVER;
         conn.rto_at = crate::time::Instant::NEVER;
-        if conn.flags.contains(Flags::TIMING) {
-            conn.flags -= Flags::TIMING;
-            conn.rtt.measured(local.now.since(conn.timed_at));
+        if conn.timed == conn.iss {
+            conn.timed = conn.snd_max;
+            let rtt = sent::since(sent::clock(local.now), conn.first.at);
+            conn.rtt.measured(rtt, local.rto_min);
         }
         listen::established(group, local, index);
         challenge(group, local, index);

@@ -106,6 +106,8 @@ fn start(conn: &mut Conn, local: &Local) {
     conn.snd_end = iss.plus(1);
     conn.released = iss.plus(1);
     conn.recover = iss;
+    conn.timed = iss;
+    conn.duplicate_round = iss;
     conn.mss = MSS_DEFAULT.min(local.mss);
     conn.cc = Congestion::new(local.congestion);
 }
