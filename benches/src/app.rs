@@ -8,7 +8,8 @@ use ix_dataplane::usermem::UserMap;
 
 /// The port that they listen on.
 pub const PORT: u16 = 7;
-const BACKLOG: u32 = 65_536;
+/// Handshakes under way and connections that wait for `accept`, at most, unless told otherwise.
+pub const BACKLOG: u32 = 65_536;
 
 /// What happens on events.
 pub trait App: std::fmt::Debug {
@@ -30,16 +31,24 @@ pub fn enter<A: App>(app: &mut A, events: &mut Events, calls: &mut Calls) {
 }
 
 /// What all servers do: listen, accept, close after their peers, see that nothing fails.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Server {
     /// It has asked to.
     pub listening: bool,
+    /// What it asks for: see [`BACKLOG`].
+    pub backlog: u32,
     /// Silence after which peers are asked whether they live; 0: never.
     pub keep_alive_us: u64,
     /// Connections that were accepted.
     pub accepted: u64,
     /// Connections that ended.
     pub dead: u64,
+}
+
+impl Default for Server {
+    fn default() -> Server {
+        Server { listening: false, backlog: BACKLOG, keep_alive_us: 0, accepted: 0, dead: 0 }
+    }
 }
 
 impl Server {
@@ -56,7 +65,7 @@ impl Server {
             Kind::GroupIn if !self.listening => {
                 self.listening = true;
                 let local = SocketAddress { port: PORT, ..SocketAddress::default() };
-                calls.push(Call::listen(local, BACKLOG).with_result(0));
+                calls.push(Call::listen(local, self.backlog).with_result(0));
             }
             Kind::Result => self.result(event, calls),
             _ => {}

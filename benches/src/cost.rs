@@ -84,7 +84,8 @@ fn count(program: &Path, run: &Run, profile: Option<PathBuf>, stages: Option<usi
     let kept = profile.is_some();
     let profile = profile.or(stages.map(|_| scratch));
     let counted = callgrind::count(program, &run.args(), profile.as_deref())?;
-    println!("{:.2} instructions each, {counted:?}", counted.each());
+    let callgrind::Collected { instructions, operations } = counted;
+    println!("instructions each: {:.3} ({instructions} for {operations})", counted.each());
     if let (Some(most), Some(profile)) = (stages, &profile) {
         stages::sums(program, profile)?.print(counted.operations, most);
     }

@@ -1,5 +1,5 @@
 //! A flood of SYNs from made-up addresses, while established connections talk.
-use crate::app;
+use crate::app::{self, Server as AppServer};
 use crate::clients::Clients;
 use crate::echo::MESSAGE;
 use crate::heap;
@@ -11,7 +11,9 @@ use ix_dataplane::rng::Rng;
 
 /// SYNs in a turn.
 const SYNS: usize = 60;
-/// Every so many turns an established connection talks.
+/// The listener's backlog: what a flood may take before cookies are sent.
+const BACKLOG: u32 = 1024;
+/// Time between turns.
 const TURN_NS: u64 = 60_000;
 /// Every so many turns a new client connects.
 const NEW_EVERY: usize = 1024;
@@ -39,14 +41,15 @@ impl Found {
     /// Prints it.
     pub fn print(&self) {
         let Found { syns, answers, requests, newcomers, bytes, connections } = self;
-        println!("{syns} spoofed SYNs, of which {answers} were answered:");
-        println!("  {requests} requests of established connections answered, none lost");
-        println!("  {newcomers} newcomers connected and were served meanwhile");
         let [before, first, rest] = bytes;
-        println!(
-            "  memory: {before} bytes before, {first} more during the first tenth, {rest} after"
-        );
-        println!("  {connections} connections at the end, half-open ones included");
+        println!("spoofed SYNs: {syns}");
+        println!("  answered to strangers: {answers}");
+        println!("  requests of established connections answered, none lost: {requests}");
+        println!("  newcomers served: {newcomers}");
+        println!("  connections at the end, half-open ones included: {connections}");
+        println!("  bytes allocated before: {before}");
+        println!("  more during the first tenth: {first}");
+        println!("  after that: {rest}");
     }
 }
 
@@ -57,7 +60,8 @@ pub fn run(established: usize, syns: usize) -> Found {
     let mut clients = Clients::new(established + newcomers + 1);
     let before = heap::live();
     let setup = Setup { connections: established, buffers: 8192, offload: false, batch: 64 };
-    let mut server = EngineServer::new(setup, app::Echo::default());
+    let mut server =
+        EngineServer::new(setup, app::Echo(AppServer { backlog: BACKLOG, ..AppServer::default() }));
     let mut flood = Flood { server: &mut server, clients: &mut clients, rng: Rng::from_seed(4) };
     flood.clients.open_first(flood.server, established);
     for i in 0..established {
@@ -71,7 +75,7 @@ pub fn run(established: usize, syns: usize) -> Found {
             flood.spoof();
         }
         found.syns += SYNS;
-        flood.ask(turn % established);
+        flood.ask(turn % next);
         found.requests += 1;
         if turn % NEW_EVERY == NEW_EVERY / 2 && next < established + newcomers {
             flood.connect(next);

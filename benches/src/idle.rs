@@ -13,6 +13,8 @@ use ix_dataplane::time::Instant;
 pub const KEEP_ALIVE_S: u64 = 600;
 /// Handshakes come at 10,000 in a second.
 const OPEN_EVERY_NS: u64 = 3_200_000;
+/// The largest parts of the memory that are told.
+const PARTS: usize = 10;
 const SECOND_NS: u64 = 1_000_000_000;
 const MIB: f64 = (1 << 20) as f64;
 
@@ -43,24 +45,26 @@ impl Found {
     /// Prints it.
     pub fn print(&self, hours: u64) {
         let each = |bytes: i64| bytes as f64 / self.connections as f64;
-        println!("{} idle connections:", self.connections);
-        let (mib, resident) = (self.bytes as f64 / MIB, self.resident as f64 / MIB);
-        println!("  memory: {mib:.1} MiB of the allocator, {resident:.1} MiB resident");
-        println!("  of which fixed: {:.1} MiB", self.fixed as f64 / MIB);
-        let rest = self.bytes - self.fixed;
-        println!("  by connection: {:.1} bytes, in all {:.1}", each(rest), each(self.bytes));
+        let mib = |bytes: i64| bytes as f64 / MIB;
+        let Found { connections, bytes, resident, fixed, .. } = *self;
+        println!("{connections} idle connections");
+        println!(
+            "  allocated: {bytes} bytes, {:.1} MiB, by connection {:.1}",
+            mib(bytes),
+            each(bytes)
+        );
+        println!("  resident: {:.1} MiB more", mib(resident));
+        println!("  of which fixed (buffers, rings, header slots): {:.1} MiB", mib(fixed));
+        println!("  the rest by connection: {:.1} bytes, of which", each(bytes - fixed));
         for (size, bytes) in &self.parts {
-            println!("    in allocations of {size}: {:.1} bytes by connection", each(*bytes));
+            println!("    in allocations of {size} bytes: {:.1}", each(*bytes));
         }
         if hours > 0 {
-            let (probes, seconds) = (self.probes, self.seconds);
-            println!(
-                "  {hours} hours of keep-alive at {KEEP_ALIVE_S} s: {probes} questions answered,"
-            );
-            println!(
-                "  {} alive, {} bytes more memory, {seconds:.1} s of real time",
-                self.alive, self.grown
-            );
+            println!("  {hours} hours of keep-alive at {KEEP_ALIVE_S} s");
+            println!("    questions answered: {}", self.probes);
+            println!("    alive: {}", self.alive);
+            println!("    more memory: {} bytes", self.grown);
+            println!("    real time: {:.1} s", self.seconds);
         }
     }
 }
@@ -71,18 +75,19 @@ pub fn run(connections: usize, hours: u64) -> Found {
     clients.open_every_ns = OPEN_EVERY_NS;
     let keep_alive_us = if hours > 0 { KEEP_ALIVE_S * 1_000_000 } else { 0 };
     let app = Echo(AppServer { keep_alive_us, ..AppServer::default() });
-    let (before, resident, sizes) = (heap::live(), heap::resident(), heap::by_size());
+    let (before, resident) = (heap::live(), heap::resident());
     let setup = Setup { connections, buffers: 4096, offload: true, batch: 64 };
     let mut server = EngineServer::new(setup, app);
-    let fixed = heap::live() - before;
+    let (fixed, sizes) = (heap::live() - before, heap::by_size());
     clients.open(&mut server);
     let mut parts: Vec<(usize, i64)> = heap::by_size()
         .iter()
         .zip(&sizes)
         .map(|((size, now), (_, then))| (*size, now - then))
-        .filter(|(_, bytes)| *bytes as usize >= connections)
+        .filter(|(_, bytes)| *bytes > 0)
         .collect();
     parts.sort_by_key(|(_, bytes)| -*bytes);
+    parts.truncate(PARTS);
     let bytes = heap::live() - before;
     let mut found = Found {
         connections,

@@ -12,6 +12,7 @@ use crate::server::engine::{EngineServer, Setup};
 use crate::server::smoltcp::{Does, Smoltcp};
 use crate::timers::{self, Work};
 use clap::{Args, ValueEnum};
+use ix_abi::stats::Counter;
 
 /// Who is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -131,11 +132,15 @@ impl Run {
             Scenario::Life => self.life(EngineServer::new(setup, app::Echo::default())),
             Scenario::Receive => {
                 let mut server = EngineServer::new(setup, app::Sink::default());
-                bulk::receive(&mut server, self.operations, self.batch)
+                let bytes = bulk::receive(&mut server, self.operations, self.batch);
+                assert_eq!(server.stats().get(Counter::PayloadCopied), 0, "zero copy");
+                bytes
             }
             Scenario::Send => {
                 let mut server = EngineServer::new(setup, app::Source::default());
-                bulk::send(&mut server, self.operations, self.batch)
+                let bytes = bulk::send(&mut server, self.operations, self.batch);
+                assert_eq!(server.stats().get(Counter::PayloadCopied), 0, "zero copy");
+                bytes
             }
             Scenario::AppTimers => {
                 let (timers, every_us) = (self.connections as u64, 100_000);
