@@ -9,7 +9,10 @@ use crate::wire::{ACK, FIN, PSH, SYN};
 /// Time between turns.
 const TURN_NS: u64 = 1_000;
 
-/// Counts the lives of all clients but the first `2 * batch`, with which everything gets warm; how many.
+/// Lives before counting: every flow group has had some, and has its tables.
+pub const WARM: usize = 2048;
+
+/// Counts the lives of all clients but the first `batch` and [`WARM`]; how many.
 pub fn count<S: Server>(server: &mut S, clients: &mut Clients, batch: usize) -> usize {
     // Apart: it makes the server ask for the router's Ethernet address, whose answer takes a turn.
     server.expect(0);
@@ -19,8 +22,9 @@ pub fn count<S: Server>(server: &mut S, clients: &mut Clients, batch: usize) -> 
     let mut lives = 0;
     let all: Vec<usize> = (batch..clients.len()).collect();
     for (round, some) in all.chunks_exact(batch).enumerate() {
-        let counted = round > 0;
-        if round == 1 {
+        let first = WARM.div_ceil(batch);
+        let counted = round >= first;
+        if round == first {
             collect::instrument();
         }
         for i in some {

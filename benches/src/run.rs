@@ -182,7 +182,8 @@ impl Run {
 
     fn life<S: Server>(&self, mut server: S) -> usize {
         let lives = self.operations.next_multiple_of(self.batch);
-        let mut clients = Clients::new(2 * self.batch + lives);
+        let mut clients =
+            Clients::new(self.batch + life::WARM.next_multiple_of(self.batch) + lives);
         life::count(&mut server, &mut clients, self.batch)
     }
 }
