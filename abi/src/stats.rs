@@ -106,6 +106,14 @@ counters! {
         UdpPorts = "udp_ports",
         /// Timers of the application's context on this core (a gauge).
         AppTimers = "app_timers",
+        /// Times that a loss was found by acknowledgements, and repaired without a timeout.
+        TcpRecoveries = "tcp_recoveries",
+        /// Loss probes: segments sent because no acknowledgement came, before a timeout.
+        TcpLossProbes = "tcp_loss_probes",
+        /// Segments that a peer said it had received twice.
+        TcpDuplicatesTold = "tcp_duplicates_told",
+        /// Timeouts that turned out to be needless.
+        TcpSpuriousTimeouts = "tcp_spurious_timeouts",
         /// ICMPv6 errors sent.
         IcmpErrorsSent = "icmp_errors_sent",
         /// IPv6 addresses of ours that somebody else claimed.

@@ -69,6 +69,8 @@ pub struct Local {
     pub v6: Ipv6,
     /// Largest TCP payload towards the link, over IPv4.
     pub mss: u16,
+    /// Largest IP packet that the device cuts into segments; 0: it does not.
+    pub tso: u16,
     /// What new connections control congestion by.
     pub congestion: Algorithm,
     /// Whether connections use explicit congestion notification.
@@ -120,6 +122,8 @@ pub struct Local {
     pub holding: GroupSet,
     /// When groups' wheels have to turn, by group.
     pub due: Wheel,
+    /// Counts buffers that came out of order.
+    pub out_of_order: u32,
     /// Counts batches of calls.
     pub batch: u32,
     /// Events that may be posted while frames are received, see `fast::open`.
@@ -159,6 +163,7 @@ impl Local {
             mss: config.capabilities.mtu - 40,
             congestion: config.congestion,
             ecn: config.ecn,
+            tso: if config.capabilities.tx_checksum { config.capabilities.tso } else { 0 },
             tx_checksum: config.capabilities.tx_checksum,
             fragments: config.reassemble.then(fragments::table),
             neighbors: neighbor::Table::new(neighbor::Limits::default(), rng.key()),
@@ -183,6 +188,7 @@ impl Local {
             output_ready: GroupSet::default(),
             holding: GroupSet::default(),
             due: Wheel::new(Instant(0), u32::from(groups)),
+            out_of_order: 0,
             batch: 1,
             event_room: 0,
             slow: false,

@@ -1,6 +1,7 @@
 //! The times of TCP that depend on where a dataplane is: one set for the internet, one for a datacentre.
 use crate::limits::{
-    CONNECT_TIMEOUT, DELAYED_ACK, FIN_WAIT_2, HANDSHAKE_TIMEOUT, TIME_WAIT, USER_TIMEOUT,
+    CONNECT_TIMEOUT, DELAYED_ACK, FIN_WAIT_2, HANDSHAKE_TIMEOUT, RTO_MIN, RTO_MIN_DATACENTER,
+    TIME_WAIT, USER_TIMEOUT,
 };
 use crate::time::Duration;
 
@@ -9,6 +10,8 @@ use crate::time::Duration;
 pub struct Profile {
     /// Longest that an acknowledgement waits for data to ride on.
     pub delayed_ack: Duration,
+    /// Floor of the retransmission timeout.
+    pub rto_min: Duration,
     /// 2 MSL.
     pub time_wait: Duration,
     /// How long a connection that the application has closed waits for the peer's FIN.
@@ -25,6 +28,7 @@ impl Profile {
     /// What the RFCs say, or the large systems do.
     pub const INTERNET: Profile = Profile {
         delayed_ack: DELAYED_ACK,
+        rto_min: RTO_MIN,
         time_wait: TIME_WAIT,
         fin_wait_2: FIN_WAIT_2,
         connect_timeout: CONNECT_TIMEOUT,
@@ -36,6 +40,7 @@ impl Profile {
     /// are replaced when they are silent for seconds.
     pub const DATACENTRE: Profile = Profile {
         delayed_ack: Duration::from_us(500),
+        rto_min: RTO_MIN_DATACENTER,
         time_wait: Duration::from_s(1),
         fin_wait_2: Duration::from_s(10),
         connect_timeout: Duration::from_s(5),

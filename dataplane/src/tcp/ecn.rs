@@ -99,9 +99,12 @@ fn bits_if_on(conn: &Conn, seq: WrappingSeq, len: u32, flags: u8) -> (u8, u8) {
     if len == 0 || seq.before(conn.snd_max) {
         return (echo, 0);
     }
-    // The first of the new data (§6.1.2).
-    let tells = conn.ecn.contains(Ecn::REDUCED) && seq == conn.ecn_end;
-    (echo | if tells { flag::CWR } else { 0 }, ECT0)
+    (echo | if tells(conn, seq) { flag::CWR } else { 0 }, ECT0)
+}
+
+/// Whether new data from `seq` tells that the window was reduced: the first does (§6.1.2).
+pub fn tells(conn: &Conn, seq: WrappingSeq) -> bool {
+    conn.ecn.contains(Ecn::REDUCED) && seq == conn.ecn_end
 }
 
 /// An acceptable segment of a connection that does it, before its acknowledgement and payload are

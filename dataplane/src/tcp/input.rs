@@ -9,7 +9,9 @@ use crate::tcp::challenge::suspicious;
 use crate::tcp::ecn::{self, Ecn};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{Packet, flag};
-use crate::tcp::{acks, close, keep_alive, listen, pmtu, receive, time_wait, timestamps};
+use crate::tcp::{
+    acks, blocks, close, keep_alive, listen, pmtu, receive, sent, time_wait, timestamps,
+};
 use ix_abi::DeadReason;
 use ix_abi::stats::{Counter, Drop};
 
@@ -55,10 +57,12 @@ fn synchronized(
             packet.flags &= !flag::SYN;
         } else if !acceptable(conn, &packet) {
             ecn::syn_again(conn, &packet);
+            note_old(conn, &packet);
             unacceptable(group, local, index, &packet);
             return local.pool.free(mbuf);
         }
         if packet.seq_len() > 0 {
+            note_old(conn, &packet);
             trim(conn, &mut packet);
             // What was cut off is a repetition or a probe: either way the peer wants to hear of it.
             // But no answer to a bare ACK ahead of a hole: with holes both ways it would never end.
@@ -84,7 +88,7 @@ fn synchronized(
     if !conn.path.is_empty() {
         pmtu::acknowledged(conn, local, packet.ack);
     }
-    if !acks::handle(group, local, index, &packet) {
+    if !acks::handle(group, local, index, &packet, &mbuf) {
         return local.pool.free(mbuf);
     }
     timestamps::take(&mut group.conns[index], local.now, arrived);
@@ -107,6 +111,14 @@ fn acceptable(conn: &Conn, packet: &Packet) -> bool {
     packet.seq.before(conn.rcv_edge) && end.after(conn.rcv_nxt)
         // A probe of, or data beyond, a closed window: its acknowledgement still counts.
         || (packet.seq == conn.rcv_nxt && conn.rcv_edge == conn.rcv_nxt)
+}
+
+/// What of the payload has arrived before is told in the answer (RFC 2883 §4).
+fn note_old(conn: &mut Conn, packet: &Packet) {
+    let end = packet.seq.plus(u32::from(packet.len));
+    if packet.seq.before(conn.rcv_nxt) && packet.len > 0 && !packet.has(flag::SYN) {
+        blocks::twice(conn, packet.seq, if end.before(conn.rcv_nxt) { end } else { conn.rcv_nxt });
+    }
 }
 
 /// The SYN-ACK of a peer that opens the connection as we do: the SYN was taken before, and the rest
@@ -249,9 +261,10 @@ fn syn_sent(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packe
         conn.retries = 0;
         conn.trying_since = crate::time::Instant::NEVER;
         conn.rto_at = crate::time::Instant::NEVER;
-        if conn.flags.contains(Flags::TIMING) {
-            conn.flags -= Flags::TIMING;
-            conn.rtt.measured(local.now.since(conn.timed_at));
+        if conn.timed == conn.iss {
+            conn.timed = conn.snd_max;
+            let rtt = sent::since(sent::clock(local.now), conn.first.at);
+            conn.rtt.measured(rtt, local.profile.rto_min);
         }
         listen::established(group, local, index);
         challenge(group, local, index);

@@ -222,6 +222,8 @@ pub fn begin_at(conn: &mut Conn, iss: WrappingSeq) {
     conn.snd_end = iss.plus(1);
     conn.released = iss.plus(1);
     conn.recover = iss;
+    conn.timed = iss;
+    conn.duplicate_round = iss;
 }
 
 /// Takes what the peer's SYN says.

@@ -8,7 +8,7 @@ use crate::group::FlowGroup;
 use crate::ipv6::MTU_MIN;
 use crate::limits::{PATH_MTU_MIN, PATH_MTU_PROBE_AGAIN, PATH_MTU_PROBE_FIRST};
 use crate::local::Local;
-use crate::tcp::send_queue;
+use crate::tcp::recovery;
 use crate::time::Instant;
 use bitflags::bitflags;
 use ix_abi::stats::Counter;
@@ -35,7 +35,7 @@ const MODEST: u16 = 1280;
 const TIMEOUTS: u8 = 2;
 
 /// Bytes of IP and TCP headers in a data segment.
-fn headers(conn: &Conn) -> u16 {
+pub fn headers(conn: &Conn) -> u16 {
     let ip = if conn.flags.contains(Flags::V6) { 40 } else { 20 };
     ip + crate::tcp::wire::HEADER as u16 + option_bytes(conn)
 }
@@ -64,13 +64,8 @@ pub fn too_big(group: &mut FlowGroup, local: &mut Local, index: u32, mtu: u16, p
     if !lower(conn, local, mtu, PATH_MTU_PROBE_AGAIN) {
         return;
     }
-    // What was sent in larger segments will not arrive. Not the network's load is the reason, so the
-    // window stays as it is (RFC 1191 §6.4).
     if conn.state.can_send() && conn.snd_una.before(conn.snd_max) {
-        conn.flags -= Flags::RETRANSMIT | Flags::TIMING;
-        conn.snd_nxt = conn.snd_una;
-        send_queue::rewind(conn, &group.segments);
-        group.want_output(index, local);
+        recovery::resegment(group, local, index);
     }
 }
 

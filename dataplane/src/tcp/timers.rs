@@ -2,10 +2,9 @@
 use crate::conn::{Conn, Flags, State};
 use crate::group::FlowGroup;
 use crate::local::Local;
-use crate::tcp::congestion::CongestionControl;
 use crate::tcp::listen::{patience, trying};
-use crate::tcp::pmtu::{self, Path};
-use crate::tcp::{close, keep_alive, send_queue};
+use crate::tcp::pmtu::Path;
+use crate::tcp::{close, keep_alive, recovery};
 use crate::time::Instant;
 use ix_abi::DeadReason;
 use ix_abi::stats::Counter;
@@ -58,7 +57,7 @@ fn due(group: &mut FlowGroup, local: &mut Local, index: u32) {
             conn.rto_at = next_try(conn, local);
             group.want_output(index, local);
         }
-        _ => retransmit(group, local, index),
+        _ => recovery::timer_fired(group, local, index),
     }
 }
 
@@ -72,7 +71,7 @@ fn waits(conn: &Conn) -> bool {
 }
 
 /// When the timer fires again: no later than when patience ends.
-fn next_try(conn: &Conn, local: &Local) -> Instant {
+pub fn next_try(conn: &Conn, local: &Local) -> Instant {
     let next = local.now + conn.rtt.timeout();
     match conn.settings.user_timeout() {
         Some(wanted) if conn.trying_since != Instant::NEVER => {
@@ -86,8 +85,9 @@ fn next_try(conn: &Conn, local: &Local) -> Instant {
 /// (RFC 9293 §3.8.6.1): the update that opens it may get lost.
 #[inline]
 pub fn persist(conn: &mut Conn, local: &Local) {
-    let blocked = conn.snd_nxt.before(conn.snd_end) || conn.flags.contains(Flags::REFUSED);
-    if blocked && conn.snd_wnd == 0 && conn.flight() == 0 && conn.rto_at == Instant::NEVER {
+    let blocked =
+        conn.snd_nxt.before(conn.snd_end) || conn.lost > 0 || conn.flags.contains(Flags::REFUSED);
+    if blocked && conn.snd_wnd == 0 && conn.pipe() == 0 && conn.rto_at == Instant::NEVER {
         conn.flags |= Flags::PERSIST;
         conn.rto_at = local.now + conn.rtt.timeout();
         trying(conn, local.now);
@@ -105,28 +105,4 @@ pub fn give_up(group: &mut FlowGroup, local: &mut Local, index: u32) {
         let reason = if unreachable { DeadReason::Unreachable } else { DeadReason::TimedOut };
         close::abort(group, local, index, reason);
     }
-}
-
-/// The retransmission timer (RFC 6298 §5.4–5.6, RFC 5681 §3.1): everything from the oldest on.
-fn retransmit(group: &mut FlowGroup, local: &mut Local, index: u32) {
-    let conn = &mut group.conns[index];
-    if conn.snd_una != conn.snd_max {
-        local.stats.add(Counter::TcpTimeouts, 1);
-        pmtu::timed_out(conn, local);
-        if conn.retries == 0 {
-            conn.cc.timed_out(conn.snd_max.since(conn.snd_una), u32::from(conn.mss), local.now);
-        }
-        conn.retries = conn.retries.saturating_add(1);
-        conn.rtt.back_off();
-        conn.flags |= Flags::BACKED_OFF;
-        conn.flags -= Flags::RECOVERY | Flags::RETRANSMIT | Flags::TIMING;
-        conn.recover = conn.snd_max;
-        conn.dup_acks = 0;
-        conn.inflation = 0;
-        conn.snd_nxt = conn.snd_una;
-        send_queue::rewind(conn, &group.segments);
-    }
-    // Also if its turn to be sent does not come: time runs out all the same.
-    conn.rto_at = next_try(conn, local);
-    group.want_output(index, local);
 }

@@ -8,6 +8,7 @@
 pub mod app;
 pub mod apps;
 pub mod family;
+pub mod gso;
 pub mod icmp;
 pub mod net;
 pub mod nic;

@@ -106,6 +106,9 @@ pub struct Setup {
     pub tx_depth: usize,
     pub heap_pages: u32,
     pub offload: bool,
+    pub mtu: u16,
+    /// Segmentation by the NIC: the largest IP packet.
+    pub tso: u16,
     pub groups: u16,
     pub connections: u32,
     /// Changes each engine's configuration.
@@ -125,6 +128,8 @@ impl Setup {
             tx_depth: 256,
             heap_pages: 4,
             offload: false,
+            mtu: 1500,
+            tso: 0,
             groups: 8,
             connections: 1024,
             configure: |_| (),
@@ -162,7 +167,8 @@ impl Station {
             hash_report: false,
             queue_pairs: 1,
             groups: setup.groups,
-            mtu: 1500,
+            mtu: setup.mtu,
+            tso: setup.tso,
         };
         let gateway = setup.gateway;
         let addressing = if setup.dhcp {
@@ -198,7 +204,7 @@ impl Station {
             machines.push(Machine {
                 now: Instant(1_000_000),
                 rx,
-                tx: Tx::new(setup.tx_depth),
+                tx: Tx::new(setup.tx_depth, setup.tso),
                 app: None,
                 context: Context::new(std::ptr::null_mut(), std::ptr::null_mut()),
                 faults: Vec::new(),
