@@ -264,7 +264,10 @@ fn tcp_v6(extension: &[u8], payload: &[u8]) -> Vec<u8> {
 fn ipv6_is_read_behind_extension_headers_too() {
     let plain = tcp_v6(&[], b"xy");
     let said = line(&plain);
-    assert!(said.ends_with(" 2001:db8::2.4000 > 2001:db8::1.11211 S 123:125 win 256 len 2"), "{said}");
+    assert!(
+        said.ends_with(" 2001:db8::2.4000 > 2001:db8::1.11211 S 123:125 win 256 len 2"),
+        "{said}"
+    );
     let behind = tcp_v6(&[6, 0, 1, 4, 0, 0, 0, 0], b"xy");
     let h = Headers::parse(&behind);
     assert_eq!((h.ports, h.protocol, h.transport), (Some((4000, 11211)), 6, 62));
