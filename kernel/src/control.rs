@@ -141,6 +141,7 @@ pub fn publish_facts(facts: &Facts<'_>) {
         (header::APP_EXIT, 0),
         (header::IPV4, 0),
         (header::PREFIX, 0),
+        (header::IPV6_PREFIXES, 0),
         (header::BATCH, facts.batch as u64),
         (header::COUNTERS, Counter::COUNT as u64),
         (header::DROPS, Drop::COUNT as u64),
