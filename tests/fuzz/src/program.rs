@@ -324,6 +324,7 @@ impl Machine {
             queue_pairs: 1,
             groups: GROUPS,
             mtu: 1500,
+            tso: 0,
         };
         let address = Ipv4Config { address: wire::STATION, prefix: 24, gateway: None };
         let addressing = Addressing::Static(address);
