@@ -341,3 +341,23 @@ fn what_is_lost_waits_for_a_window_that_the_peer_has_taken_back() {
     assert_eq!(talk.station.memory.pins_total(), 0);
     talk.station.assert_buffers_conserved();
 }
+
+#[test]
+fn a_smaller_window_is_reached_step_by_step() {
+    // RFC 6937 §3.1: what goes out follows what arrives, neither a pause of half a round trip nor a burst.
+    let (mut talk, handle, una) = sending(10);
+    talk.pass(RTT);
+    let mut out = 0;
+    for arrived in 1..=9 {
+        ack(&mut talk, una, &[(una + 1000, una + 1000 + arrived * 1000)]);
+        talk.call(sendv(handle, 3 * SEGMENT));
+        let sent: u32 = payloads(&mut talk, una).iter().map(|(_, len)| len).sum();
+        out += sent;
+        if arrived > 3 {
+            assert!(sent <= 2 * SEGMENT, "{sent} bytes at once after {arrived} segments");
+        }
+    }
+    let arrived = 9 * SEGMENT;
+    assert!(out >= arrived / 2 && out <= arrived, "{out} bytes went out for {arrived}");
+    assert_eq!(talk.station.count(Counter::TcpRecoveries), 1);
+}
