@@ -293,9 +293,6 @@ fn what_cannot_be_understood_is_answered_with_where() {
     assert_eq!(error_for(&mut talk, 60, &behind), Some((4, 1, 40)));
     let discard = [6, 0, 0x4a, 0, 0, 0, 0, 0];
     assert_eq!(error_for(&mut talk, 60, &discard), None);
-    let fragment = [6, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
-    assert_eq!(error_for(&mut talk, 44, &fragment), None);
-    assert_eq!(talk.station.dropped(Reason::IpFragment), 1);
     assert_eq!(talk.station.count(Counter::IcmpErrorsSent), 4);
     talk.station.assert_all_quiet();
 }
@@ -681,4 +678,49 @@ fn the_device_cuts_segments_over_ipv6() {
         let pseudo = checksum::pseudo_v6(&from, &to, 6, (f.len() - 54) as u16);
         assert!(checksum::is_good(checksum::add(pseudo, checksum::sum(&f[54..]))));
     }
+}
+
+/// The frames of a packet of `protocol` cut after each of `cuts`.
+fn cut(id: u32, protocol: u8, payload: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
+    let ends = (&ip(PEER), &ip(OWN));
+    let bounds: Vec<usize> = [&[0], cuts, &[payload.len()]].concat();
+    let pieces = bounds.windows(2);
+    pieces
+        .map(|range| {
+            let more = u16::from(range[1] != payload.len());
+            let mut f = vec![protocol, 0];
+            f.extend((range[0] as u16 | more).to_be_bytes());
+            f.extend(id.to_be_bytes());
+            f.extend(&payload[range[0]..range[1]]);
+            wire6::packet(MACS, ends, 64, 44, &f)
+        })
+        .collect()
+}
+
+#[test]
+fn fragments_are_put_together_in_any_order_and_overlapping_ones_never() {
+    let mut talk = settled();
+    let ping = summed((&ip(PEER), &ip(OWN)), 58, 2, &echo_request(&[7; 1500]));
+    let frames = cut(1, 58, &ping, &[504, 1000]);
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let sent: Vec<_> =
+            order.iter().flat_map(|at| hear(&mut talk, frames[*at].clone())).collect();
+        let [answer] = &sent[..] else { panic!("{} frames", sent.len()) };
+        assert_eq!(icmp(answer).2[4..], ping[4..]);
+    }
+    assert_eq!(talk.station.count(Counter::DatagramsReassembled), 3);
+    // RFC 5722: not even what would be complete without the one that overlaps.
+    let mut overlap = cut(2, 58, &ping, &[504, 1000]);
+    overlap.insert(1, cut(2, 58, &ping, &[496, 1000]).remove(1));
+    assert!(overlap.into_iter().all(|f| hear(&mut talk, f).is_empty()));
+    assert!(talk.station.dropped(Reason::FragmentOverlap) >= 1);
+    // Longer than a buffer; in two at once; never complete.
+    let long = cut(3, 58, &[0; 4000], &[1400, 2800]);
+    assert!(long.into_iter().all(|f| hear(&mut talk, f).is_empty()));
+    let twice: Vec<u8> = cut(4, 58, &ping, &[504])[0][54..].to_vec();
+    let outer = cut(5, 44, &twice, &[256]);
+    assert!(outer.into_iter().all(|f| hear(&mut talk, f).is_empty()));
+    assert_eq!(talk.station.dropped(Reason::IpFragment), 1);
+    talk.pass(Duration::from_s(60));
+    talk.station.assert_all_quiet();
 }
