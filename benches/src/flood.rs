@@ -59,7 +59,8 @@ pub fn run(established: usize, syns: usize) -> Found {
     let newcomers = turns / NEW_EVERY;
     let mut clients = Clients::new(established + newcomers + 1);
     let before = heap::live();
-    let setup = Setup { connections: established, buffers: 8192, offload: false, batch: 64 };
+    let setup =
+        Setup { connections: established, buffers: 8192, offload: false, tso: false, batch: 64 };
     let mut server =
         EngineServer::new(setup, app::Echo(AppServer { backlog: BACKLOG, ..AppServer::default() }));
     let mut flood = Flood { server: &mut server, clients: &mut clients, rng: Rng::from_seed(4) };
@@ -132,11 +133,12 @@ impl Flood<'_> {
         (bytes, syns)
     }
 
-    /// Client `i` gets its answer.
+    /// Client `i` gets its answer, and acknowledges it.
     fn ask(&mut self, i: usize) {
         self.clients.send(self.server, i, ACK | PSH, MESSAGE);
         let answered = (0..PATIENCE).any(|_| self.turn().0 == MESSAGE);
         assert!(answered, "client {i}: no answer: {}", self.server.explain());
+        self.clients.send(self.server, i, ACK, 0);
     }
 
     /// Client `i` connects and is served.

@@ -76,7 +76,7 @@ pub fn run(connections: usize, hours: u64) -> Found {
     let keep_alive_us = if hours > 0 { KEEP_ALIVE_S * 1_000_000 } else { 0 };
     let app = Echo(AppServer { keep_alive_us, ..AppServer::default() });
     let (before, resident) = (heap::live(), heap::resident());
-    let setup = Setup { connections, buffers: 4096, offload: true, batch: 64 };
+    let setup = Setup { connections, buffers: 4096, offload: true, tso: false, batch: 64 };
     let mut server = EngineServer::new(setup, app);
     let (fixed, sizes) = (heap::live() - before, heap::by_size());
     clients.open(&mut server);

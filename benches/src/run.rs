@@ -71,6 +71,9 @@ pub struct Run {
     /// The network card does checksums and hash
     #[arg(long)]
     pub offload: bool,
+    /// It also cuts large packets into segments
+    #[arg(long)]
+    pub tso: bool,
 }
 
 impl Default for Run {
@@ -82,6 +85,7 @@ impl Default for Run {
             batch: 1,
             operations: 2048,
             offload: false,
+            tso: false,
         }
     }
 }
@@ -100,6 +104,9 @@ impl Run {
         }
         if self.offload {
             args.push("--offload".to_owned());
+        }
+        if self.tso {
+            args.push("--tso".to_owned());
         }
         args
     }
@@ -124,7 +131,8 @@ impl Run {
         let setup = Setup {
             connections: self.connections,
             buffers: most.min(16_384) + 4096,
-            offload: self.offload,
+            offload: self.offload || self.tso,
+            tso: self.tso,
             batch: 64,
         };
         match self.scenario {

@@ -35,6 +35,8 @@ pub struct Setup {
     pub buffers: usize,
     /// The network card verifies and computes checksums and reports the hash.
     pub offload: bool,
+    /// It cuts large packets into segments.
+    pub tso: bool,
     /// Bound B of a poll.
     pub batch: usize,
 }
@@ -115,6 +117,7 @@ fn config(setup: Setup) -> Config {
         tx_checksum: setup.offload,
         rx_checksum: setup.offload,
         rss: false,
+        tso: if setup.tso { u16::MAX } else { 0 },
         hash_report: setup.offload,
         queue_pairs: 1,
         groups: GROUPS,
