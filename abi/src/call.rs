@@ -5,7 +5,9 @@
 //! application writes afterwards changes nothing.
 use crate::addr::SocketAddress;
 use crate::handle::{Cookie, Handle};
-use crate::limits::{BACKLOG_MAX, SG_BYTES_MAX, SG_MAX, TIMER_MAX_US};
+use crate::limits::{
+    BACKLOG_MAX, KEEP_ALIVE_PROBES_MAX, OPTION_TIME_MAX_US, SG_BYTES_MAX, SG_MAX, TIMER_MAX_US,
+};
 use crate::status::{Status, open_enum};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -99,6 +101,54 @@ open_enum! {
         TimerCancel = 15: "timer_cancel",
         /// `unlisten`: no new connections; those that exist stay.
         Unlisten = 16: "unlisten",
+        /// `set_option`: word 0 a [`TcpOption`], word 1 its value.
+        SetOption = 17: "set_option",
+    }
+}
+
+open_enum! {
+    /// What `set_option` sets: of a connection, or of a listener for the connections that it gets from
+    /// then on. Times are in microseconds and kept in milliseconds, rounded up.
+    TcpOption {
+        /// Silence of the peer after which it is asked whether it lives; 0: never, which is the default.
+        KeepAlive = 1: "keep_alive_us",
+        /// Time between two such questions; 0: the default.
+        KeepAliveInterval = 2: "keep_alive_interval_us",
+        /// Questions without answer that end a connection; 0: the default.
+        KeepAliveProbes = 3: "keep_alive_probes",
+        /// How long what was sent may stay without any answer; 0: the default.
+        UserTimeout = 4: "user_timeout_us",
+        /// A [`Congestion`].
+        Congestion = 5: "congestion",
+    }
+}
+
+open_enum! {
+    /// Ways of congestion control.
+    Congestion {
+        /// The kernel's own choice.
+        Default = 0: "default",
+        /// RFC 5681 and RFC 6582.
+        NewReno = 1: "newreno",
+        /// RFC 9438.
+        Cubic = 2: "cubic",
+        /// RFC 8257.
+        Dctcp = 3: "dctcp",
+    }
+}
+
+impl TcpOption {
+    /// Whether `value` is one that the option can have.
+    pub const fn check(self, value: u64) -> Result<(), Status> {
+        let most = match self {
+            TcpOption::KeepAlive | TcpOption::KeepAliveInterval | TcpOption::UserTimeout => {
+                OPTION_TIME_MAX_US
+            }
+            TcpOption::KeepAliveProbes => KEEP_ALIVE_PROBES_MAX,
+            TcpOption::Congestion => Congestion::ALL.len() as u64 - 1,
+            _ => return Err(Status::Unsupported),
+        };
+        if value <= most { Ok(()) } else { Err(Status::Invalid) }
     }
 }
 
@@ -254,6 +304,13 @@ impl Call {
         call
     }
 
+    /// `set_option`.
+    pub const fn set_option(handle: Handle, option: TcpOption, value: u64) -> Call {
+        let mut call = Call::new(Op::SetOption, handle);
+        call.words = [option.0 as u64, value, 0, 0, 0];
+        call
+    }
+
     /// What the record asks for, its fields checked as far as they can be without the kernel's
     /// tables. Scatter-gather entries are not looked at: see [`Call::inline_sg`].
     pub fn decode(&self) -> Result<Request, Status> {
@@ -271,9 +328,7 @@ impl Call {
             Op::Accept => Request::Accept { handle, cookie: Cookie(w[0]) },
             Op::Reject => Request::Reject { handle },
             Op::Connect => Request::Connect { cookie: Cookie(w[0]), remote: address(1) },
-            Op::Sendv => {
-                Request::Sendv { handle, sg_count: self.checked_sg_count()?, done: w[4] }
-            }
+            Op::Sendv => Request::Sendv { handle, sg_count: self.checked_sg_count()?, done: w[4] },
             Op::RecvDone => Request::RecvDone { handle, bytes: w[0] },
             Op::Close => Request::Close { handle },
             Op::Abort => Request::Abort { handle },
@@ -289,6 +344,11 @@ impl Call {
             }
             Op::TimerCancel => Request::TimerCancel { handle },
             Op::Unlisten => Request::Unlisten { handle },
+            Op::SetOption => {
+                let option = TcpOption(u16::try_from(w[0]).map_err(|_| Status::Unsupported)?);
+                option.check(w[1])?;
+                Request::SetOption { handle, option, value: w[1] }
+            }
             _ => return Err(Status::Invalid),
         })
     }
@@ -340,4 +400,5 @@ pub enum Request {
     TimerSet { cookie: Cookie, delay_us: u64 },
     TimerCancel { handle: Handle },
     Unlisten { handle: Handle },
+    SetOption { handle: Handle, option: TcpOption, value: u64 },
 }

@@ -26,14 +26,14 @@ pub mod stats;
 pub mod status;
 
 pub use addr::{IpAddress, SocketAddress};
-pub use call::{Call, Direct, Op, Request, SgEntry};
+pub use call::{Call, Congestion, Direct, Op, Request, SgEntry, TcpOption};
 pub use event::{Condition, Event};
 pub use handle::{Cookie, CoreId, GroupId, Handle};
 pub use status::{DeadReason, Status};
 
 /// Version of both contracts. Either side refuses a different major number; a larger minor number
 /// only adds records and fields that older readers ignore.
-pub const VERSION: Version = Version { major: 3, minor: 0 };
+pub const VERSION: Version = Version { major: 3, minor: 1 };
 
 /// A contract version, as it stands in the information page and in the control page.
 #[derive(

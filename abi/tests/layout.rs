@@ -5,7 +5,7 @@ use core::mem::{align_of, offset_of, size_of};
 use ix_abi::call::{Call, Direct, Op, SgEntry, SgSlot, slots};
 use ix_abi::event::{Event, Kind};
 use ix_abi::layout::{self, CallHeader, EventHeader, InfoPage};
-use ix_abi::{DeadReason, IpAddress, Status, VERSION, Version};
+use ix_abi::{Congestion, DeadReason, IpAddress, Status, TcpOption, VERSION, Version};
 
 #[test]
 fn records_are_one_cache_line() {
@@ -107,8 +107,26 @@ fn numbers_never_change() {
         (Op::TimerSet, 14),
         (Op::TimerCancel, 15),
         (Op::Unlisten, 16),
+        (Op::SetOption, 17),
     ];
     assert!(ops.iter().all(|(op, number)| op.0 == *number) && ops.len() == Op::ALL.len());
+    let options = [
+        (TcpOption::KeepAlive, 1),
+        (TcpOption::KeepAliveInterval, 2),
+        (TcpOption::KeepAliveProbes, 3),
+        (TcpOption::UserTimeout, 4),
+        (TcpOption::Congestion, 5),
+    ];
+    assert!(options.iter().all(|(option, number)| option.0 == *number));
+    assert_eq!(options.len(), TcpOption::ALL.len());
+    let congestion = [
+        (Congestion::Default, 0),
+        (Congestion::NewReno, 1),
+        (Congestion::Cubic, 2),
+        (Congestion::Dctcp, 3),
+    ];
+    assert!(congestion.iter().all(|(way, number)| way.0 == *number));
+    assert_eq!(congestion.len(), Congestion::ALL.len());
     let kinds = [
         (Kind::Nop, 0),
         (Kind::Knock, 1),
@@ -125,6 +143,7 @@ fn numbers_never_change() {
         (Kind::Parking, 12),
         (Kind::Shutdown, 13),
         (Kind::Result, 14),
+        (Kind::RecvSent, 15),
     ];
     assert!(kinds.iter().all(|(kind, number)| kind.0 == *number) && kinds.len() == Kind::ALL.len());
     let direct = [
@@ -186,10 +205,10 @@ fn outcomes_of_a_newer_version_have_a_text_too() {
 
 #[test]
 fn a_version_accepts_newer_minors_of_its_major_only() {
-    assert_eq!(VERSION, Version { major: 2, minor: 0 });
-    assert!(VERSION.accepts(Version { major: 2, minor: 9 }));
-    assert!(!VERSION.accepts(Version { major: 1, minor: 0 }));
-    assert!(!VERSION.accepts(Version { major: 3, minor: 0 }));
+    assert_eq!(VERSION, Version { major: 3, minor: 1 });
+    assert!(VERSION.accepts(Version { major: 3, minor: 9 }));
+    assert!(!VERSION.accepts(Version { major: 2, minor: 0 }));
+    assert!(!VERSION.accepts(Version { major: 4, minor: 0 }));
 }
 
 #[test]

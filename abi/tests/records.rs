@@ -2,8 +2,12 @@
 
 use ix_abi::call::{Call, Op, Request, SgEntry};
 use ix_abi::event::{Condition, Event};
-use ix_abi::limits::{BACKLOG_MAX, SG_MAX, TIMER_MAX_US};
-use ix_abi::{Cookie, DeadReason, GroupId, Handle, IpAddress, SocketAddress, Status};
+use ix_abi::limits::{
+    BACKLOG_MAX, KEEP_ALIVE_PROBES_MAX, OPTION_TIME_MAX_US, SG_MAX, TIMER_MAX_US,
+};
+use ix_abi::{
+    Congestion, Cookie, DeadReason, GroupId, Handle, IpAddress, SocketAddress, Status, TcpOption,
+};
 use proptest::prelude::*;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -61,6 +65,16 @@ fn call_with_arguments() -> impl Strategy<Value = (Call, Request)> {
         (cookie(), 0..=TIMER_MAX_US).prop_map(|(cookie, delay_us)| {
             (Call::timer_set(cookie, delay_us), Request::TimerSet { cookie, delay_us })
         }),
+        (handle(), 0..TcpOption::ALL.len(), any::<u64>()).prop_filter_map(
+            "a value that the option can have",
+            |(handle, option, value)| {
+                let option = TcpOption::ALL[option];
+                let value = value >> (value & 63);
+                option.check(value).ok()?;
+                let request = Request::SetOption { handle, option, value };
+                Some((Call::set_option(handle, option, value), request))
+            }
+        ),
     ]
 }
 
@@ -206,4 +220,29 @@ fn an_entry_that_wraps_around_or_is_too_long_is_refused() {
     let checked = |addr, len| SgEntry { addr, len }.checked().is_ok();
     assert!(checked(u64::MAX - 8, 8) && !checked(u64::MAX - 8, 9));
     assert!(checked(0, 1 << 30) && !checked(0, (1 << 30) + 1));
+}
+
+#[test]
+fn options_and_their_values_are_checked() {
+    let decode = |option: u64, value: u64| {
+        let mut call = Call::new(Op::SetOption, Handle(7));
+        call.words[..2].copy_from_slice(&[option, value]);
+        call.decode().map(|_| ())
+    };
+    for option in [TcpOption::KeepAlive, TcpOption::KeepAliveInterval, TcpOption::UserTimeout] {
+        let option = u64::from(option.0);
+        assert_eq!(decode(option, OPTION_TIME_MAX_US), Ok(()));
+        assert_eq!(decode(option, OPTION_TIME_MAX_US + 1), Err(Status::Invalid));
+    }
+    assert_eq!(decode(u64::from(TcpOption::KeepAliveProbes.0), KEEP_ALIVE_PROBES_MAX), Ok(()));
+    assert_eq!(
+        decode(u64::from(TcpOption::KeepAliveProbes.0), KEEP_ALIVE_PROBES_MAX + 1),
+        Err(Status::Invalid)
+    );
+    let congestion = u64::from(TcpOption::Congestion.0);
+    assert_eq!(decode(congestion, u64::from(Congestion::Dctcp.0)), Ok(()));
+    assert_eq!(decode(congestion, 4), Err(Status::Invalid));
+    for unknown in [0, 6, 0x1_0001, u64::MAX] {
+        assert_eq!(decode(unknown, 0), Err(Status::Unsupported), "{unknown}");
+    }
 }

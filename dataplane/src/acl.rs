@@ -62,16 +62,16 @@ impl Firewall {
     }
 }
 
-/// A packet or connection of IPv4.
+/// A packet or connection of our address `local`.
 #[inline(always)]
 pub fn flow(
-    local: &Local,
+    local: IpAddress,
     direction: Direction,
     protocol: Protocol,
     remote: IpAddress,
     (remote_port, local_port): (u16, u16),
 ) -> Flow {
-    Flow { direction, protocol, remote, local: local.ip(), remote_port, local_port }
+    Flow { direction, protocol, remote, local, remote_port, local_port }
 }
 
 /// What opens something that a rate counts: a connection, or a packet of what has none.
@@ -138,6 +138,20 @@ fn within_limits(
     Ok(number)
 }
 
+/// Whether a source may have one connection more by `rule`, by which [`judge`] has let pass what opens it and
+/// has counted its rate before: with its SYN.
+pub fn may_open(local: &mut Local, rule: u16, remote: IpAddress) -> bool {
+    let Some(firewall) = local.acl.as_ref().filter(|_| rule != UNLIMITED) else { return true };
+    let most = firewall.rules.rule(usize::from(rule)).and_then(|rule| rule.connections);
+    let many = most
+        .zip(firewall.connections.as_ref())
+        .is_some_and(|(most, table)| table.sum(rule, remote) >= most);
+    if many {
+        local.stats.drop(Drop::AclConnections);
+    }
+    !many
+}
+
 /// A connection was entered that [`judge`] has let pass by `rule`. `false`: it cannot be counted, so
 /// it cannot be had.
 #[inline]
@@ -190,7 +204,7 @@ fn flow_of(conn: &Conn, local: &Local) -> Flow {
     let active = conn.flags.contains(Flags::ACTIVE);
     let direction = if active { Direction::Out } else { Direction::In };
     let ports = (conn.key.remote_port, conn.key.local_port);
-    flow(local, direction, Protocol::Tcp, conn.key.remote, ports)
+    flow(local.ip_at(conn.local), direction, Protocol::Tcp, conn.key.remote, ports)
 }
 
 /// Judges a connection by rules that have come into force since it was last judged. `false`: they do not

@@ -15,7 +15,7 @@ use crate::fast;
 use crate::limits::{CALLS_PER_TURN, CONNECT_COST};
 use crate::rings::{BadRing, Ready};
 use ix_abi::stats::Counter;
-use ix_abi::{Call, Condition, Handle, Op, Request, Status};
+use ix_abi::{Call, Condition, GroupId, Handle, Op, Request, Status};
 
 /// What a call comes to.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +123,12 @@ fn execute(engine: &mut Engine, call: &Call) -> Outcome {
         | Request::Unlisten { .. }
         | Request::UdpBind { .. }
         | Request::UdpClose { .. } => dataplane::change(engine, call, &request),
+        Request::SetOption { handle, .. } if handle.group() == GroupId::DATAPLANE => {
+            dataplane::change(engine, call, &request)
+        }
+        Request::SetOption { handle, option, value } => {
+            Outcome::of(tcp::set_option(engine, handle, option, value), handle)
+        }
         Request::TimerSet { cookie, delay_us } => dataplane::timer_set(engine, cookie, delay_us),
         Request::TimerCancel { handle } => {
             Outcome::of(dataplane::timer_cancel(engine, handle), handle)

@@ -2,7 +2,10 @@
 //! behind. 384 bytes; with its wheel node, table entry and free-list entry about 415.
 use crate::flow_table::{FlowKey, NIL};
 use crate::mbuf::NO_MBUF;
-use crate::tcp::congestion::{Congestion, CongestionControl};
+use crate::settings::Settings;
+use crate::tcp::congestion::{Algorithm, Congestion, CongestionControl};
+use crate::tcp::ecn::Ecn;
+use crate::tcp::pmtu::Path;
 use crate::tcp::rack::{Reordering, Timer};
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::sent::{self, FIRST, Record};
@@ -44,6 +47,11 @@ impl State {
         matches!(self, Established | CloseWait | FinWait1 | Closing | LastAck)
     }
 
+    /// Whether both sides know of each other.
+    pub const fn is_synchronized(self) -> bool {
+        !matches!(self, State::Closed | State::SynSent | State::SynReceived)
+    }
+
     /// Whether the peer may still send payload.
     pub const fn can_receive(self) -> bool {
         matches!(self, State::Established | State::FinWait1 | State::FinWait2)
@@ -70,7 +78,7 @@ bitflags! {
         const KNOCKED = 1 << 6;
         /// The application has given its cookie.
         const ACCEPTED = 1 << 7;
-        /// Counted in its listener's backlog.
+        /// Counted in its listener's backlog: among the handshakes while it is in SYN-RECEIVED.
         const IN_BACKLOG = 1 << 8;
         /// `close` or `abort` was called: nothing more is received for the application.
         const APP_CLOSED = 1 << 9;
@@ -110,6 +118,10 @@ bitflags! {
         const TIMESTAMPS = 1 << 27;
         /// The peer understands selective acknowledgements (RFC 2018 §2).
         const SACK = 1 << 28;
+        /// Congestion is notified, or the path is narrow: header prediction knows neither.
+        const UNPREDICTED = 1 << 29;
+        /// Over IPv6.
+        const V6 = 1 << 31;
     }
 }
 
@@ -254,8 +266,6 @@ pub struct Conn {
     pub hold_next: u32,
     /// Where it came from.
     pub listener: Handle,
-    /// Tag and wish of the `connect` that made it.
-    pub connect_tag: u64,
     /// Why it ended, if `ENDED`.
     pub reason: DeadReason,
     /// First sequence number that we sent.
@@ -292,6 +302,30 @@ pub struct Conn {
     pub twice: WrappingSeq,
     /// Bytes of it.
     pub twice_len: u16,
+    /// The slot of our address; 0: IPv4.
+    pub local: u8,
+    /// What the application has set.
+    pub settings: Settings,
+    /// When to see whether the peer lives.
+    pub keep_at: Instant,
+    /// What had moved when that was set, see `tcp::keep_alive`.
+    pub keep_mark: u32,
+    /// Keep-alive probes without answer.
+    pub keep_unanswered: u8,
+    /// See [`Ecn`].
+    pub ecn: Ecn,
+    /// What was out when the window was last reduced for a mark ends here.
+    pub ecn_end: WrappingSeq,
+    /// See [`Path`].
+    pub path: Path,
+    /// The segment size that the links at both ends admit, while the path admits less.
+    pub mss_ends: u16,
+    /// The larger segment size that is being tried.
+    pub probe_mss: u16,
+    /// Where that segment ends.
+    pub probe_end: WrappingSeq,
+    /// When the next one is tried, in seconds.
+    pub probe_at: u32,
 }
 
 impl Conn {
@@ -323,6 +357,12 @@ impl Conn {
         self.ack_at = Instant::NEVER;
     }
 
+    /// Whether neither marks nor a narrow path ask for more than a look at each segment.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.ecn.is_empty() && self.path.is_empty()
+    }
+
     /// Bytes that are in the network, as far as is known (RFC 6675 §2).
     #[inline]
     pub fn pipe(&self) -> u32 {
@@ -343,6 +383,18 @@ impl Conn {
     #[inline(always)]
     pub fn last_ack_sent(&self) -> WrappingSeq {
         self.rcv_nxt.minus(self.ack_owed)
+    }
+
+    /// Begins anew with the congestion control that the application has chosen.
+    pub fn choose_congestion(&mut self, default: Algorithm, now: Instant) {
+        self.cc = Congestion::new(self.settings.algorithm(default));
+        self.cc.start(u32::from(self.mss), now);
+    }
+
+    /// Says whether header prediction may have the connection, after a change of `ecn` or `path`.
+    pub fn predict(&mut self) {
+        let odd = self.ecn.contains(Ecn::ON) || !self.path.is_empty();
+        self.flags.set(Flags::UNPREDICTED, odd);
     }
 
     /// Whether every byte and FIN that was queued is acknowledged.
@@ -409,7 +461,6 @@ impl Default for Conn {
             hold_tx: 0,
             hold_next: NIL,
             listener: Handle::NONE,
-            connect_tag: 0,
             reason: DeadReason::Closed,
             iss: WrappingSeq(0),
             acl: 0,
@@ -428,6 +479,18 @@ impl Default for Conn {
             duplicate_round: WrappingSeq(0),
             twice: WrappingSeq(0),
             twice_len: 0,
+            local: 0,
+            settings: Settings::default(),
+            keep_at: Instant::NEVER,
+            keep_mark: 0,
+            keep_unanswered: 0,
+            ecn: Ecn::empty(),
+            ecn_end: WrappingSeq(0),
+            path: Path::empty(),
+            mss_ends: 0,
+            probe_mss: 0,
+            probe_end: WrappingSeq(0),
+            probe_at: 0,
         }
     }
 }

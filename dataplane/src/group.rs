@@ -1,13 +1,14 @@
 //! A flow group: the unit of ownership. It owns its connections, their send segments, its flow
 //! table, timers and lists by value; moving it to another core is moving this value.
 use crate::acl;
+use crate::addresses::Generations;
 use crate::conn::{Conn, Flags, Pending, State};
 use crate::engine::gauge;
 use crate::fifo::Fifo;
 use crate::flow_table::{FlowTable, NIL};
-use crate::limits::{SEGMENTS_PER_GROUP, SENT_PER_GROUP, TIME_WAIT_EVICT_TRIES};
+use crate::limits::{HALF_OPEN_SHARE, SEGMENTS_PER_GROUP, SENT_PER_GROUP, TIME_WAIT_EVICT_TRIES};
 use crate::local::Local;
-use crate::ports::SLOTS;
+use crate::ports::{SLOTS, Waiting};
 use crate::slab::Slab;
 use crate::tcp::close;
 use crate::tcp::recovery::{self, Recoveries};
@@ -50,7 +51,14 @@ pub struct FlowGroup {
     /// are skipped.
     time_wait: VecDeque<(u32, u32)>,
     /// Of each listener's backlog, what this group has.
-    pub backlog: [u32; SLOTS],
+    pub backlog: [Waiting; SLOTS],
+    /// Handshakes of all listeners.
+    pub half_open: u32,
+    half_open_max: u32,
+    /// SYN cookies that were sent may come back until then.
+    pub cookies_until: Instant,
+    /// Of our IPv6 addresses, those that its connections are of.
+    pub addresses: Generations,
 }
 
 impl FlowGroup {
@@ -70,7 +78,11 @@ impl FlowGroup {
             events: Fifo::default(),
             hold: Fifo::default(),
             time_wait: VecDeque::new(),
-            backlog: [0; SLOTS],
+            backlog: [Waiting::default(); SLOTS],
+            half_open: 0,
+            half_open_max: (limit / HALF_OPEN_SHARE).max(1),
+            cookies_until: Instant(0),
+            addresses: Generations::default(),
         }
     }
 
@@ -138,6 +150,11 @@ impl FlowGroup {
             self.time_wait.pop_front();
         }
         None
+    }
+
+    /// Whether peers may begin one more handshake that takes a slot.
+    pub fn may_begin(&self) -> bool {
+        self.half_open < self.half_open_max
     }
 
     /// A connection has entered TIME-WAIT.
@@ -316,6 +333,18 @@ impl FlowGroup {
     pub fn arm(&mut self, index: u32, local: &mut Local) {
         let conn = &mut self.conns[index];
         let at = conn.rto_at.min(conn.ack_at);
+        if at < conn.timer_at {
+            conn.timer_at = at;
+            self.wheel.arm(index, at);
+            self.arm_index(at, local);
+        }
+    }
+
+    /// The same for the keep-alive timer, which the path of packets does not look at: whenever the wheel
+    /// is not armed for a connection, this is.
+    pub fn arm_keep_alive(&mut self, index: u32, local: &mut Local) {
+        let conn = &mut self.conns[index];
+        let at = conn.keep_at;
         if at < conn.timer_at {
             conn.timer_at = at;
             self.wheel.arm(index, at);

@@ -15,7 +15,7 @@ pub const TX_FRAGS_MAX: usize = 18;
 pub const TX_HEADER_BYTES: usize = 256;
 /// Frames that one engine may have in flight to its transmit queue; a power of two.
 pub const TX_INFLIGHT_MAX: usize = 1024;
-/// Bytes of the largest Ethernet frame, without FCS.
+/// Bytes of the largest Ethernet frame of a link that names no MTU, without FCS.
 pub const FRAME_BYTES_MAX: usize = 1514;
 /// Header slots of one engine, used in turn; a power of two, and at most that many in flight.
 pub const TX_HEADER_SLOTS: usize = TX_INFLIGHT_MAX;
@@ -41,7 +41,7 @@ pub const RECEIVE_SHARE_OF_FREE: usize = 4;
 /// Receive buffers that payload may not take, so that ACKs still come in.
 pub const RECEIVE_RESERVE: usize = 32;
 /// Buffers of out-of-order data of one connection.
-pub const REASSEMBLY_MAX: u16 = 128;
+pub const REASSEMBLY_MAX: u16 = 256;
 /// Frames that one connection may send in one turn of the transmit stage.
 pub const TX_BURST: u32 = 64;
 /// Largest window that the stack starts with, in segments (RFC 6928).
@@ -51,6 +51,22 @@ pub const INITIAL_WINDOW_SEGMENTS: u32 = 10;
 pub const SLOW_START_SEGMENTS: u32 = 8;
 /// Segment size if the peer names none (RFC 9293 §3.7.1).
 pub const MSS_DEFAULT: u16 = 536;
+/// The same over IPv6.
+pub const MSS_DEFAULT_V6: u16 = 1220;
+/// Datagrams of which some fragments have arrived, on one core; the oldest gives way.
+pub const FRAGMENTED_DATAGRAMS_MAX: usize = 64;
+/// Fragments of one datagram.
+pub const FRAGMENTS_PER_DATAGRAM: usize = 16;
+/// How long a datagram waits for its fragments. RFC 1122 §3.3.2 says a minute or two, from times of slow
+/// links; RFC 791 §3.2 begins with this.
+pub const FRAGMENT_TIMEOUT: Duration = Duration::from_s(15);
+/// Smallest packet size that a path is believed to be limited to: less is a forgery, or a network that is
+/// not worth it.
+pub const PATH_MTU_MIN: u16 = 552;
+/// When a larger packet is tried after packets of full size vanished, which may have had another reason.
+pub const PATH_MTU_PROBE_FIRST: Duration = Duration::from_s(5);
+/// When it is tried after a router has said so, or after a try failed (RFC 1191 §6.3: ten minutes).
+pub const PATH_MTU_PROBE_AGAIN: Duration = Duration::from_s(600);
 /// Smallest segment size that a peer may ask for.
 pub const MSS_MIN: u16 = 64;
 /// Retransmission timeout before the first measurement (RFC 6298 §2.1).
@@ -84,6 +100,17 @@ pub const USER_TIMEOUT: Duration = Duration::from_s(120);
 pub const CONNECT_TIMEOUT: Duration = Duration::from_s(30);
 /// The same for answers to SYNs, which cost a peer nothing.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_s(15);
+/// Part of a group's connections that may be in handshakes that peers began; beyond it cookies are sent.
+pub const HALF_OPEN_SHARE: u32 = 4;
+/// Answers in a second to segments that a blind attacker may have sent (RFC 5961 §7), of one core: half to all.
+pub const CHALLENGES_PER_SECOND: u32 = 1000;
+/// From one keep-alive probe without answer to the next.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_s(75);
+/// Keep-alive probes without answer that end a connection.
+pub const KEEP_ALIVE_PROBES: u8 = 9;
+/// A connection in TIME-WAIT may be opened anew by `connect` after this long, when no other port is free and
+/// its timestamps tell both incarnations apart (RFC 6191 §4): a tick of any timestamp clock.
+pub const TIME_WAIT_REUSE: Duration = Duration::from_s(1);
 /// Longest that an acknowledgement waits for data to ride on (RFC 1122 §4.2.3.2: below 500 ms).
 pub const DELAYED_ACK: Duration = Duration::from_ms(40);
 /// How long the peer's last timestamp protects an idle connection (RFC 7323 §5.5: 24 days).
@@ -124,3 +151,19 @@ pub const HOME_RETRY: Duration = Duration::from_ms(1);
 pub const PUBLISH_EVERY: Duration = Duration::from_ms(1);
 /// Between two looks of a busy connection at the neighbour table.
 pub const NEIGHBOR_EPOCH: Duration = Duration::from_s(8);
+/// IPv6 addresses of a station.
+pub const IPV6_ADDRESSES_MAX: usize = 8;
+/// Prefixes of the link that routers have announced.
+pub const IPV6_PREFIXES_MAX: usize = 8;
+/// Default routers that are remembered.
+pub const IPV6_ROUTERS_MAX: usize = 4;
+/// Extension headers of a packet (RFC 8504 §5.3 permits such limits, here and in the next two).
+pub const EXTENSION_HEADERS_MAX: usize = 6;
+/// Options in them, padding aside.
+pub const EXTENSION_OPTIONS_MAX: usize = 8;
+/// Bytes of them all.
+pub const EXTENSION_BYTES_MAX: usize = 256;
+/// Between two ICMPv6 errors, on average (RFC 4443 §2.4 f); on one core.
+pub const ICMP_ERRORS_EVERY: Duration = Duration::from_ms(10);
+/// How far ahead of that average they may be: 20 at once.
+pub const ICMP_ERRORS_BURST: Duration = Duration::from_ms(200);

@@ -3,9 +3,10 @@
 //! Objects of the whole dataplane (listeners, UDP bindings) are made by core 0 alone, so that two
 //! cores cannot take one port: the others ask it. Everybody has a replica.
 use crate::acl::Firewall;
+use crate::addresses::Ipv6Config;
 use crate::config::Ipv4Config;
 use alloc::boxed::Box;
-use ix_abi::{Cookie, CoreId, Handle, IpAddress, SocketAddress, Status};
+use ix_abi::{Cookie, CoreId, Handle, IpAddress, SocketAddress, Status, TcpOption};
 
 /// A change of the tables that all cores have.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,15 @@ pub enum Change {
         local: SocketAddress,
         /// The application's.
         cookie: Cookie,
+    },
+    /// A listener's connections begin with another value of an option.
+    SetOption {
+        /// Its name.
+        handle: Handle,
+        /// Which.
+        option: TcpOption,
+        /// To what.
+        value: u64,
     },
     /// A listener or a binding is gone.
     Remove {
@@ -87,6 +97,8 @@ pub enum Message {
     },
     /// The station has, or has lost, its address.
     Address(Option<Ipv4Config>),
+    /// The IPv6 configuration of the station from now on.
+    Ipv6(Box<Ipv6Config>),
     /// From core 0: rules to take over.
     Rules(Box<Firewall>),
     /// To core 0: they are in force here; what was before.

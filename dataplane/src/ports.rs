@@ -2,18 +2,31 @@
 //!
 //! One object per port and protocol. A table from port to slot makes the look-up one load.
 use crate::message::Change;
+use crate::settings::Settings;
 use alloc::boxed::Box;
 use ix_abi::limits::LISTENERS_MAX;
-use ix_abi::{Cookie, GroupId, Handle, SocketAddress, Status};
+use ix_abi::{Cookie, GroupId, Handle, IpAddress, SocketAddress, Status};
 
 /// Slots of one table: the index of a handle is the slot, plus this for UDP.
 pub const SLOTS: usize = LISTENERS_MAX;
 const _: () = assert!(SLOTS == ix_abi::limits::UDP_BINDINGS_MAX && SLOTS < 255);
 
+/// Every IPv4 address.
+pub const ANY_V4: IpAddress = IpAddress::v4([0; 4]);
+
 /// Index of the first UDP handle among dataplane-wide handles; timers come behind.
 pub const UDP_BASE: u32 = SLOTS as u32;
 /// Index of the first timer handle.
 pub const TIMER_BASE: u32 = 2 * SLOTS as u32;
+
+/// Connections that a listener has and the application does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// In the handshake.
+    pub half_open: u32,
+    /// Through with it, and not accepted.
+    pub knocked: u32,
+}
 
 /// A port in use.
 #[derive(Clone, Copy, Debug)]
@@ -24,10 +37,12 @@ pub struct Port {
     pub local: SocketAddress,
     /// UDP: the application's.
     pub cookie: Cookie,
-    /// TCP: handshakes, and connections that are not accepted yet, that this core may have.
+    /// TCP: handshakes that this core may have, and as many connections that are not accepted yet.
     pub backlog: u32,
     /// TCP: how many it has.
-    pub waiting: u32,
+    pub waiting: Waiting,
+    /// TCP: what its connections begin with.
+    pub settings: Settings,
     /// Which start of the application it belongs to.
     pub app_epoch: u32,
 }
@@ -145,17 +160,23 @@ impl Ports {
 }
 
 impl Port {
+    /// Whether it is open at an address of ours: `::` is all of them, `0.0.0.0` that of IPv4.
+    #[inline]
+    pub fn serves(&self, ip: IpAddress) -> bool {
+        let at = self.local.ip;
+        at == IpAddress::UNSPECIFIED || at == ip || at == ANY_V4 && ip.to_v4().is_some()
+    }
+
     /// The object that a change makes; `cores` share a backlog.
     pub fn from_change(change: &Change, app_epoch: u32, cores: u16) -> Option<Port> {
-        match *change {
+        let (handle, local, cookie, backlog) = match *change {
             Change::Listen { handle, local, backlog } => {
-                let backlog = backlog.div_ceil(u32::from(cores)).max(1);
-                Some(Port { handle, local, cookie: Cookie(0), backlog, waiting: 0, app_epoch })
+                (handle, local, Cookie(0), backlog.div_ceil(u32::from(cores)).max(1))
             }
-            Change::UdpBind { handle, local, cookie } => {
-                Some(Port { handle, local, cookie, backlog: 0, waiting: 0, app_epoch })
-            }
-            Change::Remove { .. } => None,
-        }
+            Change::UdpBind { handle, local, cookie } => (handle, local, cookie, 0),
+            Change::SetOption { .. } | Change::Remove { .. } => return None,
+        };
+        let (waiting, settings) = (Waiting::default(), Settings::default());
+        Some(Port { handle, local, cookie, backlog, waiting, settings, app_epoch })
     }
 }

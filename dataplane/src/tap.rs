@@ -5,6 +5,7 @@
 //! Nothing here waits: a packet for which there is no room is counted as missed.
 use crate::checksum;
 use crate::device::{RxBatch, RxChecksum};
+use crate::family::Family;
 use crate::input::eth;
 use crate::ipv4::{TCP, UDP};
 use crate::limits::MBUF_BYTES;
@@ -58,7 +59,7 @@ impl On {
             trace: None,
             clock,
             now: Instant(0),
-            scratch: Scratch { bytes: [0; MBUF_BYTES], len: 0 },
+            scratch: Scratch { bytes: [0; MBUF_BYTES], len: 0, left_out: 0 },
         }
     }
 }
@@ -68,6 +69,8 @@ impl On {
 pub(crate) struct Scratch {
     bytes: [u8; MBUF_BYTES],
     len: usize,
+    /// Bytes that there was no room for: large frames, which the device cuts.
+    left_out: usize,
 }
 
 impl Scratch {
@@ -85,7 +88,9 @@ impl Scratch {
 
     /// Appends a piece of a payload; `true`, as `send_queue::gather` wants to hear.
     pub(crate) fn take(&mut self, piece: Extent) -> bool {
-        self.len += piece.read(&mut self.bytes[self.len..]);
+        let taken = piece.read(&mut self.bytes[self.len..]);
+        self.len += taken;
+        self.left_out += piece.len() as usize - taken;
         true
     }
 }
@@ -158,12 +163,15 @@ impl<'a> Context<'a> {
 
     /// The flow group that the packet's ports and addresses make, if it has them.
     fn group(&self, h: &Headers, direction: Direction) -> Option<GroupId> {
-        let (source, destination) = (h.source?.to_v4()?, h.destination?.to_v4()?);
         let (from, to) = h.ports.filter(|_| h.protocol == TCP || h.protocol == UDP)?;
-        let hash = if direction == Direction::In {
-            self.toeplitz.hash_v4(source, destination, from, to)
-        } else {
-            self.toeplitz.hash_v4(destination, source, to, from)
+        let (source, destination) = (h.source?, h.destination?);
+        let (peer, ours, ports) = match direction {
+            Direction::Out => (destination, source, (to, from)),
+            _ => (source, destination, (from, to)),
+        };
+        let hash = match (peer.to_v4(), ours.to_v4()) {
+            (Some(peer), Some(ours)) => <[u8; 4]>::hash(self.toeplitz, peer, ours, ports),
+            _ => <[u8; 16]>::hash(self.toeplitz, peer.0, ours.0, ports),
         };
         Some(group_of(hash, self.groups))
     }
@@ -191,6 +199,7 @@ pub(crate) fn received(local: &mut Local, batch: &RxBatch) {
 pub(crate) fn sent(local: &mut Local, gather: impl FnOnce(&mut Scratch)) {
     let Some(mut on) = local.tap.0.take() else { return };
     on.scratch.len = 0;
+    on.scratch.left_out = 0;
     let (header, partial) = local.tx.last();
     on.scratch.push(header);
     gather(&mut on.scratch);
@@ -218,6 +227,7 @@ pub(crate) fn sent_buffer(local: &mut Local, mbuf: &Mbuf, offset: u16, len: u16)
     let start = usize::from(offset);
     let bytes = local.pool.area().data(mbuf).get(start..start + usize::from(len));
     if bytes.is_some() {
+        on.scratch.left_out = 0;
         on.see(Context::of(local), bytes, Direction::Out, false);
     }
     local.tap.0 = Some(on);
@@ -258,13 +268,14 @@ impl On {
             scratch.bytes[at..at + 2].copy_from_slice(&sum);
         }
         let bytes = bytes.filter(|_| sum.is_none()).unwrap_or(scratch.filled());
+        let left_out = if direction == Direction::Out { scratch.left_out } else { 0 };
         let kept = &bytes[..bytes.len().min(usize::from(filter.snaplen))];
         let head = Head {
             time_ns: now.0,
             group: group.map_or(NO_GROUP, |g| g.0),
             core: c.core.0,
             flags,
-            original: bytes.len() as u16,
+            original: (bytes.len() + left_out).min(usize::from(u16::MAX)) as u16,
             ..Head::default()
         };
         if ring.record(head, kept) {
@@ -278,7 +289,7 @@ impl On {
 /// Where the transport checksum is and what it is when complete; `None` if there is nothing to
 /// complete: the field holds another sum than the pseudo-header's.
 fn completed(h: &Headers, bytes: &[u8]) -> Option<(usize, [u8; 2])> {
-    let (source, destination) = (h.source?.to_v4()?, h.destination?.to_v4()?);
+    let (source, destination) = (h.source?, h.destination?);
     let offset = match h.protocol {
         TCP => 16,
         UDP => 6,
@@ -290,7 +301,10 @@ fn completed(h: &Headers, bytes: &[u8]) -> Option<(usize, [u8; 2])> {
     let segment = bytes.get(h.transport..h.end)?;
     let field = *segment.get(offset..)?.first_chunk::<2>()?;
     let len = u16::try_from(segment.len()).ok()?;
-    let pseudo = checksum::pseudo_v4(source, destination, h.protocol, len);
+    let pseudo = match (source.to_v4(), destination.to_v4()) {
+        (Some(from), Some(to)) => checksum::pseudo_v4(from, to, h.protocol, len),
+        _ => checksum::pseudo_v6(&source.0, &destination.0, h.protocol, len),
+    };
     if field != checksum::fold(pseudo).to_ne_bytes() {
         return None;
     }

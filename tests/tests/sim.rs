@@ -63,7 +63,9 @@ impl Total {
             bytes / 1_000_000,
         );
         let of = |what: sim::net::Done| self.faults.get(what as usize).copied().unwrap_or(0);
-        use sim::net::Done::{Corrupted, Cut, Doubled, Forged, Lost, Marked, Overflowed, Reordered};
+        use sim::net::Done::{
+            Corrupted, Cut, Doubled, Forged, Lost, Marked, Overflowed, Reordered,
+        };
         println!(
             "frames lost {}, doubled {}, reordered {}, corrupted {}, cut {}, overflowed {}, marked {}, \
              forged {}",
@@ -163,7 +165,10 @@ fn dataplanes_and_peers_hold_their_conversations_in_any_network() {
     let total = walk(first, seeds, threads, limit);
     total.print(first, started.elapsed());
     if total.seeds < seeds {
-        println!("{} seeds in place of {seeds}: the time was over, or too many failed", total.seeds);
+        println!(
+            "{} seeds in place of {seeds}: the time was over, or too many failed",
+            total.seeds
+        );
     }
     assert!(total.failed.is_empty(), "{} seeds fail", total.failed.len());
     let all = total.moved > 0 && total.restarts > 0 && total.datagrams > 0;

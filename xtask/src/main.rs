@@ -2,8 +2,8 @@
 #![deny(unsafe_code)]
 
 mod bochs;
-mod defects;
 mod cost;
+mod defects;
 mod fuzz;
 mod image;
 mod iso;

@@ -8,17 +8,17 @@ use crate::dhcp;
 use crate::engine::Engine;
 use crate::group::FlowGroup;
 use crate::input::eth::HEADER as ETHERNET;
-use crate::ipv4;
 use crate::local::Local;
 use crate::message::Message;
 use crate::rng::SipKey;
 use crate::tx::Staged;
+use crate::{ipv4, ipv6, nd};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ix_abi::{CoreId, IpAddress};
-use ix_acl::{AclError, Direction, Flow, Protocol, RuleSet};
+use ix_acl::{AclError, Compiler, Direction, Flow, Protocol, RuleSet};
 
 /// What core 0 knows of the set in force.
 #[derive(Debug, Default)]
@@ -118,6 +118,17 @@ impl Engine {
         self.acl.rules.as_deref().map(|rules| (rules, self.acl.generation))
     }
 
+    /// Core 0: rules about our own address are compiled for the one that we had. If it is another now, what
+    /// compiles them for the one that we have: until that is in force, look-ups are right but slow.
+    pub fn recompile_rules(&self) -> Option<Compiler> {
+        let here = self.ipv4().map_or(IpAddress::UNSPECIFIED, |v4| IpAddress::v4(v4.address));
+        let (rules, _) = self.rules().filter(|(rules, _)| !rules.is_for(here))?;
+        let mut source = Vec::new();
+        source.try_reserve_exact(rules.source().len()).ok()?;
+        source.extend_from_slice(rules.source());
+        Compiler::new(source, here).ok()
+    }
+
     /// Core 0: how often a rule has decided since its set is in force, on all cores.
     pub fn rule_hits(&self, rule: usize) -> u64 {
         let of = |hits: &Arc<Hits>| hits.0.get(rule).map_or(0, |n| n.load(Ordering::Relaxed));
@@ -188,8 +199,26 @@ fn judge_staged(local: &mut Local) {
     }
 }
 
+/// The same of one of IPv6. Ours have no extension headers but before listener reports, which are, like
+/// neighbour discovery, none of the rules' business.
+fn sent_flow_v6(frame: &[u8]) -> Option<Flow> {
+    let h: &[u8; ETHERNET + ipv6::HEADER + 4] = frame.first_chunk()?;
+    let address = |at: usize| Some(IpAddress(*h.get(at..at + 16)?.first_chunk()?));
+    let (here, remote) = (address(ETHERNET + 8)?, address(ETHERNET + 24)?);
+    let [.., e, f, g, i] = *h;
+    let ports = (u16::from_be_bytes([g, i]), u16::from_be_bytes([e, f]));
+    match h[ETHERNET + 6] {
+        ipv4::TCP => Some(flow(here, Direction::Out, Protocol::Tcp, remote, ports)),
+        ipv6::ICMP if !nd::is_exempt(e) => Some(Flow::icmp(Direction::Out, remote, here, e, f)),
+        _ => None,
+    }
+}
+
 /// The flow of a frame that we have built; `None` if rules do not concern it.
 fn sent_flow(local: &Local, frame: &[u8]) -> Option<Flow> {
+    if frame.get(12..14) == Some(&[0x86, 0xdd]) {
+        return sent_flow_v6(frame);
+    }
     let h: &[u8; ETHERNET + ipv4::HEADER + 4] = frame.first_chunk()?;
     let [.., a, b, c, d, e, f, g, i] = *h;
     let remote = IpAddress::v4([a, b, c, d]);
@@ -198,9 +227,9 @@ fn sent_flow(local: &Local, frame: &[u8]) -> Option<Flow> {
         return None;
     }
     match h[23] {
-        ipv4::TCP => Some(flow(local, Direction::Out, Protocol::Tcp, remote, (to, from))),
+        ipv4::TCP => Some(flow(local.ip(), Direction::Out, Protocol::Tcp, remote, (to, from))),
         ipv4::UDP if (from, to) == (dhcp::CLIENT_PORT, dhcp::SERVER_PORT) => None,
-        ipv4::UDP => Some(flow(local, Direction::Out, Protocol::Udp, remote, (to, from))),
+        ipv4::UDP => Some(flow(local.ip(), Direction::Out, Protocol::Udp, remote, (to, from))),
         ipv4::ICMP => Some(Flow::icmp(Direction::Out, remote, local.ip(), e, f)),
         _ => None,
     }

@@ -5,7 +5,7 @@ use crate::device::RxFrame;
 use crate::engine::Engine;
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
-use crate::limits::{DELAYED_ACK, RECEIVE_RESERVE, RECEIVE_SHARE, RECEIVE_SHARE_OF_FREE};
+use crate::limits::{RECEIVE_RESERVE, RECEIVE_SHARE, RECEIVE_SHARE_OF_FREE};
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF};
 use crate::rss::group_of;
@@ -31,7 +31,9 @@ const SLOW: Flags = Flags::IN_EVENTS
     .union(Flags::BACKED_OFF)
     .union(Flags::RECOVERY)
     .union(Flags::RETRANSMIT)
-    .union(Flags::PROBE);
+    .union(Flags::PROBE)
+    .union(Flags::UNPREDICTED)
+    .union(Flags::V6);
 
 /// Takes a frame, whose buffer is then not the caller's any more; `false`: it is not a predicted segment, and
 /// nothing has happened.
@@ -79,6 +81,7 @@ fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment) -> boo
         && u32::from(segment.len) <= conn.rcv_edge.since(conn.rcv_nxt)
         && conn.ooo_head == NO_MBUF
         && conn.recovery == NIL
+        && conn.is_plain()
         && conn.sent_count == 0
         && in_time(conn, segment)
         && if segment.ack == conn.snd_una {
@@ -120,7 +123,7 @@ fn may_hold(conn: &Conn, local: &Local, mbuf: &Mbuf) -> bool {
 fn acknowledged(conn: &mut Conn, segments: &mut Segments, local: &mut Local, acked: u32) {
     // One segment was out, and sent once: each is measured.
     let rtt = sent::since(sent::clock(local.now), conn.first.at);
-    conn.rtt.measured(rtt, local.rto_min);
+    conn.rtt.measured(rtt, local.profile.rto_min);
     conn.timed = conn.snd_max;
     conn.snd_una = conn.snd_max;
     conn.released = conn.snd_max;
@@ -205,7 +208,7 @@ fn append(
 #[inline(always)]
 fn owes(conn: &mut Conn, local: &Local) -> bool {
     if conn.ack_at == Instant::NEVER {
-        conn.ack_at = local.now + DELAYED_ACK;
+        conn.ack_at = local.now + local.profile.delayed_ack;
     }
     conn.ack_owed >= 2 * u32::from(conn.mss) || conn.ack_at < conn.timer_at
 }

@@ -30,7 +30,8 @@ const SLOW: Flags = Flags::IN_OUTPUT
     .union(Flags::BACKED_OFF)
     .union(Flags::RECOVERY)
     .union(Flags::RETRANSMIT)
-    .union(Flags::PROBE);
+    .union(Flags::PROBE)
+    .union(Flags::UNPREDICTED);
 
 /// What the record says; each word is read once.
 struct Wish {
@@ -110,6 +111,7 @@ fn predicted(conn: &Conn, local: &Local, wish: &Wish) -> bool {
         && conn.tuple != 0
         && conn.snd_una == conn.snd_end
         && conn.recovery == NIL
+        && conn.is_plain()
         && !blocks::any(conn)
         && conn.refused_batch != local.batch
         && wish.len.wrapping_sub(1) < u64::from(window)

@@ -3,10 +3,10 @@
 use crate::conn::{Conn, Flags, Pending, State};
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
-use crate::limits::{FIN_WAIT_2, SEGMENTS_PER_CONNECTION, TIME_WAIT};
+use crate::limits::SEGMENTS_PER_CONNECTION;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
-use crate::tcp::input::challenge;
+use crate::tcp::challenge::suspicious;
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::Packet;
 use crate::tcp::{close, congestion, rack, recovery, send_queue, sent, timers};
@@ -27,7 +27,7 @@ pub fn handle(
     let conn = &mut group.conns[index];
     if packet.ack.after(conn.snd_max) {
         local.stats.drop(Drop::TcpOutOfWindow);
-        challenge(group, local, index);
+        suspicious(group, local, index);
         return false;
     }
     let advances = packet.ack.after(conn.snd_una);
@@ -41,7 +41,7 @@ pub fn handle(
         if packet.ack.before(conn.snd_una.minus(conn.max_wnd.max(1 << 16))) {
             // RFC 5961 §5.2.
             local.stats.drop(Drop::TcpOutOfWindow);
-            challenge(group, local, index);
+            suspicious(group, local, index);
             return false;
         }
     } else if odd {
@@ -65,7 +65,7 @@ pub fn advance(group: &mut FlowGroup, local: &mut Local, index: u32, ack: Wrappi
     if !ack.before(conn.timed) {
         conn.timed = conn.snd_max;
         let rtt = sent::since(sent::clock(local.now), conn.first.at);
-        conn.rtt.measured(rtt, local.rto_min);
+        conn.rtt.measured(rtt, local.profile.rto_min);
     }
     conn.snd_una = ack;
     if conn.sent_count > 0 {
@@ -90,7 +90,7 @@ pub fn advance(group: &mut FlowGroup, local: &mut Local, index: u32, ack: Wrappi
 pub fn progress(conn: &mut Conn, local: &Local) {
     if conn.flags.contains(Flags::BACKED_OFF) {
         conn.flags -= Flags::BACKED_OFF;
-        conn.rtt.settle(local.rto_min);
+        conn.rtt.settle(local.profile.rto_min);
     }
     conn.retries = 0;
     conn.trying_since = Instant::NEVER;
@@ -124,7 +124,7 @@ fn window(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet)
         if window > 0 {
             conn.flags -= Flags::PERSIST;
             conn.retries = 0;
-            conn.rtt.settle(local.rto_min);
+            conn.rtt.settle(local.profile.rto_min);
             rack::restart(conn, local.now);
         }
     }
@@ -203,7 +203,7 @@ fn fin_acked(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
         State::FinWait1 => {
             conn.state = State::FinWait2;
             if conn.flags.contains(Flags::APP_CLOSED) {
-                conn.rto_at = local.now + FIN_WAIT_2;
+                conn.rto_at = local.now + local.profile.fin_wait_2;
                 group.arm(index, local);
             }
             true
@@ -227,7 +227,7 @@ pub fn enter_time_wait(group: &mut FlowGroup, local: &mut Local, index: u32) {
     }
     let conn = &mut group.conns[index];
     conn.state = State::TimeWait;
-    conn.rto_at = local.now + TIME_WAIT;
+    conn.rto_at = local.now + local.profile.time_wait;
     conn.ack_at = Instant::NEVER;
     group.arm(index, local);
     if group.conns[index].flags.contains(Flags::APP_CLOSED) {

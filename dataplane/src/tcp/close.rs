@@ -2,26 +2,26 @@
 //! when both have come and no frame in flight refers to the application's memory any more.
 use crate::conn::{Flags, Pending, State};
 use crate::group::FlowGroup;
-use crate::limits::FIN_WAIT_2;
 use crate::local::Local;
 use crate::mbuf::{Mbuf, NO_MBUF};
-use crate::ports::SLOTS;
+use crate::ports::{SLOTS, Waiting};
 use crate::tcp::{acks, reassembly, recovery, send_queue};
 use crate::time::Instant;
 use ix_abi::{DeadReason, Status};
 
 /// The network is done with the connection, for `reason`; not in order unless that is `Closed`.
 pub fn end(group: &mut FlowGroup, local: &mut Local, index: u32, reason: DeadReason) {
+    leave_backlog(group, local, index);
     let conn = &mut group.conns[index];
     conn.state = State::Closed;
     conn.rto_at = Instant::NEVER;
     conn.ack_at = Instant::NEVER;
+    conn.keep_at = Instant::NEVER;
     conn.ack_owed = 0;
     conn.flags -= Flags::ACK_NOW | Flags::RETRANSMIT | Flags::PROBE | Flags::RECOVERY;
     reassembly::clear(conn, local);
     recovery::abandon(group, index);
     group.leave(index, local);
-    leave_backlog(group, local, index);
     let conn = &group.conns[index];
     if reason == DeadReason::Closed && !conn.flags.contains(Flags::APP_CLOSED) {
         // In order, and the application has shut down but not closed: it will.
@@ -101,10 +101,17 @@ pub fn leave_backlog(group: &mut FlowGroup, local: &mut Local, index: u32) {
         return;
     }
     conn.flags -= Flags::IN_BACKLOG;
-    let slot = conn.listener.index() as usize % SLOTS;
-    group.backlog[slot] = group.backlog[slot].saturating_sub(1);
-    if let Some(port) = local.listeners.by_handle(conn.listener) {
-        port.waiting = port.waiting.saturating_sub(1);
+    let (listener, half_open) = (conn.listener, conn.state == State::SynReceived);
+    let less = |waiting: &mut Waiting| {
+        let part = if half_open { &mut waiting.half_open } else { &mut waiting.knocked };
+        *part = part.saturating_sub(1);
+    };
+    if half_open {
+        group.half_open = group.half_open.saturating_sub(1);
+    }
+    less(&mut group.backlog[listener.index() as usize % SLOTS]);
+    if let Some(port) = local.listeners.by_handle(listener) {
+        less(&mut port.waiting);
     }
 }
 
@@ -129,7 +136,7 @@ pub fn close(group: &mut FlowGroup, local: &mut Local, index: u32) -> Result<(),
         State::SynSent => end(group, local, index, DeadReason::Aborted),
         State::TimeWait | State::Closed => tell(group, local, index, DeadReason::Closed),
         State::FinWait2 => {
-            conn.rto_at = local.now + FIN_WAIT_2;
+            conn.rto_at = local.now + local.profile.fin_wait_2;
             group.arm(index, local);
         }
         _ => queue_fin(group, local, index),
@@ -217,6 +224,7 @@ pub fn time_wait_over(group: &mut FlowGroup, local: &mut Local, index: u32) {
     let conn = &mut group.conns[index];
     conn.state = State::Closed;
     conn.rto_at = Instant::NEVER;
+    conn.keep_at = Instant::NEVER;
     group.leave(index, local);
     acks::release(group, local, index);
     group.free_if_done(index, local);

@@ -5,16 +5,22 @@ use crate::conn::{Conn, Flags, State};
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
+use crate::tcp::challenge::suspicious;
+use crate::tcp::ecn::{self, Ecn};
+use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{Packet, flag};
-use crate::tcp::{acks, blocks, close, listen, receive, sent, timestamps};
+use crate::tcp::{
+    acks, blocks, close, keep_alive, listen, pmtu, receive, sent, time_wait, timestamps,
+};
 use ix_abi::DeadReason;
 use ix_abi::stats::{Counter, Drop};
 
 /// A segment for this group, its checksum verified.
 #[inline]
 pub fn handle(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: Mbuf) {
-    let Some(index) = group.table.find(&group.conns, packet.hash, &packet.key) else {
-        return listen::stranger(group, local, packet, mbuf);
+    let found = group.table.find_at(&group.conns, packet.hash, &packet.key, packet.local);
+    let Some(index) = found else {
+        return listen::stranger(group, local, packet, mbuf, None);
     };
     let conn = &group.conns[index];
     let (state, stale) = (conn.state, conn.acl != local.acl_generation);
@@ -26,7 +32,7 @@ pub fn handle(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: M
             syn_sent(group, local, index, packet, &mbuf);
             local.pool.free(mbuf);
         }
-        State::TimeWait => listen::in_time_wait(group, local, index, packet, mbuf),
+        State::TimeWait => time_wait::segment(group, local, index, packet, mbuf),
         _ => synchronized(group, local, index, packet, mbuf),
     }
 }
@@ -46,12 +52,13 @@ fn synchronized(
     let mut packet = *arrived;
     let conn = &mut group.conns[index];
     if packet.seq != conn.rcv_nxt || packet.seq_len() > conn.rcv_edge.since(conn.rcv_nxt) {
-        if !acceptable(conn, &packet) {
-            if !packet.has(flag::RST) {
-                local.stats.drop(Drop::TcpOutOfWindow);
-                note_old(conn, &packet);
-                challenge(group, local, index);
-            }
+        if crosses(conn, &packet) {
+            packet.seq = conn.rcv_nxt;
+            packet.flags &= !flag::SYN;
+        } else if !acceptable(conn, &packet) {
+            ecn::syn_again(conn, &packet);
+            note_old(conn, &packet);
+            unacceptable(group, local, index, &packet);
             return local.pool.free(mbuf);
         }
         if packet.seq_len() > 0 {
@@ -62,14 +69,24 @@ fn synchronized(
             challenge(group, local, index);
         }
     }
+    if group.conns[index].keep_unanswered != 0 {
+        keep_alive::heard(group, local, index);
+    }
     if packet.flags & (flag::RST | flag::SYN | flag::ACK) != flag::ACK {
-        odd_flags(group, local, index, &packet);
+        odd_flags(group, local, index, &packet, arrived.seq);
         return local.pool.free(mbuf);
     }
     if group.conns[index].state == State::SynReceived
         && !handshake_done(group, local, index, &packet, &mbuf)
     {
         return local.pool.free(mbuf);
+    }
+    let conn = &mut group.conns[index];
+    if conn.ecn.contains(Ecn::ON) {
+        ecn::arrived(conn, local, &packet, &mbuf);
+    }
+    if !conn.path.is_empty() {
+        pmtu::acknowledged(conn, local, packet.ack);
     }
     if !acks::handle(group, local, index, &packet, &mbuf) {
         return local.pool.free(mbuf);
@@ -104,6 +121,32 @@ fn note_old(conn: &mut Conn, packet: &Packet) {
     }
 }
 
+/// The SYN-ACK of a peer that opens the connection as we do: the SYN was taken before, and the rest
+/// completes the handshake (RFC 9293 §3.5, figure 7; by the window alone it would be an old segment).
+fn crosses(conn: &Conn, packet: &Packet) -> bool {
+    conn.state == State::SynReceived
+        && packet.flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN | flag::ACK
+        && packet.seq.plus(1) == conn.rcv_nxt
+        && packet.ack == conn.snd_max
+}
+
+/// A segment outside of the window: the peer hears what we have. What no honest peer needs an answer
+/// to is answered now and then only.
+#[cold]
+fn unacceptable(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet) {
+    local.stats.drop(Drop::TcpOutOfWindow);
+    let conn = &group.conns[index];
+    // A lost answer to a SYN, to data or FIN; a probe of the window or of our being alive.
+    let again = conn.state == State::SynReceived
+        || !packet.has(flag::SYN) && packet.seq_len() > 0
+        || packet.seq.plus(1) == conn.rcv_nxt && !packet.has(flag::SYN);
+    match packet.has(flag::RST) {
+        true => {}
+        false if again => challenge(group, local, index),
+        false => suspicious(group, local, index),
+    }
+}
+
 /// Cuts off what lies outside of the window.
 fn trim(conn: &Conn, packet: &mut Packet) {
     if packet.seq.before(conn.rcv_nxt) {
@@ -125,21 +168,29 @@ fn trim(conn: &Conn, packet: &mut Packet) {
     }
 }
 
-/// RST, SYN, or no ACK, within the window.
-fn odd_flags(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet) {
+/// RST, SYN, or no ACK, within the window; `seq` is what the segment arrived with.
+fn odd_flags(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    index: u32,
+    packet: &Packet,
+    seq: WrappingSeq,
+) {
     let conn = &mut group.conns[index];
     if packet.has(flag::RST) {
-        // RFC 5961 §3.2: only the exact sequence number resets.
-        if packet.seq == conn.rcv_nxt {
+        // RFC 5961 §3.2: only the exact sequence number resets, and that before data was cut off.
+        if seq == conn.rcv_nxt {
             local.stats.add(Counter::TcpResetsReceived, 1);
             close::end(group, local, index, DeadReason::Reset);
         } else {
-            challenge(group, local, index);
+            local.stats.drop(Drop::TcpOutOfWindow);
+            suspicious(group, local, index);
         }
     } else if packet.has(flag::SYN) {
         local.stats.drop(Drop::TcpOutOfWindow);
-        // RFC 5961 §4.2: whatever its sequence number.
-        challenge(group, local, index);
+        // RFC 5961 §4.2: whatever its sequence number. Also in SYN-RECEIVED, where RFC 9293 would go back
+        // to LISTEN: a peer that has begun anew answers with the RST that does so.
+        suspicious(group, local, index);
     } else {
         local.stats.drop(Drop::TcpMalformed);
     }
@@ -165,6 +216,10 @@ fn handshake_done(
         listen::reset_answer(local, packet, mbuf);
         return false;
     }
+    if !listen::may_knock(group, local, index) {
+        return false;
+    }
+    let conn = &mut group.conns[index];
     conn.state =
         if conn.flags.contains(Flags::FIN_QUEUED) { State::FinWait1 } else { State::Established };
     conn.snd_wnd = u32::from(packet.window) << conn.snd_shift;
@@ -209,7 +264,7 @@ fn syn_sent(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packe
         if conn.timed == conn.iss {
             conn.timed = conn.snd_max;
             let rtt = sent::since(sent::clock(local.now), conn.first.at);
-            conn.rtt.measured(rtt, local.rto_min);
+            conn.rtt.measured(rtt, local.profile.rto_min);
         }
         listen::established(group, local, index);
         challenge(group, local, index);

@@ -1,35 +1,45 @@
 //! Segments without a connection, and the beginnings of connections: SYNs for listeners, the end of
-//! the handshake, `connect`, and what TIME-WAIT still answers.
+//! the handshake, `connect`.
 use crate::acl::answers::may_tell;
 use crate::acl::{self, Counts};
 use crate::conn::{Conn, Flags, Pending, State};
+use crate::family::Family;
 use crate::flow_table::FlowKey;
 use crate::group::FlowGroup;
-use crate::limits::{MSS_DEFAULT, MSS_MIN, PORT_TRIES, PORT_TRIES_PER_CORE, RECEIVE_WINDOW};
+use crate::limits::{MSS_DEFAULT, MSS_DEFAULT_V6, MSS_MIN, RECEIVE_WINDOW};
+use crate::limits::{PORT_TRIES, PORT_TRIES_PER_CORE};
 use crate::local::Local;
 use crate::mbuf::Mbuf;
-use crate::ports::SLOTS;
+use crate::ports::{Port, SLOTS, Waiting};
+use crate::profile::Profile;
 use crate::tcp::congestion::{Congestion, CongestionControl};
-use crate::tcp::input::challenge;
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, Emit, Packet, flag};
-use crate::tcp::{acks, close, timestamps};
+use crate::tcp::{close, ecn, keep_alive, stateless, time_wait, timestamps};
 use crate::time::Instant;
 use crate::tx::Staged;
 use arrayvec::ArrayVec;
+use ix_abi::SocketAddress;
 use ix_abi::stats::{Counter, Drop};
-use ix_abi::{IpAddress, SocketAddress};
 use ix_acl::{Direction, Flow, Protocol};
 
 /// The window in our SYNs, which is never scaled.
 pub const SYN_WINDOW: u16 = if RECEIVE_WINDOW < 0xffff { RECEIVE_WINDOW as u16 } else { 0xffff };
 
-/// A segment that belongs to no connection (RFC 9293 §3.10.7.1 and .2).
+/// A segment that belongs to no connection (RFC 9293 §3.10.7.1 and .2). If a SYN has ended the TIME-WAIT
+/// of an old one, the new one's sequence numbers are to lie `after` that's.
 #[inline(never)]
-pub fn stranger(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: Mbuf) {
+pub fn stranger(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    packet: &Packet,
+    mbuf: Mbuf,
+    after: Option<WrappingSeq>,
+) {
     let opens = packet.flags & (flag::SYN | flag::ACK | flag::FIN | flag::RST) == flag::SYN;
     let counts = if opens { Counts::Connection } else { Counts::Nothing };
     let judged = acl::judge(local, &flow(local, Direction::In, packet), counts);
+    let rule = *judged.as_ref().unwrap_or(&acl::UNLIMITED);
     if let Err(action) = judged {
         if !packet.has(flag::RST) && may_tell(local, action) {
             reset_answer(local, packet, &mbuf);
@@ -37,10 +47,21 @@ pub fn stranger(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf:
     } else if packet.has(flag::RST) {
         local.stats.drop(Drop::TcpNoPort);
     } else if opens {
-        syn(group, local, packet, &mbuf, judged.unwrap_or(acl::UNLIMITED));
+        syn(group, local, packet, &mbuf, rule, after);
     } else {
+        let brings_cookie =
+            packet.has(flag::ACK) && !packet.has(flag::SYN) && local.now < group.cookies_until;
+        let mbuf = if brings_cookie {
+            match stateless::complete(group, local, packet, mbuf, rule) {
+                Ok(()) => return,
+                Err(mbuf) => mbuf,
+            }
+        } else {
+            mbuf
+        };
         local.stats.drop(Drop::TcpNoPort);
         refuse(local, packet, &mbuf);
+        return local.pool.free(mbuf);
     }
     local.pool.free(mbuf);
 }
@@ -49,7 +70,8 @@ pub fn stranger(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf:
 #[inline(always)]
 fn flow(local: &Local, direction: Direction, packet: &Packet) -> Flow {
     let ports = (packet.key.remote_port, packet.key.local_port);
-    acl::flow(local, direction, Protocol::Tcp, packet.key.remote, ports)
+    let here = local.ip_at(packet.local);
+    acl::flow(here, direction, Protocol::Tcp, packet.key.remote, ports)
 }
 
 /// RST for a segment that concerns nobody, if the rules let it out.
@@ -60,45 +82,139 @@ fn refuse(local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
     }
 }
 
-/// A SYN: a half-open connection, if somebody listens and the backlog has room.
-fn syn(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &Mbuf, rule: u16) {
-    let Some(port) = local.listeners.by_port(packet.key.local_port) else {
+/// Whether a SYN would get a slot now, as far as handshakes and knocks are concerned.
+pub fn has_room(group: &FlowGroup, local: &mut Local, packet: &Packet) -> bool {
+    let Some(port) = local.listener(packet.key.local_port, packet.local) else { return true };
+    let Waiting { half_open, knocked } = port.waiting;
+    half_open < port.backlog && knocked < port.backlog && group.may_begin()
+}
+
+/// A SYN: a half-open connection if somebody listens and the backlog has room, a cookie if handshakes
+/// fill it, nothing if the application does not accept.
+fn syn(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    packet: &Packet,
+    mbuf: &Mbuf,
+    rule: u16,
+    after: Option<WrappingSeq>,
+) {
+    let found = local.listener(packet.key.local_port, packet.local).map(|port| *port);
+    let Some(port) = found else {
         local.stats.drop(Drop::TcpNoPort);
         return refuse(local, packet, mbuf);
     };
-    if port.waiting >= port.backlog {
-        return local.stats.drop(Drop::TcpSynQueueFull);
+    if port.waiting.knocked >= port.backlog {
+        return local.stats.drop(Drop::TcpBacklogFull);
     }
-    let listener = port.handle;
-    let Some(index) = group.allocate(local) else { return };
+    if port.waiting.half_open >= port.backlog || !group.may_begin() {
+        return stateless::answer(group, local, packet, mbuf);
+    }
+    let offer = wire::parse_options(packet.options(local.pool.area().data(mbuf)));
+    let opening = Opening { irs: packet.seq, offer: &offer, rule, after };
+    let Some(index) = begin(group, local, packet, &port, &opening) else { return };
+    // The clock runs from here, not from when the answer's turn to be sent has come.
     let conn = &mut group.conns[index];
-    conn.key = packet.key;
-    conn.hash = packet.hash;
-    conn.listener = listener;
-    conn.state = State::SynReceived;
-    start(conn, local);
-    take_syn(conn, local, packet, mbuf);
-    if !acl::opened(conn, local, rule) || !group.enter(index, local) {
-        acl::closed(&mut group.conns[index], local);
-        group.conns[index].state = State::Closed;
-        group.conns[index].flags |= Flags::APP_GONE;
-        return group.free_if_done(index, local);
-    }
-    group.conns[index].flags |= Flags::IN_BACKLOG;
-    group.backlog[listener.index() as usize % SLOTS] += 1;
-    if let Some(port) = local.listeners.by_handle(listener) {
-        port.waiting += 1;
-    }
+    trying(conn, local.now);
+    conn.rto_at = local.now + conn.rtt.timeout();
+    group.arm(index, local);
     group.want_output(index, local);
 }
 
+/// What is known of a connection that a peer opens.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// The peer's initial sequence number.
+    pub irs: WrappingSeq,
+    /// What its SYN offered.
+    pub offer: &'a wire::Options,
+    /// The rule by whose limits it counts.
+    pub rule: u16,
+    /// Ours has to lie after this.
+    pub after: Option<WrappingSeq>,
+}
+
+/// A connection in SYN-RECEIVED.
+pub fn begin(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    packet: &Packet,
+    port: &Port,
+    opening: &Opening<'_>,
+) -> Option<u32> {
+    let index = group.allocate(local)?;
+    let conn = &mut group.conns[index];
+    conn.key = packet.key;
+    conn.hash = packet.hash;
+    at_slot(conn, packet.local);
+    conn.listener = port.handle;
+    conn.settings = port.settings;
+    conn.state = State::SynReceived;
+    start(conn, local, opening.after);
+    take_offer(conn, local, opening.irs, packet, opening.offer);
+    if !acl::opened(conn, local, opening.rule) || !group.enter(index, local) {
+        acl::closed(&mut group.conns[index], local);
+        group.conns[index].state = State::Closed;
+        group.conns[index].flags |= Flags::APP_GONE;
+        group.free_if_done(index, local);
+        return None;
+    }
+    group.conns[index].flags |= Flags::IN_BACKLOG;
+    group.half_open += 1;
+    group.backlog[port.handle.index() as usize % SLOTS].half_open += 1;
+    if let Some(port) = local.listeners.by_handle(port.handle) {
+        port.waiting.half_open += 1;
+    }
+    Some(index)
+}
+
+/// A handshake is complete: no longer one of them, but one that knocks. `false`: the application has not
+/// accepted those before, and there is no room.
+pub fn may_knock(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
+    let conn = &group.conns[index];
+    if !conn.flags.contains(Flags::IN_BACKLOG) {
+        return true;
+    }
+    let listener = conn.listener;
+    if let Some(port) = local.listeners.by_handle(listener) {
+        if port.waiting.knocked >= port.backlog {
+            local.stats.drop(Drop::TcpBacklogFull);
+            return false;
+        }
+        port.waiting.half_open = port.waiting.half_open.saturating_sub(1);
+        port.waiting.knocked += 1;
+    }
+    group.half_open = group.half_open.saturating_sub(1);
+    let part = &mut group.backlog[listener.index() as usize % SLOTS];
+    part.half_open = part.half_open.saturating_sub(1);
+    part.knocked += 1;
+    true
+}
+
+/// Which of our addresses is the connection's.
+fn at_slot(conn: &mut Conn, slot: u8) {
+    conn.local = slot;
+    conn.flags.set(Flags::V6, slot != 0);
+}
+
+/// Segment size of a peer that names none.
+pub fn mss_default(slot: u8) -> u16 {
+    if slot == 0 { MSS_DEFAULT } else { MSS_DEFAULT_V6 }
+}
+
 /// Our side of a new connection: initial sequence number (RFC 6528), sizes until the peer says more.
-fn start(conn: &mut Conn, local: &Local) {
-    let here = SocketAddress { ip: local.ip(), port: conn.key.local_port, scope: 0 };
+fn start(conn: &mut Conn, local: &Local, after: Option<WrappingSeq>) {
+    let here = SocketAddress { ip: local.ip_at(conn.local), port: conn.key.local_port, scope: 0 };
     let there = SocketAddress { ip: conn.key.remote, port: conn.key.remote_port, scope: 0 };
     let (iss, ts_offset) = local.isn_key.initial_numbers(here, there, local.now);
-    let iss = WrappingSeq(iss);
+    begin_at(conn, time_wait::beyond(WrappingSeq(iss), after));
     conn.ts_offset = ts_offset;
+    conn.mss = mss_default(conn.local).min(local.mss_at(conn.local));
+    conn.cc = Congestion::new(conn.settings.algorithm(local.congestion));
+}
+
+/// Our initial sequence number; nothing is sent yet.
+pub fn begin_at(conn: &mut Conn, iss: WrappingSeq) {
     conn.iss = iss;
     conn.snd_una = iss;
     conn.snd_nxt = iss;
@@ -108,21 +224,30 @@ fn start(conn: &mut Conn, local: &Local) {
     conn.recover = iss;
     conn.timed = iss;
     conn.duplicate_round = iss;
-    conn.mss = MSS_DEFAULT.min(local.mss);
-    conn.cc = Congestion::new(local.congestion);
 }
 
 /// Takes what the peer's SYN says.
 pub fn take_syn(conn: &mut Conn, local: &Local, packet: &Packet, mbuf: &Mbuf) {
     let data = local.pool.area().data(mbuf);
-    let options = wire::parse_options(packet.options(data));
-    conn.rcv_nxt = packet.seq.plus(1);
+    let offer = wire::parse_options(packet.options(data));
+    take_offer(conn, local, packet.seq, packet, &offer);
+}
+
+/// Takes what a SYN with sequence number `irs` has offered.
+fn take_offer(
+    conn: &mut Conn,
+    local: &Local,
+    irs: WrappingSeq,
+    packet: &Packet,
+    options: &wire::Options,
+) {
+    conn.rcv_nxt = irs.plus(1);
     // What our own SYN announces, or has announced.
     conn.rcv_edge = conn.rcv_nxt.plus(u32::from(SYN_WINDOW));
-    conn.wl1 = packet.seq;
+    conn.wl1 = irs;
     conn.wl2 = packet.ack;
-    let peer = options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN);
-    conn.mss = peer.min(local.mss);
+    let peer = options.mss.unwrap_or(mss_default(conn.local)).max(MSS_MIN);
+    conn.mss = peer.min(local.mss_at(conn.local));
     if let Some((value, _)) = options.timestamps {
         timestamps::begin(conn, local.now, value);
         // Every segment has them (RFC 6691 §3).
@@ -135,6 +260,7 @@ pub fn take_syn(conn: &mut Conn, local: &Local, packet: &Packet, mbuf: &Mbuf) {
         conn.snd_shift = shift;
         conn.flags |= Flags::SCALED;
     }
+    ecn::take_syn(conn, local, packet);
     // The window of a segment with SYN is never scaled (RFC 7323 §2.2).
     conn.snd_wnd = u32::from(packet.window);
     conn.max_wnd = conn.snd_wnd;
@@ -157,15 +283,21 @@ pub fn established(group: &mut FlowGroup, local: &mut Local, index: u32) {
         }
         group.want_event(index, Pending::KNOCK, local);
     }
+    if group.conns[index].settings.keep_alive().is_some() {
+        keep_alive::restart(group, local, index);
+        let conn = &mut group.conns[index];
+        // The acknowledgement of our SYN, which is still to be taken, is no sign of life of its own.
+        conn.keep_mark = conn.keep_mark.wrapping_add(u32::from(conn.snd_una == conn.iss));
+    }
 }
 
-/// `connect`: a connection in SYN-SENT in this group.
+/// `connect`: a connection in SYN-SENT in this group, with sequence numbers `after` those of an old one.
 pub fn connect(
     group: &mut FlowGroup,
     local: &mut Local,
-    key: FlowKey,
-    hash: u32,
+    (key, hash, slot): Dial,
     rule: u16,
+    after: Option<WrappingSeq>,
 ) -> Option<u32> {
     let index = group.allocate(local)?;
     let conn = &mut group.conns[index];
@@ -173,7 +305,8 @@ pub fn connect(
     conn.hash = hash;
     conn.state = State::SynSent;
     conn.flags |= Flags::ACTIVE | Flags::ACCEPTED;
-    start(conn, local);
+    at_slot(conn, slot);
+    start(conn, local, after);
     conn.cc.start(u32::from(conn.mss), local.now);
     if !acl::opened(conn, local, rule) || !group.enter(index, local) {
         let conn = &mut group.conns[index];
@@ -183,100 +316,143 @@ pub fn connect(
         group.free_if_done(index, local);
         return None;
     }
+    let conn = &mut group.conns[index];
+    trying(conn, local.now);
+    conn.rto_at = local.now + conn.rtt.timeout();
+    group.arm(index, local);
     group.want_output(index, local);
     Some(index)
 }
 
-/// A segment for a connection in TIME-WAIT (RFC 9293 §3.10.7.4; a SYN beyond the old stream opens a
-/// new connection, RFC 1122 §4.2.2.13).
-pub fn in_time_wait(
-    group: &mut FlowGroup,
-    local: &mut Local,
-    index: u32,
-    packet: &Packet,
-    mbuf: Mbuf,
-) {
-    let conn = &mut group.conns[index];
-    if packet.has(flag::RST) {
-        // RFC 1337: ignored, so that TIME-WAIT cannot be assassinated.
-        local.stats.drop(Drop::TcpOutOfWindow);
-    } else if packet.has(flag::SYN) && !packet.has(flag::ACK) && packet.seq.after(conn.rcv_nxt) {
-        close::time_wait_over(group, local, index);
-        return stranger(group, local, packet, mbuf);
-    } else if packet.seq_len() > 0 {
-        if packet.has(flag::FIN) {
-            acks::enter_time_wait(group, local, index);
-        }
-        challenge(group, local, index);
-    }
-    local.pool.free(mbuf);
-}
-
 /// RST in answer to a segment (RFC 9293 §3.10.7.1), back to where it came from.
 pub fn reset_answer(local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
-    let data = local.pool.area().data(mbuf);
-    let frame = usize::from(packet.frame);
-    let Some(mac_to) = data.get(frame + 6..frame + 12).and_then(|b| b.first_chunk::<6>()) else {
-        return;
-    };
-    let Some(ip_to) = packet.key.remote.to_v4() else { return };
     let (seq, ack, flags) = if packet.has(flag::ACK) {
         (packet.ack, WrappingSeq(0), flag::RST)
     } else {
         (WrappingSeq(0), packet.seq.plus(packet.seq_len()), flag::RST | flag::ACK)
     };
-    let emit = Emit {
-        mac_to: *mac_to,
-        mac_from: local.mac,
-        ip_from: local.address,
-        ip_to,
-        port_from: packet.key.local_port,
-        port_to: packet.key.remote_port,
-        seq,
-        ack,
-        flags,
-        window: 0,
-    };
-    let mut bytes = ArrayVec::from([0; 96]);
-    bytes.truncate(wire::BELOW + wire::HEADER);
-    wire::emit(&mut bytes, &emit, 0, 0);
-    wire::checksum_in_place(&mut bytes, local.address, ip_to);
-    if local.tx.stage(Staged::Bytes(bytes)).is_ok() {
+    if answer(local, packet, mbuf, &Answer { seq, ack, flags, window: 0 }, &[]) {
         local.stats.add(Counter::TcpResetsSent, 1);
-    } else {
-        local.stats.drop(Drop::TxRingFull);
     }
 }
 
-/// Looks for a free source port towards `remote` whose answers hash to a group of this core.
+/// What an answer says that no connection gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// Sequence number.
+    pub seq: WrappingSeq,
+    /// Acknowledgement number.
+    pub ack: WrappingSeq,
+    /// Control bits.
+    pub flags: u8,
+    /// Window.
+    pub window: u16,
+}
+
+/// Stages an answer to a segment, back to where it came from. `false`: it could not be.
+pub fn answer(
+    local: &mut Local,
+    packet: &Packet,
+    mbuf: &Mbuf,
+    answer: &Answer,
+    options: &[u8],
+) -> bool {
+    if packet.local == 0 {
+        answer_of::<[u8; 4]>(local, packet, mbuf, answer, options)
+    } else {
+        answer_of::<[u8; 16]>(local, packet, mbuf, answer, options)
+    }
+}
+
+fn answer_of<A: Family>(
+    local: &mut Local,
+    packet: &Packet,
+    mbuf: &Mbuf,
+    answer: &Answer,
+    options: &[u8],
+) -> bool {
+    let data = local.pool.area().data(mbuf);
+    let frame = usize::from(packet.frame);
+    let Some(mac_to) = data.get(frame + 6..frame + 12).and_then(|b| b.first_chunk::<6>()) else {
+        return false;
+    };
+    let (ip_from, ip_to) = (A::own(local, packet.local), A::from_ip(packet.key.remote));
+    let emit = Emit {
+        mac_to: *mac_to,
+        mac_from: local.mac,
+        ip_from,
+        ip_to,
+        port_from: packet.key.local_port,
+        port_to: packet.key.remote_port,
+        seq: answer.seq,
+        ack: answer.ack,
+        flags: answer.flags,
+        window: answer.window,
+        tos: 0,
+        hops: local.v6.config.hops,
+    };
+    let mut bytes = ArrayVec::from([0; 96]);
+    let headers = A::BELOW + wire::HEADER;
+    bytes.truncate(headers + options.len());
+    wire::emit(&mut bytes, &emit, options.len(), 0);
+    bytes[headers..].copy_from_slice(options);
+    wire::checksum_in_place(&mut bytes, ip_from, ip_to);
+    let staged = local.tx.stage(Staged::Bytes(bytes)).is_ok();
+    if !staged {
+        local.stats.drop(Drop::TxRingFull);
+    }
+    staged
+}
+
+/// A flow that is to be opened: its key and hash, and the slot of our address.
+pub type Dial = (FlowKey, u32, u8);
+
+/// Looks for a source port from our address in `slot` towards `remote` whose answers hash to a group of this
+/// core: a free one, or if there is none, that of a connection in TIME-WAIT, which is then given as well,
+/// whose place may be taken.
 pub fn choose_port(
     groups: &[Option<alloc::boxed::Box<FlowGroup>>],
     local: &mut Local,
     remote: SocketAddress,
-) -> Option<(FlowKey, u32)> {
-    let to = remote.ip.to_v4()?;
+    slot: u8,
+) -> Option<(Dial, Option<u32>)> {
     let random = local.rng.next_u32();
     // Bounded: when the ports are used up, each attempt would look at them all.
     let tries = PORT_TRIES.max(PORT_TRIES_PER_CORE * usize::from(local.cores));
     let most = tries.min(crate::rss::SOURCE_PORTS as usize);
-    local.toeplitz.source_ports_v4(local.address, to, remote.port, random).take(most).find_map(
-        |(port, hash)| {
-            let id = crate::rss::group_of(hash, local.groups);
-            let group = groups.get(usize::from(id.0))?.as_ref()?;
-            let key =
-                FlowKey { remote: IpAddress::v4(to), remote_port: remote.port, local_port: port };
-            group.table.find(&group.conns, hash, &key).is_none().then_some((key, hash))
-        },
-    )
+    let mut spare = None;
+    let ports = match remote.ip.to_v4() {
+        Some(to) => local.toeplitz.source_ports_v4(local.address, to, remote.port, random),
+        None => {
+            let from = local.v6.address(slot);
+            local.toeplitz.source_ports_v6(from, remote.ip.0, remote.port, random)
+        }
+    };
+    for (port, hash) in ports.take(most) {
+        let id = crate::rss::group_of(hash, local.groups);
+        let Some(group) = groups.get(usize::from(id.0)).and_then(Option::as_ref) else { continue };
+        let key = FlowKey { remote: remote.ip, remote_port: remote.port, local_port: port };
+        let dial = (key, hash, slot);
+        match group.table.find_at(&group.conns, hash, &key, slot) {
+            None => return Some((dial, None)),
+            Some(old) if spare.is_none() && time_wait::may_reopen(&group.conns[old], local) => {
+                spare = Some((dial, Some(old)));
+            }
+            Some(_) => {}
+        }
+    }
+    spare
 }
 
-/// Time-outs in a row without any answer end an attempt after this long.
-pub fn patience(state: State) -> crate::time::Duration {
-    use crate::limits::{CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, USER_TIMEOUT};
-    match state {
-        State::SynSent => CONNECT_TIMEOUT,
-        State::SynReceived => HANDSHAKE_TIMEOUT,
-        _ => USER_TIMEOUT,
+/// How long it is tried in vain before an attempt, or the connection, is given up.
+pub fn patience(conn: &Conn, profile: &Profile) -> crate::time::Duration {
+    let ours = conn.flags.contains(Flags::ACTIVE);
+    match (conn.state, conn.settings.user_timeout()) {
+        // Answers to SYNs cost a peer nothing.
+        (State::SynReceived, _) if !ours => profile.handshake_timeout,
+        (_, Some(wanted)) => wanted,
+        (State::SynSent | State::SynReceived, None) => profile.connect_timeout,
+        (_, None) => profile.user_timeout,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::limits::TX_BURST;
 use crate::local::Local;
 use crate::tcp::listen::trying;
 use crate::tcp::output::{Piece, new_segment, segment};
+use crate::tcp::pmtu;
 use crate::tcp::rack::{self, Timer};
 use crate::tcp::recovery::{self, Probe};
 use crate::tcp::sent::{self, FIRST, Marks, Record};
@@ -29,7 +30,13 @@ pub fn run<T: TxQueue>(
         // Below the window, so that it must be answered, and without payload: RFC 9293 §3.8.6.1
         // wants an octet, but there may be none, since a shut window admits none from the application.
         let seq = group.conns[index].snd_una.minus(1);
-        segment(group, local, queue, index, Piece { seq, at: NIL, len: 0, flags: flag::ACK })?;
+        segment(
+            group,
+            local,
+            queue,
+            index,
+            Piece { seq, at: NIL, len: 0, flags: flag::ACK, size: 0 },
+        )?;
         group.conns[index].flags -= Flags::PROBE;
     }
     let conn = &group.conns[index];
@@ -99,11 +106,14 @@ fn send_record<T: TxQueue>(
     let record = sent::get(conn, &group.sent, at);
     let fin = record.end.after(conn.snd_end) && len == payload(conn, &record, start);
     let flags = flag::ACK | flag::PSH | if fin { flag::FIN } else { 0 };
-    let piece = Piece { seq: start, at: conn.seg_head, len, flags };
+    let piece = Piece { seq: start, at: conn.seg_head, len, flags, size: 0 };
     let len = segment(group, local, queue, index, piece)?;
     local.stats.add(Counter::TcpRetransmits, 1);
     let conn = &mut group.conns[index];
     let end = start.plus(len);
+    if !conn.path.is_empty() {
+        pmtu::sent_again(conn, local, start, end);
+    }
     if end != record.end {
         // Without room to note the part, the whole counts as sent, and what was not is lost again.
         let _noted = sent::split(conn, &mut group.sent, at, end);
@@ -143,7 +153,7 @@ fn loss_probe<T: TxQueue>(
     let mss = u32::from(group.conns[index].mss);
     let new = new_segment(group, local, queue, index, mss)?;
     if !new {
-        let (at, start) = last(&group.conns[index], &group.sent);
+        let (at, start) = last_segment(&mut group.conns[index], &mut group.sent);
         let conn = &group.conns[index];
         let record = sent::get(conn, &group.sent, at);
         if let Some(len) = may_resend(conn, &record, start, u32::MAX) {
@@ -164,6 +174,17 @@ fn last(conn: &Conn, records: &sent::Records) -> (u32, WrappingSeq) {
         let record = sent::get(conn, records, at);
         start = record.end;
         at = record.next;
+    }
+    (at, start)
+}
+
+/// Place and beginning of the newest segment: of a large frame the last part, which becomes a record.
+fn last_segment(conn: &mut Conn, records: &mut sent::Records) -> (u32, WrappingSeq) {
+    let (at, start) = last(conn, records);
+    let end = sent::get(conn, records, at).end;
+    let segment = end.minus(u32::from(conn.mss));
+    if segment.after(start) && sent::split(conn, records, at, segment) {
+        return (sent::get(conn, records, at).next, segment);
     }
     (at, start)
 }

@@ -3,7 +3,8 @@ use crate::conn::{Conn, Flags, State};
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::tcp::listen::{patience, trying};
-use crate::tcp::{close, recovery};
+use crate::tcp::pmtu::Path;
+use crate::tcp::{close, keep_alive, recovery};
 use crate::time::Instant;
 use ix_abi::DeadReason;
 use ix_abi::stats::Counter;
@@ -25,8 +26,12 @@ pub fn fired(group: &mut FlowGroup, local: &mut Local, index: u32) {
         group.conns[index].rto_at = Instant::NEVER;
         due(group, local, index);
     }
+    if group.conns[index].keep_at <= local.now {
+        keep_alive::due(group, local, index);
+    }
     if !group.conns[index].flags.contains(Flags::FREED) {
         group.arm(index, local);
+        group.arm_keep_alive(index, local);
     }
 }
 
@@ -38,16 +43,41 @@ fn due(group: &mut FlowGroup, local: &mut Local, index: u32) {
         State::FinWait2 if conn.flags.contains(Flags::APP_CLOSED) => {
             close::abort(group, local, index, DeadReason::TimedOut);
         }
-        _ if local.now.since(conn.trying_since) >= patience(conn.state) => {
+        _ if !waits(conn) => {
+            // It waited for an address, to send what nobody acknowledges.
+            conn.trying_since = Instant::NEVER;
+            group.want_output(index, local);
+        }
+        _ if local.now.since(conn.trying_since) >= patience(conn, &local.profile) => {
             give_up(group, local, index);
         }
         _ if conn.flags.contains(Flags::PERSIST) => {
             conn.flags |= Flags::PROBE;
             conn.rtt.back_off();
-            conn.rto_at = local.now + conn.rtt.timeout();
+            conn.rto_at = next_try(conn, local);
             group.want_output(index, local);
         }
         _ => recovery::timer_fired(group, local, index),
+    }
+}
+
+/// Whether something is to be answered: what is out, or has its turn to come.
+fn waits(conn: &Conn) -> bool {
+    let fin = u32::from(conn.flags.contains(Flags::FIN_QUEUED));
+    !conn.state.is_synchronized()
+        || conn.snd_una != conn.snd_max
+        || conn.snd_max != conn.snd_end.plus(fin)
+        || conn.flags.contains(Flags::PERSIST)
+}
+
+/// When the timer fires again: no later than when patience ends.
+pub fn next_try(conn: &Conn, local: &Local) -> Instant {
+    let next = local.now + conn.rtt.timeout();
+    match conn.settings.user_timeout() {
+        Some(wanted) if conn.trying_since != Instant::NEVER => {
+            next.min(conn.trying_since + wanted).max(local.now)
+        }
+        _ => next,
     }
 }
 
@@ -57,7 +87,10 @@ fn due(group: &mut FlowGroup, local: &mut Local, index: u32) {
 pub fn persist(conn: &mut Conn, local: &Local) {
     let blocked =
         conn.snd_nxt.before(conn.snd_end) || conn.lost > 0 || conn.flags.contains(Flags::REFUSED);
-    if blocked && conn.snd_wnd == 0 && conn.pipe() == 0 && conn.rto_at == Instant::NEVER {
+    // What is lost is not under way, so that nothing is left for the retransmission timer to wait for.
+    let idle =
+        conn.rto_at == Instant::NEVER || conn.lost > 0 && !conn.flags.contains(Flags::PERSIST);
+    if blocked && conn.snd_wnd == 0 && conn.pipe() == 0 && idle {
         conn.flags |= Flags::PERSIST;
         conn.rto_at = local.now + conn.rtt.timeout();
         trying(conn, local.now);
@@ -65,12 +98,14 @@ pub fn persist(conn: &mut Conn, local: &Local) {
 }
 
 /// Nobody has answered for too long.
-fn give_up(group: &mut FlowGroup, local: &mut Local, index: u32) {
+pub fn give_up(group: &mut FlowGroup, local: &mut Local, index: u32) {
     local.stats.add(Counter::TcpTimeouts, 1);
     if group.conns[index].state == State::SynReceived {
         // Perhaps a forged SYN: nothing to be said to whoever's address it was.
         close::end(group, local, index, DeadReason::TimedOut);
     } else {
-        close::abort(group, local, index, DeadReason::TimedOut);
+        let unreachable = group.conns[index].path.contains(Path::UNREACHABLE);
+        let reason = if unreachable { DeadReason::Unreachable } else { DeadReason::TimedOut };
+        close::abort(group, local, index, reason);
     }
 }

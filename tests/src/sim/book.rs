@@ -267,7 +267,8 @@ impl Book {
 
     /// A station's application listens again.
     pub fn crash_ends(&mut self, station: StationId, now: Time) {
-        let open = |(who, _, to): &&mut (StationId, Time, Time)| *who == station && *to == Time::MAX;
+        let open =
+            |(who, _, to): &&mut (StationId, Time, Time)| *who == station && *to == Time::MAX;
         self.restarts.iter_mut().filter(open).for_each(|(_, _, to)| *to = now);
     }
 

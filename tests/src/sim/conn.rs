@@ -327,7 +327,11 @@ impl Conn {
             return;
         }
         let max = (ready - self.written).min(talk.write_max as u64);
-        let mut len = if shared.draw.eager || shared.rng.chance(1, 2) { max } else { 1 + shared.rng.below(max) };
+        let mut len = if shared.draw.eager || shared.rng.chance(1, 2) {
+            max
+        } else {
+            1 + shared.rng.below(max)
+        };
         let (chunk, pieces) = if self.in_place && echo {
             let pieces = self.held_pieces(self.written, len);
             len = pieces.iter().map(|piece| piece.len).sum();
@@ -388,7 +392,11 @@ impl Conn {
             return;
         }
         let max = limit.min(talk.read_max as u64);
-        let bytes = if shared.draw.eager || shared.rng.chance(1, 2) { max } else { 1 + shared.rng.below(max) };
+        let bytes = if shared.draw.eager || shared.rng.chance(1, 2) {
+            max
+        } else {
+            1 + shared.rng.below(max)
+        };
         self.restless |= bytes < limit;
         self.returned += bytes;
         let mut left = bytes;

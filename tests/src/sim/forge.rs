@@ -19,11 +19,8 @@ pub fn frame(referee: &Referee, machines: u8, rng: &mut Rng) -> Option<(StationI
         return None;
     }
     let (from, to) = (StationId(ends.0.0), StationId(to));
-    let segment = Segment {
-        ips: (from.ip(), to.ip()),
-        ports: (ends.0.1, ends.1.1),
-        ..lie(flow, side, rng)?
-    };
+    let segment =
+        Segment { ips: (from.ip(), to.ip()), ports: (ends.0.1, ends.1.1), ..lie(flow, side, rng)? };
     Some((to, emit((from.mac(), to.mac()), &segment)))
 }
 
@@ -55,12 +52,9 @@ fn lie(flow: &Flow, side: usize, rng: &mut Rng) -> Option<Segment> {
             Segment { seq: ours.seq(ours.max + beyond), flags: flag::SYN, ts: None, ..plain }
         }
         // §5.2: acknowledges what was never sent.
-        2 => Segment {
-            seq: ours.seq(have),
-            ack: theirs.seq(unsent),
-            payload: garbage(rng),
-            ..plain
-        },
+        2 => {
+            Segment { seq: ours.seq(have), ack: theirs.seq(unsent), payload: garbage(rng), ..plain }
+        }
         // Other bytes in the place of those that were received.
         3 => {
             let payload = garbage(rng);

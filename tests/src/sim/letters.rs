@@ -46,7 +46,12 @@ impl Book {
     }
 
     /// A datagram has come to `at`, says its header from `from`. Its number and sender.
-    pub fn datagram_arrived(&mut self, at: StationId, from: [u8; 4], bytes: &[u8]) -> (u64, StationId) {
+    pub fn datagram_arrived(
+        &mut self,
+        at: StationId,
+        from: [u8; 4],
+        bytes: &[u8],
+    ) -> (u64, StationId) {
         self.check_datagram(at, bytes);
         let id = bytes.first_chunk::<8>().map_or(0, |id| u64::from_le_bytes(*id));
         let letter = self.datagrams.get_mut(&id).expect("just checked");

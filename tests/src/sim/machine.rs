@@ -437,9 +437,8 @@ fn memory(draw: &MachineDraw, bus: &Bus) -> (Heap, Arc<UserMap>) {
 fn attach(engine: &mut Engine, number: u16, context: &Context, user: &Arc<UserMap>) {
     // SAFETY: the pages live in the context until the application is detached and drained, and only
     // the engine accesses the event page.
-    let rings = unsafe {
-        AppRings::new(context.rings.event_page.ptr(), context.rings.call_page.ptr())
-    };
+    let rings =
+        unsafe { AppRings::new(context.rings.event_page.ptr(), context.rings.call_page.ptr()) };
     engine.attach_app(AppPort { context: number, rings, memory: Arc::clone(user) });
 }
 

@@ -6,12 +6,12 @@ use super::swarm::PeerDraw;
 use super::{MS, S, Time};
 use ix_dataplane::rng::Rng;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::socket::{AnySocket, udp};
 use smoltcp::socket::tcp::{self, RecvError, State};
+use smoltcp::socket::{AnySocket, udp};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{
-    EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpoint, IpProtocol, Ipv4Address, Ipv4Packet,
-    TcpPacket,
+    EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpoint, IpProtocol, Ipv4Address,
+    Ipv4Packet, TcpPacket,
 };
 use std::collections::VecDeque;
 

@@ -369,7 +369,10 @@ mod tests {
         let mut spans = Spans::default();
         spans.insert(0, 1);
         spans.insert(5, 8);
-        assert_eq!((spans.frontier(), spans.contains(5, 8), spans.contains(4, 8)), (1, true, false));
+        assert_eq!(
+            (spans.frontier(), spans.contains(5, 8), spans.contains(4, 8)),
+            (1, true, false)
+        );
         spans.insert(3, 5);
         spans.insert(1, 3);
         assert_eq!(spans.0, [(0, 8)]);

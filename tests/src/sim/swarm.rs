@@ -262,7 +262,11 @@ fn talk(
 ) -> Talk {
     let echo = rng.below(2) < echoes;
     // Engines have larger windows than smoltcp, and more to do in them.
-    let sizes = if peerless { [3_000, 100_000, 400_000, 2_000_000] } else { [100, 3_000, 100_000, 400_000] };
+    let sizes = if peerless {
+        [3_000, 100_000, 400_000, 2_000_000]
+    } else {
+        [100, 3_000, 100_000, 400_000]
+    };
     let max = one_of(rng, &sizes);
     let up = 8 + small(rng, max);
     let down = if echo { up } else { small(rng, max) };

@@ -63,7 +63,13 @@ impl Path {
             ..MachineDraw::default()
         };
         let weather = Weather::Harsh;
-        Swarm { machines: vec![machine.clone(), machine], peers: Vec::new(), faults, weather, talks }
+        Swarm {
+            machines: vec![machine.clone(), machine],
+            peers: Vec::new(),
+            faults,
+            weather,
+            talks,
+        }
     }
 
     fn run(&self, talks: Vec<(Time, Talk)>, marks: &[Time]) -> (Vec<Watched>, u64, u64) {

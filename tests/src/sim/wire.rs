@@ -181,7 +181,10 @@ mod tests {
     fn options_are_read_wherever_they_lie() {
         let mut segment = Segment::default();
         options(&[2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 7], &mut segment);
-        assert_eq!((segment.mss, segment.shift, segment.sack_permitted), (Some(1460), Some(7), true));
+        assert_eq!(
+            (segment.mss, segment.shift, segment.sack_permitted),
+            (Some(1460), Some(7), true)
+        );
         assert_eq!(segment.ts, Some((1, 2)));
         for broken in [&[3][..], &[3, 0], &[3, 9, 1], &[1, 1, 8], &[0, 2, 4]] {
             options(broken, &mut Segment::default());
