@@ -7,7 +7,9 @@ use ix_dataplane::rng::Rng;
 
 /// A frame for a dataplane, made up from a connection that it has; at once to be delivered.
 pub fn frame(referee: &Referee, machines: u8, rng: &mut Rng) -> Option<(StationId, Vec<u8>)> {
-    let open = |(_, flow): &(&Key, &Flow)| flow.open && !flow.muddy;
+    let open = |(_, flow): &(&Key, &Flow)| {
+        flow.halves.iter().all(|half| half.established) && !flow.muddy
+    };
     let count = referee.flows.iter().filter(open).count() as u64;
     if count == 0 {
         return None;
@@ -44,7 +46,7 @@ fn lie(flow: &Flow, side: usize, rng: &mut Rng) -> Option<Segment> {
     let beyond = 1 + rng.below(1000) as i64;
     // More than what an engine can have sent that has not left yet.
     let unsent = theirs.max + (1 << 20) + beyond;
-    Some(match rng.below(6) {
+    Some(match rng.below(8) {
         // RFC 5961 §3.2: in the window, but not where it must be. (No ACK: no timestamp is needed.)
         0 => Segment { seq: ours.seq(ours.max + beyond), flags: flag::RST, ..plain },
         // §4.2. In TIME-WAIT it would be a new connection.
