@@ -1,14 +1,16 @@
 //! Segments that nobody sent, to dataplanes: what an attacker who guesses well would send, and what
 //! a sequence space that has wrapped would bring back. None may do harm.
 use super::net::StationId;
-use super::referee::{Flow, Key, Referee};
+use super::referee::{Flow, Half, Key, Referee};
 use super::wire::{Segment, emit, flag};
 use ix_dataplane::rng::Rng;
 
 /// A frame for a dataplane, made up from a connection that it has; at once to be delivered.
 pub fn frame(referee: &Referee, machines: u8, rng: &mut Rng) -> Option<(StationId, Vec<u8>)> {
+    // One that both have closed may be gone, and who speaks to it is told so.
     let open = |(_, flow): &(&Key, &Flow)| {
-        flow.halves.iter().all(|half| half.established) && !flow.muddy
+        let over = flow.halves.iter().all(Half::is_over);
+        flow.halves.iter().all(|half| half.established) && !over && !flow.muddy
     };
     let count = referee.flows.iter().filter(open).count() as u64;
     if count == 0 {
