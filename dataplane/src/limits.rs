@@ -41,7 +41,7 @@ pub const RECEIVE_SHARE_OF_FREE: usize = 4;
 /// Receive buffers that payload may not take, so that ACKs still come in.
 pub const RECEIVE_RESERVE: usize = 32;
 /// Buffers of out-of-order data of one connection.
-pub const REASSEMBLY_MAX: u16 = 128;
+pub const REASSEMBLY_MAX: u16 = 256;
 /// Frames that one connection may send in one turn of the transmit stage.
 pub const TX_BURST: u32 = 64;
 /// Largest window that the stack starts with, in segments (RFC 6928).

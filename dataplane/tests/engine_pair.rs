@@ -70,6 +70,62 @@ fn streams_survive_faults_by_seed() {
     }
 }
 
+/// A stream there and back, over a network of 2 ms: retransmissions, frames lost with payload, timeouts,
+/// and the duplicates that were told of.
+fn counted(seed: u64, bytes: u64, faults: Faults, late: Duration) -> (u64, u64, u64, u64) {
+    let (mut server, mut client, mut net) = pair(seed, bytes, |s| s.buffers = 4096);
+    net.delay = Duration::from_ms(1);
+    net.late = late;
+    net.run_until(&mut server, &mut client, Duration::from_s(5), |_, c| {
+        c.app::<Client>(0).connected.is_some()
+    });
+    net.faults = faults;
+    let mut steps = 0;
+    net.run_until(&mut server, &mut client, Duration::from_s(900), |s, c| {
+        steps += 1;
+        if steps % 100 == 0 {
+            let broken = |station: &Station| station.engines[0].conservation().broken;
+            assert_eq!((broken(s), broken(c)), (0, 0));
+        }
+        c.app::<Client>(0).received == bytes
+    });
+    let of = |counter| server.count(counter) + client.count(counter);
+    let counts = (
+        of(Counter::TcpRetransmits),
+        net.lost_data,
+        of(Counter::TcpTimeouts),
+        of(Counter::TcpDuplicatesTold),
+    );
+    finish(&mut server, &mut client, &mut net, Duration::from_s(100));
+    counts
+}
+
+#[test]
+fn what_is_lost_is_sent_again_and_little_else() {
+    let faults = Faults { loss: 20, ..Faults::default() };
+    let mut all = (0, 0, 0, 0);
+    for seed in 1..=8 {
+        let one = counted(seed, 1_500_000, faults, Duration(1));
+        all = (all.0 + one.0, all.1 + one.1, all.2 + one.2, all.3 + one.3);
+    }
+    let (again, lost, timeouts, twice) = all;
+    println!("{again} sent again for {lost} lost, {timeouts} timeouts, {twice} told twice");
+    assert!(lost > 200);
+    assert!(again >= lost && again <= lost + lost / 8, "{again} sent again for {lost} lost");
+    assert!(timeouts * 20 <= lost, "{timeouts} timeouts for {lost} lost");
+}
+
+#[test]
+fn what_is_late_is_soon_not_taken_for_lost() {
+    // RFC 8985 §6.2 step 4: the reordering window follows what duplicates tell.
+    let faults = Faults { reorder: 100, ..Faults::default() };
+    let (again, lost, timeouts, twice) = counted(1, 6_000_000, faults, Duration::from_us(1500));
+    println!("{again} sent again for {lost} lost, {timeouts} timeouts, {twice} told twice");
+    assert_eq!((lost, timeouts), (0, 0));
+    // About 900 of 9000 segments come late.
+    assert!(again < 90, "{again} sent again");
+}
+
 #[test]
 fn a_connection_to_a_port_without_listener_is_refused() {
     let (mut server, mut client, mut net) = pair(1, 10, |_| {});

@@ -11,7 +11,7 @@ use ix_abi::{
 use ix_dataplane::time::Duration;
 use support::talk::*;
 
-const PORT: SocketAddress = SocketAddress::v4([0; 4], 7);
+const PORT: SocketAddress = any(7);
 const WINDOW: u16 = 1000;
 const MINUTE: u64 = 60_000_000;
 
@@ -184,7 +184,7 @@ fn the_option_works_on_a_connection_at_any_time_and_can_be_taken_back() {
 #[test]
 fn a_connect_keeps_its_peer_alive_too() {
     let mut talk = Talk::new(|_| {});
-    talk.call(Call::connect(Cookie(1), SocketAddress::v4(talk.ip, 80)).with_result(3));
+    talk.call(Call::connect(Cookie(1), talk.host(80)).with_result(3));
     let [Condition::Result { handle, status: Status::Ok, .. }] = talk.events()[..] else {
         panic!()
     };
@@ -232,7 +232,7 @@ fn a_user_timeout_bounds_keep_alive_and_connect() {
     talk.pass(Duration::from_s(5));
     assert!(matches!(talk.events()[..], [Condition::Dead { reason: DeadReason::TimedOut, .. }]));
     let _ = talk.sent();
-    talk.call(Call::connect(Cookie(1), SocketAddress::v4(talk.ip, 80)).with_result(3));
+    talk.call(Call::connect(Cookie(1), talk.host(80)).with_result(3));
     let [Condition::Result { handle, status: Status::Ok, .. }] = talk.events()[..] else {
         panic!()
     };

@@ -5,7 +5,17 @@
 //! acknowledged; in between its records carry marks. Without one, nothing here runs. With selective
 //! acknowledgements losses are found by [`rack`](crate::tcp::rack), without by counting duplicate
 //! ones; what then is sent, and how much, does not depend on how.
-use crate::conn::{Conn, Flags, State};
+mod books;
+mod duplicates;
+mod probes;
+mod prr;
+mod timeouts;
+
+use self::duplicates::{count, repeats};
+use self::probes::probed;
+use self::prr::{Account, reduce};
+use self::timeouts::was_needless;
+use crate::conn::{Conn, Flags};
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::limits::RECOVERIES_PER_GROUP;
@@ -14,15 +24,16 @@ use crate::slab::Slab;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::rack::{self, Newest, Timer};
 use crate::tcp::sack::{self, Told};
-use crate::tcp::sent::{self, Marks, Record, Records};
+use crate::tcp::sent::{self, Marks, Record};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, Packet};
-use crate::tcp::{acks, pmtu, timers};
+use crate::tcp::{acks, congestion};
 use crate::time::{Duration, Instant};
 use ix_abi::stats::Counter;
 
-/// Duplicate acknowledgements that mean a loss (RFC 5681 §3.2).
-const DUP_ACKS: u8 = 3;
+pub use self::books::{all_returned, is_consistent};
+pub use self::prr::{allowance, went_out};
+pub use self::timeouts::{resegment, timer_fired};
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,12 +71,8 @@ pub struct Recovery {
     pub again_end: WrappingSeq,
     /// The loss probe.
     pub probe: Option<Probe>,
-    /// Proportional rate reduction (RFC 6937): flight at the beginning, bytes delivered and sent since,
-    /// and what may be sent now.
-    flight: u32,
-    delivered: u32,
-    out: u32,
-    allowance: u32,
+    /// What may go out during fast recovery.
+    account: Account,
     /// The clock of our timestamps at a timeout that may have been spurious (RFC 4015).
     undo: Option<u32>,
 }
@@ -87,28 +94,6 @@ struct Heard {
     rtt: Option<Duration>,
     /// The acknowledgement moved past something that was sent again.
     again: bool,
-}
-
-/// Bytes that congestion control lets go out now.
-#[inline]
-pub fn allowance(conn: &Conn, recoveries: &Recoveries) -> u32 {
-    if conn.recovery != NIL && recoveries[conn.recovery].stage == Stage::Fast {
-        return recoveries[conn.recovery].allowance;
-    }
-    conn.cc.window().saturating_sub(conn.pipe())
-}
-
-/// `bytes` went out; `again`: not for the first time, and up to `end`.
-pub fn went_out(conn: &Conn, recoveries: &mut Recoveries, bytes: u32, again: Option<WrappingSeq>) {
-    if conn.recovery == NIL {
-        return;
-    }
-    let recovery = &mut recoveries[conn.recovery];
-    recovery.out = recovery.out.saturating_add(bytes);
-    recovery.allowance = recovery.allowance.saturating_sub(bytes);
-    if let Some(end) = again {
-        recovery.again_end = recovery.again_end.later(end);
-    }
 }
 
 /// Gives the connection a `Recovery` if it has none; `false`: there are too many.
@@ -141,16 +126,6 @@ pub fn abandon(group: &mut FlowGroup, index: u32) {
     sent::clear(conn, &mut group.sent);
     conn.sacked = 0;
     conn.lost = 0;
-}
-
-/// Whether the same acknowledgement again says that a segment has arrived (RFC 5681 §2); with
-/// selective acknowledgements only those do.
-fn repeats(conn: &Conn, packet: &Packet) -> bool {
-    !conn.flags.contains(Flags::SACK)
-        && packet.ack == conn.snd_una
-        && packet.seq_len() == 0
-        && conn.snd_una.before(conn.snd_max)
-        && u32::from(packet.window) << conn.snd_shift == conn.snd_wnd
 }
 
 /// Takes an acknowledgement of a connection that has a `Recovery`, or that may begin one: it repeats the
@@ -296,97 +271,15 @@ fn measure(conn: &mut Conn, local: &Local, packet: &Packet, heard: &Heard) {
     }
 }
 
-/// Without selective acknowledgements: counts duplicates, each of which says that some segment has
-/// arrived (RFC 6582 §3.2). Returns the bytes that are taken as delivered.
-fn count(group: &mut FlowGroup, index: u32, repeats: bool, acked: u32) -> u32 {
-    let FlowGroup { conns, sent: records, recoveries, .. } = group;
-    let conn = &mut conns[index];
-    let recovery = &mut recoveries[conn.recovery];
-    let mss = u32::from(conn.mss);
-    if repeats {
-        recovery.dup_acks = recovery.dup_acks.saturating_add(1);
-        if recovery.stage == Stage::Timeout {
-            return 0;
-        }
-        let before = conn.sacked;
-        let most = conn.flight().saturating_sub(conn.lost);
-        conn.sacked = (before + mss).min(most).max(before);
-        let third = recovery.dup_acks == DUP_ACKS && recovery.stage == Stage::Disorder;
-        if third && conn.snd_una.after(conn.recover) {
-            lose_first(conn, records);
-        }
-        return conn.sacked - before;
-    }
-    if acked == 0 {
-        return 0;
-    }
-    let counted = conn.sacked.min(acked.saturating_sub(mss));
-    match recovery.stage {
-        // A partial acknowledgement: the next hole (§3.2 step 3).
-        Stage::Fast if conn.snd_una.before(conn.recover) => {
-            conn.sacked -= counted;
-            lose_first(conn, records);
-        }
-        _ => {
-            recovery.dup_acks = 0;
-            conn.sacked = 0;
-        }
-    }
-    acked - counted
-}
-
-/// Takes the first record for lost, unless it was sent again already.
-fn lose_first(conn: &mut Conn, records: &Records) {
-    let first = sent::get(conn, records, sent::FIRST);
-    if conn.snd_una != conn.snd_max && !first.marks.intersects(Marks::LOST | Marks::AGAIN) {
-        conn.first.marks |= Marks::LOST;
-        let len = first.end.since(conn.snd_una);
-        conn.lost += len;
-        conn.sacked = conn.sacked.min(conn.flight() - conn.lost.min(conn.flight()));
-    }
-}
-
-/// What an acknowledgement says about the loss probe (RFC 8985 §7.4.2).
-fn probed(
-    group: &mut FlowGroup,
-    local: &Local,
-    index: u32,
-    packet: &Packet,
-    told: &Told,
-    outstanding: u32,
-) {
-    let conn = &mut group.conns[index];
-    let recovery = &mut group.recoveries[conn.recovery];
-    let Some(probe) = recovery.probe.filter(|probe| !packet.ack.before(probe.end)) else { return };
-    let twice = told.duplicate.is_some_and(|(_, right)| right == probe.end);
-    let repeated = packet.ack == probe.end
-        && conn.snd_una == packet.ack
-        && outstanding == conn.flight()
-        && packet.seq_len() == 0
-        && told.blocks.is_empty();
-    if !probe.again || twice || repeated {
-        recovery.probe = None;
-    } else if packet.ack.after(probe.end) {
-        // It has repaired the only loss of a flight, which is a loss all the same.
-        recovery.probe = None;
-        if recovery.stage == Stage::Disorder {
-            conn.cc.lost(outstanding, u32::from(conn.mss), local.now);
-            conn.cc.recovered(conn.pipe(), u32::from(conn.mss), local.now);
-        }
-    }
-}
-
 /// What follows from an acknowledgement: stages begin and end, losses are found, the window and the
 /// timer are set.
 fn after(group: &mut FlowGroup, local: &mut Local, index: u32, ack: Ack<'_>) {
-    let mss = u32::from(group.conns[index].mss);
     if ack.advances {
         ended(group, local, index, ack.packet);
         let conn = &mut group.conns[index];
         let fast = group.recoveries[conn.recovery].stage == Stage::Fast;
-        if !fast && ack.outstanding + mss > conn.cc.window() {
-            let rtt_us = conn.rtt.smoothed_us();
-            conn.cc.acked(ack.acked, mss, rtt_us, local.now);
+        if !fast {
+            congestion::grow(conn, ack.acked, ack.outstanding, local.now);
         }
     }
     let wait = find(group, local, index, ack.outstanding);
@@ -424,37 +317,13 @@ fn find(
     if conn.lost > 0 && recovery.stage == Stage::Disorder {
         local.stats.add(Counter::TcpRecoveries, 1);
         recovery.stage = Stage::Fast;
-        recovery.flight = outstanding.max(1);
-        recovery.delivered = 0;
-        recovery.out = 0;
+        recovery.account = Account::new(outstanding, u32::from(conn.mss));
         recovery.probe = None;
         conn.recover = conn.snd_max;
         conn.flags |= Flags::RECOVERY;
         conn.cc.lost(outstanding, u32::from(conn.mss), local.now);
-        // The first goes out whatever the rest says (RFC 6937 §3).
-        recovery.allowance = u32::from(conn.mss);
     }
     wait
-}
-
-/// Proportional rate reduction (RFC 6937 §3.1, with the slow-start reduction bound).
-fn reduce(conn: &Conn, recoveries: &mut Recoveries, delivered: u32) {
-    let recovery = &mut recoveries[conn.recovery];
-    if recovery.stage != Stage::Fast {
-        return;
-    }
-    let (pipe, target, mss) = (conn.pipe(), conn.cc.window(), u32::from(conn.mss));
-    recovery.delivered = recovery.delivered.saturating_add(delivered);
-    let allowance = if pipe > target {
-        let share = u64::from(recovery.delivered) * u64::from(target);
-        let share = share.div_ceil(u64::from(recovery.flight));
-        share.saturating_sub(u64::from(recovery.out)).min(u64::from(u32::MAX)) as u32
-    } else {
-        let limit = recovery.delivered.saturating_sub(recovery.out).max(delivered) + mss;
-        (target - pipe).min(limit)
-    };
-    let first = if recovery.out == 0 { mss } else { 0 };
-    recovery.allowance = allowance.max(first);
 }
 
 /// New data is acknowledged: perhaps all that a stage was about.
@@ -477,14 +346,8 @@ fn ended(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet) 
         }
         Stage::Fast => {}
         Stage::Timeout => {
-            // RFC 3522 §3.2: the answer is to what was sent before the timeout.
-            if let Some(at) = recovery.undo.take()
-                && let Some((_, echo)) = packet.ts
-                && (echo.wrapping_sub(at) as i32) < 0
-            {
+            if was_needless(conn, records, recovery, packet) {
                 local.stats.add(Counter::TcpSpuriousTimeouts, 1);
-                conn.cc.undo();
-                unlose(conn, records);
                 recovery.stage = Stage::Disorder;
             } else if done {
                 recovery.stage = Stage::Disorder;
@@ -492,17 +355,6 @@ fn ended(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet) 
             }
         }
     }
-}
-
-/// Nothing was lost after all.
-fn unlose(conn: &mut Conn, records: &mut Records) {
-    let mut at = sent::head(conn);
-    while at != NIL {
-        let record = sent::get_mut(conn, records, at);
-        record.marks -= Marks::LOST;
-        at = record.next;
-    }
-    conn.lost = 0;
 }
 
 /// Waits until what is late has had its time.
@@ -531,162 +383,4 @@ fn settle(group: &mut FlowGroup, index: u32) {
     if over {
         close(group, index);
     }
-}
-
-/// The connection's timer has fired, for what is under way.
-pub fn timer_fired(group: &mut FlowGroup, local: &mut Local, index: u32) {
-    let conn = &mut group.conns[index];
-    if matches!(conn.state, State::SynSent | State::SynReceived) {
-        return syn_timed_out(group, local, index);
-    }
-    if conn.snd_una == conn.snd_max {
-        conn.rto_at = timers::next_try(conn, local);
-        return group.want_output(index, local);
-    }
-    match core::mem::take(&mut conn.timer) {
-        Timer::Reorder if conn.recovery != NIL => {
-            // Not a timeout: some time has passed in which the rest could still have come.
-            let outstanding = conn.flight();
-            let wait = find(group, local, index, outstanding);
-            let conn = &mut group.conns[index];
-            rack::restart(conn, local.now);
-            wait_for_order(conn, wait, local.now);
-            group.want_output(index, local);
-        }
-        Timer::Probe => {
-            conn.rto_at = local.now + conn.rtt.timeout();
-            if conn.recovery == NIL {
-                conn.flags |= Flags::RETRANSMIT;
-                group.want_output(index, local);
-            }
-        }
-        _ => timed_out(group, local, index),
-    }
-}
-
-/// No answer to our SYN, or SYN-ACK.
-fn syn_timed_out(group: &mut FlowGroup, local: &mut Local, index: u32) {
-    let conn = &mut group.conns[index];
-    if conn.snd_una != conn.snd_max {
-        local.stats.add(Counter::TcpTimeouts, 1);
-        if conn.retries == 0 {
-            conn.cc.timed_out(conn.flight(), u32::from(conn.mss), local.now);
-        }
-        conn.retries = conn.retries.saturating_add(1);
-        conn.rtt.back_off();
-        conn.flags |= Flags::BACKED_OFF;
-        conn.snd_nxt = conn.snd_una;
-    }
-    conn.rto_at = timers::next_try(conn, local);
-    group.want_output(index, local);
-}
-
-/// The retransmission timer (RFC 6298 §5.4–5.6, RFC 5681 §3.1): all that the peer has not told of is
-/// lost.
-fn timed_out(group: &mut FlowGroup, local: &mut Local, index: u32) {
-    let opened = open(group, index);
-    let FlowGroup { conns, sent: records, recoveries, .. } = group;
-    let conn = &mut conns[index];
-    local.stats.add(Counter::TcpTimeouts, 1);
-    pmtu::timed_out(conn, local);
-    if conn.retries == 0 {
-        conn.cc.timed_out(conn.flight(), u32::from(conn.mss), local.now);
-    }
-    conn.retries = conn.retries.saturating_add(1);
-    conn.rtt.back_off();
-    conn.flags |= Flags::BACKED_OFF;
-    conn.flags -= Flags::RECOVERY;
-    conn.recover = conn.snd_max;
-    if opened {
-        let recovery = &mut recoveries[conn.recovery];
-        recovery.undo = None;
-        if conn.retries == 1 && conn.flags.contains(Flags::TIMESTAMPS) {
-            recovery.undo = Some(local.ts_clock().wrapping_add(conn.ts_offset));
-        }
-        recovery.stage = Stage::Timeout;
-        recovery.dup_acks = 0;
-        recovery.probe = None;
-        lose_all(conn, records);
-    } else {
-        // No place for marks: the oldest alone, again and again, is slow but gets there.
-        conn.flags |= Flags::RETRANSMIT;
-    }
-    // Also if its turn to be sent does not come: time runs out all the same.
-    conn.rto_at = timers::next_try(conn, local);
-    group.want_output(index, local);
-}
-
-/// What is under way is in segments that the path does not take: all of it goes out again in smaller ones.
-/// That says nothing of the network's load (RFC 1191 §6.4).
-#[cold]
-pub fn resegment(group: &mut FlowGroup, local: &mut Local, index: u32) {
-    let opened = open(group, index);
-    let FlowGroup { conns, sent: records, .. } = group;
-    let conn = &mut conns[index];
-    if opened {
-        lose_all(conn, records);
-    } else {
-        conn.flags |= Flags::RETRANSMIT;
-    }
-    group.want_output(index, local);
-}
-
-/// Marks all as lost that the peer has not told of.
-fn lose_all(conn: &mut Conn, records: &mut Records) {
-    if !conn.flags.contains(Flags::SACK) {
-        conn.sacked = 0;
-    } else if conn.first.marks.contains(Marks::SACKED) {
-        // It has told of the first, and does not acknowledge it: it has dropped what it had.
-        sack::forget(conn, records);
-    }
-    conn.lost = 0;
-    let mut at = sent::head(conn);
-    let mut start = conn.snd_una;
-    while at != NIL {
-        let record = sent::get_mut(conn, records, at);
-        let (end, next) = (record.end, record.next);
-        if !record.marks.contains(Marks::SACKED) {
-            record.marks |= Marks::LOST;
-            conn.lost += end.since(start);
-        }
-        (start, at) = (end, next);
-    }
-}
-
-/// Whether the records of a connection cover what is under way without a gap, and its counts are
-/// those of their marks; for tests. Walks them all.
-pub fn is_consistent(group: &FlowGroup, conn: &Conn) -> bool {
-    let (mut sacked, mut lost, mut count) = (0, 0, 0);
-    let mut start = conn.snd_una;
-    let mut at = sent::head(conn);
-    let mut last = sent::FIRST;
-    while at != NIL && count <= u32::from(conn.sent_count) {
-        let record = sent::get(conn, &group.sent, at);
-        let len = record.end.since(start);
-        if len == 0 || record.end.after(conn.snd_max) {
-            return false;
-        }
-        sacked += if record.marks.contains(Marks::SACKED) { len } else { 0 };
-        lost += if record.marks.contains(Marks::LOST) { len } else { 0 };
-        count += 1;
-        (start, last, at) = (record.end, at, record.next);
-    }
-    let by_marks = conn.flags.contains(Flags::SACK);
-    let idle = conn.snd_una == conn.snd_max;
-    at == NIL
-        && (idle && conn.sent_count == 0 || start == conn.snd_max && last == conn.sent_tail)
-        && (idle || count == u32::from(conn.sent_count) + 1)
-        && (sacked == conn.sacked || !by_marks)
-        && lost == conn.lost
-        && (conn.recovery != NIL || sacked + lost == 0)
-}
-
-/// Whether all records and recoveries in use are some connection's; for tests.
-pub fn all_returned(group: &FlowGroup) -> bool {
-    let used = |index| &group.conns[index];
-    let live = |conn: &&Conn| !conn.flags.contains(Flags::FREED);
-    let conns = || (0..group.conns.capacity()).map(used).filter(live);
-    let records: u32 = conns().map(|conn| u32::from(conn.sent_count)).sum();
-    let recoveries = conns().filter(|conn| conn.recovery != NIL).count();
-    records == group.sent.len() && recoveries == group.recoveries.len() as usize
 }

@@ -87,7 +87,10 @@ pub fn next_try(conn: &Conn, local: &Local) -> Instant {
 pub fn persist(conn: &mut Conn, local: &Local) {
     let blocked =
         conn.snd_nxt.before(conn.snd_end) || conn.lost > 0 || conn.flags.contains(Flags::REFUSED);
-    if blocked && conn.snd_wnd == 0 && conn.pipe() == 0 && conn.rto_at == Instant::NEVER {
+    // What is lost is not under way, so that nothing is left for the retransmission timer to wait for.
+    let idle =
+        conn.rto_at == Instant::NEVER || conn.lost > 0 && !conn.flags.contains(Flags::PERSIST);
+    if blocked && conn.snd_wnd == 0 && conn.pipe() == 0 && idle {
         conn.flags |= Flags::PERSIST;
         conn.rto_at = local.now + conn.rtt.timeout();
         trying(conn, local.now);

@@ -13,6 +13,7 @@ pub mod icmp;
 pub mod net;
 pub mod nic;
 pub mod peer;
+pub mod sack;
 pub mod station;
 pub mod talk;
 pub mod wire6;

@@ -42,6 +42,10 @@ pub struct Net {
     /// Frames under way: when, to which end, what. Sorted by time, then by order of sending.
     under_way: Vec<(Instant, u64, usize, Vec<u8>)>,
     sent: u64,
+    /// Frames that were lost and had TCP payload.
+    pub lost_data: u64,
+    /// By how much a frame that is reordered is late, at most.
+    pub late: Duration,
     pub trace: bool,
 }
 
@@ -54,6 +58,8 @@ impl Net {
             rng: Rng::from_seed(seed),
             under_way: Vec::new(),
             sent: 0,
+            lost_data: 0,
+            late: Duration::from_us(300),
             trace: false,
         }
     }
@@ -64,6 +70,7 @@ impl Net {
         }
         let Faults { loss, duplicate, reorder, corrupt } = self.faults;
         if self.rng.chance(loss, 1000) {
+            self.lost_data += u64::from(has_payload(&frame));
             return;
         }
         if self.rng.chance(corrupt, 1000) {
@@ -72,7 +79,7 @@ impl Net {
         }
         let copies = 1 + usize::from(self.rng.chance(duplicate, 1000));
         for _ in 0..copies {
-            let late = if self.rng.chance(reorder, 1000) { self.rng.below(300_000) } else { 0 };
+            let late = if self.rng.chance(reorder, 1000) { self.rng.below(self.late.0) } else { 0 };
             let at = self.now + self.delay + Duration(late);
             self.sent += 1;
             self.under_way.push((at, self.sent, to, frame.clone()));
@@ -149,6 +156,11 @@ impl End for Void {
     fn give(&mut self, frame: Vec<u8>) {
         self.frames.push(frame);
     }
+}
+
+fn has_payload(f: &[u8]) -> bool {
+    let tcp = f.len() > 54 && f[12..14] == [8, 0] && f[23] == 6;
+    tcp && usize::from(u16::from_be_bytes([f[16], f[17]])) > 20 + usize::from(f[46] >> 4) * 4
 }
 
 /// A frame in one line.
