@@ -149,8 +149,15 @@ fn loss_probe<T: TxQueue>(
     let mss = u32::from(group.conns[index].mss);
     let new = new_segment(group, local, queue, index, mss)?;
     if !new {
-        let (at, start) = last(&group.conns[index], &group.sent);
-        let conn = &group.conns[index];
+        let (mut at, mut start) = last(&group.conns[index], &group.sent);
+        let conn = &mut group.conns[index];
+        let record = sent::get(conn, &group.sent, at);
+        // Of a record of several segments the last.
+        let payload = payload(conn, &record, start);
+        let cut = start.plus(payload.saturating_sub(mss));
+        if cut != start && sent::split(conn, &mut group.sent, at, cut) {
+            (at, start) = (sent::get(conn, &group.sent, at).next, cut);
+        }
         let record = sent::get(conn, &group.sent, at);
         if let Some(len) = may_resend(conn, &record, start, u32::MAX) {
             send_record(group, local, queue, index, (at, start, len))?;

@@ -34,7 +34,9 @@ pub(super) fn count(group: &mut FlowGroup, index: u32, repeats: bool, acked: u32
         let most = conn.flight().saturating_sub(conn.lost);
         conn.sacked = (before + mss).min(most).max(before);
         let third = recovery.dup_acks == DUP_ACKS && recovery.stage == Stage::Disorder;
-        if third && conn.snd_una.after(conn.recover) {
+        // The acknowledgement must be beyond what the last recovery was about (§3.2 step 1, §4.1).
+        let beyond = conn.recover != conn.snd_una && !conn.is_ahead(conn.recover);
+        if third && beyond {
             lose_first(conn, records);
         }
         return conn.sacked - before;
@@ -57,13 +59,19 @@ pub(super) fn count(group: &mut FlowGroup, index: u32, repeats: bool, acked: u32
     acked - counted
 }
 
-/// Takes the first record for lost, unless it was sent again already.
-fn lose_first(conn: &mut Conn, records: &Records) {
-    let first = sent::get(conn, records, sent::FIRST);
-    if conn.snd_una != conn.snd_max && !first.marks.intersects(Marks::LOST | Marks::AGAIN) {
-        conn.first.marks |= Marks::LOST;
-        let len = first.end.since(conn.snd_una);
-        conn.lost += len;
-        conn.sacked = conn.sacked.min(conn.flight() - conn.lost.min(conn.flight()));
+/// Takes the first segment for lost, unless it was sent again already. Its record may be of several, that
+/// went out in one piece.
+fn lose_first(conn: &mut Conn, records: &mut Records) {
+    let mss = u32::from(conn.mss);
+    let first = conn.first;
+    if conn.snd_una == conn.snd_max || first.marks.intersects(Marks::LOST | Marks::AGAIN) {
+        return;
     }
+    if first.end.since(conn.snd_una) > mss {
+        let cut = conn.snd_una.plus(mss);
+        let _else_all_of_it = sent::split(conn, records, sent::FIRST, cut);
+    }
+    conn.first.marks |= Marks::LOST;
+    conn.lost += conn.first.end.since(conn.snd_una);
+    conn.sacked = conn.sacked.min(conn.flight() - conn.lost);
 }
