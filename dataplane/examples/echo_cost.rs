@@ -117,7 +117,7 @@ impl Machine {
         self.written += 1;
     }
 
-    /// Echoes out of the receive buffer, returns it when the answer before is acknowledged.
+    /// Echoes out of the receive buffer, and returns it: the engine has a reference of its own.
     #[inline(never)]
     fn app(&mut self) {
         // SAFETY: the page is leaked; `slot` is below the capacity, so `at` is a slot's offset; the
@@ -130,11 +130,12 @@ impl Machine {
                 self.read += 1;
                 let handle = Handle(event.handle);
                 match Kind(event.kind) {
-                    Kind::Recv => {
-                        let entry = SgEntry { addr: event.words[0], len: u64::from(event.len) };
-                        self.write(Call::sendv(handle, 1, entry, SgEntry::default()));
+                    Kind::Recv | Kind::RecvSent => {
+                        let len = u64::from(event.len);
+                        let entry = SgEntry { addr: event.words[0], len };
+                        let call = Call::sendv(handle, 1, entry, SgEntry::default());
+                        self.write(call.with_recv_done(len));
                     }
-                    Kind::Sent => self.write(Call::recv_done(handle, u64::from(event.len))),
                     Kind::Knock => self.write(Call::accept(handle, Cookie(event.handle))),
                     Kind::GroupIn if self.written == 0 => {
                         let at = SocketAddress { port: 7, ..SocketAddress::default() };

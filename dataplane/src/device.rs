@@ -50,6 +50,17 @@ pub struct RxFrame {
 /// Frames of one poll, oldest first.
 pub type RxBatch = ArrayVec<RxFrame, RX_BATCH_MAX>;
 
+/// Gives each frame to `take`, oldest first, and empties the batch.
+#[inline(always)]
+pub fn take_each(batch: &mut RxBatch, mut take: impl FnMut(RxFrame)) {
+    for RxFrame { mbuf, offset, len, checksum, hash } in batch.iter() {
+        // The token moves: what is left in the batch is cleared below.
+        let mbuf = Mbuf::from_raw(mbuf.index());
+        take(RxFrame { mbuf, offset: *offset, len: *len, checksum: *checksum, hash: *hash });
+    }
+    batch.clear();
+}
+
 /// A receive queue.
 pub trait RxQueue {
     /// Moves at most `max` (and what fits) received frames to `batch`; returns how many.

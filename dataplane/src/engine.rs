@@ -255,7 +255,17 @@ impl Engine {
     }
 
     /// The quiescent point: messages of other cores, buffers that came home, the address.
+    #[inline]
     pub(crate) fn quiescent(&mut self) -> bool {
+        let news = self.local.mesh.refresh()
+            || !self.started
+            || self.address_untold != 0
+            || self.local.acl_answer.is_some();
+        news && self.take_news()
+    }
+
+    #[inline(never)]
+    fn take_news(&mut self) -> bool {
         if !self.started {
             self.start();
         }
@@ -377,7 +387,18 @@ impl Engine {
     }
 
     /// Step 6: everything that time does. Whether anything was due.
+    #[inline]
     pub(crate) fn run_timers(&mut self) -> bool {
+        let local = &self.local;
+        let due = local.due.is_due(local.now)
+            || local.neighbors.has_work(local.now)
+            || self.dhcp.is_some()
+            || local.is_age_over();
+        due && self.run_due()
+    }
+
+    #[inline(never)]
+    fn run_due(&mut self) -> bool {
         let now = self.local.now;
         let mut busy = false;
         while let Some(action) = self.dhcp.as_mut().and_then(|dhcp| dhcp.poll(now)) {
@@ -412,7 +433,14 @@ impl Engine {
     }
 
     /// What the queue has completed is the owner's again.
+    #[inline]
     pub(crate) fn completions(&mut self) -> bool {
+        let some = self.local.tx.has_completions() || !self.local.holding.is_empty();
+        some && self.complete()
+    }
+
+    #[inline(never)]
+    fn complete(&mut self) -> bool {
         let Engine { local, groups, .. } = self;
         let mut busy = false;
         while let Some(done) = local.tx.pop_completion() {
@@ -454,6 +482,7 @@ impl Engine {
     }
 
     /// Sends buffers home, as far as the rings take them.
+    #[inline]
     pub(crate) fn send_home(&mut self) {
         let local = &mut self.local;
         while let Some(mbuf) = local.pool.take_away() {

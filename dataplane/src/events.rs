@@ -11,16 +11,26 @@ use ix_abi::stats::Counter;
 use ix_abi::{Condition, DeadReason, Event, Status};
 
 /// Room that is left for results of calls when other events fill the ring.
-const RESERVE: u32 = 64;
+pub const RESERVE: u32 = 64;
 
 /// Writes what is pending, as far as there is room.
 #[inline]
 pub fn post_all(engine: &mut Engine) {
-    let Engine { local, groups, .. } = engine;
+    let local = &mut engine.local;
     let Some(app) = &local.app else { return };
     if app.condemned {
         return;
     }
+    if local.events_ready.is_empty() && app.is_quiet(local.now) && !local.udp.has_events() {
+        return;
+    }
+    post_some(engine);
+}
+
+#[inline(never)]
+fn post_some(engine: &mut Engine) {
+    let Engine { local, groups, .. } = engine;
+    let Some(app) = &local.app else { return };
     let mut room = app.rings.room().saturating_sub(RESERVE);
     post_dataplane(local, &mut room);
     let mut from = 0;

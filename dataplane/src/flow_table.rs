@@ -26,6 +26,21 @@ pub struct FlowKey {
     pub local_port: u16,
 }
 
+impl FlowKey {
+    /// An IPv4 peer's address and both ports in one word, in the order of a received header; 0 for others.
+    pub fn tuple(&self) -> u64 {
+        let Some(remote) = self.remote.to_v4() else { return 0 };
+        let ([a, b], [c, d]) = (self.remote_port.to_be_bytes(), self.local_port.to_be_bytes());
+        tuple(remote, [a, b, c, d])
+    }
+}
+
+/// See [`FlowKey::tuple`]; `ports` as a header has them.
+#[inline(always)]
+pub const fn tuple(remote: [u8; 4], ports: [u8; 4]) -> u64 {
+    u32::from_ne_bytes(remote) as u64 | (u32::from_ne_bytes(ports) as u64) << 32
+}
+
 /// Heads of chains.
 #[derive(Debug)]
 pub struct FlowTable {
@@ -48,6 +63,20 @@ impl FlowTable {
         while index != NIL {
             let conn = &conns[index];
             if conn.hash == hash && conn.key == *key {
+                return Some(index);
+            }
+            index = conn.hash_next;
+        }
+        None
+    }
+
+    /// The same for an IPv4 flow by its [`tuple`].
+    #[inline(always)]
+    pub fn find_tuple(&self, conns: &Slab<Conn>, hash: u32, tuple: u64) -> Option<u32> {
+        let mut index = *self.buckets.get(self.bucket(hash))?;
+        while index != NIL {
+            let conn = &conns[index];
+            if conn.tuple == tuple {
                 return Some(index);
             }
             index = conn.hash_next;

@@ -33,7 +33,7 @@ pub struct FlowGroup {
     /// What the core's index of deadlines is armed for.
     due_at: Instant,
     /// Added to the core's frame numbers, so that those of the group go on when it moves.
-    tx_base: u32,
+    pub(crate) tx_base: u32,
     /// Connections that have something to transmit.
     output: Fifo,
     /// Connections that have events.
@@ -162,6 +162,8 @@ impl FlowGroup {
 
     /// Enters a connection, whose key and hash are set, in the flow table.
     pub fn enter(&mut self, index: u32, local: &mut Local) -> bool {
+        let conn = &mut self.conns[index];
+        conn.tuple = conn.key.tuple();
         if !self.table.insert(&mut self.conns, index) {
             local.stats.drop(Drop::TcpTableFull);
             return false;

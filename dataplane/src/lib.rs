@@ -23,6 +23,7 @@ pub mod device;
 pub mod dhcp;
 pub mod engine;
 mod events;
+mod fast;
 mod fifo;
 mod flow_table;
 mod group;

@@ -116,6 +116,10 @@ pub struct Local {
     pub profile: Profile,
     /// How many challenge ACKs may be sent.
     pub challenges: Budget,
+    /// Events that may be posted while frames are received, see `fast::open`.
+    pub event_room: u32,
+    /// Nothing is predicted: somebody looks at each packet.
+    pub slow: bool,
 }
 
 impl Local {
@@ -169,6 +173,8 @@ impl Local {
             batch: 1,
             profile: config.profile,
             challenges: Budget::default(),
+            event_room: 0,
+            slow: false,
         }
     }
 
@@ -189,6 +195,12 @@ impl Local {
         let mask = u32::MAX.checked_shl(32 - u32::from(config.prefix.min(32))).unwrap_or(0);
         let network = |ip: [u8; 4]| u32::from_be_bytes(ip) & mask;
         if network(remote) == network(config.address) { Some(remote) } else { config.gateway }
+    }
+
+    /// Whether neighbours' addresses are to be looked up anew.
+    #[inline(always)]
+    pub fn is_age_over(&self) -> bool {
+        self.now >= self.mac_epoch_ends
     }
 
     /// Forgets cached neighbour addresses: at each change, and from time to time, so that what is

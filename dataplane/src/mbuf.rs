@@ -204,14 +204,60 @@ impl Area {
     pub fn meta(&self, mbuf: &Mbuf) -> Meta {
         // SAFETY: the token is the exclusive right to the metadata; no reference to it outlives a
         // call of this module.
-        unsafe { *self.meta[mbuf.0 as usize].0.get() }
+        unsafe { *self.meta_ptr(mbuf) }
     }
 
     /// Replaces the buffer's metadata.
     #[inline]
     pub fn set_meta(&self, mbuf: &mut Mbuf, meta: Meta) {
         // SAFETY: as in `meta`, with the token borrowed mutably.
-        unsafe { *self.meta[mbuf.0 as usize].0.get() = meta }
+        unsafe { *self.meta_ptr(mbuf) = meta }
+    }
+
+    /// Where the metadata is: valid as long as the area.
+    #[inline(always)]
+    fn meta_ptr(&self, mbuf: &Mbuf) -> *mut Meta {
+        debug_assert!(mbuf.0 < self.buffers());
+        // SAFETY: as in `ptr`; there is metadata for each buffer.
+        unsafe { self.meta.get_unchecked(mbuf.0 as usize) }.0.get()
+    }
+
+    /// Adds to the references of a buffer that the caller may use; how many there are then.
+    #[inline(always)]
+    fn count(&self, index: u32, by: u32) -> u32 {
+        // SAFETY: as in `set_meta`: the caller has a reference, or holds the buffer.
+        let references = unsafe { &mut (*self.meta_ptr(&Mbuf(index))).references };
+        debug_assert!(by == 1 || *references > 0);
+        *references = references.wrapping_add(by);
+        *references
+    }
+
+    #[inline(always)]
+    fn references(&self, mbuf: &Mbuf) -> u32 {
+        // SAFETY: as in `meta`.
+        unsafe { (*self.meta_ptr(mbuf)).references }
+    }
+
+    /// The extent of `[addr, addr + len)`, if all of it was received into one buffer that is held for
+    /// `holder`, and that buffer's number. The caller owns what `holder` names.
+    #[inline(always)]
+    pub fn received(&self, addr: u64, len: u64, holder: Holder) -> Option<(Extent, u32)> {
+        let (index, offset) = self.locate(addr)?;
+        let mbuf = Mbuf(index);
+        if self.holder_of(&mbuf).load(Ordering::Relaxed) != holder.0 {
+            return None;
+        }
+        let Meta { offset: first, len: bytes, .. } = self.meta(&mbuf);
+        let (at, first) = (u64::from(offset), u64::from(first));
+        if at < first || at + len > first + u64::from(bytes) {
+            return None;
+        }
+        let alias = self.ptr(&mbuf) as usize + usize::from(offset);
+        let bus = self.bus_addr(&mbuf, offset);
+        let _still_held = mbuf.into_raw();
+        // SAFETY: within the buffer, which is readable while the area lives; the caller counts a reference,
+        // which keeps the device from getting it for reception.
+        Some((unsafe { Extent::new(alias, bus, len as u32) }, index))
     }
 
     /// `len` bytes of the buffer from `offset`, to be sent; the caller has counted a reference.
@@ -232,10 +278,24 @@ impl Area {
         self.holders.get(index as usize).map_or(Holder::NONE, |h| Holder(h.load(Ordering::Relaxed)))
     }
 
+    /// Makes `next` follow `index` in a list, which is the caller's.
+    #[inline]
+    pub fn link(&self, index: u32, next: u32) {
+        // SAFETY: as in `set_meta`: the list is the caller's, and so are its buffers.
+        unsafe { (*self.meta_ptr(&Mbuf(index))).next = next }
+    }
+
     /// Says who holds the buffer.
     #[inline]
     pub fn set_holder(&self, mbuf: &Mbuf, holder: Holder) {
-        self.holders[mbuf.0 as usize].store(holder.0, Ordering::Relaxed);
+        self.holder_of(mbuf).store(holder.0, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn holder_of(&self, mbuf: &Mbuf) -> &AtomicU16 {
+        debug_assert!(mbuf.0 < self.buffers());
+        // SAFETY: as in `ptr`; there is a holder for each buffer.
+        unsafe { self.holders.get_unchecked(mbuf.0 as usize) }
     }
 }
 
@@ -244,6 +304,8 @@ impl Area {
 pub struct Pool {
     area: &'static Area,
     core: CoreId,
+    /// The first of those that are at home here.
+    first: u32,
     free: Vec<u32>,
     /// Freed here, at home elsewhere; to be sent there by the mesh.
     away: Vec<u32>,
@@ -257,7 +319,7 @@ impl Pool {
         let mut free = Vec::with_capacity(area.per_core as usize);
         free.extend((first..first + area.per_core).rev());
         let away = Vec::with_capacity(area.buffers() as usize - area.per_core as usize);
-        Pool { area, core, free, away }
+        Pool { area, core, first, free, away }
     }
 
     /// The area.
@@ -280,7 +342,7 @@ impl Pool {
     /// for all buffers there are.
     #[inline]
     pub fn free(&mut self, mbuf: Mbuf) {
-        if self.area.home(&mbuf) == self.core {
+        if self.owns(&mbuf) {
             debug_assert!(self.free.len() < self.free.capacity());
             self.free.push(mbuf.0);
         } else {
@@ -293,32 +355,30 @@ impl Pool {
     #[inline]
     pub fn return_held(&mut self, mbuf: Mbuf) {
         self.area.set_holder(&mbuf, Holder::NONE);
-        if self.area.meta(&mbuf).references == 0 {
+        if self.area.references(&mbuf) == 0 {
             self.free(mbuf);
         } else {
             let _kept_by_the_references = mbuf.into_raw();
         }
     }
 
+    /// Whether the buffer is at home here.
+    #[inline(always)]
+    pub fn owns(&self, mbuf: &Mbuf) -> bool {
+        mbuf.0.wrapping_sub(self.first) < self.area.per_core
+    }
+
     /// Counts a reference to a buffer that the application holds on this core.
     #[inline]
     pub fn reference(&mut self, index: u32) {
-        let mut mbuf = Mbuf(index);
-        let mut meta = self.area.meta(&mbuf);
-        meta.references += 1;
-        self.area.set_meta(&mut mbuf, meta);
+        self.area.count(index, 1);
     }
 
     /// Ends a reference; the last one frees a buffer that was returned meanwhile.
     #[inline]
     pub fn unreference(&mut self, index: u32) {
-        let mut mbuf = Mbuf(index);
-        let mut meta = self.area.meta(&mbuf);
-        debug_assert!(meta.references > 0);
-        meta.references -= 1;
-        self.area.set_meta(&mut mbuf, meta);
-        if meta.references == 0 && self.area.holder(index) == Holder::NONE {
-            self.free(mbuf);
+        if self.area.count(index, u32::MAX) == 0 && self.area.holder(index) == Holder::NONE {
+            self.free(Mbuf(index));
         }
     }
 

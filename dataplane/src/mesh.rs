@@ -74,6 +74,8 @@ pub struct Endpoint<M> {
     from: Vec<Option<Incoming<M>>>,
     /// Cores to ring at the next flush, a bit each.
     unflushed: u64,
+    /// What `refresh` has said last, the other way round.
+    quiet: bool,
     /// Where the next search begins, by [`Kind`], so that no peer starves another.
     cursors: [usize; 3],
 }
@@ -97,7 +99,7 @@ pub fn build<M: Send>(cores: u16, sizes: Sizes) -> Vec<Endpoint<M>> {
         };
         let from = to.iter_mut().enumerate().map(incoming).collect();
         let core = CoreId(core as u16);
-        endpoints.push(Endpoint { core, to: Vec::new(), from, unflushed: 0, cursors: [0; 3] });
+        endpoints.push(Endpoint { core, to: Vec::new(), from, unflushed: 0, quiet: true, cursors: [0; 3] });
     }
     for (endpoint, to) in endpoints.iter_mut().zip(to) {
         endpoint.to = to;
@@ -182,6 +184,9 @@ impl<M: Send> Endpoint<M> {
     /// Looks who has rung: once per loop, and again before a halt. Whether anything may be waiting.
     #[inline]
     pub fn refresh(&mut self) -> bool {
+        if self.from.len() == 1 {
+            return false;
+        }
         let mut any = false;
         for link in self.from.iter_mut().flatten() {
             let rung = link.bell.0.load(Ordering::Acquire);
@@ -191,7 +196,14 @@ impl<M: Send> Endpoint<M> {
             }
             any |= link.waiting != [false; 3];
         }
+        self.quiet = !any;
         any
+    }
+
+    /// Whether nothing waits, as of the last [`Endpoint::refresh`].
+    #[inline(always)]
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     /// The next frame from another core, of those that [`Endpoint::refresh`] has seen.

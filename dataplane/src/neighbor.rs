@@ -250,6 +250,12 @@ impl<P> Table<P> {
         None
     }
 
+    /// Whether there is anything to poll or to pop.
+    #[inline(always)]
+    pub fn has_work(&self, now: Instant) -> bool {
+        self.next <= now || self.ready.len() + self.failed.len() > 0
+    }
+
     /// When to poll next.
     #[inline]
     pub fn next_deadline(&self) -> Instant {

@@ -20,6 +20,15 @@ use ix_abi::ring;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadRing;
 
+/// What the application has left.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready {
+    /// Call slots.
+    pub slots: u32,
+    /// Free slots of the event ring.
+    pub room: u32,
+}
+
 /// Both rings of one context.
 #[derive(Debug)]
 pub struct AppRings {
@@ -84,16 +93,27 @@ impl AppRings {
 
     /// Call slots that the application says are ready. Both of its indices are checked.
     #[inline]
-    pub fn calls(&self) -> Result<u32, BadRing> {
-        ring::readable(self.produced, self.events_consumed(), EVENT_SLOTS).ok_or(BadRing)?;
-        let produced = self.call_word(offset_of!(CallHeader, produced)).load(Ordering::Acquire);
-        ring::readable(produced, self.consumed, CALL_SLOTS).ok_or(BadRing)
+    pub fn calls(&self) -> Result<Ready, BadRing> {
+        let unread = ring::readable(self.produced, self.events_consumed(), EVENT_SLOTS);
+        let room = EVENT_SLOTS - unread.ok_or(BadRing)?;
+        let produced = self.header_word(offset_of!(CallHeader, produced)).load(Ordering::Acquire);
+        let slots = ring::readable(produced, self.consumed, CALL_SLOTS).ok_or(BadRing)?;
+        Ok(Ready { slots, room })
     }
 
     /// A copy of the `ahead`th unconsumed record.
     #[inline]
     pub fn call(&self, ahead: u32) -> Call {
         zerocopy::transmute!(self.slot(ahead))
+    }
+
+    /// One word of the `ahead`th unconsumed record.
+    #[inline(always)]
+    pub fn call_word(&self, ahead: u32, word: usize) -> u64 {
+        let index = ring::slot(self.consumed.wrapping_add(ahead), CALL_SLOTS);
+        let at = RING_SLOTS_OFFSET + index * size_of::<Call>() + (word % 8) * 8;
+        // SAFETY: as in `post`, in the call page.
+        unsafe { self.call_page.add(at).cast::<u64>().read_volatile() }
     }
 
     /// A copy of the `ahead`th unconsumed slot as scatter-gather entries.
@@ -111,7 +131,7 @@ impl AppRings {
 
     #[inline]
     fn events_consumed(&self) -> u32 {
-        self.call_word(offset_of!(CallHeader, events_consumed)).load(Ordering::Acquire)
+        self.header_word(offset_of!(CallHeader, events_consumed)).load(Ordering::Acquire)
     }
 
     #[inline]
@@ -125,7 +145,7 @@ impl AppRings {
     }
 
     #[inline]
-    fn call_word(&self, offset: usize) -> &AtomicU32 {
+    fn header_word(&self, offset: usize) -> &AtomicU32 {
         // SAFETY: a field of the header: within the page, aligned; shared words are atomics.
         unsafe { AtomicU32::from_ptr(self.call_page.add(offset).cast().as_ptr()) }
     }

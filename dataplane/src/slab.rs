@@ -47,6 +47,13 @@ impl<T: Default> Slab<T> {
         self.chunks.get(index / CHUNK).map(|chunk| &chunk[index % CHUNK])
     }
 
+    /// The same, to be changed.
+    #[inline]
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+        let index = index as usize;
+        self.chunks.get_mut(index / CHUNK).map(|chunk| &mut chunk[index % CHUNK])
+    }
+
     /// Slots in use.
     pub fn len(&self) -> u32 {
         self.capacity() - self.free.len() as u32

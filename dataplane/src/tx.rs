@@ -5,7 +5,7 @@
 //! frame `n`'s, so nothing needs to remember which slot a frame used.
 #![allow(unsafe_code, reason = "header slots are memory shared with the device")]
 
-use crate::device::{BusAddr, DmaRegion, Fragment, TxFrame, TxFull, TxQueue};
+use crate::device::{BusAddr, DmaRegion, Fragment, TxChecksum, TxFrame, TxFull, TxQueue};
 use crate::limits::{STAGED_MAX, TX_HEADER_BYTES, TX_HEADER_REGION_BYTES, TX_HEADER_SLOTS};
 use crate::mbuf::Mbuf;
 use alloc::collections::VecDeque;
@@ -139,6 +139,22 @@ impl Tx {
         &mut self.frame
     }
 
+    /// Begins a frame of `len` bytes of headers and one piece of payload; the header slot.
+    #[inline(always)]
+    pub fn begin_with(
+        &mut self,
+        len: usize,
+        payload: Fragment,
+        checksum: Option<TxChecksum>,
+    ) -> &mut [u8; TX_HEADER_BYTES] {
+        let (slot, bus) = self.headers.slot(self.next);
+        self.frame.fragments.clear();
+        self.frame.fragments.push(Fragment { bus, len: len as u32 });
+        self.frame.fragments.push(payload);
+        self.frame.checksum = checksum;
+        slot
+    }
+
     /// Hands the begun frame to the queue.
     #[inline]
     pub fn push<T: TxQueue>(
@@ -146,11 +162,23 @@ impl Tx {
         queue: &mut T,
         stats: &mut CoreStats,
     ) -> Result<u32, TxFull> {
+        let bytes = self.frame.len();
+        self.push_counted(queue, stats, bytes)
+    }
+
+    /// The same where the frame is known to have `bytes` bytes.
+    #[inline(always)]
+    pub fn push_counted<T: TxQueue>(
+        &mut self,
+        queue: &mut T,
+        stats: &mut CoreStats,
+        bytes: usize,
+    ) -> Result<u32, TxFull> {
         queue.push(&self.frame)?;
         let number = self.next;
         self.next = number.wrapping_add(1);
         stats.add(Counter::TxPackets, 1);
-        stats.add(Counter::TxBytes, self.frame.len() as u64);
+        stats.add(Counter::TxBytes, bytes as u64);
         Ok(number)
     }
 
@@ -220,6 +248,12 @@ impl Tx {
     /// Remembers what to do when frame `number`, the last pushed, has left.
     pub fn on_completion(&mut self, number: u32, what: Completion) {
         self.completions.push_back((number, what));
+    }
+
+    /// Whether anything is to be done for frames, now or later.
+    #[inline(always)]
+    pub fn has_completions(&self) -> bool {
+        !self.completions.is_empty()
     }
 
     /// What is to be done now.

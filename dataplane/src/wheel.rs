@@ -147,6 +147,12 @@ impl Wheel {
         }
     }
 
+    /// Whether to advance to `now`, or to pop.
+    #[inline(always)]
+    pub fn is_due(&self, now: Instant) -> bool {
+        now.0 >> TICK_SHIFT > self.present || self.heads[EXPIRED] != NIL
+    }
+
     fn turn(&mut self, now: u64) {
         while let Some((level, slot, start)) = self.earliest_slot() {
             if start > now {

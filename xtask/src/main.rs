@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod bochs;
+mod cost;
 mod fuzz;
 mod image;
 mod iso;
@@ -48,6 +49,13 @@ enum Command {
         /// Part of a test's name
         filter: Option<String>,
     },
+    /// What messages cost, in instructions and in time: tables; takes the options of `benches`' program
+    #[command(disable_help_flag = true)]
+    Cost {
+        /// Options of the program, see `--help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Fetches Bochs into build/bochs, without root
     Bochs,
     /// Runs the fuzz targets guided by coverage
@@ -79,6 +87,7 @@ fn main() -> ExitCode {
         Command::Run { args } => image::run(&args).map(|()| true),
         Command::Test { filter, no_install } => test::test(filter.as_deref(), !no_install),
         Command::Prove { filter } => test::prove(filter.as_deref()),
+        Command::Cost { args } => cost::run(&args),
         Command::Bochs => bochs::fetch().map(|path| {
             println!("{}", path.display());
             true

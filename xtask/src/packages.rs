@@ -48,8 +48,11 @@ impl Package {
     /// A C++ compiler, for libFuzzer.
     pub const GXX: Package = Package { name: "g++", present: || has("c++") };
 
+    /// Counts instructions.
+    pub const VALGRIND: Package = Package { name: "valgrind", present: || has("valgrind") };
+
     /// All that the tests use.
-    pub const TESTS: [Package; 12] = [
+    pub const TESTS: [Package; 13] = [
         Package::QEMU,
         Package::MEMCACHED,
         Package::MEMCCAPABLE,
@@ -62,6 +65,7 @@ impl Package {
         Package::MTOOLS,
         Package::OVMF,
         Package::TSHARK,
+        Package::VALGRIND,
     ];
 }
 

@@ -44,7 +44,7 @@ pub(super) fn collect(
 
 /// The leading part of `[addr, addr + len)` that is contiguous for the device; pinned or referenced.
 #[inline]
-pub(super) fn locate(local: &mut Local, addr: u64, len: u64) -> Result<(Extent, Source), Status> {
+pub fn locate(local: &mut Local, addr: u64, len: u64) -> Result<(Extent, Source), Status> {
     let memory = local.memory.as_ref().ok_or(Status::Fault)?;
     if let Some((extent, frame)) = memory.pin(local.core, addr, len) {
         return Ok((extent, Source::frame(frame)));

@@ -138,7 +138,8 @@ pub fn release(conn: &mut Conn, segments: &mut Segments, upto: WrappingSeq, loca
     conn.seg_tail = NIL;
 }
 
-/// Frees everything: the connection is over and no frame refers to it.
+/// Frees everything: it is acknowledged or over, and no frame refers to it.
+#[inline]
 pub fn release_all(conn: &mut Conn, segments: &mut Segments, local: &mut Local) {
     while conn.seg_head != NIL {
         let Segment { source, next, .. } = segments[conn.seg_head];

@@ -61,6 +61,15 @@ pub fn take(conn: &mut Conn, now: Instant, packet: &Packet) {
     }
 }
 
+/// [`take`], of a segment that begins at `rcv_nxt`.
+#[inline(always)]
+pub fn take_in_order(conn: &mut Conn, now: Instant, value: u32) {
+    if conn.ack_owed == 0 {
+        conn.ts_recent = value;
+        conn.ts_recent_at = age_clock(now);
+    }
+}
+
 /// What the peer's SYN says begins it.
 pub fn begin(conn: &mut Conn, now: Instant, value: u32) {
     conn.flags |= Flags::TIMESTAMPS;

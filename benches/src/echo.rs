@@ -1,0 +1,90 @@
+//! The 64-byte echo over established connections picked at random: one frame in, one frame out, the answer
+//! carries the acknowledgement, and the next request acknowledges the answer.
+use crate::clients::Clients;
+use crate::collect;
+use crate::server::Server;
+use ix_dataplane::rng::Rng;
+
+/// Bytes of a request and of its answer.
+pub const MESSAGE: usize = 64;
+/// Time between two requests of the network as a whole.
+const REQUEST_EVERY_NS: u64 = 1_000;
+/// Connections that talk, picked out of all: so few that each does again before a retransmission timer.
+const TALKING_MAX: usize = 16_384;
+
+/// A server whose clients are connected, and which of them talk.
+#[derive(Debug)]
+pub struct Echo<S> {
+    /// The server.
+    pub server: S,
+    /// Its clients.
+    pub clients: Clients,
+    talking: Vec<usize>,
+    rng: Rng,
+    chosen: Vec<usize>,
+}
+
+impl<S: Server> Echo<S> {
+    /// Opens `connections`, of which at most `talking` will talk, and lets each of those talk twice.
+    pub fn new(server: S, connections: usize, talking: usize, batch: usize) -> Echo<S> {
+        let mut rng = Rng::from_seed(2);
+        let mut all: Vec<usize> = (0..connections).collect();
+        let wanted = talking.min(connections).min(TALKING_MAX);
+        for at in 0..wanted {
+            all.swap(at, at + rng.below((connections - at) as u64) as usize);
+        }
+        all.truncate(wanted);
+        let clients = Clients::new(connections);
+        let mut echo = Echo { server, clients, talking: all, rng, chosen: Vec::new() };
+        echo.clients.open(&mut echo.server);
+        for _ in 0..2 {
+            for from in (0..wanted).step_by(batch) {
+                echo.chosen = echo.talking[from..(from + batch).min(wanted)].to_vec();
+                echo.deliver();
+                echo.server.turn();
+                echo.check();
+            }
+        }
+        echo
+    }
+
+    /// Picks `batch` connections, or all of fewer, each once.
+    fn choose(&mut self, batch: usize) {
+        self.chosen.clear();
+        while self.chosen.len() < batch.min(self.talking.len()) {
+            let i = self.talking[self.rng.below(self.talking.len() as u64) as usize];
+            if !self.chosen.contains(&i) {
+                self.chosen.push(i);
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        for i in &self.chosen {
+            self.clients.request(&mut self.server, *i, MESSAGE);
+        }
+        self.server.pass_ns(REQUEST_EVERY_NS * self.chosen.len() as u64);
+    }
+
+    fn check(&mut self) {
+        let mut answers = 0;
+        let frames = self.clients.receive(&mut self.server, |_, _, _, answer| {
+            answers += usize::from(answer.payload == MESSAGE);
+        });
+        assert_eq!((frames, answers), (self.chosen.len(), self.chosen.len()), "one for each");
+    }
+
+    /// At least `rpcs` requests in batches of `batch`, each batch in one counted turn. How many there were.
+    pub fn count(&mut self, rpcs: usize, batch: usize) -> usize {
+        let mut done = 0;
+        while done < rpcs {
+            self.choose(batch);
+            self.deliver();
+            let server = &mut self.server;
+            collect::counted_region(|| server.turn());
+            self.check();
+            done += self.chosen.len();
+        }
+        done
+    }
+}

@@ -1,0 +1,40 @@
+//! Memory that devices, kernel and application share: given for ever, and the same address for all.
+//!
+//! # Safety
+//! A bus address here is a pointer into memory of [`leak`].
+#![allow(unsafe_code, reason = "gives memory to an engine and reads what it transmits from")]
+
+use ix_dataplane::device::{BusAddr, DmaRegion, Fragment};
+use ix_dataplane::limits::{MBUF_BYTES, TX_HEADER_REGION_BYTES};
+use ix_dataplane::mbuf::Area;
+use std::alloc::{Layout, alloc_zeroed};
+use std::ptr::NonNull;
+
+/// Zeroed memory, never freed.
+pub fn leak(bytes: usize, align: usize) -> NonNull<u8> {
+    assert!(bytes > 0);
+    let layout = Layout::from_size_align(bytes, align).expect("a layout");
+    // SAFETY: the size is not 0.
+    NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory")
+}
+
+/// An area of receive buffers of one core.
+pub fn area(buffers: u32, user_base: u64) -> &'static Area {
+    let data = leak(buffers as usize * MBUF_BYTES, 4096);
+    let bus = BusAddr(data.as_ptr() as u64);
+    // SAFETY: the memory is leaked, of that size, and the area's alone.
+    Box::leak(Box::new(unsafe { Area::new(data, bus, user_base, 1, buffers) }))
+}
+
+/// The region of transmit headers.
+pub fn headers() -> DmaRegion {
+    let ptr = leak(TX_HEADER_REGION_BYTES, 4096);
+    DmaRegion { ptr, bus: BusAddr(ptr.as_ptr() as u64), len: TX_HEADER_REGION_BYTES }
+}
+
+/// Appends what the device would read.
+pub fn gather(fragment: &Fragment, bytes: &mut Vec<u8>) {
+    let (at, len) = (fragment.bus.0 as *const u8, fragment.len as usize);
+    // SAFETY: the engine gave the fragment; its memory is leaked, and nobody writes meanwhile.
+    bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(at, len) });
+}

@@ -1,0 +1,79 @@
+//! The application's ends of the two rings: no crossing to ring 3, the same records.
+//!
+//! # Safety
+//! The two pages are leaked; `slot` is below the capacity, so that its offset is a slot's. The engine writes an
+//! event's slot only after it was read and given back, and reads a call's only after the index was written.
+#![allow(unsafe_code, reason = "pages shared with the engine")]
+
+use crate::memory::leak;
+use ix_abi::call::Call;
+use ix_abi::event::Event;
+use ix_abi::layout::{CALL_SLOTS, EVENT_SLOTS, PAGE_BYTES, RING_SLOTS_OFFSET};
+use ix_abi::ring::slot;
+use ix_dataplane::rings::AppRings;
+use std::ptr::NonNull;
+
+/// The event ring as its reader sees it.
+#[derive(Debug)]
+pub struct Events {
+    page: NonNull<u8>,
+    read: u32,
+}
+
+/// The syscall ring as its writer sees it.
+#[derive(Debug)]
+pub struct Calls {
+    page: NonNull<u8>,
+    written: u32,
+}
+
+/// A pair of rings, and the engine's end of it.
+pub fn pair() -> (Events, Calls, AppRings) {
+    let bytes = PAGE_BYTES as usize;
+    let (events, calls) = (leak(bytes, bytes), leak(bytes, bytes));
+    // SAFETY: both are leaked whole pages, aligned to their size.
+    let ends = unsafe { AppRings::new(events, calls) };
+    (Events { page: events, read: 0 }, Calls { page: calls, written: 0 }, ends)
+}
+
+impl Events {
+    /// How many events the engine has produced.
+    #[inline]
+    pub fn produced(&self) -> u32 {
+        // SAFETY: see the module's head.
+        unsafe { self.page.cast::<u32>().read_volatile() }
+    }
+
+    /// The next unread event, if it is not number `produced`.
+    #[inline]
+    pub fn next(&mut self, produced: u32) -> Option<&Event> {
+        if self.read == produced {
+            return None;
+        }
+        let at = RING_SLOTS_OFFSET + slot(self.read, EVENT_SLOTS) * size_of::<Event>();
+        self.read = self.read.wrapping_add(1);
+        // SAFETY: see the module's head; the borrow ends before the slot is given back.
+        Some(unsafe { self.page.add(at).cast().as_ref() })
+    }
+}
+
+impl Calls {
+    /// Puts a call into the batch.
+    #[inline]
+    pub fn push(&mut self, call: Call) {
+        let at = RING_SLOTS_OFFSET + slot(self.written, CALL_SLOTS) * size_of::<Call>();
+        self.written = self.written.wrapping_add(1);
+        // SAFETY: see the module's head.
+        unsafe { self.page.add(at).cast::<Call>().write(call) };
+    }
+
+    /// Leaves the batch and gives the slots of `events` back.
+    #[inline]
+    pub fn leave(&mut self, events: &Events) {
+        // SAFETY: see the module's head.
+        unsafe {
+            self.page.cast::<u32>().write_volatile(self.written);
+            self.page.cast::<u32>().add(1).write_volatile(events.read);
+        }
+    }
+}

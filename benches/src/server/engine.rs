@@ -1,0 +1,193 @@
+//! The engine on a machine in memory, driven by `core_loop::run_once` as in the kernel.
+use crate::app::{self, App};
+use crate::memory;
+use crate::nic::{RX_RING, Rx, Tx};
+use crate::rings::{self, Calls, Events};
+use crate::server::Server;
+use crate::wire;
+use ix_abi::CoreId;
+use ix_abi::layout::RX_BASE;
+use ix_abi::stats::CoreStats;
+use ix_dataplane::app::AppPort;
+use ix_dataplane::config::{Addressing, Config, Ipv4Config};
+use ix_dataplane::core_loop::run_once;
+use ix_dataplane::device::Capabilities;
+use ix_dataplane::engine::Engine;
+use ix_dataplane::mbuf::{Area, Pool};
+use ix_dataplane::mesh;
+use ix_dataplane::platform::{AppFault, AppReturn, Platform};
+use ix_dataplane::rng::Rng;
+use ix_dataplane::rss::{self, Toeplitz};
+use ix_dataplane::time::Instant;
+use ix_dataplane::usermem::UserMap;
+use std::sync::Arc;
+
+/// Where a frame begins in its buffer: behind virtio's header.
+const FRAME_OFFSET: u16 = 12;
+const GROUPS: u16 = 128;
+
+/// What an engine gets.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Connections that must fit.
+    pub connections: usize,
+    /// Receive buffers beside the network card's.
+    pub buffers: usize,
+    /// The network card verifies and computes checksums and reports the hash.
+    pub offload: bool,
+    /// Bound B of a poll.
+    pub batch: usize,
+}
+
+/// The platform.
+#[derive(Debug)]
+pub struct Machine<A> {
+    now: Instant,
+    rx: [Rx; 1],
+    tx: Tx,
+    events: Events,
+    calls: Calls,
+    app: A,
+}
+
+/// An engine with its machine.
+#[derive(Debug)]
+pub struct EngineServer<A> {
+    engine: Engine,
+    machine: Machine<A>,
+    area: &'static Area,
+    toeplitz: Toeplitz,
+    offload: bool,
+}
+
+impl<A: App> EngineServer<A> {
+    /// A dataplane of one core whose application has attached.
+    pub fn new(setup: Setup, app: A) -> EngineServer<A> {
+        let core = CoreId(0);
+        let buffers = setup.buffers + 2 * RX_RING;
+        let area = memory::area(buffers as u32, RX_BASE);
+        let config = config(setup);
+        let toeplitz = Toeplitz::new(&config.rss_key);
+        let mesh = mesh::build(1, mesh::Sizes::default()).remove(0);
+        let mut engine = Engine::new(config, Pool::new(area, core), mesh, &memory::headers());
+        let (events, calls, rings) = rings::pair();
+        engine.attach_app(AppPort { context: 0, rings, memory: Arc::new(UserMap::new(1, 1)) });
+        let machine =
+            Machine { now: Instant(0), rx: [Rx::new()], tx: Tx::new(), events, calls, app };
+        let mut server = EngineServer { engine, machine, area, toeplitz, offload: setup.offload };
+        // It listens.
+        for _ in 0..4 {
+            server.turn();
+        }
+        server.machine.tx.skip();
+        server
+    }
+
+    /// The engine.
+    pub fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// The application.
+    pub fn app(&mut self) -> &mut A {
+        &mut self.machine.app
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> &CoreStats {
+        self.engine.stats()
+    }
+}
+
+fn config(setup: Setup) -> Config {
+    let capabilities = Capabilities {
+        tx_checksum: setup.offload,
+        rx_checksum: setup.offload,
+        rss: false,
+        hash_report: setup.offload,
+        queue_pairs: 1,
+        groups: GROUPS,
+        mtu: 1500,
+    };
+    let address = Ipv4Config { address: wire::SERVER, prefix: 24, gateway: Some(wire::ROUTER) };
+    let addressing = Addressing::Static(address);
+    let mut config = Config::new(CoreId(0), 1, wire::SERVER_MAC, capabilities, addressing);
+    // The hash does not spread them evenly.
+    let even = setup.connections as u32 / u32::from(GROUPS);
+    config.connections_per_group = (even + even / 4).max(4096);
+    let mut rng = Rng::from_seed(1);
+    config.rss_key = rss::draw_key(|bytes| rng.fill(bytes));
+    rng.fill(&mut config.secret);
+    config.seed = rng.next_u64();
+    config.rx_batch = setup.batch;
+    config
+}
+
+impl<A: App> Server for EngineServer<A> {
+    fn deliver(&mut self, _i: usize, fill: &mut dyn FnMut(&mut [u8]) -> usize) {
+        let rx = &mut self.machine.rx[0];
+        let mut mbuf = rx.take();
+        let frame = &mut self.area.data_mut(&mut mbuf)[usize::from(FRAME_OFFSET)..];
+        let len = fill(frame);
+        let known = (self.offload && frame[12..14] == [8, 0]).then(|| {
+            let half = |at: usize| u16::from_be_bytes(frame[at..at + 2].try_into().expect("two"));
+            let ip = |at: usize| frame[at..at + 4].try_into().expect("four");
+            self.toeplitz.hash_v4(ip(26), ip(30), half(34), half(36))
+        });
+        rx.arrive(mbuf, FRAME_OFFSET, len as u16, known);
+    }
+
+    #[inline]
+    fn turn(&mut self) {
+        run_once(&mut self.engine, &mut self.machine);
+    }
+
+    fn next_sent(&mut self, bytes: &mut Vec<u8>) -> bool {
+        self.machine.tx.next(bytes)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.machine.now.0
+    }
+
+    fn pass_ns(&mut self, ns: u64) {
+        self.machine.now.0 += ns;
+    }
+
+    fn verify(&self) -> bool {
+        !self.offload
+    }
+}
+
+impl<A: App> Platform for Machine<A> {
+    type Rx = Rx;
+    type Tx = Tx;
+    #[inline]
+    fn now(&mut self) -> Instant {
+        self.now
+    }
+    #[inline]
+    fn tsc(&mut self) -> u64 {
+        0
+    }
+    #[inline]
+    fn rx_queues(&mut self) -> &mut [Rx] {
+        &mut self.rx
+    }
+    #[inline]
+    fn tx_queue(&mut self) -> &mut Tx {
+        &mut self.tx
+    }
+    #[inline]
+    fn enter_app(&mut self) -> AppReturn {
+        app::enter(&mut self.app, &mut self.events, &mut self.calls);
+        AppReturn::Entered
+    }
+    #[inline]
+    fn control(&mut self, _engine: &mut Engine) {}
+    fn app_fault(&mut self, fault: AppFault) {
+        panic!("{fault:?}");
+    }
+    fn publish(&mut self, _stats: &CoreStats) {}
+    fn wake(&mut self, _core: CoreId) {}
+}

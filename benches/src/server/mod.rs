@@ -1,0 +1,28 @@
+//! What is compared: the engine, a bare responder, smoltcp.
+pub mod bare;
+pub mod engine;
+pub mod smoltcp;
+
+/// A server and the network card under it.
+pub trait Server {
+    /// A frame for it arrives, of client `i`; `fill` writes it and tells its length.
+    fn deliver(&mut self, i: usize, fill: &mut dyn FnMut(&mut [u8]) -> usize);
+
+    /// Runs it over what has arrived: what is counted and timed.
+    fn turn(&mut self);
+
+    /// The oldest frame that it has sent and that was not looked at; `false`: none.
+    fn next_sent(&mut self, bytes: &mut Vec<u8>) -> bool;
+
+    /// Its clock.
+    fn now_ns(&self) -> u64;
+
+    /// Time passes.
+    fn pass_ns(&mut self, ns: u64);
+
+    /// Client `i` is about to connect.
+    fn expect(&mut self, _i: usize) {}
+
+    /// Whether it has to compute checksums.
+    fn verify(&self) -> bool;
+}

@@ -1,0 +1,152 @@
+//! The predicted call: a `sendv` of one piece that fits a segment and its windows, on a connection that has
+//! nothing else to send. It leaves as a frame at once; the doorbell comes with the transmit stage.
+use super::emit;
+use crate::calls::send::locate;
+use crate::conn::{Conn, Flags, State};
+use crate::device::TxQueue;
+use crate::engine::Engine;
+use crate::group::FlowGroup;
+use crate::local::Local;
+use crate::mbuf::{Holder, Mbuf, NO_MBUF};
+use crate::tcp::congestion::CongestionControl;
+use crate::tcp::receive;
+use crate::tcp::send_queue::{self, Source};
+use crate::usermem::Extent;
+use ix_abi::stats::Counter;
+use ix_abi::{GroupId, Handle, Op};
+
+/// The first word of a `sendv` with one entry that wants no result.
+const ONE_PIECE: u64 = Op::Sendv.0 as u64 | 1 << 32;
+
+const SLOW: Flags = Flags::IN_OUTPUT
+    .union(Flags::APP_CLOSED)
+    .union(Flags::APP_GONE)
+    .union(Flags::ENDED)
+    .union(Flags::FIN_QUEUED)
+    .union(Flags::REFUSED)
+    .union(Flags::RESET)
+    .union(Flags::PERSIST)
+    .union(Flags::BACKED_OFF)
+    .union(Flags::RECOVERY)
+    .union(Flags::RETRANSMIT)
+    .union(Flags::PROBE);
+
+/// What the record says; each word is read once.
+struct Wish {
+    handle: Handle,
+    addr: u64,
+    len: u64,
+    done: u64,
+}
+
+/// Runs the call at the head of the ring and consumes it, if it is a predicted one; `ready` slots are there.
+/// `false`: it is not, and nothing has happened.
+#[inline(always)]
+pub fn sendv<T: TxQueue>(engine: &mut Engine, queue: &mut T, ready: u32) -> bool {
+    let Engine { local, groups, .. } = engine;
+    let Some(wish) = wish(local, ready) else { return false };
+    let id = wish.handle.group();
+    let Some(Some(group)) = groups.get_mut(usize::from(id.0)) else { return false };
+    let index = wish.handle.index();
+    let FlowGroup { conns, segments, tx_base, .. } = &mut **group;
+    let Some(conn) = conns.get_mut(index) else { return false };
+    if !predicted(conn, local, &wish) {
+        return false;
+    }
+    let Some((extent, source)) = piece(local, id, &wish) else { return false };
+    if !send_queue::append(conn, segments, extent, source) {
+        source.release(local);
+        return false;
+    }
+    local.stats.add(Counter::PayloadOut, wish.len);
+    let mut slow = wish.done > 0 && !returned(conn, local, wish.done);
+    match emit::data(conn, local, queue, &extent) {
+        Ok(number) => {
+            conn.last_tx = number.wrapping_add(*tx_base);
+            conn.sent(local.now);
+            slow |= conn.rto_at < conn.timer_at;
+        }
+        Err(_full) => slow = true,
+    }
+    if slow {
+        follow_up(group, local, index, wish.done);
+    }
+    if let Some(app) = &mut local.app {
+        app.rings.consume(1);
+    }
+    true
+}
+
+#[inline(always)]
+fn wish(local: &Local, ready: u32) -> Option<Wish> {
+    let rings = &local.app.as_ref()?.rings;
+    if local.slow || rings.call_word(0, 0) != ONE_PIECE {
+        return None;
+    }
+    let handle = rings.call_word(0, 1);
+    // More for the same connection follows: all of it may fit one segment.
+    if ready > 1 && rings.call_word(1, 1) == handle {
+        return None;
+    }
+    let (addr, len, done) = (rings.call_word(0, 3), rings.call_word(0, 4), rings.call_word(0, 7));
+    Some(Wish { handle: Handle(handle), addr, len, done })
+}
+
+#[inline(always)]
+fn predicted(conn: &Conn, local: &Local, wish: &Wish) -> bool {
+    let window = conn.snd_wnd.min(conn.cc.window()).min(u32::from(conn.mss));
+    conn.generation == wish.handle.generation()
+        && conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
+        && conn.state == State::Established
+        && conn.tuple != 0
+        && conn.snd_una == conn.snd_end
+        && conn.refused_batch != local.batch
+        && wish.len.wrapping_sub(1) < u64::from(window)
+        && wish.done <= u64::from(conn.rx_held)
+        && conn.mac_epoch == local.mac_epoch
+        && local.tx.ready()
+}
+
+/// The memory that the call names, if it is in one piece.
+#[inline(always)]
+fn piece(local: &mut Local, group: GroupId, wish: &Wish) -> Option<(Extent, Source)> {
+    let received = local.pool.area().received(wish.addr, wish.len, Holder::group(group));
+    if let Some((extent, index)) = received {
+        local.pool.reference(index);
+        return Some((extent, Source::buffer(index)));
+    }
+    let (extent, source) = locate(local, wish.addr, wish.len).ok()?;
+    if u64::from(extent.len()) == wish.len {
+        return Some((extent, source));
+    }
+    source.release(local);
+    None
+}
+
+/// Takes all received bytes back, if that is what `done` says and they are in one buffer. The window goes out
+/// with the segment that follows.
+#[inline(always)]
+fn returned(conn: &mut Conn, local: &mut Local, done: u64) -> bool {
+    if conn.rx_head != conn.rx_tail || done != u64::from(conn.rx_held) || conn.rx_waiting > 0 {
+        return false;
+    }
+    let mbuf = Mbuf::from_raw(conn.rx_head);
+    conn.rx_head = NO_MBUF;
+    conn.rx_tail = NO_MBUF;
+    conn.rx_held = 0;
+    conn.rx_buffers -= 1;
+    local.pool.return_held(mbuf);
+    true
+}
+
+#[inline(never)]
+fn follow_up(group: &mut FlowGroup, local: &mut Local, index: u32, done: u64) {
+    if group.conns[index].rx_held > 0 {
+        // Checked by `predicted`; nothing is left to return if `returned` has done it.
+        let _never_fails = receive::done(group, local, index, done);
+    }
+    if group.conns[index].snd_nxt != group.conns[index].snd_end {
+        group.want_output(index, local);
+    }
+    group.arm(index, local);
+}
