@@ -114,6 +114,14 @@ counters! {
         TcpChallengeAcks = "tcp_challenge_acks",
         /// Keep-alive probes sent.
         TcpKeepAliveProbes = "tcp_keep_alive_probes",
+        /// Times that a loss was found by acknowledgements, and repaired without a timeout.
+        TcpRecoveries = "tcp_recoveries",
+        /// Loss probes: segments sent because no acknowledgement came, before a timeout.
+        TcpLossProbes = "tcp_loss_probes",
+        /// Segments that a peer said it had received twice.
+        TcpDuplicatesTold = "tcp_duplicates_told",
+        /// Timeouts that turned out to be needless.
+        TcpSpuriousTimeouts = "tcp_spurious_timeouts",
     }
 }
 

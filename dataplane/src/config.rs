@@ -1,8 +1,9 @@
 //! What an engine is told when it is made.
 use crate::device::Capabilities;
-use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RX_BATCH_DEFAULT};
+use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RTO_MIN, RX_BATCH_DEFAULT};
 use crate::profile::Profile;
 use crate::tcp::congestion::Algorithm;
+use crate::time::Duration;
 use ix_abi::{CoreId, GroupId};
 
 /// A station's IPv4 configuration.
@@ -51,8 +52,11 @@ pub struct Config {
     pub congestion: Algorithm,
     /// Bound B of a receive poll.
     pub rx_batch: usize,
-    /// Times of TCP.
+    /// Other times of TCP, see [`Config::set_profile`].
     pub profile: Profile,
+    /// Floor of the retransmission timeout: `limits::RTO_MIN`, or `RTO_MIN_DATACENTER` where all peers
+    /// are near and acknowledge at once.
+    pub rto_min: Duration,
 }
 
 impl Config {
@@ -77,7 +81,14 @@ impl Config {
             congestion: Algorithm::default(),
             rx_batch: RX_BATCH_DEFAULT,
             profile: Profile::INTERNET,
+            rto_min: RTO_MIN,
         }
+    }
+
+    /// Takes the times of a profile.
+    pub fn set_profile(&mut self, profile: Profile) {
+        self.profile = profile;
+        self.rto_min = profile.rto_min;
     }
 }
 

@@ -4,7 +4,9 @@ use crate::flow_table::{FlowKey, NIL};
 use crate::mbuf::NO_MBUF;
 use crate::settings::Settings;
 use crate::tcp::congestion::{Algorithm, Congestion, CongestionControl};
+use crate::tcp::rack::{Reordering, Timer};
 use crate::tcp::rtt::RttEstimator;
+use crate::tcp::sent::{self, FIRST, Record};
 use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
 use bitflags::bitflags;
@@ -92,11 +94,9 @@ bitflags! {
         const PERSIST = 1 << 15;
         /// Something was retransmitted and not acknowledged since: the timer backs off.
         const BACKED_OFF = 1 << 16;
-        /// A round-trip measurement is under way.
-        const TIMING = 1 << 17;
-        /// In fast recovery (RFC 6582).
+        /// In fast recovery (RFC 6582, RFC 6675).
         const RECOVERY = 1 << 18;
-        /// The first unacknowledged segment is to be sent again now.
+        /// A loss probe is to be sent now (RFC 8985 §7.3).
         const RETRANSMIT = 1 << 19;
         /// A probe of the peer's window is to be sent now.
         const PROBE = 1 << 20;
@@ -169,8 +169,6 @@ pub struct Conn {
     pub pending: Pending,
     /// Shift of the windows that the peer sends.
     pub snd_shift: u8,
-    /// Duplicate acknowledgements in a row.
-    pub dup_acks: u8,
 
     /// After the highest ever sent.
     pub snd_max: WrappingSeq,
@@ -238,10 +236,8 @@ pub struct Conn {
     pub cc: Congestion,
     /// Round-trip estimator.
     pub rtt: RttEstimator,
-    /// End of the segment being timed.
+    /// The round trip is measured when this is acknowledged: once per round trip.
     pub timed: WrappingSeq,
-    /// When it was sent.
-    pub timed_at: Instant,
     /// Recovery ends when this is acknowledged.
     pub recover: WrappingSeq,
     /// First buffer of the out-of-order queue.
@@ -252,8 +248,6 @@ pub struct Conn {
     pub max_wnd: u32,
     /// Timeouts in a row.
     pub retries: u8,
-    /// Duplicates of the window that recovery has added.
-    pub inflation: u32,
     /// When the connection's first unanswered transmission was.
     pub trying_since: Instant,
     /// `sendv`s of this batch are refused: an earlier one was cut short.
@@ -290,6 +284,28 @@ pub struct Conn {
     pub keep_mark: u32,
     /// Keep-alive probes without answer.
     pub keep_unanswered: u8,
+    /// The record of the oldest that is under way; it begins at `snd_una`.
+    pub first: Record,
+    /// Place of the newest record.
+    pub sent_tail: u32,
+    /// Records beside the first.
+    pub sent_count: u16,
+    /// What `rto_at` stands for.
+    pub timer: Timer,
+    /// What is known of reordering.
+    pub reordering: Reordering,
+    /// Bytes under way that the peer has told of selectively, or by duplicate acknowledgements.
+    pub sacked: u32,
+    /// Bytes that are taken for lost and were not sent again since.
+    pub lost: u32,
+    /// The connection's recovery, if something is missing.
+    pub recovery: u32,
+    /// Until this is acknowledged no more duplicates are counted (RFC 8985 `dsack_round`).
+    pub duplicate_round: WrappingSeq,
+    /// What was received twice and is to be told (RFC 2883).
+    pub twice: WrappingSeq,
+    /// Bytes of it.
+    pub twice_len: u16,
 }
 
 impl Conn {
@@ -310,9 +326,10 @@ impl Conn {
         self.snd_nxt = self.snd_end;
         self.snd_max = self.snd_end;
         self.seg_next = NIL;
-        self.flags |= Flags::TIMING;
-        self.timed = self.snd_nxt;
-        self.timed_at = now;
+        let (end, at) = (self.snd_end, sent::clock(now));
+        self.first = Record { end, at, ..Record::default() };
+        self.sent_tail = FIRST;
+        self.timer = Timer::Retransmit;
         self.rto_at = now + self.rtt.timeout();
         self.trying_since = now;
         self.flags -= Flags::ACK_NOW;
@@ -320,13 +337,20 @@ impl Conn {
         self.ack_at = Instant::NEVER;
     }
 
+    /// Bytes that are in the network, as far as is known (RFC 6675 §2).
+    #[inline]
+    pub fn pipe(&self) -> u32 {
+        self.flight().saturating_sub(self.sacked + self.lost)
+    }
+
     /// Bytes that a `sendv` may add now: what the peer's window and congestion control leave.
     #[inline]
     pub fn send_room(&self) -> u32 {
-        let window = self.snd_wnd.min(self.cc.window());
         let used = self.snd_end.since(self.snd_una);
         // Before the handshake's end, and after FIN, `used` may be "-1".
-        if used > i32::MAX as u32 { window } else { window.saturating_sub(used) }
+        let used = if used > i32::MAX as u32 { 0 } else { used };
+        let congestion = self.cc.window().saturating_add(self.sacked);
+        self.snd_wnd.min(congestion).saturating_sub(used)
     }
 
     /// The acknowledgement number that the peer was sent last.
@@ -363,7 +387,6 @@ impl Default for Conn {
             state: State::Closed,
             pending: Pending::empty(),
             snd_shift: 0,
-            dup_acks: 0,
             snd_max: WrappingSeq(0),
             snd_end: WrappingSeq(0),
             released: WrappingSeq(0),
@@ -395,13 +418,11 @@ impl Default for Conn {
             cc: Congestion::default(),
             rtt: RttEstimator::default(),
             timed: WrappingSeq(0),
-            timed_at: Instant(0),
             recover: WrappingSeq(0),
             ooo_head: NO_MBUF,
             ooo_count: 0,
             max_wnd: 0,
             retries: 0,
-            inflation: 0,
             trying_since: Instant::NEVER,
             refused_batch: 0,
             hold_seq: WrappingSeq(0),
@@ -420,6 +441,17 @@ impl Default for Conn {
             keep_at: Instant::NEVER,
             keep_mark: 0,
             keep_unanswered: 0,
+            first: Record::default(),
+            sent_tail: FIRST,
+            sent_count: 0,
+            timer: Timer::Retransmit,
+            reordering: Reordering::default(),
+            sacked: 0,
+            lost: 0,
+            recovery: NIL,
+            duplicate_round: WrappingSeq(0),
+            twice: WrappingSeq(0),
+            twice_len: 0,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::mbuf::Pool;
 use crate::mesh::Endpoint;
 use crate::message::Message;
 use crate::ports::Port;
-use crate::tcp::{close, timers};
+use crate::tcp::{close, recovery, timers};
 use crate::time::Instant;
 use crate::tx::{Staged, Tx};
 use crate::udp;
@@ -523,11 +523,13 @@ impl Engine {
                 if conn.seg_head == NIL && conn.seg_count != 0 {
                     found.broken += 1;
                 }
+                found.broken += usize::from(!recovery::is_consistent(group, conn));
                 found.segments += usize::from(conn.seg_count);
             }
             if group.segments.len() as usize != found.segments_of(group) {
                 found.broken += 1;
             }
+            found.broken += usize::from(!recovery::all_returned(group));
         }
         found
     }

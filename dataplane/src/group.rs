@@ -5,12 +5,14 @@ use crate::conn::{Conn, Flags, Pending, State};
 use crate::engine::gauge;
 use crate::fifo::Fifo;
 use crate::flow_table::{FlowTable, NIL};
-use crate::limits::{HALF_OPEN_SHARE, SEGMENTS_PER_GROUP, TIME_WAIT_EVICT_TRIES};
+use crate::limits::{HALF_OPEN_SHARE, SEGMENTS_PER_GROUP, SENT_PER_GROUP, TIME_WAIT_EVICT_TRIES};
 use crate::local::Local;
 use crate::ports::{SLOTS, Waiting};
 use crate::slab::Slab;
 use crate::tcp::close;
+use crate::tcp::recovery::{self, Recoveries};
 use crate::tcp::send_queue::Segments;
+use crate::tcp::sent::Records;
 use crate::time::Instant;
 use crate::wheel::Wheel;
 use alloc::collections::VecDeque;
@@ -26,6 +28,10 @@ pub struct FlowGroup {
     pub conns: Slab<Conn>,
     /// Their send segments.
     pub segments: Segments,
+    /// Records of what they have under way.
+    pub sent: Records,
+    /// What is kept of those that repair losses.
+    pub recoveries: Recoveries,
     /// Finds a connection.
     pub table: FlowTable,
     /// A timer for each connection.
@@ -59,6 +65,8 @@ impl FlowGroup {
             id,
             conns: Slab::new(limit),
             segments: Slab::new(SEGMENTS_PER_GROUP),
+            sent: Slab::new(SENT_PER_GROUP),
+            recoveries: recovery::recoveries(),
             table: FlowTable::new(limit, groups),
             wheel: Wheel::new(now, 0),
             due_at: Instant::NEVER,
@@ -195,6 +203,8 @@ impl FlowGroup {
         if !done || conn.flags.contains(Flags::FREED) {
             return;
         }
+        recovery::abandon(self, index);
+        let conn = &mut self.conns[index];
         conn.flags = Flags::FREED;
         conn.generation = Handle::next_generation(conn.generation);
         self.wheel.cancel(index);

@@ -55,8 +55,26 @@ pub const MSS_DEFAULT: u16 = 536;
 pub const MSS_MIN: u16 = 64;
 /// Retransmission timeout before the first measurement (RFC 6298 §2.1).
 pub const RTO_INITIAL: Duration = Duration::from_s(1);
-/// Floor of the retransmission timeout.
+/// The same after a handshake in which a SYN had to be sent again (RFC 6298 §5.7).
+pub const RTO_AFTER_SYN_LOSS: Duration = Duration::from_s(3);
+/// Default of the floor of the retransmission timeout.
 pub const RTO_MIN: Duration = Duration::from_ms(200);
+/// The floor where all peers are a few microseconds away and acknowledge at once.
+pub const RTO_MIN_DATACENTER: Duration = Duration::from_ms(1);
+/// Timeout of a loss probe before the first measurement (RFC 8985 §7.2).
+pub const PROBE_TIMEOUT_INITIAL: Duration = Duration::from_s(1);
+/// How long a peer may hold back an acknowledgement (RFC 8985 §7.2).
+pub const MAX_ACK_DELAY: Duration = Duration::from_ms(200);
+/// Recoveries after which a wider reordering window is given up (RFC 8985 §6.2 step 4).
+pub const REORDER_PERSIST: u8 = 16;
+/// Records of what one connection has under way, beside the first. No more is sent before some are
+/// acknowledged.
+pub const SENT_PER_CONNECTION: u16 = 4096;
+/// The same of all connections of a flow group.
+pub const SENT_PER_GROUP: u32 = 1 << 16;
+/// Connections of a flow group that can repair losses at the same time; others do it by timeouts, one
+/// segment each.
+pub const RECOVERIES_PER_GROUP: u32 = 4096;
 /// Ceiling of it (RFC 6298 §2.5).
 pub const RTO_MAX: Duration = Duration::from_s(60);
 /// How long data is retransmitted in vain before a connection is given up (RFC 1122 §4.2.3.5: at

@@ -17,7 +17,7 @@ use crate::rss::Toeplitz;
 use crate::tap::Tap;
 use crate::tcp::challenge::Budget;
 use crate::tcp::congestion::Algorithm;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::tx::Tx;
 use crate::udp::Udp;
 use crate::usermem::UserMap;
@@ -65,6 +65,8 @@ pub struct Local {
     pub mss: u16,
     /// What new connections control congestion by.
     pub congestion: Algorithm,
+    /// Floor of the retransmission timeout.
+    pub rto_min: Duration,
     /// Checksums of transmitted frames are the device's.
     pub tx_checksum: bool,
     /// The neighbour cache.
@@ -110,6 +112,8 @@ pub struct Local {
     pub holding: GroupSet,
     /// When groups' wheels have to turn, by group.
     pub due: Wheel,
+    /// Counts buffers that came out of order.
+    pub out_of_order: u32,
     /// Counts batches of calls.
     pub batch: u32,
     /// Times of TCP.
@@ -147,6 +151,7 @@ impl Local {
             address: [0; 4],
             mss: config.capabilities.mtu - 40,
             congestion: config.congestion,
+            rto_min: config.rto_min,
             tx_checksum: config.capabilities.tx_checksum,
             neighbors: neighbor::Table::new(neighbor::Limits::default(), rng.key()),
             mac_epoch: 1,
@@ -170,6 +175,7 @@ impl Local {
             output_ready: GroupSet::default(),
             holding: GroupSet::default(),
             due: Wheel::new(Instant(0), u32::from(groups)),
+            out_of_order: 0,
             batch: 1,
             profile: config.profile,
             challenges: Budget::default(),

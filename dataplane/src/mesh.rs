@@ -99,7 +99,14 @@ pub fn build<M: Send>(cores: u16, sizes: Sizes) -> Vec<Endpoint<M>> {
         };
         let from = to.iter_mut().enumerate().map(incoming).collect();
         let core = CoreId(core as u16);
-        endpoints.push(Endpoint { core, to: Vec::new(), from, unflushed: 0, quiet: true, cursors: [0; 3] });
+        endpoints.push(Endpoint {
+            core,
+            to: Vec::new(),
+            from,
+            unflushed: 0,
+            quiet: true,
+            cursors: [0; 3],
+        });
     }
     for (endpoint, to) in endpoints.iter_mut().zip(to) {
         endpoint.to = to;

@@ -1,12 +1,15 @@
 //! The times of TCP that depend on where a dataplane is: one set for the internet, one for a datacentre.
 use crate::limits::{
-    CONNECT_TIMEOUT, DELAYED_ACK, FIN_WAIT_2, HANDSHAKE_TIMEOUT, TIME_WAIT, USER_TIMEOUT,
+    CONNECT_TIMEOUT, DELAYED_ACK, FIN_WAIT_2, HANDSHAKE_TIMEOUT, RTO_MIN, RTO_MIN_DATACENTER,
+    TIME_WAIT, USER_TIMEOUT,
 };
 use crate::time::Duration;
 
 /// A set of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
+    /// Floor of the retransmission timeout.
+    pub rto_min: Duration,
     /// Longest that an acknowledgement waits for data to ride on.
     pub delayed_ack: Duration,
     /// 2 MSL.
@@ -24,6 +27,7 @@ pub struct Profile {
 impl Profile {
     /// What the RFCs say, or the large systems do.
     pub const INTERNET: Profile = Profile {
+        rto_min: RTO_MIN,
         delayed_ack: DELAYED_ACK,
         time_wait: TIME_WAIT,
         fin_wait_2: FIN_WAIT_2,
@@ -35,6 +39,7 @@ impl Profile {
     /// Round trips below a millisecond, segments that live for less than half a second, peers that
     /// are replaced when they are silent for seconds.
     pub const DATACENTRE: Profile = Profile {
+        rto_min: RTO_MIN_DATACENTER,
         delayed_ack: Duration::from_us(500),
         time_wait: Duration::from_s(1),
         fin_wait_2: Duration::from_s(10),

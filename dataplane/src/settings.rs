@@ -42,7 +42,9 @@ impl Settings {
     /// From one unanswered question to the next.
     pub fn keep_alive_interval(&self) -> Duration {
         match self.keep_alive_interval_ms {
-            0 => self.keep_alive().map_or(KEEP_ALIVE_INTERVAL, |idle| idle.min(KEEP_ALIVE_INTERVAL)),
+            0 => {
+                self.keep_alive().map_or(KEEP_ALIVE_INTERVAL, |idle| idle.min(KEEP_ALIVE_INTERVAL))
+            }
             ms => Duration::from_ms(u64::from(ms)),
         }
     }

@@ -3,23 +3,32 @@
 //! - [`wire`]: headers; [`seq`]: sequence numbers
 //! - [`input`]: what a segment does, with [`acks`], [`receive`], [`reassembly`] and [`listen`]
 //! - [`output`]: what a connection sends in the transmit stage, from [`send_queue`]
+//! - [`sent`]: what is under way; [`recovery`], [`sack`] and [`rack`]: how losses are found and
+//!   repaired
+//! - [`blocks`]: what the peer is told to have arrived out of order
 //! - [`timestamps`]: what they measure and protect
 //! - [`timers`], [`rtt`], [`congestion`]
 //! - [`stateless`], [`cookie`]: handshakes of which nothing is kept; [`challenge`]: what may be an attack
 //! - [`close`]: all the ways in which a connection ends; [`time_wait`], [`keep_alive`]
 pub mod acks;
+pub mod blocks;
 pub mod challenge;
 pub mod close;
-pub mod cookie;
 pub mod congestion;
+pub mod cookie;
 pub mod input;
 pub mod keep_alive;
 pub mod listen;
 pub mod output;
+pub mod rack;
 pub mod reassembly;
 pub mod receive;
+pub mod recovery;
+pub mod repair;
 pub mod rtt;
+pub mod sack;
 pub mod send_queue;
+pub mod sent;
 pub mod seq;
 pub mod stateless;
 pub mod time_wait;

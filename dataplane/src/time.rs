@@ -54,3 +54,10 @@ impl Sub<Instant> for Instant {
         self.since(earlier)
     }
 }
+
+impl Add for Duration {
+    type Output = Duration;
+    fn add(self, d: Duration) -> Duration {
+        Duration(self.0.saturating_add(d.0))
+    }
+}

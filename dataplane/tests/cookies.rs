@@ -69,7 +69,14 @@ fn a_client_without_timestamps_connects_through_a_full_backlog_and_keeps_its_seg
     assert_eq!(sizes, [(una, 536), (una + 536, 464)], "600 is rounded down");
     talk.send(ACK | PSH, 1000, una + 1000, 2000, b"question");
     let events = talk.events();
-    assert!(matches!(events[..], [Condition::Sent { bytes: 1000, window: 2000, .. }, Condition::Recv { len: 8, .. }] | [Condition::RecvSent { len: 8, sent: 1000, .. }]), "{events:?}");
+    assert!(
+        matches!(
+            events[..],
+            [Condition::Sent { bytes: 1000, window: 2000, .. }, Condition::Recv { len: 8, .. }]
+                | [Condition::RecvSent { len: 8, sent: 1000, .. }]
+        ),
+        "{events:?}"
+    );
 }
 
 #[test]

@@ -185,7 +185,9 @@ fn the_option_works_on_a_connection_at_any_time_and_can_be_taken_back() {
 fn a_connect_keeps_its_peer_alive_too() {
     let mut talk = Talk::new(|_| {});
     talk.call(Call::connect(Cookie(1), SocketAddress::v4(talk.ip, 80)).with_result(3));
-    let [Condition::Result { handle, status: Status::Ok, .. }] = talk.events()[..] else { panic!() };
+    let [Condition::Result { handle, status: Status::Ok, .. }] = talk.events()[..] else {
+        panic!()
+    };
     talk.call(Call::set_option(handle, TcpOption::KeepAlive, MINUTE));
     let syn = talk.one();
     (talk.port, talk.local_port) = (80, syn.from);
@@ -231,7 +233,9 @@ fn a_user_timeout_bounds_keep_alive_and_connect() {
     assert!(matches!(talk.events()[..], [Condition::Dead { reason: DeadReason::TimedOut, .. }]));
     let _ = talk.sent();
     talk.call(Call::connect(Cookie(1), SocketAddress::v4(talk.ip, 80)).with_result(3));
-    let [Condition::Result { handle, status: Status::Ok, .. }] = talk.events()[..] else { panic!() };
+    let [Condition::Result { handle, status: Status::Ok, .. }] = talk.events()[..] else {
+        panic!()
+    };
     talk.call(Call::set_option(handle, TcpOption::UserTimeout, 2_000_000));
     talk.pass(Duration::from_s(4));
     let events = talk.events();

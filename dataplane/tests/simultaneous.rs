@@ -18,7 +18,9 @@ const WINDOW: u16 = 1000;
 fn connecting() -> (Talk, Handle, u32) {
     let mut talk = Talk::new(|_| {});
     talk.call(Call::connect(Cookie(1), SocketAddress::v4(talk.ip, 80)).with_result(3));
-    let [Condition::Result { handle, status: Status::Ok, .. }] = talk.events()[..] else { panic!() };
+    let [Condition::Result { handle, status: Status::Ok, .. }] = talk.events()[..] else {
+        panic!()
+    };
     let syn = talk.one();
     assert_eq!(syn.flags, SYN);
     (talk.port, talk.local_port) = (80, syn.from);
@@ -28,10 +30,7 @@ fn connecting() -> (Talk, Handle, u32) {
 #[track_caller]
 fn connected(talk: &mut Talk) {
     let events = talk.events();
-    assert!(
-        matches!(events[..], [Condition::Connected { outcome: Status::Ok, .. }]),
-        "{events:?}"
-    );
+    assert!(matches!(events[..], [Condition::Connected { outcome: Status::Ok, .. }]), "{events:?}");
 }
 
 /// Data goes both ways.
@@ -282,9 +281,12 @@ fn two_engines_that_connect_to_each_other_at_once_have_one_connection() {
         }
         net.run_for(a, b, Duration::from_s(3));
         for end in [&mut *a, &mut *b] {
-            let dead = end.station.app::<Script>(0).events.iter().any(|e| {
-                matches!(e, Condition::Dead { reason: DeadReason::Closed, .. })
-            });
+            let dead = end
+                .station
+                .app::<Script>(0)
+                .events
+                .iter()
+                .any(|e| matches!(e, Condition::Dead { reason: DeadReason::Closed, .. }));
             assert!(dead, "seed {seed}");
         }
         net.run_for(a, b, Duration::from_s(62));
@@ -297,7 +299,8 @@ fn two_engines_that_connect_to_each_other_at_once_have_one_connection() {
 fn wake(end: &mut Renamed) {
     let to = end.station.setup.address;
     let from = [10, 0, 0, 3 - to[3]];
-    let mut f = vec![2, 0, 0, 0, 0, to[3], 2, 0, 0, 0, 0, from[3], 8, 0, 0x45, 0, 0, 29, 0, 0, 0x40];
+    let mut f =
+        vec![2, 0, 0, 0, 0, to[3], 2, 0, 0, 0, 0, from[3], 8, 0, 0x45, 0, 0, 29, 0, 0, 0x40];
     f.extend([0, 64, 17, 0, 0]);
     f.extend(from);
     f.extend(to);

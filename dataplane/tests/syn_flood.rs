@@ -100,12 +100,8 @@ impl Scene {
         setup.connections = 512;
         let mut station = Station::new(setup);
         station.start(vec![Box::new(Echo::new(7))]);
-        let mut scene = Scene {
-            station,
-            now: Instant(1_000_000),
-            peers: HashMap::new(),
-            backscatter: 0,
-        };
+        let mut scene =
+            Scene { station, now: Instant(1_000_000), peers: HashMap::new(), backscatter: 0 };
         scene.run();
         scene
     }
@@ -132,7 +128,8 @@ impl Scene {
     fn take(&mut self, f: &[u8]) {
         if f[12..14] == [8, 6] && f[20..22] == [0, 1] {
             // The router knows everybody's way.
-            let mut answer = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 254, 8, 6, 0, 1, 8, 0, 6, 4, 0, 2];
+            let mut answer =
+                vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 254, 8, 6, 0, 1, 8, 0, 6, 4, 0, 2];
             answer.extend([2, 0, 0, 0, 0, 254]);
             answer.extend(&f[38..42]);
             answer.extend([2, 0, 0, 0, 0, 1, 10, 0, 0, 1]);

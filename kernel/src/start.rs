@@ -13,6 +13,7 @@ use ix_dataplane::engine::Engine;
 use ix_dataplane::limits::{RX_BATCH_DEFAULT, TX_HEADER_REGION_BYTES};
 use ix_dataplane::mbuf::Pool;
 use ix_dataplane::mesh::{self, Sizes};
+use ix_dataplane::profile::Profile;
 use ix_kernel_core::addr::Phys;
 use ix_kernel_core::archive::Archive;
 use ix_kernel_core::cmdline::{self, Address, Config, Tcp, log_level::Level};
@@ -287,10 +288,10 @@ fn make_kits(m: &Machine, net: net::Net, batch: usize) {
         c.secret = secret;
         c.seed = entropy::next();
         c.rx_batch = batch;
-        c.profile = match m.config.tcp {
+        c.set_profile(match m.config.tcp {
             Tcp::Internet => Profile::INTERNET,
             Tcp::Datacentre => Profile::DATACENTRE,
-        };
+        });
         let pool = Pool::new(net.area, id);
         let Some(headers) = net::KernelDma.alloc(TX_HEADER_REGION_BYTES, 4096) else {
             unsupported!("no memory for transmit headers");

@@ -42,10 +42,8 @@ pub fn data<T: TxQueue>(
     let first = (VERSION | (tcp_len + ipv4::HEADER as u32)).to_be();
     let (from, to) = (u32::from_ne_bytes(local.address), conn.tuple as u32);
     let addresses = u64::from(from) + u64::from(to);
-    let sum = u64::from(first)
-        + u64::from(DONT_FRAGMENT.to_be())
-        + u64::from(LIFE.to_be())
-        + addresses;
+    let sum =
+        u64::from(first) + u64::from(DONT_FRAGMENT.to_be()) + u64::from(LIFE.to_be()) + addresses;
     let [s0, s1] = checksum::finish(sum);
     h[14..18].copy_from_slice(&first.to_ne_bytes());
     h[18..22].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());

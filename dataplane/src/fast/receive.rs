@@ -3,14 +3,16 @@ use super::parse::{self, Segment};
 use crate::conn::{Conn, Flags, State};
 use crate::device::RxFrame;
 use crate::engine::Engine;
+use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::limits::{RECEIVE_RESERVE, RECEIVE_SHARE, RECEIVE_SHARE_OF_FREE};
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF};
 use crate::rss::group_of;
 use crate::tcp::congestion::CongestionControl;
+use crate::tcp::rack::Timer;
 use crate::tcp::send_queue::{self, Segments};
-use crate::tcp::{congestion, timestamps};
+use crate::tcp::{congestion, sent, timestamps};
 use crate::time::Instant;
 use ix_abi::GroupId;
 use ix_abi::event::{Event, Kind};
@@ -76,7 +78,8 @@ fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment) -> boo
         && segment.seq == conn.rcv_nxt
         && u32::from(segment.len) <= conn.rcv_edge.since(conn.rcv_nxt)
         && conn.ooo_head == NO_MBUF
-        && conn.dup_acks == 0
+        && conn.recovery == NIL
+        && conn.sent_count == 0
         && in_time(conn, segment)
         && if segment.ack == conn.snd_una {
             segment.len > 0
@@ -84,6 +87,7 @@ fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment) -> boo
             // All that is out and all that was given, and no frame in flight refers to it.
             segment.ack == conn.snd_end
                 && segment.ack == conn.snd_max
+                && conn.first.marks.is_empty()
                 && local.tx.has_left(conn.last_tx.wrapping_sub(tx_base))
         }
 }
@@ -114,14 +118,15 @@ fn may_hold(conn: &Conn, local: &Local, mbuf: &Mbuf) -> bool {
 /// Everything that was out is acknowledged, and its memory the application's again.
 #[inline(always)]
 fn acknowledged(conn: &mut Conn, segments: &mut Segments, local: &mut Local, acked: u32) {
+    // One segment was out, and sent once: each is measured.
+    let rtt = sent::since(sent::clock(local.now), conn.first.at);
+    conn.rtt.measured(rtt, local.rto_min);
+    conn.timed = conn.snd_max;
     conn.snd_una = conn.snd_max;
     conn.released = conn.snd_max;
-    if conn.flags.contains(Flags::TIMING) {
-        conn.flags -= Flags::TIMING;
-        conn.rtt.measured(local.now.since(conn.timed_at));
-    }
     conn.retries = 0;
     conn.trying_since = Instant::NEVER;
+    conn.timer = Timer::Retransmit;
     conn.rto_at = Instant::NEVER;
     congestion::grow(conn, acked, acked, local.now);
     send_queue::release_all(conn, segments, local);

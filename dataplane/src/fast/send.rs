@@ -5,12 +5,13 @@ use crate::calls::send::locate;
 use crate::conn::{Conn, Flags, State};
 use crate::device::TxQueue;
 use crate::engine::Engine;
+use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, NO_MBUF};
 use crate::tcp::congestion::CongestionControl;
-use crate::tcp::receive;
 use crate::tcp::send_queue::{self, Source};
+use crate::tcp::{blocks, receive};
 use crate::usermem::Extent;
 use ix_abi::stats::Counter;
 use ix_abi::{GroupId, Handle, Op};
@@ -59,22 +60,30 @@ pub fn sendv<T: TxQueue>(engine: &mut Engine, queue: &mut T, ready: u32) -> bool
         return false;
     }
     local.stats.add(Counter::PayloadOut, wish.len);
-    let mut slow = wish.done > 0 && !returned(conn, local, wish.done);
-    match emit::data(conn, local, queue, &extent) {
-        Ok(number) => {
-            conn.last_tx = number.wrapping_add(*tx_base);
-            conn.sent(local.now);
-            slow |= conn.rto_at < conn.timer_at;
-        }
-        Err(_full) => slow = true,
-    }
-    if slow {
-        follow_up(group, local, index, wish.done);
-    }
     if let Some(app) = &mut local.app {
         app.rings.consume(1);
     }
+    if wish.done > 0 && !returned(conn, local, wish.done) {
+        return_and_send(group, local, queue, index, &extent, wish.done);
+    } else if !transmit(conn, local, queue, *tx_base, &extent) {
+        follow_up(group, local, index);
+    }
     true
+}
+
+/// Sends all that is queued, which is `payload`; `false`: there is more to do, see [`follow_up`].
+#[inline(always)]
+fn transmit<T: TxQueue>(
+    conn: &mut Conn,
+    local: &mut Local,
+    queue: &mut T,
+    tx_base: u32,
+    payload: &Extent,
+) -> bool {
+    let Ok(number) = emit::data(conn, local, queue, payload) else { return false };
+    conn.last_tx = number.wrapping_add(tx_base);
+    conn.sent(local.now);
+    conn.rto_at >= conn.timer_at
 }
 
 #[inline(always)]
@@ -100,6 +109,8 @@ fn predicted(conn: &Conn, local: &Local, wish: &Wish) -> bool {
         && conn.state == State::Established
         && conn.tuple != 0
         && conn.snd_una == conn.snd_end
+        && conn.recovery == NIL
+        && !blocks::any(conn)
         && conn.refused_batch != local.batch
         && wish.len.wrapping_sub(1) < u64::from(window)
         && wish.done <= u64::from(conn.rx_held)
@@ -139,12 +150,27 @@ fn returned(conn: &mut Conn, local: &mut Local, done: u64) -> bool {
     true
 }
 
+/// Returns bytes of several buffers, or not all of one, before the segment that tells of the window.
 #[inline(never)]
-fn follow_up(group: &mut FlowGroup, local: &mut Local, index: u32, done: u64) {
-    if group.conns[index].rx_held > 0 {
-        // Checked by `predicted`; nothing is left to return if `returned` has done it.
-        let _never_fails = receive::done(group, local, index, done);
+fn return_and_send<T: TxQueue>(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    queue: &mut T,
+    index: u32,
+    payload: &Extent,
+    done: u64,
+) {
+    // `predicted` has checked it.
+    let _never_fails = receive::done(group, local, index, done);
+    let tx_base = group.tx_base;
+    if !transmit(&mut group.conns[index], local, queue, tx_base, payload) {
+        follow_up(group, local, index);
     }
+}
+
+/// The queue was full, or the timer has to be armed.
+#[inline(never)]
+fn follow_up(group: &mut FlowGroup, local: &mut Local, index: u32) {
     if group.conns[index].snd_nxt != group.conns[index].snd_end {
         group.want_output(index, local);
     }

@@ -1,42 +1,52 @@
-//! What an acknowledgement does: it frees memory, measures, moves windows, ends or begins loss
-//! recovery (RFC 5681 §3.2, RFC 6582).
+//! What an acknowledgement does: it frees memory, measures, moves windows. What is more to it when
+//! something is missing is in [`recovery`].
 use crate::conn::{Conn, Flags, Pending, State};
+use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::limits::SEGMENTS_PER_CONNECTION;
 use crate::local::Local;
-use crate::tcp::congestion::CongestionControl;
+use crate::mbuf::Mbuf;
 use crate::tcp::challenge::suspicious;
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::Packet;
-use crate::tcp::{close, congestion, send_queue, timers};
+use crate::tcp::{close, congestion, rack, recovery, send_queue, sent, timers};
 use crate::time::Instant;
 use ix_abi::DeadReason;
 use ix_abi::stats::Drop;
 
-/// Duplicate acknowledgements that mean a loss (RFC 5681 §3.2).
-const DUP_ACKS: u8 = 3;
-
 /// Takes the acknowledgement and the window of an acceptable segment. `false`: the segment is to be
 /// dropped, or has ended the connection.
 #[inline]
-pub fn handle(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet) -> bool {
+pub fn handle(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    index: u32,
+    packet: &Packet,
+    mbuf: &Mbuf,
+) -> bool {
     let conn = &mut group.conns[index];
     if packet.ack.after(conn.snd_max) {
         local.stats.drop(Drop::TcpOutOfWindow);
         suspicious(group, local, index);
         return false;
     }
-    if packet.ack.after(conn.snd_una) {
+    let advances = packet.ack.after(conn.snd_una);
+    // Whether something is missing, or this may say so.
+    let odd = conn.recovery != NIL
+        || packet.ack == conn.snd_una && packet.seq_len() == 0 && conn.snd_una != conn.snd_max
+        || packet.has_more_options() && conn.flags.contains(Flags::SACK);
+    if advances && !odd {
         advance(group, local, index, packet.ack);
-    } else if packet.ack == conn.snd_una {
-        if packet.seq_len() == 0 && conn.snd_una.before(conn.snd_max) {
-            duplicate(group, local, index, packet);
+    } else if packet.ack.before(conn.snd_una) {
+        if packet.ack.before(conn.snd_una.minus(conn.max_wnd)) {
+            // RFC 5961 §5.2.
+            local.stats.drop(Drop::TcpOutOfWindow);
+            suspicious(group, local, index);
+            return false;
         }
-    } else if packet.ack.before(conn.snd_una.minus(conn.max_wnd)) {
-        // RFC 5961 §5.2.
-        local.stats.drop(Drop::TcpOutOfWindow);
-        suspicious(group, local, index);
-        return false;
+    } else if odd {
+        let area = local.pool.area();
+        recovery::acknowledged(group, local, index, packet, area.data(mbuf));
     }
     window(group, local, index, packet);
     let conn = &group.conns[index];
@@ -46,36 +56,28 @@ pub fn handle(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Pac
     true
 }
 
-/// New data is acknowledged.
+/// New data is acknowledged, and nothing is missing.
 #[inline]
-fn advance(group: &mut FlowGroup, local: &mut Local, index: u32, ack: WrappingSeq) {
+pub fn advance(group: &mut FlowGroup, local: &mut Local, index: u32, ack: WrappingSeq) {
     let conn = &mut group.conns[index];
     let acked = ack.since(conn.snd_una);
     let flight = conn.snd_max.since(conn.snd_una);
+    if !ack.before(conn.timed) {
+        conn.timed = conn.snd_max;
+        let rtt = sent::since(sent::clock(local.now), conn.first.at);
+        conn.rtt.measured(rtt, local.rto_min);
+    }
     conn.snd_una = ack;
+    if conn.sent_count > 0 {
+        sent::pop_to(conn, &mut group.sent, ack);
+    }
     if conn.snd_nxt.before(ack) {
         conn.snd_nxt = ack;
         send_queue::catch_up(conn, &group.segments);
     }
-    if conn.flags.contains(Flags::TIMING) && !ack.before(conn.timed) {
-        conn.flags -= Flags::TIMING;
-        conn.rtt.measured(local.now.since(conn.timed_at));
-    }
-    if conn.flags.contains(Flags::BACKED_OFF) {
-        conn.flags -= Flags::BACKED_OFF;
-        conn.rtt.settle();
-    }
-    conn.retries = 0;
-    conn.trying_since = Instant::NEVER;
-    if conn.flags.contains(Flags::RECOVERY) {
-        in_recovery(conn, local, acked);
-    } else {
-        conn.dup_acks = 0;
-        conn.inflation = 0;
-        congestion::grow(conn, acked, flight, local.now);
-    }
-    conn.rto_at =
-        if conn.snd_una == conn.snd_max { Instant::NEVER } else { local.now + conn.rtt.timeout() };
+    progress(conn, local);
+    congestion::grow(conn, acked, flight, local.now);
+    rack::restart(conn, local.now);
     if has_to_send(conn) {
         group.want_output(index, local);
     }
@@ -83,53 +85,23 @@ fn advance(group: &mut FlowGroup, local: &mut Local, index: u32, ack: WrappingSe
     group.arm(index, local);
 }
 
+/// The peer gets on: the timer backs off no longer (RFC 6298 §5.7), and patience begins anew.
+#[inline]
+pub fn progress(conn: &mut Conn, local: &Local) {
+    if conn.flags.contains(Flags::BACKED_OFF) {
+        conn.flags -= Flags::BACKED_OFF;
+        conn.rtt.settle(local.rto_min);
+    }
+    conn.retries = 0;
+    conn.trying_since = Instant::NEVER;
+}
+
 /// Whether anything could leave now, windows allowing.
 #[inline(always)]
-fn has_to_send(conn: &Conn) -> bool {
+pub fn has_to_send(conn: &Conn) -> bool {
     conn.snd_nxt != conn.snd_end.plus(u32::from(conn.flags.contains(Flags::FIN_QUEUED)))
         && conn.snd_nxt.at_or_before(conn.snd_end)
-        || conn.flags.contains(Flags::RETRANSMIT)
-}
-
-/// New data is acknowledged during recovery (RFC 6582 §3.2 step 3).
-fn in_recovery(conn: &mut Conn, local: &Local, acked: u32) {
-    let mss = u32::from(conn.mss);
-    if !conn.snd_una.before(conn.recover) {
-        conn.flags -= Flags::RECOVERY | Flags::RETRANSMIT;
-        conn.dup_acks = 0;
-        conn.inflation = 0;
-        conn.cc.recovered(conn.flight(), mss, local.now);
-    } else {
-        // A partial acknowledgement: the next hole.
-        conn.flags |= Flags::RETRANSMIT;
-        conn.inflation = conn.inflation.saturating_sub(acked);
-        if acked >= mss {
-            conn.inflation += mss;
-        }
-    }
-}
-
-/// The same acknowledgement again, with data outstanding.
-fn duplicate(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet) {
-    let conn = &mut group.conns[index];
-    if u32::from(packet.window) << conn.snd_shift != conn.snd_wnd {
-        return;
-    }
-    conn.dup_acks = conn.dup_acks.saturating_add(1);
-    let mss = u32::from(conn.mss);
-    if conn.flags.contains(Flags::RECOVERY) {
-        conn.inflation = conn.inflation.saturating_add(mss).min(conn.max_wnd.max(mss));
-    } else if conn.dup_acks < DUP_ACKS {
-        // Limited transmit (RFC 3042).
-        conn.inflation = u32::from(conn.dup_acks) * mss;
-    } else if conn.dup_acks == DUP_ACKS && conn.snd_una.after(conn.recover) {
-        let flight = conn.snd_max.since(conn.snd_una);
-        conn.cc.lost(flight, mss, local.now);
-        conn.recover = conn.snd_max;
-        conn.inflation = 3 * mss;
-        conn.flags |= Flags::RECOVERY | Flags::RETRANSMIT;
-    }
-    group.want_output(index, local);
+        || conn.lost > 0
 }
 
 /// Takes the peer's window (RFC 9293 §3.10.7.4: only from segments that are not older).
@@ -152,12 +124,8 @@ fn window(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet)
         if window > 0 {
             conn.flags -= Flags::PERSIST;
             conn.retries = 0;
-            conn.rtt.settle();
-            conn.rto_at = if conn.snd_una == conn.snd_max {
-                Instant::NEVER
-            } else {
-                local.now + conn.rtt.timeout()
-            };
+            conn.rtt.settle(local.rto_min);
+            rack::restart(conn, local.now);
         }
     }
     if window > before {

@@ -5,7 +5,7 @@ use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::{Mbuf, NO_MBUF};
 use crate::ports::{SLOTS, Waiting};
-use crate::tcp::{acks, reassembly, send_queue};
+use crate::tcp::{acks, reassembly, recovery, send_queue};
 use crate::time::Instant;
 use ix_abi::{DeadReason, Status};
 
@@ -20,6 +20,7 @@ pub fn end(group: &mut FlowGroup, local: &mut Local, index: u32, reason: DeadRea
     conn.ack_owed = 0;
     conn.flags -= Flags::ACK_NOW | Flags::RETRANSMIT | Flags::PROBE | Flags::RECOVERY;
     reassembly::clear(conn, local);
+    recovery::abandon(group, index);
     group.leave(index, local);
     let conn = &group.conns[index];
     if reason == DeadReason::Closed && !conn.flags.contains(Flags::APP_CLOSED) {

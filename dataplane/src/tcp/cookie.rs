@@ -124,13 +124,7 @@ pub fn open(
 }
 
 /// The cookie of `slot` that names the segment size `size`.
-fn number(
-    key: &SipKey,
-    flow: &Flow,
-    size: u32,
-    extras: Option<Extras>,
-    slot: u64,
-) -> WrappingSeq {
+fn number(key: &SipKey, flow: &Flow, size: u32, extras: Option<Extras>, slot: u64) -> WrappingSeq {
     let [l0, l1] = flow.local.ip.to_words();
     let [r0, r1] = flow.remote.ip.to_words();
     let ports = u64::from(flow.local.port) << 16 | u64::from(flow.remote.port);

@@ -5,10 +5,10 @@ use crate::conn::{Conn, Flags, State};
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
-use crate::tcp::wire::{Packet, flag};
 use crate::tcp::challenge::suspicious;
 use crate::tcp::seq::WrappingSeq;
-use crate::tcp::{acks, close, keep_alive, listen, receive, time_wait, timestamps};
+use crate::tcp::wire::{Packet, flag};
+use crate::tcp::{acks, blocks, close, keep_alive, listen, receive, sent, time_wait, timestamps};
 use ix_abi::DeadReason;
 use ix_abi::stats::{Counter, Drop};
 
@@ -56,6 +56,7 @@ fn synchronized(
             return local.pool.free(mbuf);
         }
         if packet.seq_len() > 0 {
+            note_old(conn, &packet);
             trim(conn, &mut packet);
             // What was cut off is a repetition or a probe: either way the peer wants to hear of it.
             // But no answer to a bare ACK ahead of a hole: with holes both ways it would never end.
@@ -74,7 +75,7 @@ fn synchronized(
     {
         return local.pool.free(mbuf);
     }
-    if !acks::handle(group, local, index, &packet) {
+    if !acks::handle(group, local, index, &packet, &mbuf) {
         return local.pool.free(mbuf);
     }
     timestamps::take(&mut group.conns[index], local.now, arrived);
@@ -113,7 +114,8 @@ fn crosses(conn: &Conn, packet: &Packet) -> bool {
 #[cold]
 fn unacceptable(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet) {
     local.stats.drop(Drop::TcpOutOfWindow);
-    let conn = &group.conns[index];
+    let conn = &mut group.conns[index];
+    note_old(conn, packet);
     // A lost answer to a SYN, to data or FIN; a probe of the window or of our being alive.
     let again = conn.state == State::SynReceived
         || !packet.has(flag::SYN) && packet.seq_len() > 0
@@ -122,6 +124,14 @@ fn unacceptable(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &P
         true => {}
         false if again => challenge(group, local, index),
         false => suspicious(group, local, index),
+    }
+}
+
+/// What of the payload has arrived before is told in the answer (RFC 2883 §4).
+fn note_old(conn: &mut Conn, packet: &Packet) {
+    let end = packet.seq.plus(u32::from(packet.len));
+    if packet.seq.before(conn.rcv_nxt) && packet.len > 0 && !packet.has(flag::SYN) {
+        blocks::twice(conn, packet.seq, if end.before(conn.rcv_nxt) { end } else { conn.rcv_nxt });
     }
 }
 
@@ -239,9 +249,10 @@ fn syn_sent(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packe
         conn.retries = 0;
         conn.trying_since = crate::time::Instant::NEVER;
         conn.rto_at = crate::time::Instant::NEVER;
-        if conn.flags.contains(Flags::TIMING) {
-            conn.flags -= Flags::TIMING;
-            conn.rtt.measured(local.now.since(conn.timed_at));
+        if conn.timed == conn.iss {
+            conn.timed = conn.snd_max;
+            let rtt = sent::since(sent::clock(local.now), conn.first.at);
+            conn.rtt.measured(rtt, local.rto_min);
         }
         listen::established(group, local, index);
         challenge(group, local, index);

@@ -58,8 +58,7 @@ pub fn due(group: &mut FlowGroup, local: &mut Local, index: u32) {
     }
     let tried = local.now.since(conn.trying_since);
     let late = conn.settings.user_timeout().is_some_and(|most| tried >= most);
-    if conn.keep_unanswered >= conn.settings.keep_alive_probes()
-        || late && conn.keep_unanswered > 0
+    if conn.keep_unanswered >= conn.settings.keep_alive_probes() || late && conn.keep_unanswered > 0
     {
         return timers::give_up(group, local, index);
     }

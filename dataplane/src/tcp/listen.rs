@@ -47,9 +47,8 @@ pub fn stranger(
     } else if opens {
         syn(group, local, packet, &mbuf, rule, after);
     } else {
-        let brings_cookie = packet.has(flag::ACK)
-            && !packet.has(flag::SYN)
-            && local.now < group.cookies_until;
+        let brings_cookie =
+            packet.has(flag::ACK) && !packet.has(flag::SYN) && local.now < group.cookies_until;
         let mbuf = if brings_cookie {
             match stateless::complete(group, local, packet, mbuf, rule) {
                 Ok(()) => return,
@@ -207,6 +206,8 @@ pub fn begin_at(conn: &mut Conn, iss: WrappingSeq) {
     conn.snd_end = iss.plus(1);
     conn.released = iss.plus(1);
     conn.recover = iss;
+    conn.timed = iss;
+    conn.duplicate_round = iss;
 }
 
 /// Takes what the peer's SYN says.

@@ -1,4 +1,4 @@
-//! What a connection sends in the transmit stage: retransmissions, new data as the windows allow,
+//! What a connection sends in the transmit stage: what [`repair`] says, new data as the windows allow,
 //! FIN, or a bare acknowledgement; one frame where one will do.
 use crate::acl;
 use crate::checksum;
@@ -9,13 +9,14 @@ use crate::limits::{RECEIVE_SHIFT, TX_BURST};
 use crate::local::{Local, Waiting};
 use crate::neighbor::Lookup;
 use crate::tap;
-use crate::tcp::congestion::CongestionControl;
+use crate::tcp::blocks::{self, Blocks};
 use crate::tcp::listen::{SYN_WINDOW, trying};
 use crate::tcp::receive::window_field;
-use crate::tcp::send_queue;
+use crate::tcp::sent::{self, FIRST};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::timers::persist;
 use crate::tcp::wire::{self, BELOW, Emit, HEADER, flag};
+use crate::tcp::{rack, recovery, repair, send_queue};
 use crate::time::Instant;
 use ix_abi::IpAddress;
 use ix_abi::stats::{Counter, Drop};
@@ -58,11 +59,14 @@ fn connection<T: TxQueue>(
         State::SynSent | State::SynReceived => return syn(group, local, queue, index),
         _ => {}
     }
-    if conn.flags.intersects(Flags::RETRANSMIT | Flags::PROBE) {
-        repair(group, local, queue, index)?;
+    let mut more = false;
+    if conn.lost > 0 || conn.flags.intersects(Flags::RETRANSMIT | Flags::PROBE) {
+        more = repair::run(group, local, queue, index)?;
     }
-    let more =
-        if group.conns[index].state.can_send() { data(group, local, queue, index)? } else { false };
+    // What is lost goes first (RFC 6675 §4, NextSeg).
+    if group.conns[index].state.can_send() && group.conns[index].lost == 0 {
+        more |= data(group, local, queue, index, TX_BURST)?;
+    }
     acknowledge(group, local, queue, index)?;
     timers(group, local, index);
     if more {
@@ -78,96 +82,71 @@ fn data<T: TxQueue>(
     local: &mut Local,
     queue: &mut T,
     index: u32,
+    most: u32,
 ) -> Result<bool, TxFull> {
-    for _ in 0..TX_BURST {
-        let conn = &group.conns[index];
-        let fin = conn.flags.contains(Flags::FIN_QUEUED);
-        if conn.snd_nxt == conn.snd_end.plus(u32::from(fin)) || conn.snd_nxt.after(conn.snd_end) {
+    for _ in 0..most {
+        let room = recovery::allowance(&group.conns[index], &group.recoveries);
+        if !new_segment(group, local, queue, index, room)? {
             return Ok(false);
         }
-        let unsent = conn.snd_end.since(conn.snd_nxt);
-        let window = conn.snd_wnd.min(conn.cc.window().saturating_add(conn.inflation));
-        let flight = conn.flight();
-        let len = unsent.min(u32::from(conn.mss)).min(window.saturating_sub(flight));
-        let last = len == unsent;
-        if len == 0 && !(fin && last) {
-            return Ok(false);
-        }
-        // Sender's side of silly window avoidance (RFC 9293 §3.8.6.2.1).
-        if !last && len < u32::from(conn.mss) && flight > 0 && len < conn.max_wnd / 2 {
-            return Ok(false);
-        }
-        let mut flags = flag::ACK;
-        if last {
-            flags |= flag::PSH;
-        }
-        if fin && last {
-            flags |= flag::FIN;
-        }
-        let (seq, at) = (conn.snd_nxt, conn.seg_next);
-        let sent = segment(group, local, queue, index, Piece { seq, at, len, flags })?;
-        let conn = &mut group.conns[index];
-        conn.snd_nxt = seq.plus(sent);
-        send_queue::catch_up(conn, &group.segments);
-        account(conn, local, seq);
     }
     Ok(true)
 }
 
-/// Bookkeeping of a data segment that went out from `seq` to `snd_nxt`.
+/// The next segment of new data, if congestion control leaves `room` for it and the peer's window
+/// too. Whether it was sent.
 #[inline]
-fn account(conn: &mut Conn, local: &mut Local, seq: WrappingSeq) {
-    if seq.before(conn.snd_max) {
-        local.stats.add(Counter::TcpRetransmits, 1);
-        conn.flags -= Flags::TIMING;
-    } else if !conn.flags.contains(Flags::TIMING) {
-        conn.flags |= Flags::TIMING;
-        conn.timed = conn.snd_nxt;
-        conn.timed_at = local.now;
-    }
-    conn.snd_max = conn.snd_max.later(conn.snd_nxt);
-    conn.flags -= Flags::PERSIST;
-    if conn.rto_at == Instant::NEVER {
-        conn.rto_at = local.now + conn.rtt.timeout();
-    }
-    trying(conn, local.now);
-}
-
-/// The first unacknowledged segment again, or a probe of the peer's window.
-fn repair<T: TxQueue>(
+pub fn new_segment<T: TxQueue>(
     group: &mut FlowGroup,
     local: &mut Local,
     queue: &mut T,
     index: u32,
-) -> Result<(), TxFull> {
+    room: u32,
+) -> Result<bool, TxFull> {
     let conn = &group.conns[index];
-    if conn.flags.contains(Flags::PROBE) {
-        // Below the window, so that it must be answered, and without payload: RFC 9293 §3.8.6.1
-        // wants an octet, but there may be none, since a shut window admits none from the application.
-        let seq = conn.snd_una.minus(1);
-        let piece = Piece { seq, at: crate::flow_table::NIL, len: 0, flags: flag::ACK };
-        segment(group, local, queue, index, piece)?;
-        group.conns[index].flags -= Flags::PROBE;
+    let fin = conn.flags.contains(Flags::FIN_QUEUED);
+    if conn.snd_nxt == conn.snd_end.plus(u32::from(fin)) || conn.snd_nxt.after(conn.snd_end) {
+        return Ok(false);
     }
-    let conn = &group.conns[index];
-    if !conn.flags.contains(Flags::RETRANSMIT) {
-        return Ok(());
+    let unsent = conn.snd_end.since(conn.snd_nxt);
+    let flight = conn.flight();
+    let window = conn.snd_wnd.saturating_sub(flight).min(room);
+    let len = unsent.min(u32::from(conn.mss)).min(window);
+    let last = len == unsent;
+    if len == 0 && !(fin && last) {
+        return Ok(false);
     }
-    let outstanding = conn.snd_max.since(conn.snd_una);
-    let queued =
-        if conn.snd_una.after(conn.snd_end) { 0 } else { conn.snd_end.since(conn.snd_una) };
-    let len = queued.min(u32::from(conn.mss)).min(outstanding);
-    let fin = conn.flags.contains(Flags::FIN_QUEUED) && len == queued && outstanding > queued;
-    if conn.state.can_send() && (len > 0 || fin) {
-        let flags = flag::ACK | flag::PSH | if fin { flag::FIN } else { 0 };
-        let piece = Piece { seq: conn.snd_una, at: conn.seg_head, len, flags };
-        segment(group, local, queue, index, piece)?;
-        local.stats.add(Counter::TcpRetransmits, 1);
+    // Sender's side of silly window avoidance (RFC 9293 §3.8.6.2.1).
+    if !last && len < u32::from(conn.mss) && flight > 0 && len < conn.max_wnd / 2 {
+        return Ok(false);
     }
+    let mut flags = flag::ACK;
+    if last {
+        flags |= flag::PSH;
+    }
+    if fin && last {
+        flags |= flag::FIN;
+    }
+    let (seq, at) = (conn.snd_nxt, conn.seg_next);
+    let Some(place) = sent::reserve(conn, &mut group.sent) else { return Ok(false) };
+    let len = match segment(group, local, queue, index, Piece { seq, at, len, flags }) {
+        Ok(len) => len,
+        Err(full) => {
+            sent::cancel(&mut group.sent, place);
+            return Err(full);
+        }
+    };
     let conn = &mut group.conns[index];
-    conn.flags -= Flags::RETRANSMIT | Flags::TIMING;
-    conn.rto_at = local.now + conn.rtt.timeout();
-    Ok(())
+    let end = seq.plus(len);
+    sent::push(conn, &mut group.sent, place, end, sent::clock(local.now));
+    recovery::went_out(conn, &mut group.recoveries, len, None);
+    conn.snd_nxt = end;
+    conn.snd_max = end;
+    send_queue::catch_up(conn, &group.segments);
+    conn.flags -= Flags::PERSIST;
+    rack::sent_more(conn, local.now);
+    trying(conn, local.now);
+    Ok(true)
 }
 
 /// A bare acknowledgement, if one is due and nothing has carried it; else later.
@@ -202,17 +181,21 @@ fn timers(group: &mut FlowGroup, local: &mut Local, index: u32) {
 
 /// A segment to build: `len` bytes from `seq`, which lie in segment `at` of the queue or behind it.
 #[derive(Clone, Copy)]
-struct Piece {
-    seq: WrappingSeq,
-    at: u32,
-    len: u32,
-    flags: u8,
+pub struct Piece {
+    /// Its first sequence number.
+    pub seq: WrappingSeq,
+    /// A segment of the queue.
+    pub at: u32,
+    /// Bytes of payload.
+    pub len: u32,
+    /// Control bits.
+    pub flags: u8,
 }
 
 /// Builds and pushes a segment; returns the sequence numbers that it took. It carries the newest
 /// acknowledgement. Fewer bytes than asked for if they are in too many pieces.
 #[inline]
-fn segment<T: TxQueue>(
+pub fn segment<T: TxQueue>(
     group: &mut FlowGroup,
     local: &mut Local,
     queue: &mut T,
@@ -223,8 +206,16 @@ fn segment<T: TxQueue>(
         return Err(TxFull);
     }
     let offload = local.tx_checksum;
-    let stamped = group.conns[index].flags.contains(Flags::TIMESTAMPS);
-    let options = if stamped { wire::TIMESTAMPS } else { 0 };
+    let conn = &group.conns[index];
+    let stamped = conn.flags.contains(Flags::TIMESTAMPS);
+    let mut options = if stamped { wire::TIMESTAMPS } else { 0 };
+    // What has arrived out of order is told of by bare acknowledgements, which have the room.
+    let tells = blocks::any(conn);
+    let mut told = Blocks::default();
+    if tells && piece.len == 0 && piece.flags == flag::ACK {
+        told = blocks::take(&mut group.conns[index], local, options);
+        options += told.len();
+    }
     let frame = local.tx.begin(BELOW + HEADER + options);
     let mut sum = 0;
     let mut odd = false;
@@ -261,6 +252,10 @@ fn segment<T: TxQueue>(
     if stamped && let Some(at) = slot[BELOW + HEADER..].first_chunk_mut() {
         wire::emit_timestamps(at, ts.0, ts.1);
     }
+    if !told.is_empty() {
+        let at = BELOW + HEADER + options - told.len();
+        slot[at..at + told.len()].copy_from_slice(&told);
+    }
     let tcp_len = ((HEADER + options) as u32 + len) as u16;
     finish_checksum(slot, &emit, HEADER + options, tcp_len, sum, offload);
     let number = local.tx.push(queue, &mut local.stats)?;
@@ -269,7 +264,9 @@ fn segment<T: TxQueue>(
     if len > 0 {
         conn.last_tx = number;
     }
-    conn.flags -= Flags::ACK_NOW;
+    if !tells || len == 0 {
+        conn.flags -= Flags::ACK_NOW;
+    }
     conn.ack_owed = 0;
     conn.ack_at = Instant::NEVER;
     if local.tap.is_on() {
@@ -382,11 +379,10 @@ fn syn<T: TxQueue>(
         tap::sent(local, |_| ());
     }
     if conn.snd_max == conn.iss {
-        conn.flags |= Flags::TIMING;
-        conn.timed = conn.iss.plus(1);
-        conn.timed_at = local.now;
+        sent::push(conn, &mut group.sent, FIRST, conn.iss.plus(1), sent::clock(local.now));
     } else {
-        conn.flags -= Flags::TIMING;
+        // An answer would not say to which (RFC 6298 §3): measured is what comes behind it.
+        conn.timed = conn.iss.plus(2);
         local.stats.add(Counter::TcpRetransmits, 1);
     }
     conn.snd_nxt = conn.iss.plus(1);

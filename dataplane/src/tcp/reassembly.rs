@@ -6,7 +6,9 @@ use crate::conn::Conn;
 use crate::limits::REASSEMBLY_MAX;
 use crate::local::Local;
 use crate::mbuf::{Area, Mbuf, Meta, NO_MBUF};
+use crate::tcp::blocks;
 use crate::tcp::seq::WrappingSeq;
+use crate::tcp::wire::SackBlock;
 use ix_abi::stats::{Counter, Drop};
 
 fn meta_of(area: &Area, index: u32) -> Meta {
@@ -30,6 +32,34 @@ fn end(meta: &Meta) -> WrappingSeq {
     seq(meta).plus(u32::from(meta.len))
 }
 
+/// Calls `run` with each range without a hole in it, and how many buffers came since its newest.
+pub fn runs(conn: &Conn, local: &Local, mut run: impl FnMut(SackBlock, u32)) {
+    let area = local.pool.area();
+    let mut at = conn.ooo_head;
+    while at != NO_MBUF {
+        let first = meta_of(area, at);
+        let age = |meta: &Meta| local.out_of_order.wrapping_sub(meta.references);
+        let mut block = (seq(&first), end(&first));
+        let mut youngest = age(&first);
+        at = first.next;
+        while at != NO_MBUF {
+            let next = meta_of(area, at);
+            if seq(&next) != block.1 {
+                break;
+            }
+            block.1 = end(&next);
+            youngest = youngest.min(age(&next));
+            at = next.next;
+        }
+        run(block, youngest);
+    }
+}
+
+/// The buffer counts as having come just now.
+fn touch(area: &Area, index: u32, count: u32) {
+    set_meta(area, index, Meta { references: count, ..meta_of(area, index) });
+}
+
 /// Cuts `bytes` off the front.
 fn cut_front(meta: &mut Meta, bytes: u32) {
     let bytes = bytes.min(u32::from(meta.len)) as u16;
@@ -39,14 +69,18 @@ fn cut_front(meta: &mut Meta, bytes: u32) {
 }
 
 /// Keeps a buffer whose meta (offset, len, word) is set and lies after `rcv_nxt`; what is there
-/// already is cut off, and what is nothing new is freed.
+/// already is cut off, and what is nothing new is freed. In the list `Meta::references`, which nothing
+/// refers to yet, says when the buffer came, by a count.
 pub fn insert(conn: &mut Conn, local: &mut Local, mut mbuf: Mbuf) {
     if conn.ooo_count >= REASSEMBLY_MAX {
         local.stats.drop(Drop::TcpReassemblyFull);
         return local.pool.free(mbuf);
     }
     let area = local.pool.area();
+    local.out_of_order = local.out_of_order.wrapping_add(1);
     let mut new = area.meta(&mbuf);
+    new.references = local.out_of_order;
+    let (from, to) = (seq(&new), end(&new));
     let mut before = NO_MBUF;
     let mut at = conn.ooo_head;
     while at != NO_MBUF && seq(&meta_of(area, at)).at_or_before(seq(&new)) {
@@ -57,7 +91,9 @@ pub fn insert(conn: &mut Conn, local: &mut Local, mut mbuf: Mbuf) {
         let covered = end(&meta_of(area, before));
         if covered.after(seq(&new)) {
             let twice = covered.since(seq(&new));
+            blocks::twice(conn, from, if covered.before(to) { covered } else { to });
             cut_front(&mut new, twice);
+            touch(area, before, local.out_of_order);
         }
     }
     // Followers that it covers whole go; one that it reaches into keeps its bytes, ours are cut.
@@ -67,9 +103,11 @@ pub fn insert(conn: &mut Conn, local: &mut Local, mut mbuf: Mbuf) {
             break;
         }
         if end(&follower).after(end(&new)) {
+            blocks::twice(conn, seq(&follower), to);
             new.len = seq(&follower).since(seq(&new)) as u16;
             break;
         }
+        blocks::twice(conn, seq(&follower), end(&follower));
         local.pool.free(Mbuf::from_raw(at));
         conn.ooo_count -= 1;
         conn.rx_buffers -= 1;
@@ -109,6 +147,7 @@ pub fn take(conn: &mut Conn, local: &mut Local) -> Option<Mbuf> {
         conn.rx_buffers -= 1;
         let twice = conn.rcv_nxt.since(seq(&meta));
         cut_front(&mut meta, twice);
+        meta.references = 0;
         if meta.len == 0 {
             local.pool.free(mbuf);
             continue;

@@ -1,6 +1,12 @@
 //! Round-trip time and the retransmission timeout (RFC 6298).
-use crate::limits::{RTO_INITIAL, RTO_MAX, RTO_MIN};
+use crate::limits::{RTO_AFTER_SYN_LOSS, RTO_INITIAL, RTO_MAX};
 use crate::time::Duration;
+use crate::wheel::TICK_NS;
+
+/// The granularity of the timer (§2.3): a tick of the wheel.
+const GRANULARITY_US: u64 = TICK_NS.div_ceil(1000);
+/// Part of the difference by which the least round-trip time follows a longer one.
+const LEAST_RISES_BY: u32 = 256;
 
 /// The estimator; times in microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -8,13 +14,16 @@ pub struct RttEstimator {
     /// Smoothed; 0 before the first measurement.
     smoothed_us: u32,
     variation_us: u32,
+    /// The least of late; 0 before the first measurement.
+    least_us: u32,
     /// With backing off.
     timeout_us: u32,
 }
 
 impl Default for RttEstimator {
     fn default() -> RttEstimator {
-        RttEstimator { smoothed_us: 0, variation_us: 0, timeout_us: RTO_INITIAL.as_us() as u32 }
+        let timeout_us = RTO_INITIAL.as_us() as u32;
+        RttEstimator { smoothed_us: 0, variation_us: 0, least_us: 0, timeout_us }
     }
 }
 
@@ -31,28 +40,45 @@ impl RttEstimator {
         self.smoothed_us
     }
 
-    /// A measurement of a segment that was sent only once (§3, Karn). Ends backing off.
-    pub fn measured(&mut self, rtt: Duration) {
+    /// The same as a length of time.
+    pub fn smoothed(&self) -> Duration {
+        Duration::from_us(u64::from(self.smoothed_us))
+    }
+
+    /// The least round-trip time of late (RFC 8985 §6.2 step 1).
+    pub fn least(&self) -> Duration {
+        Duration::from_us(u64::from(self.least_us))
+    }
+
+    /// A measurement of a segment that was sent only once (§3, Karn). Ends backing off. No timeout is
+    /// shorter than `floor`.
+    pub fn measured(&mut self, rtt: Duration, floor: Duration) {
         let rtt = rtt.as_us().clamp(1, RTO_MAX.as_us()) as u32;
         if self.smoothed_us == 0 {
             self.smoothed_us = rtt;
             self.variation_us = rtt / 2;
+            self.least_us = rtt;
         } else {
             let difference = self.smoothed_us.abs_diff(rtt);
             self.variation_us = self.variation_us - self.variation_us / 4 + difference / 4;
             self.smoothed_us = self.smoothed_us - self.smoothed_us / 8 + rtt / 8;
+            // Comes up slowly, so that a path that has got longer is not taken for a short one for ever.
+            let above = rtt.saturating_sub(self.least_us);
+            self.least_us = rtt.min(self.least_us + above.div_ceil(LEAST_RISES_BY));
         }
-        self.settle();
+        self.settle(floor);
     }
 
     /// The timeout without backing off (§5.7 lets new data being acknowledged end it).
-    pub fn settle(&mut self) {
+    pub fn settle(&mut self, floor: Duration) {
         if self.smoothed_us == 0 {
-            self.timeout_us = RTO_INITIAL.as_us() as u32;
+            // Only a SYN was answered, and not at once (§5.7).
+            self.timeout_us = RTO_AFTER_SYN_LOSS.as_us() as u32;
             return;
         }
-        let timeout = u64::from(self.smoothed_us) + u64::from(self.variation_us.max(1)) * 4;
-        self.timeout_us = timeout.clamp(RTO_MIN.as_us(), RTO_MAX.as_us()) as u32;
+        let variation = (u64::from(self.variation_us) * 4).max(GRANULARITY_US);
+        let timeout = u64::from(self.smoothed_us) + variation;
+        self.timeout_us = timeout.max(floor.as_us()).min(RTO_MAX.as_us()) as u32;
     }
 
     /// The timer has fired (§5.5).
@@ -64,23 +90,26 @@ impl RttEstimator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::RTO_MIN;
 
     #[test]
     fn the_timeout_follows_the_measurements_with_a_floor() {
         let mut rtt = RttEstimator::default();
         assert_eq!(rtt.timeout(), RTO_INITIAL);
-        rtt.measured(Duration::from_ms(100));
+        rtt.measured(Duration::from_ms(100), RTO_MIN);
         assert_eq!(rtt.timeout(), Duration::from_ms(300), "R + 4 * R/2");
         for _ in 0..100 {
-            rtt.measured(Duration::from_us(50));
+            rtt.measured(Duration::from_us(50), RTO_MIN);
         }
         assert_eq!(rtt.timeout(), RTO_MIN);
+        rtt.settle(Duration::from_us(10));
+        assert!(rtt.timeout() < Duration::from_us(200), "{:?}", rtt.timeout());
     }
 
     #[test]
     fn backing_off_doubles_up_to_a_limit_and_a_measurement_ends_it() {
         let mut rtt = RttEstimator::default();
-        rtt.measured(Duration::from_ms(1));
+        rtt.measured(Duration::from_ms(1), RTO_MIN);
         let base = rtt.timeout();
         rtt.back_off();
         assert_eq!(rtt.timeout(), Duration(base.0 * 2));
@@ -88,7 +117,29 @@ mod tests {
             rtt.back_off();
         }
         assert_eq!(rtt.timeout(), RTO_MAX);
-        rtt.settle();
+        rtt.settle(RTO_MIN);
         assert_eq!(rtt.timeout(), base);
+    }
+
+    #[test]
+    fn a_syn_that_was_sent_again_leaves_three_seconds() {
+        let mut rtt = RttEstimator::default();
+        rtt.back_off();
+        rtt.settle(RTO_MIN);
+        assert_eq!(rtt.timeout(), RTO_AFTER_SYN_LOSS);
+    }
+
+    #[test]
+    fn the_least_round_trip_follows_down_at_once_and_up_slowly() {
+        let mut rtt = RttEstimator::default();
+        for us in [1000, 300, 900] {
+            rtt.measured(Duration::from_us(us), RTO_MIN);
+        }
+        let least = rtt.least().as_us();
+        assert!((300..310).contains(&least), "{least}");
+        for _ in 0..2000 {
+            rtt.measured(Duration::from_us(900), RTO_MIN);
+        }
+        assert_eq!(rtt.least(), Duration::from_us(900));
     }
 }

@@ -160,12 +160,6 @@ pub fn catch_up(conn: &mut Conn, segments: &Segments) {
     }
 }
 
-/// The same after `snd_nxt` went back.
-pub fn rewind(conn: &mut Conn, segments: &Segments) {
-    conn.seg_next = conn.seg_head;
-    catch_up(conn, segments);
-}
-
 /// Calls `take` with the pieces of `[from, from + len)`, beginning at segment `at`, which `from` is
 /// in or after, until all are given or `take` says that it has enough. Returns the bytes given.
 #[inline]

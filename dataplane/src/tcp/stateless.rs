@@ -9,6 +9,7 @@ use crate::mbuf::Mbuf;
 use crate::tcp::cookie::{self, Extras, Flow};
 use crate::tcp::input;
 use crate::tcp::listen::{self, Answer, Opening, SYN_WINDOW};
+use crate::tcp::sent::{self, FIRST};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, Packet, flag};
 use ix_abi::SocketAddress;
@@ -99,6 +100,9 @@ pub fn complete(
     listen::begin_at(conn, iss);
     conn.snd_nxt = iss.plus(1);
     conn.snd_max = conn.snd_nxt;
+    // When the answer went out is not known: measured is what comes behind it.
+    conn.timed = iss.plus(2);
+    sent::push(conn, &mut group.sent, FIRST, conn.snd_nxt, sent::clock(local.now));
     local.stats.add(Counter::SynCookiesAccepted, 1);
     input::handle(group, local, packet, mbuf);
     Ok(())

@@ -16,13 +16,7 @@ use ix_abi::stats::Drop;
 const GAP: u32 = 1 << 17;
 
 /// A segment for a connection in TIME-WAIT (RFC 9293 §3.10.7.4).
-pub fn segment(
-    group: &mut FlowGroup,
-    local: &mut Local,
-    index: u32,
-    packet: &Packet,
-    mbuf: Mbuf,
-) {
+pub fn segment(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet, mbuf: Mbuf) {
     let conn = &mut group.conns[index];
     if packet.has(flag::RST) {
         // RFC 1337: ignored, so that TIME-WAIT cannot be assassinated.

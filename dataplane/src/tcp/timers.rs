@@ -2,9 +2,8 @@
 use crate::conn::{Conn, Flags, State};
 use crate::group::FlowGroup;
 use crate::local::Local;
-use crate::tcp::congestion::CongestionControl;
 use crate::tcp::listen::{patience, trying};
-use crate::tcp::{close, keep_alive, send_queue};
+use crate::tcp::{close, keep_alive, recovery};
 use crate::time::Instant;
 use ix_abi::DeadReason;
 use ix_abi::stats::Counter;
@@ -54,11 +53,12 @@ fn due(group: &mut FlowGroup, local: &mut Local, index: u32) {
         _ if conn.flags.contains(Flags::PERSIST) => {
             conn.flags |= Flags::PROBE;
             conn.rtt.back_off();
-            conn.rto_at = next_try(conn, local);
+            conn.rto_at = local.now + conn.rtt.timeout();
             group.want_output(index, local);
         }
-        _ => retransmit(group, local, index),
+        _ => recovery::timer_fired(group, local, index),
     }
+    keep_trying(&mut group.conns[index], local);
 }
 
 /// Whether something is to be answered: what is out, or has its turn to come.
@@ -70,14 +70,18 @@ fn waits(conn: &Conn) -> bool {
         || conn.flags.contains(Flags::PERSIST)
 }
 
-/// When the timer fires again: no later than when patience ends.
-fn next_try(conn: &Conn, local: &Local) -> Instant {
-    let next = local.now + conn.rtt.timeout();
-    match conn.settings.user_timeout() {
-        Some(wanted) if conn.trying_since != Instant::NEVER => {
-            next.min(conn.trying_since + wanted).max(local.now)
-        }
-        _ => next,
+/// The clock goes on, also if the turn to send does not come; and it fires no later than patience ends.
+fn keep_trying(conn: &mut Conn, local: &Local) {
+    if matches!(conn.state, State::Closed | State::TimeWait) || !waits(conn) {
+        return;
+    }
+    if conn.rto_at == Instant::NEVER {
+        conn.rto_at = local.now + conn.rtt.timeout();
+    }
+    if let Some(wanted) = conn.settings.user_timeout()
+        && conn.trying_since != Instant::NEVER
+    {
+        conn.rto_at = conn.rto_at.min(conn.trying_since + wanted).max(local.now);
     }
 }
 
@@ -85,8 +89,9 @@ fn next_try(conn: &Conn, local: &Local) -> Instant {
 /// (RFC 9293 §3.8.6.1): the update that opens it may get lost.
 #[inline]
 pub fn persist(conn: &mut Conn, local: &Local) {
-    let blocked = conn.snd_nxt.before(conn.snd_end) || conn.flags.contains(Flags::REFUSED);
-    if blocked && conn.snd_wnd == 0 && conn.flight() == 0 && conn.rto_at == Instant::NEVER {
+    let blocked =
+        conn.snd_nxt.before(conn.snd_end) || conn.lost > 0 || conn.flags.contains(Flags::REFUSED);
+    if blocked && conn.snd_wnd == 0 && conn.pipe() == 0 && conn.rto_at == Instant::NEVER {
         conn.flags |= Flags::PERSIST;
         conn.rto_at = local.now + conn.rtt.timeout();
         trying(conn, local.now);
@@ -102,27 +107,4 @@ pub fn give_up(group: &mut FlowGroup, local: &mut Local, index: u32) {
     } else {
         close::abort(group, local, index, DeadReason::TimedOut);
     }
-}
-
-/// The retransmission timer (RFC 6298 §5.4–5.6, RFC 5681 §3.1): everything from the oldest on.
-fn retransmit(group: &mut FlowGroup, local: &mut Local, index: u32) {
-    let conn = &mut group.conns[index];
-    if conn.snd_una != conn.snd_max {
-        local.stats.add(Counter::TcpTimeouts, 1);
-        if conn.retries == 0 {
-            conn.cc.timed_out(conn.snd_max.since(conn.snd_una), u32::from(conn.mss), local.now);
-        }
-        conn.retries = conn.retries.saturating_add(1);
-        conn.rtt.back_off();
-        conn.flags |= Flags::BACKED_OFF;
-        conn.flags -= Flags::RECOVERY | Flags::RETRANSMIT | Flags::TIMING;
-        conn.recover = conn.snd_max;
-        conn.dup_acks = 0;
-        conn.inflation = 0;
-        conn.snd_nxt = conn.snd_una;
-        send_queue::rewind(conn, &group.segments);
-    }
-    // Also if its turn to be sent does not come: time runs out all the same.
-    conn.rto_at = next_try(conn, local);
-    group.want_output(index, local);
 }

@@ -64,6 +64,12 @@ impl Packet {
         self.flags & bit != 0
     }
 
+    /// Whether it has other options than timestamps.
+    #[inline(always)]
+    pub const fn has_more_options(&self) -> bool {
+        self.options as usize > if self.ts.is_some() { TIMESTAMPS } else { 0 }
+    }
+
     /// The options of the segment in its buffer, whose bytes are `data`.
     pub fn options<'a>(&self, data: &'a [u8]) -> &'a [u8] {
         let at = usize::from(self.offset - self.options);
