@@ -182,6 +182,47 @@ fn the_option_works_on_a_connection_at_any_time_and_can_be_taken_back() {
 }
 
 #[test]
+fn thousands_of_idle_peers_that_answer_are_alive_after_two_hours_and_take_no_more_memory() {
+    const PEERS: u16 = 10_000;
+    let mut talk = Talk::new(|s| {
+        s.connections = 2048;
+        s.buffers = 4096;
+    });
+    talk.call(Call::listen(PORT, 64).with_result(1));
+    let [Condition::Result { handle: listener, .. }] = talk.events()[..] else { panic!() };
+    talk.call(Call::set_option(listener, TcpOption::KeepAlive, 10 * MINUTE));
+    let mut next = Vec::new();
+    for i in 0..PEERS {
+        talk.port = 10_000 + i;
+        let (_, una) = accepted(&mut talk);
+        next.push(una);
+    }
+    let _ = talk.sent();
+    let slots = talk.station.engines[0].conservation().slots;
+    let mut answers = 0;
+    for _ in 0..720 {
+        talk.pass(Duration::from_s(10));
+        for probes in talk.sent().chunks(200) {
+            for probe in probes {
+                talk.port = probe.to;
+                let una = next[usize::from(probe.to - 10_000)];
+                assert_eq!((probe.flags, probe.seq), (ACK, una - 1));
+                let frame = talk.frame(ACK, 1000, una, WINDOW, &[], &[]);
+                talk.give(frame);
+                answers += 1;
+            }
+            talk.step();
+        }
+    }
+    assert_eq!(talk.events(), []);
+    assert_eq!(talk.station.count(Counter::TcpConnections), u64::from(PEERS));
+    assert_eq!(talk.station.count(Counter::TcpKeepAliveProbes), answers);
+    // Once in ten minutes, and up to ten seconds that the answers took here.
+    assert!((11 * 10_000..=12 * 10_000).contains(&answers), "{answers}");
+    assert_eq!(talk.station.engines[0].conservation().slots, slots);
+}
+
+#[test]
 fn a_connect_keeps_its_peer_alive_too() {
     let mut talk = Talk::new(|_| {});
     talk.call(Call::connect(Cookie(1), SocketAddress::v4(talk.ip, 80)).with_result(3));
