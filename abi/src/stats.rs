@@ -106,14 +106,6 @@ counters! {
         UdpPorts = "udp_ports",
         /// Timers of the application's context on this core (a gauge).
         AppTimers = "app_timers",
-        /// SYNs answered with a cookie.
-        SynCookiesSent = "syn_cookies_sent",
-        /// Connections made of a cookie that came back.
-        SynCookiesAccepted = "syn_cookies_accepted",
-        /// Challenge ACKs sent (RFC 5961).
-        TcpChallengeAcks = "tcp_challenge_acks",
-        /// Keep-alive probes sent.
-        TcpKeepAliveProbes = "tcp_keep_alive_probes",
         /// Times that a loss was found by acknowledgements, and repaired without a timeout.
         TcpRecoveries = "tcp_recoveries",
         /// Loss probes: segments sent because no acknowledgement came, before a timeout.
@@ -122,6 +114,26 @@ counters! {
         TcpDuplicatesTold = "tcp_duplicates_told",
         /// Timeouts that turned out to be needless.
         TcpSpuriousTimeouts = "tcp_spurious_timeouts",
+        /// ICMPv6 errors sent.
+        IcmpErrorsSent = "icmp_errors_sent",
+        /// IPv6 addresses of ours that somebody else claimed.
+        Ipv6Duplicates = "ipv6_duplicates",
+        /// SYNs answered with a cookie.
+        SynCookiesSent = "syn_cookies_sent",
+        /// Connections made of a cookie that came back.
+        SynCookiesAccepted = "syn_cookies_accepted",
+        /// Challenge ACKs sent (RFC 5961).
+        TcpChallengeAcks = "tcp_challenge_acks",
+        /// Keep-alive probes sent.
+        TcpKeepAliveProbes = "tcp_keep_alive_probes",
+        /// ICMP errors that were believed.
+        IcmpErrors = "icmp_errors",
+        /// Times that a connection's path was found to take smaller packets only.
+        PathMtuLowered = "path_mtu_lowered",
+        /// Datagrams that were put together from fragments.
+        DatagramsReassembled = "datagrams_reassembled",
+        /// Bytes copied for that.
+        FragmentBytes = "fragment_bytes",
     }
 }
 
@@ -144,7 +156,7 @@ counters! {
         IpMalformed = "ip_malformed",
         /// A wrong IP header checksum.
         IpChecksum = "ip_checksum",
-        /// A fragment.
+        /// A fragment, while none are put together.
         IpFragment = "ip_fragment",
         /// A protocol that is not handled.
         IpProtocol = "ip_protocol",
@@ -200,12 +212,30 @@ counters! {
         AclEnded = "acl_ended",
         /// Rejected without telling the sender: too many were told lately.
         AclUntold = "acl_untold",
+        /// A malformed neighbour-discovery message, or one that was forwarded.
+        NdMalformed = "nd_malformed",
+        /// IPv6 extension headers that are refused, or are too many.
+        Ipv6Extension = "ipv6_extension",
+        /// No ICMPv6 error for it: too many were sent lately.
+        IcmpUntold = "icmp_untold",
         /// A TCP segment that is old by its timestamp, or has none though it was agreed on.
         TcpTimestamp = "tcp_timestamp",
         /// An ACK for nobody, while SYN cookies may come back, that brought none that is good.
         TcpCookie = "tcp_cookie",
         /// A suspicious segment left unanswered: too many were answered lately (RFC 5961 §7).
         TcpChallenge = "tcp_challenge",
+        /// An ICMP error about nothing that is in flight.
+        IcmpUnproven = "icmp_unproven",
+        /// A fragment that overlaps others, or belongs to a datagram that others have spoilt so.
+        FragmentOverlap = "fragment_overlap",
+        /// A fragment that was there already.
+        FragmentAgain = "fragment_again",
+        /// A fragment of a datagram that is longer than a buffer.
+        FragmentTooLong = "fragment_too_long",
+        /// Too many fragments, or too many datagrams in fragments.
+        FragmentsFull = "fragments_full",
+        /// A datagram whose fragments did not all come in time.
+        FragmentTimeout = "fragment_timeout",
     }
 }
 

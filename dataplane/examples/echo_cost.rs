@@ -281,6 +281,7 @@ fn build(connections: usize, offload: bool) -> Bench {
         queue_pairs: 1,
         groups: 128,
         mtu: 1500,
+        tso: 0,
     };
     let gateway = Some([10, 0, 0, 254]);
     let address = Ipv4Config { address: US, prefix: 24, gateway };

@@ -62,16 +62,16 @@ impl Firewall {
     }
 }
 
-/// A packet or connection of IPv4.
+/// A packet or connection of our address `local`.
 #[inline(always)]
 pub fn flow(
-    local: &Local,
+    local: IpAddress,
     direction: Direction,
     protocol: Protocol,
     remote: IpAddress,
     (remote_port, local_port): (u16, u16),
 ) -> Flow {
-    Flow { direction, protocol, remote, local: local.ip(), remote_port, local_port }
+    Flow { direction, protocol, remote, local, remote_port, local_port }
 }
 
 /// What opens something that a rate counts: a connection, or a packet of what has none.
@@ -204,7 +204,7 @@ fn flow_of(conn: &Conn, local: &Local) -> Flow {
     let active = conn.flags.contains(Flags::ACTIVE);
     let direction = if active { Direction::Out } else { Direction::In };
     let ports = (conn.key.remote_port, conn.key.local_port);
-    flow(local, direction, Protocol::Tcp, conn.key.remote, ports)
+    flow(local.ip_at(conn.local), direction, Protocol::Tcp, conn.key.remote, ports)
 }
 
 /// Judges a connection by rules that have come into force since it was last judged. `false`: they do not

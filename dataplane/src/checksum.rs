@@ -121,5 +121,15 @@ pub const fn pseudo_v4(src: [u8; 4], dst: [u8; 4], protocol: u8, len: u16) -> u6
     u32::from_ne_bytes(src) as u64 + u32::from_ne_bytes(dst) as u64 + protocol_and_len
 }
 
+/// The same for IPv6 addresses (RFC 8200 §8.1).
+#[inline(always)]
+pub const fn pseudo_v6(src: &[u8; 16], dst: &[u8; 16], protocol: u8, len: u16) -> u64 {
+    let (src, dst) = (u128::from_ne_bytes(*src), u128::from_ne_bytes(*dst));
+    let source = add(src as u64, (src >> 64) as u64);
+    let destination = add(dst as u64, (dst >> 64) as u64);
+    let protocol_and_len = (protocol as u16).to_be() as u64 + len.to_be() as u64;
+    add(add(source, destination), protocol_and_len)
+}
+
 #[cfg(test)]
 mod tests;

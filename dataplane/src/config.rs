@@ -1,9 +1,10 @@
 //! What an engine is told when it is made.
 use crate::device::Capabilities;
-use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RTO_MIN, RX_BATCH_DEFAULT};
+use crate::limits::{CONNECTIONS_PER_GROUP_DEFAULT, RX_BATCH_DEFAULT};
 use crate::profile::Profile;
-use crate::tcp::congestion::Algorithm;
-use crate::time::Duration;
+use crate::slaac::Mode;
+pub use crate::tcp::congestion::Algorithm;
+pub use crate::tcp::ecn::Mode as EcnMode;
 use ix_abi::{CoreId, GroupId};
 
 /// A station's IPv4 configuration.
@@ -40,6 +41,8 @@ pub struct Config {
     pub capabilities: Capabilities,
     /// The IPv4 configuration.
     pub addressing: Addressing,
+    /// Where IPv6 addresses come from; off by default.
+    pub ipv6: Mode,
     /// Toeplitz key: the port's, drawn at boot.
     pub rss_key: [u8; 40],
     /// Key of the initial sequence numbers (RFC 6528), drawn at boot.
@@ -50,13 +53,14 @@ pub struct Config {
     pub connections_per_group: u32,
     /// What new connections control congestion by.
     pub congestion: Algorithm,
+    /// Explicit congestion notification (RFC 3168).
+    pub ecn: EcnMode,
+    /// Whether fragmented datagrams are put together; else fragments are dropped.
+    pub reassemble: bool,
     /// Bound B of a receive poll.
     pub rx_batch: usize,
-    /// Other times of TCP, see [`Config::set_profile`].
+    /// Times of TCP.
     pub profile: Profile,
-    /// Floor of the retransmission timeout: `limits::RTO_MIN`, or `RTO_MIN_DATACENTER` where all peers
-    /// are near and acknowledge at once.
-    pub rto_min: Duration,
 }
 
 impl Config {
@@ -74,21 +78,17 @@ impl Config {
             mac,
             capabilities,
             addressing,
+            ipv6: Mode::Off,
             rss_key: [0; 40],
             secret: [0; 16],
             seed: 0,
             connections_per_group: CONNECTIONS_PER_GROUP_DEFAULT,
             congestion: Algorithm::default(),
+            ecn: EcnMode::default(),
+            reassemble: true,
             rx_batch: RX_BATCH_DEFAULT,
             profile: Profile::INTERNET,
-            rto_min: RTO_MIN,
         }
-    }
-
-    /// Takes the times of a profile.
-    pub fn set_profile(&mut self, profile: Profile) {
-        self.profile = profile;
-        self.rto_min = profile.rto_min;
     }
 }
 

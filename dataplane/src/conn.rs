@@ -4,6 +4,8 @@ use crate::flow_table::{FlowKey, NIL};
 use crate::mbuf::NO_MBUF;
 use crate::settings::Settings;
 use crate::tcp::congestion::{Algorithm, Congestion, CongestionControl};
+use crate::tcp::ecn::Ecn;
+use crate::tcp::pmtu::Path;
 use crate::tcp::rack::{Reordering, Timer};
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::sent::{self, FIRST, Record};
@@ -116,6 +118,8 @@ bitflags! {
         const TIMESTAMPS = 1 << 27;
         /// The peer understands selective acknowledgements (RFC 2018 §2).
         const SACK = 1 << 28;
+        /// Over IPv6.
+        const V6 = 1 << 31;
     }
 }
 
@@ -260,8 +264,6 @@ pub struct Conn {
     pub hold_next: u32,
     /// Where it came from.
     pub listener: Handle,
-    /// Tag and wish of the `connect` that made it.
-    pub connect_tag: u64,
     /// Why it ended, if `ENDED`.
     pub reason: DeadReason,
     /// First sequence number that we sent.
@@ -276,14 +278,6 @@ pub struct Conn {
     pub ts_recent_at: u32,
     /// What is added to the clock in our timestamps.
     pub ts_offset: u32,
-    /// What the application has set.
-    pub settings: Settings,
-    /// When to see whether the peer lives.
-    pub keep_at: Instant,
-    /// What had moved when that was set, see `tcp::keep_alive`.
-    pub keep_mark: u32,
-    /// Keep-alive probes without answer.
-    pub keep_unanswered: u8,
     /// The record of the oldest that is under way; it begins at `snd_una`.
     pub first: Record,
     /// Place of the newest record.
@@ -306,6 +300,30 @@ pub struct Conn {
     pub twice: WrappingSeq,
     /// Bytes of it.
     pub twice_len: u16,
+    /// The slot of our address; 0: IPv4.
+    pub local: u8,
+    /// What the application has set.
+    pub settings: Settings,
+    /// When to see whether the peer lives.
+    pub keep_at: Instant,
+    /// What had moved when that was set, see `tcp::keep_alive`.
+    pub keep_mark: u32,
+    /// Keep-alive probes without answer.
+    pub keep_unanswered: u8,
+    /// See [`Ecn`].
+    pub ecn: Ecn,
+    /// What was out when the window was last reduced for a mark ends here.
+    pub ecn_end: WrappingSeq,
+    /// See [`Path`].
+    pub path: Path,
+    /// The segment size that the links at both ends admit, while the path admits less.
+    pub mss_ends: u16,
+    /// The larger segment size that is being tried.
+    pub probe_mss: u16,
+    /// Where that segment ends.
+    pub probe_end: WrappingSeq,
+    /// When the next one is tried, in seconds.
+    pub probe_at: u32,
 }
 
 impl Conn {
@@ -335,6 +353,12 @@ impl Conn {
         self.flags -= Flags::ACK_NOW;
         self.ack_owed = 0;
         self.ack_at = Instant::NEVER;
+    }
+
+    /// Whether neither marks nor a narrow path ask for more than a look at each segment.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.ecn.is_empty() && self.path.is_empty()
     }
 
     /// Bytes that are in the network, as far as is known (RFC 6675 §2).
@@ -429,7 +453,6 @@ impl Default for Conn {
             hold_tx: 0,
             hold_next: NIL,
             listener: Handle::NONE,
-            connect_tag: 0,
             reason: DeadReason::Closed,
             iss: WrappingSeq(0),
             acl: 0,
@@ -437,10 +460,6 @@ impl Default for Conn {
             ts_recent: 0,
             ts_recent_at: 0,
             ts_offset: 0,
-            settings: Settings::default(),
-            keep_at: Instant::NEVER,
-            keep_mark: 0,
-            keep_unanswered: 0,
             first: Record::default(),
             sent_tail: FIRST,
             sent_count: 0,
@@ -452,6 +471,18 @@ impl Default for Conn {
             duplicate_round: WrappingSeq(0),
             twice: WrappingSeq(0),
             twice_len: 0,
+            local: 0,
+            settings: Settings::default(),
+            keep_at: Instant::NEVER,
+            keep_mark: 0,
+            keep_unanswered: 0,
+            ecn: Ecn::empty(),
+            ecn_end: WrappingSeq(0),
+            path: Path::empty(),
+            mss_ends: 0,
+            probe_mss: 0,
+            probe_end: WrappingSeq(0),
+            probe_at: 0,
         }
     }
 }

@@ -99,6 +99,19 @@ pub struct TxChecksum {
     pub offset: u16,
 }
 
+/// TCP segmentation that the device shall do (virtio 1.2 §5.1.6.2): the payload is cut into segments of
+/// `size` bytes, the last one perhaps shorter; each gets the headers, with its own lengths, sequence
+/// number and checksums. FIN and PSH are the last one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gso {
+    /// Bytes of payload of each segment.
+    pub size: u16,
+    /// Bytes of all headers, Ethernet to TCP.
+    pub header_len: u16,
+    /// Over IPv6, not IPv4.
+    pub ipv6: bool,
+}
+
 /// A frame to transmit. The memory stays untouched until the queue reports it complete.
 #[derive(Clone, Debug, Default)]
 pub struct TxFrame {
@@ -106,12 +119,24 @@ pub struct TxFrame {
     pub fragments: ArrayVec<Fragment, TX_FRAGS_MAX>,
     /// Wanted only if [`Capabilities::tx_checksum`].
     pub checksum: Option<TxChecksum>,
+    /// Wanted only if [`Capabilities::tso`], and with a checksum.
+    pub gso: Option<Gso>,
 }
 
 impl TxFrame {
     /// Bytes of the whole frame.
     pub fn len(&self) -> usize {
         self.fragments.iter().map(|f| f.len as usize).sum()
+    }
+
+    /// Cuts it to its first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        let mut left = len;
+        for fragment in &mut self.fragments {
+            fragment.len = left.min(fragment.len as usize) as u32;
+            left -= fragment.len as usize;
+        }
+        self.fragments.retain(|fragment| fragment.len > 0);
     }
 
     /// Whether it has no bytes.
@@ -155,6 +180,8 @@ pub struct Capabilities {
     pub groups: u16,
     /// Largest IP packet.
     pub mtu: u16,
+    /// Largest IP packet that the device cuts into TCP segments, over IPv4 and IPv6; 0: it does not.
+    pub tso: u16,
 }
 
 /// Memory that a driver and its device share: zeroed, contiguous for both.

@@ -8,13 +8,14 @@ use crate::device::{DmaRegion, RxBatch};
 use crate::dhcp;
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
-use crate::input::arp;
+use crate::input::{arp, fragments};
 use crate::limits::{DRAIN_TIMEOUT, HOME_RETRY, RX_BATCH_MAX};
 use crate::local::{Local, Waiting};
 use crate::mbuf::Pool;
 use crate::mesh::Endpoint;
 use crate::message::Message;
 use crate::ports::Port;
+use crate::slaac;
 use crate::tcp::{close, recovery, timers};
 use crate::time::Instant;
 use crate::tx::{Staged, Tx};
@@ -23,6 +24,8 @@ use alloc::boxed::Box;
 use ix_abi::stats::{CoreStats, Counter, Drop};
 use ix_abi::{CoreId, DeadReason, GroupId};
 use smoltcp::wire::EthernetAddress;
+
+mod ipv6;
 
 /// One core's protocol engine: owned by that core, never shared.
 #[derive(Debug)]
@@ -34,9 +37,12 @@ pub struct Engine {
     pub(crate) rx_batch: usize,
     pub(crate) dhcp_configured: bool,
     dhcp: Option<dhcp::Client>,
+    pub(crate) slaac: Option<slaac::Client>,
+    ipv6: slaac::Mode,
     addressing: Addressing,
     /// Cores, by bit, that are to be told of the address and were not yet.
     address_untold: u64,
+    ipv6_untold: u64,
     started: bool,
     draining: Option<Draining>,
     pub(crate) acl: Registry,
@@ -82,8 +88,11 @@ impl Engine {
             rx_batch: config.rx_batch.clamp(1, RX_BATCH_MAX),
             dhcp_configured: config.addressing == Addressing::Dhcp,
             dhcp: None,
+            slaac: None,
+            ipv6: config.ipv6,
             addressing: config.addressing,
             address_untold: 0,
+            ipv6_untold: 0,
             started: false,
             draining: None,
             acl: Registry::default(),
@@ -238,6 +247,7 @@ impl Engine {
         let at = usize::from(group.id.0);
         group.rebase_tx(0, local.tx.next());
         group.attach(local);
+        ipv6::end_lost(&mut group, local);
         moved(&mut group, local, true);
         count_backlog(&group, local, true);
         local.owners[at] = local.core;
@@ -259,7 +269,7 @@ impl Engine {
     pub(crate) fn quiescent(&mut self) -> bool {
         let news = self.local.mesh.refresh()
             || !self.started
-            || self.address_untold != 0
+            || self.address_untold | self.ipv6_untold != 0
             || self.local.acl_answer.is_some();
         news && self.take_news()
     }
@@ -274,6 +284,9 @@ impl Engine {
         }
         if self.address_untold != 0 {
             self.tell_address();
+        }
+        if self.ipv6_untold != 0 {
+            self.tell_ipv6();
         }
         let local = &mut self.local;
         let mut busy = false;
@@ -312,6 +325,7 @@ impl Engine {
                 }
             }
             Message::Address(config) => self.set_address(config),
+            Message::Ipv6(config) => self.set_ipv6(*config),
             Message::Rules(rules) => self.change_rules(rules),
             Message::RulesTaken { core, .. } => self.rules_taken(core),
         }
@@ -327,6 +341,7 @@ impl Engine {
             }
             Addressing::Dhcp => {}
         }
+        self.start_ipv6();
     }
 
     /// Takes an address into use, or out of it: connections of another one cannot go on.
@@ -336,7 +351,8 @@ impl Engine {
         if local.address != address && local.address != [0; 4] {
             for group in groups.iter_mut().flatten() {
                 for index in 0..group.conns.capacity() {
-                    if group.conns[index].flags.contains(Flags::IN_TABLE) {
+                    let conn = &group.conns[index];
+                    if conn.flags.contains(Flags::IN_TABLE) && conn.local == 0 {
                         close::abort(group, local, index, DeadReason::Evicted);
                     }
                 }
@@ -393,6 +409,8 @@ impl Engine {
         let due = local.due.is_due(local.now)
             || local.neighbors.has_work(local.now)
             || self.dhcp.is_some()
+            || self.slaac.as_ref().is_some_and(|slaac| slaac.next_deadline() <= local.now)
+            || local.fragments.as_ref().is_some_and(|table| table.next_deadline() <= local.now)
             || local.is_age_over();
         due && self.run_due()
     }
@@ -401,6 +419,7 @@ impl Engine {
     fn run_due(&mut self) -> bool {
         let now = self.local.now;
         let mut busy = false;
+        busy |= self.run_slaac();
         while let Some(action) = self.dhcp.as_mut().and_then(|dhcp| dhcp.poll(now)) {
             busy = true;
             self.dhcp_action(action);
@@ -411,12 +430,16 @@ impl Engine {
             arp::send_requests(local);
             busy = true;
         }
+        busy |= fragments::expire(local);
         while let Some((mac, waiting)) = local.neighbors.pop_ready() {
             busy = true;
             resolved(groups, local, waiting, Some(mac.0));
         }
-        while let Some((_, waiting)) = local.neighbors.pop_failed() {
+        while let Some((ip, waiting)) = local.neighbors.pop_failed() {
             busy = true;
+            if local.v6.unreachable(ip) {
+                local.age_neighbors(true);
+            }
             local.stats.drop(Drop::ArpTimeout);
             resolved(groups, local, waiting, None);
         }
@@ -475,10 +498,13 @@ impl Engine {
         let app = local.app.as_ref().map_or(Instant::NEVER, App::deadline);
         let dhcp = self.dhcp.as_ref().map_or(Instant::NEVER, dhcp::Client::next_deadline);
         // What waits for room in a ring to another core: that core may starve for it.
-        let waits = local.pool.away() > 0 || self.address_untold != 0;
+        let waits = local.pool.away() > 0 || (self.address_untold | self.ipv6_untold) != 0;
         let home = if waits { local.now + HOME_RETRY } else { Instant::NEVER };
         let timers = local.due.next_deadline().min(local.neighbors.next_deadline());
-        timers.min(app).min(dhcp).min(home)
+        let slaac = self.slaac.as_ref().map_or(Instant::NEVER, slaac::Client::next_deadline);
+        let fragments =
+            local.fragments.as_ref().map_or(Instant::NEVER, |table| table.next_deadline());
+        timers.min(app).min(dhcp).min(slaac).min(home).min(fragments)
     }
 
     /// Sends buffers home, as far as the rings take them.
@@ -501,7 +527,8 @@ impl Engine {
             free: self.local.pool.available(),
             away: self.local.pool.away(),
             transmitting: self.local.tx.buffers_in_flight(),
-            datagrams: self.local.udp.waiting(),
+            datagrams: self.local.udp.waiting()
+                + self.local.fragments.as_ref().map_or(0, |table| table.buffers()),
             ..Conservation::default()
         };
         let area = self.local.pool.area();
@@ -546,7 +573,7 @@ pub struct Conservation {
     pub received: usize,
     /// Buffers being transmitted, or waiting for it.
     pub transmitting: usize,
-    /// Buffers with datagrams.
+    /// Buffers with datagrams, incomplete ones included.
     pub datagrams: usize,
     /// Slots of connections in use.
     pub connections: usize,

@@ -1,5 +1,6 @@
 //! Event conditions to the application's ring. They come from what objects have pending, so a full
 //! ring delays them and loses none.
+use crate::addresses::scope_of;
 use crate::conn::{Flags, Pending, State};
 use crate::engine::Engine;
 use crate::group::FlowGroup;
@@ -152,8 +153,8 @@ fn rare(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32) {
     let event = if conn.pending.contains(Pending::KNOCK) {
         conn.pending -= Pending::KNOCK;
         conn.flags |= Flags::KNOCKED;
-        let remote =
-            ix_abi::SocketAddress { ip: conn.key.remote, port: conn.key.remote_port, scope: 0 };
+        let (ip, port) = (conn.key.remote, conn.key.remote_port);
+        let remote = ix_abi::SocketAddress { ip, port, scope: scope_of(&ip) };
         let (listener, local_port) = (conn.listener, conn.key.local_port);
         Condition::Knock { handle, listener, remote, local_port }
     } else if conn.pending.contains(Pending::CONNECTED) {

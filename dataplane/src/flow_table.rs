@@ -56,13 +56,20 @@ impl FlowTable {
         FlowTable { buckets: Box::default(), limit, shift: u32::from(groups).trailing_zeros() }
     }
 
-    /// The connection of a flow.
+    /// The connection of a flow of our IPv4 address.
     #[inline]
     pub fn find(&self, conns: &Slab<Conn>, hash: u32, key: &FlowKey) -> Option<u32> {
+        self.find_at(conns, hash, key, 0)
+    }
+
+    /// The connection of a flow of our address in slot `local`. There is one of IPv4, in slot 0, and a
+    /// remote address tells the family, so that for IPv4 the key says all.
+    #[inline]
+    pub fn find_at(&self, conns: &Slab<Conn>, hash: u32, key: &FlowKey, local: u8) -> Option<u32> {
         let mut index = *self.buckets.get(self.bucket(hash))?;
         while index != NIL {
             let conn = &conns[index];
-            if conn.hash == hash && conn.key == *key {
+            if conn.hash == hash && conn.key == *key && (local == 0 || conn.local == local) {
                 return Some(index);
             }
             index = conn.hash_next;

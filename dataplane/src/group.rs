@@ -1,6 +1,7 @@
 //! A flow group: the unit of ownership. It owns its connections, their send segments, its flow
 //! table, timers and lists by value; moving it to another core is moving this value.
 use crate::acl;
+use crate::addresses::Generations;
 use crate::conn::{Conn, Flags, Pending, State};
 use crate::engine::gauge;
 use crate::fifo::Fifo;
@@ -56,6 +57,8 @@ pub struct FlowGroup {
     half_open_max: u32,
     /// SYN cookies that were sent may come back until then.
     pub cookies_until: Instant,
+    /// Of our IPv6 addresses, those that its connections are of.
+    pub addresses: Generations,
 }
 
 impl FlowGroup {
@@ -79,6 +82,7 @@ impl FlowGroup {
             half_open: 0,
             half_open_max: (limit / HALF_OPEN_SHARE).max(1),
             cookies_until: Instant(0),
+            addresses: Generations::default(),
         }
     }
 

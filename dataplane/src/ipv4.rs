@@ -13,14 +13,28 @@ pub const HEADER: usize = 20;
 /// Writes a header. Every packet of ours is atomic: DF set, identification 0 (RFC 6864 §4.1).
 #[inline(always)]
 pub fn emit(h: &mut [u8], from: [u8; 4], to: [u8; 4], protocol: u8, total_len: u16) {
+    emit_marked(h, 0, from, to, protocol, total_len);
+}
+
+/// The same with `tos` as the second byte: differentiated services and congestion notification
+/// (RFC 3168 §5).
+#[inline(always)]
+pub fn emit_marked(
+    h: &mut [u8],
+    tos: u8,
+    from: [u8; 4],
+    to: [u8; 4],
+    protocol: u8,
+    total_len: u16,
+) {
     let Some(h) = h.first_chunk_mut::<HEADER>() else { return };
     let [len_high, len_low] = total_len.to_be_bytes();
-    h[0..8].copy_from_slice(&[0x45, 0, len_high, len_low, 0, 0, 0x40, 0]);
+    h[0..8].copy_from_slice(&[0x45, tos, len_high, len_low, 0, 0, 0x40, 0]);
     h[8..12].copy_from_slice(&[64, protocol, 0, 0]);
     h[12..16].copy_from_slice(&from);
     h[16..20].copy_from_slice(&to);
     let word = |bytes: [u8; 4]| u64::from(u32::from_ne_bytes(bytes));
-    let sum = word([0x45, 0, len_high, len_low])
+    let sum = word([0x45, tos, len_high, len_low])
         + word([0, 0, 0x40, 0])
         + word([64, protocol, 0, 0])
         + word(from)

@@ -15,7 +15,7 @@ pub const TX_FRAGS_MAX: usize = 18;
 pub const TX_HEADER_BYTES: usize = 256;
 /// Frames that one engine may have in flight to its transmit queue; a power of two.
 pub const TX_INFLIGHT_MAX: usize = 1024;
-/// Bytes of the largest Ethernet frame, without FCS.
+/// Bytes of the largest Ethernet frame of a link that names no MTU, without FCS.
 pub const FRAME_BYTES_MAX: usize = 1514;
 /// Header slots of one engine, used in turn; a power of two, and at most that many in flight.
 pub const TX_HEADER_SLOTS: usize = TX_INFLIGHT_MAX;
@@ -51,6 +51,22 @@ pub const INITIAL_WINDOW_SEGMENTS: u32 = 10;
 pub const SLOW_START_SEGMENTS: u32 = 8;
 /// Segment size if the peer names none (RFC 9293 §3.7.1).
 pub const MSS_DEFAULT: u16 = 536;
+/// The same over IPv6.
+pub const MSS_DEFAULT_V6: u16 = 1220;
+/// Datagrams of which some fragments have arrived, on one core; the oldest gives way.
+pub const FRAGMENTED_DATAGRAMS_MAX: usize = 64;
+/// Fragments of one datagram.
+pub const FRAGMENTS_PER_DATAGRAM: usize = 16;
+/// How long a datagram waits for its fragments. RFC 1122 §3.3.2 says a minute or two, from times of slow
+/// links; RFC 791 §3.2 begins with this.
+pub const FRAGMENT_TIMEOUT: Duration = Duration::from_s(15);
+/// Smallest packet size that a path is believed to be limited to: less is a forgery, or a network that is
+/// not worth it.
+pub const PATH_MTU_MIN: u16 = 552;
+/// When a larger packet is tried after packets of full size vanished, which may have had another reason.
+pub const PATH_MTU_PROBE_FIRST: Duration = Duration::from_s(5);
+/// When it is tried after a router has said so, or after a try failed (RFC 1191 §6.3: ten minutes).
+pub const PATH_MTU_PROBE_AGAIN: Duration = Duration::from_s(600);
 /// Smallest segment size that a peer may ask for.
 pub const MSS_MIN: u16 = 64;
 /// Retransmission timeout before the first measurement (RFC 6298 §2.1).
@@ -135,3 +151,19 @@ pub const HOME_RETRY: Duration = Duration::from_ms(1);
 pub const PUBLISH_EVERY: Duration = Duration::from_ms(1);
 /// Between two looks of a busy connection at the neighbour table.
 pub const NEIGHBOR_EPOCH: Duration = Duration::from_s(8);
+/// IPv6 addresses of a station.
+pub const IPV6_ADDRESSES_MAX: usize = 8;
+/// Prefixes of the link that routers have announced.
+pub const IPV6_PREFIXES_MAX: usize = 8;
+/// Default routers that are remembered.
+pub const IPV6_ROUTERS_MAX: usize = 4;
+/// Extension headers of a packet (RFC 8504 §5.3 permits such limits, here and in the next two).
+pub const EXTENSION_HEADERS_MAX: usize = 6;
+/// Options in them, padding aside.
+pub const EXTENSION_OPTIONS_MAX: usize = 8;
+/// Bytes of them all.
+pub const EXTENSION_BYTES_MAX: usize = 256;
+/// Between two ICMPv6 errors, on average (RFC 4443 §2.4 f); on one core.
+pub const ICMP_ERRORS_EVERY: Duration = Duration::from_ms(10);
+/// How far ahead of that average they may be: 20 at once.
+pub const ICMP_ERRORS_BURST: Duration = Duration::from_ms(200);

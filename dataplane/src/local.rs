@@ -2,9 +2,11 @@
 //! application. Functions of a group take it as `&mut Local`.
 use crate::acl::Firewall;
 use crate::acl::answers::Answers;
+use crate::addresses::Ipv6;
 use crate::app::App;
 use crate::config::{Config, Ipv4Config};
 use crate::fifo::GroupSet;
+use crate::input::fragments::{self, Fragments};
 use crate::limits::NEIGHBOR_EPOCH;
 use crate::mbuf::Pool;
 use crate::mesh::Endpoint;
@@ -14,10 +16,12 @@ use crate::ports::{Port, Ports, UDP_BASE};
 use crate::profile::Profile;
 use crate::rng::{Rng, SipKey};
 use crate::rss::Toeplitz;
+use crate::slaac::Mode;
 use crate::tap::Tap;
 use crate::tcp::challenge::Budget;
 use crate::tcp::congestion::Algorithm;
-use crate::time::{Duration, Instant};
+use crate::tcp::ecn;
+use crate::time::Instant;
 use crate::tx::Tx;
 use crate::udp::Udp;
 use crate::usermem::UserMap;
@@ -61,14 +65,20 @@ pub struct Local {
     pub ipv4: Option<Ipv4Config>,
     /// Our IPv4 address; 0.0.0.0 while there is none, which matches no packet.
     pub address: [u8; 4],
-    /// Largest TCP payload towards the link.
+    /// What we have of IPv6.
+    pub v6: Ipv6,
+    /// Largest TCP payload towards the link, over IPv4.
     pub mss: u16,
+    /// Largest IP packet that the device cuts into segments; 0: it does not.
+    pub tso: u16,
     /// What new connections control congestion by.
     pub congestion: Algorithm,
-    /// Floor of the retransmission timeout.
-    pub rto_min: Duration,
+    /// Whether connections use explicit congestion notification.
+    pub ecn: ecn::Mode,
     /// Checksums of transmitted frames are the device's.
     pub tx_checksum: bool,
+    /// Datagrams of which fragments have arrived; `None`: fragments are dropped.
+    pub fragments: Option<Fragments>,
     /// The neighbour cache.
     pub neighbors: neighbor::Table<Waiting>,
     /// Addresses that connections have cached are valid in this epoch of it.
@@ -116,14 +126,14 @@ pub struct Local {
     pub out_of_order: u32,
     /// Counts batches of calls.
     pub batch: u32,
-    /// Times of TCP.
-    pub profile: Profile,
-    /// How many challenge ACKs may be sent.
-    pub challenges: Budget,
     /// Events that may be posted while frames are received, see `fast::open`.
     pub event_room: u32,
     /// Nothing is predicted: somebody looks at each packet.
     pub slow: bool,
+    /// Times of TCP.
+    pub profile: Profile,
+    /// How many challenge ACKs may be sent.
+    pub challenges: Budget,
 }
 
 impl Local {
@@ -149,10 +159,13 @@ impl Local {
             mac: config.mac,
             ipv4: None,
             address: [0; 4],
+            v6: Ipv6::new(config.ipv6 != Mode::Off, config.capabilities.mtu),
             mss: config.capabilities.mtu - 40,
             congestion: config.congestion,
-            rto_min: config.rto_min,
+            ecn: config.ecn,
+            tso: if config.capabilities.tx_checksum { config.capabilities.tso } else { 0 },
             tx_checksum: config.capabilities.tx_checksum,
+            fragments: config.reassemble.then(fragments::table),
             neighbors: neighbor::Table::new(neighbor::Limits::default(), rng.key()),
             mac_epoch: 1,
             mac_epoch_ends: Instant(0),
@@ -177,10 +190,10 @@ impl Local {
             due: Wheel::new(Instant(0), u32::from(groups)),
             out_of_order: 0,
             batch: 1,
-            profile: config.profile,
-            challenges: Budget::default(),
             event_room: 0,
             slow: false,
+            profile: config.profile,
+            challenges: Budget::default(),
         }
     }
 
@@ -190,9 +203,54 @@ impl Local {
         (self.now.0 / 1_000_000) as u32
     }
 
-    /// Our address as the ABI writes it.
+    /// Our IPv4 address as the ABI writes it.
     pub fn ip(&self) -> IpAddress {
         IpAddress::v4(self.address)
+    }
+
+    /// Our address in a slot; slot 0 is IPv4's.
+    #[inline]
+    pub fn ip_at(&self, slot: u8) -> IpAddress {
+        if slot == 0 { self.ip() } else { IpAddress(self.v6.address(slot)) }
+    }
+
+    /// Largest TCP payload of a connection of that address.
+    #[inline]
+    pub fn mss_at(&self, slot: u8) -> u16 {
+        if slot == 0 { self.mss } else { self.v6.mss() }
+    }
+
+    /// Who listens on a port at our address in `slot`.
+    #[inline]
+    pub fn listener(&mut self, port: u16, slot: u8) -> Option<&mut Port> {
+        let here = self.ip_at(slot);
+        self.listeners.by_port(port).filter(|port| port.serves(here))
+    }
+
+    /// Whether an address is ours.
+    pub fn is_ours(&self, ip: IpAddress) -> bool {
+        match ip.to_v4() {
+            Some(v4) => v4 == self.address && self.ipv4.is_some(),
+            None => self.v6.slot_of(&ip.0) != 0,
+        }
+    }
+
+    /// From which of our addresses `remote` is reached and through which neighbour. `None`: from none.
+    pub fn route(&self, remote: IpAddress) -> Option<(u8, IpAddress)> {
+        if let Some(v4) = remote.to_v4() {
+            return self.next_hop(v4).map(|hop| (0, IpAddress::v4(hop)));
+        }
+        let slot = self.v6.source_for(&remote.0)?;
+        self.v6.next_hop(&remote.0).map(|hop| (slot, IpAddress(hop)))
+    }
+
+    /// The neighbour through which `remote` is reached from the address in `slot`, if that is still ours.
+    pub fn hop_from(&self, slot: u8, remote: IpAddress) -> Option<IpAddress> {
+        match remote.to_v4() {
+            Some(v4) => self.next_hop(v4).map(IpAddress::v4),
+            None if self.v6.address(slot) == crate::ipv6::UNSPECIFIED => None,
+            None => self.v6.next_hop(&remote.0).map(IpAddress),
+        }
     }
 
     /// The neighbour through which `remote` is reached, if it is reachable at all.

@@ -3,6 +3,7 @@
 //! Objects of the whole dataplane (listeners, UDP bindings) are made by core 0 alone, so that two
 //! cores cannot take one port: the others ask it. Everybody has a replica.
 use crate::acl::Firewall;
+use crate::addresses::Ipv6Config;
 use crate::config::Ipv4Config;
 use alloc::boxed::Box;
 use ix_abi::{Cookie, CoreId, Handle, IpAddress, SocketAddress, Status, TcpOption};
@@ -96,6 +97,8 @@ pub enum Message {
     },
     /// The station has, or has lost, its address.
     Address(Option<Ipv4Config>),
+    /// The IPv6 configuration of the station from now on.
+    Ipv6(Box<Ipv6Config>),
     /// From core 0: rules to take over.
     Rules(Box<Firewall>),
     /// To core 0: they are in force here; what was before.

@@ -26,6 +26,9 @@ pub const RETRY: Duration = Duration::from_s(1);
 pub const TRIES: u8 = 3;
 /// How long an answer counts without being confirmed.
 pub const FRESH: Duration = Duration::from_s(60);
+/// How long an address that was only heard of is used before it is asked for (RFC 4861 §10,
+/// DELAY_FIRST_PROBE_TIME).
+pub const DELAY: Duration = Duration::from_s(5);
 /// Entries of one set.
 const WAYS: usize = 8;
 
@@ -75,6 +78,8 @@ enum State {
     Reachable {
         since: Instant,
     },
+    /// Heard of, never confirmed.
+    Stale,
     /// Known, being confirmed.
     Probe {
         tries: u8,
@@ -148,6 +153,12 @@ impl<P> Table<P> {
                 self.asks(at, now);
                 Lookup::Found(mac)
             }
+            State::Stale => {
+                entry.state = State::Probe { tries: 0, next: now + DELAY };
+                let mac = entry.mac;
+                self.asks(at, now + DELAY);
+                Lookup::Found(mac)
+            }
             State::Probe { .. } => Lookup::Found(entry.mac),
             State::Incomplete { .. } | State::Free => Lookup::Unknown,
         }
@@ -168,7 +179,7 @@ impl<P> Table<P> {
         entry.used = now;
         match entry.state {
             // It came between the look-up and this: at once.
-            State::Reachable { .. } | State::Probe { .. } => {
+            State::Reachable { .. } | State::Stale | State::Probe { .. } => {
                 self.pending.push(&mut self.ready, ip, entry.mac, packet)
             }
             _ if entry.waiting.len() >= self.pending_per_entry => Err(packet),
@@ -211,6 +222,26 @@ impl<P> Table<P> {
     /// the link displaces nothing. Whether it was news.
     pub fn overhear(&mut self, ip: IpAddress, mac: EthernetAddress, now: Instant) -> bool {
         self.find(ip).is_some() && self.confirm(ip, mac, now)
+    }
+
+    /// Word of a host that wants to talk to us (RFC 4861 §7.2.3): remembered, and used, but confirmed
+    /// when it is. Whether it was news.
+    pub fn hear(&mut self, ip: IpAddress, mac: EthernetAddress, now: Instant) -> bool {
+        if self.known(ip) == Some(Some(mac)) {
+            return false;
+        }
+        let news = self.confirm(ip, mac, now);
+        if news && let Some(at) = self.find(ip) {
+            self.entries[at].state = State::Stale;
+        }
+        news
+    }
+
+    /// What is known of `ip`: nothing, that it is being asked for, or its link address.
+    pub fn known(&self, ip: IpAddress) -> Option<Option<EthernetAddress>> {
+        let entry = &self.entries[self.find(ip)?];
+        let asked = matches!(entry.state, State::Incomplete { .. });
+        Some((!asked).then_some(entry.mac))
     }
 
     /// The next request that is due; to be called until `None`.

@@ -4,14 +4,15 @@ use crate::checksum;
 use crate::device::{Fragment, TxChecksum, TxFull, TxQueue};
 use crate::dhcp;
 use crate::engine::Engine;
+use crate::family::Family;
 use crate::input::eth;
-use crate::ipv4;
 use crate::local::Local;
 use crate::neighbor::Lookup;
 use crate::tap;
 use crate::tcp;
 use crate::tx::{Completion, Staged};
 use crate::udp;
+use crate::{ipv4, ipv6};
 use ix_abi::IpAddress;
 use ix_abi::stats::{Counter, Drop};
 
@@ -85,24 +86,25 @@ fn send_staged<T: TxQueue>(local: &mut Local, queue: &mut T, staged: Staged) -> 
     }
 }
 
-/// Writes Ethernet, IPv4 and UDP headers; the checksum field is left 0.
-fn udp_headers(
+/// Writes Ethernet, IP and UDP headers; the checksum field is left 0.
+fn udp_headers<A: Family>(
     h: &mut [u8],
     macs: ([u8; 6], [u8; 6]),
-    from: ([u8; 4], u16),
-    to: ([u8; 4], u16),
-    payload: usize,
+    from: (A, u16),
+    to: (A, u16),
+    (payload, hops): (usize, u8),
 ) {
-    let Some(h) = h.first_chunk_mut::<UDP_HEADERS>() else { return };
-    h[0..6].copy_from_slice(&macs.1);
-    h[6..12].copy_from_slice(&macs.0);
-    h[12..14].copy_from_slice(&[8, 0]);
+    let Some((below, h)) = h.split_at_mut_checked(A::BELOW) else { return };
+    let Some(h) = h.first_chunk_mut::<UDP_HEADER>() else { return };
+    below[0..6].copy_from_slice(&macs.1);
+    below[6..12].copy_from_slice(&macs.0);
+    below[12..14].copy_from_slice(&A::ETHERTYPE);
     let len = (UDP_HEADER + payload) as u16;
-    ipv4::emit(&mut h[14..34], from.0, to.0, ipv4::UDP, len + ipv4::HEADER as u16);
-    h[34..36].copy_from_slice(&from.1.to_be_bytes());
-    h[36..38].copy_from_slice(&to.1.to_be_bytes());
-    h[38..40].copy_from_slice(&len.to_be_bytes());
-    h[40..42].fill(0);
+    A::emit(&mut below[eth::HEADER..], from.0, to.0, ipv4::UDP, len, (0, hops));
+    h[0..2].copy_from_slice(&from.1.to_be_bytes());
+    h[2..4].copy_from_slice(&to.1.to_be_bytes());
+    h[4..6].copy_from_slice(&len.to_be_bytes());
+    h[6..8].fill(0);
 }
 
 /// RFC 768: a sum of zero is sent as all ones, since zero means that there is none.
@@ -120,7 +122,27 @@ fn datagram<T: TxQueue>(
     index: u32,
     mac: [u8; 6],
 ) -> Result<(), TxFull> {
+    if local.udp.datagrams[index].local == 0 {
+        datagram_of::<T, [u8; 4]>(local, queue, index, mac)
+    } else {
+        datagram_of::<T, [u8; 16]>(local, queue, index, mac)
+    }
+}
+
+#[inline(never)]
+fn datagram_of<T: TxQueue, A: Family>(
+    local: &mut Local,
+    queue: &mut T,
+    index: u32,
+    mac: [u8; 6],
+) -> Result<(), TxFull> {
     let datagram = &local.udp.datagrams[index];
+    if A::VERSION == 6 && local.v6.address(datagram.local) == ipv6::UNSPECIFIED {
+        // It waited for a neighbour, and our address went away meanwhile.
+        local.stats.drop(Drop::NoRoute);
+        udp::finished(local, index);
+        return Ok(());
+    }
     if datagram.acl != local.acl_generation {
         let flow = datagram.flow(local);
         local.udp.datagrams[index].acl = local.acl_generation;
@@ -130,9 +152,9 @@ fn datagram<T: TxQueue>(
         }
     }
     let datagram = &local.udp.datagrams[index];
-    let Some(to) = datagram.remote.ip.to_v4() else { return Ok(()) };
+    let (own, to) = (A::own(local, datagram.local), A::from_ip(datagram.remote.ip));
     let payload = datagram.len as usize;
-    let frame = local.tx.begin(UDP_HEADERS);
+    let frame = local.tx.begin(A::BELOW + UDP_HEADER);
     let mut sum = 0;
     let mut odd = false;
     for (extent, _) in &datagram.pieces {
@@ -144,21 +166,20 @@ fn datagram<T: TxQueue>(
         }
     }
     if local.tx_checksum {
-        let start = (eth::HEADER + ipv4::HEADER) as u16;
-        frame.checksum = Some(TxChecksum { start, offset: 6 });
+        frame.checksum = Some(TxChecksum { start: A::BELOW as u16, offset: 6 });
     }
     let h = local.tx.header();
-    let from = (local.address, datagram.source_port);
-    udp_headers(h, (local.mac, mac), from, (to, datagram.remote.port), payload);
+    let (from, hops) = ((own, datagram.source_port), local.v6.config.hops);
+    udp_headers(h, (local.mac, mac), from, (to, datagram.remote.port), (payload, hops));
     let len = (UDP_HEADER + payload) as u16;
-    let pseudo = checksum::pseudo_v4(local.address, to, ipv4::UDP, len);
+    let pseudo = A::pseudo(own, to, ipv4::UDP, len);
     let field = if local.tx_checksum {
         checksum::fold(pseudo).to_ne_bytes()
     } else {
-        let header = checksum::sum(&h[eth::HEADER + ipv4::HEADER..UDP_HEADERS]);
+        let header = checksum::sum(&h[A::BELOW..A::BELOW + UDP_HEADER]);
         udp_checksum(checksum::add(checksum::add(pseudo, header), sum))
     };
-    h[40..42].copy_from_slice(&field);
+    h[A::BELOW + 6..A::BELOW + 8].copy_from_slice(&field);
     let number = local.tx.push(queue, &mut local.stats)?;
     if local.tap.is_on() {
         tap::sent_datagram(local, index);
@@ -185,7 +206,7 @@ pub fn dhcp(local: &mut Local, message: &dhcp::Message) {
     h[UDP_HEADERS..].copy_from_slice(&message.payload);
     let from = (message.src, dhcp::CLIENT_PORT);
     let to = (message.dst, dhcp::SERVER_PORT);
-    udp_headers(h, (mac, known), from, to, message.payload.len());
+    udp_headers(h, (mac, known), from, to, (message.payload.len(), 0));
     let udp = &h[eth::HEADER + ipv4::HEADER..];
     let pseudo = checksum::pseudo_v4(message.src, message.dst, ipv4::UDP, udp.len() as u16);
     let field = udp_checksum(checksum::add(pseudo, checksum::sum(udp)));

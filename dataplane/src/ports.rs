@@ -5,11 +5,14 @@ use crate::message::Change;
 use crate::settings::Settings;
 use alloc::boxed::Box;
 use ix_abi::limits::LISTENERS_MAX;
-use ix_abi::{Cookie, GroupId, Handle, SocketAddress, Status};
+use ix_abi::{Cookie, GroupId, Handle, IpAddress, SocketAddress, Status};
 
 /// Slots of one table: the index of a handle is the slot, plus this for UDP.
 pub const SLOTS: usize = LISTENERS_MAX;
 const _: () = assert!(SLOTS == ix_abi::limits::UDP_BINDINGS_MAX && SLOTS < 255);
+
+/// Every IPv4 address.
+pub const ANY_V4: IpAddress = IpAddress::v4([0; 4]);
 
 /// Index of the first UDP handle among dataplane-wide handles; timers come behind.
 pub const UDP_BASE: u32 = SLOTS as u32;
@@ -157,6 +160,13 @@ impl Ports {
 }
 
 impl Port {
+    /// Whether it is open at an address of ours: `::` is all of them, `0.0.0.0` that of IPv4.
+    #[inline]
+    pub fn serves(&self, ip: IpAddress) -> bool {
+        let at = self.local.ip;
+        at == IpAddress::UNSPECIFIED || at == ip || at == ANY_V4 && ip.to_v4().is_some()
+    }
+
     /// The object that a change makes; `cores` share a backlog.
     pub fn from_change(change: &Change, app_epoch: u32, cores: u16) -> Option<Port> {
         let (handle, local, cookie, backlog) = match *change {

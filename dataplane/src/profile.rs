@@ -8,10 +8,10 @@ use crate::time::Duration;
 /// A set of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// Floor of the retransmission timeout.
-    pub rto_min: Duration,
     /// Longest that an acknowledgement waits for data to ride on.
     pub delayed_ack: Duration,
+    /// Floor of the retransmission timeout.
+    pub rto_min: Duration,
     /// 2 MSL.
     pub time_wait: Duration,
     /// How long a connection that the application has closed waits for the peer's FIN.
@@ -27,8 +27,8 @@ pub struct Profile {
 impl Profile {
     /// What the RFCs say, or the large systems do.
     pub const INTERNET: Profile = Profile {
-        rto_min: RTO_MIN,
         delayed_ack: DELAYED_ACK,
+        rto_min: RTO_MIN,
         time_wait: TIME_WAIT,
         fin_wait_2: FIN_WAIT_2,
         connect_timeout: CONNECT_TIMEOUT,
@@ -39,8 +39,8 @@ impl Profile {
     /// Round trips below a millisecond, segments that live for less than half a second, peers that
     /// are replaced when they are silent for seconds.
     pub const DATACENTRE: Profile = Profile {
-        rto_min: RTO_MIN_DATACENTER,
         delayed_ack: Duration::from_us(500),
+        rto_min: RTO_MIN_DATACENTER,
         time_wait: Duration::from_s(1),
         fin_wait_2: Duration::from_s(10),
         connect_timeout: Duration::from_s(5),

@@ -58,7 +58,7 @@ impl On {
             trace: None,
             clock,
             now: Instant(0),
-            scratch: Scratch { bytes: [0; MBUF_BYTES], len: 0 },
+            scratch: Scratch { bytes: [0; MBUF_BYTES], len: 0, left_out: 0 },
         }
     }
 }
@@ -68,6 +68,8 @@ impl On {
 pub(crate) struct Scratch {
     bytes: [u8; MBUF_BYTES],
     len: usize,
+    /// Bytes that there was no room for: large frames, which the device cuts.
+    left_out: usize,
 }
 
 impl Scratch {
@@ -85,7 +87,9 @@ impl Scratch {
 
     /// Appends a piece of a payload; `true`, as `send_queue::gather` wants to hear.
     pub(crate) fn take(&mut self, piece: Extent) -> bool {
-        self.len += piece.read(&mut self.bytes[self.len..]);
+        let taken = piece.read(&mut self.bytes[self.len..]);
+        self.len += taken;
+        self.left_out += piece.len() as usize - taken;
         true
     }
 }
@@ -191,6 +195,7 @@ pub(crate) fn received(local: &mut Local, batch: &RxBatch) {
 pub(crate) fn sent(local: &mut Local, gather: impl FnOnce(&mut Scratch)) {
     let Some(mut on) = local.tap.0.take() else { return };
     on.scratch.len = 0;
+    on.scratch.left_out = 0;
     let (header, partial) = local.tx.last();
     on.scratch.push(header);
     gather(&mut on.scratch);
@@ -218,6 +223,7 @@ pub(crate) fn sent_buffer(local: &mut Local, mbuf: &Mbuf, offset: u16, len: u16)
     let start = usize::from(offset);
     let bytes = local.pool.area().data(mbuf).get(start..start + usize::from(len));
     if bytes.is_some() {
+        on.scratch.left_out = 0;
         on.see(Context::of(local), bytes, Direction::Out, false);
     }
     local.tap.0 = Some(on);
@@ -258,13 +264,14 @@ impl On {
             scratch.bytes[at..at + 2].copy_from_slice(&sum);
         }
         let bytes = bytes.filter(|_| sum.is_none()).unwrap_or(scratch.filled());
+        let left_out = if direction == Direction::Out { scratch.left_out } else { 0 };
         let kept = &bytes[..bytes.len().min(usize::from(filter.snaplen))];
         let head = Head {
             time_ns: now.0,
             group: group.map_or(NO_GROUP, |g| g.0),
             core: c.core.0,
             flags,
-            original: bytes.len() as u16,
+            original: (bytes.len() + left_out).min(usize::from(u16::MAX)) as u16,
             ..Head::default()
         };
         if ring.record(head, kept) {

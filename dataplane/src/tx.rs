@@ -136,6 +136,7 @@ impl Tx {
         self.frame.fragments.clear();
         self.frame.fragments.push(Fragment { bus, len: len as u32 });
         self.frame.checksum = None;
+        self.frame.gso = None;
         &mut self.frame
     }
 
@@ -202,6 +203,7 @@ impl Tx {
         self.frame.fragments.clear();
         self.frame.fragments.push(fragment);
         self.frame.checksum = None;
+        self.frame.gso = None;
         self.push(queue, stats)
     }
 

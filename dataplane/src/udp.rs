@@ -24,6 +24,8 @@ pub struct Datagram {
     pub tag: u64,
     /// Our port.
     pub source_port: u16,
+    /// The slot of our address.
+    pub local: u8,
     /// The receiver.
     pub remote: SocketAddress,
     /// The payload, where the application has it.
@@ -38,7 +40,7 @@ impl Datagram {
     /// What the rules are asked about.
     pub fn flow(&self, local: &Local) -> Flow {
         let ports = (self.remote.port, self.source_port);
-        acl::flow(local, Direction::Out, Protocol::Udp, self.remote.ip, ports)
+        acl::flow(local.ip_at(self.local), Direction::Out, Protocol::Udp, self.remote.ip, ports)
     }
 }
 

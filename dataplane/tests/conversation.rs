@@ -4,11 +4,12 @@ mod support;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
-use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, Op, SocketAddress, Status};
+use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, IpAddress, Op, SocketAddress, Status};
 use ix_dataplane::time::Duration;
+use support::family::{BELOW, MSS_DEFAULT, MSS_OPTION, pseudo, transport};
 use support::talk::*;
 
-const PORT: SocketAddress = SocketAddress::v4([0; 4], 7);
+const PORT: SocketAddress = SocketAddress { ip: IpAddress::UNSPECIFIED, port: 7, scope: 0 };
 const COOKIE: Cookie = Cookie(0xc0ffee);
 
 fn listening() -> Talk {
@@ -31,7 +32,7 @@ fn accepted(talk: &mut Talk, window: u16) -> (Handle, u32) {
     let [Condition::Knock { handle, remote, local_port: 7, .. }] = events[..] else {
         panic!("{events:?}")
     };
-    assert_eq!(remote, SocketAddress::v4(talk.ip, talk.port));
+    assert_eq!(remote, talk.remote());
     talk.call(Call::accept(handle, COOKIE));
     assert_eq!(talk.events(), []);
     talk.nothing();
@@ -57,7 +58,7 @@ fn a_knock_comes_when_the_handshake_is_complete_and_data_only_after_accept() {
     talk.give(syn);
     talk.step();
     let answer = talk.one();
-    assert_eq!(answer.options, [2, 4, 0x05, 0xb4, 1, 3, 3, 3]);
+    assert_eq!(answer.options, [&MSS_OPTION[..], &[1, 3, 3, 3]].concat());
     assert_eq!(talk.events(), [], "no knock before the handshake is complete");
     talk.send(ACK | PSH, 1000, answer.seq + 1, 500, b"early");
     let events = talk.events();
@@ -76,7 +77,7 @@ fn a_peer_without_window_scaling_gets_none() {
     let mut talk = listening();
     talk.send(SYN, 999, 0, 1000, &[]);
     let answer = talk.one();
-    assert_eq!(answer.options, [2, 4, 0x05, 0xb4]);
+    assert_eq!(answer.options, MSS_OPTION);
 }
 
 #[test]
@@ -217,16 +218,16 @@ fn out_of_order_segments_are_acknowledged_at_once_and_delivered_in_order() {
 fn three_duplicate_acknowledgements_bring_the_missing_segment_without_a_timeout() {
     let mut talk = listening();
     let (handle, una) = accepted(&mut talk, 60_000);
-    talk.call(sendv(handle, HEAP_BASE, 5 * 536));
+    talk.call(sendv(handle, HEAP_BASE, 5 * u64::from(MSS_DEFAULT)));
     let sent = talk.sent();
     assert_eq!(sent.len(), 5);
     for _ in 0..3 {
         talk.send(ACK, 1000, una, 60_000, &[]);
     }
     let again = talk.one();
-    assert_eq!((again.seq, again.payload.len()), (una, 536));
-    talk.send(ACK, 1000, una + 5 * 536, 60_000, &[]);
-    assert_eq!(sent_event(&talk.events()).map(|(bytes, _)| bytes), Some(5 * 536));
+    assert_eq!((again.seq, again.payload.len()), (una, MSS_DEFAULT as usize));
+    talk.send(ACK, 1000, una + 5 * MSS_DEFAULT, 60_000, &[]);
+    assert_eq!(sent_event(&talk.events()).map(|(bytes, _)| bytes), Some(5 * MSS_DEFAULT));
     assert_eq!(talk.station.count(Counter::TcpTimeouts), 0);
 }
 
@@ -234,16 +235,16 @@ fn three_duplicate_acknowledgements_bring_the_missing_segment_without_a_timeout(
 fn a_retransmission_timeout_goes_back_to_one_segment_and_backs_off() {
     let mut talk = listening();
     let (handle, una) = accepted(&mut talk, 60_000);
-    talk.call(sendv(handle, HEAP_BASE, 4 * 536));
+    talk.call(sendv(handle, HEAP_BASE, 4 * u64::from(MSS_DEFAULT)));
     assert_eq!(talk.sent().len(), 4);
     talk.pass(Duration::from_ms(250));
     let first = talk.one();
-    assert_eq!((first.seq, first.payload.len()), (una, 536));
+    assert_eq!((first.seq, first.payload.len()), (una, MSS_DEFAULT as usize));
     talk.pass(Duration::from_ms(300));
     talk.nothing();
     talk.pass(Duration::from_ms(200));
     assert_eq!(talk.one().seq, una);
-    talk.send(ACK, 1000, una + 536, 60_000, &[]);
+    talk.send(ACK, 1000, una + MSS_DEFAULT, 60_000, &[]);
     assert_eq!(talk.sent().len(), 2, "slow start");
 }
 
@@ -290,7 +291,7 @@ fn our_window_closes_with_what_the_application_holds_and_opens_as_it_returns_it(
         for segment in talk.sent() {
             edge = segment.ack + u32::from(segment.window);
         }
-        if edge < seq + 1400 {
+        if edge != 0 && edge < seq + 1400 {
             break;
         }
     }
@@ -515,33 +516,6 @@ fn acknowledged_memory_is_not_returned_while_a_retransmission_is_queued() {
 }
 
 #[test]
-fn a_ping_is_answered_in_the_buffer_in_which_it_came() {
-    let mut talk = Talk::new(|_| {});
-    let _ = std::mem::take(&mut talk.others);
-    let mut f =
-        vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 38, 0, 0, 0, 0, 64, 1, 0, 0];
-    f.extend(talk.ip);
-    f.extend([10, 0, 0, 1]);
-    let sum = ix_dataplane::checksum::finish(ix_dataplane::checksum::sum(&f[14..34]));
-    f[24..26].copy_from_slice(&sum);
-    f.extend([8, 0, 0, 0, 1, 2, 3, 4]);
-    f.extend(b"0123456789");
-    let sum = ix_dataplane::checksum::finish(ix_dataplane::checksum::sum(&f[34..]));
-    f[36..38].copy_from_slice(&sum);
-    talk.give(f.clone());
-    talk.step();
-    let [answer] = &talk.others[..] else { panic!("{:?}", talk.others) };
-    assert_eq!((answer[34], &answer[38..], &answer[26..30]), (0, &f[38..], &[10, 0, 0, 1][..]));
-    assert!(ix_dataplane::checksum::is_good(ix_dataplane::checksum::sum(&answer[34..])));
-    f[38] ^= 1;
-    talk.give(f);
-    talk.step();
-    assert_eq!(talk.station.dropped(Reason::Icmp), 1, "a wrong checksum");
-    talk.pass(Duration::from_ms(1));
-    talk.station.assert_all_quiet();
-}
-
-#[test]
 fn a_datagram_is_received_answered_from_its_own_buffer_and_returned() {
     let mut talk = Talk::new(|_| {});
     let at = SocketAddress { port: 53, ..SocketAddress::default() };
@@ -575,10 +549,11 @@ fn a_datagram_is_received_answered_from_its_own_buffer_and_returned() {
         ),
         "{events:?}"
     );
-    let answer = talk.others.iter().find(|f| f[23] == 17).expect("a datagram");
-    assert_eq!(&answer[42..], b"datagram");
-    let pseudo = ix_dataplane::checksum::pseudo_v4([10, 0, 0, 1], talk.ip, 17, 16);
-    let sum = ix_dataplane::checksum::sum(&answer[34..]);
+    let is_udp = |f: &&Vec<u8>| matches!(transport(f), Some((17, _)));
+    let answer = talk.others.iter().find(is_udp).expect("a datagram");
+    assert_eq!(&answer[BELOW + 8..], b"datagram");
+    let pseudo = pseudo([10, 0, 0, 1], talk.ip, 17, 16);
+    let sum = ix_dataplane::checksum::sum(&answer[BELOW..]);
     assert!(ix_dataplane::checksum::is_good(ix_dataplane::checksum::add(pseudo, sum)));
     talk.station.assert_all_quiet();
 }

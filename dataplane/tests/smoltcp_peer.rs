@@ -5,7 +5,7 @@ use ix_dataplane::time::Duration;
 use smoltcp::socket::tcp::State;
 use support::apps::{Echo, stream};
 use support::net::Net;
-use support::peer::Peer;
+use support::peer::{Peer, SETTLE};
 use support::station::{Setup, Station};
 
 #[test]
@@ -15,7 +15,7 @@ fn an_echo_server_answers_a_smoltcp_client_and_both_close() {
     let mut net = Net::new(1);
     let mut peer = Peer::new(2, net.now);
     let socket = peer.socket(65_535);
-    net.run_for(&mut station, &mut peer, Duration::from_ms(1));
+    net.run_for(&mut station, &mut peer, SETTLE);
     peer.connect(socket, [10, 0, 0, 1], 7, 40_000);
     net.run_until(&mut station, &mut peer, Duration::from_s(3), |_, p| p.tcp(socket).may_send());
     peer.tcp(socket).send_slice(b"hello, dataplane").unwrap();
@@ -39,7 +39,7 @@ fn bulk(seed: u64, bytes: u64, faults: support::net::Faults, limit: Duration) ->
     let mut net = Net::new(seed);
     let mut peer = Peer::new(2, net.now);
     let socket = peer.socket(65_535);
-    net.run_for(&mut station, &mut peer, Duration::from_ms(1));
+    net.run_for(&mut station, &mut peer, SETTLE);
     peer.connect(socket, [10, 0, 0, 1], 7, 40_000);
     net.run_until(&mut station, &mut peer, Duration::from_s(3), |_, p| p.tcp(socket).may_send());
     net.faults = faults;

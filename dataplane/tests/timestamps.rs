@@ -4,11 +4,12 @@ mod support;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::Drop as Reason;
-use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress};
+use ix_abi::{Call, Condition, Cookie, Handle, IpAddress, SocketAddress};
 use ix_dataplane::time::Duration;
+use support::family::{MSS, MSS_OPTION};
 use support::talk::*;
 
-const PORT: SocketAddress = SocketAddress::v4([0; 4], 7);
+const PORT: SocketAddress = SocketAddress { ip: IpAddress::UNSPECIFIED, port: 7, scope: 0 };
 const WINDOW: u16 = 60_000;
 
 fn stamp(value: u32, echo: u32) -> Vec<u8> {
@@ -33,7 +34,7 @@ fn accepted(talk: &mut Talk) -> (Handle, u32, u32) {
     let options = [&[2, 4, 0x05, 0xb4][..], &stamp(500, 0)].concat();
     talk.send_options(SYN, (999, 0), WINDOW, &options, &[]);
     let answer = talk.one();
-    assert_eq!(answer.options[..4], [2, 4, 0x05, 0xb4]);
+    assert_eq!(answer.options[..4], MSS_OPTION);
     let answered = Segment { options: answer.options[4..].to_vec(), ..answer.clone() };
     let (value, echo) = stamps(&answered);
     assert_eq!(echo, 500);
@@ -57,7 +58,7 @@ fn all_that_the_peer_offers_is_agreed_on_in_one_layout() {
     let options = [&[2, 4, 0x05, 0xb4, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0][..], &[1, 3, 3, 7]];
     talk.send_options(SYN, (999, 0), WINDOW, &options.concat(), &[]);
     let answer = talk.one();
-    assert_eq!(answer.options[..8], [2, 4, 0x05, 0xb4, 4, 2, 8, 10]);
+    assert_eq!(answer.options[..8], [&MSS_OPTION[..], &[4, 2, 8, 10]].concat());
     assert_eq!(answer.options[12..], [0, 0, 0, 9, 1, 3, 3, 3]);
 }
 
@@ -67,7 +68,7 @@ fn nothing_is_agreed_on_that_the_peer_does_not_offer() {
     talk.call(Call::listen(PORT, 4));
     talk.send_options(SYN, (999, 0), WINDOW, &[2, 4, 0x05, 0xb4, 4, 2, 1, 1], &[]);
     let answer = talk.one();
-    assert_eq!(answer.options, [2, 4, 0x05, 0xb4, 1, 1, 4, 2]);
+    assert_eq!(answer.options, [&MSS_OPTION[..], &[1, 1, 4, 2]].concat());
     talk.send(ACK, 1000, answer.seq + 1, WINDOW, &[]);
     let [Condition::Knock { handle, .. }] = talk.events()[..] else { panic!() };
     talk.calls(&[Call::accept(handle, Cookie(1)), sendv(handle, 10)]);
@@ -80,9 +81,9 @@ fn a_segment_with_timestamps_has_room_for_them() {
     let mut talk = Talk::new(|_| {});
     let (handle, _, value) = accepted(&mut talk);
     talk.pass(Duration::from_ms(5));
-    talk.call(sendv(handle, 1460));
+    talk.call(sendv(handle, u64::from(MSS)));
     let sent = talk.sent();
-    assert_eq!(sent.iter().map(|s| s.payload.len()).collect::<Vec<_>>(), [1448, 12]);
+    assert_eq!(sent.iter().map(|s| s.payload.len()).collect::<Vec<_>>(), [MSS as usize - 12, 12]);
     let (now, echo) = stamps(&sent[0]);
     assert_eq!((now.wrapping_sub(value), echo), (5, 500), "a clock of milliseconds");
 }

@@ -177,6 +177,7 @@ fn without_nic(cores: usize, area: &'static Area, mem: (Phys, u64), rss_key: [u8
         queue_pairs: 0,
         groups: GROUPS_WITHOUT_NIC,
         mtu: 1500,
+        tso: 0,
     };
     let shares = (0..cores).map(none).collect();
     let mac = local_mac();

@@ -288,10 +288,10 @@ fn make_kits(m: &Machine, net: net::Net, batch: usize) {
         c.secret = secret;
         c.seed = entropy::next();
         c.rx_batch = batch;
-        c.set_profile(match m.config.tcp {
+        c.profile = match m.config.tcp {
             Tcp::Internet => Profile::INTERNET,
             Tcp::Datacentre => Profile::DATACENTRE,
-        });
+        };
         let pool = Pool::new(net.area, id);
         let Some(headers) = net::KernelDma.alloc(TX_HEADER_REGION_BYTES, 4096) else {
             unsupported!("no memory for transmit headers");

@@ -1,12 +1,14 @@
 //! What the sender of a rejected packet is told: RST for TCP, ICMP "administratively prohibited" for the
 //! rest (RFC 1812 §5.2.7.1), at a bounded rate (RFC 1812 §4.3.2.8).
 use crate::checksum;
+use crate::device::RxFrame;
+use crate::family::Family;
 use crate::input::eth::HEADER as ETHERNET;
+use crate::input::icmpv6;
 use crate::input::ipv4::Ip;
 use crate::ipv4;
 use crate::limits::{REJECTS_BURST, REJECTS_EVERY};
 use crate::local::Local;
-use crate::mbuf::Mbuf;
 use crate::time::Instant;
 use crate::tx::Staged;
 use arrayvec::ArrayVec;
@@ -39,21 +41,28 @@ pub fn may_tell(local: &mut Local, action: Action) -> bool {
 
 /// Tells the sender of a datagram or an ICMP message, and lets the buffer go.
 #[cold]
-pub fn prohibited(local: &mut Local, action: Action, frame: u16, mbuf: Mbuf, ip: &Ip) {
-    if may_tell(local, action) && !stage(local, frame, &mbuf, ip) {
-        local.stats.drop(Drop::AclUntold);
+pub fn prohibited<A: Family>(local: &mut Local, action: Action, frame: RxFrame, ip: &Ip<A>) {
+    if may_tell(local, action) {
+        let told = if A::VERSION == 4 {
+            stage(local, &frame, ip)
+        } else {
+            icmpv6::prohibited(local, &frame, ip.start, ip.payload + ip.len)
+        };
+        if !told {
+            local.stats.drop(Drop::AclUntold);
+        }
     }
-    local.pool.free(mbuf);
+    local.pool.free(frame.mbuf);
 }
 
-fn stage(local: &mut Local, frame: u16, mbuf: &Mbuf, ip: &Ip) -> bool {
+fn stage<A: Family>(local: &mut Local, frame: &RxFrame, ip: &Ip<A>) -> bool {
     const LEN: usize = ETHERNET + ipv4::HEADER + ICMP_HEADER + QUOTED;
-    let data = local.pool.area().data(mbuf);
+    let data = local.pool.area().data(&frame.mbuf);
     // A header with options would not fit; nor is one worth it.
     if ip.payload - ip.start != ipv4::HEADER {
         return false;
     }
-    let at = usize::from(frame);
+    let at = usize::from(frame.offset);
     let (Some(ethernet), Some(quoted)) =
         (data.get(at..at + ETHERNET), data.get(ip.start..ip.start + QUOTED))
     else {
@@ -65,7 +74,8 @@ fn stage(local: &mut Local, frame: u16, mbuf: &Mbuf, ip: &Ip) -> bool {
     f[6..12].copy_from_slice(&local.mac);
     f[12..14].copy_from_slice(&[8, 0]);
     let total = (LEN - ETHERNET) as u16;
-    ipv4::emit(&mut f[ETHERNET..], local.address, ip.source, ipv4::ICMP, total);
+    let to = <[u8; 4]>::from_ip(ip.source.to_ip());
+    ipv4::emit(&mut f[ETHERNET..], local.address, to, ipv4::ICMP, total);
     let icmp = &mut f[ETHERNET + ipv4::HEADER..];
     icmp[..2].copy_from_slice(&PROHIBITED);
     icmp[ICMP_HEADER..].copy_from_slice(quoted);

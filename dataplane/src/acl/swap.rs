@@ -8,11 +8,11 @@ use crate::dhcp;
 use crate::engine::Engine;
 use crate::group::FlowGroup;
 use crate::input::eth::HEADER as ETHERNET;
-use crate::ipv4;
 use crate::local::Local;
 use crate::message::Message;
 use crate::rng::SipKey;
 use crate::tx::Staged;
+use crate::{ipv4, ipv6, nd};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -188,8 +188,26 @@ fn judge_staged(local: &mut Local) {
     }
 }
 
+/// The same of one of IPv6. Ours have no extension headers but before listener reports, which are, like
+/// neighbour discovery, none of the rules' business.
+fn sent_flow_v6(frame: &[u8]) -> Option<Flow> {
+    let h: &[u8; ETHERNET + ipv6::HEADER + 4] = frame.first_chunk()?;
+    let address = |at: usize| Some(IpAddress(*h.get(at..at + 16)?.first_chunk()?));
+    let (here, remote) = (address(ETHERNET + 8)?, address(ETHERNET + 24)?);
+    let [.., e, f, g, i] = *h;
+    let ports = (u16::from_be_bytes([g, i]), u16::from_be_bytes([e, f]));
+    match h[ETHERNET + 6] {
+        ipv4::TCP => Some(flow(here, Direction::Out, Protocol::Tcp, remote, ports)),
+        ipv6::ICMP if !nd::is_exempt(e) => Some(Flow::icmp(Direction::Out, remote, here, e, f)),
+        _ => None,
+    }
+}
+
 /// The flow of a frame that we have built; `None` if rules do not concern it.
 fn sent_flow(local: &Local, frame: &[u8]) -> Option<Flow> {
+    if frame.get(12..14) == Some(&[0x86, 0xdd]) {
+        return sent_flow_v6(frame);
+    }
     let h: &[u8; ETHERNET + ipv4::HEADER + 4] = frame.first_chunk()?;
     let [.., a, b, c, d, e, f, g, i] = *h;
     let remote = IpAddress::v4([a, b, c, d]);
@@ -198,9 +216,9 @@ fn sent_flow(local: &Local, frame: &[u8]) -> Option<Flow> {
         return None;
     }
     match h[23] {
-        ipv4::TCP => Some(flow(local, Direction::Out, Protocol::Tcp, remote, (to, from))),
+        ipv4::TCP => Some(flow(local.ip(), Direction::Out, Protocol::Tcp, remote, (to, from))),
         ipv4::UDP if (from, to) == (dhcp::CLIENT_PORT, dhcp::SERVER_PORT) => None,
-        ipv4::UDP => Some(flow(local, Direction::Out, Protocol::Udp, remote, (to, from))),
+        ipv4::UDP => Some(flow(local.ip(), Direction::Out, Protocol::Udp, remote, (to, from))),
         ipv4::ICMP => Some(Flow::icmp(Direction::Out, remote, local.ip(), e, f)),
         _ => None,
     }

@@ -4,10 +4,10 @@ use crate::engine::Engine;
 use crate::limits::REQUESTS_MAX;
 use crate::local::Local;
 use crate::message::{Change, Message, Request as Order};
-use crate::ports::UDP_BASE;
+use crate::ports::{ANY_V4, UDP_BASE};
 use crate::settings::Settings;
 use crate::time::Duration;
-use ix_abi::{Call, Condition, Cookie, CoreId, Handle, Request, Status};
+use ix_abi::{Call, Condition, Cookie, CoreId, Handle, IpAddress, Request, Status};
 
 /// `listen`, `unlisten`, `udp_bind`, `udp_close`, `set_option` of a listener.
 pub(super) fn change(engine: &mut Engine, call: &Call, request: &Request) -> Outcome {
@@ -61,12 +61,14 @@ pub fn carry_out(local: &mut Local, order: &Order, app_epoch: u32) -> Result<Han
     if local.mesh.broadcast_room() == 0 {
         return Err(Status::Again);
     }
-    let any = |a: ix_abi::SocketAddress| a.ip.0 == [0; 16] || a.ip == local.ip();
+    let here = |a: ix_abi::SocketAddress| {
+        a.ip == IpAddress::UNSPECIFIED || a.ip == ANY_V4 || local.is_ours(a.ip)
+    };
     let change = match order.change {
-        Change::Listen { local: at, backlog, .. } if any(at) || at.ip.to_v4() == Some([0; 4]) => {
+        Change::Listen { local: at, backlog, .. } if here(at) => {
             Change::Listen { handle: local.listeners.reserve(at)?, local: at, backlog }
         }
-        Change::UdpBind { local: at, cookie, .. } if any(at) || at.ip.to_v4() == Some([0; 4]) => {
+        Change::UdpBind { local: at, cookie, .. } if here(at) => {
             Change::UdpBind { handle: local.udp.ports.reserve(at)?, local: at, cookie }
         }
         Change::SetOption { handle, option, value } => {

@@ -4,6 +4,7 @@ use crate::acl::{self, Counts};
 use crate::conn::{Flags, Pending};
 use crate::engine::Engine;
 use crate::group::FlowGroup;
+use crate::ipv6;
 use crate::local::Local;
 use crate::tcp::{close as ending, keep_alive, listen, receive, time_wait};
 use ix_abi::{Cookie, DeadReason, GroupId, Handle, SocketAddress, Status, TcpOption};
@@ -123,21 +124,23 @@ pub(super) fn connect(engine: &mut Engine, cookie: Cookie, remote: SocketAddress
 
 fn open(engine: &mut Engine, cookie: Cookie, remote: SocketAddress) -> Result<Handle, Status> {
     let Engine { local, groups, .. } = engine;
-    let to = remote.ip.to_v4().ok_or(Status::Unsupported)?;
-    if remote.port == 0 || to == [0; 4] || to[0] >= 224 || to == local.address {
+    let host = match remote.ip.to_v4() {
+        Some(to) => to != [0; 4] && to[0] < 224 && to != local.address,
+        None => ipv6::is_host(&remote.ip.0) && !local.is_ours(remote.ip),
+    };
+    if remote.port == 0 || !host {
         return Err(Status::Invalid);
     }
-    if local.next_hop(to).is_none() {
-        return Err(Status::Unreachable);
-    }
-    let (key, hash, old) = listen::choose_port(groups, local, remote).ok_or(Status::Limit)?;
+    let (slot, _) = local.route(remote.ip).ok_or(Status::Unreachable)?;
+    let (dial, old) = listen::choose_port(groups, local, remote, slot).ok_or(Status::Limit)?;
+    let (key, hash, _) = dial;
     let id: GroupId = crate::rss::group_of(hash, local.groups);
     let group = groups.get_mut(usize::from(id.0)).and_then(Option::as_mut).ok_or(Status::Moved)?;
     let ports = (key.remote_port, key.local_port);
-    let flow = acl::flow(local, Direction::Out, Protocol::Tcp, key.remote, ports);
+    let flow = acl::flow(local.ip_at(slot), Direction::Out, Protocol::Tcp, key.remote, ports);
     let rule = acl::judge(local, &flow, Counts::Connection).map_err(|_| Status::Denied)?;
     let after = old.map(|old| time_wait::make_way(group, local, old));
-    let index = listen::connect(group, local, key, hash, rule, after).ok_or(Status::Limit)?;
+    let index = listen::connect(group, local, dial, rule, after).ok_or(Status::Limit)?;
     group.conns[index].cookie = cookie;
     Ok(group.conns[index].handle(id, index))
 }

@@ -4,14 +4,16 @@ use crate::acl::{self, Counts};
 use crate::engine::Engine;
 use crate::local::{Local, Waiting};
 use crate::neighbor::Lookup;
+use crate::ports::ANY_V4;
 use crate::tx::Staged;
 use crate::udp::Datagram;
+use crate::{ipv4, ipv6};
 use ix_abi::call::UDP_SENDV_INLINE_SG;
 use ix_abi::stats::Drop;
 use ix_abi::{Call, Handle, IpAddress, SocketAddress, Status};
 
-/// Bytes of IPv4 and UDP headers.
-const HEADERS: u64 = 28;
+/// Bytes of a UDP header.
+const HEADER: usize = 8;
 
 pub(super) fn sendv(
     engine: &mut Engine,
@@ -32,15 +34,23 @@ pub(super) fn sendv(
         remote,
         ..Datagram::default()
     };
-    let to = remote.ip.to_v4().ok_or(Status::Unsupported)?;
+    let at = port.local.ip;
     let mut len: u64 = 0;
     for entry in &entries {
         len += entry.checked()?.len;
     }
-    if remote.port == 0 || to == [0; 4] || len + HEADERS > u64::from(local.mss) + 40 {
+    let (most, host) = match remote.ip.to_v4() {
+        Some(to) => (usize::from(local.mss) + 40 - ipv4::HEADER - HEADER, to != [0; 4]),
+        None => {
+            let most = usize::from(local.v6.config.mtu) - ipv6::HEADER - HEADER;
+            (most, ipv6::is_host(&remote.ip.0) && !local.is_ours(remote.ip))
+        }
+    };
+    if remote.port == 0 || !host || len > most as u64 {
         return Err(Status::Invalid);
     }
-    let hop = local.next_hop(to).ok_or(Status::Unreachable)?;
+    let (slot, hop) = route(local, at, remote.ip)?;
+    datagram.local = slot;
     let flow = datagram.flow(local);
     acl::judge(local, &flow, Counts::Rate).map_err(|_| Status::Denied)?;
     datagram.acl = local.acl_generation;
@@ -71,9 +81,25 @@ pub(super) fn sendv(
     dispatch(local, index, hop)
 }
 
+/// From which of our addresses, through which neighbour: the binding's own address, if it has one.
+fn route(local: &Local, at: IpAddress, to: IpAddress) -> Result<(u8, IpAddress), Status> {
+    let (slot, hop) = local.route(to).ok_or(Status::Unreachable)?;
+    if at == IpAddress::UNSPECIFIED || at == ANY_V4 {
+        let fits = at == IpAddress::UNSPECIFIED || slot == 0;
+        return if fits { Ok((slot, hop)) } else { Err(Status::Unsupported) };
+    }
+    if at.to_v4().is_some() != to.to_v4().is_some() {
+        return Err(Status::Unsupported);
+    }
+    // Gone since it was bound: nothing can be sent from it.
+    if !local.is_ours(at) {
+        return Err(Status::Unreachable);
+    }
+    Ok((local.v6.slot_of(&at.0), hop))
+}
+
 /// To the transmit stage, or to wait for the neighbour.
-fn dispatch(local: &mut Local, index: u32, hop: [u8; 4]) -> Result<(), Status> {
-    let hop = IpAddress::v4(hop);
+fn dispatch(local: &mut Local, index: u32, hop: IpAddress) -> Result<(), Status> {
     let queued = match local.neighbors.lookup(hop, local.now) {
         Lookup::Found(mac) => local.tx.stage(Staged::Datagram { index, mac: mac.0 }).is_ok(),
         Lookup::Unknown => {

@@ -54,3 +54,14 @@ fn a_datagram_with_its_checksum_is_good_and_a_flipped_bit_is_not() {
     data[40] ^= 4;
     assert!(!is_good(add(pseudo, sum(&data))));
 }
+
+#[test]
+fn the_pseudo_header_of_ipv6_is_the_sum_of_its_bytes() {
+    for seed in 0..50 {
+        let data = bytes(32, seed);
+        let (src, dst) = (data[..16].try_into().unwrap(), data[16..].try_into().unwrap());
+        let whole = [&data[..], &[0, 0, 5, 0xdc, 0, 0, 0, 58]].concat();
+        assert_eq!(fold(pseudo_v6(&src, &dst, 58, 1500)).to_be(), reference(&whole));
+    }
+    assert_eq!(fold(pseudo_v6(&[0xff; 16], &[0xff; 16], 6, 20)).to_be(), 26);
+}

@@ -31,7 +31,8 @@ const SLOW: Flags = Flags::IN_EVENTS
     .union(Flags::BACKED_OFF)
     .union(Flags::RECOVERY)
     .union(Flags::RETRANSMIT)
-    .union(Flags::PROBE);
+    .union(Flags::PROBE)
+    .union(Flags::V6);
 
 /// Takes a frame, whose buffer is then not the caller's any more; `false`: it is not a predicted segment, and
 /// nothing has happened.
@@ -79,6 +80,7 @@ fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment) -> boo
         && u32::from(segment.len) <= conn.rcv_edge.since(conn.rcv_nxt)
         && conn.ooo_head == NO_MBUF
         && conn.recovery == NIL
+        && conn.is_plain()
         && conn.sent_count == 0
         && in_time(conn, segment)
         && if segment.ack == conn.snd_una {
@@ -120,7 +122,7 @@ fn may_hold(conn: &Conn, local: &Local, mbuf: &Mbuf) -> bool {
 fn acknowledged(conn: &mut Conn, segments: &mut Segments, local: &mut Local, acked: u32) {
     // One segment was out, and sent once: each is measured.
     let rtt = sent::since(sent::clock(local.now), conn.first.at);
-    conn.rtt.measured(rtt, local.rto_min);
+    conn.rtt.measured(rtt, local.profile.rto_min);
     conn.timed = conn.snd_max;
     conn.snd_una = conn.snd_max;
     conn.released = conn.snd_max;

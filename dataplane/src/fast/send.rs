@@ -110,6 +110,7 @@ fn predicted(conn: &Conn, local: &Local, wish: &Wish) -> bool {
         && conn.tuple != 0
         && conn.snd_una == conn.snd_end
         && conn.recovery == NIL
+        && conn.is_plain()
         && !blocks::any(conn)
         && conn.refused_batch != local.batch
         && wish.len.wrapping_sub(1) < u64::from(window)

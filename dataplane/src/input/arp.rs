@@ -63,6 +63,17 @@ fn learn(local: &mut Local, ip: [u8; 4], mac: EthernetAddress, to_us: bool) {
     } else {
         local.neighbors.overhear(ip, mac, now)
     };
+    tell(local, ip, mac, news, to_us);
+}
+
+/// Tells the other cores of an address, if it is news or was an answer.
+pub(super) fn tell(
+    local: &mut Local,
+    ip: IpAddress,
+    mac: EthernetAddress,
+    news: bool,
+    to_us: bool,
+) {
     if news {
         local.age_neighbors(true);
     }
@@ -106,7 +117,10 @@ fn stage(local: &mut Local, frame: &[u8; HEADER + PACKET]) {
 /// Sends the requests that the neighbour table wants sent.
 pub fn send_requests(local: &mut Local) {
     while let Some(request) = local.neighbors.poll(local.now) {
-        let Some(target) = request.ip.to_v4() else { continue };
+        let Some(target) = request.ip.to_v4() else {
+            super::nd::solicit(local, request);
+            continue;
+        };
         let to = request.to.map_or([0xff; 6], |mac| mac.0);
         let frame = build(local.mac, to, REQUEST, local.address, [0; 6], target);
         stage(local, &frame);

@@ -7,7 +7,10 @@ use ix_abi::stats::Drop;
 pub const HEADER: usize = 14;
 const IPV4: [u8; 2] = [0x08, 0x00];
 const ARP: [u8; 2] = [0x08, 0x06];
+const IPV6: [u8; 2] = [0x86, 0xdd];
 const BROADCAST: [u8; 6] = [0xff; 6];
+/// How the addresses of IPv6's groups begin (RFC 2464 §7).
+const GROUP: [u8; 2] = [0x33; 2];
 
 /// Takes a frame, from a queue or from another core.
 #[inline]
@@ -20,14 +23,21 @@ pub fn handle(engine: &mut Engine, frame: RxFrame) {
         return drop(engine, frame, Drop::Truncated);
     };
     let to = &header[0..6];
-    if to != local.mac && to != BROADCAST {
+    if to != local.mac && to != BROADCAST && !is_group(header) {
         return drop(engine, frame, Drop::NotForUs);
     }
     match [header[12], header[13]] {
         IPV4 => super::ipv4::handle(engine, frame),
         ARP => super::arp::handle(engine, frame),
+        IPV6 if local.v6.on => super::ipv6::handle(engine, frame),
         _ => drop(engine, frame, Drop::EtherType),
     }
+}
+
+/// Whether a frame is of IPv6, to a group.
+#[inline(always)]
+fn is_group(header: &[u8; HEADER]) -> bool {
+    header[0..2] == GROUP && header[12..14] == IPV6
 }
 
 /// The frame's bytes in its buffer.

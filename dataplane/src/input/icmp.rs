@@ -1,5 +1,7 @@
-//! ICMP (RFC 792): echo requests are answered in the buffer in which they came.
+//! ICMP (RFC 792): echo requests are answered in the buffer in which they came; errors are
+//! [`icmp_error`]'s.
 use super::eth::{self, HEADER as ETHERNET};
+use super::icmp_error;
 use super::ipv4::Ip;
 use crate::acl::{self, Counts, answers};
 use crate::checksum;
@@ -16,7 +18,7 @@ const HEADER: usize = 8;
 
 /// Takes an ICMP packet.
 #[inline(never)]
-pub fn handle(engine: &mut Engine, mut frame: RxFrame, ip: &Ip) {
+pub fn handle(engine: &mut Engine, mut frame: RxFrame, ip: &Ip<[u8; 4]>) {
     let local = &mut engine.local;
     let area = local.pool.area();
     let plain = ip.payload - ip.start == ipv4::HEADER;
@@ -27,12 +29,15 @@ pub fn handle(engine: &mut Engine, mut frame: RxFrame, ip: &Ip) {
     if message.len() < HEADER || !intact {
         return eth::drop(engine, frame, Drop::Icmp);
     }
+    if icmp_error::is_error(kind) {
+        return icmp_error::handle(engine, frame, ip);
+    }
     let remote = IpAddress::v4(ip.source);
     let question = Flow::icmp(Direction::In, remote, local.ip(), kind, code);
     if let Err(action) = acl::judge(local, &question, Counts::Rate) {
-        // No error about what may be an error (RFC 1122 §3.2.2).
+        // No error about what is no request (RFC 1122 §3.2.2).
         let action = if echo { action } else { Action::Deny };
-        return answers::prohibited(local, action, frame.offset, frame.mbuf, ip);
+        return answers::prohibited(local, action, frame, ip);
     }
     if !plain || !echo {
         return eth::drop(engine, frame, Drop::Icmp);

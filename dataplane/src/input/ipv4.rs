@@ -1,4 +1,5 @@
-//! IPv4 (RFC 791): the header's checks, then the protocol. Options are skipped, fragments dropped.
+//! IPv4 (RFC 791): the header's checks, then the protocol. Options are skipped; fragments are
+//! [`super::fragments`]'s.
 use super::eth::{self, HEADER as ETHERNET};
 use crate::checksum;
 use crate::device::{RxChecksum, RxFrame};
@@ -6,19 +7,23 @@ use crate::engine::Engine;
 use crate::ipv4::{HEADER, ICMP, TCP, UDP};
 use ix_abi::stats::Drop;
 
-/// What the protocols need of the header.
+/// What the protocols need of the header, whose addresses are `A`.
 #[derive(Clone, Copy, Debug)]
-pub struct Ip {
+pub struct Ip<A> {
     /// The sender.
-    pub source: [u8; 4],
-    /// Us, or a broadcast.
-    pub destination: [u8; 4],
+    pub source: A,
+    /// Us, or a broadcast or group.
+    pub destination: A,
+    /// The slot of our address.
+    pub local: u8,
     /// Where the IP header starts in the buffer.
     pub start: usize,
     /// Where the payload starts in the buffer.
     pub payload: usize,
     /// Its length.
     pub len: usize,
+    /// The header's second byte.
+    pub tos: u8,
     /// Addressed to us alone.
     pub unicast: bool,
 }
@@ -33,12 +38,13 @@ pub fn handle(engine: &mut Engine, frame: RxFrame) {
             ICMP if ip.unicast => super::icmp::handle(engine, frame, &ip),
             _ => eth::drop(engine, frame, Drop::IpProtocol),
         },
+        Err(Drop::IpFragment) => super::fragments::handle(engine, frame),
         Err(reason) => eth::drop(engine, frame, reason),
     }
 }
 
 #[inline(always)]
-fn check(engine: &Engine, frame: &RxFrame) -> Result<(Ip, u8), Drop> {
+fn check(engine: &Engine, frame: &RxFrame) -> Result<(Ip<[u8; 4]>, u8), Drop> {
     let local = &engine.local;
     let start = usize::from(frame.offset) + ETHERNET;
     let end = usize::from(frame.offset) + usize::from(frame.len);
@@ -75,7 +81,8 @@ fn check(engine: &Engine, frame: &RxFrame) -> Result<(Ip, u8), Drop> {
         return Err(Drop::IpMalformed);
     }
     let payload = start + header_len;
-    let ip = Ip { source, destination, start, payload, len: total - header_len, unicast };
+    let (len, tos) = (total - header_len, h[1]);
+    let ip = Ip { source, destination, local: 0, start, payload, len, tos, unicast };
     Ok((ip, h[9]))
 }
 

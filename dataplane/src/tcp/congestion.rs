@@ -9,6 +9,7 @@ pub mod newreno;
 
 use crate::conn::Conn;
 use crate::limits::{INITIAL_WINDOW_SEGMENTS, SLOW_START_SEGMENTS};
+use crate::tcp::ecn::Ecn;
 use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
 pub use cubic::Cubic;
@@ -184,7 +185,9 @@ impl CongestionControl for Congestion {
 #[inline]
 pub fn grow(conn: &mut Conn, acked: u32, flight: u32, now: Instant) {
     let mss = u32::from(conn.mss);
-    if flight + mss > conn.cc.window() {
+    if conn.ecn.contains(Ecn::ECHOED) {
+        conn.ecn -= Ecn::ECHOED;
+    } else if flight + mss > conn.cc.window() {
         let rtt_us = conn.rtt.smoothed_us();
         conn.cc.acked(acked, mss, rtt_us, now);
     }

@@ -6,16 +6,20 @@ use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::tcp::challenge::suspicious;
+use crate::tcp::ecn::{self, Ecn};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{Packet, flag};
-use crate::tcp::{acks, blocks, close, keep_alive, listen, receive, sent, time_wait, timestamps};
+use crate::tcp::{
+    acks, blocks, close, keep_alive, listen, pmtu, receive, sent, time_wait, timestamps,
+};
 use ix_abi::DeadReason;
 use ix_abi::stats::{Counter, Drop};
 
 /// A segment for this group, its checksum verified.
 #[inline]
 pub fn handle(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: Mbuf) {
-    let Some(index) = group.table.find(&group.conns, packet.hash, &packet.key) else {
+    let found = group.table.find_at(&group.conns, packet.hash, &packet.key, packet.local);
+    let Some(index) = found else {
         return listen::stranger(group, local, packet, mbuf, None);
     };
     let conn = &group.conns[index];
@@ -52,6 +56,8 @@ fn synchronized(
             packet.seq = conn.rcv_nxt;
             packet.flags &= !flag::SYN;
         } else if !acceptable(conn, &packet) {
+            ecn::syn_again(conn, &packet);
+            note_old(conn, &packet);
             unacceptable(group, local, index, &packet);
             return local.pool.free(mbuf);
         }
@@ -74,6 +80,13 @@ fn synchronized(
         && !handshake_done(group, local, index, &packet, &mbuf)
     {
         return local.pool.free(mbuf);
+    }
+    let conn = &mut group.conns[index];
+    if conn.ecn.contains(Ecn::ON) {
+        ecn::arrived(conn, local, &packet, &mbuf);
+    }
+    if !conn.path.is_empty() {
+        pmtu::acknowledged(conn, local, packet.ack);
     }
     if !acks::handle(group, local, index, &packet, &mbuf) {
         return local.pool.free(mbuf);
@@ -100,6 +113,14 @@ fn acceptable(conn: &Conn, packet: &Packet) -> bool {
         || (packet.seq == conn.rcv_nxt && conn.rcv_edge == conn.rcv_nxt)
 }
 
+/// What of the payload has arrived before is told in the answer (RFC 2883 §4).
+fn note_old(conn: &mut Conn, packet: &Packet) {
+    let end = packet.seq.plus(u32::from(packet.len));
+    if packet.seq.before(conn.rcv_nxt) && packet.len > 0 && !packet.has(flag::SYN) {
+        blocks::twice(conn, packet.seq, if end.before(conn.rcv_nxt) { end } else { conn.rcv_nxt });
+    }
+}
+
 /// The SYN-ACK of a peer that opens the connection as we do: the SYN was taken before, and the rest
 /// completes the handshake (RFC 9293 §3.5, figure 7; by the window alone it would be an old segment).
 fn crosses(conn: &Conn, packet: &Packet) -> bool {
@@ -124,14 +145,6 @@ fn unacceptable(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &P
         true => {}
         false if again => challenge(group, local, index),
         false => suspicious(group, local, index),
-    }
-}
-
-/// What of the payload has arrived before is told in the answer (RFC 2883 §4).
-fn note_old(conn: &mut Conn, packet: &Packet) {
-    let end = packet.seq.plus(u32::from(packet.len));
-    if packet.seq.before(conn.rcv_nxt) && packet.len > 0 && !packet.has(flag::SYN) {
-        blocks::twice(conn, packet.seq, if end.before(conn.rcv_nxt) { end } else { conn.rcv_nxt });
     }
 }
 
@@ -252,7 +265,7 @@ fn syn_sent(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packe
         if conn.timed == conn.iss {
             conn.timed = conn.snd_max;
             let rtt = sent::since(sent::clock(local.now), conn.first.at);
-            conn.rtt.measured(rtt, local.rto_min);
+            conn.rtt.measured(rtt, local.profile.rto_min);
         }
         listen::established(group, local, index);
         challenge(group, local, index);

@@ -3,9 +3,11 @@
 use crate::acl::answers::may_tell;
 use crate::acl::{self, Counts};
 use crate::conn::{Conn, Flags, Pending, State};
+use crate::family::Family;
 use crate::flow_table::FlowKey;
 use crate::group::FlowGroup;
-use crate::limits::{MSS_DEFAULT, MSS_MIN, PORT_TRIES, PORT_TRIES_PER_CORE, RECEIVE_WINDOW};
+use crate::limits::{MSS_DEFAULT, MSS_DEFAULT_V6, MSS_MIN, RECEIVE_WINDOW};
+use crate::limits::{PORT_TRIES, PORT_TRIES_PER_CORE};
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::ports::{Port, SLOTS, Waiting};
@@ -13,12 +15,12 @@ use crate::profile::Profile;
 use crate::tcp::congestion::{Congestion, CongestionControl};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, Emit, Packet, flag};
-use crate::tcp::{close, keep_alive, stateless, time_wait, timestamps};
+use crate::tcp::{close, ecn, keep_alive, stateless, time_wait, timestamps};
 use crate::time::Instant;
 use crate::tx::Staged;
 use arrayvec::ArrayVec;
+use ix_abi::SocketAddress;
 use ix_abi::stats::{Counter, Drop};
-use ix_abi::{IpAddress, SocketAddress};
 use ix_acl::{Direction, Flow, Protocol};
 
 /// The window in our SYNs, which is never scaled.
@@ -68,7 +70,8 @@ pub fn stranger(
 #[inline(always)]
 fn flow(local: &Local, direction: Direction, packet: &Packet) -> Flow {
     let ports = (packet.key.remote_port, packet.key.local_port);
-    acl::flow(local, direction, Protocol::Tcp, packet.key.remote, ports)
+    let here = local.ip_at(packet.local);
+    acl::flow(here, direction, Protocol::Tcp, packet.key.remote, ports)
 }
 
 /// RST for a segment that concerns nobody, if the rules let it out.
@@ -81,7 +84,7 @@ fn refuse(local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
 
 /// Whether a SYN would get a slot now, as far as handshakes and knocks are concerned.
 pub fn has_room(group: &FlowGroup, local: &mut Local, packet: &Packet) -> bool {
-    let Some(port) = local.listeners.by_port(packet.key.local_port) else { return true };
+    let Some(port) = local.listener(packet.key.local_port, packet.local) else { return true };
     let Waiting { half_open, knocked } = port.waiting;
     half_open < port.backlog && knocked < port.backlog && group.may_begin()
 }
@@ -96,7 +99,8 @@ fn syn(
     rule: u16,
     after: Option<WrappingSeq>,
 ) {
-    let Some(port) = local.listeners.by_port(packet.key.local_port).map(|port| *port) else {
+    let found = local.listener(packet.key.local_port, packet.local).map(|port| *port);
+    let Some(port) = found else {
         local.stats.drop(Drop::TcpNoPort);
         return refuse(local, packet, mbuf);
     };
@@ -142,6 +146,7 @@ pub fn begin(
     let conn = &mut group.conns[index];
     conn.key = packet.key;
     conn.hash = packet.hash;
+    at_slot(conn, packet.local);
     conn.listener = port.handle;
     conn.settings = port.settings;
     conn.state = State::SynReceived;
@@ -186,14 +191,25 @@ pub fn may_knock(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
     true
 }
 
+/// Which of our addresses is the connection's.
+fn at_slot(conn: &mut Conn, slot: u8) {
+    conn.local = slot;
+    conn.flags.set(Flags::V6, slot != 0);
+}
+
+/// Segment size of a peer that names none.
+pub fn mss_default(slot: u8) -> u16 {
+    if slot == 0 { MSS_DEFAULT } else { MSS_DEFAULT_V6 }
+}
+
 /// Our side of a new connection: initial sequence number (RFC 6528), sizes until the peer says more.
 fn start(conn: &mut Conn, local: &Local, after: Option<WrappingSeq>) {
-    let here = SocketAddress { ip: local.ip(), port: conn.key.local_port, scope: 0 };
+    let here = SocketAddress { ip: local.ip_at(conn.local), port: conn.key.local_port, scope: 0 };
     let there = SocketAddress { ip: conn.key.remote, port: conn.key.remote_port, scope: 0 };
     let (iss, ts_offset) = local.isn_key.initial_numbers(here, there, local.now);
     begin_at(conn, time_wait::beyond(WrappingSeq(iss), after));
     conn.ts_offset = ts_offset;
-    conn.mss = MSS_DEFAULT.min(local.mss);
+    conn.mss = mss_default(conn.local).min(local.mss_at(conn.local));
     conn.cc = Congestion::new(conn.settings.algorithm(local.congestion));
 }
 
@@ -230,8 +246,8 @@ fn take_offer(
     conn.rcv_edge = conn.rcv_nxt.plus(u32::from(SYN_WINDOW));
     conn.wl1 = irs;
     conn.wl2 = packet.ack;
-    let peer = options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN);
-    conn.mss = peer.min(local.mss);
+    let peer = options.mss.unwrap_or(mss_default(conn.local)).max(MSS_MIN);
+    conn.mss = peer.min(local.mss_at(conn.local));
     if let Some((value, _)) = options.timestamps {
         timestamps::begin(conn, local.now, value);
         // Every segment has them (RFC 6691 §3).
@@ -244,6 +260,7 @@ fn take_offer(
         conn.snd_shift = shift;
         conn.flags |= Flags::SCALED;
     }
+    ecn::take_syn(conn, local, packet);
     // The window of a segment with SYN is never scaled (RFC 7323 §2.2).
     conn.snd_wnd = u32::from(packet.window);
     conn.max_wnd = conn.snd_wnd;
@@ -278,8 +295,7 @@ pub fn established(group: &mut FlowGroup, local: &mut Local, index: u32) {
 pub fn connect(
     group: &mut FlowGroup,
     local: &mut Local,
-    key: FlowKey,
-    hash: u32,
+    (key, hash, slot): Dial,
     rule: u16,
     after: Option<WrappingSeq>,
 ) -> Option<u32> {
@@ -289,6 +305,7 @@ pub fn connect(
     conn.hash = hash;
     conn.state = State::SynSent;
     conn.flags |= Flags::ACTIVE | Flags::ACCEPTED;
+    at_slot(conn, slot);
     start(conn, local, after);
     conn.cc.start(u32::from(conn.mss), local.now);
     if !acl::opened(conn, local, rule) || !group.enter(index, local) {
@@ -340,16 +357,30 @@ pub fn answer(
     answer: &Answer,
     options: &[u8],
 ) -> bool {
+    if packet.local == 0 {
+        answer_of::<[u8; 4]>(local, packet, mbuf, answer, options)
+    } else {
+        answer_of::<[u8; 16]>(local, packet, mbuf, answer, options)
+    }
+}
+
+fn answer_of<A: Family>(
+    local: &mut Local,
+    packet: &Packet,
+    mbuf: &Mbuf,
+    answer: &Answer,
+    options: &[u8],
+) -> bool {
     let data = local.pool.area().data(mbuf);
     let frame = usize::from(packet.frame);
     let Some(mac_to) = data.get(frame + 6..frame + 12).and_then(|b| b.first_chunk::<6>()) else {
         return false;
     };
-    let Some(ip_to) = packet.key.remote.to_v4() else { return false };
+    let (ip_from, ip_to) = (A::own(local, packet.local), A::from_ip(packet.key.remote));
     let emit = Emit {
         mac_to: *mac_to,
         mac_from: local.mac,
-        ip_from: local.address,
+        ip_from,
         ip_to,
         port_from: packet.key.local_port,
         port_to: packet.key.remote_port,
@@ -357,13 +388,15 @@ pub fn answer(
         ack: answer.ack,
         flags: answer.flags,
         window: answer.window,
+        tos: 0,
+        hops: local.v6.config.hops,
     };
     let mut bytes = ArrayVec::from([0; 96]);
-    let headers = wire::BELOW + wire::HEADER;
+    let headers = A::BELOW + wire::HEADER;
     bytes.truncate(headers + options.len());
     wire::emit(&mut bytes, &emit, options.len(), 0);
     bytes[headers..].copy_from_slice(options);
-    wire::checksum_in_place(&mut bytes, local.address, ip_to);
+    wire::checksum_in_place(&mut bytes, ip_from, ip_to);
     let staged = local.tx.stage(Staged::Bytes(bytes)).is_ok();
     if !staged {
         local.stats.drop(Drop::TxRingFull);
@@ -371,29 +404,39 @@ pub fn answer(
     staged
 }
 
-/// Looks for a source port towards `remote` whose answers hash to a group of this core: a free one, or
-/// if there is none, that of a connection in TIME-WAIT, which is then given as well, whose place may be
-/// taken.
+/// A flow that is to be opened: its key and hash, and the slot of our address.
+pub type Dial = (FlowKey, u32, u8);
+
+/// Looks for a source port from our address in `slot` towards `remote` whose answers hash to a group of this
+/// core: a free one, or if there is none, that of a connection in TIME-WAIT, which is then given as well,
+/// whose place may be taken.
 pub fn choose_port(
     groups: &[Option<alloc::boxed::Box<FlowGroup>>],
     local: &mut Local,
     remote: SocketAddress,
-) -> Option<(FlowKey, u32, Option<u32>)> {
-    let to = remote.ip.to_v4()?;
+    slot: u8,
+) -> Option<(Dial, Option<u32>)> {
     let random = local.rng.next_u32();
     // Bounded: when the ports are used up, each attempt would look at them all.
     let tries = PORT_TRIES.max(PORT_TRIES_PER_CORE * usize::from(local.cores));
     let most = tries.min(crate::rss::SOURCE_PORTS as usize);
     let mut spare = None;
-    let ports = local.toeplitz.source_ports_v4(local.address, to, remote.port, random);
+    let ports = match remote.ip.to_v4() {
+        Some(to) => local.toeplitz.source_ports_v4(local.address, to, remote.port, random),
+        None => {
+            let from = local.v6.address(slot);
+            local.toeplitz.source_ports_v6(from, remote.ip.0, remote.port, random)
+        }
+    };
     for (port, hash) in ports.take(most) {
         let id = crate::rss::group_of(hash, local.groups);
         let Some(group) = groups.get(usize::from(id.0)).and_then(Option::as_ref) else { continue };
-        let key = FlowKey { remote: IpAddress::v4(to), remote_port: remote.port, local_port: port };
-        match group.table.find(&group.conns, hash, &key) {
-            None => return Some((key, hash, None)),
+        let key = FlowKey { remote: remote.ip, remote_port: remote.port, local_port: port };
+        let dial = (key, hash, slot);
+        match group.table.find_at(&group.conns, hash, &key, slot) {
+            None => return Some((dial, None)),
             Some(old) if spare.is_none() && time_wait::may_reopen(&group.conns[old], local) => {
-                spare = Some((key, hash, Some(old)));
+                spare = Some((dial, Some(old)));
             }
             Some(_) => {}
         }

@@ -4,21 +4,27 @@ use crate::acl;
 use crate::checksum;
 use crate::conn::{Conn, Flags, State};
 use crate::device::{Fragment, TxChecksum, TxFull, TxQueue};
+use crate::family::Family;
 use crate::group::FlowGroup;
 use crate::limits::{RECEIVE_SHIFT, TX_BURST};
 use crate::local::{Local, Waiting};
+use crate::mbuf::Mbuf;
 use crate::neighbor::Lookup;
 use crate::tap;
 use crate::tcp::blocks::{self, Blocks};
+use crate::tcp::ecn;
+use crate::tcp::gso;
 use crate::tcp::listen::{SYN_WINDOW, trying};
+use crate::tcp::pmtu;
 use crate::tcp::receive::window_field;
 use crate::tcp::sent::{self, FIRST};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::timers::persist;
-use crate::tcp::wire::{self, BELOW, Emit, HEADER, flag};
+use crate::tcp::wire::{self, Emit, HEADER, flag};
 use crate::tcp::{rack, recovery, repair, send_queue};
 use crate::time::Instant;
-use ix_abi::IpAddress;
+use crate::tx::Staged;
+use arrayvec::ArrayVec;
 use ix_abi::stats::{Counter, Drop};
 
 /// Sends for all connections of the group that want to. `Err`: the queue is full, some still want to.
@@ -103,15 +109,16 @@ pub fn new_segment<T: TxQueue>(
     index: u32,
     room: u32,
 ) -> Result<bool, TxFull> {
-    let conn = &group.conns[index];
+    let conn = &mut group.conns[index];
     let fin = conn.flags.contains(Flags::FIN_QUEUED);
     if conn.snd_nxt == conn.snd_end.plus(u32::from(fin)) || conn.snd_nxt.after(conn.snd_end) {
         return Ok(false);
     }
     let unsent = conn.snd_end.since(conn.snd_nxt);
     let flight = conn.flight();
-    let window = conn.snd_wnd.saturating_sub(flight).min(room);
-    let len = unsent.min(u32::from(conn.mss)).min(window);
+    let room = conn.snd_wnd.saturating_sub(flight).min(room).min(unsent);
+    let size = pmtu::segment_size(conn, room, local.now);
+    let len = gso::frame_size(conn, local, size, room, unsent);
     let last = len == unsent;
     if len == 0 && !(fin && last) {
         return Ok(false);
@@ -129,7 +136,8 @@ pub fn new_segment<T: TxQueue>(
     }
     let (seq, at) = (conn.snd_nxt, conn.seg_next);
     let Some(place) = sent::reserve(conn, &mut group.sent) else { return Ok(false) };
-    let len = match segment(group, local, queue, index, Piece { seq, at, len, flags }) {
+    let piece = Piece { seq, at, len, flags, size: size as u16 };
+    let len = match segment(group, local, queue, index, piece) {
         Ok(len) => len,
         Err(full) => {
             sent::cancel(&mut group.sent, place);
@@ -163,12 +171,48 @@ fn acknowledge<T: TxQueue>(
     }
     if conn.flags.contains(Flags::ACK_NOW) || conn.ack_owed >= 2 * u32::from(conn.mss) {
         let seq = conn.snd_max;
-        let piece = Piece { seq, at: crate::flow_table::NIL, len: 0, flags: flag::ACK };
+        let piece = Piece { seq, at: crate::flow_table::NIL, len: 0, flags: flag::ACK, size: 0 };
         segment(group, local, queue, index, piece)?;
     } else if conn.ack_at == Instant::NEVER {
         conn.ack_at = local.now + local.profile.delayed_ack;
     }
     Ok(())
+}
+
+/// A bare acknowledgement of what has arrived so far, ahead of what the transmit stage will send;
+/// to where `mbuf`, whose frame begins at `frame`, came from.
+#[cold]
+pub fn acknowledge_apart(conn: &mut Conn, local: &mut Local, mbuf: &Mbuf, frame: u16) {
+    if conn.flags.contains(Flags::V6) {
+        acknowledge_apart_of::<[u8; 16]>(conn, local, mbuf, frame);
+    } else {
+        acknowledge_apart_of::<[u8; 4]>(conn, local, mbuf, frame);
+    }
+}
+
+fn acknowledge_apart_of<A: Family>(conn: &mut Conn, local: &mut Local, mbuf: &Mbuf, frame: u16) {
+    let at = usize::from(frame) + 6;
+    let source = local.pool.area().data(mbuf).get(at..at + 6).and_then(|mac| mac.first_chunk());
+    let Some(mac_to) = source.copied() else { return };
+    let window = window_field(conn);
+    let bits = ecn::bits(conn, conn.snd_max, 0, flag::ACK);
+    let emit = header::<A>(conn, local, conn.snd_max, (flag::ACK | bits.0, bits.1), window);
+    let emit = Emit { mac_to, ..emit };
+    let stamped = conn.flags.contains(Flags::TIMESTAMPS);
+    let options = if stamped { wire::TIMESTAMPS } else { 0 };
+    let mut bytes = ArrayVec::from([0; 96]);
+    bytes.truncate(A::BELOW + HEADER + options);
+    wire::emit(&mut bytes, &emit, options, 0);
+    if stamped && let Some(at) = bytes[A::BELOW + HEADER..].first_chunk_mut() {
+        let value = local.ts_clock().wrapping_add(conn.ts_offset);
+        wire::emit_timestamps(at, value, conn.ts_recent);
+    }
+    wire::checksum_in_place(&mut bytes, emit.ip_from, emit.ip_to);
+    if local.tx.stage(Staged::Bytes(bytes)).is_err() {
+        return local.stats.drop(Drop::TxRingFull);
+    }
+    conn.ack_owed = 0;
+    conn.ack_at = Instant::NEVER;
 }
 
 /// Arms what has to be armed after a turn.
@@ -190,12 +234,40 @@ pub struct Piece {
     pub len: u32,
     /// Control bits.
     pub flags: u8,
+    /// Bytes of a segment, if the device may cut it; 0: it is one.
+    pub size: u16,
 }
 
 /// Builds and pushes a segment; returns the sequence numbers that it took. It carries the newest
 /// acknowledgement. Fewer bytes than asked for if they are in too many pieces.
 #[inline]
 pub fn segment<T: TxQueue>(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    queue: &mut T,
+    index: u32,
+    piece: Piece,
+) -> Result<u32, TxFull> {
+    if group.conns[index].flags.contains(Flags::V6) {
+        return segment_v6(group, local, queue, index, piece);
+    }
+    segment_of::<T, [u8; 4]>(group, local, queue, index, piece)
+}
+
+/// A call, so that the code of IPv4 stays together.
+#[inline(never)]
+fn segment_v6<T: TxQueue>(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    queue: &mut T,
+    index: u32,
+    piece: Piece,
+) -> Result<u32, TxFull> {
+    segment_of::<T, [u8; 16]>(group, local, queue, index, piece)
+}
+
+#[inline(always)]
+fn segment_of<T: TxQueue, A: Family>(
     group: &mut FlowGroup,
     local: &mut Local,
     queue: &mut T,
@@ -216,7 +288,7 @@ pub fn segment<T: TxQueue>(
         told = blocks::take(&mut group.conns[index], local, options);
         options += told.len();
     }
-    let frame = local.tx.begin(BELOW + HEADER + options);
+    let frame = local.tx.begin(A::BELOW + HEADER + options);
     let mut sum = 0;
     let mut odd = false;
     let len = if piece.len == 0 {
@@ -236,24 +308,26 @@ pub fn segment<T: TxQueue>(
             true
         })
     };
+    let len = gso::shape(frame, A::BELOW + HEADER + options, piece.size, piece.len, len);
     let mut flags = piece.flags;
     if len < piece.len {
         flags &= !(flag::FIN | flag::PSH);
     }
     if offload {
-        frame.checksum = Some(TxChecksum { start: BELOW as u16, offset: 16 });
+        frame.checksum = Some(TxChecksum { start: A::BELOW as u16, offset: 16 });
     }
     let conn = &mut group.conns[index];
     let window = window_field(conn);
-    let emit = header(conn, local, piece.seq, flags, window);
+    let (congestion, tos) = ecn::bits(conn, piece.seq, len, flags);
+    let emit = header::<A>(conn, local, piece.seq, (flags | congestion, tos), window);
     let ts = (local.ts_clock().wrapping_add(conn.ts_offset), conn.ts_recent);
     let slot = local.tx.header();
     wire::emit(slot, &emit, options, len as usize);
-    if stamped && let Some(at) = slot[BELOW + HEADER..].first_chunk_mut() {
+    if stamped && let Some(at) = slot[A::BELOW + HEADER..].first_chunk_mut() {
         wire::emit_timestamps(at, ts.0, ts.1);
     }
     if !told.is_empty() {
-        let at = BELOW + HEADER + options - told.len();
+        let at = A::BELOW + HEADER + options - told.len();
         slot[at..at + told.len()].copy_from_slice(&told);
     }
     let tcp_len = ((HEADER + options) as u32 + len) as u16;
@@ -287,51 +361,65 @@ fn tap_segment(group: &FlowGroup, local: &mut Local, piece: &Piece, len: u32) {
 }
 
 #[inline(always)]
-fn header(conn: &Conn, local: &Local, seq: WrappingSeq, flags: u8, window: u16) -> Emit {
+fn header<A: Family>(
+    conn: &Conn,
+    local: &Local,
+    seq: WrappingSeq,
+    bits: (u8, u8),
+    window: u16,
+) -> Emit<A> {
     Emit {
         mac_to: conn.mac,
         mac_from: local.mac,
-        ip_from: local.address,
-        ip_to: v4(conn),
+        ip_from: A::own(local, conn.local),
+        ip_to: A::from_ip(conn.key.remote),
         port_from: conn.key.local_port,
         port_to: conn.key.remote_port,
         seq,
         ack: conn.rcv_nxt,
-        flags,
+        flags: bits.0,
         window,
+        hops: local.v6.config.hops,
+        tos: bits.1,
     }
-}
-
-/// The peer's address; connections are IPv4 so far.
-#[inline(always)]
-fn v4(conn: &Conn) -> [u8; 4] {
-    let [.., a, b, c, d] = conn.key.remote.0;
-    [a, b, c, d]
 }
 
 /// Completes the TCP checksum: the pseudo-header's sum if the device does the rest, else all of it.
 #[inline(always)]
-fn finish_checksum(
+fn finish_checksum<A: Family>(
     slot: &mut [u8],
-    emit: &Emit,
+    emit: &Emit<A>,
     header_len: usize,
     tcp_len: u16,
     payload: u64,
     offload: bool,
 ) {
-    let pseudo = checksum::pseudo_v4(emit.ip_from, emit.ip_to, crate::ipv4::TCP, tcp_len);
+    let pseudo = A::pseudo(emit.ip_from, emit.ip_to, crate::ipv4::TCP, tcp_len);
     let field = if offload {
         checksum::fold(pseudo).to_ne_bytes()
     } else {
-        let header = checksum::sum(&slot[BELOW..BELOW + header_len]);
+        let header = checksum::sum(&slot[A::BELOW..A::BELOW + header_len]);
         checksum::finish(checksum::add(checksum::add(pseudo, header), payload))
     };
-    slot[BELOW + 16..BELOW + 18].copy_from_slice(&field);
+    slot[A::BELOW + 16..A::BELOW + 18].copy_from_slice(&field);
 }
 
 /// SYN or SYN-ACK, with our options.
-#[inline(never)]
 fn syn<T: TxQueue>(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    queue: &mut T,
+    index: u32,
+) -> Result<(), TxFull> {
+    if group.conns[index].flags.contains(Flags::V6) {
+        syn_of::<T, [u8; 16]>(group, local, queue, index)
+    } else {
+        syn_of::<T, [u8; 4]>(group, local, queue, index)
+    }
+}
+
+#[inline(never)]
+fn syn_of<T: TxQueue, A: Family>(
     group: &mut FlowGroup,
     local: &mut Local,
     queue: &mut T,
@@ -348,7 +436,8 @@ fn syn<T: TxQueue>(
         return Ok(());
     }
     let flags = if answer { flag::SYN | flag::ACK } else { flag::SYN };
-    let mut emit = header(conn, local, conn.iss, flags, SYN_WINDOW);
+    let (congestion, tos) = ecn::syn_bits(conn, local);
+    let mut emit = header::<A>(conn, local, conn.iss, (flags | congestion, tos), SYN_WINDOW);
     if !answer {
         emit.ack = WrappingSeq(0);
     }
@@ -357,7 +446,7 @@ fn syn<T: TxQueue>(
     let value = local.ts_clock().wrapping_add(conn.ts_offset);
     let mut options = [0; wire::OPTIONS_MAX];
     let said = wire::SynOptions {
-        mss: local.mss,
+        mss: local.mss_at(conn.local),
         shift: ours(Flags::SCALED).then_some(RECEIVE_SHIFT),
         sack_permitted: ours(Flags::SACK),
         timestamps: ours(Flags::TIMESTAMPS).then_some((value, conn.ts_recent)),
@@ -365,14 +454,14 @@ fn syn<T: TxQueue>(
     let len = wire::emit_syn_options(&mut options, &said);
     let options = &options[..len];
     let offload = local.tx_checksum;
-    let frame = local.tx.begin(BELOW + HEADER + options.len());
+    let frame = local.tx.begin(A::BELOW + HEADER + options.len());
     if offload {
-        frame.checksum = Some(TxChecksum { start: BELOW as u16, offset: 16 });
+        frame.checksum = Some(TxChecksum { start: A::BELOW as u16, offset: 16 });
     }
     let slot = local.tx.header();
     let header_len = HEADER + options.len();
     wire::emit(slot, &emit, options.len(), 0);
-    slot[BELOW + HEADER..BELOW + header_len].copy_from_slice(options);
+    slot[A::BELOW + HEADER..A::BELOW + header_len].copy_from_slice(options);
     finish_checksum(slot, &emit, header_len, header_len as u16, 0, offload);
     local.tx.push(queue, &mut local.stats)?;
     if local.tap.is_on() {
@@ -405,7 +494,13 @@ fn reset<T: TxQueue>(
 ) -> Result<(), TxFull> {
     let seq = group.conns[index].snd_max;
     let flags = flag::RST | flag::ACK;
-    segment(group, local, queue, index, Piece { seq, at: crate::flow_table::NIL, len: 0, flags })?;
+    segment(
+        group,
+        local,
+        queue,
+        index,
+        Piece { seq, at: crate::flow_table::NIL, len: 0, flags, size: 0 },
+    )?;
     group.conns[index].flags -= Flags::RESET;
     local.stats.add(Counter::TcpResetsSent, 1);
     group.free_if_done(index, local);
@@ -421,7 +516,7 @@ fn resolve(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
         return false;
     }
     let conn = &mut group.conns[index];
-    let hop = local.next_hop(v4(conn)).map(IpAddress::v4);
+    let hop = local.hop_from(conn.local, conn.key.remote);
     if let Some(hop) = hop {
         if let Lookup::Found(mac) = local.neighbors.lookup(hop, local.now) {
             conn.mac = mac.0;

@@ -11,13 +11,13 @@ use crate::group::FlowGroup;
 use crate::limits::RECOVERIES_PER_GROUP;
 use crate::local::Local;
 use crate::slab::Slab;
-use crate::tcp::acks;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::rack::{self, Newest, Timer};
 use crate::tcp::sack::{self, Told};
 use crate::tcp::sent::{self, Marks, Record, Records};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, Packet};
+use crate::tcp::{acks, pmtu, timers};
 use crate::time::{Duration, Instant};
 use ix_abi::stats::Counter;
 
@@ -292,7 +292,7 @@ fn measure(conn: &mut Conn, local: &Local, packet: &Packet, heard: &Heard) {
     let by_echo = echo(conn, local, packet).filter(|age| age.0 > 0 && heard.again);
     if let Some(rtt) = heard.rtt.filter(|_| !heard.again).or(by_echo) {
         conn.timed = conn.snd_max;
-        conn.rtt.measured(rtt, local.rto_min);
+        conn.rtt.measured(rtt, local.profile.rto_min);
     }
 }
 
@@ -540,6 +540,7 @@ pub fn timer_fired(group: &mut FlowGroup, local: &mut Local, index: u32) {
         return syn_timed_out(group, local, index);
     }
     if conn.snd_una == conn.snd_max {
+        conn.rto_at = timers::next_try(conn, local);
         return group.want_output(index, local);
     }
     match core::mem::take(&mut conn.timer) {
@@ -553,7 +554,7 @@ pub fn timer_fired(group: &mut FlowGroup, local: &mut Local, index: u32) {
             group.want_output(index, local);
         }
         Timer::Probe => {
-            conn.rto_at = local.now + conn.rtt.timeout();
+            conn.rto_at = timers::next_try(conn, local);
             if conn.recovery == NIL {
                 conn.flags |= Flags::RETRANSMIT;
                 group.want_output(index, local);
@@ -576,6 +577,7 @@ fn syn_timed_out(group: &mut FlowGroup, local: &mut Local, index: u32) {
         conn.flags |= Flags::BACKED_OFF;
         conn.snd_nxt = conn.snd_una;
     }
+    conn.rto_at = timers::next_try(conn, local);
     group.want_output(index, local);
 }
 
@@ -586,6 +588,7 @@ fn timed_out(group: &mut FlowGroup, local: &mut Local, index: u32) {
     let FlowGroup { conns, sent: records, recoveries, .. } = group;
     let conn = &mut conns[index];
     local.stats.add(Counter::TcpTimeouts, 1);
+    pmtu::timed_out(conn, local);
     if conn.retries == 0 {
         conn.cc.timed_out(conn.flight(), u32::from(conn.mss), local.now);
     }
@@ -606,6 +609,23 @@ fn timed_out(group: &mut FlowGroup, local: &mut Local, index: u32) {
         lose_all(conn, records);
     } else {
         // No place for marks: the oldest alone, again and again, is slow but gets there.
+        conn.flags |= Flags::RETRANSMIT;
+    }
+    // Also if its turn to be sent does not come: time runs out all the same.
+    conn.rto_at = timers::next_try(conn, local);
+    group.want_output(index, local);
+}
+
+/// What is under way is in segments that the path does not take: all of it goes out again in smaller ones.
+/// That says nothing of the network's load (RFC 1191 §6.4).
+#[cold]
+pub fn resegment(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    let opened = open(group, index);
+    let FlowGroup { conns, sent: records, .. } = group;
+    let conn = &mut conns[index];
+    if opened {
+        lose_all(conn, records);
+    } else {
         conn.flags |= Flags::RETRANSMIT;
     }
     group.want_output(index, local);

@@ -29,7 +29,13 @@ pub fn run<T: TxQueue>(
         // Below the window, so that it must be answered, and without payload: RFC 9293 §3.8.6.1
         // wants an octet, but there may be none, since a shut window admits none from the application.
         let seq = group.conns[index].snd_una.minus(1);
-        segment(group, local, queue, index, Piece { seq, at: NIL, len: 0, flags: flag::ACK })?;
+        segment(
+            group,
+            local,
+            queue,
+            index,
+            Piece { seq, at: NIL, len: 0, flags: flag::ACK, size: 0 },
+        )?;
         group.conns[index].flags -= Flags::PROBE;
     }
     let conn = &group.conns[index];
@@ -99,7 +105,7 @@ fn send_record<T: TxQueue>(
     let record = sent::get(conn, &group.sent, at);
     let fin = record.end.after(conn.snd_end) && len == payload(conn, &record, start);
     let flags = flag::ACK | flag::PSH | if fin { flag::FIN } else { 0 };
-    let piece = Piece { seq: start, at: conn.seg_head, len, flags };
+    let piece = Piece { seq: start, at: conn.seg_head, len, flags, size: 0 };
     let len = segment(group, local, queue, index, piece)?;
     local.stats.add(Counter::TcpRetransmits, 1);
     let conn = &mut group.conns[index];

@@ -3,10 +3,11 @@
 //! See [`cookie`] for what survives of the peer's offers.
 use crate::acl;
 use crate::group::FlowGroup;
-use crate::limits::{MSS_DEFAULT, RECEIVE_SHIFT};
+use crate::limits::RECEIVE_SHIFT;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::tcp::cookie::{self, Extras, Flow};
+use crate::tcp::ecn::{self, Ecn};
 use crate::tcp::input;
 use crate::tcp::listen::{self, Answer, Opening, SYN_WINDOW};
 use crate::tcp::sent::{self, FIRST};
@@ -18,7 +19,7 @@ use ix_abi::stats::{Counter, Drop};
 fn flow(local: &Local, packet: &Packet, irs: WrappingSeq) -> Flow {
     let key = &packet.key;
     Flow {
-        local: SocketAddress { ip: local.ip(), port: key.local_port, scope: 0 },
+        local: SocketAddress { ip: local.ip_at(packet.local), port: key.local_port, scope: 0 },
         remote: SocketAddress { ip: key.remote, port: key.remote_port, scope: 0 },
         irs,
     }
@@ -32,21 +33,22 @@ pub fn answer(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &
     let extras = offer.timestamps.map(|_| Extras {
         shift: offer.shift,
         sack: offer.sack_permitted,
-        ecn: false,
+        ecn: ecn::asked(local, packet),
     });
-    let mss = offer.mss.unwrap_or(MSS_DEFAULT);
+    let mss = offer.mss.unwrap_or(listen::mss_default(packet.local));
     let iss = cookie::make(&local.isn_key, &flow, mss, extras, local.now);
     let (_, offset) = local.isn_key.initial_numbers(flow.local, flow.remote, local.now);
     let clock = local.ts_clock().wrapping_add(offset);
     let said = wire::SynOptions {
-        mss: local.mss,
+        mss: local.mss_at(packet.local),
         shift: extras.and_then(|extras| extras.shift).map(|_| RECEIVE_SHIFT),
         sack_permitted: extras.is_some_and(|extras| extras.sack),
         timestamps: extras.zip(offer.timestamps).map(|(e, (value, _))| (e.stamp(clock), value)),
     };
     let mut options = [0; wire::OPTIONS_MAX];
     let len = wire::emit_syn_options(&mut options, &said);
-    let flags = flag::SYN | flag::ACK;
+    let agrees = extras.is_some_and(|extras| extras.ecn);
+    let flags = flag::SYN | flag::ACK | if agrees { flag::ECE } else { 0 };
     let answer = Answer { seq: iss, ack: packet.seq.plus(1), flags, window: SYN_WINDOW };
     if listen::answer(local, packet, mbuf, &answer, &options[..len]) {
         local.stats.add(Counter::SynCookiesSent, 1);
@@ -64,9 +66,8 @@ pub fn complete(
     mbuf: Mbuf,
     rule: u16,
 ) -> Result<(), Mbuf> {
-    let Some(port) = local.listeners.by_port(packet.key.local_port).map(|port| *port) else {
-        return Err(mbuf);
-    };
+    let found = local.listener(packet.key.local_port, packet.local).map(|port| *port);
+    let Some(port) = found else { return Err(mbuf) };
     let irs = packet.seq.minus(1);
     let iss = packet.ack.minus(1);
     let extras = packet.ts.map(|(_, echo)| Extras::from_echo(echo));
@@ -98,6 +99,7 @@ pub fn complete(
     };
     let conn = &mut group.conns[index];
     listen::begin_at(conn, iss);
+    conn.ecn.set(Ecn::ON, extras.is_some_and(|extras| extras.ecn));
     conn.snd_nxt = iss.plus(1);
     conn.snd_max = conn.snd_nxt;
     // When the answer went out is not known: measured is what comes behind it.

@@ -3,6 +3,7 @@ use crate::conn::{Conn, Flags, State};
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::tcp::listen::{patience, trying};
+use crate::tcp::pmtu::Path;
 use crate::tcp::{close, keep_alive, recovery};
 use crate::time::Instant;
 use ix_abi::DeadReason;
@@ -53,12 +54,11 @@ fn due(group: &mut FlowGroup, local: &mut Local, index: u32) {
         _ if conn.flags.contains(Flags::PERSIST) => {
             conn.flags |= Flags::PROBE;
             conn.rtt.back_off();
-            conn.rto_at = local.now + conn.rtt.timeout();
+            conn.rto_at = next_try(conn, local);
             group.want_output(index, local);
         }
         _ => recovery::timer_fired(group, local, index),
     }
-    keep_trying(&mut group.conns[index], local);
 }
 
 /// Whether something is to be answered: what is out, or has its turn to come.
@@ -70,18 +70,14 @@ fn waits(conn: &Conn) -> bool {
         || conn.flags.contains(Flags::PERSIST)
 }
 
-/// The clock goes on, also if the turn to send does not come; and it fires no later than patience ends.
-fn keep_trying(conn: &mut Conn, local: &Local) {
-    if matches!(conn.state, State::Closed | State::TimeWait) || !waits(conn) {
-        return;
-    }
-    if conn.rto_at == Instant::NEVER {
-        conn.rto_at = local.now + conn.rtt.timeout();
-    }
-    if let Some(wanted) = conn.settings.user_timeout()
-        && conn.trying_since != Instant::NEVER
-    {
-        conn.rto_at = conn.rto_at.min(conn.trying_since + wanted).max(local.now);
+/// When the timer fires again: no later than when patience ends.
+pub fn next_try(conn: &Conn, local: &Local) -> Instant {
+    let next = local.now + conn.rtt.timeout();
+    match conn.settings.user_timeout() {
+        Some(wanted) if conn.trying_since != Instant::NEVER => {
+            next.min(conn.trying_since + wanted).max(local.now)
+        }
+        _ => next,
     }
 }
 
@@ -105,6 +101,8 @@ pub fn give_up(group: &mut FlowGroup, local: &mut Local, index: u32) {
         // Perhaps a forged SYN: nothing to be said to whoever's address it was.
         close::end(group, local, index, DeadReason::TimedOut);
     } else {
-        close::abort(group, local, index, DeadReason::TimedOut);
+        let unreachable = group.conns[index].path.contains(Path::UNREACHABLE);
+        let reason = if unreachable { DeadReason::Unreachable } else { DeadReason::TimedOut };
+        close::abort(group, local, index, reason);
     }
 }

@@ -2,7 +2,9 @@
 //! frame's header is read once and in one go; nothing is trusted but the slice's length.
 use super::seq::WrappingSeq;
 use crate::checksum;
+use crate::family::Family;
 use crate::flow_table::FlowKey;
+use crate::ipv4::TCP;
 use arrayvec::ArrayVec;
 
 /// Bytes of a header without options.
@@ -13,6 +15,7 @@ pub const TIMESTAMPS: usize = 12;
 pub const OPTIONS_MAX: usize = 40;
 /// Blocks of a SACK option at most (RFC 2018 §3).
 pub const SACK_BLOCKS_MAX: usize = 4;
+
 /// Bytes of Ethernet and IPv4 headers, as we send them.
 pub const BELOW: usize = 14 + 20;
 
@@ -28,6 +31,12 @@ pub mod flag {
     pub const PSH: u8 = 0x08;
     /// The acknowledgement is valid.
     pub const ACK: u8 = 0x10;
+    /// Congestion was experienced (RFC 3168 §6.1).
+    pub const ECE: u8 = 0x40;
+    /// The congestion window was reduced.
+    pub const CWR: u8 = 0x80;
+    /// All of these.
+    pub const KNOWN: u8 = FIN | SYN | RST | PSH | ACK | ECE | CWR;
 }
 
 /// What a segment says.
@@ -35,6 +44,8 @@ pub mod flag {
 pub struct Packet {
     /// Whose it is.
     pub key: FlowKey,
+    /// The slot of our address.
+    pub local: u8,
     /// Toeplitz hash of its addresses and ports.
     pub hash: u32,
     /// Sequence number of its first byte, or of SYN.
@@ -55,6 +66,8 @@ pub struct Packet {
     pub options: u16,
     /// Timestamps: the sender's, and the echo of ours.
     pub ts: Option<(u32, u32)>,
+    /// The network has marked it: congestion experienced.
+    pub ce: bool,
 }
 
 impl Packet {
@@ -247,15 +260,15 @@ pub fn emit_syn_options(out: &mut [u8], options: &SynOptions) -> usize {
 
 /// What goes into the headers of a segment that we send.
 #[derive(Clone, Copy, Debug)]
-pub struct Emit {
+pub struct Emit<A> {
     /// Next hop.
     pub mac_to: [u8; 6],
     /// Ours.
     pub mac_from: [u8; 6],
     /// Ours.
-    pub ip_from: [u8; 4],
+    pub ip_from: A,
     /// The peer's.
-    pub ip_to: [u8; 4],
+    pub ip_to: A,
     /// Ours.
     pub port_from: u16,
     /// The peer's.
@@ -268,32 +281,37 @@ pub struct Emit {
     pub flags: u8,
     /// Window, scaled.
     pub window: u16,
+    /// IPv6's hop limit.
+    pub hops: u8,
+    /// Second byte of the IP header.
+    pub tos: u8,
 }
 
-/// Writes Ethernet, IPv4 and TCP headers for a segment with `options` bytes of options and `payload`
+/// Writes Ethernet, IP and TCP headers for a segment with `options` bytes of options and `payload`
 /// bytes of payload. The TCP checksum field is left 0.
 #[inline(always)]
-pub fn emit(slot: &mut [u8], e: &Emit, options: usize, payload: usize) {
-    let Some(h) = slot.first_chunk_mut::<{ BELOW + HEADER }>() else { return };
-    h[0..6].copy_from_slice(&e.mac_to);
-    h[6..12].copy_from_slice(&e.mac_from);
-    h[12..14].copy_from_slice(&[8, 0]);
-    let total = (20 + HEADER + options + payload) as u16;
-    crate::ipv4::emit(&mut h[14..34], e.ip_from, e.ip_to, crate::ipv4::TCP, total);
-    h[34..36].copy_from_slice(&e.port_from.to_be_bytes());
-    h[36..38].copy_from_slice(&e.port_to.to_be_bytes());
-    h[38..42].copy_from_slice(&e.seq.0.to_be_bytes());
-    h[42..46].copy_from_slice(&e.ack.0.to_be_bytes());
-    h[46] = (((HEADER + options) / 4) as u8) << 4;
-    h[47] = e.flags;
-    h[48..50].copy_from_slice(&e.window.to_be_bytes());
-    h[50..54].fill(0);
+pub fn emit<A: Family>(slot: &mut [u8], e: &Emit<A>, options: usize, payload: usize) {
+    let Some((below, tcp)) = slot.split_at_mut_checked(A::BELOW) else { return };
+    let Some(h) = tcp.first_chunk_mut::<HEADER>() else { return };
+    below[0..6].copy_from_slice(&e.mac_to);
+    below[6..12].copy_from_slice(&e.mac_from);
+    below[12..14].copy_from_slice(&A::ETHERTYPE);
+    let len = (HEADER + options + payload) as u16;
+    A::emit(&mut below[14..], e.ip_from, e.ip_to, TCP, len, (e.tos, e.hops));
+    h[0..2].copy_from_slice(&e.port_from.to_be_bytes());
+    h[2..4].copy_from_slice(&e.port_to.to_be_bytes());
+    h[4..8].copy_from_slice(&e.seq.0.to_be_bytes());
+    h[8..12].copy_from_slice(&e.ack.0.to_be_bytes());
+    h[12] = (((HEADER + options) / 4) as u8) << 4;
+    h[13] = e.flags;
+    h[14..16].copy_from_slice(&e.window.to_be_bytes());
+    h[16..20].fill(0);
 }
 
 /// Fills in the TCP checksum of a complete frame without options below TCP.
-pub fn checksum_in_place(frame: &mut [u8], from: [u8; 4], to: [u8; 4]) {
-    let Some((_, tcp)) = frame.split_at_mut_checked(BELOW) else { return };
-    let pseudo = checksum::pseudo_v4(from, to, crate::ipv4::TCP, tcp.len() as u16);
+pub fn checksum_in_place<A: Family>(frame: &mut [u8], from: A, to: A) {
+    let Some((_, tcp)) = frame.split_at_mut_checked(A::BELOW) else { return };
+    let pseudo = A::pseudo(from, to, TCP, tcp.len() as u16);
     let field = checksum::finish(checksum::add(pseudo, checksum::sum(tcp)));
     if let Some(at) = tcp.get_mut(16..18) {
         at.copy_from_slice(&field);

@@ -7,8 +7,12 @@
 
 pub mod app;
 pub mod apps;
+pub mod family;
+pub mod gso;
+pub mod icmp;
 pub mod net;
 pub mod nic;
 pub mod peer;
 pub mod station;
 pub mod talk;
+pub mod wire6;

@@ -1,5 +1,6 @@
 //! A NIC of plain memory. Bus addresses are pointers. Frames are gathered when the device gets to
 //! them, not when they are pushed: memory that is reused too early shows on the wire.
+use super::gso::segments;
 use ix_dataplane::device::*;
 use ix_dataplane::mbuf::{Mbuf, Pool};
 use std::collections::VecDeque;
@@ -81,12 +82,16 @@ pub struct Tx {
     /// The device does nothing while this is set.
     pub stalled: bool,
     pub kicks: u64,
+    /// The largest IP packet that it cuts into segments.
+    pub tso: u16,
+    /// Frames that it cut.
+    pub large: u64,
 }
 
 impl Tx {
-    pub fn new(depth: usize) -> Tx {
+    pub fn new(depth: usize, tso: u16) -> Tx {
         let (ring, outbox) = (VecDeque::new(), VecDeque::new());
-        Tx { ring, outbox, depth, completed: 0, stalled: false, kicks: 0 }
+        Tx { ring, outbox, depth, completed: 0, stalled: false, kicks: 0, tso, large: 0 }
     }
 
     /// The device works: gathers what was pushed, completes it.
@@ -95,7 +100,15 @@ impl Tx {
             return;
         }
         while let Some(frame) = self.ring.pop_front() {
-            self.outbox.push_back(gather(&frame));
+            let bytes = gather(&frame);
+            match frame.gso {
+                Some(gso) => {
+                    assert!(bytes.len() <= 14 + usize::from(self.tso), "no such frames wanted");
+                    self.large += 1;
+                    self.outbox.extend(segments(&frame, &bytes, gso));
+                }
+                None => self.outbox.push_back(bytes),
+            }
             self.completed += 1;
         }
     }
@@ -128,7 +141,9 @@ fn gather(frame: &TxFrame) -> Vec<u8> {
         };
         bytes.extend_from_slice(part);
     }
-    if let Some(TxChecksum { start, offset }) = frame.checksum {
+    if let Some(TxChecksum { start, offset }) = frame.checksum
+        && frame.gso.is_none()
+    {
         let (start, at) = (usize::from(start), usize::from(start + offset));
         let sum = ix_dataplane::checksum::sum(&bytes[start..]);
         bytes[at..at + 2].copy_from_slice(&ix_dataplane::checksum::finish(sum));

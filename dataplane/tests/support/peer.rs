@@ -1,6 +1,7 @@
 //! smoltcp as the peer: an implementation that shares nothing with the engine.
+use super::family::{self, V6};
 use super::net::End;
-use ix_dataplane::time::Instant;
+use ix_dataplane::time::{Duration, Instant};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp;
@@ -55,6 +56,9 @@ impl phy::Device for Wire {
     }
 }
 
+/// Until a station has its address.
+pub const SETTLE: Duration = Duration::from_ms(if V6 { 3_000 } else { 1 });
+
 /// What a peer's program does each time it is run: `now` in, when to be run again out.
 pub type Program = Box<dyn FnMut(&mut SocketSet<'static>, &mut Interface)>;
 
@@ -78,6 +82,8 @@ impl Peer {
         let mut interface = Interface::new(config, &mut wire, time(now));
         interface.update_ip_addrs(|addresses| {
             addresses.push(IpCidr::new(IpAddress::v4(10, 0, 0, last), 24)).unwrap();
+            let v6 = IpAddress::Ipv6(family::v6([10, 0, 0, last]).into());
+            addresses.push(IpCidr::new(v6, 64)).unwrap();
         });
         Peer { wire, interface, sockets: SocketSet::new(Vec::new()), program: None }
     }
@@ -95,7 +101,9 @@ impl Peer {
 
     pub fn connect(&mut self, handle: SocketHandle, to: [u8; 4], port: u16, from: u16) {
         let [a, b, c, d] = to;
-        let remote = (IpAddress::v4(a, b, c, d), port);
+        let v4 = IpAddress::v4(a, b, c, d);
+        let to = if V6 { IpAddress::Ipv6(family::v6(to).into()) } else { v4 };
+        let remote = (to, port);
         let context = self.interface.context();
         self.sockets.get_mut::<tcp::Socket<'_>>(handle).connect(context, remote, from).unwrap();
     }

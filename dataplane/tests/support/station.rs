@@ -1,5 +1,6 @@
 //! One machine: engines of one or more cores, their platform, their application.
 use super::app::{App, Context};
+use super::family;
 use super::nic::{Rx, Tx};
 use ix_abi::CoreId;
 use ix_abi::layout::{CONTEXT_BASE, HEAP_BASE, PAGE_BYTES, RX_BASE, context_base};
@@ -105,8 +106,13 @@ pub struct Setup {
     pub tx_depth: usize,
     pub heap_pages: u32,
     pub offload: bool,
+    pub mtu: u16,
+    /// Segmentation by the NIC: the largest IP packet.
+    pub tso: u16,
     pub groups: u16,
     pub connections: u32,
+    /// Changes each engine's configuration.
+    pub configure: fn(&mut Config),
 }
 
 impl Setup {
@@ -122,8 +128,11 @@ impl Setup {
             tx_depth: 256,
             heap_pages: 4,
             offload: false,
+            mtu: 1500,
+            tso: 0,
             groups: 8,
             connections: 1024,
+            configure: |_| (),
         }
     }
 
@@ -158,7 +167,8 @@ impl Station {
             hash_report: false,
             queue_pairs: 1,
             groups: setup.groups,
-            mtu: 1500,
+            mtu: setup.mtu,
+            tso: setup.tso,
         };
         let gateway = setup.gateway;
         let addressing = if setup.dhcp {
@@ -176,6 +186,8 @@ impl Station {
             config.secret = [setup.seed as u8; 16];
             config.rss_key = std::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ 0x5a);
             config.connections_per_group = setup.connections;
+            config.ipv6 = family::mode(setup.address);
+            (setup.configure)(&mut config);
             let headers = leak(TX_HEADER_REGION_BYTES, 4096);
             let headers = DmaRegion {
                 ptr: headers,
@@ -192,7 +204,7 @@ impl Station {
             machines.push(Machine {
                 now: Instant(1_000_000),
                 rx,
-                tx: Tx::new(setup.tx_depth),
+                tx: Tx::new(setup.tx_depth, setup.tso),
                 app: None,
                 context: Context::new(std::ptr::null_mut(), std::ptr::null_mut()),
                 faults: Vec::new(),

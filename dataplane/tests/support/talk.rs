@@ -1,5 +1,7 @@
 //! Conversations: one station, and a peer whose segments the test writes by hand.
 use super::app::{App, Context};
+use super::family::{self, BELOW, below, pseudo, transport};
+pub use super::family::{MSS, MSS_DEFAULT, MSS_OPTION, V6};
 use super::net::describe;
 use super::station::{Setup, Station};
 use ix_abi::{Call, Condition, Cookie, SocketAddress};
@@ -11,6 +13,8 @@ pub const SYN: u8 = 2;
 pub const RST: u8 = 4;
 pub const PSH: u8 = 8;
 pub const ACK: u8 = 16;
+pub const ECE: u8 = 64;
+pub const CWR: u8 = 128;
 
 /// A segment that the station sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct Segment {
     pub seq: u32,
     pub ack: u32,
     pub window: u16,
+    /// Second byte of the IP header.
+    pub tos: u8,
     pub options: Vec<u8>,
     pub payload: Vec<u8>,
 }
@@ -65,6 +71,9 @@ impl App for Script {
     }
 }
 
+/// Of the peer and the station.
+pub const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]];
+
 pub struct Talk {
     pub station: Station,
     pub now: Instant,
@@ -87,7 +96,19 @@ impl Talk {
         let (others, sent) = (Vec::new(), Vec::new());
         let mut talk = Talk { station, now, ip, port: 4000, local_port: 7, others, sent };
         talk.step();
+        if V6 {
+            // Until nobody has claimed our address.
+            while talk.station.engines.iter().any(|e| e.ipv6().addresses().count() < 2) {
+                talk.pass(Duration::from_ms(100));
+            }
+            talk.others.clear();
+        }
         talk
+    }
+
+    /// The peer, as the application sees it.
+    pub fn remote(&self) -> SocketAddress {
+        SocketAddress { ip: family::ip(self.ip), port: self.port, scope: 0 }
     }
 
     pub fn script(&mut self) -> &mut Script {
@@ -120,26 +141,30 @@ impl Talk {
             answer.extend(self.station.setup.address);
             return self.give(answer);
         }
-        if f[12..14] != [8, 0] || f[23] != 6 {
-            return self.others.push(f);
+        if V6 && f[12..14] == [0x86, 0xdd] && f[54] == 135 && f[62..78] == family::v6(self.ip) {
+            let mut icmp = vec![136, 0, 0, 0, 0x60, 0, 0, 0];
+            icmp.extend(family::v6(self.ip));
+            icmp.extend([2, 1, 2, 0, 0, 0, 0, 2]);
+            let frame = self.icmp_v6(255, &icmp);
+            return self.give(frame);
         }
+        let Some((6, total)) = transport(&f) else { return self.others.push(f) };
         let word = |at: usize| u32::from_be_bytes(f[at..at + 4].try_into().unwrap());
         let half = |at: usize| u16::from_be_bytes(f[at..at + 2].try_into().unwrap());
-        let total = 14 + usize::from(half(16));
-        let header = usize::from(f[46] >> 4) * 4;
-        let (from, to) = (f[26..30].try_into().unwrap(), f[30..34].try_into().unwrap());
-        let pseudo = checksum::pseudo_v4(from, to, 6, (total - 34) as u16);
-        let sum = checksum::add(pseudo, checksum::sum(&f[34..total]));
+        let header = usize::from(f[BELOW + 12] >> 4) * 4;
+        let pseudo = pseudo(self.station.setup.address, self.ip, 6, total - BELOW);
+        let sum = checksum::add(pseudo, checksum::sum(&f[BELOW..total]));
         assert!(checksum::is_good(sum), "checksum of {}", describe(&f));
         self.sent.push(Segment {
-            from: half(34),
-            to: half(36),
-            seq: word(38),
-            ack: word(42),
-            flags: f[47],
-            window: half(48),
-            options: f[54..34 + header].to_vec(),
-            payload: f[34 + header..total].to_vec(),
+            from: half(BELOW),
+            to: half(BELOW + 2),
+            seq: word(BELOW + 4),
+            ack: word(BELOW + 8),
+            flags: f[BELOW + 13],
+            window: half(BELOW + 14),
+            tos: family::tos(&f),
+            options: f[BELOW + 20..BELOW + header].to_vec(),
+            payload: f[BELOW + header..total].to_vec(),
         });
     }
 
@@ -179,15 +204,9 @@ impl Talk {
         payload: &[u8],
     ) -> Vec<u8> {
         assert!(options.len().is_multiple_of(4));
-        let mut f = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
-        let total = 40 + options.len() + payload.len();
-        f.extend([0x45, 0]);
-        f.extend((total as u16).to_be_bytes());
-        f.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
-        f.extend(self.ip);
-        f.extend(self.station.setup.address);
-        let sum = checksum::finish(checksum::sum(&f[14..34]));
-        f[24..26].copy_from_slice(&sum);
+        let len = 20 + options.len() + payload.len();
+        let (us, them) = (self.ip, self.station.setup.address);
+        let mut f = below(MACS, us, them, 6, len);
         f.extend(self.port.to_be_bytes());
         f.extend(self.local_port.to_be_bytes());
         f.extend(seq.to_be_bytes());
@@ -197,29 +216,34 @@ impl Talk {
         f.extend([0, 0, 0, 0]);
         f.extend(options);
         f.extend(payload);
-        let pseudo =
-            checksum::pseudo_v4(self.ip, self.station.setup.address, 6, (total - 20) as u16);
-        let sum = checksum::finish(checksum::add(pseudo, checksum::sum(&f[34..])));
-        f[50..52].copy_from_slice(&sum);
+        let pseudo = pseudo(us, them, 6, len);
+        let sum = checksum::finish(checksum::add(pseudo, checksum::sum(&f[BELOW..])));
+        f[BELOW + 16..BELOW + 18].copy_from_slice(&sum);
         f
     }
 
     /// A UDP datagram from the peer to `port`; the station then runs.
     pub fn send_udp(&mut self, port: u16, payload: &[u8]) {
-        let mut f = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0];
-        f.extend((28 + payload.len() as u16).to_be_bytes());
-        f.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
-        f.extend(self.ip);
-        f.extend(self.station.setup.address);
-        let sum = checksum::finish(checksum::sum(&f[14..34]));
-        f[24..26].copy_from_slice(&sum);
+        let (us, them) = (self.ip, self.station.setup.address);
+        let mut f = below(MACS, us, them, 17, 8 + payload.len());
         f.extend(self.port.to_be_bytes());
         f.extend(port.to_be_bytes());
         f.extend((8 + payload.len() as u16).to_be_bytes());
         f.extend([0, 0]);
         f.extend(payload);
+        if V6 {
+            let pseudo = pseudo(us, them, 17, 8 + payload.len());
+            let sum = checksum::finish(checksum::add(pseudo, checksum::sum(&f[BELOW..])));
+            f[BELOW + 6..BELOW + 8].copy_from_slice(&sum);
+        }
         self.give(f);
         self.step();
+    }
+
+    /// An ICMPv6 message from the peer, checksum to be filled in.
+    pub fn icmp_v6(&self, hops: u8, icmp: &[u8]) -> Vec<u8> {
+        let (us, them) = (family::v6(self.ip), family::v6(self.station.setup.address));
+        super::wire6::icmp(MACS, (&us, &them), hops, icmp)
     }
 
     /// What the station has sent since the last look.

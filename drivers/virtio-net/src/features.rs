@@ -13,6 +13,10 @@ bitflags::bitflags! {
         const MTU = 1 << 3;
         /// The configuration holds the MAC address.
         const MAC = 1 << 5;
+        /// The device cuts TCP over IPv4 into segments.
+        const HOST_TSO4 = 1 << 11;
+        /// The device cuts TCP over IPv6 into segments.
+        const HOST_TSO6 = 1 << 12;
         /// The configuration holds the link status.
         const STATUS = 1 << 16;
         /// There is a control queue.
@@ -45,6 +49,8 @@ const WANTED: Features = Features::CSUM
     .union(Features::GUEST_CSUM)
     .union(Features::MTU)
     .union(Features::MAC)
+    .union(Features::HOST_TSO4)
+    .union(Features::HOST_TSO6)
     .union(Features::STATUS)
     .union(Features::CTRL_VQ)
     .union(Features::MQ)
@@ -63,6 +69,11 @@ pub fn negotiate(offered: u64, decline: Features) -> Result<Features, InitError>
         return Err(InitError::Missing { features: missing });
     }
     let mut chosen = (offered & WANTED & !decline) | REQUIRED;
+    // §5.1.3.1: segments need checksums; and one way to cut is of use only with the other.
+    let tso = Features::HOST_TSO4 | Features::HOST_TSO6;
+    if !chosen.contains(tso | Features::CSUM) {
+        chosen -= tso;
+    }
     // §5.1.3.1: these need the control queue.
     if !chosen.contains(Features::CTRL_VQ) {
         chosen -= Features::MQ | Features::RSS | Features::HASH_REPORT;
@@ -87,6 +98,16 @@ mod tests {
         let with_control = (offer | Features::CTRL_VQ).bits();
         assert_eq!(negotiate(with_control, Features::empty()).unwrap().bits(), with_control);
         assert_eq!(negotiate(with_control, Features::CTRL_VQ), Ok(Features::VERSION_1));
+    }
+
+    #[test]
+    fn segmentation_falls_without_checksums_or_with_one_half_of_it() {
+        let tso = Features::HOST_TSO4 | Features::HOST_TSO6;
+        let all = (Features::VERSION_1 | Features::CSUM | tso).bits();
+        assert_eq!(negotiate(all, Features::empty()).unwrap().bits(), all);
+        for decline in [Features::CSUM, Features::HOST_TSO4, Features::HOST_TSO6] {
+            assert!(!negotiate(all, decline).unwrap().intersects(tso), "{decline:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!  0 flags  1 gso_type  2 hdr_len  4 gso_size  6 csum_start  8 csum_offset  10 num_buffers
 //! 12 hash_value  16 hash_report  18 padding        (with HASH_REPORT only)
 //! ```
-use ix_dataplane::device::{RxChecksum, TxChecksum};
+use ix_dataplane::device::{Gso, RxChecksum, TxChecksum};
 
 /// Without the hash. VERSION_1 always has `num_buffers`.
 pub(crate) const BYTES: u16 = 12;
@@ -15,6 +15,9 @@ pub(crate) const ETHERNET_BYTES: u16 = 14;
 
 const NEEDS_CSUM: u8 = 1;
 const DATA_VALID: u8 = 2;
+/// `gso_type` (§5.1.6).
+const GSO_TCPV4: u64 = 1;
+const GSO_TCPV6: u64 = 4;
 /// IP protocol numbers.
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -22,21 +25,38 @@ const UDP: u8 = 17;
 /// `hash_report` values of hashes over ports too: TCP and UDP over IPv4 and IPv6 (§5.1.6.4.4).
 const REPORTS_WITH_PORTS: u32 = 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6;
 
-/// The fields of a transmit header that vary, packed: flags, `csum_start`, `csum_offset`. What is
-/// packed to 0 is an all-zero header. Segmentation offload would add `gso_type`, `hdr_len` and
-/// `gso_size` here and in [`words`].
+/// The fields of a transmit header that vary, packed: `flags` 8 bits, `gso_type` 8, `gso_size` 16,
+/// `csum_start` 16, `csum_offset` 8, `hdr_len` 8: more than a header slot has, and more than any
+/// transport's header. What is packed to 0 is an all-zero header.
 #[inline]
-pub(crate) fn pack(checksum: Option<TxChecksum>) -> u64 {
-    checksum
-        .map_or(0, |c| u64::from(NEEDS_CSUM) | u64::from(c.start) << 16 | u64::from(c.offset) << 32)
+pub(crate) fn pack(checksum: Option<TxChecksum>, gso: Option<Gso>) -> u64 {
+    let sum = checksum.map_or(0, |c| {
+        u64::from(NEEDS_CSUM) | u64::from(c.start) << 32 | u64::from(c.offset & 0xff) << 48
+    });
+    match gso {
+        None => sum,
+        Some(gso) => sum | pack_gso(gso),
+    }
 }
+
+fn pack_gso(gso: Gso) -> u64 {
+    let kind = if gso.ipv6 { GSO_TCPV6 } else { GSO_TCPV4 };
+    kind << 8 | u64::from(gso.size) << 16 | u64::from(gso.header_len & 0xff) << 56
+}
+
+/// The part of what was packed that wishes for checksums, and that for segments.
+pub(crate) const SUM_MASK: u64 = 0x00ff_ffff_0000_00ff;
+/// See [`SUM_MASK`].
+pub(crate) const GSO_MASK: u64 = !SUM_MASK;
 
 /// Bytes 0 to 7 and 8 to 15 of the header that was packed.
 pub(crate) const fn words(packed: u64) -> (u64, u64) {
-    let flags = packed & 0xff;
-    let start = packed >> 16 & 0xffff;
-    let offset = packed >> 32 & 0xffff;
-    (flags | start << 48, offset)
+    let flags_and_type = packed & 0xffff;
+    let size = packed >> 16 & 0xffff;
+    let start = packed >> 32 & 0xffff;
+    let offset = packed >> 48 & 0xff;
+    let header_len = packed >> 56;
+    (flags_and_type | header_len << 16 | size << 32 | start << 48, offset)
 }
 
 /// What a receive header says about the checksums of the frame behind it.

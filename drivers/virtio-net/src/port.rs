@@ -179,8 +179,10 @@ fn negotiate<M: Mmio + Clone>(
 
 /// The largest IP packet that a buffer takes, behind both headers.
 const MTU_MAX: usize = MBUF_BYTES - header::BYTES_HASH as usize - header::ETHERNET_BYTES as usize;
-/// The largest that the engine sends.
+/// Without a word from the device: Ethernet's.
 const MTU_DEFAULT: u16 = (FRAME_BYTES_MAX - header::ETHERNET_BYTES as usize) as u16;
+/// The largest IP packet to be cut into segments: what its length field takes.
+const TSO_MAX: u16 = u16::MAX;
 /// §5.1.4.1: no device says less.
 const MTU_MIN: u16 = 68;
 
@@ -240,6 +242,7 @@ fn open_tx<M: Mmio + Clone>(
     let options = TxOptions {
         indirect: features.contains(Features::INDIRECT_DESC),
         checksum: features.contains(Features::CSUM),
+        tso: features.contains(Features::HOST_TSO4),
         hash: features.contains(Features::HASH_REPORT),
     };
     VirtioTx::new(ring, dma, options)
@@ -254,6 +257,7 @@ fn capabilities(features: Features, device: &DeviceConfig, pairs: u16) -> Capabi
         hash_report: features.contains(Features::HASH_REPORT),
         queue_pairs: pairs,
         groups: GROUPS as u16,
-        mtu: mtu.min(MTU_DEFAULT),
+        mtu,
+        tso: if features.contains(Features::HOST_TSO4) { TSO_MAX } else { 0 },
     }
 }

@@ -42,6 +42,7 @@ const _: () = assert!(size_of::<Slot>().is_multiple_of(64) && header::BYTES_HASH
 pub(crate) struct TxOptions {
     pub indirect: bool,
     pub checksum: bool,
+    pub tso: bool,
     pub hash: bool,
 }
 
@@ -54,7 +55,7 @@ pub struct VirtioTx<M> {
     slots_bus: BusAddr,
     /// By slot: the header that is there, packed.
     headers: Table<u64>,
-    /// All ones if checksum wishes may be passed on, else 0.
+    /// The wishes that may be passed on: checksums, segments.
     header_mask: u64,
     /// By slot: the device has completed the frame, which waits for those before it.
     done: Table<bool>,
@@ -120,7 +121,8 @@ impl<M: Mmio> VirtioTx<M> {
             slots: block.cells(0, size),
             slots_bus: block.bus(0),
             headers: Table::new(size, |_| 0),
-            header_mask: if options.checksum { u64::MAX } else { 0 },
+            header_mask: if options.checksum { header::SUM_MASK } else { 0 }
+                | if options.tso { header::GSO_MASK } else { 0 },
             done: Table::new(size, |_| false),
             waiting: 0,
             chains: Chains {
@@ -221,7 +223,7 @@ impl<M: Mmio> VirtioTx<M> {
     /// state it had.
     #[inline]
     fn write_header(&mut self, frame: &TxFrame) {
-        let packed = header::pack(frame.checksum) & self.header_mask;
+        let packed = header::pack(frame.checksum, frame.gso) & self.header_mask;
         let slot = usize::from(self.pushed);
         if self.headers.get(slot) != packed {
             self.headers.set(slot, packed);

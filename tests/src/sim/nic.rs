@@ -83,6 +83,7 @@ impl Nic {
             queue_pairs: draw.queues,
             groups: draw.groups,
             mtu: 1500,
+            tso: 0,
         };
         let rx = |_| RxRing {
             posted: VecDeque::new(),

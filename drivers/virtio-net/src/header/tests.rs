@@ -96,10 +96,10 @@ fn only_hashes_over_ports_are_reported() {
 
 #[test]
 fn a_transmit_header_holds_start_and_offset_where_the_specification_says() {
-    let (low, high) = words(pack(Some(TxChecksum { start: 0x1234, offset: 0x0010 })));
+    let (low, high) = words(pack(Some(TxChecksum { start: 0x1234, offset: 0x0010 }), None));
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&low.to_le_bytes());
     bytes[8..].copy_from_slice(&high.to_le_bytes());
     assert_eq!(bytes[..12], [1, 0, 0, 0, 0, 0, 0x34, 0x12, 0x10, 0, 0, 0]);
-    assert_eq!(words(pack(None)), (0, 0));
+    assert_eq!(words(pack(None, None)), (0, 0));
 }

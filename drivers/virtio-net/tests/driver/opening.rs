@@ -59,12 +59,16 @@ fn receive_queues_get_their_vectors_and_no_other_queue_has_one() {
 
 #[test]
 fn a_larger_mtu_than_a_buffer_takes_is_not_agreed_to_and_a_smaller_one_is_kept() {
-    let rig = Rig::new(Model { mtu: 9000, ..Model::default() }, |_| ());
-    assert_eq!(rig.port.capabilities.mtu, 1500);
-    assert!(!rig.fake.with(|d| d.has(Features::MTU)));
-    let rig = Rig::new(Model { mtu: 1400, ..Model::default() }, |_| ());
-    assert_eq!(rig.port.capabilities.mtu, 1400);
-    assert!(rig.fake.with(|d| d.has(Features::MTU)));
+    for mtu in [2015, 9000] {
+        let rig = Rig::new(Model { mtu, ..Model::default() }, |_| ());
+        assert_eq!(rig.port.capabilities.mtu, 1500);
+        assert!(!rig.fake.with(|d| d.has(Features::MTU)));
+    }
+    for mtu in [68, 1400, 2014] {
+        let rig = Rig::new(Model { mtu, ..Model::default() }, |_| ());
+        assert_eq!(rig.port.capabilities.mtu, mtu);
+        assert!(rig.fake.with(|d| d.has(Features::MTU)));
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Transmitting, as conversations with an honest device.
 use crate::fake::{Model, Rng};
 use crate::rig::Rig;
-use ix_dataplane::device::{TxChecksum, TxFull, TxQueue};
+use ix_dataplane::device::{Gso, TxChecksum, TxFull, TxQueue};
 use ix_dataplane::limits::TX_FRAGS_MAX;
 use ix_virtio_net::Features;
 use std::collections::VecDeque;
@@ -86,6 +86,43 @@ fn a_checksum_wish_without_the_feature_is_not_passed_on() {
     rig.tx().kick();
     let (header, _) = rig.fake.with(|d| d.transmit(0)).unwrap();
     assert!(header.iter().all(|b| *b == 0));
+}
+
+#[test]
+fn a_wish_for_segments_goes_into_the_header_and_out_of_it_again() {
+    let checksum = Some(TxChecksum { start: 54, offset: 16 });
+    for mut rig in both() {
+        assert_eq!(rig.port.capabilities.tso, 65_535);
+        let (mut frame, _) = rig.frame(&[66, 40_000]);
+        for round in 0..600 {
+            frame.checksum = checksum;
+            let gso = Gso { size: 1448, header_len: 86, ipv6: round % 2 == 1 };
+            frame.gso = Some(gso).filter(|_| round % 3 != 0);
+            rig.tx().push(&frame).unwrap();
+            rig.tx().kick();
+            let (header, _) = rig.fake.with(|d| d.transmit(0)).unwrap();
+            // virtio 1.2 §5.1.6: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset.
+            let kind = if round % 2 == 1 { 4 } else { 1 };
+            let with = [1, kind, 86, 0, 0xa8, 5, 54, 0, 16, 0, 0, 0];
+            let without = [1, 0, 0, 0, 0, 0, 54, 0, 16, 0, 0, 0];
+            assert_eq!(header[..12], if round % 3 == 0 { without } else { with });
+            assert_eq!(rig.tx().reclaim(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_wish_for_segments_without_the_feature_is_not_passed_on() {
+    for declined in [Features::CSUM, Features::HOST_TSO4, Features::HOST_TSO6] {
+        let mut rig = Rig::without(declined);
+        assert_eq!(rig.port.capabilities.tso, 0, "{declined:?}");
+        let (mut frame, _) = rig.frame(&[54, 4000]);
+        frame.gso = Some(Gso { size: 1448, header_len: 54, ipv6: false });
+        rig.tx().push(&frame).unwrap();
+        rig.tx().kick();
+        let (header, _) = rig.fake.with(|d| d.transmit(0)).unwrap();
+        assert!(header.iter().all(|b| *b == 0));
+    }
 }
 
 #[test]

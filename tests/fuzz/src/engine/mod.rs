@@ -123,6 +123,7 @@ impl Machine {
             queue_pairs: 1,
             groups: GROUPS,
             mtu: 1500,
+            tso: 0,
         };
         let static_address = Ipv4Config { address: wire::STATION, prefix: 24, gateway: None };
         let addressing =

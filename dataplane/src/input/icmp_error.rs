@@ -1,0 +1,99 @@
+//! ICMP errors (RFC 792, RFC 1191): whose packet one is about, and what it says of it. The error hashes
+//! elsewhere than the connection, so it may have to go to the core that owns that.
+use super::eth;
+use super::ipv4::Ip;
+use super::transport::steer;
+use crate::acl::{self, Counts};
+use crate::device::RxFrame;
+use crate::engine::Engine;
+use crate::flow_table::FlowKey;
+use crate::ipv4::{HEADER, TCP};
+use crate::rss::group_of;
+use crate::tcp::reports::{self, Report};
+use crate::tcp::seq::WrappingSeq;
+use ix_abi::IpAddress;
+use ix_abi::stats::Drop;
+use ix_acl::{Direction, Flow};
+
+const UNREACHABLE: u8 = 3;
+const TIME_EXCEEDED: u8 = 11;
+const PARAMETER_PROBLEM: u8 = 12;
+const ICMP_HEADER: usize = 8;
+
+/// Whether a message of this type is an error. Source quench is none any more (RFC 6633).
+pub fn is_error(kind: u8) -> bool {
+    matches!(kind, UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM)
+}
+
+/// The packet that an error is about, as far as it is quoted.
+#[derive(Clone, Copy)]
+struct Quote {
+    source: [u8; 4],
+    destination: [u8; 4],
+    packet_len: u16,
+    ports: (u16, u16),
+    seq: u32,
+}
+
+/// Takes an intact ICMP error, of at least eight bytes.
+pub fn handle(engine: &mut Engine, frame: RxFrame, ip: &Ip<[u8; 4]>) {
+    let local = &mut engine.local;
+    let message = local.pool.area().data(&frame.mbuf).get(ip.payload..ip.payload + ip.len);
+    let message = message.unwrap_or(&[]);
+    let head = message.first_chunk::<ICMP_HEADER>().copied().unwrap_or_default();
+    let quote = message.get(ICMP_HEADER..).and_then(quoted);
+    let Some(quote) = quote.filter(|quote| quote.source == local.address) else {
+        return eth::drop(engine, frame, Drop::Icmp);
+    };
+    // As the hash of what arrives for the connection.
+    let (remote_port, local_port) = (quote.ports.1, quote.ports.0);
+    let (ours, theirs) = (quote.source, quote.destination);
+    let hash = local.toeplitz.hash_v4(theirs, ours, remote_port, local_port);
+    let id = usize::from(group_of(hash, local.groups).0);
+    let Some(group) = engine.groups.get_mut(id).and_then(Option::as_mut) else {
+        let owner = local.owners.get(id).copied();
+        return steer(engine, frame, owner);
+    };
+    let question =
+        Flow::icmp(Direction::In, IpAddress::v4(ip.source), local.ip(), head[0], head[1]);
+    if acl::judge(local, &question, Counts::Rate).is_err() {
+        return local.pool.free(frame.mbuf);
+    }
+    let key = FlowKey { remote: IpAddress::v4(theirs), remote_port, local_port };
+    match group.table.find(&group.conns, hash, &key) {
+        Some(index) => {
+            let seq = WrappingSeq(quote.seq);
+            reports::handle(group, local, index, report(&head), seq, quote.packet_len);
+        }
+        None => local.stats.drop(Drop::IcmpUnproven),
+    }
+    local.pool.free(frame.mbuf);
+}
+
+/// Reads the quoted packet: its header, and at least the eight bytes behind that every router quotes.
+fn quoted(packet: &[u8]) -> Option<Quote> {
+    let h = packet.first_chunk::<HEADER>()?;
+    let header_len = usize::from(h[0] & 15) * 4;
+    // Of a fragment only the first has ports.
+    let fragment = u16::from_be_bytes([h[6], h[7]]) & 0x1fff;
+    if h[0] >> 4 != 4 || header_len < HEADER || h[9] != TCP || fragment != 0 {
+        return None;
+    }
+    let t = packet.get(header_len..)?.first_chunk::<8>()?;
+    Some(Quote {
+        source: [h[12], h[13], h[14], h[15]],
+        destination: [h[16], h[17], h[18], h[19]],
+        packet_len: u16::from_be_bytes([h[2], h[3]]),
+        ports: (u16::from_be_bytes([t[0], t[1]]), u16::from_be_bytes([t[2], t[3]])),
+        seq: u32::from_be_bytes([t[4], t[5], t[6], t[7]]),
+    })
+}
+
+/// What an error says (RFC 1122 §3.2.2.1, §4.2.3.9; RFC 1812 §5.2.7.1 for the prohibitions).
+fn report(head: &[u8; ICMP_HEADER]) -> Report {
+    match (head[0], head[1]) {
+        (UNREACHABLE, 4) => Report::TooBig(u16::from_be_bytes([head[6], head[7]])),
+        (UNREACHABLE, 2 | 3 | 9 | 10 | 13) => Report::Hard,
+        _ => Report::Soft,
+    }
+}

@@ -1,0 +1,52 @@
+//! Segmentation by the device (TSO): one frame carries many segments' payload, which costs the work of
+//! one. Where the device cannot, frames are segments, and nothing here costs anything.
+use crate::conn::Conn;
+use crate::device::{Gso, TxFrame};
+use crate::local::Local;
+use crate::tcp::ecn;
+use crate::tcp::pmtu::headers;
+
+/// How many bytes the next frame may have of `room`, which windows and data leave, if segments have
+/// at most `size`. Without the device's help a segment is a frame.
+#[inline(always)]
+pub fn frame_size(conn: &Conn, local: &Local, size: u32, room: u32, unsent: u32) -> u32 {
+    if local.tso == 0 || room <= size {
+        return room.min(size);
+    }
+    many(conn, local, size, room, unsent)
+}
+
+fn many(conn: &Conn, local: &Local, size: u32, room: u32, unsent: u32) -> u32 {
+    // A probe of the path is one segment; CWR must be on one segment alone (virtio 1.2 §5.1.6.2.1 asks
+    // for a feature otherwise).
+    if size != u32::from(conn.mss) || ecn::tells(conn, conn.snd_nxt) {
+        return size;
+    }
+    let most = u32::from(local.tso.saturating_sub(headers(conn)));
+    let len = room.min(most.max(size));
+    // Whole segments, unless it is the end of what there is.
+    if len == unsent { len } else { len - len % size }
+}
+
+/// Makes the frame, whose headers have `header_len` bytes, one that the device cuts, if `len` bytes of
+/// payload are more than a segment of `size`. The bytes that it carries then: whole segments, if
+/// there was no room for all `wanted`.
+#[inline(always)]
+pub fn shape(frame: &mut TxFrame, header_len: usize, size: u16, wanted: u32, len: u32) -> u32 {
+    if size == 0 || len <= u32::from(size) {
+        return len;
+    }
+    cut(frame, header_len, size, wanted, len)
+}
+
+fn cut(frame: &mut TxFrame, header_len: usize, size: u16, wanted: u32, len: u32) -> u32 {
+    let whole = if len < wanted { len - len % u32::from(size) } else { len };
+    if whole < len {
+        frame.truncate(header_len + whole as usize);
+    }
+    if whole > u32::from(size) {
+        // Connections are IPv4 so far.
+        frame.gso = Some(Gso { size, header_len: header_len as u16, ipv6: false });
+    }
+    whole
+}
