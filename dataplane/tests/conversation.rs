@@ -4,12 +4,12 @@ mod support;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
-use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, IpAddress, Op, SocketAddress, Status};
+use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, Op, SocketAddress, Status};
 use ix_dataplane::time::Duration;
 use support::family::{BELOW, MSS_DEFAULT, MSS_OPTION, pseudo, transport};
 use support::talk::*;
 
-const PORT: SocketAddress = SocketAddress { ip: IpAddress::UNSPECIFIED, port: 7, scope: 0 };
+const PORT: SocketAddress = any(7);
 const COOKIE: Cookie = Cookie(0xc0ffee);
 
 fn listening() -> Talk {
@@ -139,7 +139,7 @@ fn a_connect_ends_by_time_also_if_its_syn_never_gets_its_turn() {
     talk.send(SYN, 999, 0, 1000, &[]);
     let _ = talk.one();
     talk.station.machines[0].tx.depth = 0;
-    talk.call(Call::connect(COOKIE, SocketAddress::v4(talk.ip, 80)));
+    talk.call(Call::connect(COOKIE, talk.host(80)));
     talk.pass(Duration::from_s(29));
     assert_eq!(talk.events(), []);
     talk.pass(Duration::from_s(32));

@@ -5,10 +5,12 @@ use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress};
+use ix_dataplane::checksum;
 use ix_dataplane::time::Duration;
+use support::family::{MSS, MSS_OPTION};
 use support::talk::*;
 
-const PORT: SocketAddress = SocketAddress::v4([0; 4], 7);
+const PORT: SocketAddress = any(7);
 const COOKIE: Cookie = Cookie(0xc0ffee);
 /// What a client offers that has everything, with timestamp 500.
 const ALL: [u8; 20] = [2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 1, 244, 0, 0, 0, 0, 1, 3, 3, 7];
@@ -41,7 +43,7 @@ fn knock(talk: &mut Talk) -> Handle {
     let [Condition::Knock { handle, remote, local_port: 7, .. }] = events[..] else {
         panic!("{events:?}")
     };
-    assert_eq!(remote, SocketAddress::v4(talk.ip, talk.port));
+    assert_eq!(remote, talk.remote());
     handle
 }
 
@@ -56,7 +58,7 @@ fn a_client_without_timestamps_connects_through_a_full_backlog_and_keeps_its_seg
     talk.send_options(SYN, (999, 0), 1000, &[2, 4, 2, 88, 1, 3, 3, 7], &[]);
     let answer = talk.one();
     assert_eq!((answer.flags, answer.ack), (SYN | ACK, 1000));
-    assert_eq!(answer.options, [2, 4, 5, 180], "what cannot be remembered is not offered");
+    assert_eq!(answer.options, MSS_OPTION, "what cannot be remembered is not offered");
     assert_eq!(talk.station.count(Counter::TcpConnections), 2, "no state");
     assert_eq!(talk.events(), []);
     let una = answer.seq + 1;
@@ -84,16 +86,22 @@ fn scaling_and_sack_survive_in_the_timestamp() {
     let mut talk = flooded();
     talk.send_options(SYN, (999, 0), 1000, &ALL, &[]);
     let answer = talk.one();
-    assert_eq!(answer.options[..8], [2, 4, 5, 180, 4, 2, 8, 10], "RFC 2018, RFC 7323");
+    assert_eq!(
+        answer.options[..8],
+        [&MSS_OPTION[..], &[4, 2, 8, 10]].concat(),
+        "RFC 2018, RFC 7323"
+    );
     assert_eq!(answer.options[12..], [0, 0, 1, 244, 1, 3, 3, 3]);
     assert_eq!(talk.station.count(Counter::TcpConnections), 2, "no state");
     let (una, value) = (answer.seq + 1, word(&answer.options, 8));
     talk.send_options(ACK, (1000, una), 100, &stamp(501, value), &[]);
     let handle = knock(&mut talk);
-    // 1460 bytes less 12 for timestamps; the window of 100 is one of 12,800.
+    // A segment less 12 bytes for timestamps; the window of 100 is one of 12,800.
     talk.calls(&[Call::accept(handle, COOKIE), sendv(handle, 3000)]);
     let sent = talk.sent();
-    assert_eq!(sent.iter().map(|s| s.payload.len()).collect::<Vec<_>>(), [1448, 1448, 104]);
+    let full = MSS as usize - 12;
+    let sizes: Vec<_> = sent.iter().map(|s| s.payload.len()).collect();
+    assert_eq!(sizes, [full, full, 3000 - 2 * full]);
     for segment in &sent {
         let ours = word(&segment.options, 4);
         assert!(ours.wrapping_sub(value) < 1000, "timestamps go on from the cookie's");
@@ -101,6 +109,34 @@ fn scaling_and_sack_survive_in_the_timestamp() {
     }
     talk.send_options(ACK, (1000, una + 3000), 100, &stamp(502, value), &[]);
     assert!(matches!(talk.events()[..], [Condition::Sent { bytes: 3000, window: 12_800, .. }]));
+}
+
+#[test]
+fn congestion_notification_survives_in_the_timestamp_too() {
+    // RFC 3168 §6.1.1: ECE and CWR ask, ECE agrees; then new data is marked as capable.
+    const ECE: u8 = 64;
+    const CWR: u8 = 128;
+    for asks in [false, true] {
+        let mut talk = flooded();
+        let flags = if asks { SYN | ECE | CWR } else { SYN };
+        talk.send_options(flags, (999, 0), 1000, &ALL, &[]);
+        let answer = talk.one();
+        assert_eq!(answer.flags, if asks { SYN | ACK | ECE } else { SYN | ACK });
+        let (una, value) = (answer.seq + 1, word(&answer.options, 8));
+        talk.send_options(ACK, (1000, una), 1000, &stamp(501, value), &[]);
+        let handle = knock(&mut talk);
+        talk.call(Call::accept(handle, COOKIE));
+        // A mark is echoed by those that have agreed.
+        let mut frame = talk.frame(ACK | PSH, 1000, una, 1000, &stamp(501, value), b"marked");
+        frame[15] |= 3;
+        frame[24..26].fill(0);
+        let sum = checksum::finish(checksum::sum(&frame[14..34]));
+        frame[24..26].copy_from_slice(&sum);
+        talk.give(frame);
+        talk.step();
+        talk.pass(Duration::from_ms(50));
+        assert_eq!(talk.one().flags & ECE, if asks { ECE } else { 0 });
+    }
 }
 
 #[test]

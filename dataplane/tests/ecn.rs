@@ -4,7 +4,7 @@ mod support;
 
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
-use ix_abi::{Call, Condition, Cookie, Handle, IpAddress, SocketAddress, Status};
+use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress, Status};
 use ix_dataplane::config::{Algorithm, EcnMode as Mode};
 use ix_dataplane::time::Duration;
 use support::family::{MSS, set_tos};
@@ -13,7 +13,7 @@ use support::talk::*;
 const ECT0: u8 = 2;
 const CE: u8 = 3;
 const WINDOW: u16 = 65_000;
-const PORT: SocketAddress = SocketAddress { ip: IpAddress::UNSPECIFIED, port: 7, scope: 0 };
+const PORT: SocketAddress = any(7);
 
 fn listening(change: impl Fn(&mut support::station::Setup)) -> Talk {
     let mut talk = Talk::new(change);
@@ -76,7 +76,7 @@ fn acknowledgement(talk: &mut Talk) -> Segment {
 fn opening(change: impl Fn(&mut support::station::Setup)) -> Talk {
     let mut talk = Talk::new(change);
     talk.local_port = 80;
-    let to = SocketAddress { port: 80, ..talk.remote() };
+    let to = talk.host(80);
     talk.call(Call::connect(Cookie(5), to).with_tag(3));
     talk
 }

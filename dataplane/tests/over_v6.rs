@@ -2,9 +2,17 @@
 //! (`support/family.rs`).
 #[path = "conversation.rs"]
 mod conversation;
+#[path = "cookies.rs"]
+mod cookies;
 #[path = "ecn.rs"]
 mod ecn;
+#[path = "keep_alive.rs"]
+mod keep_alive;
+#[path = "rfc5961.rs"]
+mod rfc5961;
 #[path = "smoltcp_peer.rs"]
 mod smoltcp_peer;
+#[path = "time_wait.rs"]
+mod time_wait;
 #[path = "timestamps.rs"]
 mod timestamps;

@@ -7,9 +7,10 @@ use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, SocketAddress, Status};
 use ix_dataplane::limits::CHALLENGES_PER_SECOND;
 use ix_dataplane::time::Duration;
+use support::family::BELOW;
 use support::talk::*;
 
-const PORT: SocketAddress = SocketAddress::v4([0; 4], 7);
+const PORT: SocketAddress = any(7);
 const WINDOW: u16 = 1000;
 const URG: u8 = 32;
 
@@ -112,7 +113,7 @@ fn challenges_are_limited_and_honest_peers_are_answered_all_the_same() {
             talk.send(RST, 1005, 0, 0, &[]);
             sent += talk.sent().len() as u32;
         }
-        assert!(sent >= CHALLENGES_PER_SECOND / 2 && sent <= CHALLENGES_PER_SECOND, "{sent}");
+        assert!((CHALLENGES_PER_SECOND / 2..=CHALLENGES_PER_SECOND).contains(&sent), "{sent}");
         sent
     };
     let first = challenges(&mut talk);
@@ -145,13 +146,13 @@ fn urgent_data_is_in_line_and_a_wild_pointer_points_at_nothing() {
     let (mut talk, _, una) = accepted();
     for (pointer, seq) in [(1u16, 1000), (0, 1003), (0xffff, 1006), (3, 1009)] {
         let mut frame = talk.frame(ACK | PSH | URG, seq, una, WINDOW, &[], b"abc");
-        frame[52..54].copy_from_slice(&pointer.to_be_bytes());
+        frame[BELOW + 18..BELOW + 20].copy_from_slice(&pointer.to_be_bytes());
         // The checksum is that of a pointer of 0: less what was added.
-        let sum = u16::from_be_bytes([frame[50], frame[51]]);
+        let sum = u16::from_be_bytes([frame[BELOW + 16], frame[BELOW + 17]]);
         let old = !sum;
         let sum = u32::from(old) + u32::from(pointer);
         let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
-        frame[50..52].copy_from_slice(&sum.to_be_bytes());
+        frame[BELOW + 16..BELOW + 18].copy_from_slice(&sum.to_be_bytes());
         talk.give(frame);
         talk.step();
     }
@@ -190,7 +191,7 @@ fn a_handshake_is_reset_by_the_exact_number_only() {
 fn a_connect_believes_only_what_acknowledges_its_syn() {
     // RFC 9293 §3.10.7.3.
     let mut talk = Talk::new(|_| {});
-    talk.call(Call::connect(Cookie(1), SocketAddress::v4(talk.ip, 80)));
+    talk.call(Call::connect(Cookie(1), talk.host(80)));
     let syn = talk.one();
     (talk.port, talk.local_port) = (80, syn.from);
     for ack in [syn.seq, syn.seq + 2, syn.seq.wrapping_sub(100)] {

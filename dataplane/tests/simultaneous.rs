@@ -17,7 +17,7 @@ const WINDOW: u16 = 1000;
 /// A `connect` whose SYN is out: its handle and our first sequence number.
 fn connecting() -> (Talk, Handle, u32) {
     let mut talk = Talk::new(|_| {});
-    talk.call(Call::connect(Cookie(1), SocketAddress::v4(talk.ip, 80)).with_result(3));
+    talk.call(Call::connect(Cookie(1), talk.host(80)).with_result(3));
     let [Condition::Result { handle, status: Status::Ok, .. }] = talk.events()[..] else {
         panic!()
     };

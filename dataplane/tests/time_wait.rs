@@ -6,7 +6,7 @@ use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, Op, SocketAddress, Sta
 use ix_dataplane::time::Duration;
 use support::talk::*;
 
-const PORT: SocketAddress = SocketAddress::v4([0; 4], 7);
+const PORT: SocketAddress = any(7);
 const WINDOW: u16 = 1000;
 
 fn stamp(value: u32, echo: u32) -> Vec<u8> {
@@ -168,7 +168,7 @@ fn without_room_for_a_handshake_it_is_left_alone() {
 fn connect_all(talk: &mut Talk, timestamps: bool) -> Vec<(Handle, u16, u32)> {
     let mut open = Vec::new();
     loop {
-        talk.call(Call::connect(Cookie(1), SocketAddress::v4(talk.ip, 80)).with_result(3));
+        talk.call(Call::connect(Cookie(1), talk.host(80)).with_result(3));
         let Some(Condition::Result { handle, status, .. }) = talk.events().pop() else { panic!() };
         if status != Status::Ok {
             assert_eq!(status, Status::Limit);
@@ -207,7 +207,7 @@ fn connect_takes_no_port_in_time_wait_unless_timestamps_make_it_safe() {
         let mut again = Vec::new();
         let connect = |talk: &mut Talk, again: &mut Vec<(u32, u32)>| {
             for _ in 0..1000 {
-                talk.call(Call::connect(Cookie(1), SocketAddress::v4(talk.ip, 80)).with_result(3));
+                talk.call(Call::connect(Cookie(1), talk.host(80)).with_result(3));
                 if matches!(talk.events()[..], [Condition::Result { status: Status::Limit, .. }]) {
                     continue;
                 }

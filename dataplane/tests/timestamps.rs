@@ -4,12 +4,12 @@ mod support;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::Drop as Reason;
-use ix_abi::{Call, Condition, Cookie, Handle, IpAddress, SocketAddress};
+use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress};
 use ix_dataplane::time::Duration;
 use support::family::{MSS, MSS_OPTION};
 use support::talk::*;
 
-const PORT: SocketAddress = SocketAddress { ip: IpAddress::UNSPECIFIED, port: 7, scope: 0 };
+const PORT: SocketAddress = any(7);
 const WINDOW: u16 = 60_000;
 
 fn stamp(value: u32, echo: u32) -> Vec<u8> {

@@ -172,7 +172,7 @@ fn nothing_is_left_for_later_in_the_source() {
 
 /// Which crate may depend on which, at build time (tests may see everything). The order is design §3:
 /// abi ← acl ← dataplane ← drivers ← kernel; abi ← libix ← apps; abi ← ixcp.
-const DEPENDENCIES: [(&str, &[&str]); 17] = [
+const DEPENDENCIES: [(&str, &[&str]); 18] = [
     ("ix-abi", &[]),
     ("ix-acl", &["ix-abi"]),
     ("ix-dataplane", &["ix-abi", "ix-acl"]),
@@ -191,6 +191,7 @@ const DEPENDENCIES: [(&str, &[&str]); 17] = [
     ("ixcp", &["ix-abi", "ix-acl", "ix-kernel-core"]),
     ("xtask", &["ix-kernel-core"]),
     ("ix-bench", &["ix-abi", "ix-dataplane"]),
+    ("ix-conformance", &["ix-abi", "ix-dataplane"]),
     (
         "ix-fuzz",
         &[

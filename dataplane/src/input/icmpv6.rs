@@ -2,7 +2,7 @@
 //! deserve an error, at a bounded rate.
 use super::eth::{self, HEADER as ETHERNET};
 use super::ipv4::Ip;
-use super::nd;
+use super::{icmp_error, nd};
 use crate::acl::{self, Counts, answers};
 use crate::checksum;
 use crate::device::{RxChecksum, RxFrame};
@@ -52,6 +52,9 @@ pub fn handle(engine: &mut Engine, frame: RxFrame, ip: &Ip<Address>, hops: u8) {
     }
     if ip.source == ipv6::UNSPECIFIED {
         return eth::drop(engine, frame, Drop::IpMalformed);
+    }
+    if matches!(kind, UNREACHABLE..=PARAMETER_PROBLEM) && ip.unicast {
+        return icmp_error::handle(engine, frame, ip);
     }
     let echo = kind == ECHO_REQUEST && code == 0;
     let remote = IpAddress(ip.source);

@@ -2,6 +2,7 @@
 //! one. Where the device cannot, frames are segments, and nothing here costs anything.
 use crate::conn::Conn;
 use crate::device::{Gso, TxFrame};
+use crate::family::Family;
 use crate::local::Local;
 use crate::tcp::ecn;
 use crate::tcp::pmtu::headers;
@@ -28,25 +29,36 @@ fn many(conn: &Conn, local: &Local, size: u32, room: u32, unsent: u32) -> u32 {
     if len == unsent { len } else { len - len % size }
 }
 
-/// Makes the frame, whose headers have `header_len` bytes, one that the device cuts, if `len` bytes of
+/// Makes the frame, whose TCP header has `header_len` bytes, one that the device cuts, if `len` bytes of
 /// payload are more than a segment of `size`. The bytes that it carries then: whole segments, if
 /// there was no room for all `wanted`.
 #[inline(always)]
-pub fn shape(frame: &mut TxFrame, header_len: usize, size: u16, wanted: u32, len: u32) -> u32 {
+pub fn shape<A: Family>(
+    frame: &mut TxFrame,
+    header_len: usize,
+    size: u16,
+    wanted: u32,
+    len: u32,
+) -> u32 {
     if size == 0 || len <= u32::from(size) {
         return len;
     }
-    cut(frame, header_len, size, wanted, len)
+    cut(frame, A::BELOW + header_len, size, (wanted, len), A::VERSION == 6)
 }
 
-fn cut(frame: &mut TxFrame, header_len: usize, size: u16, wanted: u32, len: u32) -> u32 {
+fn cut(
+    frame: &mut TxFrame,
+    header_len: usize,
+    size: u16,
+    (wanted, len): (u32, u32),
+    ipv6: bool,
+) -> u32 {
     let whole = if len < wanted { len - len % u32::from(size) } else { len };
     if whole < len {
         frame.truncate(header_len + whole as usize);
     }
     if whole > u32::from(size) {
-        // Connections are IPv4 so far.
-        frame.gso = Some(Gso { size, header_len: header_len as u16, ipv6: false });
+        frame.gso = Some(Gso { size, header_len: header_len as u16, ipv6 });
     }
     whole
 }

@@ -308,7 +308,7 @@ fn segment_of<T: TxQueue, A: Family>(
             true
         })
     };
-    let len = gso::shape(frame, A::BELOW + HEADER + options, piece.size, piece.len, len);
+    let len = gso::shape::<A>(frame, HEADER + options, piece.size, piece.len, len);
     let mut flags = piece.flags;
     if len < piece.len {
         flags &= !(flag::FIN | flag::PSH);

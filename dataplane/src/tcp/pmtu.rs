@@ -5,9 +5,11 @@
 //! which costs little at one in minutes.
 use crate::conn::{Conn, Flags};
 use crate::group::FlowGroup;
+use crate::ipv6::MTU_MIN;
 use crate::limits::{PATH_MTU_MIN, PATH_MTU_PROBE_AGAIN, PATH_MTU_PROBE_FIRST};
 use crate::local::Local;
 use crate::tcp::recovery;
+use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
 use bitflags::bitflags;
 use ix_abi::stats::Counter;
@@ -39,6 +41,11 @@ pub fn headers(conn: &Conn) -> u16 {
     ip + crate::tcp::wire::HEADER as u16 + option_bytes(conn)
 }
 
+/// The smallest size that is believed; IPv6 has a floor of its own (RFC 8201 §4).
+fn floor(conn: &Conn) -> u16 {
+    if conn.flags.contains(Flags::V6) { MTU_MIN } else { PATH_MTU_MIN }
+}
+
 /// Bytes of the options that each data segment has.
 fn option_bytes(conn: &Conn) -> u16 {
     if conn.flags.contains(Flags::TIMESTAMPS) { crate::tcp::wire::TIMESTAMPS as u16 } else { 0 }
@@ -50,7 +57,7 @@ pub fn too_big(group: &mut FlowGroup, local: &mut Local, index: u32, mtu: u16, p
     let ours = conn.mss + headers(conn);
     // Of old routers that say nothing, the next size below (RFC 1191 §5).
     let smaller = SIZES.iter().rev().find(|size| **size < packet_len.min(ours));
-    let mtu = if mtu == 0 { smaller.copied().unwrap_or(PATH_MTU_MIN) } else { mtu };
+    let mtu = if mtu == 0 { smaller.copied().unwrap_or(floor(conn)) } else { mtu };
     // That it was sent must be possible, and that it did not fit.
     if packet_len > ours && !conn.path.contains(Path::PROBING) || packet_len <= mtu || mtu >= ours {
         return;
@@ -65,7 +72,7 @@ pub fn too_big(group: &mut FlowGroup, local: &mut Local, index: u32, mtu: u16, p
 
 /// Takes a smaller size into use; `false`: it is none.
 fn lower(conn: &mut Conn, local: &mut Local, mtu: u16, again: crate::time::Duration) -> bool {
-    let mss = mtu.max(PATH_MTU_MIN) - headers(conn);
+    let mss = mtu.max(floor(conn)) - headers(conn);
     if mss >= conn.mss {
         return false;
     }
@@ -75,6 +82,7 @@ fn lower(conn: &mut Conn, local: &mut Local, mtu: u16, again: crate::time::Durat
     conn.mss = mss;
     conn.path |= Path::NARROW;
     conn.path -= Path::PROBING;
+    conn.predict();
     conn.probe_at = seconds(local.now + again);
     local.stats.add(Counter::PathMtuLowered, 1);
     true
@@ -88,6 +96,7 @@ fn seconds(at: Instant) -> u32 {
 pub fn timed_out(conn: &mut Conn, local: &mut Local) {
     if conn.retries == 0 {
         conn.path -= Path::UNREACHABLE;
+        conn.predict();
     }
     if conn.path.contains(Path::PROBING) {
         failed(conn, local);
@@ -101,22 +110,29 @@ pub fn timed_out(conn: &mut Conn, local: &mut Local) {
 }
 
 /// An acknowledgement up to `ack`, before it is taken.
-pub fn acknowledged(conn: &mut Conn, local: &mut Local, ack: crate::tcp::seq::WrappingSeq) {
+pub fn acknowledged(conn: &mut Conn, local: &mut Local, ack: WrappingSeq) {
     let after = ack.after(conn.snd_una) && !ack.after(conn.snd_max);
     if !conn.path.contains(Path::PROBING) || !after || ack.before(conn.probe_end) {
         return;
-    }
-    if conn.flags.contains(Flags::RECOVERY) {
-        // Its bytes arrived in smaller segments.
-        return failed(conn, local);
     }
     conn.path -= Path::PROBING;
     conn.mss = conn.probe_mss;
     if conn.mss >= conn.mss_ends {
         conn.path -= Path::NARROW;
+        conn.predict();
     }
     // The next size at once: what follows from here is known to pass.
     conn.probe_at = seconds(local.now);
+}
+
+/// Something is sent again, in segments of the usual size, from `start` to `end`: if it is of the probe, that
+/// was lost.
+#[cold]
+pub fn sent_again(conn: &mut Conn, local: &Local, start: WrappingSeq, end: WrappingSeq) {
+    let probe = conn.probe_end.minus(u32::from(conn.probe_mss));
+    if conn.path.contains(Path::PROBING) && start.before(conn.probe_end) && end.after(probe) {
+        failed(conn, local);
+    }
 }
 
 fn failed(conn: &mut Conn, local: &Local) {

@@ -104,3 +104,21 @@ pub fn set_tos(f: &mut [u8], tos: u8) {
         f[24..26].copy_from_slice(&sum);
     }
 }
+
+/// The pseudo-header's sum of a frame.
+pub fn pseudo_of(f: &[u8], protocol: u8, len: usize) -> u64 {
+    if V6 {
+        let address = |at: usize| f[at..at + 16].try_into().unwrap();
+        checksum::pseudo_v6(&address(22), &address(38), protocol, len as u16)
+    } else {
+        let address = |at: usize| f[at..at + 4].try_into().unwrap();
+        checksum::pseudo_v4(address(26), address(30), protocol, len as u16)
+    }
+}
+
+/// Whether a frame asks for the link address of a host.
+pub fn solicits(f: &[u8], host: [u8; 4]) -> bool {
+    transport(f).is_some_and(|(protocol, _)| protocol == 58)
+        && f.get(54) == Some(&135)
+        && f.get(62..78) == Some(&v6(host)[..])
+}

@@ -1,7 +1,6 @@
 //! Conversations: one station, and a peer whose segments the test writes by hand.
 use super::app::{App, Context};
-use super::family::{self, BELOW, below, pseudo, transport};
-pub use super::family::{MSS, MSS_DEFAULT, MSS_OPTION, V6};
+use super::family::{self, BELOW, V6, below, pseudo, transport};
 use super::net::describe;
 use super::station::{Setup, Station};
 use ix_abi::{Call, Condition, Cookie, SocketAddress};
@@ -71,6 +70,11 @@ impl App for Script {
     }
 }
 
+/// A port at every address.
+pub const fn any(port: u16) -> SocketAddress {
+    SocketAddress { ip: ix_abi::IpAddress::UNSPECIFIED, port, scope: 0 }
+}
+
 /// Of the peer and the station.
 pub const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]];
 
@@ -82,6 +86,8 @@ pub struct Talk {
     pub local_port: u16,
     /// Other frames than TCP that the station sent.
     pub others: Vec<Vec<u8>>,
+    /// The peer does not say where it is.
+    pub deaf: bool,
     sent: Vec<Segment>,
 }
 
@@ -94,7 +100,8 @@ impl Talk {
         station.start((0..station.setup.cores).map(scripts).collect());
         let (ip, now) = ([10, 0, 0, 2], Instant(1_000_000));
         let (others, sent) = (Vec::new(), Vec::new());
-        let mut talk = Talk { station, now, ip, port: 4000, local_port: 7, others, sent };
+        let mut talk =
+            Talk { station, now, ip, port: 4000, local_port: 7, others, deaf: false, sent };
         talk.step();
         if V6 {
             // Until nobody has claimed our address.
@@ -108,7 +115,12 @@ impl Talk {
 
     /// The peer, as the application sees it.
     pub fn remote(&self) -> SocketAddress {
-        SocketAddress { ip: family::ip(self.ip), port: self.port, scope: 0 }
+        self.host(self.port)
+    }
+
+    /// Another port of it.
+    pub fn host(&self, port: u16) -> SocketAddress {
+        SocketAddress { ip: family::ip(self.ip), port, scope: 0 }
     }
 
     pub fn script(&mut self) -> &mut Script {
@@ -133,6 +145,9 @@ impl Talk {
     }
 
     fn take(&mut self, f: Vec<u8>) {
+        if self.deaf && transport(&f).is_none() {
+            return;
+        }
         if f[12..14] == [8, 6] && f[20..22] == [0, 1] && f[38..42] == self.ip {
             let mut answer = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 6, 0, 1, 8, 0, 6, 4, 0, 2];
             answer.extend([2, 0, 0, 0, 0, 2]);
@@ -141,7 +156,7 @@ impl Talk {
             answer.extend(self.station.setup.address);
             return self.give(answer);
         }
-        if V6 && f[12..14] == [0x86, 0xdd] && f[54] == 135 && f[62..78] == family::v6(self.ip) {
+        if V6 && family::solicits(&f, self.ip) {
             let mut icmp = vec![136, 0, 0, 0, 0x60, 0, 0, 0];
             icmp.extend(family::v6(self.ip));
             icmp.extend([2, 1, 2, 0, 0, 0, 0, 2]);
@@ -152,7 +167,7 @@ impl Talk {
         let word = |at: usize| u32::from_be_bytes(f[at..at + 4].try_into().unwrap());
         let half = |at: usize| u16::from_be_bytes(f[at..at + 2].try_into().unwrap());
         let header = usize::from(f[BELOW + 12] >> 4) * 4;
-        let pseudo = pseudo(self.station.setup.address, self.ip, 6, total - BELOW);
+        let pseudo = family::pseudo_of(&f, 6, total - BELOW);
         let sum = checksum::add(pseudo, checksum::sum(&f[BELOW..total]));
         assert!(checksum::is_good(sum), "checksum of {}", describe(&f));
         self.sent.push(Segment {

@@ -59,19 +59,18 @@ pub(super) fn count(group: &mut FlowGroup, index: u32, repeats: bool, acked: u32
     acked - counted
 }
 
-/// Takes the first segment for lost, unless it was sent again already. Its record may be of several, that
-/// went out in one piece.
+/// Takes the first record for lost, unless it was sent again already.
 fn lose_first(conn: &mut Conn, records: &mut Records) {
-    let mss = u32::from(conn.mss);
-    let first = conn.first;
-    if conn.snd_una == conn.snd_max || first.marks.intersects(Marks::LOST | Marks::AGAIN) {
-        return;
+    let segment = conn.snd_una.plus(u32::from(conn.mss));
+    if segment.before(conn.first.end) && conn.snd_una != conn.snd_max {
+        // Of a large frame only the first segment is known to be missing.
+        let _or_all_of_it = sent::split(conn, records, sent::FIRST, segment);
     }
-    if first.end.since(conn.snd_una) > mss {
-        let cut = conn.snd_una.plus(mss);
-        let _else_all_of_it = sent::split(conn, records, sent::FIRST, cut);
+    let first = sent::get(conn, records, sent::FIRST);
+    if conn.snd_una != conn.snd_max && !first.marks.intersects(Marks::LOST | Marks::AGAIN) {
+        conn.first.marks |= Marks::LOST;
+        let len = first.end.since(conn.snd_una);
+        conn.lost += len;
+        conn.sacked = conn.sacked.min(conn.flight() - conn.lost.min(conn.flight()));
     }
-    conn.first.marks |= Marks::LOST;
-    conn.lost += conn.first.end.since(conn.snd_una);
-    conn.sacked = conn.sacked.min(conn.flight() - conn.lost);
 }

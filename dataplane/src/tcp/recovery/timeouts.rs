@@ -33,7 +33,7 @@ pub fn timer_fired(group: &mut FlowGroup, local: &mut Local, index: u32) {
             group.want_output(index, local);
         }
         Timer::Probe => {
-            conn.rto_at = local.now + conn.rtt.timeout();
+            conn.rto_at = timers::next_try(conn, local);
             if conn.recovery == NIL {
                 conn.flags |= Flags::RETRANSMIT;
                 group.want_output(index, local);
@@ -100,9 +100,17 @@ fn timed_out(group: &mut FlowGroup, local: &mut Local, index: u32) {
 #[cold]
 pub fn resegment(group: &mut FlowGroup, local: &mut Local, index: u32) {
     let opened = open(group, index);
-    let FlowGroup { conns, sent: records, .. } = group;
+    let FlowGroup { conns, sent: records, recoveries, .. } = group;
     let conn = &mut conns[index];
     if opened {
+        let recovery = &mut recoveries[conn.recovery];
+        recovery.probe = None;
+        if recovery.stage == Stage::Disorder {
+            // As after a timeout, but for the window.
+            recovery.stage = Stage::Timeout;
+            recovery.undo = None;
+            conn.recover = conn.snd_max;
+        }
         lose_all(conn, records);
     } else {
         conn.flags |= Flags::RETRANSMIT;

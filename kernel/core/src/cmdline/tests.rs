@@ -11,7 +11,7 @@ fn an_empty_line_gives_the_defaults() {
 #[test]
 fn every_key_is_read() {
     let line = "app=kv cores=4 ip=10.0.2.15/24 gw=10.0.2.2 batch=32 idle=poll log=debug \
-                bound=5 limit=0 onexit=stop heap=64 report=1 -- -m 64  --port=11211";
+                bound=5 limit=0 onexit=stop heap=64 report=1 tcp=datacentre -- -m 64  --port=11211";
     let c = parse(line).unwrap();
     assert_eq!(c.app, Some("kv"));
     assert_eq!(c.cores, Some(4));
@@ -22,6 +22,7 @@ fn every_key_is_read() {
     assert_eq!(c.log, log_level::Level::Debug);
     assert_eq!((c.bound_ms, c.limit_ms, c.exit_with_app), (5, 0, true));
     assert_eq!(c.heap_mib, Some(64));
+    assert_eq!(c.tcp, Tcp::Datacentre);
     assert!(c.report);
     assert_eq!(c.args, "-m 64  --port=11211");
 }
@@ -50,6 +51,14 @@ fn mistakes_name_the_word() {
         "ip=10.0.2.15/33",
         "ip=10.0.2/24",
         "gw=1.2.3",
+        "ip6=yes",
+        "ip6=2001:db8::1",
+        "ip6=2001:db8::1/129",
+        "ip6=ff02::1/64",
+        "ip6=::1/64",
+        "ip6=::ffff:10.0.0.1/96",
+        "gw6=10.0.2.2",
+        "gw6=::",
         "batch=0",
         "batch=1025",
         "idle=sleep",
@@ -57,10 +66,22 @@ fn mistakes_name_the_word() {
         "onexit=",
         "bound=0",
         "heap=1",
+        "tcp=moon",
     ] {
         let line = std::format!("cores=1 {bad} idle=poll");
         assert_eq!(parse(&line).unwrap_err().word, bad);
     }
+}
+
+#[test]
+fn ipv6_is_automatic_unless_it_is_said_otherwise() {
+    assert_eq!(parse("app=kv").unwrap().address6, Address6::Auto);
+    assert_eq!(parse("ip6=off").unwrap().address6, Address6::Off);
+    assert_eq!(parse("ip6=eui64").unwrap().address6, Address6::Eui64);
+    let c = parse("ip6=2001:db8::15/64 gw6=fe80::2").unwrap();
+    let addr = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x15];
+    assert_eq!(c.address6, Address6::Static { addr, prefix: 64 });
+    assert_eq!(c.gateway6.map(|gw| (gw[0], gw[15])), Some((0xfe, 2)));
 }
 
 #[test]
