@@ -328,9 +328,7 @@ impl Call {
             Op::Accept => Request::Accept { handle, cookie: Cookie(w[0]) },
             Op::Reject => Request::Reject { handle },
             Op::Connect => Request::Connect { cookie: Cookie(w[0]), remote: address(1) },
-            Op::Sendv => {
-                Request::Sendv { handle, sg_count: self.checked_sg_count()?, done: w[4] }
-            }
+            Op::Sendv => Request::Sendv { handle, sg_count: self.checked_sg_count()?, done: w[4] },
             Op::RecvDone => Request::RecvDone { handle, bytes: w[0] },
             Op::Close => Request::Close { handle },
             Op::Abort => Request::Abort { handle },

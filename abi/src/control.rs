@@ -89,6 +89,10 @@ pub mod header {
     pub const QUEUES: usize = 0xb8;
     /// MAC address in the low 48 bits, first octet lowest.
     pub const MAC: usize = 0xc0;
+    /// Prefix lengths of the IPv6 addresses, a byte each, the first lowest; 0: there is none.
+    pub const IPV6_PREFIXES: usize = 0xc8;
+    /// Eight IPv6 addresses of two words each, in network order.
+    pub const IPV6: usize = 0xd0;
     /// Bytes of RAM that were free, or mapped for the kernel's heap, when the application had ended the last
     /// time; 0 before.
     pub const MEMORY_FREE: usize = 0x180;

@@ -2,7 +2,8 @@
 //! `valgrind --tool=callgrind --toggle-collect=measured target/release/examples/lookup_cost SET COUNT`;
 //! the difference of two runs by the difference of COUNT.
 use ix_abi::IpAddress;
-use ix_acl::{Action, Direction, Flow, Prefix, Protocol, Rule, RuleSet};
+use ix_acl::{Action, Compiler, Direction, Flow, Prefix, Protocol, Rule, RuleSet};
+use std::time::Duration;
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -20,7 +21,23 @@ fn main() {
             let host = Prefix::new(IpAddress::v4(hash.to_be_bytes()).0, 128).unwrap();
             match args[0].as_str() {
                 "hosts" => Rule { remote: host, ..tcp },
-                // Nothing in common anywhere, all vectors full: every line is looked at.
+                // Prefixes of all lengths, random ranges, both directions: takes the most memory.
+                "random" => {
+                    let len = hash >> 5 & 31;
+                    let bits = hash.reverse_bits() & (u32::MAX << (31 - len));
+                    let remote = IpAddress::v4(bits.to_be_bytes()).0;
+                    let range = |n: u32| {
+                        let (a, b) = ((n >> 16) as u16, n as u16);
+                        (a.min(b), a.max(b))
+                    };
+                    Rule {
+                        remote: Prefix::new(remote, 97 + len as u8).unwrap(),
+                        remote_ports: range(hash),
+                        local_ports: range(hash.wrapping_mul(0x85eb_ca6b)),
+                        ..tcp
+                    }
+                }
+                // Nothing in common anywhere.
                 "dense" if i.is_multiple_of(2) => {
                     Rule { remote_ports: (0, 30_000 + i as u16), ..tcp }
                 }
@@ -39,8 +56,21 @@ fn main() {
     let us = IpAddress::v4([10, 0, 0, 1]);
     let source = ix_acl::build::build(&rules, [Action::Deny; 2], "");
     let started = std::time::Instant::now();
-    let set = ix_acl::decode(source, us).unwrap();
-    println!("compiled in {:?}, {} KiB", started.elapsed(), set.bytes() >> 10);
+    let mut compiler = Compiler::new(source, us).unwrap();
+    let (mut slices, mut longest) = (0, Duration::ZERO);
+    let set = loop {
+        let slice = std::time::Instant::now();
+        let done = compiler.advance().unwrap();
+        (slices, longest) = (slices + 1, longest.max(slice.elapsed()));
+        if let Some(set) = done {
+            break set;
+        }
+    };
+    let whole = started.elapsed();
+    println!(
+        "{slices} slices, the longest {longest:?}, {whole:?} in all; {} KiB",
+        set.bytes() >> 10
+    );
     let mut sum = 0;
     for i in 0..count as u32 {
         let remote = IpAddress::v4(i.wrapping_mul(0x85eb_ca6b).to_be_bytes());

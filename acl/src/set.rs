@@ -1,10 +1,12 @@
-//! The compiled form: for each class of a dimension's values (remote address, remote port, local port or
-//! ICMP type) the set of rules that do not exclude it, as a vector of bits in the order of the
-//! rules. The rules about a flow are the bits that its three vectors have in common; the first of them decides.
+//! The compiled form. What decides is split in two by the ports, which are divided into bands:
 //!
-//! Vectors are rows of references to lines of 3,456 bits. Neighbouring classes differ in few rules, so
-//! they share most lines: a set takes memory in proportion to its rules, not to their square.
-//! Direction, protocol and our own address are folded into the address's vectors.
+//! - of the rules that *cover* a pair of bands (a cell), the first for each class of addresses: a table;
+//! - of the rules whose range *ends within* one of the two bands, the first: these are few, and for
+//!   each class of a dimension's values (remote address, remote port, local port or ICMP type) there is
+//!   a vector of bits, one for each that the class does not exclude. The rules about a flow are the
+//!   bits that its three vectors have in common.
+//!
+//! Direction, protocol and our own address are folded into the classes of addresses (rows).
 use crate::rule::{Flow, KINDS, Rule};
 use crate::search::{Search, SearchV4};
 use crate::wide::Wide;
@@ -12,34 +14,71 @@ use alloc::vec::Vec;
 use ix_abi::IpAddress;
 use ix_abi::acl::Action;
 
-/// 128-bit words of a line. Three lines hold the most rules that a set may have: fewer lines would be
-/// quicker still to look through, but a rule's coming or going costs a line of memory.
-const WORDS: usize = 27; // 3 × 3 × 3: see `first_common`
-/// Rules that a line is about.
-pub(crate) const LINE_BITS: usize = WORDS * 128;
-/// Lines of a vector.
-pub(crate) const LINES: usize = 3;
-const _: () = assert!(ix_abi::acl::RULES_MAX <= LINES * LINE_BITS);
-/// A vector: the numbers of its lines.
-pub(crate) type Row = [u32; LINES];
+/// 128-bit words of a line.
+const WORDS: usize = 8;
+/// Rules of a space: more bands, and less to look through, would make the table of cells larger than the vectors.
+pub(crate) const SPACE_RULES: usize = WORDS * 128;
+/// No rule.
+pub(crate) const NONE: u16 = u16::MAX;
 
-/// A bit for each of 3,456 rules.
+/// A vector: a bit for each rule of a space.
 #[derive(Clone, Debug)]
 #[repr(C, align(16))]
-pub(crate) struct Line(Words);
+pub(crate) struct Line([Wide; WORDS]);
 
 impl Line {
     pub(crate) fn empty() -> Line {
-        Line([Wide::zero(); WORDS])
+        Line([Wide::from_halves(0, 0); WORDS])
     }
 
     /// Changes a bit.
     pub(crate) fn flip(&mut self, bit: usize) {
         let one = 1_u64 << (bit % 64);
-        let (high, low) = if bit % 128 >= 64 { (one, 0) } else { (0, one) };
+        let (low, high) = if bit % 128 < 64 { (one, 0) } else { (0, one) };
         if let Some(word) = self.0.get_mut(bit / 128) {
             *word = word.xor(Wide::from_halves(low, high));
         }
+    }
+}
+
+/// Where a port lies.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Point {
+    pub class: u16,
+    pub band: u16,
+}
+
+/// The rules that end within a band. Vectors are numbers of lines; line 0 is empty.
+#[derive(Debug, Default)]
+pub(crate) struct Space {
+    /// By bit, ascending.
+    pub rules: Vec<u16>,
+    /// Vectors by row.
+    pub rows: Vec<u16>,
+    /// Vectors by class of port: remote, local.
+    pub ports: [Vec<u16>; 2],
+    pub lines: Vec<Line>,
+}
+
+impl Space {
+    /// The first rule about a flow.
+    #[inline(always)]
+    fn first(&self, row: usize, remote: Point, local: Point) -> Option<u16> {
+        let address = *self.rows.get(row)?;
+        let remote = *self.ports[0].get(usize::from(remote.class))?;
+        let local = *self.ports[1].get(usize::from(local.class))?;
+        if address == 0 || remote == 0 || local == 0 {
+            return None;
+        }
+        let line = |number: u16| self.lines.get(usize::from(number));
+        let bit = first_common(line(address)?, line(remote)?, line(local)?)?;
+        self.rules.get(bit).copied()
+    }
+
+    fn bytes(&self) -> usize {
+        let numbers = [&self.rules, &self.rows, &self.ports[0], &self.ports[1]];
+        numbers.into_iter().map(|n| n.capacity() * 2).sum::<usize>()
+            + self.lines.capacity() * size_of::<Line>()
     }
 }
 
@@ -59,15 +98,20 @@ pub struct RuleSet {
     pub(crate) rules: Vec<Rule>,
     /// In, out.
     pub(crate) defaults: [Action; 2],
-    /// All lines; the first is empty.
-    pub(crate) lines: Vec<Line>,
     /// Classes of IPv4 addresses, and of all.
     pub(crate) v4: SearchV4,
     pub(crate) v6: Search<u128>,
-    /// Vectors by address class and kind of flow.
-    pub(crate) addresses: Vec<Row>,
-    /// Class by port, and vectors by class: remote, local.
-    pub(crate) ports: [Ports; 2],
+    /// Rows by address class and kind of flow.
+    pub(crate) addresses: Vec<u16>,
+    /// By port: remote, local.
+    pub(crate) ports: [Vec<Point>; 2],
+    /// Cells of a row, and of those the ones with the same band of remote ports.
+    pub(crate) width: usize,
+    pub(crate) columns: usize,
+    /// By row, band of remote ports and band of local ports: the first rule that covers the cell.
+    pub(crate) cells: Vec<u16>,
+    /// By band: of remote, of local ports.
+    pub(crate) spaces: [Vec<Space>; 2],
     /// Some rule asks for our own address, and it was this one.
     pub(crate) has_local: bool,
     pub(crate) local: IpAddress,
@@ -75,23 +119,25 @@ pub struct RuleSet {
     pub(crate) source: Vec<u8>,
 }
 
-/// The dimension of a port.
-#[derive(Debug, Default)]
-pub(crate) struct Ports {
-    /// By port.
-    pub(crate) classes: Vec<u16>,
-    /// By class.
-    pub(crate) rows: Vec<Row>,
-}
-
-impl Ports {
-    #[inline(always)]
-    fn row(&self, port: u16) -> Option<&Row> {
-        self.rows.get(usize::from(*self.classes.get(usize::from(port))?))
-    }
-}
-
 impl RuleSet {
+    pub(crate) fn empty(defaults: [Action; 2], local: IpAddress) -> RuleSet {
+        RuleSet {
+            rules: Vec::new(),
+            defaults,
+            v4: SearchV4::default(),
+            v6: Search::default(),
+            addresses: Vec::new(),
+            ports: [Vec::new(), Vec::new()],
+            width: 0,
+            columns: 0,
+            cells: Vec::new(),
+            spaces: [Vec::new(), Vec::new()],
+            has_local: false,
+            local,
+            source: Vec::new(),
+        }
+    }
+
     /// The rules, in order.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
@@ -131,13 +177,13 @@ impl RuleSet {
 
     /// Bytes of memory that the compiled form takes.
     pub fn bytes(&self) -> usize {
-        let ports = |p: &Ports| p.classes.capacity() * 2 + p.rows.capacity() * size_of::<Row>();
-        self.lines.capacity() * size_of::<Line>()
-            + self.rules.capacity() * size_of::<Rule>()
-            + self.addresses.capacity() * size_of::<Row>()
+        self.rules.capacity() * size_of::<Rule>()
             + self.v4.bytes()
             + self.v6.bytes()
-            + self.ports.iter().map(ports).sum::<usize>()
+            + self.addresses.capacity() * 2
+            + self.ports.iter().map(|points| points.capacity() * size_of::<Point>()).sum::<usize>()
+            + self.cells.capacity() * 2
+            + self.spaces.iter().flatten().map(Space::bytes).sum::<usize>()
             + self.source.capacity()
     }
 
@@ -178,64 +224,35 @@ impl RuleSet {
         } else {
             self.v6.class(remote)
         };
-        let address = self.addresses.get(usize::from(class) * KINDS + flow.kind())?;
-        let remote = self.ports[0].row(flow.remote_port)?;
-        let local = self.ports[1].row(flow.local_port)?;
-        for at in 0..LINES {
-            let (a, r, l) = (address[at], remote[at], local[at]);
-            if a == 0 || l == 0 {
-                continue;
-            }
-            let line = |index: u32| self.lines.get(index as usize);
-            if let Some(bit) = first_common(&line(a)?.0, &line(r)?.0, &line(l)?.0) {
-                return Some(at * LINE_BITS + bit);
+        let row = usize::from(*self.addresses.get(usize::from(class) * KINDS + flow.kind())?);
+        let remote = *self.ports[0].get(usize::from(flow.remote_port))?;
+        let local = *self.ports[1].get(usize::from(flow.local_port))?;
+        let bands = [remote.band, local.band].map(usize::from);
+        let mut first = *self.cells.get(row * self.width + bands[0] * self.columns + bands[1])?;
+        for which in [0, 1] {
+            let space = self.spaces[which].get(bands[which])?;
+            if let Some(rule) = space.first(row, remote, local) {
+                first = first.min(rule);
             }
         }
-        None
+        (first != NONE).then_some(usize::from(first))
     }
 }
 
-type Words = [Wide; WORDS];
-
-/// The lowest bit that all three have. A hundred instructions, all of them if there is none. Written with
-/// the vector instructions that every x86-64 has: what the compiler makes of a loop over plain
-/// words is twice as long.
+/// The lowest bit that all three have. No branch but the last: which word has it is seen in a mask of
+/// all their quarters.
 #[inline(always)]
-fn first_common(a: &Words, b: &Words, c: &Words) -> Option<usize> {
-    let thirds: [Wide; 3] = core::array::from_fn(|third| {
-        let first = third * 9;
-        (first + 1..first + 9).fold(common(a, b, c, first), |any, at| any.or(common(a, b, c, at)))
-    });
-    if thirds[0].or(thirds[1]).or(thirds[2]).is_zero() {
+fn first_common(a: &Line, b: &Line, c: &Line) -> Option<usize> {
+    let common = |at: usize| a.0[at].and(b.0[at]).and(c.0[at]);
+    let low = Wide::empty_quarters([common(0), common(1), common(2), common(3)]);
+    let high = Wide::empty_quarters([common(4), common(5), common(6), common(7)]);
+    let some = !(low | high << 16);
+    if some == 0 {
         return None;
     }
-    Some(which_common(a, b, c, 3 * first_set(thirds)))
+    let quarter = some.trailing_zeros() as usize;
+    let [low, high] = common(quarter / 4 % WORDS).halves();
+    let half = if quarter & 2 == 0 { low } else { high };
+    Some(quarter / 2 * 64 + half.trailing_zeros() as usize)
 }
-
-#[inline(always)]
-fn common(a: &Words, b: &Words, c: &Words, at: usize) -> Wide {
-    a[at].and(b[at]).and(c[at])
-}
-
-/// The first of three that has a bit set, if one has.
-#[inline(always)]
-fn first_set(of: [Wide; 3]) -> usize {
-    if !of[0].is_zero() {
-        0
-    } else if !of[1].is_zero() {
-        1
-    } else {
-        2
-    }
-}
-
-/// The bit, in one of the nine words from three times `part` on.
-#[inline(always)]
-fn which_common(a: &Words, b: &Words, c: &Words, part: usize) -> usize {
-    let word = |at: usize| common(a, b, c, at);
-    let any = |at: usize| word(3 * at).or(word(3 * at + 1)).or(word(3 * at + 2));
-    let part = part + first_set([any(part), any(part + 1), any(part + 2)]);
-    let at = 3 * part + first_set([word(3 * part), word(3 * part + 1), word(3 * part + 2)]);
-    let [low, high] = word(at).halves();
-    at * 128 + if low != 0 { low.trailing_zeros() } else { 64 + high.trailing_zeros() } as usize
-}
+const _: () = assert!(WORDS == 8, "a mask has a bit for each quarter");

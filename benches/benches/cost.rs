@@ -1,4 +1,7 @@
 //! `cargo bench -p ix-bench`: the same as the program.
+#[global_allocator]
+static ALLOCATOR: ix_bench::heap::Counting = ix_bench::heap::Counting;
+
 fn main() -> anyhow::Result<()> {
     ix_bench::cost::main()
 }

@@ -1,15 +1,21 @@
 //! Applications that do next to nothing, straight on the rings.
+use crate::memory;
 use crate::rings::{Calls, Events};
-use ix_abi::call::{Call, SgEntry};
+use ix_abi::call::{Call, Op, SgEntry};
 use ix_abi::event::{Event, Kind};
-use ix_abi::{Cookie, Handle, SocketAddress};
+use ix_abi::{Cookie, Handle, SocketAddress, Status};
+use ix_dataplane::usermem::UserMap;
 
 /// The port that they listen on.
 pub const PORT: u16 = 7;
-const BACKLOG: u32 = 65_536;
+/// Handshakes under way and connections that wait for `accept`, at most, unless told otherwise.
+pub const BACKLOG: u32 = 65_536;
 
 /// What happens on events.
 pub trait App: std::fmt::Debug {
+    /// Once, before the first event: memory of its own.
+    fn start(&mut self, _memory: &UserMap) {}
+
     /// One event; what is to be done goes into `calls`.
     fn event(&mut self, event: &Event, calls: &mut Calls);
 }
@@ -24,46 +30,177 @@ pub fn enter<A: App>(app: &mut A, events: &mut Events, calls: &mut Calls) {
     calls.leave(events);
 }
 
-/// What all servers do: listen, accept, see that nothing fails.
-#[derive(Debug, Default)]
+/// What all servers do: listen, accept, close after their peers, see that nothing fails.
+#[derive(Debug)]
 pub struct Server {
-    listening: bool,
+    /// It has asked to.
+    pub listening: bool,
+    /// What it asks for: see [`BACKLOG`].
+    pub backlog: u32,
+    /// Silence after which peers are asked whether they live; 0: never.
+    pub keep_alive_us: u64,
+    /// Connections that were accepted.
+    pub accepted: u64,
+    /// Connections that ended.
+    pub dead: u64,
+}
+
+impl Default for Server {
+    fn default() -> Server {
+        Server { listening: false, backlog: BACKLOG, keep_alive_us: 0, accepted: 0, dead: 0 }
+    }
 }
 
 impl Server {
-    #[cold]
+    #[inline(never)]
     fn event(&mut self, event: &Event, calls: &mut Calls) {
+        let handle = Handle(event.handle);
         match Kind(event.kind) {
+            Kind::Knock => {
+                self.accepted += 1;
+                calls.push(Call::accept(handle, Cookie(event.handle)));
+            }
+            Kind::Eof => calls.push(Call::new(Op::Close, handle)),
+            Kind::Dead => self.dead += 1,
             Kind::GroupIn if !self.listening => {
                 self.listening = true;
                 let local = SocketAddress { port: PORT, ..SocketAddress::default() };
-                calls.push(Call::listen(local, BACKLOG));
+                calls.push(Call::listen(local, self.backlog).with_result(0));
             }
-            Kind::Result => panic!("a call failed: {event:?}"),
+            Kind::Result => self.result(event, calls),
             _ => {}
+        }
+    }
+
+    fn result(&mut self, event: &Event, calls: &mut Calls) {
+        assert_eq!(Status(event.aux), Status::Ok, "a call failed: {event:?}");
+        if event.len == u32::from(Op::Listen.0) && self.keep_alive_us > 0 {
+            calls.push(keep_alive(Handle(event.handle), self.keep_alive_us));
         }
     }
 }
 
+/// `set_option` of a listener: keep-alive for all its connections.
+fn keep_alive(listener: Handle, us: u64) -> Call {
+    const SET_OPTION: Op = Op(17);
+    const KEEP_ALIVE: u64 = 1;
+    let mut call = Call::new(SET_OPTION, listener);
+    call.words = [KEEP_ALIVE, us, 0, 0, 0];
+    call
+}
+
 /// Echoes out of the receive buffer, and gives it back: the engine has a reference of its own.
 #[derive(Debug, Default)]
-pub struct Echo(Server);
+pub struct Echo(pub Server);
 
 impl App for Echo {
     #[inline]
     fn event(&mut self, event: &Event, calls: &mut Calls) {
-        let handle = Handle(event.handle);
         match Kind(event.kind) {
             Kind::Recv | Kind::RecvSent => {
                 let len = u64::from(event.len);
                 let entry = SgEntry { addr: event.words[0], len };
-                let call = Call::sendv(handle, 1, entry, SgEntry::default());
+                let call = Call::sendv(Handle(event.handle), 1, entry, SgEntry::default());
                 calls.push(call.with_recv_done(len));
             }
             Kind::Sent => {}
-            Kind::Knock => calls.push(Call::accept(handle, Cookie(event.handle))),
-            Kind::Eof => calls.push(Call::new(ix_abi::call::Op::Close, handle)),
             _ => self.0.event(event, calls),
+        }
+    }
+}
+
+/// Takes what comes and gives its memory back.
+#[derive(Debug, Default)]
+pub struct Sink {
+    server: Server,
+    /// Bytes that came.
+    pub received: u64,
+}
+
+impl App for Sink {
+    #[inline]
+    fn event(&mut self, event: &Event, calls: &mut Calls) {
+        match Kind(event.kind) {
+            Kind::Recv | Kind::RecvSent => {
+                let len = u64::from(event.len);
+                self.received += len;
+                calls.push(Call::recv_done(Handle(event.handle), len));
+            }
+            _ => self.server.event(event, calls),
+        }
+    }
+}
+
+/// Sends from its memory whatever the window takes, from the first byte that it receives on.
+#[derive(Debug, Default)]
+pub struct Source {
+    server: Server,
+    at: u64,
+}
+
+impl Source {
+    /// The next `window` bytes of its memory, which is sent over and over.
+    #[inline]
+    fn send(&mut self, handle: Handle, window: u64, calls: &mut Calls) {
+        const HALF: u64 = memory::HEAP_BYTES / 2;
+        if window > 0 {
+            let len = window.min(HALF);
+            let addr = memory::HEAP + self.at;
+            self.at = (self.at + len) % HALF;
+            calls.push(Call::sendv(handle, 1, SgEntry { addr, len }, SgEntry::default()));
+        }
+    }
+}
+
+impl App for Source {
+    fn start(&mut self, memory: &UserMap) {
+        memory::map_heap(memory);
+    }
+
+    #[inline]
+    fn event(&mut self, event: &Event, calls: &mut Calls) {
+        let handle = Handle(event.handle);
+        match Kind(event.kind) {
+            Kind::Sent => self.send(handle, event.words[0], calls),
+            Kind::Recv => {
+                calls.push(Call::recv_done(handle, u64::from(event.len)));
+                self.send(handle, 1, calls);
+            }
+            _ => self.server.event(event, calls),
+        }
+    }
+}
+
+/// Keeps timers running: each is set again when it fires.
+#[derive(Debug, Default)]
+pub struct Timers {
+    /// How many.
+    pub timers: u64,
+    /// After how long each fires.
+    pub every_us: u64,
+    /// How often one has fired.
+    pub fired: u64,
+    /// They were set.
+    pub running: bool,
+}
+
+impl App for Timers {
+    #[inline]
+    fn event(&mut self, event: &Event, calls: &mut Calls) {
+        match Kind(event.kind) {
+            Kind::Timer => {
+                self.fired += 1;
+                calls.push(Call::timer_set(Cookie(event.cookie), self.every_us));
+            }
+            Kind::GroupIn if !self.running => {
+                self.running = true;
+                for i in 0..self.timers {
+                    let first_us = self.every_us * (i + 1) / self.timers;
+                    calls.push(Call::timer_set(Cookie(i), first_us));
+                }
+            }
+            Kind::Result => assert_eq!(Status(event.aux), Status::Ok, "a call failed: {event:?}"),
+            _ => {}
         }
     }
 }

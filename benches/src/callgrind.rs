@@ -36,13 +36,16 @@ pub fn count(program: &Path, args: &[String], profile: Option<&Path>) -> Result<
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(program)
         .arg("run")
+        .env("RUST_BACKTRACE", "0")
         .args(args)
         .output()
         .context("cannot run valgrind")?;
     let said = String::from_utf8_lossy(&output.stdout);
     let heard = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        bail!("{} run {}: {}\n{said}{heard}", program.display(), args.join(" "), output.status);
+        let why: Vec<&str> =
+            heard.lines().filter(|line| !line.starts_with("==") && !line.is_empty()).collect();
+        bail!("run {}: {}\n{}", args.join(" "), output.status, why.join("\n"));
     }
     let number = |text: &str, mark: &str| {
         let line = text.lines().find_map(|line| line.split_once(mark))?;

@@ -1,19 +1,18 @@
-//! The command: tables of counts, and the single runs that they are made of.
-use crate::app;
-use crate::callgrind::{self, Collected};
-use crate::collect;
-use crate::echo::Echo;
-use crate::server::Server;
-use crate::server::bare::Bare;
-use crate::server::engine::{EngineServer, Setup};
-use crate::server::smoltcp::Smoltcp;
+//! The command.
+use crate::callgrind;
+use crate::flood;
+use crate::idle;
+use crate::run::Run;
 use crate::stages;
+use crate::tables::{self, Tables};
+use crate::times;
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
 
-/// What messages cost, in instructions and in time.
+/// What messages cost, in instructions and in time. Without a command: all tables.
 #[derive(Debug, Parser)]
+#[command(name = "cost")]
 struct Cli {
     #[command(subcommand)]
     command: Option<What>,
@@ -24,18 +23,11 @@ struct Cli {
     bench: bool,
 }
 
-#[derive(Debug, Args)]
-struct Tables {
-    /// Leaves out what takes longer than some seconds
-    #[arg(long)]
-    quick: bool,
-}
-
 #[derive(Debug, Subcommand)]
 enum What {
     /// One scenario, once: what callgrind runs
     Run(Run),
-    /// One scenario, counted
+    /// One scenario, counted under callgrind
     Count {
         /// Where callgrind's profile goes
         #[arg(long)]
@@ -46,79 +38,30 @@ enum What {
         #[command(flatten)]
         run: Run,
     },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Subject {
-    /// The engine
-    Engine,
-    /// The bare responder
-    Bare,
-    /// smoltcp
-    Smoltcp,
-}
-
-/// A scenario.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct Run {
-    /// What is looked at
-    #[arg(value_enum, default_value = "engine")]
-    subject: Subject,
-    /// Established connections
-    #[arg(short, long, default_value_t = 1)]
-    connections: usize,
-    /// Frames of one turn
-    #[arg(short, long, default_value_t = 1)]
-    batch: usize,
-    /// Operations
-    #[arg(short = 'n', long, default_value_t = 2048)]
-    operations: usize,
-    /// The network card does checksums and hash
-    #[arg(long)]
-    offload: bool,
-}
-
-impl Run {
-    fn args(&self) -> Vec<String> {
-        let subject = self.subject.to_possible_value().expect("a name").get_name().to_owned();
-        let mut args = vec![subject];
-        for (name, value) in [("-c", self.connections), ("-b", self.batch), ("-n", self.operations)]
-        {
-            args.extend([name.to_owned(), value.to_string()]);
-        }
-        if self.offload {
-            args.push("--offload".to_owned());
-        }
-        args
-    }
-
-    fn run(&self) {
-        match self.subject {
-            Subject::Engine => {
-                let setup = Setup {
-                    connections: self.connections,
-                    buffers: self.connections.min(16_384) + 64,
-                    offload: self.offload,
-                    batch: 64,
-                };
-                self.echo(EngineServer::new(setup, app::Echo::default()));
-            }
-            Subject::Bare => self.echo(Bare::new(self.connections, self.offload)),
-            Subject::Smoltcp => self.echo(Smoltcp::new(self.offload)),
-        }
-    }
-
-    fn echo<S: Server>(&self, server: S) {
-        let mut echo = Echo::new(server, self.connections, self.operations, self.batch);
-        collect::instrument();
-        let done = echo.count(self.operations, self.batch);
-        let clients = &echo.clients;
-        println!(
-            "timestamps: {}, SACK: {}, shift: {:?}",
-            clients.timestamps, clients.sack, clients.shift
-        );
-        println!("operations: {done}");
-    }
+    /// Times against smoltcp and the bare responder
+    Times {
+        /// Measurements of each
+        #[arg(long, default_value_t = 400)]
+        rounds: usize,
+    },
+    /// Memory of idle connections, and how they are kept alive
+    Idle {
+        /// Connections
+        #[arg(short, long, default_value_t = 1_000_000)]
+        connections: usize,
+        /// Hours of virtual time; 0: without keep-alive
+        #[arg(long, default_value_t = 2)]
+        hours: u64,
+    },
+    /// Spoofed SYNs while established connections talk
+    Flood {
+        /// Established connections
+        #[arg(short, long, default_value_t = 1_000)]
+        connections: usize,
+        /// SYNs
+        #[arg(long, default_value_t = 1_000_000)]
+        syns: usize,
+    },
 }
 
 /// The program.
@@ -126,74 +69,28 @@ pub fn main() -> Result<()> {
     let cli = Cli::parse();
     let program = std::env::current_exe()?;
     match cli.command {
-        Some(What::Run(run)) => {
-            run.run();
-            Ok(())
-        }
-        Some(What::Count { profile, stages, run }) => {
-            let kept = std::env::temp_dir().join(format!("cost-{}.callgrind", std::process::id()));
-            let scratch = stages.is_some() && profile.is_none();
-            let profile = profile.or(scratch.then_some(kept));
-            let counted = callgrind::count(&program, &run.args(), profile.as_deref())?;
-            println!("{:.1} instructions each, {counted:?}", counted.each());
-            if let (Some(most), Some(profile)) = (stages, &profile) {
-                stages::sums(&program, profile)?.print(counted.operations, most);
-                if scratch {
-                    std::fs::remove_file(profile)?;
-                }
-            }
-            Ok(())
-        }
-        None => echo_table(&program, &cli.tables),
-    }
-}
-
-fn cell(program: &Path, run: Run) -> String {
-    let counted: Result<Collected> = callgrind::count(program, &run.args(), None);
-    counted.map_or_else(
-        |error| {
-            eprintln!("{error}");
-            "failed".to_owned()
-        },
-        |counted| format!("{:.0}", counted.each()),
-    )
-}
-
-fn echo_table(program: &Path, tables: &Tables) -> Result<()> {
-    let sizes: &[usize] =
-        if tables.quick { &[1, 100, 10_000] } else { &[1, 100, 1_000, 10_000, 1_000_000] };
-    println!("| 64-byte echo, instructions | batch | checksums | {} |", sizes.map_join());
-    println!("|---|---|---|{}", "---|".repeat(sizes.len()));
-    for subject in [Subject::Engine, Subject::Bare, Subject::Smoltcp] {
-        for batch in [1, 64] {
-            for offload in [false, true] {
-                let mut row = Vec::new();
-                for connections in sizes {
-                    let most = if subject == Subject::Smoltcp { 10_000 } else { usize::MAX };
-                    let operations =
-                        if subject == Subject::Smoltcp && *connections > 100 { 64 } else { 2048 };
-                    row.push(if *connections > most || batch > *connections {
-                        String::new()
-                    } else {
-                        let run =
-                            Run { subject, connections: *connections, batch, operations, offload };
-                        cell(program, run)
-                    });
-                }
-                let sums = if offload { "offloaded" } else { "software" };
-                println!("| {subject:?} | {batch} | {sums} | {} |", row.join(" | "));
-            }
-        }
+        Some(What::Run(run)) => println!("operations: {}", run.run()),
+        Some(What::Count { profile, stages, run }) => count(&program, &run, profile, stages)?,
+        Some(What::Times { rounds }) => times::run(rounds).print(),
+        Some(What::Idle { connections, hours }) => idle::run(connections, hours).print(hours),
+        Some(What::Flood { connections, syns }) => flood::run(connections, syns).print(),
+        None => tables::print(&program, &cli.tables)?,
     }
     Ok(())
 }
 
-trait MapJoin {
-    fn map_join(&self) -> String;
-}
-
-impl MapJoin for [usize] {
-    fn map_join(&self) -> String {
-        self.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")
+fn count(program: &Path, run: &Run, profile: Option<PathBuf>, stages: Option<usize>) -> Result<()> {
+    let scratch = std::env::temp_dir().join(format!("cost-{}.callgrind", std::process::id()));
+    let kept = profile.is_some();
+    let profile = profile.or(stages.map(|_| scratch));
+    let counted = callgrind::count(program, &run.args(), profile.as_deref())?;
+    let callgrind::Collected { instructions, operations } = counted;
+    println!("instructions each: {:.3} ({instructions} for {operations})", counted.each());
+    if let (Some(most), Some(profile)) = (stages, &profile) {
+        stages::sums(program, profile)?.print(counted.operations, most);
     }
+    if let (false, Some(profile)) = (kept, &profile) {
+        std::fs::remove_file(profile)?;
+    }
+    Ok(())
 }

@@ -71,7 +71,29 @@ impl<S: Server> Echo<S> {
         let frames = self.clients.receive(&mut self.server, |_, _, _, answer| {
             answers += usize::from(answer.payload == MESSAGE);
         });
-        assert_eq!((frames, answers), (self.chosen.len(), self.chosen.len()), "one for each");
+        assert_eq!(
+            (frames, answers),
+            (self.chosen.len(), self.chosen.len()),
+            "one for each: {}",
+            self.server.explain()
+        );
+    }
+
+    /// Lays up `rpcs` requests and runs one turn for each, timed: nanoseconds. The server's batch is 1.
+    pub fn time(&mut self, rpcs: usize) -> u64 {
+        for _ in 0..rpcs {
+            let i = self.talking[self.rng.below(self.talking.len() as u64) as usize];
+            self.clients.request_ahead(&mut self.server, i, MESSAGE);
+        }
+        let start = std::time::Instant::now();
+        for _ in 0..rpcs {
+            self.server.pass_ns(REQUEST_EVERY_NS);
+            self.server.turn();
+        }
+        let ns = start.elapsed().as_nanos() as u64;
+        let looked = self.clients.look(&mut self.server);
+        assert_eq!(looked, (rpcs, rpcs * MESSAGE), "one for each: {}", self.server.explain());
+        ns
     }
 
     /// At least `rpcs` requests in batches of `batch`, each batch in one counted turn. How many there were.

@@ -7,14 +7,23 @@
 #![deny(unsafe_code)]
 
 pub mod app;
+pub mod bulk;
 pub mod callgrind;
 pub mod clients;
 pub mod collect;
 pub mod cost;
 pub mod echo;
+pub mod flood;
+pub mod heap;
+pub mod idle;
+pub mod life;
 pub mod memory;
 pub mod nic;
 pub mod rings;
+pub mod run;
 pub mod server;
 pub mod stages;
+pub mod tables;
+pub mod timers;
+pub mod times;
 pub mod wire;

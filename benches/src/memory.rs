@@ -4,9 +4,11 @@
 //! A bus address here is a pointer into memory of [`leak`].
 #![allow(unsafe_code, reason = "gives memory to an engine and reads what it transmits from")]
 
-use ix_dataplane::device::{BusAddr, DmaRegion, Fragment};
+use ix_abi::layout::{HEAP_BASE, PAGE_BYTES};
+use ix_dataplane::device::{BusAddr, DmaRegion};
 use ix_dataplane::limits::{MBUF_BYTES, TX_HEADER_REGION_BYTES};
 use ix_dataplane::mbuf::Area;
+use ix_dataplane::usermem::UserMap;
 use std::alloc::{Layout, alloc_zeroed};
 use std::ptr::NonNull;
 
@@ -33,8 +35,20 @@ pub fn headers() -> DmaRegion {
 }
 
 /// Appends what the device would read.
-pub fn gather(fragment: &Fragment, bytes: &mut Vec<u8>) {
-    let (at, len) = (fragment.bus.0 as *const u8, fragment.len as usize);
+pub fn gather(bus: u64, len: u32, bytes: &mut Vec<u8>) {
     // SAFETY: the engine gave the fragment; its memory is leaked, and nobody writes meanwhile.
-    bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(at, len) });
+    bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(bus as *const u8, len as usize) });
+}
+
+/// The application's own memory: one page.
+pub const HEAP: u64 = HEAP_BASE;
+/// Its size.
+pub const HEAP_BYTES: u64 = PAGE_BYTES;
+
+/// Gives the application its memory.
+pub fn map_heap(map: &UserMap) {
+    let page = leak(HEAP_BYTES as usize, HEAP_BYTES as usize);
+    // SAFETY: the page is leaked and never unmapped.
+    let mapped = unsafe { map.map(HEAP, page.as_ptr() as usize, BusAddr(page.as_ptr() as u64)) };
+    assert!(mapped, "the heap's first page");
 }

@@ -1,39 +1,52 @@
 //! A network card in memory: descriptors are written and read as a driver would, nothing is allocated or
 //! copied, everything that was pushed has left at the next look.
 use crate::memory;
-use ix_dataplane::device::{
-    Fragment, RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue,
-};
+use ix_dataplane::device::{RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue};
 use ix_dataplane::mbuf::{Mbuf, Pool};
-use std::collections::VecDeque;
 
-/// Receive descriptors.
+/// Receive descriptors; a power of two.
 pub const RX_RING: usize = 256;
 /// Transmit descriptors; a power of two.
 const TX_RING: usize = 4096;
 
-/// The receive queue.
+/// The receive queue. Counts are of frames since the beginning, each at most a ring ahead of the next.
 #[derive(Debug)]
 pub struct Rx {
-    posted: VecDeque<Mbuf>,
-    ready: VecDeque<RxFrame>,
+    posted: Box<[u32; RX_RING]>,
+    filled: Box<[Option<RxFrame>; RX_RING]>,
+    posted_count: usize,
+    filled_count: usize,
+    polled_count: usize,
+}
+
+impl Default for Rx {
+    fn default() -> Rx {
+        Rx {
+            posted: Box::new([0; RX_RING]),
+            filled: Box::new([const { None }; RX_RING]),
+            posted_count: 0,
+            filled_count: 0,
+            polled_count: 0,
+        }
+    }
 }
 
 impl Rx {
-    /// An empty queue.
-    pub fn new() -> Rx {
-        Rx { posted: VecDeque::with_capacity(RX_RING), ready: VecDeque::with_capacity(RX_RING) }
+    /// Frames that were not polled.
+    pub fn waiting(&self) -> usize {
+        self.filled_count - self.polled_count
     }
 
-    /// A buffer for the next frame.
-    pub fn take(&mut self) -> Mbuf {
-        self.posted.pop_front().expect("a posted buffer")
-    }
-
-    /// A frame has arrived.
-    pub fn arrive(&mut self, mbuf: Mbuf, offset: u16, len: u16, known: Option<u32>) {
-        let checksum = if known.is_some() { RxChecksum::Good } else { RxChecksum::Unknown };
-        self.ready.push_back(RxFrame { mbuf, offset, len, checksum, hash: known });
+    /// A frame arrives: `fill` writes it into the posted buffer that it gets, and says where it is (offset and
+    /// length) and its hash, if the card knows that and that the checksums are right.
+    pub fn arrive(&mut self, fill: impl FnOnce(&mut Mbuf) -> (u16, u16, Option<u32>)) {
+        assert!(self.filled_count != self.posted_count, "a posted buffer");
+        let at = self.filled_count % RX_RING;
+        self.filled_count += 1;
+        let mut mbuf = Mbuf::from_raw(self.posted[at]);
+        let (offset, len, hash) = fill(&mut mbuf);
+        let checksum = if hash.is_some() { RxChecksum::Good } else { RxChecksum::Unknown };
+        self.filled[at] = Some(RxFrame { mbuf, offset, len, checksum, hash });
     }
 }
 
@@ -42,17 +55,19 @@ impl RxQueue for Rx {
     fn poll(&mut self, max: usize, batch: &mut RxBatch) -> usize {
         let mut count = 0;
         while count < max {
-            let Some(frame) = self.ready.pop_front() else { break };
+            let Some(frame) = self.filled[self.polled_count % RX_RING].take() else { break };
             batch.push(frame);
+            self.polled_count += 1;
             count += 1;
         }
         count
     }
     #[inline]
     fn replenish(&mut self, pool: &mut Pool) {
-        while self.posted.len() + self.ready.len() < RX_RING {
+        while self.posted_count - self.polled_count < RX_RING {
             let Some(mbuf) = pool.alloc() else { break };
-            self.posted.push_back(mbuf);
+            self.posted[self.posted_count % RX_RING] = mbuf.into_raw();
+            self.posted_count += 1;
         }
     }
     fn arm_interrupt(&mut self) -> bool {
@@ -64,50 +79,51 @@ impl RxQueue for Rx {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+/// A piece of a frame; the last one says so.
+#[derive(Clone, Copy, Debug, Default)]
 struct Descriptor {
-    fragment: Fragment,
+    bus: u64,
+    len: u32,
     last: bool,
 }
 
 /// The transmit queue.
 #[derive(Debug)]
 pub struct Tx {
-    ring: Box<[Option<Descriptor>; TX_RING]>,
+    ring: Box<[Descriptor; TX_RING]>,
     /// Next to write, next to be looked at by the network.
     written: usize,
     looked: usize,
-    left: u32,
-    /// Frames since the beginning.
-    pub frames: u64,
-    /// Doorbells that were rung for something.
-    pub doorbells: u64,
-    rung: u64,
+    /// Frames, what of them was completed and what the card was told of.
+    frames: u32,
+    completed: u32,
+    rung: u32,
+}
+
+impl Default for Tx {
+    fn default() -> Tx {
+        let ring = Box::new([Descriptor::default(); TX_RING]);
+        Tx { ring, written: 0, looked: 0, frames: 0, completed: 0, rung: 0 }
+    }
 }
 
 impl Tx {
-    /// An empty queue.
-    pub fn new() -> Tx {
-        let ring = Box::new([None; TX_RING]);
-        Tx { ring, written: 0, looked: 0, left: 0, frames: 0, doorbells: 0, rung: 0 }
-    }
-
-    /// The bytes of the oldest frame that the network has not seen.
+    /// The bytes of the oldest frame that the network has not seen; `false`: there is none.
     pub fn next(&mut self, bytes: &mut Vec<u8>) -> bool {
         assert!(self.written - self.looked <= TX_RING, "frames went unseen");
         bytes.clear();
         while self.looked != self.written {
-            let descriptor = self.ring[self.looked % TX_RING].expect("a descriptor");
+            let Descriptor { bus, len, last } = self.ring[self.looked % TX_RING];
             self.looked += 1;
-            memory::gather(&descriptor.fragment, bytes);
-            if descriptor.last {
+            memory::gather(bus, len, bytes);
+            if last {
                 return true;
             }
         }
         false
     }
 
-    /// Forgets what was sent.
+    /// The network has seen all.
     pub fn skip(&mut self) {
         self.looked = self.written;
     }
@@ -116,23 +132,25 @@ impl Tx {
 impl TxQueue for Tx {
     #[inline]
     fn push(&mut self, frame: &TxFrame) -> Result<(), TxFull> {
-        let count = frame.fragments.len();
-        for (i, fragment) in frame.fragments.iter().enumerate() {
-            let descriptor = Descriptor { fragment: *fragment, last: i + 1 == count };
-            self.ring[self.written % TX_RING] = Some(descriptor);
+        let mut left = frame.fragments.len();
+        for fragment in &frame.fragments {
+            left -= 1;
+            let (bus, len, last) = (fragment.bus.0, fragment.len, left == 0);
+            self.ring[self.written % TX_RING] = Descriptor { bus, len, last };
             self.written += 1;
         }
-        self.frames += 1;
-        self.left += 1;
+        self.frames = self.frames.wrapping_add(1);
         Ok(())
     }
     #[inline]
     fn kick(&mut self) {
-        self.doorbells += u64::from(self.rung != self.frames);
+        // The doorbell is a store, if there is news.
         self.rung = self.frames;
     }
     #[inline]
     fn reclaim(&mut self) -> u32 {
-        std::mem::take(&mut self.left)
+        let completed = self.frames.wrapping_sub(self.completed);
+        self.completed = self.frames;
+        completed
     }
 }

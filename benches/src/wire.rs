@@ -117,6 +117,8 @@ pub struct Answer {
     pub timestamp: Option<u32>,
     /// Bytes of payload.
     pub payload: usize,
+    /// It asks whether the client lives: see `Clients::receive`.
+    pub probe: bool,
 }
 
 /// What a frame from the server is.

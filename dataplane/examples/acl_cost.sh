@@ -14,7 +14,7 @@ opened() { echo $((($(count 2048 1 1 "$@") - $(count 1024 1 1 "$@")) / 1024)); }
 echo_none=$(established)
 open_none=$(opened)
 echo "no rules: $echo_none per echo, $open_none per new connection"
-for set in ${*:-hosts random dense last}; do
+for set in ${*:-hosts random dense last worst limits}; do
     echo_with=$(established "$set")
     open_with=$(opened "$set")
     echo "$set: +$((echo_with - echo_none)) per echo, +$((open_with - open_none)) per new connection"

@@ -118,6 +118,8 @@ bitflags! {
         const TIMESTAMPS = 1 << 27;
         /// The peer understands selective acknowledgements (RFC 2018 §2).
         const SACK = 1 << 28;
+        /// Congestion is notified, or the path is narrow: header prediction knows neither.
+        const UNPREDICTED = 1 << 29;
         /// Over IPv6.
         const V6 = 1 << 31;
     }
@@ -387,6 +389,12 @@ impl Conn {
     pub fn choose_congestion(&mut self, default: Algorithm, now: Instant) {
         self.cc = Congestion::new(self.settings.algorithm(default));
         self.cc.start(u32::from(self.mss), now);
+    }
+
+    /// Says whether header prediction may have the connection, after a change of `ecn` or `path`.
+    pub fn predict(&mut self) {
+        let odd = self.ecn.contains(Ecn::ON) || !self.path.is_empty();
+        self.flags.set(Flags::UNPREDICTED, odd);
     }
 
     /// Whether every byte and FIN that was queued is acknowledged.

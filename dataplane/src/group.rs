@@ -406,6 +406,10 @@ impl FlowGroup {
 
     /// The group has come to the core.
     pub fn attach(&mut self, local: &mut Local) {
+        // Batches are numbered by each core: none of this one's has refused anything.
+        for index in 0..self.conns.capacity() {
+            self.conns[index].refused_batch = local.batch.wrapping_sub(1);
+        }
         gauge(&mut local.stats, Counter::TcpConnections, self.entered());
         self.index_deadline(local);
         if !self.output.is_empty() {

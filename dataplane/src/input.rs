@@ -3,6 +3,7 @@
 pub mod arp;
 pub mod eth;
 pub mod fragments;
+pub mod fragments_v6;
 pub mod icmp;
 pub mod icmp_error;
 pub mod icmpv6;

@@ -5,6 +5,7 @@
 //! Nothing here waits: a packet for which there is no room is counted as missed.
 use crate::checksum;
 use crate::device::{RxBatch, RxChecksum};
+use crate::family::Family;
 use crate::input::eth;
 use crate::ipv4::{TCP, UDP};
 use crate::limits::MBUF_BYTES;
@@ -162,12 +163,15 @@ impl<'a> Context<'a> {
 
     /// The flow group that the packet's ports and addresses make, if it has them.
     fn group(&self, h: &Headers, direction: Direction) -> Option<GroupId> {
-        let (source, destination) = (h.source?.to_v4()?, h.destination?.to_v4()?);
         let (from, to) = h.ports.filter(|_| h.protocol == TCP || h.protocol == UDP)?;
-        let hash = if direction == Direction::In {
-            self.toeplitz.hash_v4(source, destination, from, to)
-        } else {
-            self.toeplitz.hash_v4(destination, source, to, from)
+        let (source, destination) = (h.source?, h.destination?);
+        let (peer, ours, ports) = match direction {
+            Direction::Out => (destination, source, (to, from)),
+            _ => (source, destination, (from, to)),
+        };
+        let hash = match (peer.to_v4(), ours.to_v4()) {
+            (Some(peer), Some(ours)) => <[u8; 4]>::hash(self.toeplitz, peer, ours, ports),
+            _ => <[u8; 16]>::hash(self.toeplitz, peer.0, ours.0, ports),
         };
         Some(group_of(hash, self.groups))
     }
@@ -285,7 +289,7 @@ impl On {
 /// Where the transport checksum is and what it is when complete; `None` if there is nothing to
 /// complete: the field holds another sum than the pseudo-header's.
 fn completed(h: &Headers, bytes: &[u8]) -> Option<(usize, [u8; 2])> {
-    let (source, destination) = (h.source?.to_v4()?, h.destination?.to_v4()?);
+    let (source, destination) = (h.source?, h.destination?);
     let offset = match h.protocol {
         TCP => 16,
         UDP => 6,
@@ -297,7 +301,10 @@ fn completed(h: &Headers, bytes: &[u8]) -> Option<(usize, [u8; 2])> {
     let segment = bytes.get(h.transport..h.end)?;
     let field = *segment.get(offset..)?.first_chunk::<2>()?;
     let len = u16::try_from(segment.len()).ok()?;
-    let pseudo = checksum::pseudo_v4(source, destination, h.protocol, len);
+    let pseudo = match (source.to_v4(), destination.to_v4()) {
+        (Some(from), Some(to)) => checksum::pseudo_v4(from, to, h.protocol, len),
+        _ => checksum::pseudo_v6(&source.0, &destination.0, h.protocol, len),
+    };
     if field != checksum::fold(pseudo).to_ne_bytes() {
         return None;
     }

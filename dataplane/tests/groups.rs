@@ -4,7 +4,8 @@ mod support;
 use ix_abi::call::{Call, SgEntry};
 use ix_abi::stats::Counter;
 use ix_abi::{Condition, Cookie, Handle, SocketAddress};
-use ix_abi::{CoreId, GroupId};
+use ix_abi::{CoreId, GroupId, IpAddress};
+use ix_acl::{Action, Prefix, Protocol, Rule};
 use ix_dataplane::rng::Rng;
 use ix_dataplane::time::{Duration, Instant};
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress, Ipv4Address};
@@ -130,10 +131,17 @@ fn move_group(station: &mut Station, group: GroupId, from: usize, to: usize) {
     }
 }
 
-/// A DHCP server that leases one address.
+/// A DHCP server that leases one address; those who have another are refused.
 struct Server {
     void: Void,
     acked: u32,
+    host: u8,
+}
+
+impl Server {
+    fn new(host: u8) -> Server {
+        Server { void: Void::default(), acked: 0, host }
+    }
 }
 
 impl End for Server {
@@ -146,10 +154,14 @@ impl End for Server {
             let request = DhcpRepr::parse(&packet).unwrap();
             let answer = match request.message_type {
                 DhcpMessageType::Discover => DhcpMessageType::Offer,
+                // Renewed is what the client has; else it asks for an address by an option.
+                _ if ![0, self.host].contains(&request.client_ip.octets()[3]) => {
+                    DhcpMessageType::Nak
+                }
                 _ => DhcpMessageType::Ack,
             };
             self.acked += u32::from(answer == DhcpMessageType::Ack);
-            self.void.to_send.push(reply(&request, answer));
+            self.void.to_send.push(reply(&request, answer, self.host));
         }
         if self.void.to_send.is_empty() { Instant::NEVER } else { Instant(0) }
     }
@@ -163,11 +175,11 @@ impl End for Server {
     }
 }
 
-fn reply(request: &DhcpRepr<'_>, message_type: DhcpMessageType) -> Vec<u8> {
+fn reply(request: &DhcpRepr<'_>, message_type: DhcpMessageType, host: u8) -> Vec<u8> {
     let server = Ipv4Address::new(10, 0, 0, 2);
     let repr = DhcpRepr {
         message_type,
-        your_ip: Ipv4Address::new(10, 0, 0, 77),
+        your_ip: Ipv4Address::new(10, 0, 0, host),
         server_ip: server,
         router: Some(server),
         subnet_mask: Some(Ipv4Address::new(255, 255, 255, 0)),
@@ -197,7 +209,7 @@ fn reply(request: &DhcpRepr<'_>, message_type: DhcpMessageType) -> Vec<u8> {
 #[test]
 fn an_address_leased_by_dhcp_is_used_by_all_cores() {
     let mut station = Station::new(Setup { cores: 2, dhcp: true, ..Setup::new(77) });
-    let mut server = Server { void: Void::default(), acked: 0 };
+    let mut server = Server::new(77);
     let mut net = Net::new(8);
     net.run_until(&mut station, &mut server, Duration::from_s(30), |s, _| {
         s.engines.iter().all(|engine| engine.ipv4().is_some())
@@ -219,4 +231,56 @@ fn an_address_leased_by_dhcp_is_used_by_all_cores() {
     station.start(vec![Box::new(Client::new(to, 1, 5_000)), Box::new(idle)]);
     net.run_until(&mut station, &mut other, Duration::from_s(10), |s, _| s.app::<Client>(0).done());
     assert_eq!(station.app::<Client>(0).received, 5_000);
+}
+
+/// A ping to one of our addresses.
+fn ping(to: u8) -> Vec<u8> {
+    let mut f = vec![2, 0, 0, 0, 0, 77, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 28];
+    f.extend([0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 2, 10, 0, 0, to]);
+    let sum = ix_dataplane::checksum::finish(ix_dataplane::checksum::sum(&f[14..34]));
+    f[24..26].copy_from_slice(&sum);
+    f.extend([8, 0, 0xf7, 0xff, 0, 0, 0, 0]);
+    f
+}
+
+#[test]
+fn rules_about_our_address_are_compiled_anew_for_each_that_dhcp_brings() {
+    let about = |host: u8, action| {
+        let local = Prefix::new(IpAddress::v4([10, 0, 0, host]).0, 128).expect("a prefix");
+        Rule { local, action, protocol: Some(Protocol::Icmp), ..Rule::ALLOW }
+    };
+    let rules = [about(77, Action::Deny), about(78, Action::Allow), about(79, Action::Deny)];
+    let source = ix_acl::build::build(&rules, [Action::Allow; 2], "");
+    let set = ix_acl::decode(source, IpAddress::UNSPECIFIED).expect("good rules");
+    let mut station = Station::new(Setup { dhcp: true, ..Setup::new(77) });
+    station.engines[0].set_rules(set).expect("room");
+    assert!(station.engines[0].recompile_rules().is_none(), "there is no address yet");
+    let mut net = Net::new(8);
+    for (generation, host) in [(2, 77), (3, 78), (4, 79)] {
+        let mut server = Server::new(host);
+        let wanted = [10, 0, 0, host];
+        net.run_until(&mut station, &mut server, Duration::from_s(8_000), |s, _| {
+            s.engines[0].ipv4().is_some_and(|config| config.address == wanted)
+        });
+        // Twice: by the set that was compiled for another address, and by the one for this.
+        for compiled in [false, true] {
+            if compiled {
+                let compiler = station.engines[0].recompile_rules().expect("it is behind");
+                let set = compiler.finish().expect("they were good");
+                assert!(set.is_for(IpAddress::v4(wanted)));
+                station.engines[0].set_rules(set).expect("room");
+                assert!(station.engines[0].recompile_rules().is_none());
+            }
+            let rule = usize::from(host - 77);
+            let before = station.engines[0].rule_hits(rule);
+            server.void.to_send.push(ping(host));
+            net.run_for(&mut station, &mut server, Duration::from_ms(10));
+            let (_, number) = station.engines[0].rules().expect("rules");
+            assert_eq!(number, generation - u32::from(!compiled));
+            // What is allowed is judged again as it is answered.
+            let hits = if host == 78 { 2 } else { 1 };
+            let before = if compiled { 0 } else { before };
+            assert_eq!(station.engines[0].rule_hits(rule), before + hits, "{host} {compiled}");
+        }
+    }
 }

@@ -148,19 +148,70 @@ fn cwr_is_on_one_segment_alone() {
     assert_eq!((after.0 - before.0, after.1 - before.1), (2, 1));
 }
 
+/// A connection with selective acknowledgements.
+fn selective() -> (Talk, Handle, u32) {
+    let mut talk = Talk::new(large);
+    talk.call(Call::listen(SocketAddress::v4([0; 4], 7), 4));
+    let frame = talk.frame(SYN, 999, 0, WINDOW, &[2, 4, 0x05, 0xb4, 1, 1, 4, 2], &[]);
+    talk.give(frame);
+    talk.step();
+    let una = talk.one().seq + 1;
+    talk.send(ACK, 1000, una, WINDOW, &[]);
+    let events = talk.events();
+    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
+    talk.call(Call::accept(handle, Cookie(1)));
+    (talk, handle, una)
+}
+
 #[test]
-fn a_lost_segment_of_a_large_frame_is_sent_again_alone() {
+fn holes_in_a_large_frame_are_found_and_sent_again_alone() {
+    // RFC 2018, RFC 8985: what is known of a frame's segments is known of each.
+    let (mut talk, handle, una) = selective();
+    sendv(&mut talk, handle, 10 * MSS);
+    assert_eq!(talk.sent().len(), 10);
+    let mut options = vec![1, 1, 5, 18];
+    for (from, to) in [(6, 10), (3, 5)] {
+        options.extend((una + from * MSS).to_be_bytes());
+        options.extend((una + to * MSS).to_be_bytes());
+    }
+    let ack = talk.frame(ACK, 1000, una + 2 * MSS, WINDOW, &options, &[]);
+    talk.give(ack);
+    talk.step();
+    talk.pass(Duration::from_ms(5));
+    let again: Vec<_> =
+        talk.sent().iter().map(|s| ((s.seq - una) / MSS, s.payload.len())).collect();
+    assert_eq!(again, [(2, 1460), (5, 1460)], "the third and the sixth segment");
+}
+
+#[test]
+fn a_lost_end_of_a_large_frame_is_asked_for_by_its_last_segment() {
+    // RFC 8985 §7.3.
+    let (mut talk, handle, una) = selective();
+    // A round trip to know.
+    sendv(&mut talk, handle, 1000);
+    talk.pass(Duration::from_ms(1));
+    talk.send(ACK, 1000, una + 1000, WINDOW, &[]);
+    let _ = talk.sent();
+    let una = una + 1000;
+    sendv(&mut talk, handle, 10 * MSS);
+    assert_eq!(talk.sent().len(), 10);
+    talk.pass(Duration::from_ms(50));
+    let probe = talk.one();
+    assert_eq!((probe.seq, probe.payload.len()), (una + 9 * MSS, 1460));
+    assert_eq!(talk.station.count(Counter::TcpTimeouts), 0);
+}
+
+#[test]
+fn without_selective_acknowledgements_one_segment_is_sent_again_not_the_frame() {
     let (mut talk, handle, una) = accepted(large);
     sendv(&mut talk, handle, 10 * MSS);
     let _ = talk.sent();
-    for _ in 0..3 {
+    for _ in 0..4 {
         talk.send(ACK, 1000, una + 2 * MSS, WINDOW, &[]);
     }
-    talk.send(ACK, 1000, una + 2 * MSS, WINDOW, &[]);
     talk.pass(Duration::from_ms(1));
-    let again = talk.sent();
-    assert!(!again.is_empty());
-    assert_eq!((again[0].seq, again[0].payload.len()), (una + 2 * MSS, 1460));
+    let again: Vec<_> = talk.sent().iter().map(|s| (s.seq - una) / MSS).collect();
+    assert_eq!(again, [2]);
 }
 
 const SERVER: SocketAddress = SocketAddress::v4([10, 0, 0, 1], 7);

@@ -7,7 +7,9 @@ use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, IpAddress, SocketAddress, Status};
+use ix_acl::{Action, Prefix, Protocol, Rule};
 use ix_dataplane::checksum;
+use ix_dataplane::rng::Rng;
 use ix_dataplane::slaac::{Identifiers, Mode};
 use ix_dataplane::time::Duration;
 use support::station::{Setup, Station};
@@ -291,9 +293,6 @@ fn what_cannot_be_understood_is_answered_with_where() {
     assert_eq!(error_for(&mut talk, 60, &behind), Some((4, 1, 40)));
     let discard = [6, 0, 0x4a, 0, 0, 0, 0, 0];
     assert_eq!(error_for(&mut talk, 60, &discard), None);
-    let fragment = [6, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
-    assert_eq!(error_for(&mut talk, 44, &fragment), None);
-    assert_eq!(talk.station.dropped(Reason::IpFragment), 1);
     assert_eq!(talk.station.count(Counter::IcmpErrorsSent), 4);
     talk.station.assert_all_quiet();
 }
@@ -482,4 +481,246 @@ fn every_core_learns_the_addresses_and_the_neighbours() {
         assert_eq!(engine.ipv6(), &first);
     }
     station.assert_all_quiet();
+}
+
+/// What some router, neighbour or madman may send: mostly right, then changed here and there.
+fn noise(rng: &mut Rng) -> Vec<u8> {
+    const FROM: [&str; 6] = [PEER, "fe80::3", "::", "2001:db8::7", OWN, GLOBAL];
+    const TO: [&str; 6] = [OWN, GLOBAL, ALL_NODES, "ff02::1:ff00:1", "ff02::2", PEER];
+    let any = |rng: &mut Rng, of: &[&str]| ip(of[rng.below(of.len() as u64) as usize]);
+    let (from, to) = (any(rng, &FROM), any(rng, &TO));
+    let target = [OWN, GLOBAL, PEER][rng.below(3) as usize];
+    let lifetimes = [0, 1, 60, 7200, 100_000, u32::MAX];
+    let life = |rng: &mut Rng| lifetimes[rng.below(6) as usize];
+    let (protocol, mut payload) = match rng.below(8) {
+        0 => (58, advert(life(rng) as u16, life(rng), life(rng))),
+        1 => (58, solicitation(target, rng.chance(1, 2))),
+        2 => (58, advertisement(target, rng.next_u32() as u8, rng.below(4) as u8)),
+        3 => (58, echo_request(&[7; 100])),
+        4 => {
+            let quote = wire6::packet(MACS, (&to, &from), 64, 6, &[0, 7, 0x0f, 0xa0, 0, 0, 0, 1]);
+            let kind = rng.below(6) as u8;
+            (58, [&[kind, 4, 0, 0, 0, 0, rng.next_u32() as u8, 0][..], &quote[14..]].concat())
+        }
+        5 => (17, vec![0x30, 0, 0, 9, 0, 12, 0, 0, 1, 2, 3, 4]),
+        6 => (6, tcp(OWN, 4000, rng.below(64) as u8, 1000, rng.next_u32())[54..].to_vec()),
+        _ => (rng.next_u32() as u8, (0..rng.below(100)).map(|i| i as u8).collect()),
+    };
+    let at = match protocol {
+        58 => 2,
+        17 => 6,
+        6 => 16,
+        _ => payload.len(),
+    };
+    if at + 2 <= payload.len() {
+        payload = summed((&from, &to), protocol, at, &payload);
+    }
+    let (mut first, mut body) = (protocol, payload);
+    for _ in 0..rng.below(4) {
+        let number = [0, 43, 44, 60][rng.below(4) as usize];
+        let words = if number == 44 { 1 } else { 1 + rng.below(3) as usize };
+        let mut header = vec![0; words * 8];
+        if rng.chance(1, 4) {
+            rng.fill(&mut header);
+        }
+        (header[0], header[1]) = (first, words as u8 - 1);
+        body = [header, body].concat();
+        first = number;
+    }
+    let hops = if rng.chance(7, 8) { 255 } else { 64 };
+    let mut frame = wire6::packet(MACS, (&from, &to), hops, first, &body);
+    if rng.chance(1, 3) {
+        let at = rng.below(frame.len() as u64) as usize;
+        frame[at] ^= 1 << rng.below(8);
+    }
+    if rng.chance(1, 20) {
+        frame.truncate(rng.below(frame.len() as u64) as usize);
+    }
+    frame
+}
+
+#[test]
+fn random_frames_neither_panic_nor_leak_nor_take_the_station_off_the_link() {
+    for seed in 0..4 {
+        let mut talk = routed();
+        assert_eq!(listen(&mut talk, IpAddress::UNSPECIFIED), Status::Ok);
+        let mut rng = Rng::from_seed(seed);
+        for round in 0..10_000u32 {
+            let frame = noise(&mut rng);
+            talk.give(frame);
+            if round % 16 == 0 {
+                talk.step();
+                talk.others.clear();
+                talk.events();
+            }
+            if round % 500 == 0 {
+                talk.pass(Duration::from_s(rng.below(100)));
+            }
+        }
+        talk.step();
+        talk.station.assert_buffers_conserved();
+        assert_eq!(addresses(&talk)[0], ip(OWN), "seed {seed}");
+        talk.others.clear();
+        talk.pass(Duration::from_s(1));
+        let sent = say(&mut talk, PEER, OWN, 64, &echo_request(b"still there?"));
+        assert!(sent.iter().any(|f| f[20] == 58 && f[54] == 129), "seed {seed}: {sent:02x?}");
+        talk.station.engines[0].detach_app();
+        talk.pass(Duration::from_s(300));
+        talk.station.assert_all_quiet();
+    }
+}
+
+#[test]
+fn rules_judge_what_comes_over_ipv6_and_leave_neighbour_discovery_alone() {
+    let give = |talk: &mut Talk, rules: &[Rule], default_in| {
+        let source = ix_acl::build::build(rules, [default_in, Action::Allow], "");
+        let set = ix_acl::decode(source, IpAddress::v4([10, 0, 0, 1])).expect("good rules");
+        talk.station.engines[0].set_rules(set).expect("room");
+        talk.step();
+    };
+    let remote = |text: &str, len| Prefix::new(ip(text), len).unwrap();
+    let tcp_from =
+        Rule { protocol: Some(Protocol::Tcp), remote: remote("fe80::", 10), ..Rule::ALLOW };
+    let wake = Rule { protocol: Some(Protocol::Udp), ..Rule::ALLOW };
+    let to_global = Rule {
+        protocol: Some(Protocol::Icmp),
+        icmp: Some((128, None)),
+        local: remote(GLOBAL, 128),
+        ..Rule::ALLOW
+    };
+    let mut talk = routed();
+    assert_eq!(listen(&mut talk, IpAddress::UNSPECIFIED), Status::Ok);
+    give(&mut talk, &[wake, tcp_from, to_global], Action::Reject);
+    // The peer's prefix may connect; other sources may not.
+    assert_eq!(segment(&mut talk, OWN, 4000, SYN, 999, 0).0, SYN | ACK);
+    let ends = (&ip("2001:db8::7"), &ip(OWN));
+    let syn = tcp(OWN, 4001, SYN, 999, 0)[54..].to_vec();
+    let frame = wire6::packet(MACS, ends, 64, 6, &summed(ends, 6, 16, &syn));
+    let sent = hear(&mut talk, frame);
+    assert!(matches!(&sent[..], [f] if f[20] == 6 && f[67] == RST | ACK), "{sent:02x?}");
+    // Type 128 to one address only; the other's sender is told that it is prohibited.
+    let sent = say(&mut talk, PEER, GLOBAL, 64, &echo_request(b"x"));
+    assert_eq!(icmp(&sent[0]).2[0], 129);
+    let sent = say(&mut talk, PEER, OWN, 64, &echo_request(b"x"));
+    let (_, _, body) = icmp(&sent[0]);
+    assert_eq!((body[0], body[1]), (1, 1));
+    // Neighbour discovery goes on whatever the rules say.
+    give(&mut talk, &[], Action::Deny);
+    let sent = say(&mut talk, PEER, "ff02::1:ff00:1", 255, &solicitation(OWN, true));
+    assert_eq!(icmp(&sent[0]).2[0], 136);
+    assert!(say(&mut talk, PEER, OWN, 64, &echo_request(b"x")).is_empty());
+    talk.station.assert_buffers_conserved();
+}
+
+#[test]
+fn a_router_that_takes_less_is_believed_but_not_below_what_every_link_takes() {
+    for (says, size) in [(1400, 1400 - 60), (1000, 1280 - 60)] {
+        let mut talk = routed();
+        assert_eq!(listen(&mut talk, IpAddress::UNSPECIFIED), Status::Ok);
+        let (handle, una) = mss_of(&mut talk, 4000);
+        let entry = SgEntry { addr: HEAP_BASE, len: 1440 };
+        talk.others.clear();
+        talk.call(Call::sendv(handle, 1, entry, SgEntry::default()));
+        let sent = std::mem::take(&mut talk.others);
+        let first = sent.iter().find(|f| f[20] == 6).expect("a segment");
+        assert_eq!(first.len(), 14 + 1500);
+        let mtu = u32::to_be_bytes(says);
+        let error = [&[2, 0, 0, 0][..], &mtu, &first[14..14 + 1232]].concat();
+        let sent = say(&mut talk, "2001:db8::99", OWN, 64, &error);
+        let again: Vec<_> = sent.iter().filter(|f| f[20] == 6).map(|f| f.len() - 74).collect();
+        assert_eq!(again, [size, 1440 - size], "a router says {says}");
+        assert_eq!(talk.station.count(Counter::PathMtuLowered), 1);
+        // About what is not in flight nobody is believed.
+        let mut forged = error.clone();
+        forged[8 + 40 + 4..8 + 40 + 8].copy_from_slice(&una.wrapping_sub(70_000).to_be_bytes());
+        say(&mut talk, "2001:db8::99", OWN, 64, &forged);
+        assert_eq!(talk.station.dropped(Reason::IcmpUnproven), 1);
+    }
+}
+
+/// A connection of a peer that takes segments of 1440 bytes.
+fn mss_of(talk: &mut Talk, port: u16) -> (Handle, u32) {
+    let ends = (&ip(PEER), &ip(OWN));
+    let mut t = tcp(OWN, port, SYN, 999, 0)[54..].to_vec();
+    t[12] = 0x60;
+    t.extend([2, 4, 0x05, 0xa0]);
+    let sent = hear(talk, wire6::packet(MACS, ends, 64, 6, &summed(ends, 6, 16, &t)));
+    let answer = sent.iter().find(|f| f[20] == 6).expect("an answer");
+    let una = u32::from_be_bytes(answer[58..62].try_into().unwrap()) + 1;
+    hear(talk, tcp(OWN, port, ACK, 1000, una));
+    let events = talk.events();
+    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
+    talk.call(Call::accept(handle, Cookie(1)));
+    talk.events();
+    (handle, una)
+}
+
+#[test]
+fn the_device_cuts_segments_over_ipv6() {
+    let mut talk = Talk::new(|setup| {
+        (setup.offload, setup.tso) = (true, 65_535);
+        setup.configure = |config| config.ipv6 = Mode::Auto(Identifiers::Eui64);
+    });
+    talk.pass(Duration::from_ms(2_500));
+    say(&mut talk, PEER, "ff02::1:ff00:1", 255, &solicitation(OWN, true));
+    assert_eq!(listen(&mut talk, IpAddress::UNSPECIFIED), Status::Ok);
+    let (handle, _) = mss_of(&mut talk, 4000);
+    talk.others.clear();
+    let entry = SgEntry { addr: HEAP_BASE, len: 10_000 };
+    talk.call(Call::sendv(handle, 1, entry, SgEntry::default()));
+    let sent: Vec<_> =
+        talk.others.iter().filter(|f| f[12..14] == [0x86, 0xdd] && f[20] == 6).collect();
+    let sizes: Vec<_> = sent.iter().map(|f| f.len() - 74).collect();
+    assert_eq!(sizes.iter().sum::<usize>(), 10_000);
+    assert!(sizes[..sizes.len() - 1].iter().all(|size| *size == 1440), "{sizes:?}");
+    for f in sent {
+        let (from, to) = (f[22..38].try_into().unwrap(), f[38..54].try_into().unwrap());
+        let pseudo = checksum::pseudo_v6(&from, &to, 6, (f.len() - 54) as u16);
+        assert!(checksum::is_good(checksum::add(pseudo, checksum::sum(&f[54..]))));
+    }
+}
+
+/// The frames of a packet of `protocol` cut after each of `cuts`.
+fn cut(id: u32, protocol: u8, payload: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
+    let ends = (&ip(PEER), &ip(OWN));
+    let bounds: Vec<usize> = [&[0], cuts, &[payload.len()]].concat();
+    let pieces = bounds.windows(2);
+    pieces
+        .map(|range| {
+            let more = u16::from(range[1] != payload.len());
+            let mut f = vec![protocol, 0];
+            f.extend((range[0] as u16 | more).to_be_bytes());
+            f.extend(id.to_be_bytes());
+            f.extend(&payload[range[0]..range[1]]);
+            wire6::packet(MACS, ends, 64, 44, &f)
+        })
+        .collect()
+}
+
+#[test]
+fn fragments_are_put_together_in_any_order_and_overlapping_ones_never() {
+    let mut talk = settled();
+    let ping = summed((&ip(PEER), &ip(OWN)), 58, 2, &echo_request(&[7; 1500]));
+    let frames = cut(1, 58, &ping, &[504, 1000]);
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let sent: Vec<_> =
+            order.iter().flat_map(|at| hear(&mut talk, frames[*at].clone())).collect();
+        let [answer] = &sent[..] else { panic!("{} frames", sent.len()) };
+        assert_eq!(icmp(answer).2[4..], ping[4..]);
+    }
+    assert_eq!(talk.station.count(Counter::DatagramsReassembled), 3);
+    // RFC 5722: not even what would be complete without the one that overlaps.
+    let mut overlap = cut(2, 58, &ping, &[504, 1000]);
+    overlap.insert(1, cut(2, 58, &ping, &[496, 1000]).remove(1));
+    assert!(overlap.into_iter().all(|f| hear(&mut talk, f).is_empty()));
+    assert!(talk.station.dropped(Reason::FragmentOverlap) >= 1);
+    // Longer than a buffer; in two at once; never complete.
+    let long = cut(3, 58, &[0; 4000], &[1400, 2800]);
+    assert!(long.into_iter().all(|f| hear(&mut talk, f).is_empty()));
+    let twice: Vec<u8> = cut(4, 58, &ping, &[504])[0][54..].to_vec();
+    let outer = cut(5, 44, &twice, &[256]);
+    assert!(outer.into_iter().all(|f| hear(&mut talk, f).is_empty()));
+    assert_eq!(talk.station.dropped(Reason::IpFragment), 1);
+    talk.pass(Duration::from_s(60));
+    talk.station.assert_all_quiet();
 }

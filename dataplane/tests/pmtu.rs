@@ -60,8 +60,8 @@ fn a_router_s_word_makes_smaller_segments_at_once_and_costs_no_window() {
     router(&mut talk, 1400, una + MSS, 1500);
     talk.nothing();
     talk.send(ACK, 1000, una + 10 * MSS, WINDOW, &[]);
-    sendv(&mut talk, handle, 2720);
-    assert_eq!(sizes(&mut talk), [1360, 1360]);
+    sendv(&mut talk, handle, 13_600);
+    assert_eq!(sizes(&mut talk), [1360; 10], "and the window is what it was");
 }
 
 #[test]
@@ -151,7 +151,11 @@ fn narrow() -> (Talk, Handle, u32) {
     let una = una + 4 * MSS;
     talk.send(ACK, 1000, una, WINDOW, &[]);
     assert!(sizes(&mut talk).iter().all(|size| *size <= 1240));
-    (talk, handle, una)
+    // Beyond what was sent again, so that duplicates count again (RFC 6582 §3.2 step 2).
+    sendv(&mut talk, handle, 100);
+    talk.send(ACK, 1000, una + 100, WINDOW, &[]);
+    let _ = talk.sent();
+    (talk, handle, una + 100)
 }
 
 #[test]

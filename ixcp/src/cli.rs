@@ -1,9 +1,9 @@
 //! The command line of `ixcp`.
-use crate::net::{Address, Backend, Forward};
+use crate::net::{Address, Address6, Backend, Forward};
 use crate::qemu::Accelerator;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,6 +82,12 @@ pub struct Run {
     /// The guest's gateway [default: 10.0.2.2 with the default address]
     #[arg(long)]
     pub gw: Option<Ipv4Addr>,
+    /// The guest's IPv6 addresses: auto, eui64, off or ADDRESS/LENGTH
+    #[arg(long, default_value = "auto")]
+    pub ip6: Address6,
+    /// The guest's IPv6 gateway, for a fixed address
+    #[arg(long)]
+    pub gw6: Option<Ipv6Addr>,
     /// What an idle core does
     #[arg(long)]
     pub idle: Option<Idle>,

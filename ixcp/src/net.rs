@@ -2,7 +2,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -155,6 +155,52 @@ impl fmt::Display for Address {
         match self {
             Address::Dhcp => f.write_str("dhcp"),
             Address::Static { ip, prefix } => write!(f, "{ip}/{prefix}"),
+        }
+    }
+}
+
+/// The guest's IPv6 addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address6 {
+    /// None.
+    Off,
+    /// From routers, with hashed identifiers.
+    Auto,
+    /// From routers, with identifiers made of the hardware address.
+    Eui64,
+    /// Fixed.
+    Static {
+        /// The address.
+        ip: Ipv6Addr,
+        /// Length of the network's prefix.
+        prefix: u8,
+    },
+}
+
+impl FromStr for Address6 {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Address6, String> {
+        let parse = || {
+            let (ip, prefix) = s.split_once('/')?;
+            let prefix = prefix.parse().ok().filter(|p| (1..=128).contains(p))?;
+            Some(Address6::Static { ip: ip.parse().ok()?, prefix })
+        };
+        match s {
+            "off" => Ok(Address6::Off),
+            "auto" => Ok(Address6::Auto),
+            "eui64" => Ok(Address6::Eui64),
+            _ => parse().ok_or_else(|| "auto, eui64, off or ADDRESS/LENGTH is wanted".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Address6 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address6::Off => f.write_str("off"),
+            Address6::Auto => f.write_str("auto"),
+            Address6::Eui64 => f.write_str("eui64"),
+            Address6::Static { ip, prefix } => write!(f, "{ip}/{prefix}"),
         }
     }
 }

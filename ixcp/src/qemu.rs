@@ -1,9 +1,9 @@
 //! The QEMU command line of a dataplane, and what QEMU's exit status means.
-use crate::net::{Address, Backend, Forward};
+use crate::net::{Address, Address6, Backend, Forward};
 use anyhow::{Result, bail};
 use ix_abi::control::PAGE_BYTES;
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -42,6 +42,8 @@ pub struct Machine {
     pub forwards: Vec<Forward>,
     /// The guest's address.
     pub address: Address,
+    /// Its IPv6 addresses.
+    pub address6: Address6,
     /// The kernel's command line.
     pub append: String,
     /// The control page's file.
@@ -87,7 +89,10 @@ impl Machine {
     fn network(&self, args: &mut Args) {
         match &self.net {
             Backend::User => {
-                let mut text = "user,id=net,ipv6=off".to_owned();
+                let mut text = "user,id=net".to_owned();
+                if self.address6 == Address6::Off {
+                    text += ",ipv6=off";
+                }
                 for f in &self.forwards {
                     let guest = match self.address {
                         Address::Static { ip, .. } => ip.to_string(),
@@ -176,6 +181,10 @@ pub struct Boot<'a> {
     pub address: Address,
     /// Gateway.
     pub gateway: Option<Ipv4Addr>,
+    /// IPv6 addresses.
+    pub address6: Address6,
+    /// IPv6 gateway.
+    pub gateway6: Option<Ipv6Addr>,
     /// `poll` or `adaptive`.
     pub idle: Option<&'a str>,
     /// Receive batch bound.
@@ -194,6 +203,11 @@ impl Boot<'_> {
         let mut words = vec![format!("app={}", self.app), format!("cores={}", self.cores)];
         words.push(format!("ip={}", self.address));
         words.extend(self.gateway.map(|gw| format!("gw={gw}")));
+        // What is usual is left out: such lines may be long.
+        if self.address6 != Address6::Auto {
+            words.push(format!("ip6={}", self.address6));
+        }
+        words.extend(self.gateway6.map(|gw| format!("gw6={gw}")));
         words.extend(self.batch.map(|b| format!("batch={b}")));
         words.extend(self.idle.map(|i| format!("idle={i}")));
         words.extend(self.acl.map(|name| format!("acl={name}")));

@@ -22,6 +22,8 @@ fn head(out: &mut String, name: &str, s: &Snapshot) {
         Some(ip) => format!("{ip}/{}", s.prefix),
         None => "no address".to_owned(),
     };
+    let more = s.ipv6.iter().map(|(ip, prefix)| format!(", {ip}/{prefix}"));
+    let address = std::iter::once(address).chain(more).collect::<String>();
     let heart = if s.alive { "heart beats" } else { "HEART STANDS STILL" };
     let seconds = s.now_ns as f64 / 1e9;
     let _ = writeln!(out, "{name}: {}, {heart}, up {seconds:.1} s, {address} ({})", s.state, s.mac);

@@ -7,9 +7,9 @@ use crate::page::Page;
 use ix_abi::control::{self, CoreState, State, core_block, header};
 use ix_abi::limits::{CORES_MAX, GROUPS_MAX};
 use ix_abi::stats::{BATCH_BUCKETS, Counter, Drop};
-use ix_abi::{VERSION, Version};
+use ix_abi::{IpAddress, VERSION, Version};
 use serde::{Serialize, Serializer};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 /// How often a block is read again when the kernel publishes in between.
@@ -140,6 +140,8 @@ pub struct Snapshot {
     pub ipv4: Option<Ipv4Addr>,
     /// Prefix length.
     pub prefix: u64,
+    /// IPv6 addresses, with their prefix lengths.
+    pub ipv6: Vec<(Ipv6Addr, u8)>,
     /// Hardware address.
     pub mac: String,
     /// Receive batch bound.
@@ -221,6 +223,7 @@ pub fn read(page: &Page) -> Result<Snapshot, PageError> {
         app_exit: page.load(header::APP_EXIT),
         ipv4: (ipv4 != 0).then(|| Ipv4Addr::from_octets(ipv4.to_le_bytes())),
         prefix,
+        ipv6: ipv6(page),
         mac: mac[..6].iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":"),
         batch: page.load(header::BATCH),
         groups,
@@ -230,6 +233,17 @@ pub fn read(page: &Page) -> Result<Snapshot, PageError> {
         total: total(&cores),
         cores,
     })
+}
+
+/// The IPv6 addresses. They may change while they are read: then the next look is right.
+fn ipv6(page: &Page) -> Vec<(Ipv6Addr, u8)> {
+    let prefixes = page.load_acquire(header::IPV6_PREFIXES).to_le_bytes();
+    let address = |at: usize| {
+        let words = [0, 8].map(|word| page.load(header::IPV6 + at * 16 + word));
+        Ipv6Addr::from_octets(IpAddress::from_words(words).0)
+    };
+    let used = prefixes.into_iter().enumerate().filter(|(_, len)| (1..=128).contains(len));
+    used.map(|(at, len)| (address(at), len)).collect()
 }
 
 /// Whether the heartbeat moves within `patience`.

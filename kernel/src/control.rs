@@ -6,13 +6,13 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
-use ix_abi::control::{
-    self, CommandCode, CoreState, State, command, core_block, core_offset, header, outcome,
-};
+use ix_abi::control::{self, CoreState, State, command, core_block, core_offset, header, outcome};
 use ix_abi::event_log::EventKind;
 use ix_abi::limits::CORES_MAX;
 use ix_abi::stats::{BATCH_BUCKETS, CoreStats, Counter, Drop};
 use ix_abi::status::Status;
+pub use ix_kernel_core::commands::Pending;
+use ix_kernel_core::commands::{self, Command};
 
 use crate::cpu::percore;
 use crate::mem;
@@ -141,6 +141,7 @@ pub fn publish_facts(facts: &Facts<'_>) {
         (header::APP_EXIT, 0),
         (header::IPV4, 0),
         (header::PREFIX, 0),
+        (header::IPV6_PREFIXES, 0),
         (header::BATCH, facts.batch as u64),
         (header::COUNTERS, Counter::COUNT as u64),
         (header::DROPS, Drop::COUNT as u64),
@@ -199,36 +200,19 @@ pub fn publish(core: usize, stats: &CoreStats) {
     set(block + core_block::PUBLISHED, get(block + core_block::PUBLISHED).wrapping_add(1));
 }
 
-/// A command that was not executed yet.
-#[derive(Clone, Copy, Debug)]
-pub struct Pending {
-    sequence: u64,
-    pub code: CommandCode,
-    pub args: [u64; 4],
-}
-
 /// Looks for a command; one of another epoch, or that makes no sense, is refused here.
-pub fn poll_command() -> Option<Pending> {
+pub fn poll_command() -> Option<(Pending, Command)> {
     if BASE.load(Ordering::Relaxed) == 0 {
         return None;
     }
-    let sequence = get(command::SEQUENCE);
-    if sequence == get(outcome::SEQUENCE) {
-        return None;
+    let (pending, asked) = commands::poll(get, EPOCH.load(Ordering::Relaxed))?;
+    match asked {
+        Ok(command) => Some((pending, command)),
+        Err(status) => {
+            answer(pending, status, 0);
+            None
+        }
     }
-    fence(Ordering::Acquire);
-    let epoch = get(command::EPOCH);
-    let code = get(command::CODE);
-    let pending = Pending {
-        sequence,
-        code: CommandCode(u16::try_from(code).unwrap_or(u16::MAX)),
-        args: core::array::from_fn(|i| get(command::ARGS + i * 8)),
-    };
-    if epoch != EPOCH.load(Ordering::Relaxed) {
-        answer(pending, Status::Stale, 0);
-        return None;
-    }
-    Some(pending)
 }
 
 /// Tells a command's outcome; the sequence number last.

@@ -1,10 +1,13 @@
 //! Core 0's millisecond: heartbeat, commands of `ixcp`, the application's start, end and restart.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
+use ix_abi::IpAddress;
 use ix_abi::control::{State, header};
 use ix_abi::event_log::EventKind;
 use ix_abi::limits::CORES_MAX;
+use ix_dataplane::addresses::Slot;
 use ix_dataplane::engine::Engine;
+use ix_dataplane::limits::IPV6_ADDRESSES_MAX;
 use ix_kernel_core::addr::Phys;
 
 pub mod acl;
@@ -55,6 +58,8 @@ pub struct Manager {
     /// When a restart began that waits for the receive buffers to be scrubbed.
     restarting: Option<u64>,
     scrubbed: bool,
+    /// As the control page has them.
+    ipv6: [Slot; IPV6_ADDRESSES_MAX],
 }
 
 impl Manager {
@@ -71,6 +76,7 @@ impl Manager {
             renewal,
             restarting: None,
             scrubbed: false,
+            ipv6: [Slot::FREE; IPV6_ADDRESSES_MAX],
         }
     }
 
@@ -121,6 +127,7 @@ impl Manager {
             control::set(header::IPV4, u64::from(u32::from_le_bytes(v4.address)));
             control::set(header::PREFIX, u64::from(v4.prefix));
         }
+        self.show_ipv6(engine);
         self.acl.step(engine);
         self.command(engine);
         self.watch.tick(engine, now);
@@ -137,6 +144,28 @@ impl Manager {
             self.restart_scrubbed(engine);
         }
         control::set_state(self.state());
+    }
+
+    /// The IPv6 addresses, when they have changed.
+    fn show_ipv6(&mut self, engine: &Engine) {
+        let slots = engine.ipv6().slots;
+        if slots == self.ipv6 {
+            return;
+        }
+        // Without lengths there are no addresses: nobody reads one that is half there.
+        control::set(header::IPV6_PREFIXES, 0);
+        let mut prefixes = [0; 8];
+        for (at, (new, old)) in slots.iter().zip(&self.ipv6).enumerate() {
+            let [a, b] = IpAddress(new.address).to_words();
+            control::set(header::IPV6 + at * 16, a);
+            control::set(header::IPV6 + at * 16 + 8, b);
+            prefixes[at] = if new.is_used() { new.prefix } else { 0 };
+            if new.is_used() && new.address != old.address {
+                log::info!("address {}/{}", IpAddress(new.address), new.prefix);
+            }
+        }
+        control::set(header::IPV6_PREFIXES, u64::from_le_bytes(prefixes));
+        self.ipv6 = slots;
     }
 
     fn state(&self) -> State {

@@ -13,9 +13,10 @@ use ix_dataplane::engine::Engine;
 use ix_dataplane::limits::{RX_BATCH_DEFAULT, TX_HEADER_REGION_BYTES};
 use ix_dataplane::mbuf::Pool;
 use ix_dataplane::mesh::{self, Sizes};
+use ix_dataplane::slaac::{Identifiers, Mode};
 use ix_kernel_core::addr::Phys;
 use ix_kernel_core::archive::Archive;
-use ix_kernel_core::cmdline::{self, Address, Config, log_level::Level};
+use ix_kernel_core::cmdline::{self, Address, Address6, Config, log_level::Level};
 use ix_kernel_core::stacks;
 use ix_kernel_core::symbols::{self, Symbols};
 use spin::{Mutex, Once};
@@ -277,12 +278,21 @@ fn make_kits(m: &Machine, net: net::Net, batch: usize) {
             Addressing::Static(Ipv4Config { address: addr, prefix, gateway })
         }
     };
+    let ipv6 = match m.config.address6 {
+        Address6::Off => Mode::Off,
+        Address6::Auto => Mode::Auto(Identifiers::Stable),
+        Address6::Eui64 => Mode::Auto(Identifiers::Eui64),
+        Address6::Static { addr, prefix } => {
+            Mode::Static { address: addr, prefix, gateway: m.config.gateway6 }
+        }
+    };
     let mut secret = [0; 16];
     entropy::fill(&mut secret);
     let endpoints = mesh::build(cores, Sizes::default());
     for (core, (share, endpoint)) in net.shares.into_iter().zip(endpoints).enumerate() {
         let id = CoreId(core as u16);
         let mut c = EngineConfig::new(id, cores, net.mac, net.capabilities, addressing);
+        c.ipv6 = ipv6;
         c.rss_key = net.rss_key;
         c.secret = secret;
         c.seed = entropy::next();

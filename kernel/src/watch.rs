@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use ix_abi::capture::{Filter, LEASE_NS, ring, ring_bytes, ring_offset};
-use ix_abi::control::{BULK_BASE, CommandCode};
+use ix_abi::control::BULK_BASE;
 use ix_abi::event_log::EventKind;
 use ix_abi::limits::{LISTENERS_MAX, UDP_BINDINGS_MAX};
 use ix_abi::stats::CoreStats;
@@ -16,6 +16,7 @@ use ix_abi::status::Status;
 use ix_dataplane::engine::Engine;
 use ix_dataplane::tap::Ring;
 use ix_dataplane::time::Instant;
+use ix_kernel_core::commands::Command;
 use spin::Mutex;
 
 use crate::control::{self, Pending};
@@ -169,10 +170,10 @@ impl Watch {
     }
 
     /// `CaptureStart`, `CaptureStop`, `Trace`.
-    pub fn command(&mut self, c: Pending) {
-        let (status, value) = match (c.code, c.args[0]) {
-            (CommandCode::CaptureStart, _) => self.start_capture(),
-            (CommandCode::CaptureStop, number) => {
+    pub fn command(&mut self, c: Pending, command: Command) {
+        let (status, value) = match command {
+            Command::CaptureStart => self.start_capture(),
+            Command::CaptureStop(number) => {
                 let running = SETTINGS.lock().capture;
                 match running {
                     Some((generation, _)) if number == 0 || number == generation => {
@@ -182,11 +183,11 @@ impl Watch {
                     _ => (Status::State, 0),
                 }
             }
-            (CommandCode::Trace, 0) => {
+            Command::Trace(false) => {
                 change(|s| s.trace = None);
                 (Status::Ok, 0)
             }
-            (CommandCode::Trace, 1) => match filter() {
+            Command::Trace(true) => match filter() {
                 Ok(filter) => {
                     change(|s| s.trace = Some(filter));
                     (Status::Ok, 1)
@@ -195,7 +196,7 @@ impl Watch {
             },
             _ => (Status::Invalid, 0),
         };
-        if c.code == CommandCode::Trace && status == Status::Ok {
+        if matches!(command, Command::Trace(_)) && status == Status::Ok {
             log::record(EventKind::Trace, 0, value, 0);
         }
         control::answer(c, status, value);

@@ -254,9 +254,8 @@ impl Context {
         let sg = &sg[..sg.len().min(SG_MAX)];
         let Some(&first) = sg.first() else { return };
         let second = sg.get(1).copied().unwrap_or_default();
-        let mut call = Call::sendv(handle, sg.len() as u16, first, second)
-            .with_recv_done(done)
-            .with_tag(tag);
+        let mut call =
+            Call::sendv(handle, sg.len() as u16, first, second).with_recv_done(done).with_tag(tag);
         if want_result {
             call = call.with_result(tag);
         }

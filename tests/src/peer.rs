@@ -16,7 +16,7 @@ use smoltcp::socket::{icmp, tcp, udp};
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{
     EthernetAddress, HardwareAddress, Icmpv4Packet, Icmpv4Repr, IpAddress, IpCidr, IpEndpoint,
-    Ipv4Address,
+    Ipv4Address, Ipv6Address,
 };
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -105,7 +105,9 @@ impl Host {
         config.random_seed = 1;
         let mut interface = Interface::new(config, &mut device, SmolInstant::ZERO);
         interface.update_ip_addrs(|addresses| {
-            addresses.push(IpCidr::new(IpAddress::Ipv4(ip), 24)).expect("room for one address");
+            addresses.push(IpCidr::new(IpAddress::Ipv4(ip), 24)).expect("room for two addresses");
+            let six = Ipv6Address::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(station));
+            addresses.push(IpCidr::new(IpAddress::Ipv6(six), 64)).expect("room for two addresses");
         });
         Host {
             interface,
@@ -192,7 +194,7 @@ impl Host {
     }
 
     /// Begins a TCP connection.
-    pub fn start_connect(&mut self, to: Ipv4Address, port: u16) -> Conn {
+    pub fn start_connect(&mut self, to: impl Into<IpAddress>, port: u16) -> Conn {
         let buffer = || tcp::SocketBuffer::new(vec![0; TCP_BUFFER]);
         let mut socket = tcp::Socket::new(buffer(), buffer());
         socket.set_nagle_enabled(false);
@@ -205,7 +207,12 @@ impl Host {
     }
 
     /// Opens a TCP connection.
-    pub fn connect(&mut self, to: Ipv4Address, port: u16, patience: Duration) -> Result<Conn> {
+    pub fn connect(
+        &mut self,
+        to: impl Into<IpAddress>,
+        port: u16,
+        patience: Duration,
+    ) -> Result<Conn> {
         let conn = self.start_connect(to, port);
         self.established(conn, patience).map(|()| conn)
     }

@@ -3,6 +3,7 @@
 
 mod bochs;
 mod cost;
+mod defects;
 mod fuzz;
 mod image;
 mod iso;
@@ -46,9 +47,13 @@ enum Command {
     },
     /// The long tests: the same ones with many more seeds and steps
     Prove {
-        /// Part of a test's name
+        /// Part of a test's name; `sim`: the simulation alone
         filter: Option<String>,
+        #[command(flatten)]
+        walk: test::Walk,
     },
+    /// Plants defects in a copy of the tree, each of which the simulation must find
+    Defects(defects::Options),
     /// What messages cost, in instructions and in time: tables; takes the options of `benches`' program
     #[command(disable_help_flag = true)]
     Cost {
@@ -86,7 +91,11 @@ fn main() -> ExitCode {
         }),
         Command::Run { args } => image::run(&args).map(|()| true),
         Command::Test { filter, no_install } => test::test(filter.as_deref(), !no_install),
-        Command::Prove { filter } => test::prove(filter.as_deref()),
+        Command::Prove { filter, walk } => match filter.as_deref() {
+            Some("sim") => test::prove_sim(&walk),
+            filter => test::prove(filter),
+        },
+        Command::Defects(options) => defects::run(&options),
         Command::Cost { args } => cost::run(&args),
         Command::Bochs => bochs::fetch().map(|path| {
             println!("{}", path.display());

@@ -59,6 +59,36 @@ pub fn prove(filter: Option<&str>) -> Result<bool> {
     finish(&outcome, start)
 }
 
+/// Which seeds of the simulation.
+#[derive(Debug, clap::Args)]
+pub struct Walk {
+    /// With `sim`: the first seed, to go on where a walk was ended
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// With `sim`: how many seeds
+    #[arg(long, default_value_t = 100_000)]
+    seeds: u64,
+    /// With `sim`: threads; as many as there are cores if not given
+    #[arg(long)]
+    threads: Option<u64>,
+}
+
+/// `cargo xtask prove sim`: a long walk through the simulation's seeds, with a line of progress for each
+/// thousand and a report at the end.
+pub fn prove_sim(walk: &Walk) -> Result<bool> {
+    let mut command = cargo();
+    // Fast, and with every assertion.
+    command.args(["test", "--quiet", "--profile", "fuzz", "-p", "ix-tests", "--test", "sim", "--"]);
+    command.args(["--nocapture", "--format=pretty", "--exact"]);
+    command.arg("dataplanes_and_peers_hold_their_conversations_in_any_network");
+    command.env("IX_PROVE", "1").env("RUST_BACKTRACE", "0");
+    command.env("IX_SIM_FIRST", walk.first.to_string()).env("IX_SIM_SEEDS", walk.seeds.to_string());
+    if let Some(threads) = walk.threads {
+        command.env("IX_SIM_THREADS", threads.to_string());
+    }
+    watch(&mut command, PROVE_STEP_MAX, |_| ())
+}
+
 /// What the end-to-end tests boot.
 fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
     heading("images");

@@ -34,12 +34,13 @@ pub struct Bare {
     handled: usize,
     looked: usize,
     offload: bool,
+    batch: usize,
     now_ns: u64,
 }
 
 impl Bare {
-    /// A responder without flows.
-    pub fn new(connections: usize, offload: bool) -> Bare {
+    /// A responder without flows, which answers at most `batch` frames in a turn.
+    pub fn new(connections: usize, offload: bool, batch: usize) -> Bare {
         Bare {
             flows: HashMap::with_capacity_and_hasher(connections, FixedState::default()),
             buffers: vec![[0; BUFFER_BYTES]; BUFFERS],
@@ -48,22 +49,9 @@ impl Bare {
             handled: 0,
             looked: 0,
             offload,
+            batch,
             now_ns: 0,
         }
-    }
-
-    /// The next frame, if there is one.
-    #[inline]
-    pub fn one(&mut self) -> bool {
-        if self.handled == self.arrived {
-            return false;
-        }
-        let at = self.handled % BUFFERS;
-        self.handled += 1;
-        let len = self.lengths[at];
-        let frame = &mut self.buffers[at][FRAME_OFFSET..FRAME_OFFSET + len];
-        self.lengths[at] = respond(&mut self.flows, frame, self.offload).unwrap_or(0);
-        true
     }
 }
 
@@ -76,7 +64,17 @@ impl Server for Bare {
 
     #[inline]
     fn turn(&mut self) {
-        while self.one() {}
+        let until = self.arrived.min(self.handled + self.batch);
+        while self.handled != until {
+            let at = self.handled % BUFFERS;
+            self.handled += 1;
+            let frame = &mut self.buffers[at][FRAME_OFFSET..FRAME_OFFSET + self.lengths[at]];
+            self.lengths[at] = respond(&mut self.flows, frame, self.offload).unwrap_or(0);
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.arrived - self.handled
     }
 
     fn next_sent(&mut self, bytes: &mut Vec<u8>) -> bool {

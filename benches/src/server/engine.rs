@@ -15,7 +15,7 @@ use ix_dataplane::device::Capabilities;
 use ix_dataplane::engine::Engine;
 use ix_dataplane::mbuf::{Area, Pool};
 use ix_dataplane::mesh;
-use ix_dataplane::platform::{AppFault, AppReturn, Platform};
+use ix_dataplane::platform::{AppFault, AppReturn, Platform, Work};
 use ix_dataplane::rng::Rng;
 use ix_dataplane::rss::{self, Toeplitz};
 use ix_dataplane::time::Instant;
@@ -35,6 +35,8 @@ pub struct Setup {
     pub buffers: usize,
     /// The network card verifies and computes checksums and reports the hash.
     pub offload: bool,
+    /// It cuts large packets into segments.
+    pub tso: bool,
     /// Bound B of a poll.
     pub batch: usize,
 }
@@ -58,6 +60,7 @@ pub struct EngineServer<A> {
     area: &'static Area,
     toeplitz: Toeplitz,
     offload: bool,
+    work: Work,
 }
 
 impl<A: App> EngineServer<A> {
@@ -71,10 +74,15 @@ impl<A: App> EngineServer<A> {
         let mesh = mesh::build(1, mesh::Sizes::default()).remove(0);
         let mut engine = Engine::new(config, Pool::new(area, core), mesh, &memory::headers());
         let (events, calls, rings) = rings::pair();
-        engine.attach_app(AppPort { context: 0, rings, memory: Arc::new(UserMap::new(1, 1)) });
+        let memory = Arc::new(UserMap::new(1, 1));
+        let mut app = app;
+        app.start(&memory);
+        engine.attach_app(AppPort { context: 0, rings, memory });
         let machine =
-            Machine { now: Instant(0), rx: [Rx::new()], tx: Tx::new(), events, calls, app };
-        let mut server = EngineServer { engine, machine, area, toeplitz, offload: setup.offload };
+            Machine { now: Instant(0), rx: [Rx::default()], tx: Tx::default(), events, calls, app };
+        let work = Work { busy: true, deadline: Instant(0) };
+        let offload = setup.offload;
+        let mut server = EngineServer { engine, machine, area, toeplitz, offload, work };
         // It listens.
         for _ in 0..4 {
             server.turn();
@@ -93,6 +101,11 @@ impl<A: App> EngineServer<A> {
         &mut self.machine.app
     }
 
+    /// What the last turn found to do, and when the next must be.
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
     /// The counters.
     pub fn stats(&self) -> &CoreStats {
         self.engine.stats()
@@ -104,6 +117,7 @@ fn config(setup: Setup) -> Config {
         tx_checksum: setup.offload,
         rx_checksum: setup.offload,
         rss: false,
+        tso: if setup.tso { u16::MAX } else { 0 },
         hash_report: setup.offload,
         queue_pairs: 1,
         groups: GROUPS,
@@ -125,21 +139,26 @@ fn config(setup: Setup) -> Config {
 
 impl<A: App> Server for EngineServer<A> {
     fn deliver(&mut self, _i: usize, fill: &mut dyn FnMut(&mut [u8]) -> usize) {
-        let rx = &mut self.machine.rx[0];
-        let mut mbuf = rx.take();
-        let frame = &mut self.area.data_mut(&mut mbuf)[usize::from(FRAME_OFFSET)..];
-        let len = fill(frame);
-        let known = (self.offload && frame[12..14] == [8, 0]).then(|| {
-            let half = |at: usize| u16::from_be_bytes(frame[at..at + 2].try_into().expect("two"));
-            let ip = |at: usize| frame[at..at + 4].try_into().expect("four");
-            self.toeplitz.hash_v4(ip(26), ip(30), half(34), half(36))
+        let (area, toeplitz, offload) = (self.area, &self.toeplitz, self.offload);
+        self.machine.rx[0].arrive(|mbuf| {
+            let frame = &mut area.data_mut(mbuf)[usize::from(FRAME_OFFSET)..];
+            let len = fill(frame);
+            let known = (offload && frame[12..14] == [8, 0]).then(|| {
+                let half = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+                let ip = |at: usize| frame[at..at + 4].try_into().expect("four");
+                toeplitz.hash_v4(ip(26), ip(30), half(34), half(36))
+            });
+            (FRAME_OFFSET, len as u16, known)
         });
-        rx.arrive(mbuf, FRAME_OFFSET, len as u16, known);
     }
 
     #[inline]
     fn turn(&mut self) {
-        run_once(&mut self.engine, &mut self.machine);
+        self.work = run_once(&mut self.engine, &mut self.machine);
+    }
+
+    fn waiting(&self) -> usize {
+        self.machine.rx[0].waiting()
     }
 
     fn next_sent(&mut self, bytes: &mut Vec<u8>) -> bool {
@@ -156,6 +175,10 @@ impl<A: App> Server for EngineServer<A> {
 
     fn verify(&self) -> bool {
         !self.offload
+    }
+
+    fn explain(&self) -> String {
+        format!("{:?}", self.engine.stats())
     }
 }
 

@@ -8,8 +8,11 @@ pub trait Server {
     /// A frame for it arrives, of client `i`; `fill` writes it and tells its length.
     fn deliver(&mut self, i: usize, fill: &mut dyn FnMut(&mut [u8]) -> usize);
 
-    /// Runs it over what has arrived: what is counted and timed.
+    /// Runs it over what has arrived, at most its batch: what is counted and timed.
     fn turn(&mut self);
+
+    /// Frames that have arrived and that it has not taken.
+    fn waiting(&self) -> usize;
 
     /// The oldest frame that it has sent and that was not looked at; `false`: none.
     fn next_sent(&mut self, bytes: &mut Vec<u8>) -> bool;
@@ -22,6 +25,11 @@ pub trait Server {
 
     /// Client `i` is about to connect.
     fn expect(&mut self, _i: usize) {}
+
+    /// What it can say about what went wrong.
+    fn explain(&self) -> String {
+        String::new()
+    }
 
     /// Whether it has to compute checksums.
     fn verify(&self) -> bool;

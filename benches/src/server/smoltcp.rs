@@ -2,7 +2,7 @@
 use crate::app::PORT;
 use crate::server::Server;
 use crate::wire;
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
@@ -11,8 +11,21 @@ use std::collections::VecDeque;
 
 const BUFFERS: usize = 256;
 const BUFFER_BYTES: usize = 2048;
-/// Bytes of each socket's two buffers.
+/// Bytes of each of a socket's two buffers.
 const SOCKET_BYTES: usize = 2048;
+/// The same where one connection carries much.
+const BULK_SOCKET_BYTES: usize = 256 * 1024;
+
+/// What its application does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Does {
+    /// Sends back what came, and closes after its peer.
+    Echo,
+    /// Takes what comes.
+    Sink,
+    /// Sends what the buffer takes.
+    Source,
+}
 
 /// A ring of frames.
 #[derive(Debug)]
@@ -102,6 +115,10 @@ pub struct Smoltcp {
     nic: Nic,
     /// Clients whose requests have arrived.
     news: VecDeque<usize>,
+    does: Does,
+    batch: usize,
+    /// Sockets; more clients than that use them in turn.
+    sockets_max: usize,
     now_ns: u64,
 }
 
@@ -112,8 +129,8 @@ impl std::fmt::Debug for Smoltcp {
 }
 
 impl Smoltcp {
-    /// An interface without sockets.
-    pub fn new(offload: bool) -> Smoltcp {
+    /// An interface without sockets, which takes at most `batch` frames in a turn.
+    pub fn new(does: Does, offload: bool, batch: usize, sockets_max: usize) -> Smoltcp {
         let mut nic = Nic { rx: Ring::new(), tx: Ring::new(), offload };
         let mac = EthernetAddress(wire::SERVER_MAC);
         let mut iface = Interface::new(Config::new(mac.into()), &mut nic, Instant::ZERO);
@@ -124,16 +141,27 @@ impl Smoltcp {
         let router = Ipv4Address::from(wire::ROUTER);
         iface.routes_mut().add_default_ipv4_route(router).expect("room for a route");
         let sockets = SocketSet::new(Vec::new());
-        Smoltcp { iface, sockets, handles: Vec::new(), nic, news: VecDeque::new(), now_ns: 0 }
+        let (handles, news) = (Vec::new(), VecDeque::new());
+        Smoltcp { iface, sockets, handles, nic, news, does, batch, sockets_max, now_ns: 0 }
     }
 
+    /// The application: what client `i` has sent, or acknowledged.
     #[inline]
-    fn echo(&mut self, i: usize) {
-        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(self.handles[i]);
-        let mut bytes = [0; 64];
-        if let Ok(len @ 1..) = socket.recv_slice(&mut bytes) {
-            let sent = socket.send_slice(&bytes[..len]);
-            assert_eq!(sent, Ok(len), "room in a socket");
+    fn app(&mut self, i: usize) {
+        let handle = self.handles[i % self.sockets_max];
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(handle);
+        match self.does {
+            Does::Echo => {
+                let mut bytes = [0; 64];
+                if let Ok(len @ 1..) = socket.recv_slice(&mut bytes) {
+                    let sent = socket.send_slice(&bytes[..len]);
+                    assert_eq!(sent, Ok(len), "room in a socket");
+                } else if socket.state() == tcp::State::CloseWait {
+                    socket.close();
+                }
+            }
+            Does::Sink => while let Ok(1..) = socket.recv(|bytes| (bytes.len(), bytes.len())) {},
+            Does::Source => while let Ok(1..) = socket.send(|room| (room.len(), room.len())) {},
         }
     }
 }
@@ -141,7 +169,7 @@ impl Smoltcp {
 impl Server for Smoltcp {
     fn deliver(&mut self, i: usize, fill: &mut dyn FnMut(&mut [u8]) -> usize) {
         self.nic.rx.put(|bytes| (fill(bytes), ()));
-        if i < self.handles.len() {
+        if i != usize::MAX {
             self.news.push_back(i);
         }
     }
@@ -149,13 +177,26 @@ impl Server for Smoltcp {
     #[inline]
     fn turn(&mut self) {
         let now = Instant::from_micros((self.now_ns / 1000) as i64);
-        while self.nic.rx.read != self.nic.rx.written {
+        for _ in 0..self.batch {
+            if self.nic.rx.read == self.nic.rx.written {
+                break;
+            }
             let _ = self.iface.poll_ingress_single(now, &mut self.nic, &mut self.sockets);
+            if let Some(i) = self.news.pop_front() {
+                self.app(i);
+            }
         }
-        while let Some(i) = self.news.pop_front() {
-            self.echo(i);
+        let mut left = if self.does == Does::Source { self.batch } else { 1 };
+        while left > 0
+            && self.iface.poll_egress(now, &mut self.nic, &mut self.sockets)
+                == PollResult::SocketStateChanged
+        {
+            left -= 1;
         }
-        let _ = self.iface.poll_egress(now, &mut self.nic, &mut self.sockets);
+    }
+
+    fn waiting(&self) -> usize {
+        self.nic.rx.written - self.nic.rx.read
     }
 
     fn next_sent(&mut self, bytes: &mut Vec<u8>) -> bool {
@@ -173,12 +214,16 @@ impl Server for Smoltcp {
         self.now_ns += ns;
     }
 
-    fn expect(&mut self, _i: usize) {
-        let buffer = || tcp::SocketBuffer::new(vec![0; SOCKET_BYTES]);
-        let mut socket = tcp::Socket::new(buffer(), buffer());
-        socket.set_nagle_enabled(false);
-        socket.listen(PORT).expect("a port");
-        self.handles.push(self.sockets.add(socket));
+    fn expect(&mut self, i: usize) {
+        let bytes = if self.does == Does::Echo { SOCKET_BYTES } else { BULK_SOCKET_BYTES };
+        let buffer = || tcp::SocketBuffer::new(vec![0; bytes]);
+        while self.handles.len() <= i % self.sockets_max {
+            let mut socket = tcp::Socket::new(buffer(), buffer());
+            socket.set_nagle_enabled(false);
+            self.handles.push(self.sockets.add(socket));
+        }
+        let handle = self.handles[i % self.sockets_max];
+        self.sockets.get_mut::<tcp::Socket<'_>>(handle).listen(PORT).expect("a closed socket");
     }
 
     fn verify(&self) -> bool {

@@ -31,8 +31,7 @@ pub fn set(name: &str, us: [u8; 4]) -> RuleSet {
             let (remote_ports, local_ports) = (range(), range());
             Rule { remote: Prefix { bits: bits & mask, len }, remote_ports, local_ports, ..tcp }
         }
-        // Each dimension by itself admits half of the rules, no two the same: all is looked through,
-        // and nothing found.
+        // Each dimension by itself admits half of the rules, no two the same, and all three none.
         "dense" if i % 10 == 9 => Rule { remote: host(&mut rng), ..deny },
         "dense" if i.is_multiple_of(2) => {
             Rule { remote_ports: (40_000 + i as u16, u16::MAX), ..deny }
@@ -47,6 +46,17 @@ pub fn set(name: &str, us: [u8; 4]) -> RuleSet {
         "last" => {
             Rule { local_ports: (0, 30_000 + i as u16), remote_ports: (60_000, 60_001), ..deny }
         }
+        // Every branch of a look-up taken: four nodes of the search for an address, both bands' vectors
+        // not empty and full, a rule found in both.
+        "worst" | "limits" if i % 5 < 2 => Rule { remote: host(&mut rng), ..deny },
+        "worst" | "limits" => Rule {
+            remote_ports: (0, 30_000 + i as u16),
+            local_ports: (0, 8 + i as u16),
+            // And then both limits, the way for which a rule of its own would be enough.
+            rate: (name == "limits").then_some((1_000_000, 1_000_000)),
+            connections: (name == "limits").then_some(1_000_000),
+            ..tcp
+        },
         _ => panic!("no such set: {name}"),
     };
     let rules: Vec<Rule> = (0..COUNT).map(rule).collect();

@@ -18,7 +18,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ix_abi::{CoreId, IpAddress};
-use ix_acl::{AclError, Direction, Flow, Protocol, RuleSet};
+use ix_acl::{AclError, Compiler, Direction, Flow, Protocol, RuleSet};
 
 /// What core 0 knows of the set in force.
 #[derive(Debug, Default)]
@@ -116,6 +116,17 @@ impl Engine {
     /// Core 0: the rules in force, and how many sets there have been.
     pub fn rules(&self) -> Option<(&RuleSet, u32)> {
         self.acl.rules.as_deref().map(|rules| (rules, self.acl.generation))
+    }
+
+    /// Core 0: rules about our own address are compiled for the one that we had. If it is another now, what
+    /// compiles them for the one that we have: until that is in force, look-ups are right but slow.
+    pub fn recompile_rules(&self) -> Option<Compiler> {
+        let here = self.ipv4().map_or(IpAddress::UNSPECIFIED, |v4| IpAddress::v4(v4.address));
+        let (rules, _) = self.rules().filter(|(rules, _)| !rules.is_for(here))?;
+        let mut source = Vec::new();
+        source.try_reserve_exact(rules.source().len()).ok()?;
+        source.extend_from_slice(rules.source());
+        Compiler::new(source, here).ok()
     }
 
     /// Core 0: how often a rule has decided since its set is in force, on all cores.

@@ -32,6 +32,7 @@ const SLOW: Flags = Flags::IN_EVENTS
     .union(Flags::RECOVERY)
     .union(Flags::RETRANSMIT)
     .union(Flags::PROBE)
+    .union(Flags::UNPREDICTED)
     .union(Flags::V6);
 
 /// Takes a frame, whose buffer is then not the caller's any more; `false`: it is not a predicted segment, and

@@ -30,7 +30,8 @@ const SLOW: Flags = Flags::IN_OUTPUT
     .union(Flags::BACKED_OFF)
     .union(Flags::RECOVERY)
     .union(Flags::RETRANSMIT)
-    .union(Flags::PROBE);
+    .union(Flags::PROBE)
+    .union(Flags::UNPREDICTED);
 
 /// What the record says; each word is read once.
 struct Wish {

@@ -1,6 +1,7 @@
 //! IPv6 (RFC 8200): the header's checks, the extension headers, then the protocol. Fragments are
-//! dropped, but for those that are whole packets.
+//! [`super::fragments_v6`]'s, but for those that are whole packets.
 use super::eth::{self, HEADER as ETHERNET};
+use super::fragments_v6::{self, Fragment};
 use super::icmpv6;
 use super::ipv4::Ip;
 use crate::device::RxFrame;
@@ -22,6 +23,7 @@ struct Found {
 /// Why a packet goes no further.
 enum Refused {
     Dropped(Drop),
+    Fragment(Fragment),
     /// A parameter problem at `pointer`.
     Problem {
         start: usize,
@@ -34,9 +36,29 @@ enum Refused {
 
 /// Takes an IPv6 frame.
 #[inline(never)]
-pub fn handle(engine: &mut Engine, mut frame: RxFrame) {
+pub fn handle(engine: &mut Engine, frame: RxFrame) {
+    let Some(whole) = take(engine, frame, true) else { return };
+    // A fragment in what was put together is none: nobody cuts a packet twice.
+    let _none = take(engine, whole, false);
+}
+
+/// Takes a packet, or a fragment if there `may` be one; what it has made whole.
+fn take(engine: &mut Engine, frame: RxFrame, may: bool) -> Option<RxFrame> {
     let found = match check(engine, &frame) {
+        Err(Refused::Fragment(fragment)) if may => {
+            return fragments_v6::handle(engine, frame, &fragment);
+        }
+        Err(Refused::Fragment(_)) => Err(Refused::Dropped(Drop::IpFragment)),
+        found => found,
+    };
+    packet(engine, frame, found);
+    None
+}
+
+fn packet(engine: &mut Engine, mut frame: RxFrame, found: Result<Found, Refused>) {
+    let found = match found {
         Ok(found) => found,
+        Err(Refused::Fragment(_)) => return eth::drop(engine, frame, Drop::IpFragment),
         Err(Refused::Dropped(reason)) => return eth::drop(engine, frame, reason),
         Err(Refused::Problem { start, end, code, pointer, even_group }) => {
             engine.local.stats.drop(Drop::Ipv6Extension);
@@ -107,9 +129,13 @@ fn check(engine: &Engine, frame: &RxFrame) -> Result<Found, Refused> {
         return Ok(Found { ip: ip(HEADER), protocol: *next, named_at: 6, hops: *hops });
     }
     match ipv6::walk(packet) {
-        Ok(found) if found.fragment.is_some() => dropped(Drop::IpFragment),
-        Ok(found) => {
-            let ipv6::Payload { protocol, at, named_at, .. } = found;
+        Ok(ipv6::Payload { protocol, at, fragment: Some((offset, more, id)), .. }) => {
+            let (payload, len) = (start + at, total - at);
+            let last = !more;
+            let f = Fragment { source, destination, protocol, id, offset, last, payload, len };
+            Err(if unicast { Refused::Fragment(f) } else { Refused::Dropped(Drop::IpFragment) })
+        }
+        Ok(ipv6::Payload { protocol, at, named_at, fragment: None }) => {
             Ok(Found { ip: ip(at), protocol, named_at, hops: *hops })
         }
         Err(Fault::Truncated) => dropped(Drop::Truncated),

@@ -1,5 +1,6 @@
 //! What a packet says of itself, as far as filters and the trace ask. The tap sees packets before any
 //! check: nothing is trusted but the slice's length.
+use crate::ipv6;
 use ix_abi::IpAddress;
 use ix_abi::capture::{Direction, Filter};
 
@@ -60,16 +61,23 @@ impl Headers {
         self.parse_ports(frame)
     }
 
-    /// Extension headers are not followed.
+    /// Extension headers are followed as far as the engine follows them.
     fn parse_v6(&mut self, frame: &[u8]) -> Option<()> {
         let fixed = frame.get(14..)?.first_chunk::<40>()?;
-        self.protocol = fixed[6];
         self.source = fixed.get(8..24)?.first_chunk().copied().map(IpAddress);
         self.destination = fixed.get(24..40)?.first_chunk().copied().map(IpAddress);
-        self.transport = 54;
         let payload = usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
         self.end = (54 + payload).min(frame.len());
-        self.parse_ports(frame)
+        (self.protocol, self.transport) = (fixed[6], 54);
+        // Beyond what cannot be followed nothing is known, not even the protocol.
+        let found = ipv6::walk(frame.get(14..self.end)?).ok()?;
+        self.protocol = found.protocol;
+        self.transport = (14 + found.at).min(self.end);
+        self.fragment = found.fragment.is_some();
+        match found.fragment {
+            Some((offset, ..)) if offset > 0 => None,
+            _ => self.parse_ports(frame),
+        }
     }
 
     fn parse_ports(&mut self, frame: &[u8]) -> Option<()> {

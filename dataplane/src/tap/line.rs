@@ -4,7 +4,7 @@ use super::headers::{ARP, Headers, IPV4, IPV6};
 use crate::time::Instant;
 use core::fmt::{Display, Formatter, Result};
 use ix_abi::capture::Direction;
-use ix_abi::{CoreId, GroupId};
+use ix_abi::{CoreId, GroupId, IpAddress};
 
 /// What is to be said.
 pub struct Line<'a> {
@@ -62,6 +62,7 @@ impl Line<'_> {
             (6, Some(_)) => tcp(f, part),
             (17, Some(_)) => write!(f, " udp len {}", part.len().saturating_sub(8)),
             (1, _) if !h.fragment => icmp(f, part),
+            (58, _) if !h.fragment => icmp_v6(f, part),
             (protocol, _) => write!(f, " protocol {protocol} len {}", part.len()),
         }
     }
@@ -76,6 +77,24 @@ fn icmp(f: &mut Formatter<'_>, part: &[u8]) -> Result {
         8 => write!(f, " icmp echo request id {id} seq {seq}")?,
         0 => write!(f, " icmp echo reply id {id} seq {seq}")?,
         _ => write!(f, " icmp type {kind} code {code}")?,
+    }
+    write!(f, " len {}", part.len() - 8)
+}
+
+fn icmp_v6(f: &mut Formatter<'_>, part: &[u8]) -> Result {
+    let Some(head) = part.first_chunk::<8>() else { return f.write_str(" icmp6, truncated") };
+    let (id, seq) =
+        (u16::from_be_bytes([head[4], head[5]]), u16::from_be_bytes([head[6], head[7]]));
+    let target = part.get(8..24).and_then(|bytes| bytes.first_chunk().copied()).map(IpAddress);
+    match (head[0], target) {
+        (128, _) => write!(f, " icmp6 echo request id {id} seq {seq}")?,
+        (129, _) => write!(f, " icmp6 echo reply id {id} seq {seq}")?,
+        (2, _) => write!(f, " icmp6 too big mtu {}", u32::from(id) << 16 | u32::from(seq))?,
+        (133, _) => f.write_str(" icmp6 router solicitation")?,
+        (134, _) => f.write_str(" icmp6 router advertisement")?,
+        (135, Some(target)) => write!(f, " icmp6 who-has {target}")?,
+        (136, Some(target)) => write!(f, " icmp6 {target} is here")?,
+        (kind, _) => write!(f, " icmp6 type {kind} code {}", head[1])?,
     }
     write!(f, " len {}", part.len() - 8)
 }

@@ -244,3 +244,54 @@ fn a_count_that_cannot_be_means_a_full_ring() {
     words[ring::CONSUMED / 8].store(produced, Ordering::Relaxed);
     assert!(ring.record(head, &[9; 1000]));
 }
+
+/// TCP over IPv6, its checksum 0.
+fn tcp_v6(extension: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut f = alloc::vec![0; 12];
+    f.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+    f.extend(((extension.len() + 20 + payload.len()) as u16).to_be_bytes());
+    f.extend([if extension.is_empty() { 6 } else { 60 }, 64]);
+    for last in [2, 1] {
+        f.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+    }
+    f.extend(extension);
+    f.extend([0x0f, 0xa0, 0x2b, 0xcb, 0, 0, 0, 123, 0, 0, 0, 0, 0x50, 2, 1, 0, 0, 0, 0, 0]);
+    f.extend(payload);
+    f
+}
+
+#[test]
+fn ipv6_is_read_behind_extension_headers_too() {
+    let plain = tcp_v6(&[], b"xy");
+    let said = line(&plain);
+    assert!(
+        said.ends_with(" 2001:db8::2.4000 > 2001:db8::1.11211 S 123:125 win 256 len 2"),
+        "{said}"
+    );
+    let behind = tcp_v6(&[6, 0, 1, 4, 0, 0, 0, 0], b"xy");
+    let h = Headers::parse(&behind);
+    assert_eq!((h.ports, h.protocol, h.transport), (Some((4000, 11211)), 6, 62));
+    let all = Filter::default();
+    let prefix = |length| {
+        let address = IpAddress([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        Filter { address: Some((address, length)), ..all }
+    };
+    assert!(
+        h.match_filter(&prefix(120), Direction::In) && !h.match_filter(&prefix(128), Direction::In)
+    );
+    let fragment = tcp_v6(&[44, 0, 1, 4, 0, 0, 0, 0, 6, 0, 0, 9, 0, 0, 0, 0], b"");
+    let h = Headers::parse(&fragment);
+    assert_eq!((h.ports, h.fragment), (None, true));
+}
+
+#[test]
+fn a_partial_checksum_over_ipv6_is_completed_too() {
+    let mut frame = tcp_v6(&[], b"an odd number of");
+    let address = |at: usize| -> [u8; 16] { frame[at..at + 16].try_into().unwrap() };
+    let len = (frame.len() - 54) as u16;
+    let pseudo = checksum::pseudo_v6(&address(22), &address(38), TCP, len);
+    frame[70..72].copy_from_slice(&checksum::fold(pseudo).to_ne_bytes());
+    let (at, sum) = completed(&Headers::parse(&frame), &frame).expect("completed");
+    frame[at..at + 2].copy_from_slice(&sum);
+    assert!(checksum::is_good(checksum::add(pseudo, checksum::sum(&frame[54..]))));
+}

@@ -58,6 +58,7 @@ pub fn take_syn(conn: &mut Conn, local: &Local, packet: &Packet) {
         local.ecn != Mode::Off && packet.flags & both == both
     };
     conn.ecn.set(Ecn::ON, agreed);
+    conn.predict();
 }
 
 /// A segment that is not acceptable: a SYN sent again, which asks for less than the first, perhaps,
@@ -66,6 +67,7 @@ pub fn syn_again(conn: &mut Conn, packet: &Packet) {
     let bits = flag::SYN | flag::ACK | flag::ECE | flag::CWR;
     if conn.state == State::SynReceived && packet.flags & bits == flag::SYN {
         conn.ecn -= Ecn::ON;
+        conn.predict();
     }
 }
 

@@ -9,6 +9,7 @@ use crate::ipv6::MTU_MIN;
 use crate::limits::{PATH_MTU_MIN, PATH_MTU_PROBE_AGAIN, PATH_MTU_PROBE_FIRST};
 use crate::local::Local;
 use crate::tcp::recovery;
+use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
 use bitflags::bitflags;
 use ix_abi::stats::Counter;
@@ -81,6 +82,7 @@ fn lower(conn: &mut Conn, local: &mut Local, mtu: u16, again: crate::time::Durat
     conn.mss = mss;
     conn.path |= Path::NARROW;
     conn.path -= Path::PROBING;
+    conn.predict();
     conn.probe_at = seconds(local.now + again);
     local.stats.add(Counter::PathMtuLowered, 1);
     true
@@ -94,6 +96,7 @@ fn seconds(at: Instant) -> u32 {
 pub fn timed_out(conn: &mut Conn, local: &mut Local) {
     if conn.retries == 0 {
         conn.path -= Path::UNREACHABLE;
+        conn.predict();
     }
     if conn.path.contains(Path::PROBING) {
         failed(conn, local);
@@ -107,22 +110,29 @@ pub fn timed_out(conn: &mut Conn, local: &mut Local) {
 }
 
 /// An acknowledgement up to `ack`, before it is taken.
-pub fn acknowledged(conn: &mut Conn, local: &mut Local, ack: crate::tcp::seq::WrappingSeq) {
+pub fn acknowledged(conn: &mut Conn, local: &mut Local, ack: WrappingSeq) {
     let after = ack.after(conn.snd_una) && !ack.after(conn.snd_max);
     if !conn.path.contains(Path::PROBING) || !after || ack.before(conn.probe_end) {
         return;
-    }
-    if conn.flags.contains(Flags::RECOVERY) {
-        // Its bytes arrived in smaller segments.
-        return failed(conn, local);
     }
     conn.path -= Path::PROBING;
     conn.mss = conn.probe_mss;
     if conn.mss >= conn.mss_ends {
         conn.path -= Path::NARROW;
+        conn.predict();
     }
     // The next size at once: what follows from here is known to pass.
     conn.probe_at = seconds(local.now);
+}
+
+/// Something is sent again, in segments of the usual size, from `start` to `end`: if it is of the probe, that
+/// was lost.
+#[cold]
+pub fn sent_again(conn: &mut Conn, local: &Local, start: WrappingSeq, end: WrappingSeq) {
+    let probe = conn.probe_end.minus(u32::from(conn.probe_mss));
+    if conn.path.contains(Path::PROBING) && start.before(conn.probe_end) && end.after(probe) {
+        failed(conn, local);
+    }
 }
 
 fn failed(conn: &mut Conn, local: &Local) {

@@ -150,7 +150,7 @@ pub fn restart(conn: &mut Conn, now: Instant) {
         return;
     }
     conn.rto_at = now + conn.rtt.timeout();
-    if conn.sent_count > 0 {
+    if is_more_than_one(conn) {
         schedule_probe(conn, now);
     }
 }
@@ -162,9 +162,15 @@ pub fn sent_more(conn: &mut Conn, now: Instant) {
         conn.timer = Timer::Retransmit;
         conn.rto_at = now + conn.rtt.timeout();
     }
-    if conn.sent_count > 0 {
+    if is_more_than_one(conn) {
         schedule_probe(conn, now);
     }
+}
+
+/// Whether more than one segment is under way; records are of frames, which may have many.
+#[inline(always)]
+fn is_more_than_one(conn: &Conn) -> bool {
+    conn.sent_count > 0 || conn.flight() > u32::from(conn.mss)
 }
 
 /// Puts the loss probe in the place of the retransmission timer if it comes before it.

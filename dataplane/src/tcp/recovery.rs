@@ -21,13 +21,13 @@ use crate::group::FlowGroup;
 use crate::limits::RECOVERIES_PER_GROUP;
 use crate::local::Local;
 use crate::slab::Slab;
-use crate::tcp::acks;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::rack::{self, Newest, Timer};
 use crate::tcp::sack::{self, Told};
 use crate::tcp::sent::{self, Marks, Record};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, Packet};
+use crate::tcp::{acks, congestion};
 use crate::time::{Duration, Instant};
 use ix_abi::stats::Counter;
 
@@ -274,14 +274,12 @@ fn measure(conn: &mut Conn, local: &Local, packet: &Packet, heard: &Heard) {
 /// What follows from an acknowledgement: stages begin and end, losses are found, the window and the
 /// timer are set.
 fn after(group: &mut FlowGroup, local: &mut Local, index: u32, ack: Ack<'_>) {
-    let mss = u32::from(group.conns[index].mss);
     if ack.advances {
         ended(group, local, index, ack.packet);
         let conn = &mut group.conns[index];
         let fast = group.recoveries[conn.recovery].stage == Stage::Fast;
-        if !fast && ack.outstanding + mss > conn.cc.window() {
-            let rtt_us = conn.rtt.smoothed_us();
-            conn.cc.acked(ack.acked, mss, rtt_us, local.now);
+        if !fast {
+            congestion::grow(conn, ack.acked, ack.outstanding, local.now);
         }
     }
     let wait = find(group, local, index, ack.outstanding);

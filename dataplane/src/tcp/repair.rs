@@ -8,6 +8,7 @@ use crate::limits::TX_BURST;
 use crate::local::Local;
 use crate::tcp::listen::trying;
 use crate::tcp::output::{Piece, new_segment, segment};
+use crate::tcp::pmtu;
 use crate::tcp::rack::{self, Timer};
 use crate::tcp::recovery::{self, Probe};
 use crate::tcp::sent::{self, FIRST, Marks, Record};
@@ -110,6 +111,9 @@ fn send_record<T: TxQueue>(
     local.stats.add(Counter::TcpRetransmits, 1);
     let conn = &mut group.conns[index];
     let end = start.plus(len);
+    if !conn.path.is_empty() {
+        pmtu::sent_again(conn, local, start, end);
+    }
     if end != record.end {
         // Without room to note the part, the whole counts as sent, and what was not is lost again.
         let _noted = sent::split(conn, &mut group.sent, at, end);
@@ -149,7 +153,7 @@ fn loss_probe<T: TxQueue>(
     let mss = u32::from(group.conns[index].mss);
     let new = new_segment(group, local, queue, index, mss)?;
     if !new {
-        let (at, start) = last(&group.conns[index], &group.sent);
+        let (at, start) = last_segment(&mut group.conns[index], &mut group.sent);
         let conn = &group.conns[index];
         let record = sent::get(conn, &group.sent, at);
         if let Some(len) = may_resend(conn, &record, start, u32::MAX) {
@@ -170,6 +174,17 @@ fn last(conn: &Conn, records: &sent::Records) -> (u32, WrappingSeq) {
         let record = sent::get(conn, records, at);
         start = record.end;
         at = record.next;
+    }
+    (at, start)
+}
+
+/// Place and beginning of the newest segment: of a large frame the last part, which becomes a record.
+fn last_segment(conn: &mut Conn, records: &mut sent::Records) -> (u32, WrappingSeq) {
+    let (at, start) = last(conn, records);
+    let end = sent::get(conn, records, at).end;
+    let segment = end.minus(u32::from(conn.mss));
+    if segment.after(start) && sent::split(conn, records, at, segment) {
+        return (sent::get(conn, records, at).next, segment);
     }
     (at, start)
 }

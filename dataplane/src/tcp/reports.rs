@@ -47,6 +47,9 @@ pub fn handle(
             close::end(group, local, index, DeadReason::Unreachable);
         }
         // If it ends by time, this is why.
-        _ => conn.path |= Path::UNREACHABLE,
+        _ => {
+            conn.path |= Path::UNREACHABLE;
+            conn.predict();
+        }
     }
 }

@@ -15,6 +15,7 @@ fn machine(net: Backend) -> Machine {
         rss: true,
         forwards: vec!["11211:11211".parse().unwrap(), "0.0.0.0:7:9/udp".parse().unwrap()],
         address: "10.0.2.15/24".parse().unwrap(),
+        address6: Address6::Auto,
         append: "app=kv cores=2".to_owned(),
         control: "/run/a,b/control".into(),
         serial: "/run/a,b/serial.log".into(),
@@ -33,13 +34,19 @@ fn the_user_network_forwards_every_port_to_the_guests_address() {
     let args = machine(Backend::User).args();
     assert_eq!(
         value_of(&args, "-netdev", "user"),
-        "user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:11211-10.0.2.15:11211,\
+        "user,id=net,hostfwd=tcp:127.0.0.1:11211-10.0.2.15:11211,\
          hostfwd=udp:0.0.0.0:7-10.0.2.15:9"
     );
     assert_eq!(
         value_of(&args, "-device", "virtio"),
         "virtio-net-pci,netdev=net,disable-legacy=on,romfile="
     );
+}
+
+#[test]
+fn without_ipv6_the_user_network_has_none_either() {
+    let args = Machine { address6: Address6::Off, ..machine(Backend::User) }.args();
+    assert!(args.iter().any(|a| a.to_str().is_some_and(|a| a.starts_with("user,id=net,ipv6=off"))));
 }
 
 #[test]
@@ -93,6 +100,8 @@ fn the_kernels_command_line_says_what_was_asked_for() {
         cores: 4,
         address: "10.0.2.15/24".parse().unwrap(),
         gateway: Some(Ipv4Addr::new(10, 0, 2, 2)),
+        address6: Address6::Auto,
+        gateway6: None,
         idle: Some("poll"),
         acl: None,
         batch: Some(16),
@@ -103,6 +112,12 @@ fn the_kernels_command_line_says_what_was_asked_for() {
         boot.line().unwrap(),
         "app=kv cores=4 ip=10.0.2.15/24 gw=10.0.2.2 batch=16 idle=poll log=debug -- -m 64"
     );
+    let fixed = "2001:db8::15/64".parse().unwrap();
+    let gateway6 = Some("fe80::2".parse().unwrap());
+    let line = Boot { address6: fixed, gateway6, ..boot.clone() }.line().unwrap();
+    assert!(line.contains(" gw=10.0.2.2 ip6=2001:db8::15/64 gw6=fe80::2 batch"), "{line}");
+    let line = Boot { address6: Address6::Off, ..boot.clone() }.line().unwrap();
+    assert!(line.contains(" ip6=off "), "{line}");
     let odd = ["two words".to_owned()];
     assert!(Boot { args: &odd, ..boot.clone() }.line().is_err());
     assert!(Boot { extra: Some("a\nb"), ..boot }.line().is_err());

@@ -25,6 +25,20 @@ pub enum Address {
     Static { addr: [u8; 4], prefix: u8 },
 }
 
+/// Where the dataplane's IPv6 addresses come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Address6 {
+    Off,
+    /// From routers, with identifiers that are hashes.
+    Auto,
+    /// From routers, with identifiers made of the hardware address.
+    Eui64,
+    Static {
+        addr: [u8; 16],
+        prefix: u8,
+    },
+}
+
 /// Everything the command line says, with defaults for what it does not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config<'a> {
@@ -34,6 +48,9 @@ pub struct Config<'a> {
     pub cores: Option<usize>,
     pub address: Address,
     pub gateway: Option<[u8; 4]>,
+    pub address6: Address6,
+    /// Of a static IPv6 address.
+    pub gateway6: Option<[u8; 16]>,
     /// Receive batch bound B.
     pub batch: Option<usize>,
     pub idle: Idle,
@@ -77,6 +94,8 @@ impl Default for Config<'_> {
             cores: None,
             address: Address::Dhcp,
             gateway: None,
+            address6: Address6::Auto,
+            gateway6: None,
             batch: None,
             idle: Idle::Adaptive,
             log: log_level::Level::Info,
@@ -145,6 +164,10 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
         "ip" if value == "dhcp" => c.address = Address::Dhcp,
         "ip" => c.address = address(value).ok_or("dhcp or A.B.C.D/LEN is wanted")?,
         "gw" => c.gateway = Some(ipv4(value).ok_or("an address A.B.C.D is wanted")?),
+        "ip6" => {
+            c.address6 = address6(value).ok_or("auto, eui64, off or ADDRESS/LEN is wanted")?;
+        }
+        "gw6" => c.gateway6 = Some(ipv6(value).ok_or("an IPv6 address is wanted")?),
         "idle" => {
             c.idle = match value {
                 "poll" => Idle::Poll,
@@ -194,6 +217,25 @@ fn number(
 
 fn ipv4(s: &str) -> Option<[u8; 4]> {
     core::net::Ipv4Addr::from_str(s).ok().map(|a| a.octets())
+}
+
+/// The address of a host: no group's, not `::` or `::1`, no IPv4 address in disguise.
+fn ipv6(s: &str) -> Option<[u8; 16]> {
+    let address = core::net::Ipv6Addr::from_str(s).ok()?;
+    let host = !address.is_multicast() && !address.is_loopback() && !address.is_unspecified();
+    (host && address.to_ipv4_mapped().is_none()).then(|| address.octets())
+}
+
+fn address6(s: &str) -> Option<Address6> {
+    match s {
+        "off" => return Some(Address6::Off),
+        "auto" => return Some(Address6::Auto),
+        "eui64" => return Some(Address6::Eui64),
+        _ => {}
+    }
+    let (addr, prefix) = s.split_once('/')?;
+    let prefix = u8::from_str(prefix).ok().filter(|p| (1..=128).contains(p))?;
+    Some(Address6::Static { addr: ipv6(addr)?, prefix })
 }
 
 fn address(s: &str) -> Option<Address> {

@@ -13,6 +13,7 @@ pub mod addr;
 pub mod archive;
 pub mod clock;
 pub mod cmdline;
+pub mod commands;
 pub mod efi;
 pub mod elf_image;
 pub mod frames;

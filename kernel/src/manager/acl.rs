@@ -42,8 +42,7 @@ impl Task {
     }
 
     /// A client's set: `bytes` of the bulk area.
-    pub(super) fn begin(&mut self, engine: &Engine, command: Pending) {
-        let bytes = usize::try_from(command.args[0]).unwrap_or(usize::MAX);
+    pub(super) fn begin(&mut self, engine: &Engine, command: Pending, bytes: usize) {
         if bytes > SET_BYTES_MAX {
             return refuse(Some(command), AclError::TooLarge);
         }
@@ -59,7 +58,10 @@ impl Task {
     /// Every millisecond: goes on with what is under way.
     pub(super) fn step(&mut self, engine: &mut Engine) {
         if !self.is_busy() {
-            return self.follow_address(engine);
+            if let Some(compiler) = engine.recompile_rules() {
+                *self = Task::Compile(None, compiler);
+            }
+            return;
         }
         let until = time::now_ns() + SLICE_NS;
         while time::now_ns() < until {
@@ -82,23 +84,6 @@ impl Task {
                     return;
                 }
             }
-        }
-    }
-
-    /// Rules about our own address are compiled for the one that we have. Until that is done, look-ups are
-    /// right but slow.
-    fn follow_address(&mut self, engine: &Engine) {
-        let here = address(engine);
-        let Some((rules, _)) = engine.rules().filter(|(rules, _)| !rules.is_for(here)) else {
-            return;
-        };
-        let mut source = Vec::new();
-        if source.try_reserve_exact(rules.source().len()).is_err() {
-            return;
-        }
-        source.extend_from_slice(rules.source());
-        if let Ok(compiler) = Compiler::new(source, here) {
-            *self = Task::Compile(None, compiler);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! What `ixcp` asks for, one arm a command.
 use core::sync::atomic::Ordering;
 
-use ix_abi::control::{CommandCode, State, header};
+use ix_abi::control::{State, header};
 use ix_abi::status::Status;
 use ix_dataplane::engine::Engine;
+use ix_kernel_core::commands::Command;
 
 use super::{BATCH, Manager};
 use crate::exit::{Exit, exit};
@@ -16,19 +17,19 @@ impl Manager {
         if self.acl.is_busy() {
             return;
         }
-        let Some(c) = control::poll_command() else { return };
-        match c.code {
-            CommandCode::Nop => control::answer(c, Status::Ok, 0),
-            CommandCode::Stop => {
+        let Some((c, command)) = control::poll_command() else { return };
+        match command {
+            Command::Nop => control::answer(c, Status::Ok, 0),
+            Command::Stop => {
                 log::info!("stopped by command");
                 control::set_state(State::Stopping);
                 control::answer(c, Status::Ok, 0);
                 exit(Exit::Ok);
             }
-            CommandCode::RestartApp if start::machine().config.app.is_none() => {
+            Command::RestartApp if start::machine().config.app.is_none() => {
                 control::answer(c, Status::State, 0);
             }
-            CommandCode::RestartApp => {
+            Command::RestartApp => {
                 self.restart = true;
                 if self.ended {
                     self.restart_app();
@@ -37,18 +38,16 @@ impl Manager {
                 }
                 control::answer(c, Status::Ok, lifecycle::starts());
             }
-            CommandCode::SetBatch if (1..=1024).contains(&c.args[0]) => {
-                BATCH.store(c.args[0] as usize, Ordering::Relaxed);
-                control::set(header::BATCH, c.args[0]);
-                control::answer(c, Status::Ok, c.args[0]);
+            Command::SetBatch(frames) => {
+                BATCH.store(frames, Ordering::Relaxed);
+                control::set(header::BATCH, frames as u64);
+                control::answer(c, Status::Ok, frames as u64);
             }
-            CommandCode::SetBatch => control::answer(c, Status::Invalid, 0),
-            CommandCode::AclSet => self.acl.begin(engine, c),
-            CommandCode::AclRead => control::answer(c, Status::Ok, super::acl::read(engine)),
-            CommandCode::CaptureStart | CommandCode::CaptureStop | CommandCode::Trace => {
-                self.watch.command(c);
+            Command::AclSet(bytes) => self.acl.begin(engine, c, bytes),
+            Command::AclRead => control::answer(c, Status::Ok, super::acl::read(engine)),
+            Command::CaptureStart | Command::CaptureStop(_) | Command::Trace(_) => {
+                self.watch.command(c, command);
             }
-            _ => control::answer(c, Status::Unsupported, 0),
         }
     }
 }

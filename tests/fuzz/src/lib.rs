@@ -12,11 +12,12 @@ pub mod input;
 pub mod liar;
 mod memory;
 pub mod mutate;
+pub mod program;
 pub mod seeds;
 pub mod targets;
 mod trace;
 
-use targets::{acl, boot, control, firmware, kv, memory as kernel_memory, records};
+use targets::{acl, boot, commands, control, firmware, kv, memory as kernel_memory, records};
 
 /// A target.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     of("engine", engine::run, 2048, 40),
     of("driver", liar::driver, 1024, 8),
     of("lying_device", liar::engine, 2048, 12),
+    of("libix", program::run, 1024, 8),
     of("kv", kv::streams, 1024, 12),
     of("kv_datagrams", kv::datagrams, 2048, 6),
     of("dhcp", records::dhcp, 2048, 3),
@@ -61,6 +63,8 @@ pub const TARGETS: &[Target] = &[
     of("acl_files", acl::files, 1024, 3),
     of("control_page", control::page, 1024, 3),
     of("serial", control::serial, 512, 1),
+    of("commands", commands::commands, 512, 1),
+    of("capture_filters", commands::capture_filters, 512, 1),
 ];
 
 /// The target of that name.

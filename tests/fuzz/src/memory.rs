@@ -2,16 +2,22 @@
 //! input takes microseconds and pages do not.
 #![allow(unsafe_code, reason = "gives the engines the memory that stands for RAM")]
 
-use ix_abi::layout::{EventHeader, PAGE_BYTES, RING_SLOTS_OFFSET};
+use ix_abi::call::Direct;
+use ix_abi::layout::{EventHeader, InfoPage, PAGE_BYTES, RING_SLOTS_OFFSET};
 use ix_abi::layout::{HEAP_BASE, RX_BASE};
 use ix_dataplane::device::{BusAddr, DmaRegion, Fragment};
 use ix_dataplane::limits::{MBUF_BYTES, TX_HEADER_REGION_BYTES};
 use ix_dataplane::mbuf::Area;
 use ix_dataplane::rings::AppRings;
 use ix_dataplane::usermem::UserMap;
+use libix::context::{Context, Parts};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
+use std::sync::{Once, OnceLock};
+use zerocopy::FromZeros;
 
 /// Cores of the largest machine.
 pub const CORES_MAX: u16 = 3;
@@ -45,6 +51,17 @@ impl Ram {
             static RAM: OnceCell<Ram> = const { OnceCell::new() };
         }
         RAM.with(|cell| *cell.get_or_init(Ram::new))
+    }
+
+    /// With the receive area and the heap at the addresses that a program knows them by: there is one in
+    /// a process, and one machine at a time uses it.
+    pub fn of_program() -> Ram {
+        static MAPPED: Once = Once::new();
+        MAPPED.call_once(|| {
+            map_fixed(RX_BASE, (usize::from(CORES_MAX) * BUFFERS_MAX as usize) * MBUF_BYTES);
+            map_fixed(HEAP_BASE, HEAP_PAGES as usize * PAGE);
+        });
+        Ram { rx: user(RX_BASE), heap: user(HEAP_BASE), ..Ram::of_thread() }
     }
 
     fn new() -> Ram {
@@ -108,6 +125,74 @@ impl Ram {
         // SAFETY: whole pages, aligned to their size, never freed; `Pages` plays the application.
         (unsafe { AppRings::new(events, calls) }, Pages { events, calls })
     }
+}
+
+/// Zeroed memory at an address of the contract, for ever.
+fn map_fixed(address: u64, bytes: usize) {
+    let at = NonZeroUsize::new(address as usize);
+    let length = NonZeroUsize::new(bytes.next_multiple_of(PAGE)).expect("not nothing");
+    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
+    let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: `MAP_FIXED_NOREPLACE` replaces nothing that is there.
+    let got = unsafe { mmap_anonymous(at, length, access, flags) }.expect("a free address");
+    assert_eq!(got.as_ptr() as u64, address, "the kernel does not know MAP_FIXED_NOREPLACE");
+}
+
+/// Memory that `map_fixed` has mapped.
+fn user(address: u64) -> NonNull<u8> {
+    NonNull::new(std::ptr::with_exposed_provenance_mut(address as usize)).expect("not 0")
+}
+
+/// Whether these bytes are in the receive area of a program.
+pub fn is_received(bytes: &[u8]) -> bool {
+    let buffers = u64::from(CORES_MAX) * u64::from(BUFFERS_MAX) * MBUF_BYTES as u64;
+    let first = bytes.as_ptr() as u64;
+    (RX_BASE..RX_BASE + buffers).contains(&first) && first + bytes.len() as u64 <= RX_BASE + buffers
+}
+
+/// The first bytes of a program's heap.
+pub fn program_bytes(len: usize) -> &'static [u8] {
+    assert!(len <= HEAP_PAGES as usize * PAGE);
+    // SAFETY: mapped for ever, and nobody writes there.
+    unsafe { std::slice::from_raw_parts(user(HEAP_BASE).as_ptr(), len) }
+}
+
+thread_local! {
+    static SHUT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a batch of a program, which must not go into the kernel before its end.
+pub fn shut_door(batch: impl FnOnce()) {
+    SHUT.set(true);
+    batch();
+    SHUT.set(false);
+}
+
+/// A program's way into the kernel. The engine runs when the program has returned, so there is
+/// nothing to be done.
+fn door(number: Direct, _: u64, _: u64, _: u64) -> u64 {
+    match number {
+        Direct::Enter => assert!(!SHUT.get(), "a batch is longer than the ring"),
+        Direct::Ready => {}
+        other => panic!("direct call {other:?}"),
+    }
+    0
+}
+
+/// The context of a program whose rings these are. The receive area and the heap are those of
+/// [`Ram::of_program`].
+pub fn context(pages: Pages) -> Context {
+    static INFO: OnceLock<InfoPage> = OnceLock::new();
+    let info = INFO.get_or_init(|| {
+        let mut info: InfoPage = FromZeros::new_zeroed();
+        info.version = ix_abi::VERSION;
+        (info.cores, info.groups, info.tsc_khz) = (1, 4, 1_000_000);
+        info
+    });
+    let pages = libix::ring::Pages { events: pages.events, calls: pages.calls };
+    // SAFETY: the pages are aligned, empty, and never freed; the engine changes them only while the
+    // program is not running, and reports received memory that is mapped at its addresses.
+    unsafe { Context::from_parts(Parts { index: 0, pages, info, door }) }
 }
 
 /// The area of one machine, which outlives the engines: freed when dropped.

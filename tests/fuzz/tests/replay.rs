@@ -64,8 +64,9 @@ macro_rules! replays {
 }
 
 replays! {
-    engine driver lying_device kv kv_datagrams dhcp neighbors calls events pci cmdline archive symbols elf memory_map clock frames
-    page_tables multiboot firmware_tables acl_sets acl_files control_page serial
+    engine driver lying_device libix kv kv_datagrams dhcp neighbors calls events pci cmdline archive symbols elf memory_map clock frames
+    page_tables multiboot firmware_tables acl_sets acl_files control_page serial commands
+    capture_filters
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! The application of a simulated dataplane: holds conversations by the raw ABI, checks every event
 //! against the rules of `docs/abi.md`, and misbehaves a little.
+mod datagrams;
+mod handover;
+
+use self::datagrams::Datagrams;
 use super::book::{End, SharedBook, Side, Talk};
 use super::conn::Conn;
 use super::faults;
@@ -34,6 +38,12 @@ pub struct Shared {
     pub heap: Heap,
     /// The receive area, which it can read.
     pub rx: Rc<Pages>,
+    /// Conversations that are being opened, by cookie: their groups may move meanwhile.
+    pub opening: BTreeMap<u64, Talk>,
+    /// The port for datagrams, once it is bound.
+    pub binding: Option<Handle>,
+    /// The longest that a timer was late.
+    pub timer_late: Time,
 }
 
 impl Shared {
@@ -57,6 +67,10 @@ pub enum Tag {
     Connect(u64),
     /// A call that cannot succeed.
     Nonsense,
+    /// The binding of the port for datagrams.
+    Bind,
+    /// A datagram.
+    Datagram,
     /// A call whose failure would be a defect.
     Plain(&'static str),
 }
@@ -68,6 +82,7 @@ pub struct Outbox {
     pub calls: Vec<(Call, Vec<SgEntry>)>,
     /// Tags of calls that may still have a result.
     pub tags: BTreeMap<u64, (Tag, Option<u32>)>,
+    /// Tags of different contexts differ, since what they stand for may move.
     next_tag: u64,
 }
 
@@ -89,8 +104,8 @@ pub struct Context {
     pub rings: UserRings,
     groups: BTreeSet<u16>,
     conns: BTreeMap<u64, Conn>,
-    /// By cookie.
-    opening: BTreeMap<u64, Talk>,
+    /// Those of `Shared::opening` that this one began.
+    opening: BTreeSet<u64>,
     /// Sorted by time, latest first.
     plans: Vec<(Time, Talk)>,
     outbox: Outbox,
@@ -101,6 +116,7 @@ pub struct Context {
     consumed: u32,
     preempted: bool,
     started: bool,
+    datagrams: Datagrams,
 }
 
 /// `index` of a ring lies before `consumed`.
@@ -117,20 +133,24 @@ impl Context {
             rings: UserRings::new(),
             groups: BTreeSet::new(),
             conns: BTreeMap::new(),
-            opening: BTreeMap::new(),
+            opening: BTreeSet::new(),
             plans,
-            outbox: Outbox::default(),
-            next_cookie: 1 << 32,
+            outbox: Outbox { next_tag: (number as u64) << 40, ..Outbox::default() },
+            next_cookie: (1 + number as u64) << 32,
             timer: None,
             consumed: 0,
             preempted: false,
             started: false,
+            datagrams: Datagrams::default(),
         }
     }
 
     /// Whether it holds nothing and wants nothing.
     pub fn is_idle(&self) -> bool {
-        self.conns.is_empty() && self.opening.is_empty() && self.plans.is_empty()
+        self.conns.is_empty()
+            && self.opening.is_empty()
+            && self.plans.is_empty()
+            && self.datagrams.is_idle()
     }
 
     /// Everything that it holds, for the message of a failure.
@@ -138,9 +158,10 @@ impl Context {
         for (handle, conn) in &self.conns {
             eprintln!("{station:?} context {}: {handle:#x} {conn:?}", self.number);
         }
-        for talk in self.opening.values() {
-            eprintln!("{station:?} context {}: opening {:#x}", self.number, talk.id);
+        for cookie in &self.opening {
+            eprintln!("{station:?} context {}: opening {cookie:#x}", self.number);
         }
+        eprintln!("{station:?} context {}: {:?}", self.number, self.datagrams);
     }
 
     /// The thread runs until it calls `enter`, or is preempted.
@@ -161,21 +182,31 @@ impl Context {
             }
         }
         self.settle(consumed, shared);
+        self.opening.retain(|cookie| shared.opening.contains_key(cookie));
         if !self.started {
             self.started = true;
-            if self.number == 0 {
-                let local = SocketAddress { port: PORT, ..SocketAddress::default() };
-                let call = Call { flags: Call::WANT_RESULT, ..Call::listen(local, 1024) };
-                self.outbox.push(call, Vec::new(), Tag::Listen);
-            }
+            self.start(shared);
         }
-        self.open(now);
+        self.open(shared, now);
         self.drive(shared, now);
+        self.datagrams.drive(&mut self.outbox, shared);
         self.nonsense(shared);
         self.wake_up_later(shared, now);
-        self.write();
+        let cluttered = shared.rng.chance(shared.draw.clutter, 16);
+        // As much room as the kernel keeps for results, and a little.
+        let room = cluttered.then(|| 64 + shared.rng.below(8) as u32);
+        self.write(room);
         self.consumed = consumed;
         AppReturn::Entered
+    }
+
+    fn start(&mut self, shared: &mut Shared) {
+        if self.number == 0 {
+            let local = SocketAddress { port: PORT, ..SocketAddress::default() };
+            let call = Call { flags: Call::WANT_RESULT, ..Call::listen(local, 1024) };
+            self.outbox.push(call, Vec::new(), Tag::Listen);
+        }
+        self.datagrams.start(self.number, &mut self.outbox, shared);
     }
 
     fn conn(&mut self, handle: Handle, cookie: Cookie, what: &str) -> &mut Conn {
@@ -206,7 +237,7 @@ impl Context {
             }
             Condition::Connected { handle, cookie, outcome, window } => {
                 let talk =
-                    self.opening.remove(&cookie.0).expect("`connected` that nobody asked for");
+                    shared.opening.remove(&cookie.0).expect("`connected` that nobody asked for");
                 if outcome == Status::Ok {
                     self.fresh(handle);
                     assert!(window > 0, "connected with no window");
@@ -244,10 +275,15 @@ impl Context {
                 let (expected, due) = self.timer.take().expect("a timer that was armed");
                 assert_eq!(cookie.0, expected, "another timer");
                 assert!(now >= due, "a timer {} ns early", due - now);
+                shared.timer_late = shared.timer_late.max(now - due);
             }
             Condition::Result { op, status, handle, tag, value } => {
                 self.result(Op(op), status, handle, tag, value, shared);
             }
+            Condition::UdpRecv { addr, len, remote, .. } => {
+                self.datagrams.received(addr, len, remote, shared);
+            }
+            Condition::UdpSent { tag, bytes, .. } => self.datagrams.sent(tag, bytes, shared),
             other => panic!("unexpected: {other:?}"),
         }
     }
@@ -299,6 +335,7 @@ impl Context {
             Tag::Listen => {
                 assert_eq!((op, status), (Op::Listen, Status::Ok));
                 assert_ne!(value | handle.0, 0, "no listener");
+                shared.book.borrow_mut().crash_ends(shared.station, self.rings.now());
             }
             Tag::Timer if status == Status::Limit && faults::planned() => self.timer = None,
             Tag::Timer => assert_eq!((op, status), (Op::TimerSet, Status::Ok)),
@@ -309,9 +346,13 @@ impl Context {
                     conn.send_result(tag, status, value, shared);
                 }
             }
-            Tag::Connect(cookie) if status == Status::Limit && faults::planned() => {
-                // No room for one more connection: again, later.
-                let talk = self.opening.remove(&cookie).expect("a talk that is being opened");
+            Tag::Bind => Datagrams::bound(status, handle, shared),
+            Tag::Datagram => self.datagrams.refused(tag, status, shared),
+            Tag::Connect(cookie)
+                if status == Status::Limit && (faults::planned() || shared.draw.moves > 0) =>
+            {
+                // No room for one more connection, or no group here: again, later.
+                let talk = shared.opening.remove(&cookie).expect("a talk that is being opened");
                 self.plans.push((self.rings.now() + 100 * MS, talk));
                 self.plans.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
             }
@@ -344,21 +385,22 @@ impl Context {
                 }
                 Tag::Nonsense => panic!("nonsense without a result"),
                 // Core 0 answers for them, later.
-                Tag::Listen => {
-                    self.outbox.tags.insert(tag, (Tag::Listen, None));
+                Tag::Listen | Tag::Bind => {
+                    self.outbox.tags.insert(tag, (meaning, None));
                 }
-                Tag::Timer | Tag::Connect(_) | Tag::Plain(_) => {}
+                Tag::Timer | Tag::Connect(_) | Tag::Plain(_) | Tag::Datagram => {}
             }
         }
     }
 
-    fn open(&mut self, now: Time) {
+    fn open(&mut self, shared: &mut Shared, now: Time) {
         while self.plans.last().is_some_and(|(at, _)| *at <= now) {
             let Some((_, talk)) = self.plans.pop() else { break };
             let cookie = self.cookie();
             let remote = SocketAddress::v4(talk.acceptor.ip(), PORT);
             self.outbox.push(Call::connect(cookie, remote), Vec::new(), Tag::Connect(cookie.0));
-            self.opening.insert(cookie.0, talk);
+            self.opening.insert(cookie.0);
+            shared.opening.insert(cookie.0, talk);
         }
     }
 
@@ -404,11 +446,15 @@ impl Context {
             return;
         }
         let mut delay = 1 + shared.rng.below(20 * MS);
-        if self.conns.is_empty() && self.opening.is_empty() {
+        if self.conns.is_empty() && self.opening.is_empty() && self.datagrams.is_idle() {
             let next = self.plans.last().map_or(now, |(at, _)| *at);
             delay = delay.max(next.saturating_sub(now));
         } else if self.conns.values().all(Conn::is_waiting) {
             delay += 200 * MS;
+        }
+        if shared.draw.eager {
+            let next = self.plans.last().map_or(Time::MAX, |(at, _)| at.saturating_sub(now));
+            delay = delay.min(next.max(1));
         }
         let micros = delay.div_ceil(1_000);
         let cookie = self.cookie();
@@ -420,8 +466,8 @@ impl Context {
         self.timer = Some((cookie.0, now + micros * 1_000));
     }
 
-    /// Writes what fits into the ring, and shows it.
-    fn write(&mut self) {
+    /// Writes what fits into the ring, and shows it; `room`: what it leaves of the event ring.
+    fn write(&mut self, room: Option<u32>) {
         let mut calls = std::mem::take(&mut self.outbox.calls).into_iter();
         while let Some((call, more)) = calls.next() {
             if (self.rings.room() as usize) < call.slots() {
@@ -441,6 +487,6 @@ impl Context {
                 conn.closed_index = Some(index);
             }
         }
-        self.rings.publish();
+        self.rings.publish(room);
     }
 }

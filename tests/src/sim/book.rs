@@ -1,5 +1,6 @@
 //! What must be true of every conversation: which bytes, how many, and how it may end.
 use super::Time;
+use super::letters::Datagrams;
 use super::net::StationId;
 use super::peer::PATIENCE;
 use ix_dataplane::rng::SipKey;
@@ -31,6 +32,8 @@ impl Side {
 pub struct Talk {
     /// The first eight bytes that the opener sends.
     pub id: u64,
+    /// When it is opened, if not later.
+    pub start: Time,
     /// Who connects.
     pub opener: StationId,
     /// To whom.
@@ -108,6 +111,8 @@ pub enum End {
     /// smoltcp's FIN was lost, and it does not repeat one behind which no data is left: this side
     /// gave up, its peer is not to blame.
     Excused,
+    /// This side's application was ended, and began again without it.
+    Crashed,
 }
 
 /// One side's progress.
@@ -123,6 +128,8 @@ pub struct Progress {
     pub sent: u64,
     /// The peer's end was seen.
     pub eof: bool,
+    /// When the last byte was read.
+    pub complete_at: Option<Time>,
     /// How it ended.
     pub end: Option<End>,
     /// When.
@@ -144,6 +151,16 @@ pub struct Book {
     entries: BTreeMap<u64, Entry>,
     /// Knocks that were rejected, by acceptor.
     pub rejected: BTreeMap<StationId, u64>,
+    /// From when to when a station's application was not there.
+    pub restarts: Vec<(StationId, Time, Time)>,
+    /// Stations below are dataplanes, for which nothing is excused.
+    pub machines: u8,
+    /// All stations.
+    pub stations: u8,
+    /// Virtual time.
+    pub now: Time,
+    /// Datagrams by number.
+    pub datagrams: Datagrams,
 }
 
 /// The book that all stations share.
@@ -182,11 +199,16 @@ impl Book {
 
     /// `side` reads `bytes`, the next of its peer's stream.
     pub fn read(&mut self, id: u64, side: Side, bytes: &[u8]) {
+        let now = self.now;
         let entry = self.entry(id);
         let at = entry.sides[side as usize].received;
         check(&entry.talk, side, at, bytes);
         assert!(!entry.sides[side as usize].eof, "{id:#x}: {side:?} reads data after the end");
-        entry.sides[side as usize].received += bytes.len() as u64;
+        let progress = &mut entry.sides[side as usize];
+        progress.received += bytes.len() as u64;
+        if progress.received == entry.talk.sends(side.other()) {
+            progress.complete_at = Some(now);
+        }
     }
 
     /// The bytes at `offset` of what `side` received are still what they were.
@@ -238,6 +260,27 @@ impl Book {
         progress.end.is_some_and(|end| end != End::Clean) && now > progress.ended_at + PATIENCE
     }
 
+    /// A station's application ends.
+    pub fn crash_begins(&mut self, station: StationId, now: Time) {
+        self.restarts.push((station, now, Time::MAX));
+    }
+
+    /// A station's application listens again.
+    pub fn crash_ends(&mut self, station: StationId, now: Time) {
+        let open =
+            |(who, _, to): &&mut (StationId, Time, Time)| *who == station && *to == Time::MAX;
+        self.restarts.iter_mut().filter(open).for_each(|(_, _, to)| *to = now);
+    }
+
+    /// Whether a restart at either end lay within a conversation.
+    fn crossed(&self, entry: &Entry) -> bool {
+        let ends = entry.sides.iter().map(|side| side.ended_at).max().unwrap_or(0);
+        self.restarts.iter().any(|(who, from, to)| {
+            let theirs = *who == entry.talk.opener || *who == entry.talk.acceptor;
+            theirs && *from <= ends && entry.talk.start <= *to
+        })
+    }
+
     /// A number that grows with everything that happens.
     pub fn progress(&self) -> u64 {
         let of = |side: &Progress| {
@@ -272,14 +315,17 @@ impl Book {
                 let excuse = other.end == Some(End::Excused);
                 // smoltcp takes no acknowledgement of what it sent before it went back to send it
                 // again, and may never get there: it is deaf to what we have long received.
-                let rough = weather != Weather::Clean;
+                let engines = entry.talk.opener.0.max(entry.talk.acceptor.0) < self.machines;
+                let rough = weather != Weather::Clean && !engines;
+                let crossed = self.crossed(entry);
                 let deaf =
                     rough && progress.end == Some(End::TimedOut) && other.sent < progress.received;
                 let was_deaf =
                     rough && other.end == Some(End::TimedOut) && progress.sent < other.received;
                 let fine = match progress.end {
                     Some(End::Clean) => {
-                        progress.received == entry.talk.sends(side.other()) || planned.is_some()
+                        let all = progress.received == entry.talk.sends(side.other());
+                        all || planned.is_some()
                     }
                     Some(End::Aborted) => planned == Some(side),
                     Some(End::Reset) => {
@@ -291,18 +337,21 @@ impl Book {
                             || late
                             || was_deaf
                             || excuse
+                            || crossed
                     }
                     Some(End::Refused | End::TimedOut) => {
                         excused += usize::from(deaf);
                         unopened && (rejected || harsh || planned.is_some())
                             || planned == Some(side.other())
                             || deaf
+                            || crossed
                     }
                     Some(End::Orphaned) => other.end.is_some_and(|end| end != End::Clean),
                     Some(End::Excused) => {
                         excused += 1;
-                        weather != Weather::Clean
+                        rough
                     }
+                    Some(End::Crashed) => crossed,
                     None => unopened && side == Side::Acceptor,
                 };
                 assert!(fine, "{side:?} must not end so: {entry:#x?}");

@@ -7,6 +7,7 @@ use super::heap::Chunk;
 use super::peer::ANONYMOUS;
 use ix_abi::call::{Call, Op, SgEntry};
 use ix_abi::{Cookie, DeadReason, Handle, Status};
+use ix_dataplane::limits::RECEIVE_WINDOW;
 use std::collections::VecDeque;
 
 /// A piece of received bytes.
@@ -118,6 +119,20 @@ impl Conn {
         }
     }
 
+    /// Its group is in another context now, of whose calls so many are consumed. All that the old
+    /// one called has been executed.
+    pub fn moved(&mut self, consumed: u32) {
+        self.restless = true;
+        self.closed_index = self.closed_index.map(|_| consumed);
+    }
+
+    /// Its application is ended.
+    pub fn crashed(self, shared: &mut Shared, now: Time) {
+        if let Some(talk) = &self.talk {
+            shared.book.borrow_mut().end(talk.id, self.side, End::Crashed, now);
+        }
+    }
+
     /// Nothing to do before the next event.
     pub fn is_waiting(&self) -> bool {
         !self.restless
@@ -136,6 +151,8 @@ impl Conn {
         shared.received(addr, &mut bytes);
         self.held.push_back(Held { addr, len: u64::from(len), offset: self.received });
         self.received += u64::from(len);
+        let held = self.received - self.returned;
+        assert!(held <= u64::from(RECEIVE_WINDOW), "{held} bytes held, more than any window");
         let mut book = shared.book.borrow_mut();
         let mut rest = &bytes[..];
         if self.talk.is_none() {
@@ -290,7 +307,8 @@ impl Conn {
             self.aborted = Some(if aborts { End::Aborted } else { End::Orphaned });
             return self.end(Op::Abort, outbox);
         }
-        for _ in 0..=shared.rng.below(3) {
+        let times = if shared.draw.eager { 64 } else { shared.rng.below(3) };
+        for _ in 0..=times {
             self.send(&talk, outbox, shared);
         }
         self.give_back(&talk, outbox, shared);
@@ -309,7 +327,11 @@ impl Conn {
             return;
         }
         let max = (ready - self.written).min(talk.write_max as u64);
-        let mut len = if shared.rng.chance(1, 2) { max } else { 1 + shared.rng.below(max) };
+        let mut len = if shared.draw.eager || shared.rng.chance(1, 2) {
+            max
+        } else {
+            1 + shared.rng.below(max)
+        };
         let (chunk, pieces) = if self.in_place && echo {
             let pieces = self.held_pieces(self.written, len);
             len = pieces.iter().map(|piece| piece.len).sum();
@@ -370,7 +392,11 @@ impl Conn {
             return;
         }
         let max = limit.min(talk.read_max as u64);
-        let bytes = if shared.rng.chance(1, 2) { max } else { 1 + shared.rng.below(max) };
+        let bytes = if shared.draw.eager || shared.rng.chance(1, 2) {
+            max
+        } else {
+            1 + shared.rng.below(max)
+        };
         self.restless |= bytes < limit;
         self.returned += bytes;
         let mut left = bytes;

@@ -1,6 +1,9 @@
 //! A dataplane: engines, NIC, memory and application, run by `core_loop::run_once`.
 #![allow(unsafe_code, reason = "gives the engines the memory that stands for RAM")]
 
+mod life;
+
+use self::life::Life;
 use super::app::{Context, Shared};
 use super::book::{SharedBook, Talk};
 use super::faults::{self, Scope};
@@ -29,12 +32,16 @@ use ix_dataplane::steer::{MuxTx, RemoteTx};
 use ix_dataplane::time::Instant;
 use ix_dataplane::usermem::UserMap;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// What one iteration of a core takes, in virtual time.
 const LOOP: Time = 2 * US;
+
+/// How late an application's timer may be: a tick of the wheel, and the iterations of a busy core.
+const TIMER_LATE: Time = 200 * US;
 
 type Waker = Box<dyn FnMut(CoreId)>;
 
@@ -145,8 +152,16 @@ pub struct Machine {
     signals: Rc<Signals>,
     shared: Rc<RefCell<Shared>>,
     user: Arc<UserMap>,
+    /// Of an application that is ending.
+    old_user: Arc<UserMap>,
+    /// What the next one is to open, by core.
+    next_plans: Vec<(usize, Vec<(Time, Talk)>)>,
     idle_tick: Time,
     buffers: u64,
+    runs: u64,
+    bus: Rc<Bus>,
+    rng: Rng,
+    life: Life,
     /// Given to the engines as `'static`; freed after them.
     area: *mut Area,
 }
@@ -180,18 +195,22 @@ impl Machine {
         let nic = Nic::new(&draw, &rss_key, area_ref, Rc::clone(&bus), rng.fork());
         let nic = Rc::new(RefCell::new(nic));
         let signals = Rc::new(Signals::default());
-        let heap = Heap::new(draw.heap_pages, &bus);
-        let user = Arc::new(UserMap::new(draw.heap_pages, draw.cores));
-        for (addr, pages, at) in heap.pages() {
-            // SAFETY: the pages live as long as the machine.
-            assert!(unsafe { user.map(addr, pages.ptr().as_ptr() as usize, at) });
-        }
+        let (heap, user) = memory(&draw, &bus);
         let mut plans: Vec<Vec<_>> = (0..draw.cores).map(|_| Vec::new()).collect();
         for plan in talks {
             plans[rng.below(u64::from(draw.cores)) as usize].push(plan);
         }
-        let shared =
-            Shared { station: id, book, rng: rng.fork(), draw: draw.clone(), heap, rx: rx_pages };
+        let shared = Shared {
+            station: id,
+            book,
+            rng: rng.fork(),
+            draw: draw.clone(),
+            heap,
+            rx: rx_pages,
+            opening: BTreeMap::new(),
+            binding: None,
+            timer_late: 0,
+        };
         let shared = Rc::new(RefCell::new(shared));
         let mut secret = [0; 16];
         rng.fill(&mut secret);
@@ -210,6 +229,7 @@ impl Machine {
             config.seed = rng.next_u64();
             config.rx_batch = draw.rx_batch;
             config.connections_per_group = draw.connections;
+            config.congestion = draw.congestion;
             let headers_pages = Rc::new(Pages::new(TX_HEADER_REGION_BYTES));
             let headers = DmaRegion {
                 ptr: headers_pages.ptr(),
@@ -219,13 +239,7 @@ impl Machine {
             let pool = Pool::new(area_ref, CoreId(number));
             let mut engine = Engine::new(config, pool, mesh, &headers);
             let context = Context::new(usize::from(number), plan);
-            // SAFETY: the pages live in the context as long as the engine, and only the engine
-            // accesses the event page.
-            let rings = unsafe {
-                AppRings::new(context.rings.event_page.ptr(), context.rings.call_page.ptr())
-            };
-            let memory = Arc::clone(&user);
-            engine.attach_app(AppPort { context: number, rings, memory });
+            attach(&mut engine, number, &context, &user);
             let queue = usize::from(number);
             let rx = (number < draw.queues).then(|| SimRx { nic: Rc::clone(&nic), queue });
             let platform = SimPlatform {
@@ -244,9 +258,15 @@ impl Machine {
             nic,
             signals,
             shared,
+            old_user: Arc::clone(&user),
             user,
+            next_plans: Vec::new(),
             idle_tick,
             buffers: u64::from(buffers),
+            runs: 0,
+            bus,
+            rng: rng.fork(),
+            life: Life::new(&draw),
             area,
         }
     }
@@ -266,7 +286,7 @@ impl Machine {
     /// When it must run next.
     pub fn next_run(&self) -> Time {
         let cores = self.cores.iter().map(|core| core.next).min().unwrap_or(Time::MAX);
-        cores.min(self.nic.borrow().next_completion())
+        cores.min(self.nic.borrow().next_completion()).min(self.life.next())
     }
 
     /// Runs every core that has something to do, once; returns what left for the wire.
@@ -296,6 +316,11 @@ impl Machine {
             };
             frames.extend(self.nic.borrow_mut().transmit());
         }
+        self.live(now);
+        self.runs += 1;
+        if self.runs.is_multiple_of(1024) {
+            self.check_books();
+        }
         for (at, core) in self.cores.iter_mut().enumerate() {
             if self.signals.woken.get() & 1 << at != 0 {
                 core.next = core.next.min(now + LOOP);
@@ -307,6 +332,7 @@ impl Machine {
     /// Whether the application is done and the engines have forgotten every connection.
     pub fn is_idle(&self) -> bool {
         self.cores.iter().all(|core| core.platform.context.is_idle())
+            && self.life.is_over()
             && self.count(Counter::TcpConnections) == 0
             && !self.nic.borrow().in_flight()
     }
@@ -321,12 +347,31 @@ impl Machine {
         self.cores.iter().map(|core| core.engine.stats().dropped(reason)).sum()
     }
 
+    /// What must be true at any time: the engines' books agree with themselves.
+    pub fn check_books(&self) {
+        let mut found = self.nic.borrow().buffers();
+        for core in &self.cores {
+            let books = core.engine.conservation();
+            assert_eq!(books.broken, 0, "{:?}: {books:?}", self.id);
+            found += books.free + books.away + books.received + books.transmitting;
+            found += books.datagrams;
+        }
+        // Others are between cores, or referred to by what is being sent.
+        assert!(found as u64 <= self.buffers, "{:?}: {found} buffers of {}", self.id, self.buffers);
+    }
+
     /// What must be true when everything is over: nothing is held, nothing is lost.
     pub fn check_conservation(&self) {
         assert_eq!(self.user.pins_total(), 0, "{:?}: user memory stays pinned", self.id);
         assert!(self.shared.borrow().heap.is_empty(), "{:?}: `sent` did not come for all", self.id);
         let free = self.count(Counter::BuffersFree) + self.nic.borrow().buffers() as u64;
         assert_eq!(free, self.buffers, "{:?}: receive buffers are lost", self.id);
+        self.check_books();
+        for core in &self.cores {
+            let books = core.engine.conservation();
+            let left = (books.connections, books.segments, books.datagrams);
+            assert_eq!(left, (0, 0, 0), "{:?}: {books:?}", self.id);
+        }
         let payload_copied = self.count(Counter::PayloadCopied);
         assert_eq!(payload_copied, 0, "{:?}: payload was copied", self.id);
     }
@@ -339,16 +384,27 @@ impl Machine {
             DropReason::TcpReassemblyFull,
             DropReason::SteerFull,
             DropReason::TxRingFull,
+            DropReason::UdpQueueFull,
+            DropReason::ArpPendingFull,
+            DropReason::ArpTimeout,
         ];
         self.nic.borrow().missed > 0 || scarcity.iter().any(|reason| self.dropped(*reason) > 0)
     }
 
-    /// In a clean network, without aborts and with enough room, nothing is sent twice and nobody is
-    /// reset.
-    pub fn check_calm(&self) {
-        for counter in [Counter::TcpRetransmits, Counter::TcpTimeouts, Counter::TcpResetsSent] {
+    /// In a clean network, without aborts and with enough room, nothing is sent twice but by loss probes,
+    /// which may be in vain (RFC 8985 §7.4), and nobody is reset. Timers are exact. Gives the probes.
+    pub fn check_calm(&self) -> u64 {
+        let probes = self.count(Counter::TcpLossProbes);
+        let again = self.count(Counter::TcpRetransmits);
+        assert!(again <= probes, "{:?}: {again} segments sent again, {probes} probes", self.id);
+        for counter in [Counter::TcpTimeouts, Counter::TcpResetsSent] {
             assert_eq!(self.count(counter), 0, "{:?}: {}", self.id, counter.name());
         }
+        let shared = self.shared.borrow();
+        let late = shared.timer_late;
+        let exact = shared.draw.preempt == 0 && shared.draw.clutter == 0;
+        assert!(!exact || late < TIMER_LATE, "{:?}: a timer was {late} ns late", self.id);
+        probes
     }
 
     /// Everything that is of interest after a failure.
@@ -364,6 +420,26 @@ impl Machine {
         let (posted, missed) = (nic.buffers(), nic.missed);
         eprintln!("{:?}: {} buffers, {posted} posted, {missed} missed", self.id, self.buffers);
     }
+}
+
+/// The application's memory.
+fn memory(draw: &MachineDraw, bus: &Bus) -> (Heap, Arc<UserMap>) {
+    let heap = Heap::new(draw.heap_pages, bus);
+    let user = Arc::new(UserMap::new(draw.heap_pages, draw.cores));
+    for (addr, pages, at) in heap.pages() {
+        // SAFETY: the bus keeps the pages as long as the machine.
+        assert!(unsafe { user.map(addr, pages.ptr().as_ptr() as usize, at) });
+    }
+    (heap, user)
+}
+
+/// Connects a fresh context to its engine.
+fn attach(engine: &mut Engine, number: u16, context: &Context, user: &Arc<UserMap>) {
+    // SAFETY: the pages live in the context until the application is detached and drained, and only
+    // the engine accesses the event page.
+    let rings =
+        unsafe { AppRings::new(context.rings.event_page.ptr(), context.rings.call_page.ptr()) };
+    engine.attach_app(AppPort { context: number, rings, memory: Arc::clone(user) });
 }
 
 impl Drop for Machine {

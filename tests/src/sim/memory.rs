@@ -85,6 +85,13 @@ impl Bus {
         BusAddr(base)
     }
 
+    /// Takes what was attached at `base` out of reach.
+    pub fn detach(&self, base: BusAddr) {
+        for (at, _) in self.regions.borrow_mut().iter_mut().filter(|(at, _)| *at == base.0) {
+            *at = u64::MAX;
+        }
+    }
+
     /// A device reads.
     pub fn read(&self, from: BusAddr, bytes: &mut [u8]) {
         for (base, pages) in self.regions.borrow().iter() {

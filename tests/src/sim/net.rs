@@ -1,6 +1,7 @@
 //! The network: a switch whose every port loses, doubles, delays, reorders, cuts and corrupts
 //! frames as its faults say, and is cut off at times.
-use super::Time;
+use super::referee::Referee;
+use super::{Time, forge, wire};
 use ix_dataplane::rng::Rng;
 use smoltcp::wire::{EthernetFrame, IpAddress, IpProtocol, Ipv4Packet, PrettyPrinter, TcpPacket};
 use std::cmp::Reverse;
@@ -27,6 +28,10 @@ impl StationId {
 pub struct Faults {
     /// Lost.
     pub loss: u64,
+    /// Lost with all that follow, up to so many.
+    pub burst: u64,
+    /// See `burst`.
+    pub burst_frames: u64,
     /// Delivered twice.
     pub duplicate: u64,
     /// Delivered after later ones.
@@ -44,6 +49,10 @@ pub struct Faults {
     pub byte_time: Time,
     /// See `byte_time`.
     pub queue_bytes: u64,
+    /// Frames that find so many bytes queued are marked, if they may be; 0: none.
+    pub mark_bytes: u64,
+    /// Segments made up by nobody ([`forge`]).
+    pub forge: u64,
     /// A station is cut off from, to.
     pub partitions: Vec<(StationId, Time, Time)>,
     /// From then on there are no faults but delay and rate.
@@ -55,8 +64,33 @@ struct InFlight {
     at: Time,
     number: u64,
     to: StationId,
+    forged: bool,
     frame: Vec<u8>,
 }
+
+/// What was done to frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// Lost, by chance or in a partition.
+    Lost,
+    /// Doubled.
+    Doubled,
+    /// Put behind later ones.
+    Reordered,
+    /// Made wrong.
+    Corrupted,
+    /// Lost at a full queue.
+    Overflowed,
+    /// Cut in two.
+    Cut,
+    /// Marked at a queue.
+    Marked,
+    /// Made up.
+    Forged,
+}
+
+/// Kinds of them.
+pub const DONE: usize = 8;
 
 /// Frames on their way.
 #[derive(Debug)]
@@ -64,30 +98,38 @@ pub struct Network {
     faults: Faults,
     rng: Rng,
     stations: u8,
+    machines: u8,
+    /// Watches all of it.
+    pub referee: Referee,
+    /// Frames that a burst still takes, towards each station.
+    burst_left: Vec<u64>,
     flying: BinaryHeap<Reverse<InFlight>>,
     number: u64,
     /// When the link towards each station is idle again, and the last delivery on it.
     idle_at: Vec<Time>,
     last_at: Vec<Time>,
     trace: bool,
-    /// What was done to frames: lost, doubled, reordered, corrupted, queue overflows, cut in two.
-    pub done: [u64; 6],
+    /// By [`Done`].
+    pub done: [u64; DONE],
 }
 
 impl Network {
-    /// A network of `stations`.
-    pub fn new(faults: Faults, stations: u8, rng: Rng) -> Network {
+    /// A network of `stations`, of which the first `machines` are dataplanes.
+    pub fn new(faults: Faults, stations: u8, machines: u8, rng: Rng) -> Network {
         let count = usize::from(stations);
         Network {
             faults,
             rng,
             stations,
+            machines,
+            referee: Referee::new(machines),
+            burst_left: vec![0; count],
             flying: BinaryHeap::new(),
             number: 0,
             idle_at: vec![0; count],
             last_at: vec![0; count],
             trace: std::env::var_os("IX_SIM_TRACE").is_some(),
-            done: [0; 6],
+            done: [0; DONE],
         }
     }
 
@@ -100,6 +142,10 @@ impl Network {
             let text = PrettyPrinter::<EthernetFrame<&[u8]>>::new("", &frame);
             eprintln!("{:>12.6} {from:?} {text}", now as f64 / 1e9);
         }
+        self.referee.sent(from, frame, now);
+        if self.chance(self.faults.forge, now) {
+            self.forge(now);
+        }
         let group = frame[0] & 1 == 1;
         for to in (0..self.stations).map(StationId) {
             if to == from || !group && frame[..6] != to.mac() {
@@ -108,12 +154,41 @@ impl Network {
             if self.chance(self.faults.resegment, now)
                 && let Some(halves) = cut_in_two(frame, &mut self.rng)
             {
-                self.done[5] += 1;
+                self.count(Done::Cut);
                 halves.iter().for_each(|half| self.carry(from, to, half, now));
             } else {
                 self.carry(from, to, frame, now);
             }
         }
+    }
+
+    fn count(&mut self, what: Done) {
+        self.done[what as usize] += 1;
+    }
+
+    /// Delivers a segment that nobody sent, before anything that is on its way.
+    fn forge(&mut self, now: Time) {
+        let made = forge::frame(&self.referee, self.machines, &mut self.rng);
+        let Some((to, frame)) = made else { return };
+        if self.trace {
+            let bytes = &frame[..];
+            let text = PrettyPrinter::<EthernetFrame<&[u8]>>::new("", &bytes);
+            eprintln!("{:>12.6} forged {text}", now as f64 / 1e9);
+        }
+        self.count(Done::Forged);
+        self.referee.forged(&frame);
+        self.flying.push(Reverse(InFlight { at: now, number: 0, to, forged: true, frame }));
+    }
+
+    /// Whether a burst of losses takes this one.
+    fn bursts(&mut self, to: StationId, now: Time) -> bool {
+        let at = usize::from(to.0);
+        if self.burst_left[at] == 0 && self.chance(self.faults.burst, now) {
+            self.burst_left[at] = 1 + self.rng.below(self.faults.burst_frames);
+        }
+        let takes = self.burst_left[at] > 0 && now < self.faults.healed_at;
+        self.burst_left[at] -= u64::from(takes);
+        takes
     }
 
     fn chance(&mut self, per_10_000: u64, now: Time) -> bool {
@@ -124,14 +199,15 @@ impl Network {
         let cut = |&(who, start, end): &(StationId, Time, Time)| {
             (who == from || who == to) && (start..end).contains(&now)
         };
-        if self.faults.partitions.iter().any(cut) || self.chance(self.faults.loss, now) {
-            self.done[0] += 1;
+        let lost = self.faults.partitions.iter().any(cut) || self.bursts(to, now);
+        if lost || self.chance(self.faults.loss, now) {
+            self.count(Done::Lost);
             return;
         }
         let mut frame = frame.to_vec();
         let arp = frame[12..14] == [8, 6];
         if !arp && frame.len() > 15 && self.chance(self.faults.corrupt, now) {
-            self.done[3] += 1;
+            self.count(Done::Corrupted);
             if self.rng.chance(1, 4) {
                 let len = 14 + self.rng.below(frame.len() as u64 - 14) as usize;
                 frame.truncate(len);
@@ -145,25 +221,29 @@ impl Network {
             frame.push(0xa5);
         }
         if self.chance(self.faults.duplicate, now) {
-            self.done[1] += 1;
+            self.count(Done::Doubled);
             self.enqueue(to, frame.clone(), now);
         }
         self.enqueue(to, frame, now);
     }
 
-    fn enqueue(&mut self, to: StationId, frame: Vec<u8>, now: Time) {
+    fn enqueue(&mut self, to: StationId, mut frame: Vec<u8>, now: Time) {
         let station = usize::from(to.0);
         let starts = self.idle_at[station].max(now);
         let queued = (starts - now).checked_div(self.faults.byte_time).unwrap_or(0);
         if self.faults.byte_time > 0 && queued > self.faults.queue_bytes {
-            self.done[4] += 1;
+            self.count(Done::Overflowed);
             return;
+        }
+        let threshold = self.faults.mark_bytes;
+        if threshold > 0 && queued >= threshold && wire::mark(&mut frame) {
+            self.count(Done::Marked);
         }
         self.idle_at[station] = starts + self.faults.byte_time * frame.len() as u64;
         let mut at = self.idle_at[station] + self.faults.delay;
         at += self.rng.below(self.faults.jitter + 1);
         if self.chance(self.faults.reorder, now) {
-            self.done[2] += 1;
+            self.count(Done::Reordered);
             at += self.rng.below(4 * self.faults.delay + 2_000_000);
         } else {
             // What is not reordered keeps its order, whatever the jitter.
@@ -171,7 +251,8 @@ impl Network {
             self.last_at[station] = at;
         }
         self.number += 1;
-        self.flying.push(Reverse(InFlight { at, number: self.number, to, frame }));
+        let number = self.number;
+        self.flying.push(Reverse(InFlight { at, number, to, forged: false, frame }));
     }
 
     /// When the next frame arrives.
@@ -184,7 +265,11 @@ impl Network {
         if self.next_arrival()? > now {
             return None;
         }
-        self.flying.pop().map(|Reverse(frame)| (frame.to, frame.frame))
+        let Reverse(InFlight { to, frame, forged, .. }) = self.flying.pop()?;
+        if !forged && wire::intact(&frame) {
+            self.referee.arrived(&frame, now);
+        }
+        Some((to, frame))
     }
 }
 

@@ -5,6 +5,7 @@ use super::Time;
 use super::faults::{self, Kind, Scope};
 use super::memory::Bus;
 use super::swarm::MachineDraw;
+use ix_abi::GroupId;
 use ix_dataplane::device::{
     Capabilities, RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue,
 };
@@ -55,6 +56,8 @@ pub struct Nic {
     rng: Rng,
     tx_delay: Time,
     offset: u16,
+    /// Queue of each group.
+    indirection: Vec<u16>,
     rx: Vec<RxRing>,
     tx: Vec<TxRing>,
     /// Frames for which no buffer was posted.
@@ -107,6 +110,8 @@ impl Nic {
             rng,
             tx_delay: draw.tx_delay,
             offset,
+            // As `initial_owner` says, over the queues there are.
+            indirection: (0..draw.groups).map(|group| group % draw.queues).collect(),
             rx: (0..draw.queues).map(rx).collect(),
             tx: (0..draw.queues).map(tx).collect(),
             missed: 0,
@@ -122,6 +127,11 @@ impl Nic {
     /// Buffers that wait for frames, and frames that wait for the driver.
     pub fn buffers(&self) -> usize {
         self.rx.iter().map(|ring| ring.posted.len() + ring.filled.len() + ring.hoard.len()).sum()
+    }
+
+    /// Sends frames of a group to a core's queue, if it has one.
+    pub fn redirect(&mut self, group: GroupId, core: usize) {
+        self.indirection[usize::from(group.0)] = (core % self.rx.len()) as u16;
     }
 
     /// Whether the queue has frames for the driver.
@@ -155,9 +165,8 @@ impl Nic {
             let (sport, dport) = p.ports?;
             Some(self.toeplitz.hash_v4(p.src, p.dst, sport, dport))
         });
-        // The indirection table starts as `initial_owner` says, over the queues there are.
         let groups = self.capabilities.groups;
-        let queue = hash.map_or(0, |hash| group_of(hash, groups).0 % self.rx.len() as u16);
+        let queue = hash.map_or(0, |hash| self.indirection[usize::from(group_of(hash, groups).0)]);
         let ring = &mut self.rx[usize::from(queue)];
         let Some(mut mbuf) = ring.posted.pop_front() else {
             self.missed += 1;

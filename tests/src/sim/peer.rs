@@ -1,22 +1,24 @@
 //! A peer: smoltcp's stack and sockets, with an application that holds conversations.
 use super::book::{End, SharedBook, Side, Talk};
 use super::net::StationId;
+use super::phy::Wire;
 use super::swarm::PeerDraw;
 use super::{MS, S, Time};
 use ix_dataplane::rng::Rng;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
-use smoltcp::socket::AnySocket;
 use smoltcp::socket::tcp::{self, RecvError, State};
+use smoltcp::socket::{AnySocket, udp};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{
-    EthernetAddress, HardwareAddress, IpCidr, IpEndpoint, IpProtocol, Ipv4Address, Ipv4Packet,
-    TcpPacket,
+    EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpoint, IpProtocol, Ipv4Address,
+    Ipv4Packet, TcpPacket,
 };
 use std::collections::VecDeque;
 
 /// The port that every station listens on.
 pub const PORT: u16 = 7777;
+/// The port for datagrams.
+pub const UDP_PORT: u16 = 7778;
 /// Listening sockets beyond those for expected conversations: smoltcp has no backlog, and a late
 /// duplicate of a SYN may take one.
 const SPARE: usize = 4;
@@ -24,50 +26,6 @@ const SPARE: usize = 4;
 pub const PATIENCE: Time = 30 * S;
 /// How long an acceptor waits for a conversation's number.
 pub const ANONYMOUS: Time = 60 * S;
-
-struct Wire {
-    rx: VecDeque<Vec<u8>>,
-    tx: VecDeque<Vec<u8>>,
-    mtu: usize,
-}
-
-struct Rx(Vec<u8>);
-struct Tx<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl RxToken for Rx {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Tx<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
-        self.0.push_back(frame);
-        result
-    }
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Rx;
-    type TxToken<'a> = Tx<'a>;
-
-    fn receive(&mut self, _now: Instant) -> Option<(Rx, Tx<'_>)> {
-        Some((Rx(self.rx.pop_front()?), Tx(&mut self.tx)))
-    }
-
-    fn transmit(&mut self, _now: Instant) -> Option<Tx<'_>> {
-        Some(Tx(&mut self.tx))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = self.mtu + 14;
-        capabilities
-    }
-}
 
 /// A connection of the peer.
 struct Conn {
@@ -97,6 +55,7 @@ pub struct Peer {
     wire: Wire,
     iface: Interface,
     sockets: SocketSet<'static>,
+    datagrams: SocketHandle,
     listening: Vec<SocketHandle>,
     expected: usize,
     conns: Vec<Conn>,
@@ -108,6 +67,10 @@ impl std::fmt::Debug for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Peer").field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+fn packets() -> udp::PacketBuffer<'static> {
+    udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 64], vec![0; 100_000])
 }
 
 /// Where a TCP segment comes from, and whether it is a SYN without ACK.
@@ -139,6 +102,10 @@ impl Peer {
             addresses.push(cidr).expect("room for an address");
         });
         let next_port = 49_152 + rng.below(10_000) as u16;
+        let mut sockets = SocketSet::new(Vec::new());
+        let mut datagrams = udp::Socket::new(packets(), packets());
+        datagrams.bind(UDP_PORT).expect("a fresh socket");
+        let datagrams = sockets.add(datagrams);
         Peer {
             id,
             draw,
@@ -146,7 +113,8 @@ impl Peer {
             rng,
             wire,
             iface,
-            sockets: SocketSet::new(Vec::new()),
+            sockets,
+            datagrams,
             listening: Vec::new(),
             expected,
             conns: Vec::new(),
@@ -236,7 +204,7 @@ impl Peer {
             self.iface.poll(instant(now), &mut self.wire, &mut self.sockets);
             self.listen(now);
             let mut conns = std::mem::take(&mut self.conns);
-            let mut busy = false;
+            let mut busy = self.echo();
             for conn in &mut conns {
                 busy |= self.drive(conn, now);
             }
@@ -260,6 +228,25 @@ impl Peer {
             stack.map_or(Time::MAX, |at| (at.total_micros() as Time * 1_000).max(now + 1_000));
         let app = self.conns.iter().map(|conn| conn.next(now)).min().unwrap_or(Time::MAX);
         self.next = stack.min(app);
+    }
+
+    /// Sends every datagram back as a new one; whether there was any.
+    fn echo(&mut self) -> bool {
+        let socket = self.sockets.get_mut::<udp::Socket<'_>>(self.datagrams);
+        let mut busy = false;
+        while let Ok((bytes, meta)) = socket.recv() {
+            busy = true;
+            let IpAddress::Ipv4(from) = meta.endpoint.addr else { continue };
+            let mut book = self.book.borrow_mut();
+            let (id, sender) = book.datagram_arrived(self.id, from.octets(), bytes);
+            // The second of two that are the same is not answered.
+            if !book.datagrams.contains_key(&!id) {
+                let answer = book.datagram(!id, self.id, sender.0, bytes.len());
+                // Without room it is lost, as any may be.
+                let _sent = socket.send_slice(&answer, meta.endpoint);
+            }
+        }
+        busy
     }
 
     fn listen(&mut self, now: Time) {

@@ -84,9 +84,11 @@ impl UserRings {
         self.written = self.written.wrapping_add(1);
     }
 
-    /// Shows the kernel what was read and written.
-    pub fn publish(&self) {
-        self.call_page.write(offset_of!(CallHeader, events_consumed), &self.read.to_ne_bytes());
+    /// Shows the kernel what was written, and what was read, or as much of it that there is only
+    /// `room` in the event ring.
+    pub fn publish(&self, room: Option<u32>) {
+        let read = self.read.wrapping_sub(room.map_or(0, |room| EVENT_SLOTS - room));
+        self.call_page.write(offset_of!(CallHeader, events_consumed), &read.to_ne_bytes());
         self.call_page.write(offset_of!(CallHeader, produced), &self.written.to_ne_bytes());
     }
 }

@@ -3,12 +3,13 @@
 use super::book::{Side, Talk, Weather};
 use super::net::{Faults, StationId};
 use super::{MS, S, Time, US};
+use ix_dataplane::config::Algorithm;
 use ix_dataplane::limits::CONNECTIONS_PER_GROUP_DEFAULT;
 use ix_dataplane::mesh;
 use ix_dataplane::rng::Rng;
 
 /// A dataplane's make.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct MachineDraw {
     /// Cores.
     pub cores: u16,
@@ -44,6 +45,18 @@ pub struct MachineDraw {
     pub mesh: usize,
     /// Connections of a flow group.
     pub connections: u32,
+    /// The application does everything at once, as fast as it can.
+    pub eager: bool,
+    /// How it controls congestion.
+    pub congestion: Algorithm,
+    /// How often (in 1/1024 of its turns) a flow group moves to another core.
+    pub moves: u64,
+    /// When its application is restarted.
+    pub restarts: Vec<Time>,
+    /// How often (in 1/16) the application pretends to have read almost nothing of its event ring.
+    pub clutter: u64,
+    /// Datagrams that the application sends on each core.
+    pub datagrams: u64,
 }
 
 /// A smoltcp peer's make.
@@ -78,8 +91,13 @@ pub struct Swarm {
 
 /// The draw of a seed. Without `machines` there are only peers, to test the simulation itself.
 pub fn draw(rng: &mut Rng, machines: bool) -> Swarm {
-    let machine_count = if machines { 1 + rng.below(8) / 7 } else { 0 };
-    let peer_count = if machines { 1 + rng.below(3) } else { 2 + rng.below(2) };
+    let machine_count = if machines { one_of(rng, &[1, 1, 1, 2, 2, 2, 2, 3]) } else { 0 };
+    let peer_count = match machine_count {
+        0 => 2 + rng.below(2),
+        1 => 1 + rng.below(3),
+        // Mostly engines among themselves, which understand more than smoltcp does.
+        _ => one_of(rng, &[0, 0, 1, 2]),
+    };
     let machines: Vec<_> = (0..machine_count).map(|_| machine(rng)).collect();
     // smoltcp as a sender stalls for good if a segment is lost in a tiny window (it takes the
     // window for closed while it has more than that in flight): between peers, none that small.
@@ -111,7 +129,7 @@ pub fn draw(rng: &mut Rng, machines: bool) -> Swarm {
             let id = rng.next_u64() | n;
             let ends = [StationId(opener as u8), StationId(acceptor as u8)];
             let peerless = opener.max(acceptor) < machine_count;
-            (start, talk(rng, id, ends, peerless, aborts, echoes))
+            (start, talk(rng, id, (ends, start), peerless, aborts, echoes))
         })
         .collect();
     Swarm { machines, peers, faults, weather, talks }
@@ -149,6 +167,16 @@ fn machine(rng: &mut Rng) -> MachineDraw {
         heap_pages: one_of(rng, &[1, 2, 4]),
         mesh: mesh::Sizes::default().frames,
         connections: CONNECTIONS_PER_GROUP_DEFAULT,
+        eager: rng.chance(1, 8),
+        congestion: one_of(rng, &[Algorithm::Cubic, Algorithm::NewReno, Algorithm::Dctcp]),
+        moves: one_of(rng, &[0, 0, 1, 64]),
+        restarts: if rng.chance(1, 8) {
+            (0..1 + rng.below(2)).map(|_| 10 * MS + rng.below(6 * S)).collect()
+        } else {
+            Vec::new()
+        },
+        clutter: one_of(rng, &[0, 0, 0, 0, 1, 4]),
+        datagrams: one_of(rng, &[0, 0, 3, 40]),
     }
 }
 
@@ -179,6 +207,10 @@ fn faults(rng: &mut Rng, stations: u64) -> (Faults, Weather) {
     if on(rng) {
         f.loss = one_of(rng, &[10, 100, 500, 2000]);
     }
+    if rng.chance(1, 4) {
+        f.burst = one_of(rng, &[2, 10, 50]);
+        f.burst_frames = one_of(rng, &[4, 16, 64]);
+    }
     if on(rng) {
         f.duplicate = one_of(rng, &[10, 100, 1000]);
     }
@@ -197,6 +229,10 @@ fn faults(rng: &mut Rng, stations: u64) -> (Faults, Weather) {
     if rng.chance(1, 3) {
         f.byte_time = one_of(rng, &[8, 80, 800]);
         f.queue_bytes = one_of(rng, &[20_000, 200_000]);
+        f.mark_bytes = one_of(rng, &[0, f.queue_bytes / 8, f.queue_bytes / 2]);
+    }
+    if rng.chance(1, 3) {
+        f.forge = one_of(rng, &[10, 100, 1000]);
     }
     if rng.chance(1, 4) {
         for _ in 0..1 + rng.below(3) {
@@ -208,19 +244,26 @@ fn faults(rng: &mut Rng, stations: u64) -> (Faults, Weather) {
     // smoltcp answers a doubled SYN from two listening sockets.
     let harsh =
         f.loss + f.corrupt > 100 || f.duplicate > 0 || !f.partitions.is_empty() || f.byte_time > 1;
+    let harsh = harsh || f.burst > 0;
     (f, if harsh { Weather::Harsh } else { Weather::Rough })
 }
 
 fn talk(
     rng: &mut Rng,
     id: u64,
-    ends: [StationId; 2],
+    (ends, start): ([StationId; 2], Time),
     peerless: bool,
     aborts: bool,
     echoes: u64,
 ) -> Talk {
     let echo = rng.below(2) < echoes;
-    let max = one_of(rng, &[100, 3_000, 100_000, 400_000]);
+    // Engines have larger windows than smoltcp, and more to do in them.
+    let sizes = if peerless {
+        [3_000, 100_000, 400_000, 2_000_000]
+    } else {
+        [100, 3_000, 100_000, 400_000]
+    };
+    let max = one_of(rng, &sizes);
     let up = 8 + small(rng, max);
     let down = if echo { up } else { small(rng, max) };
     let abort = (aborts && rng.chance(1, 3)).then(|| {
@@ -230,6 +273,7 @@ fn talk(
     });
     Talk {
         id,
+        start,
         opener: ends[0],
         acceptor: ends[1],
         bytes: [up, down],

@@ -1,9 +1,10 @@
 //! One run: stations, network and clock, from a seed to its end.
-use super::book::{SharedBook, Talk, Weather};
+use super::book::{SharedBook, Side, Talk, Weather};
 use super::faults;
 use super::machine::Machine;
-use super::net::{Network, StationId};
+use super::net::{DONE, Network, StationId};
 use super::peer::Peer;
+use super::referee::ACK_MAX;
 use super::swarm::{self, Swarm};
 use super::{S, Time};
 use ix_dataplane::rng::Rng;
@@ -28,7 +29,13 @@ pub struct Report {
     /// Conversations that a defect of smoltcp cut short.
     pub excused: usize,
     /// What the network did to frames, see [`Network::done`].
-    pub faults: [u64; 6],
+    pub faults: [u64; DONE],
+    /// Flow groups that have moved.
+    pub moved: u64,
+    /// Applications that were restarted.
+    pub restarts: usize,
+    /// Datagrams that have come.
+    pub datagrams: usize,
     /// What was made to fail inside, see [`faults::Kind`].
     pub struck: [u64; faults::KINDS],
 }
@@ -62,6 +69,48 @@ pub fn run_scarce(seed: u64) -> Report {
     report
 }
 
+/// One conversation of a run that was only watched.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Which.
+    pub talk: Talk,
+    /// When the acceptor had read everything.
+    pub complete_at: Option<Time>,
+    /// What it had read at each mark.
+    pub received: Vec<u64>,
+}
+
+/// Runs a swarm until it is over, or until the last of `marks`, and tells how its conversations did,
+/// in the order of their beginnings, what was done to frames, and how many bytes were sent again.
+pub fn watch(swarm: Swarm, rng: Rng, marks: &[Time]) -> (Vec<Watched>, [u64; DONE], u64) {
+    faults::begin(None, 0);
+    let mut world = World::new(swarm, rng);
+    let received = |world: &World| {
+        let book = world.book.borrow();
+        let of = |entry: &super::book::Entry| entry.sides[Side::Acceptor as usize].received;
+        book.entries().map(of).collect::<Vec<_>>()
+    };
+    let mut at_marks = Vec::new();
+    for mark in marks {
+        while world.next_time() <= *mark {
+            world.step();
+        }
+        at_marks.push(received(&world));
+    }
+    while marks.is_empty() && !world.book.borrow().is_done() {
+        world.step();
+    }
+    let book = world.book.borrow();
+    let watched = book.entries().enumerate().map(|(at, entry)| Watched {
+        talk: entry.talk.clone(),
+        complete_at: entry.sides[Side::Acceptor as usize].complete_at,
+        received: at_marks.iter().map(|mark| mark[at]).collect(),
+    });
+    let mut watched: Vec<_> = watched.collect();
+    watched.sort_by_key(|watched| watched.talk.start);
+    (watched, world.network.done, world.network.referee.sent_again)
+}
+
 fn run_swarm(swarm: Swarm, rng: Rng) -> Report {
     if std::env::var_os("IX_SIM_TRACE").is_some() {
         eprintln!("{swarm:#?}");
@@ -92,18 +141,31 @@ fn run_swarm(swarm: Swarm, rng: Rng) -> Report {
     if std::env::var_os("IX_SIM_TRACE").is_some() {
         world.dump();
     }
-    // Gauges are published now and then, and buffers still go home.
+    // Gauges are published now and then, buffers still go home, and datagrams still come.
+    world.machines.iter_mut().for_each(Machine::retire);
     let end = world.now + 5 * S;
-    while world.now < end && !world.machines.is_empty() {
+    while (world.now < end || !world.is_over()) && !world.machines.is_empty() {
         world.step();
+        assert!(world.now < end + LIVENESS, "no rest");
     }
     world.machines.iter().for_each(Machine::check_conservation);
     let book = world.book.borrow();
     let aborts = book.entries().any(|entry| entry.talk.abort.is_some());
     // smoltcp rounds a scaled window up, and then has no room for the last bytes of it.
     let short = scaled || faults::planned() || world.machines.iter().any(Machine::was_short);
-    if weather == Weather::Clean && !aborts && !short && book.rejected.is_empty() {
-        world.machines.iter().for_each(Machine::check_calm);
+    let undisturbed = !aborts && book.rejected.is_empty() && book.restarts.is_empty();
+    if weather == Weather::Clean && undisturbed && !short {
+        let probes: u64 = world.machines.iter().map(Machine::check_calm).sum();
+        let referee = &world.network.referee;
+        let again = referee.sent_again;
+        assert!(again <= probes * 1460, "{again} bytes sent again, and nothing was lost");
+        let owed = referee.longest_owed;
+        assert!(owed < ACK_MAX, "data was not acknowledged for {owed} ns");
+        // smoltcp's answers may find no room.
+        let must_come = |from: StationId| from.0 < book.machines;
+        let mut letters = book.datagrams.iter();
+        let missing = letters.find(|(_, d)| must_come(d.from) && d.arrived != 1);
+        assert!(missing.is_none(), "a datagram came not once: {missing:?}");
     }
     drop(book);
     world.report.excused = world.book.borrow().check_ends(weather);
@@ -113,14 +175,16 @@ fn run_swarm(swarm: Swarm, rng: Rng) -> Report {
 impl World {
     fn new(swarm: Swarm, mut rng: Rng) -> World {
         let book = SharedBook::default();
-        let stations = swarm.machines.len() + swarm.peers.len();
-        let network = Network::new(swarm.faults, stations as u8, rng.fork());
+        let first = swarm.machines.len();
+        let stations = first + swarm.peers.len();
+        let network = Network::new(swarm.faults, stations as u8, first as u8, rng.fork());
+        book.borrow_mut().machines = first as u8;
+        book.borrow_mut().stations = stations as u8;
         let mut talks = swarm.talks;
         talks.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         for (_, talk) in &talks {
             book.borrow_mut().plan(talk.clone());
         }
-        let first = swarm.machines.len();
         let peers = (first..).map(|n| StationId(n as u8)).zip(swarm.peers);
         let peers =
             peers.map(|(id, draw)| (id, Peer::new(id, draw, book.clone(), rng.fork()))).collect();
@@ -148,6 +212,7 @@ impl World {
     fn step(&mut self) {
         self.report.steps += 1;
         self.now = self.next_time();
+        self.book.borrow_mut().now = self.now;
         while let Some((to, frame)) = self.network.arrived(self.now) {
             if let Some(machine) = self.machines.get_mut(usize::from(to.0)) {
                 machine.receive(&frame, self.now);
@@ -201,6 +266,9 @@ impl World {
             book.entries().flat_map(|entry| &entry.sides).map(|side| side.received).sum();
         self.report.time = self.now;
         self.report.faults = self.network.done;
+        self.report.moved = self.machines.iter().map(Machine::moved).sum();
+        self.report.restarts = book.restarts.len();
+        self.report.datagrams = book.datagrams.values().filter(|d| d.arrived > 0).count();
         self.report.struck = faults::done();
         self.report.clone()
     }

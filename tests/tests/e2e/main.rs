@@ -9,6 +9,7 @@ mod iso;
 mod memcached;
 mod qemu;
 mod restarts;
+mod six;
 mod stream;
 mod tap;
 mod user;

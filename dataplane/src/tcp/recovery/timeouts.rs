@@ -100,9 +100,17 @@ fn timed_out(group: &mut FlowGroup, local: &mut Local, index: u32) {
 #[cold]
 pub fn resegment(group: &mut FlowGroup, local: &mut Local, index: u32) {
     let opened = open(group, index);
-    let FlowGroup { conns, sent: records, .. } = group;
+    let FlowGroup { conns, sent: records, recoveries, .. } = group;
     let conn = &mut conns[index];
     if opened {
+        let recovery = &mut recoveries[conn.recovery];
+        recovery.probe = None;
+        if recovery.stage == Stage::Disorder {
+            // As after a timeout, but for the window.
+            recovery.stage = Stage::Timeout;
+            recovery.undo = None;
+            conn.recover = conn.snd_max;
+        }
         lose_all(conn, records);
     } else {
         conn.flags |= Flags::RETRANSMIT;

@@ -50,6 +50,14 @@ fn mistakes_name_the_word() {
         "ip=10.0.2.15/33",
         "ip=10.0.2/24",
         "gw=1.2.3",
+        "ip6=yes",
+        "ip6=2001:db8::1",
+        "ip6=2001:db8::1/129",
+        "ip6=ff02::1/64",
+        "ip6=::1/64",
+        "ip6=::ffff:10.0.0.1/96",
+        "gw6=10.0.2.2",
+        "gw6=::",
         "batch=0",
         "batch=1025",
         "idle=sleep",
@@ -61,6 +69,17 @@ fn mistakes_name_the_word() {
         let line = std::format!("cores=1 {bad} idle=poll");
         assert_eq!(parse(&line).unwrap_err().word, bad);
     }
+}
+
+#[test]
+fn ipv6_is_automatic_unless_it_is_said_otherwise() {
+    assert_eq!(parse("app=kv").unwrap().address6, Address6::Auto);
+    assert_eq!(parse("ip6=off").unwrap().address6, Address6::Off);
+    assert_eq!(parse("ip6=eui64").unwrap().address6, Address6::Eui64);
+    let c = parse("ip6=2001:db8::15/64 gw6=fe80::2").unwrap();
+    let addr = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x15];
+    assert_eq!(c.address6, Address6::Static { addr, prefix: 64 });
+    assert_eq!(c.gateway6.map(|gw| (gw[0], gw[15])), Some((0xfe, 2)));
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! After each input everything heals: the NIC works, the application is taken away, time passes.
 //! Then nothing may be left: no connection, no segment, no pin, and every buffer is in one place.
 mod app;
-mod nic;
+pub(crate) mod nic;
+mod six;
 pub(crate) mod wire;
 
 use crate::input::Input;
@@ -23,6 +24,7 @@ use ix_dataplane::mbuf::{Holder, Mbuf, Pool};
 use ix_dataplane::mesh;
 use ix_dataplane::message::Message;
 use ix_dataplane::platform::{AppFault, AppReturn, Platform};
+use ix_dataplane::slaac::{Identifiers, Mode};
 use ix_dataplane::time::{Duration, Instant};
 use ix_dataplane::usermem::UserMap;
 use nic::{Arriving, Rx, Tx};
@@ -143,6 +145,7 @@ impl Machine {
             let core = CoreId(number);
             let mut config = Config::new(core, count, wire::MAC, capabilities, addressing);
             config.seed = u64::from(number);
+            config.ipv6 = Mode::Auto(Identifiers::Eui64);
             config.rss_key = std::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ 0x5a);
             config.connections_per_group = if scarce { 3 } else { 100 };
             config.rx_batch = if scarce { 2 } else { 64 };

@@ -1,5 +1,6 @@
 //! The other end of the wire: it knows the connections well enough to say what is nearly right.
 use super::nic::Arriving;
+use super::six;
 use crate::input::Input;
 use ix_dataplane::checksum;
 
@@ -57,6 +58,9 @@ impl Wire {
 
     /// A frame that the station sent.
     pub fn saw(&mut self, f: &[u8]) -> Option<Arriving> {
+        if f[12..14] == six::ETHERTYPE {
+            return None;
+        }
         if f[12..14] == [8, 6] {
             return answer_arp(f);
         }
@@ -125,6 +129,7 @@ impl Wire {
             1 => Arriving::plain(self.udp(input)),
             2 => Arriving::plain(arp(input)),
             3 => Arriving::plain(icmp(input)),
+            4 => Arriving::plain(six::frame(input)),
             _ => Arriving::plain(self.segment(input)),
         };
         match input.below(8) {
@@ -309,6 +314,9 @@ fn tcp(
 
 /// Makes lengths and checksums right, as far as there is what they are of.
 pub fn fix(f: &mut [u8]) {
+    if f.get(12..14) == Some(&six::ETHERTYPE) {
+        return six::fix(f);
+    }
     if f.len() < 34 || f[12..14] != [8, 0] {
         return;
     }

@@ -1,0 +1,197 @@
+//! The scenarios by name: what the program does when callgrind runs it.
+use crate::app;
+use crate::bulk;
+use crate::clients::Clients;
+use crate::collect;
+use crate::echo::Echo;
+use crate::idle;
+use crate::life;
+use crate::server::Server;
+use crate::server::bare::Bare;
+use crate::server::engine::{EngineServer, Setup};
+use crate::server::smoltcp::{Does, Smoltcp};
+use crate::timers::{self, Work};
+use clap::{Args, ValueEnum};
+use ix_abi::stats::Counter;
+
+/// Who is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Subject {
+    /// The engine
+    Engine,
+    /// The bare responder
+    Bare,
+    /// smoltcp
+    Smoltcp,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// 64-byte requests and answers; an operation is one
+    Echo,
+    /// A connection from SYN to the last ACK with one request; an operation is one
+    Life,
+    /// One stream into the server; an operation is a byte
+    Receive,
+    /// One stream out of it; an operation is a byte
+    Send,
+    /// The application's timers: fire, and are set again
+    AppTimers,
+    /// The wheel: timers are armed
+    Arm,
+    /// Armed timers are armed for another time
+    Rearm,
+    /// They are cancelled
+    Cancel,
+    /// They fire
+    Fire,
+    /// Connections are kept alive for an hour; an operation is a connection
+    Idle,
+}
+
+/// A scenario.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Run {
+    /// Who
+    #[arg(value_enum, default_value = "engine")]
+    pub subject: Subject,
+    /// What
+    #[arg(short, long, value_enum, default_value = "echo")]
+    pub scenario: Scenario,
+    /// Established connections; timers
+    #[arg(short, long, default_value_t = 1)]
+    pub connections: usize,
+    /// Frames of one turn
+    #[arg(short, long, default_value_t = 1)]
+    pub batch: usize,
+    /// Operations
+    #[arg(short = 'n', long, default_value_t = 2048)]
+    pub operations: usize,
+    /// The network card does checksums and hash
+    #[arg(long)]
+    pub offload: bool,
+    /// It also cuts large packets into segments
+    #[arg(long)]
+    pub tso: bool,
+}
+
+impl Default for Run {
+    fn default() -> Run {
+        Run {
+            subject: Subject::Engine,
+            scenario: Scenario::Echo,
+            connections: 1,
+            batch: 1,
+            operations: 2048,
+            offload: false,
+            tso: false,
+        }
+    }
+}
+
+impl Run {
+    /// Its arguments on a command line.
+    pub fn args(&self) -> Vec<String> {
+        let name = |value: Option<clap::builder::PossibleValue>| {
+            value.expect("none is skipped").get_name().to_owned()
+        };
+        let mut args = vec![name(self.subject.to_possible_value())];
+        args.extend(["-s".to_owned(), name(self.scenario.to_possible_value())]);
+        for (flag, value) in [("-c", self.connections), ("-b", self.batch), ("-n", self.operations)]
+        {
+            args.extend([flag.to_owned(), value.to_string()]);
+        }
+        if self.offload {
+            args.push("--offload".to_owned());
+        }
+        if self.tso {
+            args.push("--tso".to_owned());
+        }
+        args
+    }
+
+    /// Does it; how many operations were counted.
+    pub fn run(&self) -> usize {
+        match self.subject {
+            Subject::Engine => self.engine(),
+            Subject::Bare => {
+                let server = Bare::new(self.connections, self.offload, 64);
+                match self.scenario {
+                    Scenario::Echo => self.echo(server),
+                    _ => panic!("the bare responder echoes, nothing else"),
+                }
+            }
+            Subject::Smoltcp => self.smoltcp(),
+        }
+    }
+
+    fn engine(&self) -> usize {
+        let most = self.connections.max(self.operations.min(65_536));
+        let setup = Setup {
+            connections: self.connections,
+            buffers: most.min(16_384) + 4096,
+            offload: self.offload || self.tso,
+            tso: self.tso,
+            batch: 64,
+        };
+        match self.scenario {
+            Scenario::Echo => self.echo(EngineServer::new(setup, app::Echo::default())),
+            Scenario::Life => self.life(EngineServer::new(setup, app::Echo::default())),
+            Scenario::Receive => {
+                let mut server = EngineServer::new(setup, app::Sink::default());
+                let bytes = bulk::receive(&mut server, self.operations, self.batch);
+                assert_eq!(server.stats().get(Counter::PayloadCopied), 0, "zero copy");
+                bytes
+            }
+            Scenario::Send => {
+                let mut server = EngineServer::new(setup, app::Source::default());
+                let bytes = bulk::send(&mut server, self.operations, self.batch);
+                assert_eq!(server.stats().get(Counter::PayloadCopied), 0, "zero copy");
+                bytes
+            }
+            Scenario::AppTimers => {
+                let (timers, every_us) = (self.connections as u64, 100_000);
+                let app = app::Timers { timers, every_us, ..app::Timers::default() };
+                timers::app(&mut EngineServer::new(setup, app), self.operations)
+            }
+            Scenario::Arm => timers::wheel(self.connections, Work::Arm),
+            Scenario::Rearm => timers::wheel(self.connections, Work::Rearm),
+            Scenario::Cancel => timers::wheel(self.connections, Work::Cancel),
+            Scenario::Fire => timers::wheel(self.connections, Work::Fire),
+            Scenario::Idle => {
+                let found = idle::run(self.connections, 1);
+                assert_eq!(found.alive, self.connections as u64, "all are alive");
+                self.connections
+            }
+        }
+    }
+
+    fn smoltcp(&self) -> usize {
+        let server = |does, sockets| Smoltcp::new(does, self.offload, 64, sockets);
+        match self.scenario {
+            Scenario::Echo => self.echo(server(Does::Echo, self.connections)),
+            Scenario::Life => self.life(server(Does::Echo, self.batch)),
+            Scenario::Receive => {
+                bulk::receive(&mut server(Does::Sink, 1), self.operations, self.batch)
+            }
+            Scenario::Send => bulk::send(&mut server(Does::Source, 1), self.operations, self.batch),
+            _ => panic!("not for smoltcp"),
+        }
+    }
+
+    fn echo<S: Server>(&self, server: S) -> usize {
+        let mut echo = Echo::new(server, self.connections, self.operations, self.batch);
+        let Clients { timestamps, sack, shift, .. } = &echo.clients;
+        println!("timestamps: {timestamps}, SACK: {sack}, shift: {shift:?}");
+        collect::instrument();
+        echo.count(self.operations, self.batch)
+    }
+
+    fn life<S: Server>(&self, mut server: S) -> usize {
+        let lives = self.operations.next_multiple_of(self.batch);
+        let mut clients =
+            Clients::new(self.batch + life::WARM.next_multiple_of(self.batch) + lives);
+        life::count(&mut server, &mut clients, self.batch)
+    }
+}

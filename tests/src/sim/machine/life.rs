@@ -1,0 +1,164 @@
+//! What befalls a running dataplane: its flow groups move between cores, its application is ended
+//! and begins again. As a platform would do it, at quiescent points.
+use super::{Machine, attach, memory};
+use crate::sim::app::Context;
+use crate::sim::heap::Heap;
+use crate::sim::swarm::MachineDraw;
+use crate::sim::{MS, Time};
+use ix_abi::{CoreId, GroupId};
+use ix_dataplane::app::Drain;
+
+/// What is to come.
+#[derive(Debug)]
+pub(super) struct Life {
+    groups: u16,
+    /// Flow groups that have moved.
+    moved: u64,
+    /// Of restarts, latest first.
+    restarts: Vec<Time>,
+    /// The application is gone, and with it this memory, which frames may still refer to.
+    ending: Option<Heap>,
+    /// When to look again.
+    next: Time,
+}
+
+impl Life {
+    pub(super) fn new(draw: &MachineDraw) -> Life {
+        let mut restarts = draw.restarts.clone();
+        restarts.sort_by_key(|at| std::cmp::Reverse(*at));
+        let next = restarts.last().copied().unwrap_or(Time::MAX);
+        Life { groups: draw.groups, moved: 0, restarts, ending: None, next }
+    }
+
+    pub(super) fn next(&self) -> Time {
+        self.next
+    }
+
+    /// Whether nothing is to come that somebody has to wait for.
+    pub(super) fn is_over(&self) -> bool {
+        self.ending.is_none()
+    }
+}
+
+impl Machine {
+    /// Flow groups that have moved.
+    pub fn moved(&self) -> u64 {
+        self.life.moved
+    }
+
+    /// Nothing befalls it any more.
+    pub fn retire(&mut self) {
+        self.life.restarts.clear();
+        self.shared.borrow_mut().draw.moves = 0;
+    }
+
+    /// What is due.
+    pub(super) fn live(&mut self, now: Time) {
+        if self.life.ending.is_some() {
+            self.begin_again(now);
+        } else if self.life.restarts.last().is_some_and(|at| *at <= now) {
+            self.life.restarts.pop();
+            self.end_application(now);
+        } else {
+            let often = self.shared.borrow().draw.moves;
+            if self.cores.len() > 1 && self.rng.chance(often, 1024) {
+                self.move_group(now);
+            }
+        }
+        let next = self.life.restarts.last().copied().unwrap_or(Time::MAX);
+        self.life.next = if self.life.ending.is_some() { now + MS } else { next.max(now + 1) };
+    }
+
+    fn owner(&self, group: GroupId) -> Option<usize> {
+        self.cores.iter().position(|core| core.engine.owns(group))
+    }
+
+    /// A group to move: mostly one with connections.
+    fn pick_group(&mut self) -> GroupId {
+        let from = self.rng.below(self.cores.len() as u64) as usize;
+        let nth = self.rng.below(1 << 20) as usize;
+        let context = &self.cores[from].platform.context;
+        let any = self.rng.below(u64::from(self.life.groups)) as u16;
+        GroupId(context.some_group(nth).unwrap_or(any))
+    }
+
+    /// Moves a group if nothing of it is under way.
+    fn move_group(&mut self, now: Time) {
+        let group = self.pick_group();
+        let Some(from) = self.owner(group) else { panic!("{group:?} has no owner") };
+        let to = self.rng.below(self.cores.len() as u64) as usize;
+        let groups = (0..self.life.groups).map(GroupId);
+        let owned = groups.filter(|id| self.cores[from].engine.owns(*id)).count();
+        // `connect` needs one.
+        if to == from || owned < 2 {
+            return;
+        }
+        let received = self.nic.borrow().has_received(from);
+        let source = &mut self.cores[from];
+        let told = source.platform.context.has_group(group.0);
+        let settled = source.platform.context.is_settled() && source.engine.is_tx_idle();
+        if received || !told || !settled || source.engine.has_mail() {
+            return;
+        }
+        let taken = source.engine.take_group(group, CoreId(to as u16));
+        let Some(value) = taken else { panic!("{group:?} cannot be taken from its owner") };
+        self.cores[to].engine.give_group(value);
+        for (at, core) in self.cores.iter_mut().enumerate() {
+            if at != from && at != to {
+                core.engine.set_owner(group, CoreId(to as u16));
+            }
+        }
+        // The old queue has nothing left for it; or software goes on steering.
+        if self.rng.chance(1, 2) {
+            self.nic.borrow_mut().redirect(group, to);
+        }
+        let (low, high) = self.cores.split_at_mut(from.max(to));
+        let (a, b) = (&mut low[from.min(to)].platform, &mut high[0].platform);
+        let (source, target) = if from < to { (a, b) } else { (b, a) };
+        let mut shared = self.shared.borrow_mut();
+        source.context.hand_over(group.0, &mut target.context, &mut shared);
+        self.life.moved += 1;
+        for at in [from, to] {
+            self.cores[at].next = self.cores[at].next.min(now + super::LOOP);
+        }
+    }
+
+    fn end_application(&mut self, now: Time) {
+        let mut shared = self.shared.borrow_mut();
+        let station = shared.station;
+        shared.book.borrow_mut().crash_begins(station, now);
+        let (heap, user) = memory(&shared.draw, &self.bus);
+        let old = std::mem::replace(&mut shared.heap, heap);
+        self.old_user = std::mem::replace(&mut self.user, user);
+        for (number, core) in self.cores.iter_mut().enumerate() {
+            core.engine.detach_app();
+            let plans = core.platform.context.crash(&mut shared, now);
+            // The rings stay until the engine has nothing of the application any more.
+            self.next_plans.push((number, plans));
+        }
+        shared.binding = None;
+        self.life.ending = Some(old);
+    }
+
+    fn begin_again(&mut self, now: Time) {
+        for core in &mut self.cores {
+            match core.engine.drain() {
+                Drain::Done => {}
+                Drain::Pending => return,
+                Drain::TimedOut => panic!("{:?}: the queue completes, but not the drain", self.id),
+            }
+        }
+        assert_eq!(self.old_user.pins_total(), 0, "{:?}: drained, and yet pinned", self.id);
+        // From now on a device that reads there finds nothing.
+        if let Some(heap) = self.life.ending.take() {
+            heap.pages().for_each(|(_, _, at)| self.bus.detach(at));
+        }
+        for (number, plans) in std::mem::take(&mut self.next_plans) {
+            let core = &mut self.cores[number];
+            let plans = plans.into_iter().map(|(at, talk)| (at.max(now), talk)).collect();
+            core.platform.context = Context::new(number, plans);
+            attach(&mut core.engine, number as u16, &core.platform.context, &self.user);
+            core.next = now;
+        }
+    }
+}
