@@ -13,10 +13,13 @@ use ix_dataplane::engine::Engine;
 use ix_dataplane::limits::{RX_BATCH_DEFAULT, TX_HEADER_REGION_BYTES};
 use ix_dataplane::mbuf::Pool;
 use ix_dataplane::mesh::{self, Sizes};
+use ix_dataplane::profile::Profile;
 use ix_dataplane::slaac::{Identifiers, Mode};
 use ix_kernel_core::addr::Phys;
 use ix_kernel_core::archive::Archive;
-use ix_kernel_core::cmdline::{self, Address, Address6, Config, Congestion, Ecn, log_level::Level};
+use ix_kernel_core::cmdline::{
+    self, Address, Address6, Config, Congestion, Ecn, Tcp, log_level::Level,
+};
 use ix_kernel_core::stacks;
 use ix_kernel_core::symbols::{self, Symbols};
 use spin::{Mutex, Once};
@@ -310,6 +313,10 @@ fn make_kits(m: &Machine, net: net::Net, batch: usize) {
         c.congestion = congestion;
         c.ecn = ecn;
         c.reassemble = m.config.reassemble;
+        c.profile = match m.config.tcp {
+            Tcp::Internet => Profile::INTERNET,
+            Tcp::Datacentre => Profile::DATACENTRE,
+        };
         let pool = Pool::new(net.area, id);
         let Some(headers) = net::KernelDma.alloc(TX_HEADER_REGION_BYTES, 4096) else {
             unsupported!("no memory for transmit headers");

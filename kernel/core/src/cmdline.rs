@@ -18,6 +18,13 @@ pub enum Idle {
     Adaptive,
 }
 
+/// Where the dataplane is, for the times of TCP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tcp {
+    Internet,
+    Datacentre,
+}
+
 /// The dataplane's IPv4 address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Address {
@@ -89,6 +96,8 @@ pub struct Config<'a> {
     pub heap_mib: Option<u64>,
     /// Archive member with the firewall's rules.
     pub acl: Option<&'a str>,
+    /// Times of TCP.
+    pub tcp: Tcp,
     /// Print the full boot report.
     pub report: bool,
     /// Print a line for each packet.
@@ -130,6 +139,7 @@ impl Default for Config<'_> {
             exit_with_app: false,
             heap_mib: None,
             acl: None,
+            tcp: Tcp::Internet,
             report: false,
             verbose: false,
             args: "",
@@ -221,6 +231,13 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
                 "reassemble" => true,
                 "drop" => false,
                 _ => return Err("reassemble or drop is wanted"),
+            };
+        }
+        "tcp" => {
+            c.tcp = match value {
+                "internet" => Tcp::Internet,
+                "datacentre" => Tcp::Datacentre,
+                _ => return Err("internet or datacentre is wanted"),
             };
         }
         "onexit" => {

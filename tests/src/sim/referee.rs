@@ -6,6 +6,7 @@
 use super::net::StationId;
 use super::wire::{Segment, flag, parse};
 use super::{MS, Time};
+use ix_dataplane::limits::RECEIVE_WINDOW;
 use std::collections::BTreeMap;
 
 /// A set of ranges, in order, none touching the next.
@@ -254,6 +255,8 @@ fn judge(flow: &Flow, side: usize, segment: &Segment) {
     // Of a scaled window the last bits are cut off (RFC 7323 §2.3).
     let grain = 1 << shift_of(ours);
     assert!(edge + grain > told_edge, "takes its window back, {told_edge} to {edge}: {segment:x?}");
+    let widest = i64::from(RECEIVE_WINDOW);
+    assert!(edge - ack <= widest, "offers more than {widest} bytes of window: {segment:x?}");
     let from = ours.rel(segment.seq);
     let to = from + segment.payload.len() as i64;
     assert!(from <= ours.max, "leaves a hole behind {}: {segment:x?}", ours.max);

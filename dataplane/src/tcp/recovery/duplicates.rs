@@ -34,7 +34,9 @@ pub(super) fn count(group: &mut FlowGroup, index: u32, repeats: bool, acked: u32
         let most = conn.flight().saturating_sub(conn.lost);
         conn.sacked = (before + mss).min(most).max(before);
         let third = recovery.dup_acks == DUP_ACKS && recovery.stage == Stage::Disorder;
-        if third && conn.snd_una.after(conn.recover) {
+        // The acknowledgement must be beyond what the last recovery was about (§3.2 step 1, §4.1).
+        let beyond = conn.recover != conn.snd_una && !conn.is_ahead(conn.recover);
+        if third && beyond {
             lose_first(conn, records);
         }
         return conn.sacked - before;
