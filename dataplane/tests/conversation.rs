@@ -6,8 +6,7 @@ use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, Op, SocketAddress, Status};
 use ix_dataplane::time::Duration;
-use support::family::V6;
-use support::family::{BELOW, MSS_DEFAULT, MSS_OPTION, pseudo, transport};
+use support::family::{BELOW, MSS_DEFAULT, MSS_OPTION, V6, pseudo, transport};
 use support::talk::*;
 
 const PORT: SocketAddress = any(7);

@@ -172,7 +172,7 @@ fn a_forged_cookie_is_refused_and_counted() {
     };
     let good = stamp(501, value);
     for bit in 0..32 {
-        forge(&mut talk, 1000, (una - 1 ^ 1 << bit) + 1, &good);
+        forge(&mut talk, 1000, ((una - 1) ^ (1 << bit)) + 1, &good);
     }
     forge(&mut talk, 1001, una, &good);
     forge(&mut talk, 1000, una, &[]);
