@@ -46,6 +46,24 @@ pub enum Address6 {
     },
 }
 
+/// What TCP controls congestion by, unless an application says otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Congestion {
+    Cubic,
+    NewReno,
+    Dctcp,
+}
+
+/// Explicit congestion notification.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ecn {
+    Off,
+    /// If the peer asks.
+    Accept,
+    /// Asked for.
+    On,
+}
+
 /// Everything the command line says, with defaults for what it does not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config<'a> {
@@ -61,6 +79,10 @@ pub struct Config<'a> {
     /// Receive batch bound B.
     pub batch: Option<usize>,
     pub idle: Idle,
+    pub congestion: Congestion,
+    pub ecn: Ecn,
+    /// Whether fragmented datagrams are put together.
+    pub reassemble: bool,
     pub log: log_level::Level,
     /// A boot-time self-test to run instead of an application.
     pub selftest: Option<&'a str>,
@@ -107,6 +129,9 @@ impl Default for Config<'_> {
             gateway6: None,
             batch: None,
             idle: Idle::Adaptive,
+            congestion: Congestion::Cubic,
+            ecn: Ecn::Accept,
+            reassemble: true,
             log: log_level::Level::Info,
             selftest: None,
             bound_ms: 10,
@@ -183,6 +208,29 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
                 "poll" => Idle::Poll,
                 "adaptive" => Idle::Adaptive,
                 _ => return Err("poll or adaptive is wanted"),
+            };
+        }
+        "congestion" => {
+            c.congestion = match value {
+                "cubic" => Congestion::Cubic,
+                "newreno" => Congestion::NewReno,
+                "dctcp" => Congestion::Dctcp,
+                _ => return Err("cubic, newreno or dctcp is wanted"),
+            };
+        }
+        "ecn" => {
+            c.ecn = match value {
+                "off" => Ecn::Off,
+                "accept" => Ecn::Accept,
+                "on" => Ecn::On,
+                _ => return Err("off, accept or on is wanted"),
+            };
+        }
+        "fragments" => {
+            c.reassemble = match value {
+                "reassemble" => true,
+                "drop" => false,
+                _ => return Err("reassemble or drop is wanted"),
             };
         }
         "tcp" => {

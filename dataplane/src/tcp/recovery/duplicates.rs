@@ -62,7 +62,8 @@ pub(super) fn count(group: &mut FlowGroup, index: u32, repeats: bool, acked: u32
 /// Takes the first record for lost, unless it was sent again already.
 fn lose_first(conn: &mut Conn, records: &mut Records) {
     let segment = conn.snd_una.plus(u32::from(conn.mss));
-    if segment.before(conn.first.end) && conn.snd_una != conn.snd_max {
+    let more = segment.before(conn.first.end) && segment.before(conn.snd_end);
+    if more && conn.snd_una != conn.snd_max {
         // Of a large frame only the first segment is known to be missing.
         let _or_all_of_it = sent::split(conn, records, sent::FIRST, segment);
     }

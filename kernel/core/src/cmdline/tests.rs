@@ -28,6 +28,16 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn what_tcp_and_ip_do_is_read() {
+    let c = parse("congestion=dctcp ecn=on fragments=drop").unwrap();
+    assert_eq!((c.congestion, c.ecn, c.reassemble), (Congestion::Dctcp, Ecn::On, false));
+    let c = parse("congestion=newreno ecn=off fragments=reassemble").unwrap();
+    assert_eq!((c.congestion, c.ecn, c.reassemble), (Congestion::NewReno, Ecn::Off, true));
+    let c = parse("congestion=cubic ecn=accept").unwrap();
+    assert_eq!(c, Config::default());
+}
+
+#[test]
 fn arguments_belong_to_the_application_even_if_they_look_like_keys() {
     let c = parse("app=kv -- cores=99 -- x").unwrap();
     assert_eq!((c.cores, c.args), (None, "cores=99 -- x"));
@@ -43,6 +53,9 @@ fn a_loader_may_put_the_kernels_path_first() {
 fn mistakes_name_the_word() {
     for bad in [
         "aap=kv",
+        "congestion=reno",
+        "ecn=yes",
+        "fragments=1",
         "kv",
         "cores=0",
         "cores=65",
