@@ -58,6 +58,8 @@ pub struct Half {
     widest: i64,
     /// The last acknowledgement and window edge that it has sent, relative to the other's number.
     pub told: (i64, i64),
+    /// It has sent more than its SYN: it is established.
+    pub established: bool,
     /// The window field of its last segment.
     pub window: u16,
     /// Its last timestamps.
@@ -91,8 +93,6 @@ pub struct Flow {
     pub halves: [Half; 2],
     /// Not to be judged.
     pub muddy: bool,
-    /// Bare acknowledgement or data has been seen from both.
-    pub open: bool,
 }
 
 impl Flow {
@@ -162,7 +162,6 @@ impl Referee {
             judge(flow, side, &segment);
         }
         self.sent_again += note(flow, side, &segment, judged);
-        flow.open |= known && !segment.has(flag::SYN);
         let half = &mut flow.halves[side];
         if let Some(since) = half.owes_since.take().filter(|_| judged && known) {
             self.longest_owed = self.longest_owed.max(now - since);
@@ -348,6 +347,7 @@ fn note(flow: &mut Flow, side: usize, segment: &Segment, judged: bool) -> u64 {
     }
     if segment.has(flag::ACK) {
         if !segment.has(flag::SYN) {
+            half.established = true;
             half.window = segment.window;
         }
         // (The first SYN's echo means nothing.)

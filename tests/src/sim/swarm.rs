@@ -203,7 +203,7 @@ fn faults(rng: &mut Rng, stations: u64, peers: u64) -> (Faults, Weather) {
         // A clean network: nothing may go wrong at all, whatever is made up. (What smoltcp answers to
         // that may have consequences.)
         if peers == 0 && rng.chance(1, 2) {
-            f.forge = one_of(rng, &[100, 1000]);
+            f.forge = one_of(rng, &[100, 1000, 3000]);
         }
         return (f, Weather::Clean);
     }
