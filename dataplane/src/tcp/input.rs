@@ -57,7 +57,6 @@ fn synchronized(
             packet.flags &= !flag::SYN;
         } else if !acceptable(conn, &packet) {
             ecn::syn_again(conn, &packet);
-            note_old(conn, &packet);
             unacceptable(group, local, index, &packet);
             return local.pool.free(mbuf);
         }
