@@ -363,6 +363,13 @@ impl Conn {
         self.ecn.is_empty() && self.path.is_empty()
     }
 
+    /// Whether a sequence number that was noted some time ago is not passed yet. Further back than half the
+    /// circle it would seem to lie ahead, but not within what is under way.
+    #[inline]
+    pub fn is_ahead(&self, noted: WrappingSeq) -> bool {
+        noted.since(self.snd_una) <= self.flight() && noted != self.snd_una
+    }
+
     /// Bytes that are in the network, as far as is known (RFC 6675 §2).
     #[inline]
     pub fn pipe(&self) -> u32 {

@@ -189,7 +189,7 @@ impl Context {
         }
         self.open(shared, now);
         self.drive(shared, now);
-        self.datagrams.drive(&mut self.outbox, shared);
+        self.datagrams.drive(&mut self.outbox, shared, now);
         self.nonsense(shared);
         self.wake_up_later(shared, now);
         let cluttered = shared.rng.chance(shared.draw.clutter, 16);
@@ -347,7 +347,7 @@ impl Context {
                 }
             }
             Tag::Bind => Datagrams::bound(status, handle, shared),
-            Tag::Datagram => self.datagrams.refused(tag, status, shared),
+            Tag::Datagram => self.datagrams.refused(tag, status, shared, self.rings.now()),
             Tag::Connect(cookie)
                 if status == Status::Limit && (faults::planned() || shared.draw.moves > 0) =>
             {

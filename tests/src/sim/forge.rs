@@ -1,13 +1,17 @@
 //! Segments that nobody sent, to dataplanes: what an attacker who guesses well would send, and what
 //! a sequence space that has wrapped would bring back. None may do harm.
 use super::net::StationId;
-use super::referee::{Flow, Key, Referee};
+use super::referee::{Flow, Half, Key, Referee};
 use super::wire::{Segment, emit, flag};
 use ix_dataplane::rng::Rng;
 
 /// A frame for a dataplane, made up from a connection that it has; at once to be delivered.
 pub fn frame(referee: &Referee, machines: u8, rng: &mut Rng) -> Option<(StationId, Vec<u8>)> {
-    let open = |(_, flow): &(&Key, &Flow)| flow.open && !flow.muddy;
+    // One that both have closed may be gone, and who speaks to it is told so.
+    let open = |(_, flow): &(&Key, &Flow)| {
+        let over = flow.halves.iter().all(Half::is_over);
+        flow.halves.iter().all(|half| half.established) && !over && !flow.muddy
+    };
     let count = referee.flows.iter().filter(open).count() as u64;
     if count == 0 {
         return None;
@@ -44,7 +48,7 @@ fn lie(flow: &Flow, side: usize, rng: &mut Rng) -> Option<Segment> {
     let beyond = 1 + rng.below(1000) as i64;
     // More than what an engine can have sent that has not left yet.
     let unsent = theirs.max + (1 << 20) + beyond;
-    Some(match rng.below(6) {
+    Some(match rng.below(8) {
         // RFC 5961 §3.2: in the window, but not where it must be. (No ACK: no timestamp is needed.)
         0 => Segment { seq: ours.seq(ours.max + beyond), flags: flag::RST, ..plain },
         // §4.2. In TIME-WAIT it would be a new connection.

@@ -6,6 +6,7 @@
 use super::net::StationId;
 use super::wire::{Segment, flag, parse};
 use super::{MS, Time};
+use ix_dataplane::limits::RECEIVE_WINDOW;
 use std::collections::BTreeMap;
 
 /// A set of ranges, in order, none touching the next.
@@ -57,6 +58,8 @@ pub struct Half {
     widest: i64,
     /// The last acknowledgement and window edge that it has sent, relative to the other's number.
     pub told: (i64, i64),
+    /// It has sent more than its SYN: it is established.
+    pub established: bool,
     /// The window field of its last segment.
     pub window: u16,
     /// Its last timestamps.
@@ -90,8 +93,6 @@ pub struct Flow {
     pub halves: [Half; 2],
     /// Not to be judged.
     pub muddy: bool,
-    /// Bare acknowledgement or data has been seen from both.
-    pub open: bool,
 }
 
 impl Flow {
@@ -161,7 +162,6 @@ impl Referee {
             judge(flow, side, &segment);
         }
         self.sent_again += note(flow, side, &segment, judged);
-        flow.open |= known && !segment.has(flag::SYN);
         let half = &mut flow.halves[side];
         if let Some(since) = half.owes_since.take().filter(|_| judged && known) {
             self.longest_owed = self.longest_owed.max(now - since);
@@ -254,6 +254,8 @@ fn judge(flow: &Flow, side: usize, segment: &Segment) {
     // Of a scaled window the last bits are cut off (RFC 7323 §2.3).
     let grain = 1 << shift_of(ours);
     assert!(edge + grain > told_edge, "takes its window back, {told_edge} to {edge}: {segment:x?}");
+    let widest = i64::from(RECEIVE_WINDOW);
+    assert!(edge - ack <= widest, "offers more than {widest} bytes of window: {segment:x?}");
     let from = ours.rel(segment.seq);
     let to = from + segment.payload.len() as i64;
     assert!(from <= ours.max, "leaves a hole behind {}: {segment:x?}", ours.max);
@@ -345,6 +347,7 @@ fn note(flow: &mut Flow, side: usize, segment: &Segment, judged: bool) -> u64 {
     }
     if segment.has(flag::ACK) {
         if !segment.has(flag::SYN) {
+            half.established = true;
             half.window = segment.window;
         }
         // (The first SYN's echo means nothing.)

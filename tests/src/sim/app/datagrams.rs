@@ -2,6 +2,7 @@
 use super::{Outbox, Shared, Tag};
 use crate::sim::heap::Chunk;
 use crate::sim::peer::UDP_PORT;
+use crate::sim::{MS, Time};
 use ix_abi::call::{Call, SgEntry};
 use ix_abi::{Cookie, Handle, SocketAddress, Status};
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +25,8 @@ pub struct Datagrams {
     /// By tag, with their numbers.
     flying: BTreeMap<u64, (u64, Chunk)>,
     held: VecDeque<Held>,
+    /// One was refused: the next not before.
+    again_at: Time,
 }
 
 impl Datagrams {
@@ -49,10 +52,10 @@ impl Datagrams {
     }
 
     /// Sends some, gives some back.
-    pub fn drive(&mut self, outbox: &mut Outbox, shared: &mut Shared) {
+    pub fn drive(&mut self, outbox: &mut Outbox, shared: &mut Shared, now: Time) {
         let Some(binding) = shared.binding else { return };
         for _ in 0..shared.rng.below(4) {
-            if self.to_send > 0 {
+            if self.to_send > 0 && now >= self.again_at {
                 self.send(binding, outbox, shared);
             }
         }
@@ -102,9 +105,10 @@ impl Datagrams {
     }
 
     /// The result of a `udp_sendv` that failed: once more, later.
-    pub fn refused(&mut self, tag: u64, status: Status, shared: &mut Shared) {
+    pub fn refused(&mut self, tag: u64, status: Status, shared: &mut Shared, now: Time) {
         // Another core may not know of the binding yet.
         assert!(matches!(status, Status::Again | Status::BadHandle), "udp_sendv: {status:?}");
+        self.again_at = now + MS;
         let (id, chunk) = self.flying.remove(&tag).expect("a datagram under way");
         shared.book.borrow_mut().datagrams.remove(&id);
         shared.heap.free(&chunk);
