@@ -1,5 +1,5 @@
 //! The books of what is under way, for tests.
-use crate::conn::{Conn, Flags};
+use crate::conn::{Conn, Flags, State};
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::tcp::sent::{self, Marks};
