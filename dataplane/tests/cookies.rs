@@ -5,9 +5,8 @@ use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress};
-use ix_dataplane::checksum;
 use ix_dataplane::time::Duration;
-use support::family::{MSS, MSS_OPTION};
+use support::family::{MSS, MSS_OPTION, set_tos};
 use support::talk::*;
 
 const PORT: SocketAddress = any(7);
@@ -128,10 +127,7 @@ fn congestion_notification_survives_in_the_timestamp_too() {
         talk.call(Call::accept(handle, COOKIE));
         // A mark is echoed by those that have agreed.
         let mut frame = talk.frame(ACK | PSH, 1000, una, 1000, &stamp(501, value), b"marked");
-        frame[15] |= 3;
-        frame[24..26].fill(0);
-        let sum = checksum::finish(checksum::sum(&frame[14..34]));
-        frame[24..26].copy_from_slice(&sum);
+        set_tos(&mut frame, 3);
         talk.give(frame);
         talk.step();
         talk.pass(Duration::from_ms(50));

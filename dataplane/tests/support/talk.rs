@@ -156,7 +156,7 @@ impl Talk {
             answer.extend(self.station.setup.address);
             return self.give(answer);
         }
-        if V6 && family::solicits(&f, self.ip) {
+        if V6 && !self.deaf && family::solicits(&f, self.ip) {
             let mut icmp = vec![136, 0, 0, 0, 0x60, 0, 0, 0];
             icmp.extend(family::v6(self.ip));
             icmp.extend([2, 1, 2, 0, 0, 0, 0, 2]);
