@@ -35,6 +35,9 @@ enum What {
         /// Tells where the instructions go: by stage, file, function and line, so many of the last two
         #[arg(long, num_args = 0..=1, default_missing_value = "40")]
         stages: Option<usize>,
+        /// Tells of data that is not in a simulated second-level cache of 512 KiB, instead of instructions
+        #[arg(long, requires = "stages")]
+        misses: bool,
         #[command(flatten)]
         run: Run,
     },
@@ -70,7 +73,9 @@ pub fn main() -> Result<()> {
     let program = std::env::current_exe()?;
     match cli.command {
         Some(What::Run(run)) => println!("operations: {}", run.run()),
-        Some(What::Count { profile, stages, run }) => count(&program, &run, profile, stages)?,
+        Some(What::Count { profile, stages, misses, run }) => {
+            count(&program, &run, profile, stages, misses)?;
+        }
         Some(What::Times { rounds }) => times::run(rounds).print(),
         Some(What::Idle { connections, hours }) => idle::run(connections, hours).print(hours),
         Some(What::Flood { connections, syns }) => flood::run(connections, syns).print(),
@@ -79,15 +84,22 @@ pub fn main() -> Result<()> {
     Ok(())
 }
 
-fn count(program: &Path, run: &Run, profile: Option<PathBuf>, stages: Option<usize>) -> Result<()> {
+fn count(
+    program: &Path,
+    run: &Run,
+    profile: Option<PathBuf>,
+    stages: Option<usize>,
+    misses: bool,
+) -> Result<()> {
     let scratch = std::env::temp_dir().join(format!("cost-{}.callgrind", std::process::id()));
     let kept = profile.is_some();
     let profile = profile.or(stages.map(|_| scratch));
-    let counted = callgrind::count(program, &run.args(), profile.as_deref())?;
+    let counted = callgrind::count(program, &run.args(), profile.as_deref(), misses)?;
     let callgrind::Collected { instructions, operations } = counted;
     println!("instructions each: {:.3} ({instructions} for {operations})", counted.each());
     if let (Some(most), Some(profile)) = (stages, &profile) {
-        stages::sums(program, profile)?.print(counted.operations, most);
+        let events = if misses { stages::MISSES } else { stages::INSTRUCTIONS };
+        stages::sums(program, profile, events)?.print(counted.operations, most);
     }
     if let (false, Some(profile)) = (kept, &profile) {
         std::fs::remove_file(profile)?;

@@ -76,16 +76,29 @@ pub struct Sums {
     functions: BTreeMap<String, u64>,
     lines: BTreeMap<String, u64>,
     total: u64,
+    title: &'static str,
 }
 
+/// Callgrind's events that are summed, and what they are called.
+#[derive(Clone, Copy, Debug)]
+pub struct Events {
+    names: &'static [&'static str],
+    title: &'static str,
+}
+
+/// Instructions.
+pub const INSTRUCTIONS: Events = Events { names: &["Ir"], title: "instructions" };
+/// Reads and writes of data that is not in the second-level cache.
+pub const MISSES: Events = Events { names: &["DLmr", "DLmw"], title: "misses" };
+
 /// Reads a profile that was made with `--dump-instr=yes` of `program`.
-pub fn sums(program: &Path, profile: &Path) -> Result<Sums> {
+pub fn sums(program: &Path, profile: &Path, events: Events) -> Result<Sums> {
     let text = std::fs::read_to_string(profile).context("no profile")?;
     let loader = addr2line::Loader::new(program)
         .map_err(|error| anyhow::anyhow!("{}: {error}", program.display()))?;
     let name = program.file_name().and_then(|n| n.to_str()).context("a program's name")?;
-    let mut sums = Sums::default();
-    for ((ours, address), cost) in costs(&text, name) {
+    let mut sums = Sums { title: events.title, ..Sums::default() };
+    for ((ours, address), cost) in costs(&text, name, events) {
         let place = if ours { place(&loader, address) } else { None };
         let place = place.unwrap_or_else(|| Place {
             file: "libraries".to_owned(),
@@ -98,7 +111,9 @@ pub fn sums(program: &Path, profile: &Path) -> Result<Sums> {
 }
 
 /// Cost by address, and whether the address is of the program itself.
-fn costs(text: &str, program: &str) -> HashMap<(bool, u64), u64> {
+fn costs(text: &str, program: &str, events: Events) -> HashMap<(bool, u64), u64> {
+    let header = text.lines().find_map(|line| line.strip_prefix("events: ")).unwrap_or("");
+    let wanted: Vec<bool> = header.split(' ').map(|name| events.names.contains(&name)).collect();
     let mut costs = HashMap::new();
     let (mut ours, mut inclusive) = (false, false);
     for line in text.lines() {
@@ -109,8 +124,13 @@ fn costs(text: &str, program: &str) -> HashMap<(bool, u64), u64> {
         } else if let Some(rest) = line.strip_prefix("0x") {
             let mut words = rest.split(' ');
             let address = words.next().and_then(|word| u64::from_str_radix(word, 16).ok());
-            let cost = words.next().and_then(|word| word.parse::<u64>().ok());
-            if let (Some(address), Some(cost), false) = (address, cost, inclusive) {
+            // Trailing zeros are left out.
+            let cost: u64 = words
+                .zip(&wanted)
+                .filter(|(_, wanted)| **wanted)
+                .filter_map(|(word, _)| word.parse::<u64>().ok())
+                .sum();
+            if let (Some(address), false, 1..) = (address, inclusive, cost) {
                 *costs.entry((ours, address)).or_default() += cost;
             }
             inclusive = false;
@@ -169,14 +189,15 @@ impl Sums {
 
     /// Prints the tables, per operation; of functions and lines the most expensive.
     pub fn print(&self, operations: u64, functions: usize) {
+        println!("{} each: {:.2}", self.title, self.total as f64 / operations as f64);
         let list = |title: &str, costs: Vec<(&str, u64)>, most: usize| {
             let mut costs = costs;
             costs.sort_by_key(|(name, cost)| (std::cmp::Reverse(*cost), name.to_owned()));
-            println!("\n| {title} | instructions | share |\n|---|---|---|");
+            println!("\n| {title} | {} | share |\n|---|---|---|", self.title);
             for (name, cost) in costs.into_iter().take(most) {
                 let each = cost as f64 / operations as f64;
                 let share = 100.0 * cost as f64 / self.total as f64;
-                println!("| {name} | {each:.1} | {share:.1} % |");
+                println!("| {name} | {each:.2} | {share:.1} % |");
             }
         };
         list("stage", self.stages.iter().map(|(n, c)| (*n, *c)).collect(), usize::MAX);

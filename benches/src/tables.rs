@@ -52,7 +52,7 @@ struct Printer<'a> {
 impl Printer<'_> {
     /// Instructions of one operation, or why there is no number.
     fn cell(&self, run: Run, digits: usize) -> String {
-        match callgrind::count(self.program, &run.args(), None) {
+        match callgrind::count(self.program, &run.args(), None, false) {
             Ok(counted) => format!("{:.digits$}", counted.each()),
             Err(error) => {
                 eprintln!("{error}");

@@ -148,25 +148,25 @@ bitflags! {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Conn {
-    // Line 0: found, and what an in-order segment touches.
-    /// The peer and the ports.
-    pub key: FlowKey,
+    // Line 0: found by, and what a segment is held against.
     /// The peer's IPv4 address and both ports, in the order of a received header; 0 if it has another one.
     pub tuple: u64,
-    /// Toeplitz hash of the frames that arrive.
-    pub hash: u32,
     /// Next in the bucket.
     pub hash_next: u32,
-    /// Of the handle; changes when the slot is freed.
-    pub generation: u32,
     /// See [`Flags`].
     pub flags: Flags,
+    /// The set of rules that it was judged by.
+    pub acl: u32,
     /// Next expected from the peer.
     pub rcv_nxt: WrappingSeq,
     /// Right edge of the window that the peer was told.
     pub rcv_edge: WrappingSeq,
     /// Oldest that is not acknowledged.
     pub snd_una: WrappingSeq,
+    /// After the last byte that the application gave; FIN comes here.
+    pub snd_end: WrappingSeq,
+    /// After the highest ever sent.
+    pub snd_max: WrappingSeq,
     /// Next to send.
     pub snd_nxt: WrappingSeq,
     /// See [`State`].
@@ -175,89 +175,112 @@ pub struct Conn {
     pub pending: Pending,
     /// Shift of the windows that the peer sends.
     pub snd_shift: u8,
-
-    /// After the highest ever sent.
-    pub snd_max: WrappingSeq,
-    /// After the last byte that the application gave; FIN comes here.
-    pub snd_end: WrappingSeq,
-
-    // Line 1: the two queues.
-    /// Before this the application has its memory back, or is about to be told.
-    pub released: WrappingSeq,
+    /// Timeouts in a row.
+    pub retries: u8,
+    /// The connection's recovery, if something is missing.
+    pub recovery: u32,
+    /// First buffer of the out-of-order queue.
+    pub ooo_head: u32,
     /// The peer's window, in bytes from `snd_una`.
     pub snd_wnd: u32,
-    /// Oldest segment of application memory, the newest, and the one that `snd_nxt` is in.
-    pub seg_head: u32,
-    /// See `seg_head`.
-    pub seg_tail: u32,
-    /// See `seg_head`.
-    pub seg_next: u32,
-    /// How many segments.
-    pub seg_count: u16,
-    /// Largest payload of a frame.
-    pub mss: u16,
     /// The last frame with payload of this connection, in the group's numbering.
     pub last_tx: u32,
-    /// Bytes to report in the next `sent`.
-    pub sent_bytes: u32,
+
+    // Line 1: the queues of both directions, and whose they are.
+    /// The application's.
+    pub cookie: Cookie,
+    /// Of the handle; changes when the slot is freed.
+    pub generation: u32,
     /// Oldest receive buffer that is not returned.
     pub rx_head: u32,
     /// Newest.
     pub rx_tail: u32,
-    /// Oldest that the application was not told of.
-    pub rx_undelivered: u32,
     /// Bytes that the application was told of and has not returned.
     pub rx_held: u32,
     /// Bytes it was not told of.
     pub rx_waiting: u32,
     /// Bytes received in order since the last acknowledgement went out.
     pub ack_owed: u32,
+    /// Receive buffers held, out-of-order ones included.
+    pub rx_buffers: u16,
+    /// Records beside the first.
+    pub sent_count: u16,
+    /// Largest payload of a frame.
+    pub mss: u16,
+    /// How many segments.
+    pub seg_count: u16,
+    /// Oldest segment of application memory, the newest, and the one that `snd_nxt` is in.
+    pub seg_head: u32,
+    /// See `seg_head`.
+    pub seg_tail: u32,
+    /// See `seg_head`.
+    pub seg_next: u32,
+    /// The peer's timestamp to echo (RFC 7323 §4.3).
+    pub ts_recent: u32,
+    /// When that came, in units of 2^30 ns.
+    pub ts_recent_at: u32,
+    /// What is added to the clock in our timestamps.
+    pub ts_offset: u32,
 
-    // Line 2: identity, timers, lists.
-    /// The application's.
-    pub cookie: Cookie,
-    /// What the wheel is armed for; may be earlier than the timers below.
-    pub timer_at: Instant,
+    // Line 2: timers, and what is under way.
     /// Retransmission, persist, FIN-WAIT-2 or TIME-WAIT timer.
     pub rto_at: Instant,
     /// Delayed acknowledgement.
     pub ack_at: Instant,
+    /// What the wheel is armed for; may be earlier than the timers below.
+    pub timer_at: Instant,
+    /// When the connection's first unanswered transmission was.
+    pub trying_since: Instant,
+    /// The record of the oldest that is under way; it begins at `snd_una`.
+    pub first: Record,
+    /// Before this the application has its memory back, or is about to be told.
+    pub released: WrappingSeq,
+    /// The round trip is measured when this is acknowledged: once per round trip.
+    pub timed: WrappingSeq,
     /// Sequence number of the segment that last changed `snd_wnd`.
     pub wl1: WrappingSeq,
     /// Acknowledgement number of it.
     pub wl2: WrappingSeq,
+
+    // Line 3: what is measured.
+    /// Round-trip estimator.
+    pub rtt: RttEstimator,
+    /// Congestion control.
+    pub cc: Congestion,
+    /// Largest window that the peer ever offered (for its SWS avoidance).
+    pub max_wnd: u32,
+
+    // Line 4: the way out, then what is needed once in a while.
+    /// Ethernet address of the next hop.
+    pub mac: [u8; 6],
+    /// Bytes of it.
+    pub twice_len: u16,
+    /// Valid while it is the neighbour table's epoch.
+    pub mac_epoch: u32,
+    /// Place of the newest record.
+    pub sent_tail: u32,
+    /// `sendv`s of this batch are refused: an earlier one was cut short.
+    pub refused_batch: u32,
+    /// What `rto_at` stands for.
+    pub timer: Timer,
+    /// What is known of reordering.
+    pub reordering: Reordering,
+    /// The peer and the ports.
+    pub key: FlowKey,
+    /// Toeplitz hash of the frames that arrive.
+    pub hash: u32,
+    /// Bytes to report in the next `sent`.
+    pub sent_bytes: u32,
+    /// Oldest that the application was not told of.
+    pub rx_undelivered: u32,
     /// Next in the output list.
     pub output_next: u32,
     /// Next in the event list.
     pub events_next: u32,
-    /// Valid while it is the neighbour table's epoch.
-    pub mac_epoch: u32,
-    /// Ethernet address of the next hop.
-    pub mac: [u8; 6],
-    /// Receive buffers held, out-of-order ones included.
-    pub rx_buffers: u16,
-
-    // Line 3 and on: measured once in a while.
-    /// Congestion control.
-    pub cc: Congestion,
-    /// Round-trip estimator.
-    pub rtt: RttEstimator,
-    /// The round trip is measured when this is acknowledged: once per round trip.
-    pub timed: WrappingSeq,
     /// Recovery ends when this is acknowledged.
     pub recover: WrappingSeq,
-    /// First buffer of the out-of-order queue.
-    pub ooo_head: u32,
     /// How many are in it.
     pub ooo_count: u16,
-    /// Largest window that the peer ever offered (for its SWS avoidance).
-    pub max_wnd: u32,
-    /// Timeouts in a row.
-    pub retries: u8,
-    /// When the connection's first unanswered transmission was.
-    pub trying_since: Instant,
-    /// `sendv`s of this batch are refused: an earlier one was cut short.
-    pub refused_batch: u32,
     /// Release up to here ...
     pub hold_seq: WrappingSeq,
     /// ... when this frame has completed.
@@ -270,38 +293,16 @@ pub struct Conn {
     pub reason: DeadReason,
     /// First sequence number that we sent.
     pub iss: WrappingSeq,
-    /// The set of rules that it was judged by.
-    pub acl: u32,
     /// The rule by whose limits it counts, or `acl::UNLIMITED`.
     pub acl_rule: u16,
-    /// The peer's timestamp to echo (RFC 7323 §4.3).
-    pub ts_recent: u32,
-    /// When that came, in units of 2^30 ns.
-    pub ts_recent_at: u32,
-    /// What is added to the clock in our timestamps.
-    pub ts_offset: u32,
-    /// The record of the oldest that is under way; it begins at `snd_una`.
-    pub first: Record,
-    /// Place of the newest record.
-    pub sent_tail: u32,
-    /// Records beside the first.
-    pub sent_count: u16,
-    /// What `rto_at` stands for.
-    pub timer: Timer,
-    /// What is known of reordering.
-    pub reordering: Reordering,
     /// Bytes under way that the peer has told of selectively, or by duplicate acknowledgements.
     pub sacked: u32,
     /// Bytes that are taken for lost and were not sent again since.
     pub lost: u32,
-    /// The connection's recovery, if something is missing.
-    pub recovery: u32,
     /// Until this is acknowledged no more duplicates are counted (RFC 8985 `dsack_round`).
     pub duplicate_round: WrappingSeq,
     /// What was received twice and is to be told (RFC 2883).
     pub twice: WrappingSeq,
-    /// Bytes of it.
-    pub twice_len: u16,
     /// The slot of our address; 0: IPv4.
     pub local: u8,
     /// What the application has set.
@@ -361,6 +362,13 @@ impl Conn {
     #[inline(always)]
     pub fn is_plain(&self) -> bool {
         self.ecn.is_empty() && self.path.is_empty()
+    }
+
+    /// Whether a sequence number that was noted some time ago is not passed yet. Further back than half the
+    /// circle it would seem to lie ahead, but not within what is under way.
+    #[inline]
+    pub fn is_ahead(&self, noted: WrappingSeq) -> bool {
+        noted.since(self.snd_una) <= self.flight() && noted != self.snd_una
     }
 
     /// Bytes that are in the network, as far as is known (RFC 6675 §2).
@@ -496,3 +504,7 @@ impl Default for Conn {
 }
 
 const _: () = assert!(size_of::<Conn>() <= 448);
+const _: () = assert!(core::mem::offset_of!(Conn, cookie) == 64);
+const _: () = assert!(core::mem::offset_of!(Conn, rto_at) == 128);
+const _: () = assert!(core::mem::offset_of!(Conn, rtt) == 192);
+const _: () = assert!(core::mem::offset_of!(Conn, mac) == 256);

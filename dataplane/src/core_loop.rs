@@ -67,7 +67,8 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     }
     fast::open(engine);
     let mut bytes = 0;
-    take_each(&mut batch, |frame| {
+    take_each(&mut batch, |frame, rest| {
+        fast::look_ahead(engine, rest);
         bytes += u64::from(frame.len);
         if !fast::receive(engine, &frame) {
             eth::handle(engine, frame);

@@ -50,13 +50,16 @@ pub struct RxFrame {
 /// Frames of one poll, oldest first.
 pub type RxBatch = ArrayVec<RxFrame, RX_BATCH_MAX>;
 
-/// Gives each frame to `take`, oldest first, and empties the batch.
+/// Gives each frame to `take`, oldest first, with those that follow it, and empties the batch.
 #[inline(always)]
-pub fn take_each(batch: &mut RxBatch, mut take: impl FnMut(RxFrame)) {
-    for RxFrame { mbuf, offset, len, checksum, hash } in batch.iter() {
+pub fn take_each(batch: &mut RxBatch, mut take: impl FnMut(RxFrame, &[RxFrame])) {
+    let mut rest = &batch[..];
+    while let [RxFrame { mbuf, offset, len, checksum, hash }, more @ ..] = rest {
+        rest = more;
         // The token moves: what is left in the batch is cleared below.
         let mbuf = Mbuf::from_raw(mbuf.index());
-        take(RxFrame { mbuf, offset: *offset, len: *len, checksum: *checksum, hash: *hash });
+        let frame = RxFrame { mbuf, offset: *offset, len: *len, checksum: *checksum, hash: *hash };
+        take(frame, more);
     }
     batch.clear();
 }

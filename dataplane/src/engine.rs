@@ -539,6 +539,7 @@ impl Engine {
             }
         }
         for group in self.groups.iter().flatten() {
+            found.slots += group.conns.capacity() as usize;
             for index in 0..group.conns.capacity() {
                 let conn = &group.conns[index];
                 if conn.flags.contains(Flags::FREED) {
@@ -576,6 +577,8 @@ pub struct Conservation {
     pub datagrams: usize,
     /// Slots of connections in use.
     pub connections: usize,
+    /// Slots of connections that there are.
+    pub slots: usize,
     /// Send segments.
     pub segments: usize,
     /// Inconsistencies: must be 0.

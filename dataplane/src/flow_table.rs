@@ -7,6 +7,7 @@
 //! cannot make look-ups slow.
 use crate::conn::Conn;
 use crate::limits::FLOW_CHAIN_MAX;
+use crate::prefetch;
 use crate::slab::Slab;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -75,6 +76,20 @@ impl FlowTable {
             index = conn.hash_next;
         }
         None
+    }
+
+    /// Asks for the memory of the bucket of `hash`.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u32) {
+        if let Some(bucket) = self.buckets.get(self.bucket(hash)) {
+            prefetch::lines(bucket, 1);
+        }
+    }
+
+    /// The first connection of the bucket of `hash`.
+    #[inline(always)]
+    pub fn first(&self, hash: u32) -> u32 {
+        self.buckets.get(self.bucket(hash)).copied().unwrap_or(NIL)
     }
 
     /// The same for an IPv4 flow by its [`tuple`].

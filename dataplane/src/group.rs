@@ -122,7 +122,7 @@ impl FlowGroup {
         let count = self.conns.capacity();
         // Twice: half of the list may be stale.
         let more = (2 * count as usize).saturating_sub(self.time_wait.len());
-        self.time_wait.try_reserve(more).is_ok() && self.wheel.grow(count)
+        self.time_wait.try_reserve_exact(more).is_ok() && self.wheel.grow(count)
     }
 
     /// A slot of a connection in TIME-WAIT, cut short since there is no other: better than to turn

@@ -43,6 +43,7 @@ pub mod neighbor;
 mod output;
 pub mod platform;
 mod ports;
+mod prefetch;
 pub mod profile;
 pub mod rings;
 pub mod rng;

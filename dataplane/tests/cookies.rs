@@ -6,7 +6,7 @@ use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress};
 use ix_dataplane::time::Duration;
-use support::family::{MSS, MSS_OPTION};
+use support::family::{MSS, MSS_OPTION, set_tos};
 use support::talk::*;
 
 const PORT: SocketAddress = any(7);
@@ -111,6 +111,31 @@ fn scaling_and_sack_survive_in_the_timestamp() {
 }
 
 #[test]
+fn congestion_notification_survives_in_the_timestamp_too() {
+    // RFC 3168 §6.1.1: ECE and CWR ask, ECE agrees; then new data is marked as capable.
+    const ECE: u8 = 64;
+    const CWR: u8 = 128;
+    for asks in [false, true] {
+        let mut talk = flooded();
+        let flags = if asks { SYN | ECE | CWR } else { SYN };
+        talk.send_options(flags, (999, 0), 1000, &ALL, &[]);
+        let answer = talk.one();
+        assert_eq!(answer.flags, if asks { SYN | ACK | ECE } else { SYN | ACK });
+        let (una, value) = (answer.seq + 1, word(&answer.options, 8));
+        talk.send_options(ACK, (1000, una), 1000, &stamp(501, value), &[]);
+        let handle = knock(&mut talk);
+        talk.call(Call::accept(handle, COOKIE));
+        // A mark is echoed by those that have agreed.
+        let mut frame = talk.frame(ACK | PSH, 1000, una, 1000, &stamp(501, value), b"marked");
+        set_tos(&mut frame, 3);
+        talk.give(frame);
+        talk.step();
+        talk.pass(Duration::from_ms(50));
+        assert_eq!(talk.one().flags & ECE, if asks { ECE } else { 0 });
+    }
+}
+
+#[test]
 fn a_first_acknowledgement_that_brings_data_or_fin_loses_none_of_it() {
     let mut talk = flooded();
     talk.send(SYN, 999, 0, 1000, &[]);
@@ -143,7 +168,7 @@ fn a_forged_cookie_is_refused_and_counted() {
     };
     let good = stamp(501, value);
     for bit in 0..32 {
-        forge(&mut talk, 1000, (una - 1 ^ 1 << bit) + 1, &good);
+        forge(&mut talk, 1000, ((una - 1) ^ (1 << bit)) + 1, &good);
     }
     forge(&mut talk, 1001, una, &good);
     forge(&mut talk, 1000, una, &[]);

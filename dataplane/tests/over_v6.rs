@@ -1,5 +1,10 @@
 //! What is tested over IPv4, over IPv6: the same tests, compiled in a program of another name
 //! (`support/family.rs`).
+#![allow(
+    clippy::duplicate_mod,
+    reason = "each has the support of its own that it has as a program"
+)]
+
 #[path = "conversation.rs"]
 mod conversation;
 #[path = "cookies.rs"]

@@ -258,7 +258,7 @@ fn without_selective_acknowledgements_partial_ones_show_the_next_hole() {
 #[test]
 fn duplicates_of_what_a_recovery_was_about_begin_no_other() {
     // RFC 6582 §3.2 step 1: `recover` must be passed.
-    let (mut talk, _, una) = sending_plain(4);
+    let (mut talk, handle, una) = sending_plain(4);
     talk.pass(Duration::from_ms(300));
     assert_eq!(payloads(&mut talk, una), [(0, 1000)]);
     ack(&mut talk, una + 1000, &[]);
@@ -267,8 +267,14 @@ fn duplicates_of_what_a_recovery_was_about_begin_no_other() {
         ack(&mut talk, una + 1000, &[]);
     }
     talk.nothing();
-    assert_eq!(talk.station.count(Counter::TcpRecoveries), 0);
     ack(&mut talk, una + 4000, &[]);
+    talk.call(sendv(handle, 2 * SEGMENT));
+    let _ = talk.sent();
+    for _ in 0..3 {
+        ack(&mut talk, una + 4000, &[]);
+    }
+    talk.nothing();
+    assert_eq!(talk.station.count(Counter::TcpRecoveries), 0);
     talk.station.assert_buffers_conserved();
 }
 
@@ -347,17 +353,39 @@ fn a_smaller_window_is_reached_step_by_step() {
     // RFC 6937 §3.1: what goes out follows what arrives, neither a pause of half a round trip nor a burst.
     let (mut talk, handle, una) = sending(10);
     talk.pass(RTT);
-    let mut out = 0;
-    for arrived in 1..=9 {
-        ack(&mut talk, una, &[(una + 1000, una + 1000 + arrived * 1000)]);
-        talk.call(sendv(handle, 3 * SEGMENT));
-        let sent: u32 = payloads(&mut talk, una).iter().map(|(_, len)| len).sum();
-        out += sent;
-        if arrived > 3 {
-            assert!(sent <= 2 * SEGMENT, "{sent} bytes at once after {arrived} segments");
-        }
+    for acked in 1..=30 {
+        ack(&mut talk, una + acked * SEGMENT, &[]);
+        talk.call(sendv(handle, 2 * SEGMENT));
     }
-    let arrived = 9 * SEGMENT;
-    assert!(out >= arrived / 2 && out <= arrived, "{out} bytes went out for {arrived}");
+    let base = una + 30 * SEGMENT;
+    let sent = talk.sent();
+    let end = sent.last().map(|s| s.seq.wrapping_sub(base) + s.payload.len() as u32);
+    assert_eq!(end, Some(40 * SEGMENT), "in flight");
+    talk.pass(RTT);
+    // Four are lost, and the window is to shrink by more than what has arrived so far.
+    let mut out = Vec::new();
+    for arrived in 1..=20 {
+        ack(&mut talk, base, &[(base + 4000, base + 4000 + arrived * SEGMENT)]);
+        out.push(payloads(&mut talk, base).len());
+    }
     assert_eq!(talk.station.count(Counter::TcpRecoveries), 1);
+    assert_eq!(talk.station.count(Counter::TcpRetransmits), 4);
+    assert_eq!(out[..4], [0, 0, 1, 0], "{out:?}");
+    assert!(out.iter().all(|sent| *sent <= 1), "{out:?}");
+    assert_eq!(out[..8].iter().sum::<usize>(), 4, "{out:?}");
+}
+
+#[test]
+fn what_a_peer_may_acknowledge_late_is_not_probed_early() {
+    // RFC 8985 §7.2: less than two full segments.
+    let (mut talk, handle, una) = sending(1);
+    talk.pass(RTT);
+    ack(&mut talk, una + SEGMENT, &[]);
+    talk.call(sendv(handle, 100));
+    talk.call(sendv(handle, 100));
+    assert_eq!(talk.sent().len(), 2);
+    talk.pass(Duration::from_ms(190));
+    talk.nothing();
+    talk.pass(Duration::from_ms(30));
+    assert_eq!(talk.station.count(Counter::TcpTimeouts), 1);
 }

@@ -113,7 +113,7 @@ fn challenges_are_limited_and_honest_peers_are_answered_all_the_same() {
             talk.send(RST, 1005, 0, 0, &[]);
             sent += talk.sent().len() as u32;
         }
-        assert!(sent >= CHALLENGES_PER_SECOND / 2 && sent <= CHALLENGES_PER_SECOND, "{sent}");
+        assert!((CHALLENGES_PER_SECOND / 2..=CHALLENGES_PER_SECOND).contains(&sent), "{sent}");
         sent
     };
     let first = challenges(&mut talk);

@@ -7,16 +7,19 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use bootloader_api::BootInfo;
 use ix_abi::CoreId;
 use ix_abi::event_log::EventKind;
-use ix_dataplane::config::{Addressing, Config as EngineConfig, Ipv4Config};
+use ix_dataplane::config::{Addressing, Algorithm, Config as EngineConfig, EcnMode, Ipv4Config};
 use ix_dataplane::device::Dma;
 use ix_dataplane::engine::Engine;
 use ix_dataplane::limits::{RX_BATCH_DEFAULT, TX_HEADER_REGION_BYTES};
 use ix_dataplane::mbuf::Pool;
 use ix_dataplane::mesh::{self, Sizes};
+use ix_dataplane::profile::Profile;
 use ix_dataplane::slaac::{Identifiers, Mode};
 use ix_kernel_core::addr::Phys;
 use ix_kernel_core::archive::Archive;
-use ix_kernel_core::cmdline::{self, Address, Address6, Config, log_level::Level};
+use ix_kernel_core::cmdline::{
+    self, Address, Address6, Config, Congestion, Ecn, Tcp, log_level::Level,
+};
 use ix_kernel_core::stacks;
 use ix_kernel_core::symbols::{self, Symbols};
 use spin::{Mutex, Once};
@@ -286,6 +289,16 @@ fn make_kits(m: &Machine, net: net::Net, batch: usize) {
             Mode::Static { address: addr, prefix, gateway: m.config.gateway6 }
         }
     };
+    let congestion = match m.config.congestion {
+        Congestion::Cubic => Algorithm::Cubic,
+        Congestion::NewReno => Algorithm::NewReno,
+        Congestion::Dctcp => Algorithm::Dctcp,
+    };
+    let ecn = match m.config.ecn {
+        Ecn::Off => EcnMode::Off,
+        Ecn::Accept => EcnMode::Accept,
+        Ecn::On => EcnMode::On,
+    };
     let mut secret = [0; 16];
     entropy::fill(&mut secret);
     let endpoints = mesh::build(cores, Sizes::default());
@@ -297,6 +310,13 @@ fn make_kits(m: &Machine, net: net::Net, batch: usize) {
         c.secret = secret;
         c.seed = entropy::next();
         c.rx_batch = batch;
+        c.congestion = congestion;
+        c.ecn = ecn;
+        c.reassemble = m.config.reassemble;
+        c.profile = match m.config.tcp {
+            Tcp::Internet => Profile::INTERNET,
+            Tcp::Datacentre => Profile::DATACENTRE,
+        };
         let pool = Pool::new(net.area, id);
         let Some(headers) = net::KernelDma.alloc(TX_HEADER_REGION_BYTES, 4096) else {
             unsupported!("no memory for transmit headers");

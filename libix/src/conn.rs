@@ -7,7 +7,8 @@ use crate::inbox::{Inbox, Piece};
 use crate::outbox::{Outbox, Segment, SgList};
 use crate::pool::Pool;
 use core::fmt;
-use ix_abi::{Handle, SocketAddress, Status};
+use core::time::Duration;
+use ix_abi::{Congestion, Handle, SocketAddress, Status, TcpOption};
 
 /// How far the application's wish to end a connection has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,6 +231,35 @@ impl<A: App> Conn<A> {
         self.in_flight
     }
 
+    /// Has the kernel ask the peer whether it lives when the connection was idle for `idle`, and end the
+    /// connection if it does not; `None`: not any more. A failure comes to [`App::on_result`].
+    pub fn set_keep_alive(&mut self, cx: &mut Cx<A>, idle: Option<Duration>) {
+        self.set_option(cx, TcpOption::KeepAlive, idle.map_or(0, whole_us));
+    }
+
+    /// How often the peer is asked without an answer, and how many times; the defaults are 75 s and 9.
+    pub fn set_keep_alive_probes(&mut self, cx: &mut Cx<A>, interval: Duration, probes: u8) {
+        self.set_option(cx, TcpOption::KeepAliveInterval, whole_us(interval));
+        self.set_option(cx, TcpOption::KeepAliveProbes, u64::from(probes));
+    }
+
+    /// Ends the connection when what was sent has stayed without any answer for so long; `None`: the
+    /// kernel's default. A failure comes to [`App::on_result`].
+    pub fn set_user_timeout(&mut self, cx: &mut Cx<A>, timeout: Option<Duration>) {
+        self.set_option(cx, TcpOption::UserTimeout, timeout.map_or(0, whole_us));
+    }
+
+    /// Chooses the congestion control, which begins anew. A failure comes to [`App::on_result`].
+    pub fn set_congestion(&mut self, cx: &mut Cx<A>, congestion: Congestion) {
+        self.set_option(cx, TcpOption::Congestion, u64::from(congestion.0));
+    }
+
+    fn set_option(&mut self, cx: &mut Cx<A>, option: TcpOption, value: u64) {
+        if self.end != End::Gone {
+            cx.context.set_option(self.handle, option, value, 0);
+        }
+    }
+
     /// Ends sending, after everything queued; receiving goes on.
     pub fn shutdown(&mut self, cx: &mut Cx<A>) {
         if self.end == End::Open {
@@ -435,6 +465,11 @@ impl<A: App> Conn<A> {
     pub(crate) fn is_dirty(&self) -> bool {
         self.dirty
     }
+}
+
+/// In microseconds, rounded up: what is not 0 stays so. Beyond the ABI's limit the kernel refuses it.
+fn whole_us(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 impl<A: App> fmt::Debug for Conn<A> {

@@ -13,7 +13,7 @@ use ix_abi::call::{Direct, SENDV_INLINE_SG, UDP_SENDV_INLINE_SG, slots};
 use ix_abi::event::Event;
 use ix_abi::layout::{CALL_PAGE, EVENT_PAGE, InfoPage, context_base};
 use ix_abi::limits::SG_MAX;
-use ix_abi::{Call, Condition, Cookie, Handle, Op, SgEntry, SocketAddress};
+use ix_abi::{Call, Condition, Cookie, Handle, Op, SgEntry, SocketAddress, TcpOption};
 
 /// What a context is made of.
 #[derive(Clone, Copy, Debug)]
@@ -272,6 +272,12 @@ impl Context {
     /// No reference to these bytes exists any more.
     pub unsafe fn recv_done(&mut self, handle: Handle, bytes: u64) {
         self.push(Call::recv_done(handle, bytes));
+    }
+
+    /// Sets an option of a connection, or of those that a listener gets from then on. A failure's `result`
+    /// carries `tag`.
+    pub fn set_option(&mut self, handle: Handle, option: TcpOption, value: u64, tag: u64) {
+        self.push(Call::set_option(handle, option, value).with_tag(tag));
     }
 
     /// FIN after all accepted data; receiving goes on.

@@ -9,7 +9,7 @@ use crate::udp::{Datagram, UdpOut};
 use alloc::vec::Vec;
 use core::fmt;
 use ix_abi::layout::InfoPage;
-use ix_abi::{Cookie, Handle, SgEntry, SocketAddress};
+use ix_abi::{Cookie, Handle, SgEntry, SocketAddress, TcpOption};
 
 /// Tags of the event loop's own calls have this bit; those of applications do not.
 const OWN_TAG: u64 = 1 << 63;
@@ -71,6 +71,18 @@ impl<A: App> Cx<A> {
     /// Closes a listening port; its connections stay.
     pub fn unlisten(&mut self, listener: Handle) {
         self.context.unlisten(listener);
+    }
+
+    /// Sets what connections of a listener begin with from now on, see [`TcpOption`]. A failure comes to
+    /// [`App::on_result`] with `tag`.
+    pub fn set_listener_option(
+        &mut self,
+        listener: Handle,
+        option: TcpOption,
+        value: u64,
+        tag: u64,
+    ) {
+        self.context.set_option(listener, option, value, tag & !OWN_TAG);
     }
 
     /// Opens a connection; [`App::on_connected`] or [`App::on_connect_failed`] follows.

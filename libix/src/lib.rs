@@ -34,7 +34,8 @@ pub use cx::Cx;
 pub use event_loop::{App, EventLoop, Knock, Outcome, run};
 pub use ix_abi as abi;
 pub use ix_abi::{
-    Cookie, DeadReason, GroupId, Handle, IpAddress, Op, SgEntry, SocketAddress, Status,
+    Congestion, Cookie, DeadReason, GroupId, Handle, IpAddress, Op, SgEntry, SocketAddress, Status,
+    TcpOption,
 };
 pub use lock::SpinLock;
 pub use outbox::{Buf, NoBuf, SgList};

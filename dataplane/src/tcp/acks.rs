@@ -38,7 +38,7 @@ pub fn handle(
     if advances && !odd {
         advance(group, local, index, packet.ack);
     } else if packet.ack.before(conn.snd_una) {
-        if packet.ack.before(conn.snd_una.minus(conn.max_wnd.max(1 << 16))) {
+        if packet.ack.before(conn.snd_una.minus(conn.max_wnd)) {
             // RFC 5961 §5.2.
             local.stats.drop(Drop::TcpOutOfWindow);
             suspicious(group, local, index);

@@ -53,7 +53,7 @@ mod tests {
         for second in [1, 2, 3, 10, 1000] {
             let now = Instant(second * 1_000_000_000);
             let given = (0..5000).filter(|_| budget.take(now, &mut rng)).count() as u32;
-            assert!(given <= CHALLENGES_PER_SECOND && given >= CHALLENGES_PER_SECOND / 2);
+            assert!((CHALLENGES_PER_SECOND / 2..=CHALLENGES_PER_SECOND).contains(&given));
             assert!(!budget.take(Instant(now.0 + 999_999_999), &mut rng));
             seen.insert(given);
         }

@@ -51,14 +51,20 @@ fn is_dctcp(conn: &Conn) -> bool {
 
 /// Takes what the peer's SYN or SYN-ACK says of it (§6.1.1).
 pub fn take_syn(conn: &mut Conn, local: &Local, packet: &Packet) {
-    let both = flag::ECE | flag::CWR;
     let agreed = if packet.has(flag::ACK) {
+        let both = flag::ECE | flag::CWR;
         conn.ecn.contains(Ecn::ASKED) && packet.flags & both == flag::ECE
     } else {
-        local.ecn != Mode::Off && packet.flags & both == both
+        asked(local, packet)
     };
     conn.ecn.set(Ecn::ON, agreed);
     conn.predict();
+}
+
+/// Whether a SYN asks for it, and may have it.
+pub fn asked(local: &Local, packet: &Packet) -> bool {
+    let both = flag::ECE | flag::CWR;
+    local.ecn != Mode::Off && packet.flags & both == both
 }
 
 /// A segment that is not acceptable: a SYN sent again, which asks for less than the first, perhaps,

@@ -57,7 +57,6 @@ fn synchronized(
             packet.flags &= !flag::SYN;
         } else if !acceptable(conn, &packet) {
             ecn::syn_again(conn, &packet);
-            note_old(conn, &packet);
             unacceptable(group, local, index, &packet);
             return local.pool.free(mbuf);
         }
@@ -135,7 +134,8 @@ fn crosses(conn: &Conn, packet: &Packet) -> bool {
 #[cold]
 fn unacceptable(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet) {
     local.stats.drop(Drop::TcpOutOfWindow);
-    let conn = &group.conns[index];
+    let conn = &mut group.conns[index];
+    note_old(conn, packet);
     // A lost answer to a SYN, to data or FIN; a probe of the window or of our being alive.
     let again = conn.state == State::SynReceived
         || !packet.has(flag::SYN) && packet.seq_len() > 0

@@ -75,7 +75,7 @@ pub fn arrived(
 
 /// The peer has received something twice: the window was too short (§6.2 step 4). Once per round trip.
 pub fn duplicated(conn: &mut Conn) {
-    if conn.snd_una.before(conn.duplicate_round) {
+    if conn.is_ahead(conn.duplicate_round) {
         return;
     }
     conn.duplicate_round = conn.snd_max;

@@ -182,7 +182,9 @@ fn last(conn: &Conn, records: &sent::Records) -> (u32, WrappingSeq) {
 fn last_segment(conn: &mut Conn, records: &mut sent::Records) -> (u32, WrappingSeq) {
     let (at, start) = last(conn, records);
     let end = sent::get(conn, records, at).end;
-    let segment = end.minus(u32::from(conn.mss));
+    // FIN rides on it.
+    let payload_end = if end.after(conn.snd_end) { conn.snd_end } else { end };
+    let segment = payload_end.minus(u32::from(conn.mss));
     if segment.after(start) && sent::split(conn, records, at, segment) {
         return (sent::get(conn, records, at).next, segment);
     }

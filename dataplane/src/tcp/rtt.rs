@@ -4,7 +4,8 @@ use crate::time::Duration;
 use crate::wheel::TICK_NS;
 
 /// The granularity of the timer (§2.3): a tick of the wheel.
-const GRANULARITY_US: u64 = TICK_NS.div_ceil(1000);
+const GRANULARITY_US: u32 = TICK_NS.div_ceil(1000) as u32;
+const RTO_MAX_US: u32 = RTO_MAX.as_us() as u32;
 /// Part of the difference by which the least round-trip time follows a longer one.
 const LEAST_RISES_BY: u32 = 256;
 
@@ -53,7 +54,13 @@ impl RttEstimator {
     /// A measurement of a segment that was sent only once (§3, Karn). Ends backing off. No timeout is
     /// shorter than `floor`.
     pub fn measured(&mut self, rtt: Duration, floor: Duration) {
-        let rtt = rtt.as_us().clamp(1, RTO_MAX.as_us()) as u32;
+        self.measured_us(rtt.as_us().min(u64::from(RTO_MAX_US)) as u32, floor);
+    }
+
+    /// The same in microseconds, at most `RTO_MAX`.
+    #[inline]
+    pub fn measured_us(&mut self, rtt: u32, floor: Duration) {
+        let rtt = rtt.max(1);
         if self.smoothed_us == 0 {
             self.smoothed_us = rtt;
             self.variation_us = rtt / 2;
@@ -76,9 +83,10 @@ impl RttEstimator {
             self.timeout_us = RTO_AFTER_SYN_LOSS.as_us() as u32;
             return;
         }
-        let variation = (u64::from(self.variation_us) * 4).max(GRANULARITY_US);
-        let timeout = u64::from(self.smoothed_us) + variation;
-        self.timeout_us = timeout.max(floor.as_us()).min(RTO_MAX.as_us()) as u32;
+        // No term is longer than a few times `RTO_MAX`: none overflows.
+        let variation = (self.variation_us * 4).max(GRANULARITY_US);
+        let timeout = self.smoothed_us + variation;
+        self.timeout_us = timeout.max(floor.as_us() as u32).min(RTO_MAX_US);
     }
 
     /// The timer has fired (§5.5).

@@ -7,8 +7,10 @@ use crate::limits::RECEIVE_SHIFT;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::tcp::cookie::{self, Extras, Flow};
+use crate::tcp::ecn::{self, Ecn};
 use crate::tcp::input;
 use crate::tcp::listen::{self, Answer, Opening, SYN_WINDOW};
+use crate::tcp::sent::{self, FIRST};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, Packet, flag};
 use ix_abi::SocketAddress;
@@ -31,7 +33,7 @@ pub fn answer(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &
     let extras = offer.timestamps.map(|_| Extras {
         shift: offer.shift,
         sack: offer.sack_permitted,
-        ecn: false,
+        ecn: ecn::asked(local, packet),
     });
     let mss = offer.mss.unwrap_or(listen::mss_default(packet.local));
     let iss = cookie::make(&local.isn_key, &flow, mss, extras, local.now);
@@ -45,7 +47,8 @@ pub fn answer(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &
     };
     let mut options = [0; wire::OPTIONS_MAX];
     let len = wire::emit_syn_options(&mut options, &said);
-    let flags = flag::SYN | flag::ACK;
+    let agrees = extras.is_some_and(|extras| extras.ecn);
+    let flags = flag::SYN | flag::ACK | if agrees { flag::ECE } else { 0 };
     let answer = Answer { seq: iss, ack: packet.seq.plus(1), flags, window: SYN_WINDOW };
     if listen::answer(local, packet, mbuf, &answer, &options[..len]) {
         local.stats.add(Counter::SynCookiesSent, 1);
@@ -96,8 +99,12 @@ pub fn complete(
     };
     let conn = &mut group.conns[index];
     listen::begin_at(conn, iss);
+    conn.ecn.set(Ecn::ON, extras.is_some_and(|extras| extras.ecn));
     conn.snd_nxt = iss.plus(1);
     conn.snd_max = conn.snd_nxt;
+    // When the answer went out is not known: measured is what comes behind it.
+    conn.timed = iss.plus(2);
+    sent::push(conn, &mut group.sent, FIRST, conn.snd_nxt, sent::clock(local.now));
     local.stats.add(Counter::SynCookiesAccepted, 1);
     input::handle(group, local, packet, mbuf);
     Ok(())

@@ -84,3 +84,18 @@ pub fn beyond(iss: WrappingSeq, after: Option<WrappingSeq>) -> WrappingSeq {
         _ => iss,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_incarnation_begins_beyond_an_old_one_that_was_faster_than_the_clock() {
+        let old = WrappingSeq(u32::MAX - 5);
+        let later = old.plus(1000);
+        assert_eq!(beyond(later, Some(old)), later, "the clock was faster");
+        assert_eq!(beyond(old, Some(old)), old.plus(GAP));
+        assert_eq!(beyond(old.minus(1_000_000), Some(old)), old.plus(GAP));
+        assert_eq!(beyond(later, None), later);
+    }
+}

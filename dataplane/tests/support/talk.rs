@@ -86,6 +86,8 @@ pub struct Talk {
     pub local_port: u16,
     /// Other frames than TCP that the station sent.
     pub others: Vec<Vec<u8>>,
+    /// The peer does not say where it is.
+    pub deaf: bool,
     sent: Vec<Segment>,
 }
 
@@ -98,7 +100,8 @@ impl Talk {
         station.start((0..station.setup.cores).map(scripts).collect());
         let (ip, now) = ([10, 0, 0, 2], Instant(1_000_000));
         let (others, sent) = (Vec::new(), Vec::new());
-        let mut talk = Talk { station, now, ip, port: 4000, local_port: 7, others, sent };
+        let mut talk =
+            Talk { station, now, ip, port: 4000, local_port: 7, others, deaf: false, sent };
         talk.step();
         if V6 {
             // Until nobody has claimed our address.
@@ -142,6 +145,9 @@ impl Talk {
     }
 
     fn take(&mut self, f: Vec<u8>) {
+        if self.deaf && transport(&f).is_none() {
+            return;
+        }
         if f[12..14] == [8, 6] && f[20..22] == [0, 1] && f[38..42] == self.ip {
             let mut answer = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 6, 0, 1, 8, 0, 6, 4, 0, 2];
             answer.extend([2, 0, 0, 0, 0, 2]);
@@ -150,7 +156,7 @@ impl Talk {
             answer.extend(self.station.setup.address);
             return self.give(answer);
         }
-        if V6 && family::solicits(&f, self.ip) {
+        if V6 && !self.deaf && family::solicits(&f, self.ip) {
             let mut icmp = vec![136, 0, 0, 0, 0x60, 0, 0, 0];
             icmp.extend(family::v6(self.ip));
             icmp.extend([2, 1, 2, 0, 0, 0, 0, 2]);

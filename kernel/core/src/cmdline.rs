@@ -18,6 +18,13 @@ pub enum Idle {
     Adaptive,
 }
 
+/// Where the dataplane is, for the times of TCP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tcp {
+    Internet,
+    Datacentre,
+}
+
 /// The dataplane's IPv4 address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Address {
@@ -39,6 +46,24 @@ pub enum Address6 {
     },
 }
 
+/// What TCP controls congestion by, unless an application says otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Congestion {
+    Cubic,
+    NewReno,
+    Dctcp,
+}
+
+/// Explicit congestion notification.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ecn {
+    Off,
+    /// If the peer asks.
+    Accept,
+    /// Asked for.
+    On,
+}
+
 /// Everything the command line says, with defaults for what it does not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config<'a> {
@@ -54,6 +79,10 @@ pub struct Config<'a> {
     /// Receive batch bound B.
     pub batch: Option<usize>,
     pub idle: Idle,
+    pub congestion: Congestion,
+    pub ecn: Ecn,
+    /// Whether fragmented datagrams are put together.
+    pub reassemble: bool,
     pub log: log_level::Level,
     /// A boot-time self-test to run instead of an application.
     pub selftest: Option<&'a str>,
@@ -67,6 +96,8 @@ pub struct Config<'a> {
     pub heap_mib: Option<u64>,
     /// Archive member with the firewall's rules.
     pub acl: Option<&'a str>,
+    /// Times of TCP.
+    pub tcp: Tcp,
     /// Print the full boot report.
     pub report: bool,
     /// Print a line for each packet.
@@ -98,6 +129,9 @@ impl Default for Config<'_> {
             gateway6: None,
             batch: None,
             idle: Idle::Adaptive,
+            congestion: Congestion::Cubic,
+            ecn: Ecn::Accept,
+            reassemble: true,
             log: log_level::Level::Info,
             selftest: None,
             bound_ms: 10,
@@ -105,6 +139,7 @@ impl Default for Config<'_> {
             exit_with_app: false,
             heap_mib: None,
             acl: None,
+            tcp: Tcp::Internet,
             report: false,
             verbose: false,
             args: "",
@@ -173,6 +208,36 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
                 "poll" => Idle::Poll,
                 "adaptive" => Idle::Adaptive,
                 _ => return Err("poll or adaptive is wanted"),
+            };
+        }
+        "congestion" => {
+            c.congestion = match value {
+                "cubic" => Congestion::Cubic,
+                "newreno" => Congestion::NewReno,
+                "dctcp" => Congestion::Dctcp,
+                _ => return Err("cubic, newreno or dctcp is wanted"),
+            };
+        }
+        "ecn" => {
+            c.ecn = match value {
+                "off" => Ecn::Off,
+                "accept" => Ecn::Accept,
+                "on" => Ecn::On,
+                _ => return Err("off, accept or on is wanted"),
+            };
+        }
+        "fragments" => {
+            c.reassemble = match value {
+                "reassemble" => true,
+                "drop" => false,
+                _ => return Err("reassemble or drop is wanted"),
+            };
+        }
+        "tcp" => {
+            c.tcp = match value {
+                "internet" => Tcp::Internet,
+                "datacentre" => Tcp::Datacentre,
+                _ => return Err("internet or datacentre is wanted"),
             };
         }
         "onexit" => {

@@ -3,12 +3,14 @@
 mod ends;
 #[path = "../fake/mod.rs"]
 mod fake;
+mod options;
 
 use fake::{PEER, Tcp, boot, kernel};
 use ix_abi::call::Request;
-use ix_abi::{Condition, Cookie, DeadReason, GroupId, Handle, Status};
+use ix_abi::{Condition, Congestion, Cookie, DeadReason, GroupId, Handle, Status, TcpOption};
 use libix::{App, Buf, Conn, Cx, Datagram, EventLoop, Knock};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What an application under test does with received bytes.
 #[derive(Clone, Copy, PartialEq)]
@@ -88,6 +90,12 @@ impl App for Probe {
         }
     }
 
+    fn on_result(&mut self, _: &mut Cx<Self>, outcome: &libix::Outcome) {
+        if outcome.status != Status::Ok {
+            self.seen.push(format!("{} {}", outcome.op, outcome.status));
+        }
+    }
+
     /// Timers let tests act in a callback: the cookie says what, on all connections.
     fn on_timer(
         &mut self,
@@ -99,6 +107,10 @@ impl App for Probe {
         if cookie == DIAL {
             return cx.connect(PEER, 9);
         }
+        if cookie == LISTENER_OPTION {
+            let listener = Handle::new(GroupId::DATAPLANE, 1, 1);
+            return cx.set_listener_option(listener, TcpOption::KeepAlive, 600_000_000, 4);
+        }
         for conn in conns.iter_mut() {
             match cookie {
                 CLOSE => conn.close(cx),
@@ -106,6 +118,15 @@ impl App for Probe {
                 SHUTDOWN => conn.shutdown(cx),
                 CONSUME_2 => conn.consume(cx, 2),
                 FORWARD_3 => conn.forward(cx, 3),
+                OPTIONS => {
+                    conn.set_keep_alive(cx, Some(Duration::from_secs(600)));
+                    conn.set_keep_alive_probes(cx, Duration::from_millis(1500), 4);
+                    conn.set_user_timeout(cx, Some(Duration::from_nanos(1)));
+                    conn.set_congestion(cx, Congestion::NewReno);
+                    conn.set_keep_alive(cx, None);
+                    conn.set_user_timeout(cx, None);
+                }
+                DCTCP => conn.set_congestion(cx, Congestion::Dctcp),
                 other => panic!("{other}"),
             }
         }
@@ -118,6 +139,9 @@ const SHUTDOWN: u64 = 3;
 const CONSUME_2: u64 = 4;
 const FORWARD_3: u64 = 5;
 const DIAL: u64 = 6;
+const OPTIONS: u64 = 7;
+const DCTCP: u64 = 8;
+const LISTENER_OPTION: u64 = 9;
 
 struct Rig {
     events: EventLoop<Probe>,

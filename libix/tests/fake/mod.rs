@@ -242,6 +242,9 @@ impl Kernel {
                 }
                 None => (Status::Invalid, 0),
             },
+            Request::SetOption { handle, .. } if handle.group() == GroupId::DATAPLANE => {
+                (Status::Ok, 0)
+            }
             Request::Unlisten { .. }
             | Request::UdpClose { .. }
             | Request::TimerCancel { .. }
@@ -252,7 +255,8 @@ impl Kernel {
             | Request::RecvDone { handle, .. }
             | Request::Close { handle }
             | Request::Abort { handle }
-            | Request::Shutdown { handle } => {
+            | Request::Shutdown { handle }
+            | Request::SetOption { handle, .. } => {
                 let Some(tcp) = self.connections.get_mut(&handle.0) else {
                     return (Status::BadHandle, 0);
                 };

@@ -1,7 +1,7 @@
 //! One connection of the kernel in memory.
 
 use ix_abi::call::{Request, SgEntry};
-use ix_abi::{Condition, Cookie, Handle, Status};
+use ix_abi::{Condition, Cookie, Handle, Status, TcpOption};
 use std::collections::VecDeque;
 
 /// What the kernel knows of a connection.
@@ -94,6 +94,11 @@ impl Tcp {
                     pending.push_back(Condition::Dead { handle, cookie, reason });
                 }
             }
+            // A kernel that has not got all of them.
+            Request::SetOption { option: TcpOption::Congestion, value: 3, .. } => {
+                return (Status::Unsupported, 0);
+            }
+            Request::SetOption { .. } => {}
             other => panic!("not a connection's call: {other:?}"),
         }
         (Status::Ok, 0)

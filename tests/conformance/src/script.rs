@@ -153,7 +153,7 @@ pub struct Segment {
     pub more_options: bool,
     /// Of the IP header.
     pub ip: Ip,
-    /// So many segments in a row.
+    /// So many segments in a row; 0, which is `in *`: as many as it takes.
     pub parts: Option<u32>,
     /// Cut into fragments.
     pub fragments: Option<Fragments>,

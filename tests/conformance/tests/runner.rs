@@ -58,6 +58,24 @@ fn each_field_of_a_segment_is_compared() {
 }
 
 #[test]
+fn segments_in_a_row_must_add_up() {
+    let sends = format!("{OPEN}sendv 2500\n");
+    let after = "< . 1:1(0) ack 2501\n";
+    for good in ["in 3", "in *"] {
+        let text = format!("{sends}> P. 1:2501(2500) ack 1 {good}\n{after}");
+        play(&text).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+    fails(
+        &format!("{sends}> . 1:2501(2500) ack 1 in 2\n{after}"),
+        3,
+        &["expected bytes Some(1500)"],
+    );
+    fails(&format!("{sends}> . 1:2001(2000) ack 1 in 3\n{after}"), 3, &["expected bytes Some(0)"]);
+    fails(&format!("{sends}> . 1:1501(1500) ack 1 in *\n{after}"), 3, &["more bytes came"]);
+    fails(&format!("{sends}> . 1:2502(2501) ack 1 in *\n{after}"), 3, &["nothing came"]);
+}
+
+#[test]
 fn a_failure_shows_the_conversation() {
     let text = format!("{OPEN}+1s sendv 10\n> . 1:1(0) ack 1\n");
     fails(&text, 3, &["until then", "0.000000 [a] < S 0:0(0)", "1.000000 [a] > P. 1:11(10) ack 1"]);

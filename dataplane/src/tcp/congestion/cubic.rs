@@ -60,8 +60,8 @@ impl Cubic {
         let from_flat = (tick.wrapping_sub(self.flat_at) as i32).clamp(-FARTHEST, FARTHEST);
         let distance = u64::from(from_flat.unsigned_abs());
         // 57 bits at most; less 10, plus 15, less 16 of C, plus 16 of the segment size.
-        let parts = (distance * distance * distance >> 10) * C >> 16;
-        let bytes = (parts * u64::from(mss) >> 20).min(u64::from(u32::MAX)) as u32;
+        let parts = (((distance * distance * distance) >> 10) * C) >> 16;
+        let bytes = ((parts * u64::from(mss)) >> 20).min(u64::from(u32::MAX)) as u32;
         if from_flat < 0 {
             self.w_max.saturating_sub(bytes)
         } else {

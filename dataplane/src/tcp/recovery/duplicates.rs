@@ -34,7 +34,9 @@ pub(super) fn count(group: &mut FlowGroup, index: u32, repeats: bool, acked: u32
         let most = conn.flight().saturating_sub(conn.lost);
         conn.sacked = (before + mss).min(most).max(before);
         let third = recovery.dup_acks == DUP_ACKS && recovery.stage == Stage::Disorder;
-        if third && conn.snd_una.after(conn.recover) {
+        // The acknowledgement must be beyond what the last recovery was about (§3.2 step 1, §4.1).
+        let beyond = conn.recover != conn.snd_una && !conn.is_ahead(conn.recover);
+        if third && beyond {
             lose_first(conn, records);
         }
         return conn.sacked - before;
@@ -60,7 +62,8 @@ pub(super) fn count(group: &mut FlowGroup, index: u32, repeats: bool, acked: u32
 /// Takes the first record for lost, unless it was sent again already.
 fn lose_first(conn: &mut Conn, records: &mut Records) {
     let segment = conn.snd_una.plus(u32::from(conn.mss));
-    if segment.before(conn.first.end) && conn.snd_una != conn.snd_max {
+    let more = segment.before(conn.first.end) && segment.before(conn.snd_end);
+    if more && conn.snd_una != conn.snd_max {
         // Of a large frame only the first segment is known to be missing.
         let _or_all_of_it = sent::split(conn, records, sent::FIRST, segment);
     }

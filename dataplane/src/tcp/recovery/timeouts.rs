@@ -33,7 +33,7 @@ pub fn timer_fired(group: &mut FlowGroup, local: &mut Local, index: u32) {
             group.want_output(index, local);
         }
         Timer::Probe => {
-            conn.rto_at = local.now + conn.rtt.timeout();
+            conn.rto_at = timers::next_try(conn, local);
             if conn.recovery == NIL {
                 conn.flags |= Flags::RETRANSMIT;
                 group.want_output(index, local);

@@ -11,7 +11,7 @@ fn an_empty_line_gives_the_defaults() {
 #[test]
 fn every_key_is_read() {
     let line = "app=kv cores=4 ip=10.0.2.15/24 gw=10.0.2.2 batch=32 idle=poll log=debug \
-                bound=5 limit=0 onexit=stop heap=64 report=1 -- -m 64  --port=11211";
+                bound=5 limit=0 onexit=stop heap=64 report=1 tcp=datacentre -- -m 64  --port=11211";
     let c = parse(line).unwrap();
     assert_eq!(c.app, Some("kv"));
     assert_eq!(c.cores, Some(4));
@@ -22,8 +22,19 @@ fn every_key_is_read() {
     assert_eq!(c.log, log_level::Level::Debug);
     assert_eq!((c.bound_ms, c.limit_ms, c.exit_with_app), (5, 0, true));
     assert_eq!(c.heap_mib, Some(64));
+    assert_eq!(c.tcp, Tcp::Datacentre);
     assert!(c.report);
     assert_eq!(c.args, "-m 64  --port=11211");
+}
+
+#[test]
+fn what_tcp_and_ip_do_is_read() {
+    let c = parse("congestion=dctcp ecn=on fragments=drop").unwrap();
+    assert_eq!((c.congestion, c.ecn, c.reassemble), (Congestion::Dctcp, Ecn::On, false));
+    let c = parse("congestion=newreno ecn=off fragments=reassemble").unwrap();
+    assert_eq!((c.congestion, c.ecn, c.reassemble), (Congestion::NewReno, Ecn::Off, true));
+    let c = parse("congestion=cubic ecn=accept").unwrap();
+    assert_eq!(c, Config::default());
 }
 
 #[test]
@@ -42,6 +53,9 @@ fn a_loader_may_put_the_kernels_path_first() {
 fn mistakes_name_the_word() {
     for bad in [
         "aap=kv",
+        "congestion=reno",
+        "ecn=yes",
+        "fragments=1",
         "kv",
         "cores=0",
         "cores=65",
@@ -65,6 +79,7 @@ fn mistakes_name_the_word() {
         "onexit=",
         "bound=0",
         "heap=1",
+        "tcp=moon",
     ] {
         let line = std::format!("cores=1 {bad} idle=poll");
         assert_eq!(parse(&line).unwrap_err().word, bad);

@@ -26,6 +26,9 @@ pub fn injected(text: &str) -> Result<Segment, String> {
 /// A pattern for what the engine sends.
 pub fn expected(text: &str) -> Result<Segment, String> {
     let segment = parse(text)?;
+    if segment.parts == Some(0) && segment.len == Some(0) {
+        return Err("`in *` needs something to be in".to_owned());
+    }
     if segment.fragments.is_some() || segment.ip.bad_sum {
         return Err("only a segment to send can be cut or damaged".to_owned());
     }
@@ -78,7 +81,7 @@ fn field<'a>(
         "ack" => segment.ack = num(value()?)?,
         "win" => segment.win = pattern(value()?)?,
         "urg" => segment.urg = pattern(value()?)?,
-        "in" => segment.parts = pattern(value()?)?,
+        "in" => segment.parts = pattern(value()?)?.or(Some(0)),
         "ttl" => segment.ip.ttl = pattern(value()?)?,
         "dscp" => segment.ip.dscp = pattern(value()?)?,
         "noect" => segment.ip.ecn = Some(0),

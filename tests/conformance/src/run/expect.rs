@@ -14,12 +14,17 @@ impl Runner<'_> {
             return self.expect_one(at, when, wanted, wanted.seq, wanted.len).map(|_| ());
         };
         let (mut when, mut seq, mut left) = (when, wanted.seq, wanted.len.unwrap_or(0));
-        for part in 0..parts {
-            let last = part + 1 == parts;
+        let mut part = 0;
+        loop {
+            part += 1;
+            let last = part == parts;
             let flags = if last { wanted.flags } else { wanted.flags & !(flag::FIN | flag::PSH) };
             let one = Segment { flags, ..wanted.clone() };
             let len = self.expect_one(at, when, &one, seq, last.then_some(left))?;
             left = left.checked_sub(len).ok_or("more bytes came than expected")?;
+            if last || parts == 0 && left == 0 {
+                break;
+            }
             seq = match seq {
                 Num::Relative(seq) => Num::Relative(seq + i64::from(len)),
                 other => other,
