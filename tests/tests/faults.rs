@@ -1,13 +1,16 @@
 //! Scarcity inside: the simulation with allocations, queues and pools that fail by seed. Streams must
 //! stay whole, nothing may leak, and everything goes on when the faults end.
 //!
-//! `IX_SIM_SEED=n` runs one seed, `IX_SIM_SECONDS=n` runs for so long.
+//! `IX_SIM_SEED=n` runs one seed, `IX_SIM_SECONDS=n` as many as it can in that time.
 #![allow(unsafe_code, reason = "the allocator that fails")]
 
 use ix_tests::sim::{self, faults};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
+
+/// Seeds of a normal run.
+const SEEDS: u64 = 150;
 
 /// The system's allocator, which refuses an engine what the run's plan says.
 struct Scarce;
@@ -57,11 +60,11 @@ fn streams_stay_whole_while_memory_queues_and_buffers_fail_by_seed() {
         println!("{:?}", run(seed));
         return;
     }
-    let seconds = if std::env::var_os("IX_PROVE").is_some() { 3600 } else { 15 };
-    let seconds = number("IX_SIM_SECONDS").unwrap_or(seconds);
-    let until = Instant::now() + Duration::from_secs(seconds);
+    let prove = std::env::var_os("IX_PROVE").is_some().then_some(3600);
+    let until = number("IX_SIM_SECONDS").or(prove).map(Duration::from_secs);
+    let started = Instant::now();
     let (mut seeds, mut struck, mut talks) = (0, [0; faults::KINDS], 0);
-    while Instant::now() < until {
+    while until.map_or(seeds < SEEDS, |until| started.elapsed() < until) {
         seeds += 1;
         let report = run(seeds);
         talks += report.talks;
@@ -69,6 +72,7 @@ fn streams_stay_whole_while_memory_queues_and_buffers_fail_by_seed() {
             *sum += n;
         }
     }
-    println!("{seeds} seeds, {talks} conversations, faults {struck:?}");
+    let took = started.elapsed().as_secs();
+    println!("{seeds} seeds in {took} s: {talks} conversations, faults {struck:?}");
     assert!(struck.iter().all(|n| *n > 0), "not every kind of fault was tried: {struck:?}");
 }
