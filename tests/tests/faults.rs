@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 /// Seeds of a normal run.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 100;
 
 /// The system's allocator, which refuses an engine what the run's plan says.
 struct Scarce;

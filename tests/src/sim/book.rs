@@ -1,5 +1,6 @@
 //! What must be true of every conversation: which bytes, how many, and how it may end.
 use super::Time;
+use super::faults;
 use super::letters::Datagrams;
 use super::net::StationId;
 use super::peer::PATIENCE;
@@ -340,7 +341,8 @@ impl Book {
                         let all = other.received == entry.talk.sends(side);
                         let late = harsh && progress.eof && other.end == Some(End::Clean) && all;
                         planned == Some(side.other())
-                            || unopened && (rejected || harsh)
+                            // Cookies complete handshakes for which there is then no room.
+                            || unopened && (rejected || harsh || faults::planned())
                             || late
                             || was_deaf
                             || excuse
