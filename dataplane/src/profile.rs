@@ -1,7 +1,7 @@
 //! The times of TCP that depend on where a dataplane is: one set for the internet, one for a datacentre.
 use crate::limits::{
-    CONNECT_TIMEOUT, DELAYED_ACK, FIN_WAIT_2, HANDSHAKE_TIMEOUT, PROBE_MIN, PROBE_MIN_DATACENTER, RTO_MIN, RTO_MIN_DATACENTER,
-    TIME_WAIT, USER_TIMEOUT,
+    CONNECT_TIMEOUT, DELAYED_ACK, FIN_WAIT_2, HANDSHAKE_TIMEOUT, PROBE_MIN, PROBE_MIN_DATACENTER,
+    RTO_MIN, RTO_MIN_DATACENTER, TIME_WAIT, USER_TIMEOUT,
 };
 use crate::time::Duration;
 

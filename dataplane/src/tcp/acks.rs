@@ -108,13 +108,7 @@ pub fn has_to_send(conn: &Conn) -> bool {
 /// `snd_una` is none, whatever its sequence number: the peer has sent old data again, and its window counts from
 /// the new acknowledgement.
 #[inline]
-fn window(
-    group: &mut FlowGroup,
-    local: &mut Local,
-    index: u32,
-    packet: &Packet,
-    advances: bool,
-) {
+fn window(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet, advances: bool) {
     let conn = &mut group.conns[index];
     let newer =
         conn.wl1.before(packet.seq) || conn.wl1 == packet.seq && conn.wl2.at_or_before(packet.ack);

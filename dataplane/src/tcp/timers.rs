@@ -2,9 +2,9 @@
 use crate::conn::{Conn, Flags, State};
 use crate::group::FlowGroup;
 use crate::local::Local;
+use crate::tcp::congestion::{self, CongestionControl};
 use crate::tcp::listen::{patience, trying};
 use crate::tcp::pmtu::Path;
-use crate::tcp::congestion::{self, CongestionControl};
 use crate::tcp::{acks, close, keep_alive, recovery, sent};
 use crate::time::{Duration, Instant};
 use ix_abi::DeadReason;
