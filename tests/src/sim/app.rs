@@ -2,6 +2,7 @@
 //! against the rules of `docs/abi.md`, and misbehaves a little.
 mod datagrams;
 mod handover;
+mod nonsense;
 
 use self::datagrams::Datagrams;
 use super::book::{End, SharedBook, Side, Talk};
@@ -112,12 +113,17 @@ pub struct Context {
     next_cookie: u64,
     /// Armed, and when it is due.
     timer: Option<(u64, Time)>,
+    /// It was refused one, and goes round in circles for a while before it tries again.
+    refused: bool,
     /// `calls_consumed` at the end of the entry before the last.
     consumed: u32,
     preempted: bool,
     started: bool,
     datagrams: Datagrams,
 }
+
+/// How long an application waits in its own way that cannot have a timer.
+const LINGER: Time = MS / 2;
 
 /// `index` of a ring lies before `consumed`.
 pub fn is_before(index: u32, consumed: u32) -> bool {
@@ -138,6 +144,7 @@ impl Context {
             outbox: Outbox { next_tag: (number as u64) << 40, ..Outbox::default() },
             next_cookie: (1 + number as u64) << 32,
             timer: None,
+            refused: false,
             consumed: 0,
             preempted: false,
             started: false,
@@ -151,6 +158,11 @@ impl Context {
             && self.opening.is_empty()
             && self.plans.is_empty()
             && self.datagrams.is_idle()
+    }
+
+    /// How long its last turn took beyond the usual.
+    pub fn lingered(&mut self) -> Time {
+        if std::mem::take(&mut self.refused) { LINGER } else { 0 }
     }
 
     /// Everything that it holds, for the message of a failure.
@@ -337,7 +349,10 @@ impl Context {
                 assert_ne!(value | handle.0, 0, "no listener");
                 shared.book.borrow_mut().crash_ends(shared.station, self.rings.now());
             }
-            Tag::Timer if status == Status::Limit && faults::planned() => self.timer = None,
+            Tag::Timer if status == Status::Limit && faults::planned() => {
+                self.timer = None;
+                self.refused = true;
+            }
             Tag::Timer => assert_eq!((op, status), (Op::TimerSet, Status::Ok)),
             Tag::Send(handle) => {
                 // The connection may have died before the call was looked at.
@@ -410,34 +425,6 @@ impl Context {
             conn.drive(&mut self.outbox, shared, now);
         }
         self.conns = conns;
-    }
-
-    /// Calls that must fail, and harm nobody.
-    fn nonsense(&mut self, shared: &mut Shared) {
-        let rng = &mut shared.rng;
-        if !rng.chance(shared.draw.nonsense, 64) {
-            return;
-        }
-        let stray = Handle(rng.next_u64());
-        let alive = self.conns.keys().next().map_or(stray, |handle| Handle(*handle));
-        let reused = Handle::new(alive.group(), alive.generation() ^ 1, alive.index());
-        let entry = |addr, len| SgEntry { addr, len };
-        let call = match rng.below(9) {
-            0 => Call::new(Op(1000 + rng.below(60_000) as u16), stray),
-            1 => Call::accept(stray, Cookie(1)),
-            2 => Call::recv_done(alive, u64::MAX - rng.below(10)),
-            3 => Call::sendv(alive, 1, entry(rng.next_u64(), 1 + rng.below(100)), entry(0, 0)),
-            4 => Call::sendv(alive, 65 + rng.below(1000) as u16, entry(0, 1), entry(0, 1)),
-            5 => Call::new([Op::Close, Op::Abort, Op::Shutdown][rng.below(3) as usize], reused),
-            6 => Call { reserved: 1, ..Call::new(Op::Close, alive) },
-            7 => Call::accept(alive, Cookie(rng.next_u64())),
-            _ => Call::sendv(alive, 2, entry(RX_BASE + rng.below(1 << 20), 40), entry(1 << 47, 9)),
-        };
-        // 3 and the last: an address that is not the application's, or a buffer that it may hold.
-        if call.op == Op::Sendv.0 && call.sg_count < 65 && self.conns.contains_key(&call.handle) {
-            return;
-        }
-        self.outbox.push(call, Vec::new(), Tag::Nonsense);
     }
 
     /// If anything is left to do that no event will remind of.

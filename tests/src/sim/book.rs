@@ -3,7 +3,6 @@ use super::Time;
 use super::letters::Datagrams;
 use super::net::StationId;
 use super::peer::PATIENCE;
-use ix_dataplane::rng::SipKey;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -69,16 +68,24 @@ impl Talk {
     /// The bytes of `side`'s stream from `offset`.
     pub fn fill(&self, side: Side, offset: u64, bytes: &mut [u8]) {
         let from = if self.echo { Side::Opener } else { side };
-        let key = SipKey([self.id, from as u64]);
-        let mut word = (u64::MAX, [0; 8]);
-        for (at, byte) in (offset..).zip(bytes) {
-            if word.0 != at / 8 {
-                let number = at == at % 8 && from == Side::Opener;
-                let value = if number { self.id } else { key.hash([at / 8]) };
-                word = (at / 8, value.to_le_bytes());
-            }
-            *byte = word.1[(at % 8) as usize];
+        let skip = (offset % 8) as usize;
+        let (head, rest) = bytes.split_at_mut(bytes.len().min((8 - skip) % 8));
+        head.copy_from_slice(&self.word(from, offset / 8)[skip..][..head.len()]);
+        for (number, part) in (offset.div_ceil(8)..).zip(rest.chunks_mut(8)) {
+            part.copy_from_slice(&self.word(from, number)[..part.len()]);
         }
+    }
+
+    /// Eight bytes of a stream: first the opener's number, then splitmix64 of the place.
+    fn word(&self, from: Side, number: u64) -> [u8; 8] {
+        if number == 0 && from == Side::Opener {
+            return self.id.to_le_bytes();
+        }
+        let place = self.id ^ (from as u64) << 63;
+        let z = place.wrapping_add((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ z >> 31).to_le_bytes()
     }
 }
 

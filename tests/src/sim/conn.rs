@@ -48,6 +48,8 @@ pub struct Conn {
     /// Submitted up to here, and what was accepted of it.
     written: u64,
     sent: u64,
+    /// What may be under way, as far as it was told.
+    window: u64,
     /// A `sendv` was cut short: wait for `sent`.
     blocked: bool,
     eof: bool,
@@ -107,6 +109,7 @@ impl Conn {
             flying: VecDeque::new(),
             written: 0,
             sent: 0,
+            window: u64::from(RECEIVE_WINDOW),
             blocked: false,
             eof: false,
             shut: false,
@@ -195,6 +198,7 @@ impl Conn {
         }
         self.forget_done(shared);
         if window > 0 {
+            self.window = u64::from(window);
             self.blocked = false;
         }
         if let Some(talk) = &self.talk {
@@ -308,7 +312,11 @@ impl Conn {
             return self.end(Op::Abort, outbox);
         }
         let times = if shared.draw.eager { 64 } else { shared.rng.below(3) };
-        for _ in 0..=times {
+        for nth in 0..=times {
+            // One more than there is room for may be refused, not all that there ever will be.
+            if nth > 0 && shared.draw.eager && self.written - self.sent >= self.window {
+                break;
+            }
             self.send(&talk, outbox, shared);
         }
         self.give_back(&talk, outbox, shared);

@@ -37,12 +37,14 @@ fn lie(flow: &Flow, side: usize, rng: &mut Rng) -> Option<Segment> {
     let (ours, theirs) = (&flow.halves[side], &flow.halves[1 - side]);
     // What the other side last said that it has of ours.
     let (have, _) = theirs.told;
+    // A clock that is ahead of what has arrived would make all that is on its way look old, and no receiver
+    // could know better.
     let plain = Segment {
         seq: ours.seq(ours.max),
         ack: theirs.seq(ours.told.0),
         flags: flag::ACK,
         window: ours.window,
-        ts: if flow.has_timestamps() { Some(ours.ts?) } else { None },
+        ts: if flow.has_timestamps() { Some((ours.ts_arrived?, ours.ts?.1)) } else { None },
         ..Segment::default()
     };
     let beyond = 1 + rng.below(1000) as i64;
@@ -59,12 +61,15 @@ fn lie(flow: &Flow, side: usize, rng: &mut Rng) -> Option<Segment> {
         2 => {
             Segment { seq: ours.seq(have), ack: theirs.seq(unsent), payload: garbage(rng), ..plain }
         }
-        // Other bytes in the place of those that were received.
+        // Other bytes in the place of those that were received. What is outside of the window must not
+        // advance the clock either, or what is on its way were late (RFC 7323 §5.3 R2).
         3 => {
             let payload = garbage(rng);
             let from = (have - payload.len() as i64).max(1);
             let payload = payload[..(have - from).clamp(0, payload.len() as i64) as usize].to_vec();
-            Segment { seq: ours.seq(from), payload, ..plain }
+            let ahead = if payload.is_empty() { 0 } else { rng.below(1000) as u32 };
+            let ts = plain.ts.map(|(value, echo)| (value.wrapping_add(ahead), echo));
+            Segment { seq: ours.seq(from), payload, ts, ..plain }
         }
         // RFC 7323 §5.3: older than what was echoed, so from before the numbers wrapped.
         4 => {

@@ -307,8 +307,9 @@ impl Machine {
                 run_once(&mut core.engine, &mut core.platform)
             };
             let received = self.nic.borrow().has_received(at);
+            let lingered = core.platform.context.lingered();
             core.next = if work.busy || received || core.engine.has_mail() {
-                now + LOOP
+                now + LOOP + lingered
             } else {
                 // Nothing tells of a completed frame but the tick.
                 let tick = if self.nic.borrow().in_flight() { MS } else { self.idle_tick };

@@ -1,7 +1,7 @@
 //! Throughput, fairness and completion times over loss, delay and buffer: two dataplanes and a
 //! bottleneck between them, in virtual time, so that a figure changes only when the engine does.
 use super::book::{Side, Talk, Weather};
-use super::net::{Done, Faults, StationId};
+use super::net::{DONE, Done, Faults, StationId};
 use super::swarm::{MachineDraw, Swarm};
 use super::world::{Watched, watch};
 use super::{MS, S, Time};
@@ -26,6 +26,9 @@ struct Path {
     loss: u64,
     /// Bytes queued from which on frames are marked.
     mark: u64,
+    /// What is added to the delay at random. Without, who comes at a full buffer in step with what leaves it
+    /// always finds room, and another never (Floyd and Jacobson 1992).
+    jitter: Time,
 }
 
 impl Path {
@@ -38,6 +41,7 @@ impl Path {
         let faults = Faults {
             loss: self.loss,
             delay: self.rtt / 2,
+            jitter: self.jitter,
             byte_time: 8_000 / self.rate,
             queue_bytes: self.buffer,
             mark_bytes: self.mark,
@@ -72,9 +76,8 @@ impl Path {
         }
     }
 
-    fn run(&self, talks: Vec<(Time, Talk)>, marks: &[Time]) -> (Vec<Watched>, u64, u64) {
-        let (flows, done, again) = watch(self.swarm(talks), Rng::from_seed(1), marks);
-        (flows, done[Done::Overflowed as usize], again)
+    fn run(&self, talks: Vec<(Time, Talk)>, marks: &[Time]) -> (Vec<Watched>, [u64; DONE], u64) {
+        watch(self.swarm(talks), Rng::from_seed(1), marks)
     }
 }
 
@@ -89,7 +92,7 @@ fn flow(n: u64, start: Time, bytes: u64) -> (Time, Talk) {
         echo: false,
         abort: None,
         first: Some(Side::Opener),
-        write_max: 64_000,
+        write_max: 14_480,
         read_max: 1 << 20,
         slowness: 0,
     };
@@ -115,7 +118,7 @@ pub fn loss_and_delay() -> String {
         for loss in [0, 1, 10, 100, 500] {
             let _ = write!(text, "{name:9} {:>7.2} ", loss as f64 / 100.0);
             for rtt in [MS, 10 * MS, 50 * MS] {
-                let path = Path { algorithm, rate: 100, rtt, buffer: 0, loss, mark: 0 };
+                let path = Path { algorithm, rate: 100, rtt, buffer: 0, loss, mark: 0, jitter: 0 };
                 let buffer = path.bdp().max(30_000);
                 let path = Path { buffer, mark: mark(algorithm, buffer), ..path };
                 let (flows, _, _) = path.run(vec![flow(1, START, BYTES)], &[]);
@@ -139,20 +142,24 @@ pub fn buffers() -> String {
     const BYTES: u64 = 4_000_000;
     let mut text = String::from(
         "One flow of 4 MB, 100 Mb/s, RTT 10 ms: a bandwidth-delay product of 125 kB.\n\
-         Goodput in Mb/s; frames that the buffer had no room for; bytes sent again, in % of the flow.\n\n\
-         algorithm  buffer kB    Mb/s  overflows  again %\n",
+         Goodput in Mb/s; frames that the buffer had no room for, and that it marked; bytes sent again, in %\n\
+         of the flow.\n\n\
+         algorithm  buffer kB    Mb/s  overflows  marks  again %\n",
     );
     for (algorithm, name) in ALGORITHMS {
         for buffer in [8_000, 16_000, 32_000, 64_000, 128_000, 256_000] {
             let mark = mark(algorithm, buffer);
-            let path = Path { algorithm, rate: 100, rtt: 10 * MS, buffer, loss: 0, mark };
-            let (flows, overflows, again) = path.run(vec![flow(1, START, BYTES)], &[]);
+            let path =
+                Path { algorithm, rate: 100, rtt: 10 * MS, buffer, loss: 0, mark, jitter: 0 };
+            let (flows, done, again) = path.run(vec![flow(1, START, BYTES)], &[]);
             let end = flows[0].complete_at.expect("it completes");
             let _ = writeln!(
                 text,
-                "{name:9} {:>10} {:>7.2} {overflows:>10} {:>8.2}",
+                "{name:9} {:>10} {:>7.2} {:>10} {:>6} {:>8.2}",
                 buffer / 1000,
                 megabits(BYTES, end - START),
+                done[Done::Overflowed as usize],
+                done[Done::Marked as usize],
                 again as f64 * 100.0 / BYTES as f64
             );
         }
@@ -169,7 +176,15 @@ pub fn fairness() -> String {
     );
     for (algorithm, name) in ALGORITHMS {
         for count in [2, 4, 8] {
-            let path = Path { algorithm, rate: 10, rtt: 20 * MS, buffer: 0, loss: 0, mark: 0 };
+            let path = Path {
+                algorithm,
+                rate: 10,
+                rtt: 20 * MS,
+                buffer: 0,
+                loss: 0,
+                mark: 0,
+                jitter: 2 * MS,
+            };
             let buffer = path.bdp();
             let path = Path { buffer, mark: mark(algorithm, buffer), ..path };
             let talks = (0..count).map(|n| flow(n, START + n * 100 * MS, 60_000_000)).collect();
@@ -201,7 +216,15 @@ pub fn short_flows() -> String {
     for (algorithm, name) in ALGORITHMS {
         for bytes in [1_000, 10_000, 50_000] {
             for loss in [0, 100, 300] {
-                let path = Path { algorithm, rate: 100, rtt: 10 * MS, buffer: 0, loss, mark: 0 };
+                let path = Path {
+                    algorithm,
+                    rate: 100,
+                    rtt: 10 * MS,
+                    buffer: 0,
+                    loss,
+                    mark: 0,
+                    jitter: 0,
+                };
                 let buffer = path.bdp();
                 let path = Path { buffer, mark: mark(algorithm, buffer), ..path };
                 let mut rng = Rng::from_seed(bytes + loss);
