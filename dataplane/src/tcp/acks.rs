@@ -121,8 +121,11 @@ fn window(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet,
     let before = core::mem::replace(&mut conn.snd_wnd, window);
     conn.max_wnd = conn.max_wnd.max(window);
     if conn.flags.contains(Flags::PERSIST) {
-        // An answer to a probe: the peer lives, however long its window stays shut.
-        conn.trying_since = Instant::NEVER;
+        // An answer to a probe: the peer lives, however long its window stays shut. But once the application has
+        // closed, nobody is left to put an end to it (RFC 6429 §4), and patience does.
+        if !conn.flags.contains(Flags::APP_CLOSED) {
+            conn.trying_since = Instant::NEVER;
+        }
         if window > 0 {
             conn.flags -= Flags::PERSIST;
             conn.retries = 0;
