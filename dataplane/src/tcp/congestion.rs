@@ -137,6 +137,9 @@ impl Congestion {
     }
 }
 
+// What is out beyond the window counts for no reduction: limited transmit sent it (RFC 5681 §3.2), or it is
+// what the recovery before has left behind, lost or told of, whose sum may be many windows. A fraction of that
+// would be no reduction at all.
 impl CongestionControl for Congestion {
     #[inline(always)]
     fn window(&self) -> u32 {
@@ -155,6 +158,7 @@ impl CongestionControl for Congestion {
 
     #[cold]
     fn lost(&mut self, flight: u32, mss: u32, now: Instant) {
+        let flight = flight.min(self.window());
         each!(self, state => state.lost(flight, mss, now));
     }
 
@@ -165,11 +169,13 @@ impl CongestionControl for Congestion {
 
     #[cold]
     fn timed_out(&mut self, flight: u32, mss: u32, now: Instant) {
+        let flight = flight.min(self.window());
         each!(self, state => state.timed_out(flight, mss, now));
     }
 
     #[cold]
     fn marked(&mut self, flight: u32, mss: u32, now: Instant) {
+        let flight = flight.min(self.window());
         each!(self, state => state.marked(flight, mss, now));
     }
 

@@ -90,6 +90,20 @@ fn after_a_rest_it_is_slow_start_from_the_initial_window_up_to_the_threshold() {
 }
 
 #[test]
+fn what_is_out_beyond_the_window_counts_for_no_reduction() {
+    for algorithm in ALL {
+        let reductions = [Congestion::lost, Congestion::timed_out];
+        for reduce in reductions {
+            let [mut far, mut just] = [started(algorithm), started(algorithm)];
+            reduce(&mut far, 20 * 14_600, MSS, NOW);
+            reduce(&mut just, 14_600, MSS, NOW);
+            assert!(far.window() < 14_600, "{algorithm:?}");
+            assert_eq!(format!("{far:?}"), format!("{just:?}"));
+        }
+    }
+}
+
+#[test]
 fn another_algorithm_goes_on_from_the_same_window() {
     let mut cc = started(Algorithm::Cubic);
     cc.lost(14_600, MSS, NOW);
