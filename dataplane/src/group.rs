@@ -122,6 +122,10 @@ impl FlowGroup {
         let count = self.conns.capacity();
         // Twice: half of the list may be stale.
         let more = (2 * count as usize).saturating_sub(self.time_wait.len());
+        // What the first loss needs is there before it: then is no time to allocate.
+        self.segments.prepare();
+        self.sent.prepare();
+        self.recoveries.prepare();
         self.time_wait.try_reserve_exact(more).is_ok() && self.wheel.grow(count)
     }
 
