@@ -16,7 +16,6 @@ pub use send::sendv;
 use crate::device::RxFrame;
 use crate::engine::Engine;
 use crate::events::RESERVE;
-use crate::group::FlowGroup;
 use crate::prefetch;
 use crate::rss::group_of;
 
@@ -37,32 +36,22 @@ pub fn open(engine: &mut Engine) {
 /// Lines of a connection that a predicted segment touches, the first of them.
 const LINES: usize = 3;
 
-/// Asks for what the frames that follow in the batch will need: the headers of the third, the place in the flow
-/// table of the second, the connection of the first. Nothing for the last of a batch, or a batch of one.
+/// Asks for what the frames that follow in the batch will need: the headers of the second, the connection of the
+/// first. Nothing for the last of a batch, or a batch of one.
 #[inline(always)]
 pub fn look_ahead(engine: &Engine, rest: &[RxFrame]) {
     let [first, more @ ..] = rest else { return };
-    if let [second, third, ..] = more {
-        let at = usize::from(third.offset);
-        if let Some(header) = engine.local.pool.area().data(&third.mbuf).get(at) {
-            prefetch::lines(header, 2);
-        }
-        if let Some((group, hash)) = group_of_frame(engine, second) {
-            group.table.prefetch(hash);
-        }
+    if let [second, ..] = more
+        && let Some(header) =
+            engine.local.pool.area().data(&second.mbuf).get(usize::from(second.offset))
+    {
+        prefetch::lines(header, 2);
     }
-    if let Some((group, hash)) = group_of_frame(engine, first)
+    let Some(hash) = first.hash else { return };
+    let id = group_of(hash, engine.local.groups);
+    if let Some(Some(group)) = engine.groups.get(usize::from(id.0))
         && let Some(conn) = group.conns.get(group.table.first(hash))
     {
         prefetch::lines(conn, LINES);
     }
-}
-
-/// The group of a frame whose hash the device has told, if it is here.
-#[inline(always)]
-fn group_of_frame<'a>(engine: &'a Engine, frame: &RxFrame) -> Option<(&'a FlowGroup, u32)> {
-    let hash = frame.hash?;
-    let id = group_of(hash, engine.local.groups);
-    let group = engine.groups.get(usize::from(id.0))?.as_ref()?;
-    Some((group, hash))
 }

@@ -7,7 +7,6 @@
 //! cannot make look-ups slow.
 use crate::conn::Conn;
 use crate::limits::FLOW_CHAIN_MAX;
-use crate::prefetch;
 use crate::slab::Slab;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -76,14 +75,6 @@ impl FlowTable {
             index = conn.hash_next;
         }
         None
-    }
-
-    /// Asks for the memory of the bucket of `hash`.
-    #[inline(always)]
-    pub fn prefetch(&self, hash: u32) {
-        if let Some(bucket) = self.buckets.get(self.bucket(hash)) {
-            prefetch::lines(bucket, 1);
-        }
     }
 
     /// The first connection of the bucket of `hash`.

@@ -122,6 +122,10 @@ impl FlowGroup {
         let count = self.conns.capacity();
         // Twice: half of the list may be stale.
         let more = (2 * count as usize).saturating_sub(self.time_wait.len());
+        // What the first loss needs is there before it: then is no time to allocate.
+        self.segments.prepare();
+        self.sent.prepare();
+        self.recoveries.prepare();
         self.time_wait.try_reserve_exact(more).is_ok() && self.wheel.grow(count)
     }
 
@@ -331,8 +335,14 @@ impl FlowGroup {
     /// with every message.
     #[inline]
     pub fn arm(&mut self, index: u32, local: &mut Local) {
+        let conn = &self.conns[index];
+        self.arm_at(index, conn.rto_at.min(conn.ack_at), local);
+    }
+
+    /// Arms the wheel for the connection, unless that is armed for an earlier time.
+    #[inline]
+    pub fn arm_at(&mut self, index: u32, at: Instant, local: &mut Local) {
         let conn = &mut self.conns[index];
-        let at = conn.rto_at.min(conn.ack_at);
         if at < conn.timer_at {
             conn.timer_at = at;
             self.wheel.arm(index, at);
@@ -343,13 +353,7 @@ impl FlowGroup {
     /// The same for the keep-alive timer, which the path of packets does not look at: whenever the wheel
     /// is not armed for a connection, this is.
     pub fn arm_keep_alive(&mut self, index: u32, local: &mut Local) {
-        let conn = &mut self.conns[index];
-        let at = conn.keep_at;
-        if at < conn.timer_at {
-            conn.timer_at = at;
-            self.wheel.arm(index, at);
-            self.arm_index(at, local);
-        }
+        self.arm_at(index, self.conns[index].keep_at, local);
     }
 
     #[inline]

@@ -79,6 +79,10 @@ pub const RTO_MIN: Duration = Duration::from_ms(200);
 pub const RTO_MIN_DATACENTER: Duration = Duration::from_ms(1);
 /// Timeout of a loss probe before the first measurement (RFC 8985 §7.2).
 pub const PROBE_TIMEOUT_INITIAL: Duration = Duration::from_s(1);
+/// Least timeout of a loss probe: a peer of microseconds is not lost when it takes a little longer once.
+pub const PROBE_MIN: Duration = Duration::from_ms(1);
+/// The same where hosts answer without being scheduled: a dozen ticks of the wheel.
+pub const PROBE_MIN_DATACENTER: Duration = Duration::from_us(200);
 /// How long a peer may hold back an acknowledgement (RFC 8985 §7.2).
 pub const MAX_ACK_DELAY: Duration = Duration::from_ms(200);
 /// Recoveries after which a wider reordering window is given up (RFC 8985 §6.2 step 4).

@@ -46,6 +46,9 @@ impl Mbuf {
 /// No buffer, in intrusive links.
 pub const NO_MBUF: u32 = u32::MAX;
 
+/// In [`Meta::references`]: none, but the buffer waits for others before it, and came when the rest says.
+pub const WAITS: u32 = 1 << 31;
+
 /// What the kernel knows of a buffer.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]

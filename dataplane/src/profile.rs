@@ -1,7 +1,7 @@
 //! The times of TCP that depend on where a dataplane is: one set for the internet, one for a datacentre.
 use crate::limits::{
-    CONNECT_TIMEOUT, DELAYED_ACK, FIN_WAIT_2, HANDSHAKE_TIMEOUT, RTO_MIN, RTO_MIN_DATACENTER,
-    TIME_WAIT, USER_TIMEOUT,
+    CONNECT_TIMEOUT, DELAYED_ACK, FIN_WAIT_2, HANDSHAKE_TIMEOUT, PROBE_MIN, PROBE_MIN_DATACENTER,
+    RTO_MIN, RTO_MIN_DATACENTER, TIME_WAIT, USER_TIMEOUT,
 };
 use crate::time::Duration;
 
@@ -12,6 +12,8 @@ pub struct Profile {
     pub delayed_ack: Duration,
     /// Floor of the retransmission timeout.
     pub rto_min: Duration,
+    /// Floor of the timeout of loss probes.
+    pub probe_min: Duration,
     /// 2 MSL.
     pub time_wait: Duration,
     /// How long a connection that the application has closed waits for the peer's FIN.
@@ -29,6 +31,7 @@ impl Profile {
     pub const INTERNET: Profile = Profile {
         delayed_ack: DELAYED_ACK,
         rto_min: RTO_MIN,
+        probe_min: PROBE_MIN,
         time_wait: TIME_WAIT,
         fin_wait_2: FIN_WAIT_2,
         connect_timeout: CONNECT_TIMEOUT,
@@ -41,6 +44,7 @@ impl Profile {
     pub const DATACENTRE: Profile = Profile {
         delayed_ack: Duration::from_us(500),
         rto_min: RTO_MIN_DATACENTER,
+        probe_min: PROBE_MIN_DATACENTER,
         time_wait: Duration::from_s(1),
         fin_wait_2: Duration::from_s(10),
         connect_timeout: Duration::from_s(5),

@@ -33,6 +33,15 @@ impl<T: Default> Slab<T> {
         }
     }
 
+    /// Makes the first chunk, if there is none yet and there is memory for it: then the first use need not.
+    pub fn prepare(&mut self) {
+        if self.capacity() == 0
+            && let Some(index) = self.alloc()
+        {
+            self.release(index);
+        }
+    }
+
     /// Gives a slot back.
     #[inline]
     pub fn release(&mut self, index: u32) {

@@ -77,6 +77,7 @@ fn a_warm_event_loop_allocates_nothing() {
         events.turn(&mut Busy);
         counted += COUNT.take().unwrap_or(0);
     }
-    assert!(kernel(|k| k.calls.len()) > 50 * 180 * 4, "it was busy");
+    // One `sendv` that also returns what was received, `udp_sendv`, `udp_recv_done`.
+    assert!(kernel(|k| k.calls.len()) > 50 * 180 * 3, "it was busy");
     assert_eq!(counted, 0);
 }

@@ -48,7 +48,7 @@ pub fn handle(
         let area = local.pool.area();
         recovery::acknowledged(group, local, index, packet, area.data(mbuf));
     }
-    window(group, local, index, packet);
+    window(group, local, index, packet, advances);
     let conn = &group.conns[index];
     if conn.flags.contains(Flags::FIN_QUEUED) && conn.all_acked() {
         return fin_acked(group, local, index);
@@ -77,7 +77,7 @@ pub fn advance(group: &mut FlowGroup, local: &mut Local, index: u32, ack: Wrappi
     }
     progress(conn, local);
     congestion::grow(conn, acked, flight, local.now);
-    rack::restart(conn, local.now);
+    rack::restart(conn, local);
     if has_to_send(conn) {
         group.want_output(index, local);
     }
@@ -93,7 +93,7 @@ pub fn progress(conn: &mut Conn, local: &Local) {
         conn.rtt.settle(local.profile.rto_min);
     }
     conn.retries = 0;
-    conn.trying_since = Instant::NEVER;
+    conn.trying_since = if conn.snd_una == conn.snd_max { Instant::NEVER } else { local.now };
 }
 
 /// Whether anything could leave now, windows allowing.
@@ -104,28 +104,33 @@ pub fn has_to_send(conn: &Conn) -> bool {
         || conn.lost > 0
 }
 
-/// Takes the peer's window (RFC 9293 §3.10.7.4: only from segments that are not older).
+/// Takes the peer's window (RFC 9293 §3.10.7.4: only from segments that are not older). A segment that `advances`
+/// `snd_una` is none, whatever its sequence number: the peer has sent old data again, and its window counts from
+/// the new acknowledgement.
 #[inline]
-fn window(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet) {
+fn window(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet, advances: bool) {
     let conn = &mut group.conns[index];
     let newer =
         conn.wl1.before(packet.seq) || conn.wl1 == packet.seq && conn.wl2.at_or_before(packet.ack);
-    if !newer {
+    if packet.ack.before(conn.snd_una) || !newer && !advances {
         return;
     }
-    conn.wl1 = packet.seq;
+    conn.wl1 = conn.wl1.later(packet.seq);
     conn.wl2 = packet.ack;
     let window = u32::from(packet.window) << conn.snd_shift;
     let before = core::mem::replace(&mut conn.snd_wnd, window);
     conn.max_wnd = conn.max_wnd.max(window);
     if conn.flags.contains(Flags::PERSIST) {
-        // An answer to a probe: the peer lives, however long its window stays shut.
-        conn.trying_since = Instant::NEVER;
+        // An answer to a probe: the peer lives, however long its window stays shut. But once the application has
+        // closed, nobody is left to put an end to it (RFC 6429 §4), and patience does.
+        if !conn.flags.contains(Flags::APP_CLOSED) {
+            conn.trying_since = Instant::NEVER;
+        }
         if window > 0 {
             conn.flags -= Flags::PERSIST;
             conn.retries = 0;
             conn.rtt.settle(local.profile.rto_min);
-            rack::restart(conn, local.now);
+            rack::restart(conn, local);
         }
     }
     if window > before {

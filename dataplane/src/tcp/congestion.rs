@@ -38,6 +38,9 @@ pub trait CongestionControl {
     fn marked(&mut self, flight: u32, mss: u32, now: Instant) {
         self.lost(flight, mss, now);
     }
+    /// Nothing was sent for longer than the retransmission timeout: sending begins with the initial window, and
+    /// slow start leads back to the threshold (RFC 5681 §4.1).
+    fn rested(&mut self, mss: u32);
     /// The last reduction was for nothing: what was taken for lost was late (RFC 4015, RFC 9438
     /// §4.9). Nothing happens if there is none to take back.
     fn undo(&mut self);
@@ -177,6 +180,11 @@ impl CongestionControl for Congestion {
     }
 
     #[cold]
+    fn rested(&mut self, mss: u32) {
+        each!(self, state => state.rested(mss));
+    }
+
+    #[cold]
     fn undo(&mut self) {
         each!(self, state => state.undo());
     }
@@ -199,6 +207,19 @@ pub fn grow(conn: &mut Conn, acked: u32, flight: u32, now: Instant) {
     }
 }
 
+/// RFC 6928 §2: ten segments, at most 14,600 bytes unless two segments are more.
+#[inline]
+pub fn initial_window(mss: u32) -> u32 {
+    let most = (INITIAL_WINDOW_SEGMENTS * 1460).max(2 * mss);
+    (INITIAL_WINDOW_SEGMENTS * mss).min(most)
+}
+
+/// What a loss is to halve of `flight`: not what limited transmit has sent beyond the window (RFC 5681 §3.2
+/// step 2).
+pub fn within_window(conn: &Conn, flight: u32) -> u32 {
+    flight.min(conn.cc.window())
+}
+
 /// What the algorithms have in common: the window, the threshold between slow start and congestion
 /// avoidance, and what both were before the last reduction.
 #[derive(Clone, Copy, Debug, Default)]
@@ -215,10 +236,8 @@ pub struct Basis {
 }
 
 impl Basis {
-    /// RFC 6928 §2: ten segments, at most 14,600 bytes unless two segments are more.
     fn start(&mut self, mss: u32) {
-        let most = (INITIAL_WINDOW_SEGMENTS * 1460).max(2 * mss);
-        let window = (INITIAL_WINDOW_SEGMENTS * mss).min(most);
+        let window = initial_window(mss);
         *self = Basis { window, threshold: u32::MAX, ..Basis::default() };
     }
 
@@ -268,6 +287,12 @@ impl Basis {
     /// RFC 6582 §3.2 step 3 (1): no burst of what was held back.
     fn recovered(&mut self, flight: u32, mss: u32) {
         self.window = self.threshold.min(flight.max(mss).saturating_add(mss));
+    }
+
+    /// See [`CongestionControl::rested`].
+    fn rested(&mut self, mss: u32) {
+        self.window = self.window.min(initial_window(mss));
+        self.after_timeout = false;
     }
 
     /// Takes the last reduction back; `false`: there is none.

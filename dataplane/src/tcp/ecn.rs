@@ -153,7 +153,10 @@ fn acknowledged(conn: &mut Conn, local: &Local, packet: &Packet) {
     conn.ecn.set(Ecn::ECHOED, echo);
     if packet.ack.after(conn.snd_una) {
         let acked = packet.ack.since(conn.snd_una);
-        conn.cc.echoed(acked, echo, packet.ack, conn.snd_nxt);
+        // That of the SYN says nothing of data.
+        if conn.snd_una != conn.iss {
+            conn.cc.echoed(acked, echo, packet.ack, conn.snd_nxt);
+        }
         if packet.ack.after(conn.ecn_end) {
             conn.ecn -= Ecn::REDUCED;
         }

@@ -258,8 +258,7 @@ fn syn_sent(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packe
         conn.snd_una = packet.ack;
         conn.snd_wnd = u32::from(packet.window);
         conn.max_wnd = conn.snd_wnd;
-        conn.retries = 0;
-        conn.trying_since = crate::time::Instant::NEVER;
+        acks::progress(conn, local);
         conn.rto_at = crate::time::Instant::NEVER;
         if conn.timed == conn.iss {
             conn.timed = conn.snd_max;

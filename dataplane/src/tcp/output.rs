@@ -120,7 +120,9 @@ pub fn new_segment<T: TxQueue>(
     let size = pmtu::segment_size(conn, room, local.now);
     let len = gso::frame_size(conn, local, size, room, unsent);
     let last = len == unsent;
-    if len == 0 && !(fin && last) {
+    // FIN takes a place in the peer's window; behind one that is shut it would be dropped.
+    let fin = fin && last && flight + len < conn.snd_wnd;
+    if len == 0 && !fin {
         return Ok(false);
     }
     // Sender's side of silly window avoidance (RFC 9293 §3.8.6.2.1).
@@ -131,7 +133,7 @@ pub fn new_segment<T: TxQueue>(
     if last {
         flags |= flag::PSH;
     }
-    if fin && last {
+    if fin {
         flags |= flag::FIN;
     }
     let (seq, at) = (conn.snd_nxt, conn.seg_next);
@@ -152,7 +154,7 @@ pub fn new_segment<T: TxQueue>(
     conn.snd_max = end;
     send_queue::catch_up(conn, &group.segments);
     conn.flags -= Flags::PERSIST;
-    rack::sent_more(conn, local.now);
+    rack::sent_more(conn, local);
     trying(conn, local.now);
     Ok(true)
 }

@@ -3,6 +3,7 @@
 use crate::conn::{Conn, Flags};
 use crate::flow_table::NIL;
 use crate::limits::{MAX_ACK_DELAY, PROBE_TIMEOUT_INITIAL, REORDER_PERSIST};
+use crate::local::Local;
 use crate::tcp::recovery::{Recovery, Stage};
 use crate::tcp::sent::{self, Marks, Record, Records};
 use crate::tcp::seq::WrappingSeq;
@@ -143,27 +144,27 @@ pub fn detect(
 /// Sets the timer for what is under way: the loss probe if one may help, else retransmission. It counts
 /// from now, after an acknowledgement or what was sent (RFC 6298 §5, RFC 8985 §7.2).
 #[inline]
-pub fn restart(conn: &mut Conn, now: Instant) {
+pub fn restart(conn: &mut Conn, local: &Local) {
     conn.timer = Timer::Retransmit;
     if conn.snd_una == conn.snd_max {
         conn.rto_at = Instant::NEVER;
         return;
     }
-    conn.rto_at = now + conn.rtt.timeout();
+    conn.rto_at = local.now + conn.rtt.timeout();
     if is_more_than_one(conn) {
-        schedule_probe(conn, now);
+        schedule_probe(conn, local);
     }
 }
 
 /// More was sent (RFC 8985 §7.2).
 #[inline]
-pub fn sent_more(conn: &mut Conn, now: Instant) {
+pub fn sent_more(conn: &mut Conn, local: &Local) {
     if conn.rto_at == Instant::NEVER {
         conn.timer = Timer::Retransmit;
-        conn.rto_at = now + conn.rtt.timeout();
+        conn.rto_at = local.now + conn.rtt.timeout();
     }
     if is_more_than_one(conn) {
-        schedule_probe(conn, now);
+        schedule_probe(conn, local);
     }
 }
 
@@ -174,13 +175,15 @@ fn is_more_than_one(conn: &Conn) -> bool {
 }
 
 /// Puts the loss probe in the place of the retransmission timer if it comes before it.
-fn schedule_probe(conn: &mut Conn, now: Instant) {
+fn schedule_probe(conn: &mut Conn, local: &Local) {
+    let now = local.now;
     let calm = conn.recovery == NIL && conn.timer != Timer::Reorder;
     if !calm || !conn.flags.contains(Flags::SACK) {
         return;
     }
     let smoothed = conn.rtt.smoothed();
-    let mut after = Duration(2 * smoothed.0);
+    // Not before the peer, and whoever schedules it, had time to answer (§7.2 has the timer's granularity).
+    let mut after = Duration(2 * smoothed.0).max(local.profile.probe_min);
     if smoothed.0 == 0 {
         after = PROBE_TIMEOUT_INITIAL;
     }

@@ -5,7 +5,7 @@
 use crate::conn::Conn;
 use crate::limits::REASSEMBLY_MAX;
 use crate::local::Local;
-use crate::mbuf::{Area, Mbuf, Meta, NO_MBUF};
+use crate::mbuf::{Area, Mbuf, Meta, NO_MBUF, WAITS};
 use crate::tcp::blocks;
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::SackBlock;
@@ -38,7 +38,7 @@ pub fn runs(conn: &Conn, local: &Local, mut run: impl FnMut(SackBlock, u32)) {
     let mut at = conn.ooo_head;
     while at != NO_MBUF {
         let first = meta_of(area, at);
-        let age = |meta: &Meta| local.out_of_order.wrapping_sub(meta.references);
+        let age = |meta: &Meta| local.out_of_order.wrapping_sub(meta.references) & !WAITS;
         let mut block = (seq(&first), end(&first));
         let mut youngest = age(&first);
         at = first.next;
@@ -57,7 +57,14 @@ pub fn runs(conn: &Conn, local: &Local, mut run: impl FnMut(SackBlock, u32)) {
 
 /// The buffer counts as having come just now.
 fn touch(area: &Area, index: u32, count: u32) {
-    set_meta(area, index, Meta { references: count, ..meta_of(area, index) });
+    set_meta(area, index, Meta { references: WAITS | count, ..meta_of(area, index) });
+}
+
+/// Frees a buffer of the list, out of which it is taken.
+fn free(local: &mut Local, index: u32) {
+    let area = local.pool.area();
+    set_meta(area, index, Meta { references: 0, ..meta_of(area, index) });
+    local.pool.free(Mbuf::from_raw(index));
 }
 
 /// Cuts `bytes` off the front.
@@ -69,8 +76,8 @@ fn cut_front(meta: &mut Meta, bytes: u32) {
 }
 
 /// Keeps a buffer whose meta (offset, len, word) is set and lies after `rcv_nxt`; what is there
-/// already is cut off, and what is nothing new is freed. In the list `Meta::references`, which nothing
-/// refers to yet, says when the buffer came, by a count.
+/// already is cut off, and what is nothing new is freed. In the list nothing refers to a buffer, and
+/// `Meta::references` says by a count when it came, marked by [`WAITS`].
 pub fn insert(conn: &mut Conn, local: &mut Local, mut mbuf: Mbuf) {
     if conn.ooo_count >= REASSEMBLY_MAX {
         local.stats.drop(Drop::TcpReassemblyFull);
@@ -79,7 +86,7 @@ pub fn insert(conn: &mut Conn, local: &mut Local, mut mbuf: Mbuf) {
     let area = local.pool.area();
     local.out_of_order = local.out_of_order.wrapping_add(1);
     let mut new = area.meta(&mbuf);
-    new.references = local.out_of_order;
+    new.references = WAITS | local.out_of_order;
     let (from, to) = (seq(&new), end(&new));
     let mut before = NO_MBUF;
     let mut at = conn.ooo_head;
@@ -108,7 +115,7 @@ pub fn insert(conn: &mut Conn, local: &mut Local, mut mbuf: Mbuf) {
             break;
         }
         blocks::twice(conn, seq(&follower), end(&follower));
-        local.pool.free(Mbuf::from_raw(at));
+        free(local, at);
         conn.ooo_count -= 1;
         conn.rx_buffers -= 1;
         at = follower.next;
@@ -148,11 +155,11 @@ pub fn take(conn: &mut Conn, local: &mut Local) -> Option<Mbuf> {
         let twice = conn.rcv_nxt.since(seq(&meta));
         cut_front(&mut meta, twice);
         meta.references = 0;
+        area.set_meta(&mut mbuf, meta);
         if meta.len == 0 {
             local.pool.free(mbuf);
             continue;
         }
-        area.set_meta(&mut mbuf, meta);
         return Some(mbuf);
     }
     None
@@ -179,17 +186,17 @@ pub fn drop_last(conn: &mut Conn, local: &mut Local) -> bool {
     }
     conn.ooo_count -= 1;
     conn.rx_buffers -= 1;
-    local.pool.free(Mbuf::from_raw(last));
+    free(local, last);
     true
 }
 
 /// Frees all.
 pub fn clear(conn: &mut Conn, local: &mut Local) {
     while conn.ooo_head != NO_MBUF {
-        let mbuf = Mbuf::from_raw(conn.ooo_head);
-        conn.ooo_head = local.pool.area().meta(&mbuf).next;
+        let at = conn.ooo_head;
+        conn.ooo_head = meta_of(local.pool.area(), at).next;
         conn.rx_buffers -= 1;
-        local.pool.free(mbuf);
+        free(local, at);
     }
     conn.ooo_count = 0;
 }

@@ -28,7 +28,7 @@ use crate::tcp::sent::{self, Marks, Record};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, Packet};
 use crate::tcp::{acks, congestion};
-use crate::time::{Duration, Instant};
+use crate::time::Duration;
 use ix_abi::stats::Counter;
 
 pub use self::books::{all_returned, is_consistent};
@@ -193,7 +193,9 @@ fn echo(conn: &Conn, local: &Local, packet: &Packet) -> Option<Duration> {
     let (_, echo) = packet.ts?;
     let clock = local.ts_clock().wrapping_add(conn.ts_offset);
     let known = conn.flags.contains(Flags::TIMESTAMPS);
-    known.then(|| Duration::from_ms(u64::from(clock.wrapping_sub(echo))))
+    let age = clock.wrapping_sub(echo);
+    // One of the future was never sent.
+    (known && age as i32 >= 0).then(|| Duration::from_ms(u64::from(age)))
 }
 
 /// Takes out what is acknowledged, and marks what is selectively.
@@ -264,7 +266,10 @@ fn measure(conn: &mut Conn, local: &Local, packet: &Packet, heard: &Heard) {
     if packet.ack.before(conn.timed) {
         return;
     }
-    let by_echo = echo(conn, local, packet).filter(|age| age.0 > 0 && heard.again);
+    // What is under way was sent at most a timeout before anything was missed: an echo of what is older is a lie.
+    let longest = local.now.since(conn.trying_since) + conn.rtt.timeout();
+    let by_echo = echo(conn, local, packet).filter(|age| age.0 > 0 && *age <= longest);
+    let by_echo = by_echo.filter(|_| heard.again);
     if let Some(rtt) = heard.rtt.filter(|_| !heard.again).or(by_echo) {
         conn.timed = conn.snd_max;
         conn.rtt.measured(rtt, local.profile.rto_min);
@@ -284,11 +289,11 @@ fn after(group: &mut FlowGroup, local: &mut Local, index: u32, ack: Ack<'_>) {
     }
     let wait = find(group, local, index, ack.outstanding);
     let conn = &mut group.conns[index];
-    reduce(conn, &mut group.recoveries, ack.delivered);
+    reduce(conn, &mut group.recoveries, ack.delivered, ack.advances);
     if ack.advances {
-        rack::restart(conn, local.now);
+        rack::restart(conn, local);
     }
-    wait_for_order(conn, wait, local.now);
+    wait_for_order(conn, wait, local);
     settle(group, index);
     let conn = &group.conns[index];
     if acks::has_to_send(conn) {
@@ -321,7 +326,8 @@ fn find(
         recovery.probe = None;
         conn.recover = conn.snd_max;
         conn.flags |= Flags::RECOVERY;
-        conn.cc.lost(outstanding, u32::from(conn.mss), local.now);
+        let flight = congestion::within_window(conn, outstanding);
+        conn.cc.lost(flight, u32::from(conn.mss), local.now);
     }
     wait
 }
@@ -358,15 +364,15 @@ fn ended(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet) 
 }
 
 /// Waits until what is late has had its time.
-fn wait_for_order(conn: &mut Conn, wait: Option<Duration>, now: Instant) {
+fn wait_for_order(conn: &mut Conn, wait: Option<Duration>, local: &Local) {
     if let Some(wait) = wait {
-        let at = now + wait;
+        let at = local.now + wait;
         if at < conn.rto_at {
             conn.timer = Timer::Reorder;
             conn.rto_at = at;
         }
     } else if conn.timer == Timer::Reorder {
-        rack::restart(conn, now);
+        rack::restart(conn, local);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::tcp::rack::{self, Timer};
 use crate::tcp::recovery::{self, Probe};
 use crate::tcp::sent::{self, FIRST, Marks, Record};
 use crate::tcp::seq::WrappingSeq;
+use crate::tcp::timers::next_try;
 use crate::tcp::wire::flag;
 use crate::time::Instant;
 use ix_abi::stats::Counter;
@@ -129,7 +130,7 @@ fn send_record<T: TxQueue>(
     recovery::went_out(conn, &mut group.recoveries, len, Some(end));
     if conn.rto_at == Instant::NEVER || at == FIRST && conn.timer == Timer::Retransmit {
         conn.timer = Timer::Retransmit;
-        conn.rto_at = local.now + conn.rtt.timeout();
+        conn.rto_at = next_try(conn, local);
     }
     trying(conn, local.now);
     Ok(())
@@ -163,7 +164,7 @@ fn loss_probe<T: TxQueue>(
     let conn = &mut group.conns[index];
     let probe = Probe { end: conn.snd_max, again: !new };
     group.recoveries[conn.recovery].probe = Some(probe);
-    rack::restart(conn, local.now);
+    rack::restart(conn, local);
     Ok(())
 }
 

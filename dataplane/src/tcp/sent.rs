@@ -171,13 +171,16 @@ pub fn split(conn: &mut Conn, records: &mut Records, at: u32, seq: WrappingSeq) 
     true
 }
 
-/// Makes a record and the one behind it one, with the marks of the first.
+/// Makes a record and the one behind it one, with the marks of the first and the later time.
 pub fn merge(conn: &mut Conn, records: &mut Records, at: u32) {
     let next = get(conn, records, at).next;
     let second = records[next];
     let first = get_mut(conn, records, at);
     first.end = second.end;
     first.next = second.next;
+    if second.at.wrapping_sub(first.at) as i32 > 0 {
+        first.at = second.at;
+    }
     records.release(next);
     conn.sent_count -= 1;
     if conn.sent_tail == next {

@@ -2,10 +2,11 @@
 use crate::conn::{Conn, Flags, State};
 use crate::group::FlowGroup;
 use crate::local::Local;
+use crate::tcp::congestion::{self, CongestionControl};
 use crate::tcp::listen::{patience, trying};
 use crate::tcp::pmtu::Path;
-use crate::tcp::{close, keep_alive, recovery};
-use crate::time::Instant;
+use crate::tcp::{acks, close, keep_alive, recovery, sent};
+use crate::time::{Duration, Instant};
 use ix_abi::DeadReason;
 use ix_abi::stats::Counter;
 
@@ -32,6 +33,26 @@ pub fn fired(group: &mut FlowGroup, local: &mut Local, index: u32) {
     if !group.conns[index].flags.contains(Flags::FREED) {
         group.arm(index, local);
         group.arm_keep_alive(index, local);
+        rest(group, local, index);
+    }
+}
+
+/// After a retransmission timeout in which nothing was sent, the window says nothing of the network any more
+/// (RFC 5681 §4.1). Whoever sends need not look: the wheel stays armed for what was sent last, and fires in vain
+/// once that is acknowledged.
+fn rest(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    let conn = &mut group.conns[index];
+    let mss = u32::from(conn.mss);
+    let idle = conn.state.can_send() && conn.snd_una == conn.snd_max;
+    if !idle || conn.cc.window() <= congestion::initial_window(mss) {
+        return;
+    }
+    let quiet = sent::since(sent::clock(local.now), conn.first.at);
+    let timeout = conn.rtt.timeout();
+    if quiet >= timeout {
+        conn.cc.rested(mss);
+    } else {
+        group.arm_at(index, local.now + Duration(timeout.0 - quiet.0), local);
     }
 }
 
@@ -70,23 +91,21 @@ fn waits(conn: &Conn) -> bool {
         || conn.flags.contains(Flags::PERSIST)
 }
 
-/// When the timer fires again: no later than when patience ends.
+/// When the timer fires again: no later than when patience ends. (What is sent for the first time does not ask:
+/// patience shorter than its timeout ends with that.)
 pub fn next_try(conn: &Conn, local: &Local) -> Instant {
     let next = local.now + conn.rtt.timeout();
-    match conn.settings.user_timeout() {
-        Some(wanted) if conn.trying_since != Instant::NEVER => {
-            next.min(conn.trying_since + wanted).max(local.now)
-        }
-        _ => next,
+    if conn.trying_since == Instant::NEVER {
+        return next;
     }
+    next.min(conn.trying_since + patience(conn, &local.profile)).max(local.now)
 }
 
 /// Starts the persist timer if a shut window is all that keeps data back, or the application
 /// (RFC 9293 §3.8.6.1): the update that opens it may get lost.
 #[inline]
 pub fn persist(conn: &mut Conn, local: &Local) {
-    let blocked =
-        conn.snd_nxt.before(conn.snd_end) || conn.lost > 0 || conn.flags.contains(Flags::REFUSED);
+    let blocked = acks::has_to_send(conn) || conn.flags.contains(Flags::REFUSED);
     // What is lost is not under way, so that nothing is left for the retransmission timer to wait for.
     let idle =
         conn.rto_at == Instant::NEVER || conn.lost > 0 && !conn.flags.contains(Flags::PERSIST);

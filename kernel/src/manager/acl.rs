@@ -1,6 +1,7 @@
 //! Rules of the firewall: from the control page or the boot archive to every core's engine. A set is
 //! compiled in slices, so that core 0 goes on with its packets meanwhile, and the command that brought it is
 //! answered when all cores judge by it.
+use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
@@ -25,7 +26,7 @@ pub(super) enum Task {
     #[default]
     None,
     /// Of a command, or of our own: our address is another now.
-    Compile(Option<Pending>, Compiler),
+    Compile(Option<Pending>, Box<Compiler>),
     /// Compiled; messages to the other cores wait for room.
     Publish(Option<Pending>, RuleSet),
     /// All cores are to take it over.
@@ -50,7 +51,7 @@ impl Task {
             return refuse(Some(command), AclError::Memory);
         };
         match Compiler::new(source, address(engine)) {
-            Ok(compiler) => *self = Task::Compile(Some(command), compiler),
+            Ok(compiler) => *self = Task::Compile(Some(command), Box::new(compiler)),
             Err(e) => refuse(Some(command), e),
         }
     }
@@ -59,7 +60,7 @@ impl Task {
     pub(super) fn step(&mut self, engine: &mut Engine) {
         if !self.is_busy() {
             if let Some(compiler) = engine.recompile_rules() {
-                *self = Task::Compile(None, compiler);
+                *self = Task::Compile(None, Box::new(compiler));
             }
             return;
         }

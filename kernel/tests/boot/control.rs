@@ -117,7 +117,9 @@ fn the_page_tells_what_the_machine_is() {
         let there = page.get(header::MAGIC) == control::MAGIC && page.get(header::HEARTBEAT) > 3;
         if there && !done && since > Duration::from_millis(200) {
             done = true;
-            assert_eq!(page.get(header::VERSION), u64::from(ix_abi::VERSION.major));
+            let version = ix_abi::VERSION;
+            let version = u64::from(version.major) | u64::from(version.minor) << 16;
+            assert_eq!(page.get(header::VERSION), version);
             assert_eq!(page.get(header::CORES), 2);
             assert_eq!(page.get(header::BATCH), 32);
             assert_eq!(page.get(header::STATE), u64::from(State::AppEnded.0), "no app was named");

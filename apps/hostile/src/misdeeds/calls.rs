@@ -2,7 +2,7 @@
 
 use ix_abi::call::{Call, Direct, Op, SgEntry};
 use ix_abi::layout::{HEAP_BASE, IMAGE_BASE, INFO_BASE, PAGE_BYTES, RX_BASE};
-use ix_abi::{Cookie, Handle, SocketAddress, Status};
+use ix_abi::{Cookie, Handle, SocketAddress, Status, TcpOption};
 
 use super::check;
 use crate::app::{App, Verdict};
@@ -18,7 +18,7 @@ pub fn commit(app: &mut App, name: &str) -> Option<Verdict> {
 }
 
 fn unknown(app: &mut App) -> Verdict {
-    for op in (17..300).chain([0x7FFF, 0x8000, 0xFFFF]) {
+    for op in (18..300).chain([0x7FFF, 0x8000, 0xFFFF]) {
         let mut call = Call::new(Op(op), Handle(u64::MAX));
         call.words = [u64::MAX; 5];
         check(app.ask(call).status == Status::Invalid, "an unknown operation was taken")?;
@@ -38,6 +38,7 @@ fn absurd(app: &mut App) -> Verdict {
     let conn = app.conn()?;
     let at = |ip: [u8; 4], port| SocketAddress::v4(ip, port);
     let v6 = SocketAddress { ip: ix_abi::IpAddress([0x20; 16]), port: 80, scope: 0 };
+    let all_nodes = SocketAddress { ip: ix_abi::IpAddress([0xff; 16]), port: 80, scope: 0 };
     let here = {
         let mut own = at([0; 4], 80);
         own.ip = ix_abi::IpAddress(raw::info().address);
@@ -63,7 +64,9 @@ fn absurd(app: &mut App) -> Verdict {
         (Call::connect(Cookie(9), at([255; 4], 80)), &[Status::Invalid]),
         (Call::connect(Cookie(9), at([10, 0, 2, 2], 0)), &[Status::Invalid]),
         (Call::connect(Cookie(9), here), &[Status::Invalid]),
-        (Call::connect(Cookie(9), v6), &[Status::Unsupported]),
+        (Call::connect(Cookie(9), all_nodes), &[Status::Invalid]),
+        (Call::set_option(conn, TcpOption::KeepAlive, u64::MAX), &[Status::Invalid]),
+        (Call::set_option(conn, TcpOption(99), 1), &[Status::Invalid, Status::Unsupported]),
         (Call::recv_done(conn, u64::MAX), &[Status::Invalid]),
         (Call::recv_done(conn, 1 << 32), &[Status::Invalid]),
         (Call::accept(conn, Cookie(9)), &[Status::State]),

@@ -148,6 +148,12 @@ impl CongestionControl for Cubic {
         self.w_max = 0;
     }
 
+    fn rested(&mut self, mss: u32) {
+        self.basis.rested(mss);
+        // The old curve was for a window that was in use.
+        self.estimate = 0;
+    }
+
     fn undo(&mut self) {
         if self.basis.undo() {
             // The old curve is not known any more: a new one begins flat, where the window is.

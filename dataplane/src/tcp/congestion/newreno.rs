@@ -44,6 +44,11 @@ impl CongestionControl for NewReno {
         self.credit = 0;
     }
 
+    fn rested(&mut self, mss: u32) {
+        self.basis.rested(mss);
+        self.credit = 0;
+    }
+
     fn undo(&mut self) {
         let _there_was_one = self.basis.undo();
     }

@@ -65,6 +65,31 @@ fn a_reduction_that_was_for_nothing_is_taken_back_once() {
 }
 
 #[test]
+fn after_a_rest_it_is_slow_start_from_the_initial_window_up_to_the_threshold() {
+    for algorithm in ALL {
+        let mut cc = started(algorithm);
+        cc.acked(2 * MSS, MSS, 100, NOW);
+        cc.rested(MSS);
+        cc.rested(MSS);
+        assert_eq!(cc.window(), 14_600, "{algorithm:?}");
+        cc.acked(MSS, MSS, 100, NOW);
+        assert_eq!(cc.window(), 16_060, "{algorithm:?}: no threshold was there, and none is now");
+        cc.lost(60 * MSS, MSS, NOW);
+        let threshold = cc.window();
+        cc.acked(threshold, MSS, 100, NOW);
+        cc.rested(MSS);
+        assert_eq!(cc.window(), 14_600, "{algorithm:?}");
+        for _ in 0..10 {
+            cc.acked(MSS, MSS, 100, NOW);
+        }
+        assert_eq!(cc.window(), 29_200, "{algorithm:?}: below the threshold, {threshold}");
+        cc.timed_out(14_600, MSS, NOW);
+        cc.rested(MSS);
+        assert_eq!(cc.window(), MSS, "{algorithm:?}: less is left as it is");
+    }
+}
+
+#[test]
 fn what_is_out_beyond_the_window_counts_for_no_reduction() {
     for algorithm in ALL {
         let reductions = [Congestion::lost, Congestion::timed_out];

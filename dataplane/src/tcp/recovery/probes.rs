@@ -2,7 +2,7 @@
 use super::Stage;
 use crate::group::FlowGroup;
 use crate::local::Local;
-use crate::tcp::congestion::CongestionControl;
+use crate::tcp::congestion::{self, CongestionControl};
 use crate::tcp::sack::Told;
 use crate::tcp::wire::Packet;
 
@@ -30,7 +30,8 @@ pub(super) fn probed(
         // It has repaired the only loss of a flight, which is a loss all the same.
         recovery.probe = None;
         if recovery.stage == Stage::Disorder {
-            conn.cc.lost(outstanding, u32::from(conn.mss), local.now);
+            let flight = congestion::within_window(conn, outstanding);
+            conn.cc.lost(flight, u32::from(conn.mss), local.now);
             conn.cc.recovered(conn.pipe(), u32::from(conn.mss), local.now);
         }
     }

@@ -1,6 +1,6 @@
 //! How much goes out during fast recovery: proportional rate reduction (RFC 6937).
 use super::{Recoveries, Stage};
-use crate::conn::Conn;
+use crate::conn::{Conn, Flags};
 use crate::flow_table::NIL;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::seq::WrappingSeq;
@@ -48,8 +48,8 @@ pub fn went_out(conn: &Conn, recoveries: &mut Recoveries, bytes: u32, again: Opt
     }
 }
 
-/// `delivered` more bytes have arrived (§3.1, with the slow-start reduction bound).
-pub(super) fn reduce(conn: &Conn, recoveries: &mut Recoveries, delivered: u32) {
+/// `delivered` more bytes have arrived (§3.1, with the slow-start reduction bound); `advances`: `snd_una` has moved.
+pub(super) fn reduce(conn: &Conn, recoveries: &mut Recoveries, delivered: u32, advances: bool) {
     let recovery = &mut recoveries[conn.recovery];
     if recovery.stage != Stage::Fast {
         return;
@@ -65,6 +65,9 @@ pub(super) fn reduce(conn: &Conn, recoveries: &mut Recoveries, delivered: u32) {
         let limit = account.delivered.saturating_sub(account.out).max(delivered) + mss;
         (target - pipe).min(limit)
     };
-    let first = if account.out == 0 { mss } else { 0 };
-    account.allowance = allowance.max(first);
+    // Without selective acknowledgements what has arrived is a guess, and after a partial acknowledgement perhaps
+    // nothing is under way that would bring another: the next hole goes out at once (RFC 6582 §3.2 step 3).
+    let partial = advances && conn.lost > 0 && !conn.flags.contains(Flags::SACK);
+    let least = if account.out == 0 || partial { mss } else { 0 };
+    account.allowance = allowance.max(least);
 }

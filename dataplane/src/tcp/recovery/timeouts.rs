@@ -28,8 +28,8 @@ pub fn timer_fired(group: &mut FlowGroup, local: &mut Local, index: u32) {
             let outstanding = conn.flight();
             let wait = find(group, local, index, outstanding);
             let conn = &mut group.conns[index];
-            rack::restart(conn, local.now);
-            wait_for_order(conn, wait, local.now);
+            rack::restart(conn, local);
+            wait_for_order(conn, wait, local);
             group.want_output(index, local);
         }
         Timer::Probe => {

@@ -109,8 +109,8 @@ proptest! {
                     let number = number % (model.len() - 1);
                     let at = place(&conn, &records, number);
                     merge(&mut conn, &mut records, at);
-                    model[number].0 = model[number + 1].0;
-                    model.remove(number + 1);
+                    let (end, time) = model.remove(number + 1);
+                    model[number] = (end, model[number].1.max(time));
                 }
                 _ => {}
             }

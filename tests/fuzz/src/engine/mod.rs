@@ -20,7 +20,7 @@ use ix_dataplane::config::{Addressing, Config, Ipv4Config};
 use ix_dataplane::core_loop::run_once;
 use ix_dataplane::device::Capabilities;
 use ix_dataplane::engine::Engine;
-use ix_dataplane::mbuf::{Holder, Mbuf, Pool};
+use ix_dataplane::mbuf::{Holder, Mbuf, Pool, WAITS};
 use ix_dataplane::mesh;
 use ix_dataplane::message::Message;
 use ix_dataplane::platform::{AppFault, AppReturn, Platform};
@@ -386,7 +386,7 @@ impl Machine {
             let mbuf = Mbuf::from_raw(*index);
             let references = area.meta(&mbuf).references;
             let _not_ours = mbuf.into_raw();
-            references > 0 && area.holder(*index) == Holder::NONE
+            references > 0 && references & WAITS == 0 && area.holder(*index) == Holder::NONE
         };
         found += (0..area.buffers()).filter(sent).count();
         let all = area.buffers() as usize;

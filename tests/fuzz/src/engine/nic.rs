@@ -173,8 +173,11 @@ impl TxQueue for Tx {
 /// What every frame on the wire must be.
 fn check(f: &[u8]) {
     assert!((14..=FRAME_BYTES_MAX).contains(&f.len()), "a frame of {} bytes", f.len());
+    if f[12..14] == super::six::ETHERTYPE {
+        return check_v6(f);
+    }
     if f[12..14] != [8, 0] {
-        assert_eq!(f[12..14], [8, 6], "neither IPv4 nor ARP");
+        assert_eq!(f[12..14], [8, 6], "neither IP nor ARP");
         return;
     }
     let total = usize::from(u16::from_be_bytes([f[16], f[17]]));
@@ -193,4 +196,19 @@ fn check(f: &[u8]) {
         17 => {}
         other => panic!("protocol {other}"),
     }
+}
+
+/// The same of IPv6.
+fn check_v6(f: &[u8]) {
+    assert_eq!(f[14] >> 4, 6);
+    let payload = usize::from(u16::from_be_bytes([f[18], f[19]]));
+    assert_eq!(14 + 40 + payload, f.len(), "payload length");
+    // Listener reports have the router alert before them.
+    let (protocol, at) =
+        if f[20] == 0 { (f[54], 62 + 8 * usize::from(f[55])) } else { (f[20], 54) };
+    let address = |at: usize| f[at..at + 16].try_into().expect("16 bytes");
+    let pseudo = checksum::pseudo_v6(&address(22), &address(38), protocol, (f.len() - at) as u16);
+    let sum = checksum::add(pseudo, checksum::sum(&f[at..]));
+    assert!([6, 17, 58].contains(&protocol), "protocol {protocol}");
+    assert!(checksum::is_good(sum), "checksum of protocol {protocol} over IPv6");
 }
