@@ -28,7 +28,7 @@ pub(super) enum Task {
     /// Of a command, or of our own: our address is another now.
     Compile(Option<Pending>, Box<Compiler>),
     /// Compiled; messages to the other cores wait for room.
-    Publish(Option<Pending>, RuleSet),
+    Publish(Option<Pending>, Box<RuleSet>),
     /// All cores are to take it over.
     Settle(Option<Pending>),
 }
@@ -70,11 +70,11 @@ impl Task {
                 Task::None => return,
                 Task::Compile(command, mut compiler) => match compiler.advance() {
                     Ok(None) => *self = Task::Compile(command, compiler),
-                    Ok(Some(rules)) => *self = Task::Publish(command, rules),
+                    Ok(Some(rules)) => *self = Task::Publish(command, Box::new(rules)),
                     Err(e) => return refuse(command, e),
                 },
                 Task::Publish(command, rules) if engine.can_set_rules() => {
-                    match engine.set_rules(rules) {
+                    match engine.set_rules(*rules) {
                         Ok(()) => *self = Task::Settle(command),
                         Err(e) => return refuse(command, e),
                     }

@@ -1,4 +1,5 @@
 use super::*;
+use alloc::format;
 use proptest::prelude::*;
 
 const MSS: u32 = 1460;
