@@ -75,6 +75,7 @@ fn after_a_rest_it_is_slow_start_from_the_initial_window_up_to_the_threshold() {
         assert_eq!(cc.window(), 14_600, "{algorithm:?}");
         cc.acked(MSS, MSS, 100, NOW);
         assert_eq!(cc.window(), 16_060, "{algorithm:?}: no threshold was there, and none is now");
+        (0..40).for_each(|_| cc.acked(2 * MSS, MSS, 100, NOW));
         cc.lost(60 * MSS, MSS, NOW);
         let threshold = cc.window();
         cc.acked(threshold, MSS, 100, NOW);
