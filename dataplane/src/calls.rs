@@ -44,10 +44,13 @@ impl Outcome {
 /// then [`crate::app::App::unfinished`] says so, and the next call goes on with it.
 pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), BadRing> {
     let Some(app) = &mut engine.local.app else { return Ok(()) };
-    if !core::mem::take(&mut app.unfinished) {
+    let Ready { slots, mut room } = app.rings.calls()?;
+    // What was cut off stays in its batch, whatever the application has added behind it since.
+    let mut ready = if app.carried == 0 { slots } else { slots.min(app.carried) };
+    let behind = slots - ready;
+    if app.carried == 0 {
         engine.local.batch = engine.local.batch.wrapping_add(1);
     }
-    let Ready { slots: mut ready, mut room } = app.rings.calls()?;
     let (mut executed, mut cost): (u32, u32) = (0, 0);
     while ready > 0 && room > 0 && cost < CALLS_PER_TURN {
         if fast::sendv(engine, queue, ready) {
@@ -80,8 +83,9 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
     }
     engine.local.stats.add(Counter::Syscalls, u64::from(executed));
     if let Some(app) = &mut engine.local.app {
-        // Without room it is the application's turn: the rest waits for its next batch.
-        app.unfinished = ready > 0 && room > 0;
+        app.carried = ready;
+        // Without room it is the application's turn.
+        app.unfinished = ready + behind > 0 && room > 0;
     }
     Ok(())
 }
