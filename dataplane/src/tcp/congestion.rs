@@ -131,9 +131,17 @@ impl Congestion {
         if self.algorithm() == algorithm {
             return;
         }
-        let basis = each!(self, state => state.basis);
+        let basis = *self.basis();
         *self = Congestion::new(algorithm);
-        each!(self, state => state.basis = basis);
+        *self.basis() = basis;
+    }
+
+    fn basis(&mut self) -> &mut Basis {
+        match self {
+            Congestion::Cubic(cubic) => &mut cubic.basis,
+            Congestion::NewReno(reno) => &mut reno.basis,
+            Congestion::Dctcp(dctcp) => &mut dctcp.reno.basis,
+        }
     }
 }
 
@@ -144,7 +152,7 @@ impl CongestionControl for Congestion {
     #[inline(always)]
     fn window(&self) -> u32 {
         // At the same place in all of them, so that this is one load.
-        each!(self, state => state.basis.window)
+        each!(self, state => state.window())
     }
 
     fn start(&mut self, mss: u32, now: Instant) {
