@@ -31,10 +31,12 @@ impl IpAddress {
 
     /// The IPv4 address, if this is a mapped one.
     pub const fn to_v4(self) -> Option<[u8; 4]> {
-        match self.0 {
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
-            _ => None,
-        }
+        // In two comparisons: each new connection asks.
+        let [high, low] = self.to_words();
+        const MAPPED: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+        const PREFIX: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        let [.., a, b, c, d] = self.0;
+        if high == 0 && low & PREFIX == MAPPED { Some([a, b, c, d]) } else { None }
     }
 
     /// As two words, the first eight bytes in the first, for the records' word fields.

@@ -87,7 +87,8 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// The record of this condition. `Unknown` becomes `Nop`.
+    /// The record of this condition. `Unknown` becomes `Nop`. Inlined, since it is nearly always known which.
+    #[inline(always)]
     pub fn encode(self) -> Event {
         let mut e = Event::default();
         match self {

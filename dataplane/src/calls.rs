@@ -53,7 +53,7 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
     }
     let (mut executed, mut cost): (u32, u32) = (0, 0);
     while ready > 0 && room > 0 && cost < CALLS_PER_TURN {
-        if fast::sendv(engine, queue, ready) {
+        if fast::sendv(engine, queue, ready) || fast::brief(engine) {
             ready -= 1;
             executed += 1;
             cost += 1;

@@ -1,7 +1,7 @@
 //! Event conditions to the application's ring. They come from what objects have pending, so a full
 //! ring delays them and loses none.
 use crate::addresses::scope_of;
-use crate::conn::{Flags, Pending, State};
+use crate::conn::{Conn, Flags, Pending, State};
 use crate::engine::Engine;
 use crate::group::FlowGroup;
 use crate::local::Local;
@@ -9,7 +9,7 @@ use crate::mbuf::{Holder, Mbuf, NO_MBUF};
 use crate::tcp::{acks, close};
 use crate::udp;
 use ix_abi::stats::Counter;
-use ix_abi::{Condition, DeadReason, Event, Status};
+use ix_abi::{Condition, DeadReason, Event, GroupId, SocketAddress, Status};
 
 /// Room that is left for results of calls when other events fill the ring.
 pub const RESERVE: u32 = 64;
@@ -146,6 +146,15 @@ fn receive(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32)
     post(local, &Condition::Recv { handle, cookie, addr, len }.encode(), room);
 }
 
+/// The record that tells of a connection that waits for `accept`.
+#[inline(always)]
+pub fn knock(conn: &Conn, group: GroupId, index: u32) -> Event {
+    let (ip, port) = (conn.key.remote, conn.key.remote_port);
+    let remote = SocketAddress { ip, port, scope: scope_of(&ip) };
+    let (handle, listener) = (conn.handle(group, index), conn.listener);
+    Condition::Knock { handle, listener, remote, local_port: conn.key.local_port }.encode()
+}
+
 /// Beginnings and ends.
 fn rare(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32) {
     let conn = &mut group.conns[index];
@@ -153,10 +162,7 @@ fn rare(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32) {
     let event = if conn.pending.contains(Pending::KNOCK) {
         conn.pending -= Pending::KNOCK;
         conn.flags |= Flags::KNOCKED;
-        let (ip, port) = (conn.key.remote, conn.key.remote_port);
-        let remote = ix_abi::SocketAddress { ip, port, scope: scope_of(&ip) };
-        let (listener, local_port) = (conn.listener, conn.key.local_port);
-        Condition::Knock { handle, listener, remote, local_port }
+        return post(local, &knock(conn, group.id, index), room);
     } else if conn.pending.contains(Pending::CONNECTED) {
         conn.pending -= Pending::CONNECTED;
         conn.flags |= Flags::CONNECT_TOLD;

@@ -99,55 +99,76 @@ impl FlowTable {
 
     /// Enters a connection under its `hash`; `false` if the chain is at its limit, or there is no
     /// memory for the table.
+    #[inline]
     pub fn insert(&mut self, conns: &mut Slab<Conn>, index: u32) -> bool {
-        if self.buckets.is_empty() {
-            let count = self.limit.next_power_of_two() as usize;
-            let mut buckets = Vec::new();
-            if buckets.try_reserve_exact(count).is_err() {
-                return false;
-            }
-            buckets.resize(count, NIL);
-            self.buckets = buckets.into_boxed_slice();
+        if self.buckets.is_empty() && !self.make() {
+            return false;
         }
-        let bucket = self.bucket(conns[index].hash);
-        let head = self.buckets[bucket];
+        let conn = &mut conns[index];
+        let bucket = self.bucket(conn.hash);
+        let head = core::mem::replace(&mut self.buckets[bucket], index);
+        conn.hash_next = head;
+        if head != NIL && self.is_too_long(conns, head) {
+            self.buckets[bucket] = head;
+            return false;
+        }
+        true
+    }
+
+    /// Makes the buckets; `false`: there is no memory.
+    #[cold]
+    fn make(&mut self) -> bool {
+        let count = self.limit.next_power_of_two() as usize;
+        let mut buckets = Vec::new();
+        if buckets.try_reserve_exact(count).is_err() {
+            return false;
+        }
+        buckets.resize(count, NIL);
+        self.buckets = buckets.into_boxed_slice();
+        true
+    }
+
+    /// Whether a chain that begins with `at` takes no more.
+    #[inline(never)]
+    fn is_too_long(&self, conns: &Slab<Conn>, mut at: u32) -> bool {
         let mut length = 0;
-        let mut at = head;
         while at != NIL {
             length += 1;
             at = conns[at].hash_next;
         }
-        if length >= FLOW_CHAIN_MAX {
-            return false;
-        }
-        conns[index].hash_next = head;
-        self.buckets[bucket] = index;
-        true
+        length >= FLOW_CHAIN_MAX
     }
 
     /// Takes a connection out; nothing if it is not in.
+    #[inline]
     pub fn remove(&mut self, conns: &mut Slab<Conn>, index: u32) {
-        let next = conns[index].hash_next;
-        let bucket = self.bucket(conns[index].hash);
+        let conn = &conns[index];
+        let (next, bucket) = (conn.hash_next, self.bucket(conn.hash));
         let Some(head) = self.buckets.get_mut(bucket) else { return };
         if *head == index {
             *head = next;
             return;
         }
-        let mut at = *head;
-        while at != NIL {
-            let after = conns[at].hash_next;
-            if after == index {
-                conns[at].hash_next = next;
-                return;
-            }
-            at = after;
-        }
+        let at = *head;
+        unlink(conns, index, at, next);
     }
 
     #[inline(always)]
     fn bucket(&self, hash: u32) -> usize {
         (hash >> self.shift) as usize & self.buckets.len().wrapping_sub(1)
+    }
+}
+
+/// Takes a connection that is followed by `next` out of a chain, which begins with `at`.
+#[inline(never)]
+fn unlink(conns: &mut Slab<Conn>, index: u32, mut at: u32, next: u32) {
+    while at != NIL {
+        let after = conns[at].hash_next;
+        if after == index {
+            conns[at].hash_next = next;
+            return;
+        }
+        at = after;
     }
 }
 

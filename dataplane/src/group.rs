@@ -101,6 +101,7 @@ impl FlowGroup {
     }
 
     /// A fresh connection, not in the flow table yet.
+    #[inline]
     pub fn allocate(&mut self, local: &mut Local) -> Option<u32> {
         let Some(index) = self.conns.alloc().or_else(|| self.evict(local)) else {
             local.stats.drop(Drop::TcpTableFull);
@@ -177,24 +178,28 @@ impl FlowGroup {
     }
 
     /// Enters a connection, whose key and hash are set, in the flow table.
+    #[inline]
     pub fn enter(&mut self, index: u32, local: &mut Local) -> bool {
         let conn = &mut self.conns[index];
         conn.tuple = conn.key.tuple();
+        conn.flags |= Flags::IN_TABLE;
         if !self.table.insert(&mut self.conns, index) {
+            self.conns[index].flags -= Flags::IN_TABLE;
             local.stats.drop(Drop::TcpTableFull);
             return false;
         }
-        self.conns[index].flags |= Flags::IN_TABLE;
         gauge(&mut local.stats, Counter::TcpConnections, 1);
         true
     }
 
     /// Takes a connection out of the flow table: its frames are strangers from now on.
+    #[inline]
     pub fn leave(&mut self, index: u32, local: &mut Local) {
-        if self.conns[index].flags.contains(Flags::IN_TABLE) {
+        let conn = &mut self.conns[index];
+        if conn.flags.contains(Flags::IN_TABLE) {
+            conn.flags -= Flags::IN_TABLE;
+            acl::closed(conn, local);
             self.table.remove(&mut self.conns, index);
-            self.conns[index].flags -= Flags::IN_TABLE;
-            acl::closed(&mut self.conns[index], local);
             gauge(&mut local.stats, Counter::TcpConnections, -1);
         }
     }
@@ -212,6 +217,12 @@ impl FlowGroup {
             return;
         }
         recovery::abandon(self, index);
+        self.free(index, local);
+    }
+
+    /// Gives a slot back of which nothing is left: no record, no segment, no buffer, no place in a list.
+    #[inline]
+    pub fn free(&mut self, index: u32, local: &mut Local) {
         let conn = &mut self.conns[index];
         conn.flags = Flags::FREED;
         conn.generation = Handle::next_generation(conn.generation);

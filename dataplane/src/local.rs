@@ -221,10 +221,14 @@ impl Local {
     }
 
     /// Who listens on a port at our address in `slot`.
-    #[inline]
+    #[inline(always)]
     pub fn listener(&mut self, port: u16, slot: u8) -> Option<&mut Port> {
-        let here = self.ip_at(slot);
-        self.listeners.by_port(port).filter(|port| port.serves(here))
+        let Local { listeners, v6, address, .. } = self;
+        listeners.by_port(port).filter(|port| {
+            let here =
+                || if slot == 0 { IpAddress::v4(*address) } else { IpAddress(v6.address(slot)) };
+            port.local.ip == IpAddress::UNSPECIFIED || port.serves(here())
+        })
     }
 
     /// Whether an address is ours.

@@ -96,11 +96,21 @@ struct Entry {
     waiting: Fifo,
 }
 
+impl Entry {
+    /// Whether it says something of `ip`.
+    #[inline]
+    fn is_of(&self, ip: IpAddress) -> bool {
+        self.ip == ip && self.state != State::Free
+    }
+}
+
 /// The cache, with packets `P` waiting in it.
 #[derive(Debug)]
 pub struct Table<P> {
     key: SipKey,
     entries: Vec<Entry>,
+    /// Where `lookup` found what it was asked for last: nearly always the router.
+    last: usize,
     /// Entries that are Incomplete or Probe: those with a request due some time.
     asking: Vec<u32>,
     /// Where `poll` goes on among them; 0 whenever they change otherwise.
@@ -129,6 +139,7 @@ impl<P> Table<P> {
         Table {
             key,
             entries,
+            last: 0,
             asking: Vec::with_capacity(count),
             scan: 0,
             pending: Pending::new(limits.pending),
@@ -142,7 +153,11 @@ impl<P> Table<P> {
     /// The link address of `ip`. One that has got old is used on, and asked for again.
     #[inline]
     pub fn lookup(&mut self, ip: IpAddress, now: Instant) -> Lookup {
-        let Some(at) = self.find(ip) else { return Lookup::Unknown };
+        if !self.entries.get(self.last).is_some_and(|entry| entry.is_of(ip)) {
+            let Some(at) = self.find(ip) else { return Lookup::Unknown };
+            self.last = at;
+        }
+        let at = self.last;
         let entry = &mut self.entries[at];
         entry.used = now;
         match entry.state {
@@ -341,10 +356,7 @@ impl<P> Table<P> {
 
     #[inline]
     fn find(&self, ip: IpAddress) -> Option<usize> {
-        self.set(ip).find(|at| {
-            let entry = &self.entries[*at];
-            entry.ip == ip && entry.state != State::Free
-        })
+        self.set(ip).find(|at| self.entries[*at].is_of(ip))
     }
 
     /// A free entry of the set, or the least recently used one that has nothing waiting.

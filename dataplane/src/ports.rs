@@ -28,6 +28,15 @@ pub struct Waiting {
     pub knocked: u32,
 }
 
+impl Waiting {
+    /// A handshake is complete.
+    #[inline(always)]
+    pub fn completed(&mut self) {
+        self.half_open = self.half_open.saturating_sub(1);
+        self.knocked += 1;
+    }
+}
+
 /// A port in use.
 #[derive(Clone, Copy, Debug)]
 pub struct Port {

@@ -1,18 +1,21 @@
 //! From a frame to what is in its headers, if they are the ones that nearly all have: Ethernet, IPv4 without
-//! options or fragments, TCP with no option but timestamps, ACK and perhaps PSH.
+//! options or fragments, TCP with no option but timestamps, ACK and perhaps PSH or FIN; or those of a SYN.
 use crate::checksum;
 use crate::device::{RxChecksum, RxFrame};
-use crate::flow_table::tuple;
+use crate::flow_table::{FlowKey, tuple};
 use crate::input::eth;
 use crate::ipv4;
 use crate::local::Local;
 use crate::tcp::seq::WrappingSeq;
-use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS, flag};
+use crate::tcp::wire::{BELOW, HEADER, Packet, TIMESTAMPS, flag};
+use ix_abi::IpAddress;
 
 /// What timestamps begin with: two bytes of padding, kind and length (RFC 7323 appendix A).
 pub const STAMPS_HEAD: [u8; 4] = [1, 1, 8, 10];
 
-/// A predicted segment.
+const FIN_ACK: u8 = flag::FIN | flag::ACK;
+
+/// What such headers say.
 pub struct Segment {
     /// Whose, see [`crate::flow_table::tuple`].
     pub tuple: u64,
@@ -22,6 +25,8 @@ pub struct Segment {
     pub seq: WrappingSeq,
     /// Acknowledgement number.
     pub ack: WrappingSeq,
+    /// Control bits but PSH: ACK, SYN, or ACK and FIN.
+    pub flags: u8,
     /// Not scaled.
     pub window: u32,
     /// TSval.
@@ -30,6 +35,36 @@ pub struct Segment {
     pub offset: u16,
     /// Bytes of payload.
     pub len: u16,
+}
+
+impl Segment {
+    /// What the code that is complete takes; of a SYN without its timestamps. `frame` is where it was read from.
+    pub fn packet(&self, local: &Local, frame: &RxFrame) -> Packet {
+        let [f0, f1, f2, f3, s0, s1, d0, d1] = self.tuple.to_ne_bytes();
+        let data = local.pool.area().data(&frame.mbuf);
+        let tcp = usize::from(frame.offset) + BELOW;
+        let byte = |at: usize| data.get(tcp + at).copied().unwrap_or(0);
+        let echo = || u32::from_be_bytes([byte(28), byte(29), byte(30), byte(31)]);
+        Packet {
+            key: FlowKey {
+                remote: IpAddress::v4([f0, f1, f2, f3]),
+                remote_port: u16::from_be_bytes([s0, s1]),
+                local_port: u16::from_be_bytes([d0, d1]),
+            },
+            local: 0,
+            hash: self.hash,
+            seq: self.seq,
+            ack: self.ack,
+            flags: byte(13) & flag::KNOWN,
+            window: self.window as u16,
+            offset: self.offset,
+            len: self.len,
+            frame: frame.offset,
+            options: self.offset - (tcp + HEADER) as u16,
+            ts: self.stamp.map(|stamp| (stamp, echo())),
+            ce: false,
+        }
+    }
 }
 
 /// Reads the headers; `None` if they are not the usual ones, or damaged.
@@ -47,7 +82,7 @@ pub fn segment(local: &Local, frame: &RxFrame) -> Option<Segment> {
         && half(20) & 0x3fff == 0
         && h[23] == ipv4::TCP
         && h[30..34] == local.address
-        && h[47] & !flag::PSH == flag::ACK
+        && matches!(h[47] & !flag::PSH, flag::ACK | FIN_ACK | flag::SYN)
         // Congestion was experienced.
         && h[15] & 3 != 3;
     if !usual || total + eth::HEADER > usize::from(frame.len) {
@@ -56,6 +91,10 @@ pub fn segment(local: &Local, frame: &RxFrame) -> Option<Segment> {
     let (header, stamp) = match h[46] {
         0x80 if h[54..58] == STAMPS_HEAD => (HEADER + TIMESTAMPS, Some(word(58))),
         0x50 => (HEADER, None),
+        // A SYN has its options read elsewhere.
+        long if h[47] & flag::SYN != 0 && long & 15 == 0 && long > 0x50 => {
+            (usize::from(long >> 2), None)
+        }
         _ => return None,
     };
     let len = total.checked_sub(ipv4::HEADER + header)?;
@@ -77,6 +116,7 @@ pub fn segment(local: &Local, frame: &RxFrame) -> Option<Segment> {
         hash,
         seq: WrappingSeq(word(38)),
         ack: WrappingSeq(word(42)),
+        flags: h[47] & !flag::PSH,
         window: u32::from(half(48)),
         stamp,
         offset: (at + BELOW + header) as u16,

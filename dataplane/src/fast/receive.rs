@@ -1,4 +1,5 @@
 //! The predicted segment: acknowledges all that is out or nothing, and brings the next bytes or none.
+use super::edges;
 use super::parse::{self, Segment};
 use crate::conn::{Conn, Flags, State};
 use crate::device::RxFrame;
@@ -12,6 +13,7 @@ use crate::rss::group_of;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::rack::Timer;
 use crate::tcp::send_queue::{self, Segments};
+use crate::tcp::wire::flag;
 use crate::tcp::{congestion, sent, timestamps};
 use crate::time::Instant;
 use ix_abi::GroupId;
@@ -19,7 +21,7 @@ use ix_abi::event::{Event, Kind};
 use ix_abi::stats::Counter;
 
 /// What makes a segment anything but predictable.
-const SLOW: Flags = Flags::IN_EVENTS
+pub(super) const SLOW: Flags = Flags::IN_EVENTS
     .union(Flags::IN_HOLD)
     .union(Flags::APP_CLOSED)
     .union(Flags::APP_GONE)
@@ -47,10 +49,12 @@ pub fn receive(engine: &mut Engine, frame: &RxFrame) -> bool {
     let id = group_of(segment.hash, local.groups);
     let Some(Some(group)) = groups.get_mut(usize::from(id.0)) else { return false };
     let FlowGroup { conns, segments, table, tx_base, .. } = &mut **group;
-    let Some(index) = table.find_tuple(conns, segment.hash, segment.tuple) else { return false };
+    let Some(index) = table.find_tuple(conns, segment.hash, segment.tuple) else {
+        return edges::stranger(group, local, &segment, frame);
+    };
     let conn = &mut conns[index];
     if !predicted(conn, local, *tx_base, &segment) || !may_hold(conn, local, &frame.mbuf) {
-        return false;
+        return edges::unpredicted(group, local, index, &segment, frame);
     }
     if let Some(stamp) = segment.stamp {
         timestamps::take_in_order(conn, local.now, stamp);
@@ -74,7 +78,8 @@ pub fn receive(engine: &mut Engine, frame: &RxFrame) -> bool {
 /// Whether the segment is what the connection expects.
 #[inline(always)]
 fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment) -> bool {
-    conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
+    segment.flags == flag::ACK
+        && conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
         && conn.state == State::Established
         && conn.acl == local.acl_generation
         && segment.seq == conn.rcv_nxt
@@ -97,7 +102,7 @@ fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment) -> boo
 
 /// Whether the segment has a timestamp if it must, which is none of the past (RFC 7323 §5.3 R1).
 #[inline(always)]
-fn in_time(conn: &Conn, segment: &Segment) -> bool {
+pub(super) fn in_time(conn: &Conn, segment: &Segment) -> bool {
     match segment.stamp {
         Some(stamp) => {
             conn.flags.contains(Flags::TIMESTAMPS) && stamp.wrapping_sub(conn.ts_recent) as i32 >= 0
@@ -120,7 +125,12 @@ fn may_hold(conn: &Conn, local: &Local, mbuf: &Mbuf) -> bool {
 
 /// Everything that was out is acknowledged, and its memory the application's again.
 #[inline(always)]
-fn acknowledged(conn: &mut Conn, segments: &mut Segments, local: &mut Local, acked: u32) {
+pub(super) fn acknowledged(
+    conn: &mut Conn,
+    segments: &mut Segments,
+    local: &mut Local,
+    acked: u32,
+) {
     // One segment was out, and sent once: each is measured.
     let rtt = sent::since(sent::clock(local.now), conn.first.at);
     conn.rtt.measured(rtt, local.profile.rto_min);

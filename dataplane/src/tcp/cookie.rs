@@ -130,8 +130,8 @@ fn number(key: &SipKey, flow: &Flow, size: u32, extras: Option<Extras>, slot: u6
     let ports = u64::from(flow.local.port) << 16 | u64::from(flow.remote.port);
     let extras = extras.map_or(NO_TIMESTAMPS, |extras| u64::from(extras.to_bits()));
     let says = extras << MSS_BITS | u64::from(size);
-    // The key is that of initial sequence numbers, whose input is of five words: no input of one
-    // is ever an input of the other.
+    // The key is that of initial sequence numbers, whose input is of two words or five: no input of
+    // one is ever an input of the other.
     let mac = key.hash([l0, l1, r0, r1, ports << 32 | u64::from(flow.irs.0), slot << 16 | says]);
     WrappingSeq((mac as u32) << MAC_AT | ((slot & SLOT_MASK) as u32) << SLOT_AT | size)
 }

@@ -12,6 +12,7 @@ use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::ports::{Port, SLOTS, Waiting};
 use crate::profile::Profile;
+use crate::settings::Settings;
 use crate::tcp::congestion::{Congestion, CongestionControl};
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, Emit, Packet, flag};
@@ -19,8 +20,8 @@ use crate::tcp::{close, ecn, keep_alive, stateless, time_wait, timestamps};
 use crate::time::Instant;
 use crate::tx::Staged;
 use arrayvec::ArrayVec;
-use ix_abi::SocketAddress;
 use ix_abi::stats::{Counter, Drop};
+use ix_abi::{Handle, SocketAddress};
 use ix_acl::{Direction, Flow, Protocol};
 
 /// The window in our SYNs, which is never scaled.
@@ -38,7 +39,10 @@ pub fn stranger(
 ) {
     let opens = packet.flags & (flag::SYN | flag::ACK | flag::FIN | flag::RST) == flag::SYN;
     let counts = if opens { Counts::Connection } else { Counts::Nothing };
-    let judged = acl::judge(local, &flow(local, Direction::In, packet), counts);
+    let judged = match local.acl {
+        None => Ok(acl::UNLIMITED),
+        Some(_) => acl::judge(local, &flow(local, Direction::In, packet), counts),
+    };
     let rule = *judged.as_ref().unwrap_or(&acl::UNLIMITED);
     if let Err(action) = judged {
         if !packet.has(flag::RST) && may_tell(local, action) {
@@ -67,7 +71,7 @@ pub fn stranger(
 }
 
 /// The packet's flow, in either direction.
-#[inline(always)]
+#[inline(never)]
 fn flow(local: &Local, direction: Direction, packet: &Packet) -> Flow {
     let ports = (packet.key.remote_port, packet.key.local_port);
     let here = local.ip_at(packet.local);
@@ -91,6 +95,7 @@ pub fn has_room(group: &FlowGroup, local: &mut Local, packet: &Packet) -> bool {
 
 /// A SYN: a half-open connection if somebody listens and the backlog has room, a cookie if handshakes
 /// fill it, nothing if the application does not accept.
+#[inline]
 fn syn(
     group: &mut FlowGroup,
     local: &mut Local,
@@ -99,25 +104,27 @@ fn syn(
     rule: u16,
     after: Option<WrappingSeq>,
 ) {
-    let found = local.listener(packet.key.local_port, packet.local).map(|port| *port);
-    let Some(port) = found else {
+    let Some(port) = local.listener(packet.key.local_port, packet.local) else {
         local.stats.drop(Drop::TcpNoPort);
         return refuse(local, packet, mbuf);
     };
-    if port.waiting.knocked >= port.backlog {
+    let Port { handle: listener, settings, backlog, waiting, .. } = *port;
+    if waiting.knocked >= backlog {
         return local.stats.drop(Drop::TcpBacklogFull);
     }
-    if port.waiting.half_open >= port.backlog || !group.may_begin() {
+    if waiting.half_open >= backlog || !group.may_begin() {
         return stateless::answer(group, local, packet, mbuf);
     }
-    let offer = wire::parse_options(packet.options(local.pool.area().data(mbuf)));
-    let opening = Opening { irs: packet.seq, offer: &offer, rule, after };
-    let Some(index) = begin(group, local, packet, &port, &opening) else { return };
+    let offer = wire::syn_options(packet.options(local.pool.area().data(mbuf)));
+    let opening = Opening { irs: packet.seq, offer: &offer, listener, settings, rule, after };
+    let Some(index) = begin(group, local, packet, &opening) else { return };
     // The clock runs from here, not from when the answer's turn to be sent has come.
     let conn = &mut group.conns[index];
-    trying(conn, local.now);
+    conn.trying_since = local.now;
     conn.rto_at = local.now + conn.rtt.timeout();
-    group.arm(index, local);
+    // The first request wants its acknowledgement by then; so early, the wheel need not be moved for it.
+    let at = conn.rto_at.min(local.now + local.profile.delayed_ack);
+    group.arm_at(index, at, local);
     group.want_output(index, local);
 }
 
@@ -128,6 +135,10 @@ pub struct Opening<'a> {
     pub irs: WrappingSeq,
     /// What its SYN offered.
     pub offer: &'a wire::Options,
+    /// Whom it wants.
+    pub listener: Handle,
+    /// What it begins with.
+    pub settings: Settings,
     /// The rule by whose limits it counts.
     pub rule: u16,
     /// Ours has to lie after this.
@@ -135,11 +146,11 @@ pub struct Opening<'a> {
 }
 
 /// A connection in SYN-RECEIVED.
+#[inline]
 pub fn begin(
     group: &mut FlowGroup,
     local: &mut Local,
     packet: &Packet,
-    port: &Port,
     opening: &Opening<'_>,
 ) -> Option<u32> {
     let index = group.allocate(local)?;
@@ -147,25 +158,32 @@ pub fn begin(
     conn.key = packet.key;
     conn.hash = packet.hash;
     at_slot(conn, packet.local);
-    conn.listener = port.handle;
-    conn.settings = port.settings;
+    conn.listener = opening.listener;
+    conn.settings = opening.settings;
     conn.state = State::SynReceived;
     start(conn, local, opening.after);
     take_offer(conn, local, opening.irs, packet, opening.offer);
+    conn.flags |= Flags::IN_BACKLOG;
     if !acl::opened(conn, local, opening.rule) || !group.enter(index, local) {
-        acl::closed(&mut group.conns[index], local);
-        group.conns[index].state = State::Closed;
-        group.conns[index].flags |= Flags::APP_GONE;
-        group.free_if_done(index, local);
+        not_begun(group, local, index);
         return None;
     }
-    group.conns[index].flags |= Flags::IN_BACKLOG;
     group.half_open += 1;
-    group.backlog[port.handle.index() as usize % SLOTS].half_open += 1;
-    if let Some(port) = local.listeners.by_handle(port.handle) {
+    group.backlog[opening.listener.index() as usize % SLOTS].half_open += 1;
+    if let Some(port) = local.listeners.by_handle(opening.listener) {
         port.waiting.half_open += 1;
     }
     Some(index)
+}
+
+/// The connection cannot be counted, or entered.
+#[cold]
+fn not_begun(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    let conn = &mut group.conns[index];
+    acl::closed(conn, local);
+    conn.state = State::Closed;
+    conn.flags = Flags::APP_GONE;
+    group.free_if_done(index, local);
 }
 
 /// A handshake is complete: no longer one of them, but one that knocks. `false`: the application has not
@@ -181,13 +199,10 @@ pub fn may_knock(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
             local.stats.drop(Drop::TcpBacklogFull);
             return false;
         }
-        port.waiting.half_open = port.waiting.half_open.saturating_sub(1);
-        port.waiting.knocked += 1;
+        port.waiting.completed();
     }
     group.half_open = group.half_open.saturating_sub(1);
-    let part = &mut group.backlog[listener.index() as usize % SLOTS];
-    part.half_open = part.half_open.saturating_sub(1);
-    part.knocked += 1;
+    group.backlog[listener.index() as usize % SLOTS].completed();
     true
 }
 
@@ -203,10 +218,17 @@ pub fn mss_default(slot: u8) -> u16 {
 }
 
 /// Our side of a new connection: initial sequence number (RFC 6528), sizes until the peer says more.
+#[inline(always)]
 fn start(conn: &mut Conn, local: &Local, after: Option<WrappingSeq>) {
-    let here = SocketAddress { ip: local.ip_at(conn.local), port: conn.key.local_port, scope: 0 };
-    let there = SocketAddress { ip: conn.key.remote, port: conn.key.remote_port, scope: 0 };
-    let (iss, ts_offset) = local.isn_key.initial_numbers(here, there, local.now);
+    let ports = (conn.key.local_port, conn.key.remote_port);
+    let (iss, ts_offset) = if conn.local == 0 {
+        let [.., a, b, c, d] = conn.key.remote.0;
+        local.isn_key.initial_numbers_v4(local.address, [a, b, c, d], ports, local.now)
+    } else {
+        let here = SocketAddress { ip: local.ip_at(conn.local), port: ports.0, scope: 0 };
+        let there = SocketAddress { ip: conn.key.remote, port: ports.1, scope: 0 };
+        local.isn_key.initial_numbers(here, there, local.now)
+    };
     begin_at(conn, time_wait::beyond(WrappingSeq(iss), after));
     conn.ts_offset = ts_offset;
     conn.mss = mss_default(conn.local).min(local.mss_at(conn.local));
@@ -229,11 +251,12 @@ pub fn begin_at(conn: &mut Conn, iss: WrappingSeq) {
 /// Takes what the peer's SYN says.
 pub fn take_syn(conn: &mut Conn, local: &Local, packet: &Packet, mbuf: &Mbuf) {
     let data = local.pool.area().data(mbuf);
-    let offer = wire::parse_options(packet.options(data));
+    let offer = wire::syn_options(packet.options(data));
     take_offer(conn, local, packet.seq, packet, &offer);
 }
 
 /// Takes what a SYN with sequence number `irs` has offered.
+#[inline(always)]
 fn take_offer(
     conn: &mut Conn,
     local: &Local,
@@ -309,11 +332,7 @@ pub fn connect(
     start(conn, local, after);
     conn.cc.start(u32::from(conn.mss), local.now);
     if !acl::opened(conn, local, rule) || !group.enter(index, local) {
-        let conn = &mut group.conns[index];
-        acl::closed(conn, local);
-        conn.state = State::Closed;
-        conn.flags = Flags::APP_GONE;
-        group.free_if_done(index, local);
+        not_begun(group, local, index);
         return None;
     }
     let conn = &mut group.conns[index];

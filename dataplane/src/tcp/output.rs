@@ -5,6 +5,8 @@ use crate::checksum;
 use crate::conn::{Conn, Flags, State};
 use crate::device::{Fragment, TxChecksum, TxFull, TxQueue};
 use crate::family::Family;
+use crate::fast::emit;
+use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::limits::{RECEIVE_SHIFT, TX_BURST};
 use crate::local::{Local, Waiting};
@@ -12,7 +14,7 @@ use crate::mbuf::Mbuf;
 use crate::neighbor::Lookup;
 use crate::tap;
 use crate::tcp::blocks::{self, Blocks};
-use crate::tcp::ecn;
+use crate::tcp::ecn::{self, Ecn};
 use crate::tcp::gso;
 use crate::tcp::listen::{SYN_WINDOW, trying};
 use crate::tcp::pmtu;
@@ -65,6 +67,9 @@ fn connection<T: TxQueue>(
         State::SynSent | State::SynReceived => return syn(group, local, queue, index),
         _ => {}
     }
+    if has_only_fin(conn) {
+        return fin(group, local, queue, index);
+    }
     let mut more = false;
     if conn.lost > 0 || conn.flags.intersects(Flags::RETRANSMIT | Flags::PROBE) {
         more = repair::run(group, local, queue, index)?;
@@ -78,6 +83,43 @@ fn connection<T: TxQueue>(
     if more {
         group.want_output(index, local);
     }
+    Ok(())
+}
+
+/// Whether FIN is all that is to be sent, and may be, while nothing is under way.
+#[inline(always)]
+fn has_only_fin(conn: &Conn) -> bool {
+    const UNUSUAL: Flags =
+        Flags::RETRANSMIT.union(Flags::PROBE).union(Flags::PERSIST).union(Flags::UNPREDICTED);
+    conn.flags & UNUSUAL.union(Flags::FIN_QUEUED).union(Flags::V6) == Flags::FIN_QUEUED
+        && conn.state.can_send()
+        && conn.snd_una == conn.snd_end
+        && conn.snd_nxt == conn.snd_end
+        && conn.snd_max == conn.snd_end
+        && conn.recovery == NIL
+        && conn.lost == 0
+        && conn.snd_wnd > 0
+        && !blocks::any(conn)
+}
+
+/// Sends FIN: what [`data`], [`acknowledge`] and [`timers`] come to then.
+#[inline]
+fn fin<T: TxQueue>(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    queue: &mut T,
+    index: u32,
+) -> Result<(), TxFull> {
+    let conn = &mut group.conns[index];
+    bare(conn, local, queue, conn.snd_nxt, flag::FIN | flag::PSH | flag::ACK)?;
+    let end = conn.snd_nxt.plus(1);
+    sent::push(conn, &mut group.sent, FIRST, end, sent::clock(local.now));
+    conn.snd_nxt = end;
+    conn.snd_max = end;
+    rack::sent_more(conn, local);
+    trying(conn, local.now);
+    let at = conn.rto_at;
+    group.arm_at(index, at, local);
     Ok(())
 }
 
@@ -173,7 +215,7 @@ fn acknowledge<T: TxQueue>(
     }
     if conn.flags.contains(Flags::ACK_NOW) || conn.ack_owed >= 2 * u32::from(conn.mss) {
         let seq = conn.snd_max;
-        let piece = Piece { seq, at: crate::flow_table::NIL, len: 0, flags: flag::ACK, size: 0 };
+        let piece = Piece { seq, at: NIL, len: 0, flags: flag::ACK, size: 0 };
         segment(group, local, queue, index, piece)?;
     } else if conn.ack_at == Instant::NEVER {
         conn.ack_at = local.now + local.profile.delayed_ack;
@@ -250,10 +292,36 @@ pub fn segment<T: TxQueue>(
     index: u32,
     piece: Piece,
 ) -> Result<u32, TxFull> {
-    if group.conns[index].flags.contains(Flags::V6) {
+    let conn = &mut group.conns[index];
+    if conn.flags.contains(Flags::V6) {
         return segment_v6(group, local, queue, index, piece);
     }
+    if piece.len == 0 && !blocks::any(conn) && !conn.ecn.contains(Ecn::ON) {
+        return bare(conn, local, queue, piece.seq, piece.flags);
+    }
     segment_of::<T, [u8; 4]>(group, local, queue, index, piece)
+}
+
+/// [`segment`] of one without payload over IPv4, which has nothing to say but the usual.
+#[inline]
+fn bare<T: TxQueue>(
+    conn: &mut Conn,
+    local: &mut Local,
+    queue: &mut T,
+    seq: WrappingSeq,
+    flags: u8,
+) -> Result<u32, TxFull> {
+    if !local.tx.ready() {
+        return Err(TxFull);
+    }
+    emit::bare(conn, local, queue, seq, flags)?;
+    conn.flags -= Flags::ACK_NOW;
+    conn.ack_owed = 0;
+    conn.ack_at = Instant::NEVER;
+    if local.tap.is_on() {
+        tap::sent(local, |_| ());
+    }
+    Ok(u32::from(flags & flag::FIN != 0))
 }
 
 /// A call, so that the code of IPv4 stays together.
@@ -413,10 +481,60 @@ fn syn<T: TxQueue>(
     queue: &mut T,
     index: u32,
 ) -> Result<(), TxFull> {
-    if group.conns[index].flags.contains(Flags::V6) {
+    let conn = &mut group.conns[index];
+    let first = conn.state == State::SynReceived && conn.snd_max == conn.iss;
+    if first && !conn.flags.intersects(Flags::V6.union(Flags::UNPREDICTED)) {
+        return syn_ack(group, local, queue, index);
+    }
+    if conn.flags.contains(Flags::V6) {
         syn_of::<T, [u8; 16]>(group, local, queue, index)
     } else {
         syn_of::<T, [u8; 4]>(group, local, queue, index)
+    }
+}
+
+/// The first answer to a SYN over IPv4, as [`syn_of`] makes it.
+#[inline]
+fn syn_ack<T: TxQueue>(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    queue: &mut T,
+    index: u32,
+) -> Result<(), TxFull> {
+    if !local.tx.ready() {
+        return Err(TxFull);
+    }
+    let conn = &mut group.conns[index];
+    let said = syn_options(conn, local, true);
+    emit::syn_ack(conn, local, queue, &said)?;
+    if local.tap.is_on() {
+        tap::sent(local, |_| ());
+    }
+    let end = conn.iss.plus(1);
+    sent::push(conn, &mut group.sent, FIRST, end, sent::clock(local.now));
+    conn.snd_nxt = end;
+    conn.snd_max = end;
+    conn.flags -= Flags::ACK_NOW;
+    // The clock may have been stopped while the neighbour's address was looked for.
+    if conn.rto_at == Instant::NEVER {
+        conn.rto_at = local.now + conn.rtt.timeout();
+    }
+    trying(conn, local.now);
+    let at = conn.rto_at;
+    group.arm_at(index, at, local);
+    Ok(())
+}
+
+/// What our SYN says; in an `answer` only what the peer has offered.
+#[inline(always)]
+fn syn_options(conn: &Conn, local: &Local, answer: bool) -> wire::SynOptions {
+    let ours = |flag| !answer || conn.flags.contains(flag);
+    let value = local.ts_clock().wrapping_add(conn.ts_offset);
+    wire::SynOptions {
+        mss: local.mss_at(conn.local),
+        shift: ours(Flags::SCALED).then_some(RECEIVE_SHIFT),
+        sack_permitted: ours(Flags::SACK),
+        timestamps: ours(Flags::TIMESTAMPS).then_some((value, conn.ts_recent)),
     }
 }
 
@@ -443,29 +561,19 @@ fn syn_of<T: TxQueue, A: Family>(
     if !answer {
         emit.ack = WrappingSeq(0);
     }
-    // In an answer only what the peer has offered.
-    let ours = |flag| !answer || conn.flags.contains(flag);
-    let value = local.ts_clock().wrapping_add(conn.ts_offset);
-    let mut options = [0; wire::OPTIONS_MAX];
-    let said = wire::SynOptions {
-        mss: local.mss_at(conn.local),
-        shift: ours(Flags::SCALED).then_some(RECEIVE_SHIFT),
-        sack_permitted: ours(Flags::SACK),
-        timestamps: ours(Flags::TIMESTAMPS).then_some((value, conn.ts_recent)),
-    };
-    let len = wire::emit_syn_options(&mut options, &said);
-    let options = &options[..len];
+    let said = syn_options(conn, local, answer);
     let offload = local.tx_checksum;
-    let frame = local.tx.begin(A::BELOW + HEADER + options.len());
+    let slot = local.tx.header();
+    let Some(at) = slot[A::BELOW + HEADER..].first_chunk_mut() else { return Err(TxFull) };
+    let options = wire::emit_syn_options(at, &said);
+    let header_len = HEADER + options;
+    wire::emit(slot, &emit, options, 0);
+    finish_checksum(slot, &emit, header_len, header_len as u16, 0, offload);
+    let frame = local.tx.begin(A::BELOW + header_len);
     if offload {
         frame.checksum = Some(TxChecksum { start: A::BELOW as u16, offset: 16 });
     }
-    let slot = local.tx.header();
-    let header_len = HEADER + options.len();
-    wire::emit(slot, &emit, options.len(), 0);
-    slot[A::BELOW + HEADER..A::BELOW + header_len].copy_from_slice(options);
-    finish_checksum(slot, &emit, header_len, header_len as u16, 0, offload);
-    local.tx.push(queue, &mut local.stats)?;
+    local.tx.push_counted(queue, &mut local.stats, A::BELOW + header_len)?;
     if local.tap.is_on() {
         tap::sent(local, |_| ());
     }
@@ -496,13 +604,7 @@ fn reset<T: TxQueue>(
 ) -> Result<(), TxFull> {
     let seq = group.conns[index].snd_max;
     let flags = flag::RST | flag::ACK;
-    segment(
-        group,
-        local,
-        queue,
-        index,
-        Piece { seq, at: crate::flow_table::NIL, len: 0, flags, size: 0 },
-    )?;
+    segment(group, local, queue, index, Piece { seq, at: NIL, len: 0, flags, size: 0 })?;
     group.conns[index].flags -= Flags::RESET;
     local.stats.add(Counter::TcpResetsSent, 1);
     group.free_if_done(index, local);

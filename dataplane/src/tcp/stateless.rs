@@ -28,7 +28,7 @@ fn flow(local: &Local, packet: &Packet, irs: WrappingSeq) -> Flow {
 /// Answers a SYN with a cookie. Touches no connection, and keeps nothing but the time.
 #[cold]
 pub fn answer(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
-    let offer = wire::parse_options(packet.options(local.pool.area().data(mbuf)));
+    let offer = wire::syn_options(packet.options(local.pool.area().data(mbuf)));
     let flow = flow(local, packet, packet.seq);
     let extras = offer.timestamps.map(|_| Extras {
         shift: offer.shift,
@@ -45,7 +45,7 @@ pub fn answer(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &
         sack_permitted: extras.is_some_and(|extras| extras.sack),
         timestamps: extras.zip(offer.timestamps).map(|(e, (value, _))| (e.stamp(clock), value)),
     };
-    let mut options = [0; wire::OPTIONS_MAX];
+    let mut options = [0; wire::SYN_OPTIONS_MAX];
     let len = wire::emit_syn_options(&mut options, &said);
     let agrees = extras.is_some_and(|extras| extras.ecn);
     let flags = flag::SYN | flag::ACK | if agrees { flag::ECE } else { 0 };
@@ -92,8 +92,9 @@ pub fn complete(
         timestamps: packet.ts,
         ..wire::Options::default()
     };
-    let opening = Opening { irs, offer: &offer, rule, after: None };
-    let Some(index) = listen::begin(group, local, packet, &port, &opening) else {
+    let (listener, settings) = (port.handle, port.settings);
+    let opening = Opening { irs, offer: &offer, listener, settings, rule, after: None };
+    let Some(index) = listen::begin(group, local, packet, &opening) else {
         // No slot: the peer takes itself for connected and has to hear of it.
         return Err(mbuf);
     };

@@ -152,7 +152,27 @@ pub struct Options {
     pub sack: ArrayVec<SackBlock, SACK_BLOCKS_MAX>,
 }
 
+/// Reads the options of a SYN, those of the usual layout in one look.
+#[inline]
+pub fn syn_options(options: &[u8]) -> Options {
+    match options {
+        // Segment size, SACK, timestamps, and the window's shift behind a NOP.
+        [2, 4, a, b, 4, 2, 8, 10, v0, v1, v2, v3, e0, e1, e2, e3, 1, 3, 3, shift] => Options {
+            mss: Some(u16::from_be_bytes([*a, *b])),
+            shift: Some((*shift).min(14)),
+            sack_permitted: true,
+            timestamps: Some((
+                u32::from_be_bytes([*v0, *v1, *v2, *v3]),
+                u32::from_be_bytes([*e0, *e1, *e2, *e3]),
+            )),
+            sack: ArrayVec::new(),
+        },
+        _ => parse_options(options),
+    }
+}
+
 /// Reads options; what is malformed ends them (RFC 9293 MUST-7).
+#[inline(never)]
 pub fn parse_options(mut options: &[u8]) -> Options {
     let mut found = Options::default();
     while let [kind, rest @ ..] = options {
@@ -232,30 +252,30 @@ pub struct SynOptions {
     pub timestamps: Option<(u32, u32)>,
 }
 
+/// Bytes of the options of a SYN at most.
+pub const SYN_OPTIONS_MAX: usize = 20;
+
 /// Writes them, each pair in whole words; returns their length.
-pub fn emit_syn_options(out: &mut [u8], options: &SynOptions) -> usize {
-    let mut bytes = ArrayVec::<u8, OPTIONS_MAX>::new();
-    let mut put = |part: &[u8]| bytes.try_extend_from_slice(part).unwrap_or(());
+#[inline]
+pub fn emit_syn_options(out: &mut [u8; SYN_OPTIONS_MAX], options: &SynOptions) -> usize {
     let [high, low] = options.mss.to_be_bytes();
-    put(&[2, 4, high, low]);
-    match (options.sack_permitted, options.timestamps.is_some()) {
-        (true, true) => put(&[4, 2]),
-        (true, false) => put(&[1, 1, 4, 2]),
-        (false, true) => put(&[1, 1]),
-        (false, false) => {}
-    }
+    out[0..4].copy_from_slice(&[2, 4, high, low]);
+    let mut len = 4;
     if let Some((value, echo)) = options.timestamps {
-        put(&[8, 10]);
-        put(&value.to_be_bytes());
-        put(&echo.to_be_bytes());
+        let before = if options.sack_permitted { [4, 2] } else { [1, 1] };
+        out[4..8].copy_from_slice(&[before[0], before[1], 8, 10]);
+        out[8..12].copy_from_slice(&value.to_be_bytes());
+        out[12..16].copy_from_slice(&echo.to_be_bytes());
+        len = 16;
+    } else if options.sack_permitted {
+        out[4..8].copy_from_slice(&[1, 1, 4, 2]);
+        len = 8;
     }
     if let Some(shift) = options.shift {
-        put(&[1, 3, 3, shift]);
+        out[len..len + 4].copy_from_slice(&[1, 3, 3, shift]);
+        len += 4;
     }
-    if let Some(out) = out.get_mut(..bytes.len()) {
-        out.copy_from_slice(&bytes);
-    }
-    bytes.len()
+    len
 }
 
 /// What goes into the headers of a segment that we send.

@@ -48,10 +48,11 @@ fn a_syn_has_its_options_in_whole_words_and_they_read_back() {
             sack_permitted: case & 2 != 0,
             timestamps: (case & 4 != 0).then_some((7, 8)),
         };
-        let mut bytes = [0xff; OPTIONS_MAX];
+        let mut bytes = [0xff; SYN_OPTIONS_MAX];
         let len = emit_syn_options(&mut bytes, &given);
         assert!(len.is_multiple_of(4) && len <= 20, "{len}");
         let read = parse_options(&bytes[..len]);
+        assert_eq!(syn_options(&bytes[..len]), read, "in one look or in many");
         assert_eq!(read.mss, Some(1460));
         assert_eq!((read.shift, read.sack_permitted), (given.shift, given.sack_permitted));
         assert_eq!(read.timestamps, given.timestamps);

@@ -1,0 +1,88 @@
+//! `accept` and `close` in a straight line, of a connection to which nothing else happens.
+use crate::conn::{Conn, Flags, Pending, State};
+use crate::engine::Engine;
+use crate::group::FlowGroup;
+use crate::local::Local;
+use crate::mbuf::NO_MBUF;
+use crate::tcp::close;
+use ix_abi::{Cookie, Handle, Op};
+
+/// The first words of both calls without a result.
+const ACCEPT: u64 = Op::Accept.0 as u64;
+const CLOSE: u64 = Op::Close.0 as u64;
+
+/// Runs the call at the head of the ring and consumes it, if it is one of the two and nothing is odd about it;
+/// else `false`, and nothing has happened.
+#[inline(always)]
+pub fn brief(engine: &mut Engine) -> bool {
+    let Some(app) = &engine.local.app else { return false };
+    let first = app.rings.call_word(0, 0);
+    if first != ACCEPT && first != CLOSE {
+        return false;
+    }
+    let handle = Handle(app.rings.call_word(0, 1));
+    let done = if first == ACCEPT {
+        let cookie = Cookie(app.rings.call_word(0, 3));
+        accept(engine, handle, cookie)
+    } else {
+        close(engine, handle)
+    };
+    if let (true, Some(app)) = (done, &mut engine.local.app) {
+        app.rings.consume(1);
+    }
+    done
+}
+
+/// The connection that the handle names, its group, and the core's things, unless the tap is on.
+#[inline(always)]
+fn find(engine: &mut Engine, handle: Handle) -> Option<(&mut FlowGroup, &mut Local, u32)> {
+    let Engine { local, groups, .. } = engine;
+    let group = groups.get_mut(usize::from(handle.group().0))?.as_mut()?;
+    let index = handle.index();
+    let conn = group.conns.get(index)?;
+    (!local.slow && conn.generation == handle.generation()).then_some((group, local, index))
+}
+
+#[inline(never)]
+fn accept(engine: &mut Engine, handle: Handle, cookie: Cookie) -> bool {
+    const ODD: Flags = Flags::ACCEPTED.union(Flags::APP_GONE).union(Flags::ENDED);
+    let Some((group, local, index)) = find(engine, handle) else { return false };
+    let conn = &mut group.conns[index];
+    if conn.flags & ODD.union(Flags::KNOCKED) != Flags::KNOCKED || !conn.pending.is_empty() {
+        return false;
+    }
+    conn.flags |= Flags::ACCEPTED;
+    conn.cookie = cookie;
+    close::leave_backlog(group, local, index);
+    true
+}
+
+/// Whether `close` does nothing but to queue FIN.
+#[inline(always)]
+fn closes(conn: &Conn) -> bool {
+    const ODD: Flags = Flags::APP_CLOSED
+        .union(Flags::APP_GONE)
+        .union(Flags::DEAD_TOLD)
+        .union(Flags::ENDED)
+        .union(Flags::FIN_QUEUED);
+    conn.flags & ODD.union(Flags::ACCEPTED) == Flags::ACCEPTED
+        && matches!(conn.state, State::Established | State::CloseWait)
+        && conn.rx_head == NO_MBUF
+        && conn.ooo_head == NO_MBUF
+}
+
+#[inline(never)]
+fn close(engine: &mut Engine, handle: Handle) -> bool {
+    let Some((group, local, index)) = find(engine, handle) else { return false };
+    let conn = &mut group.conns[index];
+    if !closes(conn) {
+        return false;
+    }
+    conn.flags |= Flags::APP_CLOSED | Flags::FIN_QUEUED;
+    conn.flags -= Flags::REFUSED;
+    conn.pending -= Pending::RECV | Pending::EOF;
+    let passive = conn.state == State::CloseWait;
+    conn.state = if passive { State::LastAck } else { State::FinWait1 };
+    group.want_output(index, local);
+    true
+}

@@ -1,0 +1,256 @@
+//! How a connection begins and ends, in a straight line: the acknowledgement that completes a handshake, the
+//! peer's FIN behind all its data, the acknowledgement of our own FIN. Their events are written at once.
+//!
+//! Whatever is not exactly that goes on to `tcp` with the headers as they were read, so that none are read twice.
+use super::parse::Segment;
+use super::receive::{SLOW, acknowledged, in_time};
+use crate::conn::{Conn, Flags, State};
+use crate::device::RxFrame;
+use crate::events;
+use crate::flow_table::NIL;
+use crate::group::FlowGroup;
+use crate::local::Local;
+use crate::mbuf::{Mbuf, NO_MBUF};
+use crate::ports::SLOTS;
+use crate::tcp::congestion::CongestionControl;
+use crate::tcp::input::challenge;
+use crate::tcp::rack::Timer;
+use crate::tcp::wire::flag;
+use crate::tcp::{self, listen, sent, timestamps};
+use crate::time::Instant;
+use ix_abi::event::{Event, Kind};
+use ix_abi::stats::Counter;
+use ix_abi::{DeadReason, GroupId};
+
+/// Events of one segment at most.
+const EVENTS: u32 = 2;
+
+/// Takes a segment of no connection, if it is a SYN; else `false`, and nothing has happened.
+#[inline(never)]
+pub fn stranger(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    segment: &Segment,
+    frame: &RxFrame,
+) -> bool {
+    if segment.flags != flag::SYN || !is_host(local, segment) {
+        return false;
+    }
+    listen::stranger(group, local, &segment.packet(local, frame), taken(frame), None);
+    true
+}
+
+/// Takes a segment of connection `index` that was not predicted.
+#[inline(never)]
+pub fn unpredicted(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    index: u32,
+    segment: &Segment,
+    frame: &RxFrame,
+) -> bool {
+    let conn = &group.conns[index];
+    if conn.flags.contains(Flags::V6) || segment.flags == flag::SYN {
+        // No host, for else it would be another connection; or one whose timestamp was not read.
+        return false;
+    }
+    match conn.state {
+        State::SynReceived if completes(conn, local, segment) => {
+            if establish(group, local, index, segment) {
+                local.pool.free(taken(frame));
+                return true;
+            }
+        }
+        State::Established if finishes(conn, local, group.tx_base, segment) => {
+            finish(group, local, index, segment, taken(frame));
+            return true;
+        }
+        State::LastAck if ends(conn, local, segment) => {
+            end(group, local, index, taken(frame));
+            return true;
+        }
+        _ => {}
+    }
+    tcp::input::segment(group, local, index, &segment.packet(local, frame), taken(frame));
+    true
+}
+
+/// The frame's buffer, which is not the caller's any more.
+#[inline(always)]
+fn taken(frame: &RxFrame) -> Mbuf {
+    Mbuf::from_raw(frame.mbuf.index())
+}
+
+/// Whether the sender can be answered, as `input::ipv4` has it.
+#[inline(always)]
+fn is_host(local: &Local, segment: &Segment) -> bool {
+    let [from, ..] = segment.tuple.to_ne_bytes();
+    let address = u32::from_ne_bytes(local.address);
+    let peer = segment.tuple as u32;
+    from != 127 && from < 224 && peer != 0 && peer != address && local.ipv4.is_some()
+}
+
+/// What makes the end of a handshake anything but what is expected.
+const UNUSUAL_BEGINNING: Flags = SLOW.union(Flags::IN_OUTPUT).union(Flags::ACTIVE);
+
+/// Whether the segment does nothing but to acknowledge our SYN, which was sent once.
+#[inline(always)]
+fn completes(conn: &Conn, local: &Local, segment: &Segment) -> bool {
+    conn.flags & UNUSUAL_BEGINNING.union(Flags::IN_BACKLOG) == Flags::IN_BACKLOG
+        && segment.flags == flag::ACK
+        && conn.acl == local.acl_generation
+        && segment.seq == conn.rcv_nxt
+        && segment.len == 0
+        && segment.ack == conn.snd_max
+        && segment.ack == conn.snd_end
+        && conn.snd_una == conn.iss
+        && conn.timed == conn.iss
+        && conn.first.marks.is_empty()
+        && conn.recovery == NIL
+        && conn.settings.keep_alive().is_none()
+        && in_time(conn, segment)
+}
+
+/// The handshake is complete: the application is told. `false`: it does not listen any more, or accepts too slowly,
+/// and nothing has happened.
+#[inline(always)]
+fn establish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: &Segment) -> bool {
+    let FlowGroup { conns, backlog, half_open, id, .. } = group;
+    let conn = &mut conns[index];
+    let Some(port) = local.listeners.by_handle(conn.listener) else { return false };
+    if port.waiting.knocked >= port.backlog {
+        return false;
+    }
+    port.waiting.completed();
+    backlog[conn.listener.index() as usize % SLOTS].completed();
+    *half_open = half_open.saturating_sub(1);
+    local.stats.add(Counter::TcpAccepted, 1);
+    let rtt = sent::since(sent::clock(local.now), conn.first.at);
+    conn.rtt.measured(rtt, local.profile.rto_min);
+    conn.timed = conn.snd_max;
+    conn.snd_una = conn.snd_max;
+    rest(conn);
+    conn.state = State::Established;
+    conn.flags |= Flags::KNOCKED;
+    hear(conn, local, segment);
+    conn.max_wnd = conn.snd_wnd;
+    let event = events::knock(conn, *id, index);
+    post(local, &event);
+    true
+}
+
+/// Nothing is under way any more.
+#[inline(always)]
+fn rest(conn: &mut Conn) {
+    conn.retries = 0;
+    conn.trying_since = Instant::NEVER;
+    conn.timer = Timer::Retransmit;
+    conn.rto_at = Instant::NEVER;
+}
+
+/// Takes what the headers say of the peer: its clock and its window.
+#[inline(always)]
+fn hear(conn: &mut Conn, local: &Local, segment: &Segment) {
+    if let Some(stamp) = segment.stamp {
+        timestamps::take_in_order(conn, local.now, stamp);
+    }
+    conn.snd_wnd = segment.window << conn.snd_shift;
+    conn.wl1 = segment.seq;
+    conn.wl2 = segment.ack;
+}
+
+/// Whether a FIN comes behind all that the peer has sent, and has arrived, and acknowledges all that we have.
+#[inline(always)]
+fn finishes(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment) -> bool {
+    local.event_room >= EVENTS
+        && segment.flags == flag::FIN | flag::ACK
+        && conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
+        && conn.acl == local.acl_generation
+        && segment.seq == conn.rcv_nxt
+        && segment.len == 0
+        && conn.rcv_edge != conn.rcv_nxt
+        && conn.ooo_head == NO_MBUF
+        && conn.recovery == NIL
+        && conn.sent_count == 0
+        && conn.keep_unanswered == 0
+        && segment.ack == conn.snd_end
+        && segment.ack == conn.snd_max
+        && (segment.ack == conn.snd_una
+            || conn.first.marks.is_empty() && local.tx.has_left(conn.last_tx.wrapping_sub(tx_base)))
+        && in_time(conn, segment)
+}
+
+/// The peer has said all: the application is told, and the peer that this was heard.
+#[inline(always)]
+fn finish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: &Segment, mbuf: Mbuf) {
+    local.pool.free(mbuf);
+    let FlowGroup { conns, segments, id, .. } = group;
+    let conn = &mut conns[index];
+    let acked = segment.ack.since(conn.snd_una);
+    if acked > 0 {
+        acknowledged(conn, segments, local, acked);
+    }
+    hear(conn, local, segment);
+    conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
+    if acked > 0 {
+        let mut event = record(conn, *id, index, Kind::Sent);
+        event.len = acked;
+        event.words[0] = u64::from(conn.snd_wnd.min(conn.cc.window()));
+        post(local, &event);
+    }
+    conn.rcv_nxt = conn.rcv_nxt.plus(1);
+    conn.flags |= Flags::FIN_RECEIVED;
+    conn.state = State::CloseWait;
+    post(local, &record(conn, *id, index, Kind::Eof));
+    challenge(group, local, index);
+}
+
+/// Flags of a connection that was closed behind its peer.
+const CLOSED: Flags = Flags::ACCEPTED.union(Flags::APP_CLOSED).union(Flags::FIN_QUEUED);
+
+/// Whether the segment acknowledges our FIN, and nothing else of the connection is left.
+#[inline(always)]
+fn ends(conn: &Conn, local: &Local, segment: &Segment) -> bool {
+    conn.flags & SLOW.union(Flags::IN_OUTPUT).union(CLOSED) == CLOSED
+        && segment.flags == flag::ACK
+        && conn.acl == local.acl_generation
+        && segment.seq == conn.rcv_nxt
+        && segment.len == 0
+        && segment.ack == conn.snd_max
+        && segment.ack == conn.snd_end.plus(1)
+        && conn.snd_una == conn.snd_end
+        && conn.recovery == NIL
+        && conn.sent_count == 0
+        && conn.seg_head == NIL
+        && conn.rx_head == NO_MBUF
+        && in_time(conn, segment)
+}
+
+/// Both sides have said all and know it: the application is told, and the slot is free.
+#[inline(always)]
+fn end(group: &mut FlowGroup, local: &mut Local, index: u32, mbuf: Mbuf) {
+    local.pool.free(mbuf);
+    group.leave(index, local);
+    let conn = &mut group.conns[index];
+    conn.state = State::Closed;
+    let event = Event { aux: DeadReason::Closed.0, ..record(conn, group.id, index, Kind::Dead) };
+    post(local, &event);
+    group.free(index, local);
+}
+
+/// An event of the connection, to be completed.
+#[inline(always)]
+fn record(conn: &Conn, group: GroupId, index: u32, kind: Kind) -> Event {
+    let (handle, cookie) = (conn.handle(group, index).0, conn.cookie.0);
+    Event { kind: kind.0, handle, cookie, ..Event::default() }
+}
+
+/// Writes an event, for which there is room.
+#[inline(always)]
+fn post(local: &mut Local, event: &Event) {
+    if let Some(app) = &mut local.app {
+        app.rings.post(event);
+    }
+    local.event_room -= 1;
+    local.stats.add(Counter::Events, 1);
+}
