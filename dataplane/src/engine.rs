@@ -16,7 +16,7 @@ use crate::mesh::Endpoint;
 use crate::message::Message;
 use crate::ports::Port;
 use crate::slaac;
-use crate::tcp::{close, recovery, timers};
+use crate::tcp::{close, recovery, send_queue, timers};
 use crate::time::Instant;
 use crate::tx::{Staged, Tx};
 use crate::udp;
@@ -157,10 +157,10 @@ impl Engine {
     pub fn drain(&mut self) -> Drain {
         let Some(draining) = &self.draining else { return Drain::Done };
         let local = &self.local;
-        let segments = self.groups.iter().flatten().all(|group| group.segments.len() == 0);
+        let segments = || self.groups.iter().flatten().all(|group| !group.refers_to_memory());
         let datagrams = local.udp.datagrams.len() == 0;
         // What the network itself sends meanwhile (pings, resets) is none of its memory.
-        if segments && datagrams && local.tx.has_left(draining.frame) {
+        if datagrams && local.tx.has_left(draining.frame) && segments() {
             self.local.memory = None;
             self.draining = None;
             return Drain::Done;
@@ -591,7 +591,7 @@ impl Conservation {
         (0..group.conns.capacity())
             .map(used)
             .filter(|conn| !conn.flags.contains(Flags::FREED))
-            .map(|conn| usize::from(conn.seg_count))
+            .map(send_queue::in_slab)
             .sum()
     }
 }

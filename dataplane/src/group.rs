@@ -392,6 +392,11 @@ impl FlowGroup {
         }
     }
 
+    /// Whether a connection has something in its send queue. Walks all of them.
+    pub fn refers_to_memory(&self) -> bool {
+        (0..self.conns.capacity()).any(|index| self.conns[index].seg_count > 0)
+    }
+
     /// Connections in the flow table: the group's part of the core's gauge. Walks all of them.
     fn entered(&self) -> i64 {
         let in_table = |index: &u32| self.conns[*index].flags.contains(Flags::IN_TABLE);

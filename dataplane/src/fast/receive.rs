@@ -75,14 +75,11 @@ pub fn receive(engine: &mut Engine, frame: &RxFrame) -> bool {
 #[inline(always)]
 fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment) -> bool {
     conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
-        && conn.state == State::Established
+        && conn.is_usual()
+        && conn.is_in_order()
         && conn.acl == local.acl_generation
         && segment.seq == conn.rcv_nxt
         && u32::from(segment.len) <= conn.rcv_edge.since(conn.rcv_nxt)
-        && conn.ooo_head == NO_MBUF
-        && conn.recovery == NIL
-        && conn.is_plain()
-        && conn.sent_count == 0
         && in_time(conn, segment)
         && if segment.ack == conn.snd_una {
             segment.len > 0

@@ -107,12 +107,9 @@ fn predicted(conn: &Conn, local: &Local, wish: &Wish) -> bool {
     let window = conn.snd_wnd.min(conn.cc.window()).min(u32::from(conn.mss));
     conn.generation == wish.handle.generation()
         && conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
-        && conn.state == State::Established
-        && conn.tuple != 0
+        && conn.is_usual()
+        && conn.is_in_order()
         && conn.snd_una == conn.snd_end
-        && conn.recovery == NIL
-        && conn.is_plain()
-        && !blocks::any(conn)
         && conn.refused_batch != local.batch
         && wish.len.wrapping_sub(1) < u64::from(window)
         && wish.done <= u64::from(conn.rx_held)
