@@ -63,6 +63,8 @@ pub struct App {
     pub preempted: bool,
     /// A part of its batch waits for the loop's next turn: it is still in `enter`.
     pub unfinished: bool,
+    /// Slots at the head of its ring that belong to a batch whose first part has been run.
+    pub carried: u32,
     /// It is to be ended: leave it alone.
     pub condemned: bool,
     timers: Slab<AppTimer>,
@@ -81,6 +83,7 @@ impl App {
             group_in: GroupSet::default(),
             preempted: false,
             unfinished: false,
+            carried: 0,
             condemned: false,
             timers: Slab::new(TIMERS_MAX as u32),
             wheel: Wheel::new(now, 0),

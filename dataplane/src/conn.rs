@@ -151,7 +151,7 @@ bitflags! {
 #[repr(C, align(64))]
 pub struct Conn {
     // Line 0: found by, and what a segment is held against.
-    /// The peer's IPv4 address and both ports, in the order of a received header; 0 if it has another one.
+    /// The peer's IPv4 address and both ports, in the order of a received header; of IPv6 the ports alone.
     pub tuple: u64,
     /// Next in the bucket.
     pub hash_next: u32,
@@ -188,6 +188,8 @@ pub struct Conn {
     pub sent_count: u16,
     /// Bytes of `twice`.
     pub twice_len: u16,
+    /// The peer's window, in bytes from `snd_una`.
+    pub snd_wnd: u32,
 
     // Line 1: the queues of both directions, and whose they are.
     /// The application's.
@@ -220,12 +222,12 @@ pub struct Conn {
     pub seg_tail: u32,
     /// See `seg_head`.
     pub seg_next: u32,
-    /// The peer's window, in bytes from `snd_una`.
-    pub snd_wnd: u32,
     /// The last frame with payload of this connection, in the group's numbering.
     pub last_tx: u32,
     /// The peer's timestamp to echo (RFC 7323 §4.3).
     pub ts_recent: u32,
+    /// What is added to the clock in our timestamps.
+    pub ts_offset: u32,
 
     // Line 2: timers, and what is under way.
     /// Retransmission, persist, FIN-WAIT-2 or TIME-WAIT timer.
@@ -270,22 +272,20 @@ pub struct Conn {
     pub refused_batch: u32,
     /// When `ts_recent` came, in units of 2^30 ns.
     pub ts_recent_at: u32,
-    /// What is added to the clock in our timestamps.
-    pub ts_offset: u32,
     /// Bytes to report in the next `sent`.
     pub sent_bytes: u32,
+    /// Oldest that the application was not told of.
+    pub rx_undelivered: u32,
     /// The segment of the send queue at place `send_queue::OWN`.
     pub own_segment: Segment,
 
     // The rest: what is needed once in a while.
-    /// Oldest that the application was not told of.
-    pub rx_undelivered: u32,
     /// Where it came from.
     pub listener: Handle,
     /// When to see whether the peer lives.
     pub keep_at: Instant,
-    /// The peer and the ports.
-    pub key: FlowKey,
+    /// The peer.
+    pub remote: IpAddress,
     /// Toeplitz hash of the frames that arrive.
     pub hash: u32,
     /// Next in the output list.
@@ -310,8 +310,6 @@ pub struct Conn {
     pub duplicate_round: WrappingSeq,
     /// What was received twice and is to be told (RFC 2883).
     pub twice: WrappingSeq,
-    /// What the application has set.
-    pub settings: Settings,
     /// What had moved when `keep_at` was set, see `tcp::keep_alive`.
     pub keep_mark: u32,
     /// What was out when the window was last reduced for a mark ends here.
@@ -328,6 +326,8 @@ pub struct Conn {
     pub ooo_count: u16,
     /// The rule by whose limits it counts, or `acl::UNLIMITED`.
     pub acl_rule: u16,
+    /// What the application has set.
+    pub settings: Settings,
     /// Why it ended, if `ENDED`.
     pub reason: DeadReason,
     /// Keep-alive probes without answer.
@@ -340,6 +340,33 @@ impl Conn {
     /// The connection's name for the application.
     pub fn handle(&self, group: GroupId, index: u32) -> Handle {
         Handle::new(group, self.generation, index)
+    }
+
+    /// The peer and the ports.
+    pub fn key(&self) -> FlowKey {
+        FlowKey {
+            remote: self.remote,
+            remote_port: self.remote_port(),
+            local_port: self.local_port(),
+        }
+    }
+
+    /// Says whose it is.
+    pub fn set_key(&mut self, key: &FlowKey) {
+        self.remote = key.remote;
+        self.tuple = key.tuple();
+    }
+
+    /// The peer's port.
+    #[inline]
+    pub fn remote_port(&self) -> u16 {
+        u16::from_be((self.tuple >> 32) as u16)
+    }
+
+    /// Our port.
+    #[inline]
+    pub fn local_port(&self) -> u16 {
+        u16::from_be((self.tuple >> 48) as u16)
     }
 
     /// Sent and not acknowledged.
@@ -431,7 +458,7 @@ impl Conn {
 impl Default for Conn {
     fn default() -> Conn {
         Conn {
-            key: FlowKey { remote: IpAddress::UNSPECIFIED, remote_port: 0, local_port: 0 },
+            remote: IpAddress::UNSPECIFIED,
             tuple: 0,
             hash: 0,
             hash_next: NIL,

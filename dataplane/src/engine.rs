@@ -1,22 +1,20 @@
 //! The engine: everything of the protocols that one core owns.
-use crate::acl::swap::{Registry, moved};
-use crate::app::{App, AppPort, Drain};
+use crate::acl::swap::Registry;
+use crate::app::App;
 use crate::calls;
 use crate::config::{Addressing, Config, Ipv4Config};
 use crate::conn::Flags;
 use crate::device::{DmaRegion, RxBatch};
 use crate::dhcp;
-use crate::flow_table::NIL;
 use crate::group::FlowGroup;
-use crate::input::{arp, fragments};
-use crate::limits::{DRAIN_TIMEOUT, HOME_RETRY, RX_BATCH_MAX};
+use crate::input::{arp, reassembly};
+use crate::limits::{HOME_RETRY, RX_BATCH_MAX};
 use crate::local::{Local, Waiting};
 use crate::mbuf::Pool;
 use crate::mesh::Endpoint;
 use crate::message::Message;
-use crate::ports::Port;
 use crate::slaac;
-use crate::tcp::{close, recovery, send_queue, timers};
+use crate::tcp::{close, timers};
 use crate::time::Instant;
 use crate::tx::{Staged, Tx};
 use crate::udp;
@@ -25,7 +23,13 @@ use ix_abi::stats::{CoreStats, Counter, Drop};
 use ix_abi::{CoreId, DeadReason, GroupId};
 use smoltcp::wire::EthernetAddress;
 
+mod address;
+mod app;
+mod books;
+mod groups;
 mod ipv6;
+
+pub use books::Conservation;
 
 /// One core's protocol engine: owned by that core, never shared.
 #[derive(Debug)]
@@ -44,19 +48,11 @@ pub struct Engine {
     address_untold: u64,
     ipv6_untold: u64,
     started: bool,
-    draining: Option<Draining>,
+    draining: Option<app::Draining>,
     pub(crate) acl: Registry,
     pub(crate) accounting: Accounting,
     /// Frames of one poll; kept, since it is large.
     pub(crate) batch: Option<Box<RxBatch>>,
-}
-
-/// The end of an application: its memory is free when this frame has left.
-#[derive(Debug)]
-struct Draining {
-    until: Instant,
-    /// The last frame that can refer to it.
-    frame: u32,
 }
 
 /// Time-stamp counter of the last iteration's end, when counters were published, and what the
@@ -99,73 +95,6 @@ impl Engine {
             accounting: Accounting::default(),
             batch: Some(Box::default()),
         }
-    }
-
-    /// Connects the application's context of this core; `group_in` events are its first.
-    pub fn attach_app(&mut self, port: AppPort) {
-        let local = &mut self.local;
-        local.app_epoch += 1;
-        local.memory = Some(port.memory);
-        let mut app = App::new(port.rings, local.core, local.now);
-        for group in self.groups.iter().flatten() {
-            app.group_in.insert(group.id);
-        }
-        local.app = Some(app);
-        self.draining = None;
-    }
-
-    /// The application is gone: aborts what is its, then [`Engine::drain`] tells when its memory
-    /// is free. To be called on every core's engine.
-    pub fn detach_app(&mut self) {
-        if self.local.app.take().is_some() {
-            self.clear_up();
-        }
-    }
-
-    /// An application came and went and was never attached here. It counts all the same, since epochs are
-    /// those of all cores; and its ports were known here, so that there may be connections and datagrams.
-    pub fn miss_app(&mut self) {
-        if self.local.app.is_none() {
-            self.local.app_epoch += 1;
-            self.clear_up();
-        }
-    }
-
-    fn clear_up(&mut self) {
-        let Engine { local, groups, .. } = self;
-        local.app_ended = local.app_epoch;
-        local.listeners.remove_epoch(local.app_ended);
-        local.udp.ports.remove_epoch(local.app_ended);
-        udp::app_gone(local);
-        while let Some(index) = local.tx.take_staged_datagram() {
-            udp::finished(local, index);
-        }
-        for group in groups.iter_mut().flatten() {
-            for index in 0..group.conns.capacity() {
-                close::app_gone(group, local, index);
-            }
-            group.forget_events(local);
-        }
-        // Datagrams do not wait for neighbours any more, nor do connections.
-        local.neighbors.fail_waiting();
-        let frame = local.tx.next().wrapping_sub(1);
-        self.draining = Some(Draining { until: local.now + DRAIN_TIMEOUT, frame });
-    }
-
-    /// How far the end of the detached application has come. `Done` is said once all that was sent
-    /// for it has left; from then on nothing here refers to its memory.
-    pub fn drain(&mut self) -> Drain {
-        let Some(draining) = &self.draining else { return Drain::Done };
-        let local = &self.local;
-        let segments = || self.groups.iter().flatten().all(|group| !group.refers_to_memory());
-        let datagrams = local.udp.datagrams.len() == 0;
-        // What the network itself sends meanwhile (pings, resets) is none of its memory.
-        if datagrams && local.tx.has_left(draining.frame) && segments() {
-            self.local.memory = None;
-            self.draining = None;
-            return Drain::Done;
-        }
-        if local.now >= draining.until { Drain::TimedOut } else { Drain::Pending }
     }
 
     /// The counters.
@@ -227,41 +156,6 @@ impl Engine {
     /// Whether other cores have sent something since the last iteration: to be asked before a halt.
     pub fn has_mail(&mut self) -> bool {
         self.local.mesh.refresh()
-    }
-
-    /// Gives a group away, with all that is in it. Frames of the group go to `to` from now on.
-    pub fn take_group(&mut self, id: GroupId, to: CoreId) -> Option<Box<FlowGroup>> {
-        let mut group = self.groups.get_mut(usize::from(id.0))?.take()?;
-        let local = &mut self.local;
-        group.detach(local);
-        moved(&mut group, local, false);
-        group.rebase_tx(local.tx.next(), 0);
-        count_backlog(&group, local, false);
-        local.owners[usize::from(id.0)] = to;
-        Some(group)
-    }
-
-    /// Takes a group over. Frames of the old core's that it waits for must have completed.
-    pub fn give_group(&mut self, mut group: Box<FlowGroup>) {
-        let local = &mut self.local;
-        let at = usize::from(group.id.0);
-        group.rebase_tx(0, local.tx.next());
-        group.attach(local);
-        ipv6::end_lost(&mut group, local);
-        moved(&mut group, local, true);
-        count_backlog(&group, local, true);
-        local.owners[at] = local.core;
-        if let Some(app) = &mut local.app {
-            app.group_in.insert(group.id);
-        }
-        self.groups[at] = Some(group);
-    }
-
-    /// Frames of a group that is not here go to `owner` from now on.
-    pub fn set_owner(&mut self, group: GroupId, owner: CoreId) {
-        if let Some(entry) = self.local.owners.get_mut(usize::from(group.0)) {
-            *entry = owner;
-        }
     }
 
     /// The quiescent point: messages of other cores, buffers that came home, the address.
@@ -344,64 +238,6 @@ impl Engine {
         self.start_ipv6();
     }
 
-    /// Takes an address into use, or out of it: connections of another one cannot go on.
-    fn set_address(&mut self, config: Option<Ipv4Config>) {
-        let Engine { local, groups, .. } = self;
-        let address = config.map_or([0; 4], |config| config.address);
-        if local.address != address && local.address != [0; 4] {
-            for group in groups.iter_mut().flatten() {
-                for index in 0..group.conns.capacity() {
-                    let conn = &group.conns[index];
-                    if conn.flags.contains(Flags::IN_TABLE) && conn.local == 0 {
-                        close::abort(group, local, index, DeadReason::Evicted);
-                    }
-                }
-            }
-        }
-        local.ipv4 = config;
-        local.address = address;
-        local.neighbors.clear();
-        local.age_neighbors(true);
-        if config.is_some() && local.core == CoreId(0) {
-            arp::announce(local);
-        }
-    }
-
-    /// A datagram for the DHCP client.
-    pub(crate) fn dhcp_input(&mut self, payload: &[u8]) {
-        let now = self.local.now;
-        if let Some(action) = self.dhcp.as_mut().and_then(|dhcp| dhcp.handle(payload, now)) {
-            self.dhcp_action(action);
-        }
-    }
-
-    fn dhcp_action(&mut self, action: dhcp::Action) {
-        let config = match action {
-            dhcp::Action::Send(message) => return crate::output::dhcp(&mut self.local, &message),
-            dhcp::Action::Configure(lease) => Some(Ipv4Config {
-                address: lease.address,
-                prefix: lease.prefix,
-                gateway: lease.router,
-            }),
-            dhcp::Action::Deconfigure => None,
-        };
-        self.set_address(config);
-        self.address_untold = (1..self.local.cores).fold(0, |cores, core| cores | 1 << core);
-        self.tell_address();
-    }
-
-    /// Tells the other cores of the address, as far as there is room for messages; the rest later.
-    fn tell_address(&mut self) {
-        let mut cores = core::mem::take(&mut self.address_untold);
-        while cores != 0 {
-            let core = CoreId(cores.trailing_zeros() as u16);
-            cores &= cores - 1;
-            if self.local.mesh.send(core, Message::Address(self.local.ipv4)).is_err() {
-                self.address_untold |= 1 << core.0;
-            }
-        }
-    }
-
     /// Step 6: everything that time does. Whether anything was due.
     #[inline]
     pub(crate) fn run_timers(&mut self) -> bool {
@@ -430,7 +266,7 @@ impl Engine {
             arp::send_requests(local);
             busy = true;
         }
-        busy |= fragments::expire(local);
+        busy |= reassembly::expire(local);
         while let Some((mac, waiting)) = local.neighbors.pop_ready() {
             busy = true;
             resolved(groups, local, waiting, Some(mac.0));
@@ -510,6 +346,13 @@ impl Engine {
     /// Sends buffers home, as far as the rings take them.
     #[inline]
     pub(crate) fn send_home(&mut self) {
+        if self.local.pool.away() > 0 {
+            self.send_some_home();
+        }
+    }
+
+    #[inline(never)]
+    fn send_some_home(&mut self) {
         let local = &mut self.local;
         while let Some(mbuf) = local.pool.take_away() {
             let home = local.pool.area().home(&mbuf);
@@ -518,81 +361,6 @@ impl Engine {
                 break;
             }
         }
-    }
-
-    /// The engine's view of its own books, for tests: receive buffers of this core's pool and others
-    /// that it knows the place of, and the consistency of lists and counts. Walks everything.
-    pub fn conservation(&self) -> Conservation {
-        let mut found = Conservation {
-            free: self.local.pool.available(),
-            away: self.local.pool.away(),
-            transmitting: self.local.tx.buffers_in_flight(),
-            datagrams: self.local.udp.waiting()
-                + self.local.fragments.as_ref().map_or(0, |table| table.buffers()),
-            ..Conservation::default()
-        };
-        let area = self.local.pool.area();
-        for index in 0..area.buffers() {
-            let holder = area.holder(index);
-            if holder == crate::mbuf::Holder::core(self.local.core) {
-                found.datagrams += 1;
-            }
-        }
-        for group in self.groups.iter().flatten() {
-            found.slots += group.conns.capacity() as usize;
-            for index in 0..group.conns.capacity() {
-                let conn = &group.conns[index];
-                if conn.flags.contains(Flags::FREED) {
-                    continue;
-                }
-                found.connections += 1;
-                found.received += usize::from(conn.rx_buffers);
-                if conn.seg_head == NIL && conn.seg_count != 0 {
-                    found.broken += 1;
-                }
-                found.broken += usize::from(!recovery::is_consistent(group, conn));
-                found.segments += usize::from(conn.seg_count);
-            }
-            if group.segments.len() as usize != found.segments_of(group) {
-                found.broken += 1;
-            }
-            found.broken += usize::from(!recovery::all_returned(group));
-        }
-        found
-    }
-}
-
-/// What [`Engine::conservation`] finds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Conservation {
-    /// Buffers in the pool.
-    pub free: usize,
-    /// Buffers that are to be sent home.
-    pub away: usize,
-    /// Buffers in connections: received, held, out of order.
-    pub received: usize,
-    /// Buffers being transmitted, or waiting for it.
-    pub transmitting: usize,
-    /// Buffers with datagrams, incomplete ones included.
-    pub datagrams: usize,
-    /// Slots of connections in use.
-    pub connections: usize,
-    /// Slots of connections that there are.
-    pub slots: usize,
-    /// Send segments.
-    pub segments: usize,
-    /// Inconsistencies: must be 0.
-    pub broken: usize,
-}
-
-impl Conservation {
-    fn segments_of(&self, group: &FlowGroup) -> usize {
-        let used = |index| &group.conns[index];
-        (0..group.conns.capacity())
-            .map(used)
-            .filter(|conn| !conn.flags.contains(Flags::FREED))
-            .map(send_queue::in_slab)
-            .sum()
     }
 }
 
@@ -625,19 +393,6 @@ fn resolved(
             }
         }
         (Waiting::Datagram(index), None) => udp::finished(local, index),
-    }
-}
-
-/// Adds or subtracts the group's part of the listeners' backlogs.
-fn count_backlog(group: &FlowGroup, local: &mut Local, add: bool) {
-    for (slot, part) in group.backlog.iter().enumerate() {
-        if let Some(Port { waiting, .. }) = local.listeners.by_slot(slot) {
-            let change = |all: &mut u32, part: u32| {
-                *all = if add { *all + part } else { all.saturating_sub(part) };
-            };
-            change(&mut waiting.half_open, part.half_open);
-            change(&mut waiting.knocked, part.knocked);
-        }
     }
 }
 

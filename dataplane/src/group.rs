@@ -178,8 +178,6 @@ impl FlowGroup {
 
     /// Enters a connection, whose key and hash are set, in the flow table.
     pub fn enter(&mut self, index: u32, local: &mut Local) -> bool {
-        let conn = &mut self.conns[index];
-        conn.tuple = conn.key.tuple();
         if !self.table.insert(&mut self.conns, index) {
             local.stats.drop(Drop::TcpTableFull);
             return false;

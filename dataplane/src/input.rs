@@ -10,4 +10,5 @@ pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod nd;
+pub mod reassembly;
 pub mod transport;

@@ -2,8 +2,8 @@
 mod support;
 
 use ix_abi::call::SgEntry;
-use ix_abi::layout::HEAP_BASE;
-use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress};
+use ix_abi::layout::{EVENT_SLOTS, HEAP_BASE};
+use ix_abi::{Call, Condition, Cookie, Handle, Op, SocketAddress, Status};
 use support::talk::*;
 
 /// A connection that the peer opened with sequence number 1000, accepted.
@@ -94,4 +94,32 @@ fn connections_of_a_core_without_a_queue_leave_buffers_to_the_core_that_has_it()
     }
     let free = talk.station.engines[0].conservation().free;
     assert!(free >= 16, "{free} buffers are left for ACKs to arrive in");
+}
+
+#[test]
+fn what_is_cut_off_from_a_batch_stays_in_it() {
+    let mut talk = Talk::new(|_| {});
+    let (handle, una) = accepted(&mut talk);
+    talk.send(ACK, 1000, una, 100, &[]);
+    talk.events();
+    let piece = |len| Call::sendv(handle, 1, SgEntry { addr: HEAP_BASE, len }, SgEntry::default());
+    // One record for the datagram that wakes the application, one for the refusal: no room for the last call.
+    talk.script().asleep = true;
+    let mut calls = vec![piece(150).with_tag(1)];
+    calls.resize(EVENT_SLOTS as usize - 1, Call::new(Op::Nop, Handle::NONE).with_result(2));
+    calls.push(piece(50).with_tag(3));
+    talk.calls(&calls);
+    assert_eq!(talk.one().payload.len(), 100);
+    // The window opens, then the rest of the batch runs.
+    talk.script().asleep = false;
+    talk.send(ACK, 1000, una + 100, 1000, &[]);
+    let events = talk.events();
+    let refused = |tag, bytes| move |e: &Condition| matches!(e, Condition::Result { status: Status::Again, tag: t, value, .. } if (*t, *value) == (tag, bytes));
+    assert!(events.iter().any(refused(1, 100)), "{:?}", events.last());
+    let second = events.iter().position(refused(3, 0)).expect("the second is refused too");
+    let window = |e: &Condition| matches!(e, Condition::Sent { window: 1.., .. });
+    assert!(events[second..].iter().any(window), "told of no window after it");
+    talk.nothing();
+    talk.call(piece(50));
+    assert_eq!(talk.one().payload.len(), 50);
 }

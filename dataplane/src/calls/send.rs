@@ -3,6 +3,7 @@
 use super::{Outcome, tcp};
 use crate::conn::{Conn, Flags, Pending};
 use crate::engine::Engine;
+use crate::group::FlowGroup;
 use crate::limits::SEGMENTS_PER_CONNECTION;
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf};
@@ -131,6 +132,9 @@ fn accept(engine: &mut Engine, handle: Handle, entries: &Entries) -> Result<(u32
         wanted += entry.checked()?.len;
     }
     if conn.refused_batch == local.batch {
+        if wanted > 0 {
+            refuse(group, local, index);
+        }
         return Ok((0, wanted > 0));
     }
     let room = if acks::worth_sending(conn) { conn.send_room() } else { 0 };
@@ -147,19 +151,24 @@ fn accept(engine: &mut Engine, handle: Handle, entries: &Entries) -> Result<(u32
     local.stats.add(Counter::PayloadOut, u64::from(accepted));
     let refused = u64::from(accepted) < wanted;
     if refused {
-        conn.refused_batch = local.batch;
-        conn.flags |= Flags::REFUSED;
-    }
-    // Refused for want of segments while nothing is under way: no acknowledgement will come that makes
-    // room, so the window is announced as it is, and the application tries again.
-    let stuck = refused && conn.snd_una == conn.snd_end && acks::worth_sending(conn);
-    if stuck {
-        group.want_event(index, Pending::SENT, local);
+        refuse(group, local, index);
     }
     if accepted > 0 || refused {
         group.want_output(index, local);
     }
     Ok((accepted, refused))
+}
+
+/// Something was refused: a `sent` will announce a window, and the rest of the batch is refused too.
+fn refuse(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    let conn = &mut group.conns[index];
+    conn.refused_batch = local.batch;
+    conn.flags |= Flags::REFUSED;
+    // For want of segments while nothing is under way, or in a batch that was cut off after the window was
+    // announced: no acknowledgement will come that makes room, so the window is announced as it is.
+    if conn.snd_una == conn.snd_end && acks::worth_sending(conn) {
+        group.want_event(index, Pending::SENT, local);
+    }
 }
 
 /// Appends at most `room` bytes.

@@ -1,23 +1,19 @@
-//! Fragments of IPv4 datagrams: put together in the buffer of the first that came, then taken as if
-//! the datagram had arrived whole. All fragments from one host go to one core, whatever queue they
-//! came from.
-//!
-//! A datagram has to fit a buffer, with its headers. That is every TCP segment, and UDP up to 2,006
-//! bytes; longer ones are dropped and counted, since the application's contract names a datagram
-//! by one address.
+//! Fragments of IPv4 datagrams: put together by [`super::reassembly`], then taken as if the datagram had arrived
+//! whole. All fragments from one host go to one core, whatever queue they came from.
 use super::eth::{self, HEADER as ETHERNET};
+use super::reassembly::{self, Part};
 use super::transport::steer;
 use crate::device::{RxChecksum, RxFrame};
 use crate::engine::Engine;
-use crate::fragments::{Added, Key, Piece, Table};
+use crate::fragments::{Key, Piece, Table};
 use crate::ipv4::{self, HEADER};
-use crate::limits::{MBUF_BYTES, RECEIVE_RESERVE};
+use crate::limits::MBUF_BYTES;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::rss::group_of;
 use crate::tcp::ecn::CE;
 use ix_abi::IpAddress;
-use ix_abi::stats::{Counter, Drop};
+use ix_abi::stats::Drop;
 
 /// Where the payload is collected: behind headers without options.
 const PAYLOAD: usize = ETHERNET + HEADER;
@@ -34,7 +30,6 @@ pub fn table() -> Fragments {
 struct Fragment {
     key: Key,
     piece: Piece,
-    tos: u8,
     /// Where its payload starts in the buffer.
     payload: usize,
     /// Both headers as they came, without options.
@@ -57,8 +52,12 @@ pub fn handle(engine: &mut Engine, frame: RxFrame) {
     if owner != Some(local.core) {
         return steer(engine, frame, owner);
     }
-    if let Some(whole) = insert(local, frame.mbuf, &fragment) {
-        super::ipv4::handle(engine, whole);
+    let Fragment { key, piece, payload, headers } = fragment;
+    let part = Part { key, piece, payload, headers: &headers, mark: CE };
+    if let Some((mut mbuf, total)) = reassembly::put(local, frame.mbuf, &part) {
+        complete(local.pool.area().data_mut(&mut mbuf), total);
+        let (len, checksum) = (PAYLOAD as u16 + total, RxChecksum::Unknown);
+        super::ipv4::handle(engine, RxFrame { mbuf, offset: 0, len, checksum, hash: None });
     }
 }
 
@@ -79,82 +78,7 @@ fn parse(local: &Local, frame: &RxFrame) -> Option<Fragment> {
         protocol: h[9],
         id: u32::from(u16::from_be_bytes([h[4], h[5]])),
     };
-    Some(Fragment { key, piece, tos: h[1], payload: start + ETHERNET + header_len, headers })
-}
-
-/// Puts a fragment where it belongs; the datagram, once it is complete.
-fn insert(local: &mut Local, mut mbuf: Mbuf, fragment: &Fragment) -> Option<RxFrame> {
-    let Local { fragments, pool, stats, now, .. } = local;
-    let Some(table) = fragments else {
-        stats.drop(Drop::IpFragment);
-        pool.free(mbuf);
-        return None;
-    };
-    let area = pool.area();
-    let piece = fragment.piece;
-    let (at, len) = (PAYLOAD + usize::from(piece.offset), usize::from(piece.len));
-    let added = table.add(&fragment.key, piece, |spoilt| pool.free(spoilt));
-    match added {
-        Added::Useless(reason) => {
-            stats.drop(reason);
-            pool.free(mbuf);
-            None
-        }
-        Added::New => {
-            if pool.available_at_home(&mbuf) <= RECEIVE_RESERVE {
-                stats.drop(Drop::NoBuffer);
-                pool.free(mbuf);
-                return None;
-            }
-            let data = area.data_mut(&mut mbuf);
-            data.copy_within(fragment.payload..fragment.payload + len, at);
-            data[..PAYLOAD].copy_from_slice(&fragment.headers);
-            stats.add(Counter::FragmentBytes, len as u64);
-            let mut evicted = false;
-            table.begin(fragment.key, piece, mbuf, *now, |oldest| {
-                evicted = true;
-                pool.free(oldest);
-            });
-            if evicted {
-                stats.drop(Drop::FragmentsFull);
-            }
-            None
-        }
-        Added::Place(slot) | Added::Complete(slot) => {
-            if let Some(buffer) = table.buffer(slot) {
-                let bytes = area.data(&mbuf).get(fragment.payload..fragment.payload + len);
-                let data = area.data_mut(buffer);
-                if let (Some(bytes), Some(place)) = (bytes, data.get_mut(at..at + len)) {
-                    place.copy_from_slice(bytes);
-                }
-                headers(&mut data[..PAYLOAD], fragment);
-                stats.add(Counter::FragmentBytes, len as u64);
-            }
-            pool.free(mbuf);
-            if added != Added::Complete(slot) {
-                return None;
-            }
-            let (mut mbuf, total) = table.take(slot)?;
-            stats.add(Counter::DatagramsReassembled, 1);
-            complete(area.data_mut(&mut mbuf), total);
-            let len = PAYLOAD as u16 + total;
-            let checksum = RxChecksum::Unknown;
-            Some(RxFrame { mbuf, offset: 0, len, checksum, hash: None })
-        }
-    }
-}
-
-/// The headers of the whole are the first fragment's; but if the network has marked any, it has
-/// marked the whole (RFC 3168 §5.3).
-fn headers(of_whole: &mut [u8], fragment: &Fragment) {
-    let marked = (of_whole[15] | fragment.tos) & CE;
-    let any = of_whole[15] & CE == CE || fragment.tos & CE == CE;
-    if fragment.piece.offset == 0 {
-        of_whole.copy_from_slice(&fragment.headers);
-    }
-    if any {
-        of_whole[15] |= marked;
-    }
+    Some(Fragment { key, piece, payload: start + ETHERNET + header_len, headers })
 }
 
 /// Makes the header that of a datagram which was never in pieces.
@@ -164,17 +88,4 @@ fn complete(data: &mut [u8], total: u16) {
     let to = [h[16], h[17], h[18], h[19]];
     let (tos, protocol) = (h[1], h[9]);
     ipv4::emit_marked(h, tos, from, to, protocol, HEADER as u16 + total);
-}
-
-/// Gives up what has waited for too long. Whether there was any.
-pub fn expire(local: &mut Local) -> bool {
-    let mut any = false;
-    while let Some(expired) = local.fragments.as_mut().and_then(|t| t.pop_expired(local.now)) {
-        any = true;
-        if let Some(mbuf) = expired {
-            local.stats.drop(Drop::FragmentTimeout);
-            local.pool.free(mbuf);
-        }
-    }
-    any
 }

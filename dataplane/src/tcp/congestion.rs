@@ -131,9 +131,17 @@ impl Congestion {
         if self.algorithm() == algorithm {
             return;
         }
-        let basis = each!(self, state => state.basis);
+        let basis = *self.basis();
         *self = Congestion::new(algorithm);
-        each!(self, state => state.basis = basis);
+        *self.basis() = basis;
+    }
+
+    fn basis(&mut self) -> &mut Basis {
+        match self {
+            Congestion::Cubic(cubic) => &mut cubic.basis,
+            Congestion::NewReno(reno) => &mut reno.basis,
+            Congestion::Dctcp(dctcp) => &mut dctcp.reno.basis,
+        }
     }
 }
 
@@ -144,7 +152,7 @@ impl CongestionControl for Congestion {
     #[inline(always)]
     fn window(&self) -> u32 {
         // At the same place in all of them, so that this is one load.
-        each!(self, state => state.basis.window)
+        each!(self, state => state.window())
     }
 
     fn start(&mut self, mss: u32, now: Instant) {
@@ -194,6 +202,12 @@ impl CongestionControl for Congestion {
     }
 }
 
+/// Whether a window of which `flight` bytes were out is in full use: one that is not does not grow (RFC 7661).
+#[inline(always)]
+pub fn is_in_use(conn: &Conn, flight: u32) -> bool {
+    flight + u32::from(conn.mss) > conn.cc.window()
+}
+
 /// `acked` new bytes of `flight` were acknowledged, outside of recovery: the window grows if it was
 /// in full use.
 #[inline]
@@ -201,7 +215,7 @@ pub fn grow(conn: &mut Conn, acked: u32, flight: u32, now: Instant) {
     let mss = u32::from(conn.mss);
     if conn.ecn.contains(Ecn::ECHOED) {
         conn.ecn -= Ecn::ECHOED;
-    } else if flight + mss > conn.cc.window() {
+    } else if is_in_use(conn, flight) {
         let rtt_us = conn.rtt.smoothed_us();
         conn.cc.acked(acked, mss, rtt_us, now);
     }

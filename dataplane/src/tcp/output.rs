@@ -377,9 +377,9 @@ fn header<A: Family>(
         mac_to: conn.mac,
         mac_from: local.mac,
         ip_from: A::own(local, conn.local),
-        ip_to: A::from_ip(conn.key.remote),
-        port_from: conn.key.local_port,
-        port_to: conn.key.remote_port,
+        ip_to: A::from_ip(conn.remote),
+        port_from: conn.local_port(),
+        port_to: conn.remote_port(),
         seq,
         ack: conn.rcv_nxt,
         flags: bits.0,
@@ -521,7 +521,7 @@ fn resolve(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
         return false;
     }
     let conn = &mut group.conns[index];
-    let hop = local.hop_from(conn.local, conn.key.remote);
+    let hop = local.hop_from(conn.local, conn.remote);
     if let Some(hop) = hop {
         if let Lookup::Found(mac) = local.neighbors.lookup(hop, local.now) {
             conn.mac = mac.0;

@@ -29,7 +29,7 @@ impl Source {
     }
 
     /// Ends the pin or the reference.
-    #[inline]
+    #[inline(always)]
     pub fn release(self, local: &mut Local) {
         if self.0 & BUFFER != 0 {
             local.pool.unreference(self.0 & !BUFFER);
@@ -59,6 +59,12 @@ impl Default for Segment {
 }
 
 impl Segment {
+    /// Its bytes.
+    #[inline(always)]
+    pub fn extent(&self) -> Extent {
+        self.extent
+    }
+
     fn end(&self) -> WrappingSeq {
         self.seq.plus(self.extent.len())
     }

@@ -1,4 +1,4 @@
-//! What is larger than a packet: segments that the device cuts, fragments.
+//! What is larger than a packet: segments that the device cuts, fragments, paths that take less.
 use super::*;
 
 #[test]
@@ -69,4 +69,47 @@ fn fragments_are_put_together_in_any_order_and_overlapping_ones_never() {
     assert_eq!(talk.station.dropped(Reason::IpFragment), 1);
     talk.pass(Duration::from_s(60));
     talk.station.assert_all_quiet();
+}
+
+#[test]
+fn a_router_that_takes_less_is_believed_but_not_below_what_every_link_takes() {
+    for (says, size) in [(1400, 1400 - 60), (1000, 1280 - 60)] {
+        let mut talk = routed();
+        assert_eq!(listen(&mut talk, IpAddress::UNSPECIFIED), Status::Ok);
+        let (handle, una) = mss_of(&mut talk, 4000);
+        let entry = SgEntry { addr: HEAP_BASE, len: 1440 };
+        talk.others.clear();
+        talk.call(Call::sendv(handle, 1, entry, SgEntry::default()));
+        let sent = std::mem::take(&mut talk.others);
+        let first = sent.iter().find(|f| f[20] == 6).expect("a segment");
+        assert_eq!(first.len(), 14 + 1500);
+        let mtu = u32::to_be_bytes(says);
+        let error = [&[2, 0, 0, 0][..], &mtu, &first[14..14 + 1232]].concat();
+        let sent = say(&mut talk, "2001:db8::99", OWN, 64, &error);
+        let again: Vec<_> = sent.iter().filter(|f| f[20] == 6).map(|f| f.len() - 74).collect();
+        assert_eq!(again, [size, 1440 - size], "a router says {says}");
+        assert_eq!(talk.station.count(Counter::PathMtuLowered), 1);
+        // About what is not in flight nobody is believed.
+        let mut forged = error.clone();
+        forged[8 + 40 + 4..8 + 40 + 8].copy_from_slice(&una.wrapping_sub(70_000).to_be_bytes());
+        say(&mut talk, "2001:db8::99", OWN, 64, &forged);
+        assert_eq!(talk.station.dropped(Reason::IcmpUnproven), 1);
+    }
+}
+
+/// A connection of a peer that takes segments of 1440 bytes.
+fn mss_of(talk: &mut Talk, port: u16) -> (Handle, u32) {
+    let ends = (&ip(PEER), &ip(OWN));
+    let mut t = tcp(OWN, port, SYN, 999, 0)[54..].to_vec();
+    t[12] = 0x60;
+    t.extend([2, 4, 0x05, 0xa0]);
+    let sent = hear(talk, wire6::packet(MACS, ends, 64, 6, &summed(ends, 6, 16, &t)));
+    let answer = sent.iter().find(|f| f[20] == 6).expect("an answer");
+    let una = u32::from_be_bytes(answer[58..62].try_into().unwrap()) + 1;
+    hear(talk, tcp(OWN, port, ACK, 1000, una));
+    let events = talk.events();
+    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
+    talk.call(Call::accept(handle, Cookie(1)));
+    talk.events();
+    (handle, una)
 }

@@ -1,6 +1,8 @@
 //! Conversations over IPv6 with a whole station: addresses that come and go, neighbour discovery, ICMPv6,
 //! extension headers. `over_v6.rs` has those of TCP and UDP.
+mod ends;
 mod large;
+mod noise;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -386,68 +388,6 @@ fn listen(talk: &mut Talk, at: IpAddress) -> Status {
 }
 
 #[test]
-fn the_same_ports_at_two_addresses_are_two_connections() {
-    let mut talk = routed();
-    assert_eq!(listen(&mut talk, IpAddress::UNSPECIFIED), Status::Ok);
-    let (first, una) = accepted(&mut talk, OWN, 4000);
-    let (second, other) = accepted(&mut talk, GLOBAL, 4000);
-    assert_ne!(first, second);
-    assert_ne!(una, other, "sequence numbers are of the address too");
-    hear(&mut talk, tcp(GLOBAL, 4000, RST, 1000, 0));
-    let events = talk.events();
-    let [Condition::Dead { handle, .. }] = events[..] else { panic!("{events:?}") };
-    assert_eq!(handle, second, "and only it");
-}
-
-#[test]
-fn connections_of_an_address_that_goes_end_and_others_stay() {
-    let mut talk = routed();
-    assert_eq!(listen(&mut talk, IpAddress::UNSPECIFIED), Status::Ok);
-    let (first, una) = accepted(&mut talk, OWN, 4000);
-    let (second, _) = accepted(&mut talk, GLOBAL, 4001);
-    // Deprecated at once, gone after two hours.
-    say(&mut talk, PEER, ALL_NODES, 255, &advert(1800, 0, 0));
-    talk.pass(Duration::from_s(7_190));
-    assert_eq!(talk.events(), []);
-    talk.pass(Duration::from_s(20));
-    let events = talk.events();
-    let [Condition::Dead { handle, reason, .. }] = events[..] else { panic!("{events:?}") };
-    assert_eq!((handle, reason), (second, DeadReason::Evicted));
-    let sent = std::mem::take(&mut talk.others);
-    assert!(sent.iter().all(|f| f[20] != 6 || f[67] & RST == 0), "there is nobody to say it");
-    say(&mut talk, PEER, OWN, 255, &advertisement(PEER, 0x60, 2));
-    let entry = SgEntry { addr: HEAP_BASE, len: 5 };
-    talk.call(Call::sendv(first, 1, entry, SgEntry::default()).with_result(3));
-    assert!(matches!(talk.events()[..], [Condition::Result { status: Status::Ok, .. }]));
-    hear(&mut talk, tcp(OWN, 4000, ACK, 1000, una + 5));
-    assert!(matches!(talk.events()[..], [Condition::Sent { bytes: 5, .. }]));
-    talk.call(Call::new(ix_abi::Op::Abort, first));
-    talk.call(Call::new(ix_abi::Op::Close, second));
-    talk.pass(Duration::from_ms(10));
-    talk.station.assert_all_quiet();
-}
-
-#[test]
-fn a_listener_serves_the_addresses_that_it_was_opened_for() {
-    for (at, served) in [
-        (IpAddress::UNSPECIFIED, [true, true]),
-        (IpAddress(ip(OWN)), [true, false]),
-        (IpAddress(ip(GLOBAL)), [false, true]),
-        (IpAddress::v4([0; 4]), [false, false]),
-    ] {
-        let mut talk = routed();
-        assert_eq!(listen(&mut talk, at), Status::Ok);
-        for (to, served) in [OWN, GLOBAL].into_iter().zip(served) {
-            let (flags, _) = segment(&mut talk, to, 4000, SYN, 999, 0);
-            let expected = if served { SYN | ACK } else { RST | ACK };
-            assert_eq!(flags, expected, "{at} reached at {to}");
-        }
-    }
-    let mut talk = settled();
-    assert_eq!(listen(&mut talk, IpAddress(ip("2001:db8::5"))), Status::Unreachable);
-}
-
-#[test]
 fn off_by_default_and_then_nothing_is_said_or_heard() {
     let mut talk = Talk::new(|_| {});
     talk.pass(Duration::from_s(5));
@@ -483,93 +423,6 @@ fn every_core_learns_the_addresses_and_the_neighbours() {
         assert_eq!(engine.ipv6(), &first);
     }
     station.assert_all_quiet();
-}
-
-/// What some router, neighbour or madman may send: mostly right, then changed here and there.
-fn noise(rng: &mut Rng) -> Vec<u8> {
-    const FROM: [&str; 6] = [PEER, "fe80::3", "::", "2001:db8::7", OWN, GLOBAL];
-    const TO: [&str; 6] = [OWN, GLOBAL, ALL_NODES, "ff02::1:ff00:1", "ff02::2", PEER];
-    let any = |rng: &mut Rng, of: &[&str]| ip(of[rng.below(of.len() as u64) as usize]);
-    let (from, to) = (any(rng, &FROM), any(rng, &TO));
-    let target = [OWN, GLOBAL, PEER][rng.below(3) as usize];
-    let lifetimes = [0, 1, 60, 7200, 100_000, u32::MAX];
-    let life = |rng: &mut Rng| lifetimes[rng.below(6) as usize];
-    let (protocol, mut payload) = match rng.below(8) {
-        0 => (58, advert(life(rng) as u16, life(rng), life(rng))),
-        1 => (58, solicitation(target, rng.chance(1, 2))),
-        2 => (58, advertisement(target, rng.next_u32() as u8, rng.below(4) as u8)),
-        3 => (58, echo_request(&[7; 100])),
-        4 => {
-            let quote = wire6::packet(MACS, (&to, &from), 64, 6, &[0, 7, 0x0f, 0xa0, 0, 0, 0, 1]);
-            let kind = rng.below(6) as u8;
-            (58, [&[kind, 4, 0, 0, 0, 0, rng.next_u32() as u8, 0][..], &quote[14..]].concat())
-        }
-        5 => (17, vec![0x30, 0, 0, 9, 0, 12, 0, 0, 1, 2, 3, 4]),
-        6 => (6, tcp(OWN, 4000, rng.below(64) as u8, 1000, rng.next_u32())[54..].to_vec()),
-        _ => (rng.next_u32() as u8, (0..rng.below(100)).map(|i| i as u8).collect()),
-    };
-    let at = match protocol {
-        58 => 2,
-        17 => 6,
-        6 => 16,
-        _ => payload.len(),
-    };
-    if at + 2 <= payload.len() {
-        payload = summed((&from, &to), protocol, at, &payload);
-    }
-    let (mut first, mut body) = (protocol, payload);
-    for _ in 0..rng.below(4) {
-        let number = [0, 43, 44, 60][rng.below(4) as usize];
-        let words = if number == 44 { 1 } else { 1 + rng.below(3) as usize };
-        let mut header = vec![0; words * 8];
-        if rng.chance(1, 4) {
-            rng.fill(&mut header);
-        }
-        (header[0], header[1]) = (first, words as u8 - 1);
-        body = [header, body].concat();
-        first = number;
-    }
-    let hops = if rng.chance(7, 8) { 255 } else { 64 };
-    let mut frame = wire6::packet(MACS, (&from, &to), hops, first, &body);
-    if rng.chance(1, 3) {
-        let at = rng.below(frame.len() as u64) as usize;
-        frame[at] ^= 1 << rng.below(8);
-    }
-    if rng.chance(1, 20) {
-        frame.truncate(rng.below(frame.len() as u64) as usize);
-    }
-    frame
-}
-
-#[test]
-fn random_frames_neither_panic_nor_leak_nor_take_the_station_off_the_link() {
-    for seed in 0..4 {
-        let mut talk = routed();
-        assert_eq!(listen(&mut talk, IpAddress::UNSPECIFIED), Status::Ok);
-        let mut rng = Rng::from_seed(seed);
-        for round in 0..10_000u32 {
-            let frame = noise(&mut rng);
-            talk.give(frame);
-            if round % 16 == 0 {
-                talk.step();
-                talk.others.clear();
-                talk.events();
-            }
-            if round % 500 == 0 {
-                talk.pass(Duration::from_s(rng.below(100)));
-            }
-        }
-        talk.step();
-        talk.station.assert_buffers_conserved();
-        assert_eq!(addresses(&talk)[0], ip(OWN), "seed {seed}");
-        talk.others.clear();
-        talk.pass(Duration::from_s(1));
-        let sent = say(&mut talk, PEER, OWN, 64, &echo_request(b"still there?"));
-        assert!(sent.iter().any(|f| f[20] == 58 && f[54] == 129), "seed {seed}: {sent:02x?}");
-        talk.station.engines[0].detach_app();
-        talk.pass(Duration::from_s(300));
-        talk.station.assert_all_quiet();
-    }
 }
 
 #[test]
@@ -612,47 +465,4 @@ fn rules_judge_what_comes_over_ipv6_and_leave_neighbour_discovery_alone() {
     assert_eq!(icmp(&sent[0]).2[0], 136);
     assert!(say(&mut talk, PEER, OWN, 64, &echo_request(b"x")).is_empty());
     talk.station.assert_buffers_conserved();
-}
-
-#[test]
-fn a_router_that_takes_less_is_believed_but_not_below_what_every_link_takes() {
-    for (says, size) in [(1400, 1400 - 60), (1000, 1280 - 60)] {
-        let mut talk = routed();
-        assert_eq!(listen(&mut talk, IpAddress::UNSPECIFIED), Status::Ok);
-        let (handle, una) = mss_of(&mut talk, 4000);
-        let entry = SgEntry { addr: HEAP_BASE, len: 1440 };
-        talk.others.clear();
-        talk.call(Call::sendv(handle, 1, entry, SgEntry::default()));
-        let sent = std::mem::take(&mut talk.others);
-        let first = sent.iter().find(|f| f[20] == 6).expect("a segment");
-        assert_eq!(first.len(), 14 + 1500);
-        let mtu = u32::to_be_bytes(says);
-        let error = [&[2, 0, 0, 0][..], &mtu, &first[14..14 + 1232]].concat();
-        let sent = say(&mut talk, "2001:db8::99", OWN, 64, &error);
-        let again: Vec<_> = sent.iter().filter(|f| f[20] == 6).map(|f| f.len() - 74).collect();
-        assert_eq!(again, [size, 1440 - size], "a router says {says}");
-        assert_eq!(talk.station.count(Counter::PathMtuLowered), 1);
-        // About what is not in flight nobody is believed.
-        let mut forged = error.clone();
-        forged[8 + 40 + 4..8 + 40 + 8].copy_from_slice(&una.wrapping_sub(70_000).to_be_bytes());
-        say(&mut talk, "2001:db8::99", OWN, 64, &forged);
-        assert_eq!(talk.station.dropped(Reason::IcmpUnproven), 1);
-    }
-}
-
-/// A connection of a peer that takes segments of 1440 bytes.
-fn mss_of(talk: &mut Talk, port: u16) -> (Handle, u32) {
-    let ends = (&ip(PEER), &ip(OWN));
-    let mut t = tcp(OWN, port, SYN, 999, 0)[54..].to_vec();
-    t[12] = 0x60;
-    t.extend([2, 4, 0x05, 0xa0]);
-    let sent = hear(talk, wire6::packet(MACS, ends, 64, 6, &summed(ends, 6, 16, &t)));
-    let answer = sent.iter().find(|f| f[20] == 6).expect("an answer");
-    let una = u32::from_be_bytes(answer[58..62].try_into().unwrap()) + 1;
-    hear(talk, tcp(OWN, port, ACK, 1000, una));
-    let events = talk.events();
-    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
-    talk.call(Call::accept(handle, Cookie(1)));
-    talk.events();
-    (handle, una)
 }

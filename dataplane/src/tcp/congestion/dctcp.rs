@@ -1,6 +1,7 @@
 //! DCTCP (RFC 8257): the window shrinks by as much as the network marks, measured over each window
 //! of data. For networks whose queues mark early; losses are answered as NewReno does.
-use super::{Basis, CongestionControl};
+use super::CongestionControl;
+use super::newreno::NewReno;
 use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
 
@@ -13,8 +14,8 @@ const ALL: u32 = 1 << 16;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Dctcp {
-    pub(super) basis: Basis,
-    credit: u32,
+    /// What it is but for marks.
+    pub(super) reno: NewReno,
     /// `alpha`, the part of the bytes that is marked, in 2^-16.
     alpha: u32,
     /// Bytes acknowledged in this window of data.
@@ -28,8 +29,7 @@ pub struct Dctcp {
 impl Default for Dctcp {
     fn default() -> Dctcp {
         Dctcp {
-            basis: Basis::default(),
-            credit: 0,
+            reno: NewReno::default(),
             alpha: ALL,
             acked: 0,
             marked: 0,
@@ -48,51 +48,43 @@ impl Dctcp {
 impl CongestionControl for Dctcp {
     #[inline(always)]
     fn window(&self) -> u32 {
-        self.basis.window
+        self.reno.window()
     }
 
-    fn start(&mut self, mss: u32, _now: Instant) {
+    fn start(&mut self, mss: u32, now: Instant) {
         *self = Dctcp::default();
-        self.basis.start(mss);
+        self.reno.start(mss, now);
     }
 
-    fn acked(&mut self, acked: u32, mss: u32, _rtt_us: u32, _now: Instant) {
-        if self.basis.in_slow_start() {
-            self.basis.slow_start(acked, mss);
-        } else {
-            self.basis.linear(&mut self.credit, acked, mss);
-        }
+    fn acked(&mut self, acked: u32, mss: u32, rtt_us: u32, now: Instant) {
+        self.reno.acked(acked, mss, rtt_us, now);
     }
 
-    fn lost(&mut self, flight: u32, mss: u32, _now: Instant) {
-        self.basis.reduce(flight / 2, mss);
-        self.credit = 0;
+    fn lost(&mut self, flight: u32, mss: u32, now: Instant) {
+        self.reno.lost(flight, mss, now);
     }
 
-    fn recovered(&mut self, flight: u32, mss: u32, _now: Instant) {
-        self.basis.recovered(flight, mss);
+    fn recovered(&mut self, flight: u32, mss: u32, now: Instant) {
+        self.reno.recovered(flight, mss, now);
     }
 
-    fn timed_out(&mut self, flight: u32, mss: u32, _now: Instant) {
-        self.basis.collapse(flight / 2, mss);
-        self.credit = 0;
+    fn timed_out(&mut self, flight: u32, mss: u32, now: Instant) {
+        self.reno.timed_out(flight, mss, now);
     }
 
     /// §3.3: `cwnd * (1 - alpha / 2)`.
     fn marked(&mut self, _flight: u32, mss: u32, _now: Instant) {
-        let window = self.basis.window;
+        let window = self.reno.window();
         let cut = u64::from(window) * u64::from(self.alpha) / u64::from(2 * ALL);
-        self.basis.reduce(window - cut as u32, mss);
-        self.credit = 0;
+        self.reno.reduce(window - cut as u32, mss);
     }
 
     fn rested(&mut self, mss: u32) {
-        self.basis.rested(mss);
-        self.credit = 0;
+        self.reno.rested(mss);
     }
 
     fn undo(&mut self) {
-        let _there_was_one = self.basis.undo();
+        self.reno.undo();
     }
 
     fn echoed(&mut self, acked: u32, marked: bool, una: WrappingSeq, nxt: WrappingSeq) {

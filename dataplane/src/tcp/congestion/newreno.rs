@@ -11,6 +11,14 @@ pub struct NewReno {
     credit: u32,
 }
 
+impl NewReno {
+    /// Continues in congestion avoidance with `window` bytes.
+    pub(super) fn reduce(&mut self, window: u32, mss: u32) {
+        self.basis.reduce(window, mss);
+        self.credit = 0;
+    }
+}
+
 impl CongestionControl for NewReno {
     #[inline(always)]
     fn window(&self) -> u32 {
@@ -31,8 +39,7 @@ impl CongestionControl for NewReno {
     }
 
     fn lost(&mut self, flight: u32, mss: u32, _now: Instant) {
-        self.basis.reduce(flight / 2, mss);
-        self.credit = 0;
+        self.reduce(flight / 2, mss);
     }
 
     fn recovered(&mut self, flight: u32, mss: u32, _now: Instant) {

@@ -33,7 +33,7 @@ fn alpha_is_the_moving_average_of_the_marked_part() {
 #[test]
 fn the_window_shrinks_by_half_of_alpha() {
     let mut cc = started();
-    cc.basis.window = 100 * MSS;
+    cc.reno.basis.window = 100 * MSS;
     cc.alpha = ALL / 4;
     cc.marked(0, MSS, NOW);
     assert_eq!(cc.window(), 100 * MSS - 100 * MSS / 8);

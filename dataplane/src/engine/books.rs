@@ -1,0 +1,84 @@
+//! The engine's books, for tests: what it holds, and whether lists and counts agree.
+use super::Engine;
+use crate::conn::Flags;
+use crate::flow_table::NIL;
+use crate::group::FlowGroup;
+use crate::mbuf::Holder;
+use crate::tcp::{recovery, send_queue};
+
+impl Engine {
+    /// The engine's view of its own books, for tests: receive buffers of this core's pool and others
+    /// that it knows the place of, and the consistency of lists and counts. Walks everything.
+    pub fn conservation(&self) -> Conservation {
+        let mut found = Conservation {
+            free: self.local.pool.available(),
+            away: self.local.pool.away(),
+            transmitting: self.local.tx.buffers_in_flight(),
+            datagrams: self.local.udp.waiting()
+                + self.local.fragments.as_ref().map_or(0, |table| table.buffers()),
+            ..Conservation::default()
+        };
+        let area = self.local.pool.area();
+        for index in 0..area.buffers() {
+            let holder = area.holder(index);
+            if holder == Holder::core(self.local.core) {
+                found.datagrams += 1;
+            }
+        }
+        for group in self.groups.iter().flatten() {
+            found.slots += group.conns.capacity() as usize;
+            for index in 0..group.conns.capacity() {
+                let conn = &group.conns[index];
+                if conn.flags.contains(Flags::FREED) {
+                    continue;
+                }
+                found.connections += 1;
+                found.received += usize::from(conn.rx_buffers);
+                if conn.seg_head == NIL && conn.seg_count != 0 {
+                    found.broken += 1;
+                }
+                found.broken += usize::from(!recovery::is_consistent(group, conn));
+                found.segments += usize::from(conn.seg_count);
+            }
+            if group.segments.len() as usize != found.segments_of(group) {
+                found.broken += 1;
+            }
+            found.broken += usize::from(!recovery::all_returned(group));
+        }
+        found
+    }
+}
+
+/// What [`Engine::conservation`] finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conservation {
+    /// Buffers in the pool.
+    pub free: usize,
+    /// Buffers that are to be sent home.
+    pub away: usize,
+    /// Buffers in connections: received, held, out of order.
+    pub received: usize,
+    /// Buffers being transmitted, or waiting for it.
+    pub transmitting: usize,
+    /// Buffers with datagrams, incomplete ones included.
+    pub datagrams: usize,
+    /// Slots of connections in use.
+    pub connections: usize,
+    /// Slots of connections that there are.
+    pub slots: usize,
+    /// Send segments.
+    pub segments: usize,
+    /// Inconsistencies: must be 0.
+    pub broken: usize,
+}
+
+impl Conservation {
+    fn segments_of(&self, group: &FlowGroup) -> usize {
+        let used = |index| &group.conns[index];
+        (0..group.conns.capacity())
+            .map(used)
+            .filter(|conn| !conn.flags.contains(Flags::FREED))
+            .map(send_queue::in_slab)
+            .sum()
+    }
+}
