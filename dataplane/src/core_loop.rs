@@ -70,8 +70,8 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     take_each(&mut batch, |frame, rest| {
         fast::look_ahead(engine, rest);
         bytes += u64::from(frame.len);
-        if !fast::receive(engine, &frame) {
-            eth::handle(engine, frame);
+        if !fast::receive(engine, frame) {
+            eth::handle(engine, frame.moved());
         }
     });
     engine.batch = Some(batch);

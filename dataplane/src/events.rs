@@ -149,10 +149,10 @@ fn receive(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32)
 /// The record that tells of a connection that waits for `accept`.
 #[inline(always)]
 pub fn knock(conn: &Conn, group: GroupId, index: u32) -> Event {
-    let (ip, port) = (conn.key.remote, conn.key.remote_port);
+    let (ip, port) = (conn.remote, conn.remote_port());
     let remote = SocketAddress { ip, port, scope: scope_of(&ip) };
     let (handle, listener) = (conn.handle(group, index), conn.listener);
-    Condition::Knock { handle, listener, remote, local_port: conn.key.local_port }.encode()
+    Condition::Knock { handle, listener, remote, local_port: conn.local_port() }.encode()
 }
 
 /// Beginnings and ends.

@@ -180,9 +180,7 @@ impl FlowGroup {
     /// Enters a connection, whose key and hash are set, in the flow table.
     #[inline]
     pub fn enter(&mut self, index: u32, local: &mut Local) -> bool {
-        let conn = &mut self.conns[index];
-        conn.tuple = conn.key.tuple();
-        conn.flags |= Flags::IN_TABLE;
+        self.conns[index].flags |= Flags::IN_TABLE;
         if !self.table.insert(&mut self.conns, index) {
             self.conns[index].flags -= Flags::IN_TABLE;
             local.stats.drop(Drop::TcpTableFull);
@@ -401,6 +399,11 @@ impl FlowGroup {
         if at != Instant::NEVER {
             self.arm_index(at, local);
         }
+    }
+
+    /// Whether a connection has something in its send queue. Walks all of them.
+    pub fn refers_to_memory(&self) -> bool {
+        (0..self.conns.capacity()).any(|index| self.conns[index].seg_count > 0)
     }
 
     /// Connections in the flow table: the group's part of the core's gauge. Walks all of them.

@@ -71,10 +71,10 @@ impl Engine {
     pub fn drain(&mut self) -> Drain {
         let Some(draining) = &self.draining else { return Drain::Done };
         let local = &self.local;
-        let segments = self.groups.iter().flatten().all(|group| group.segments.len() == 0);
+        let segments = || self.groups.iter().flatten().all(|group| !group.refers_to_memory());
         let datagrams = local.udp.datagrams.len() == 0;
         // What the network itself sends meanwhile (pings, resets) is none of its memory.
-        if segments && datagrams && local.tx.has_left(draining.frame) {
+        if datagrams && local.tx.has_left(draining.frame) && segments() {
             self.local.memory = None;
             self.draining = None;
             return Drain::Done;

@@ -11,26 +11,22 @@ use ix_abi::{Cookie, Handle, Op};
 const ACCEPT: u64 = Op::Accept.0 as u64;
 const CLOSE: u64 = Op::Close.0 as u64;
 
-/// Runs the call at the head of the ring and consumes it, if it is one of the two and nothing is odd about it;
-/// else `false`, and nothing has happened.
+/// Runs the call `ahead` slots behind the head of the ring, if it is one of the two and nothing is odd about it. The
+/// caller consumes it. `false`: it is not, and nothing has happened.
 #[inline(always)]
-pub fn brief(engine: &mut Engine) -> bool {
+pub fn brief(engine: &mut Engine, ahead: u32) -> bool {
     let Some(app) = &engine.local.app else { return false };
-    let first = app.rings.call_word(0, 0);
+    let first = app.rings.call_word(ahead, 0);
     if first != ACCEPT && first != CLOSE {
         return false;
     }
-    let handle = Handle(app.rings.call_word(0, 1));
-    let done = if first == ACCEPT {
-        let cookie = Cookie(app.rings.call_word(0, 3));
+    let handle = Handle(app.rings.call_word(ahead, 1));
+    if first == ACCEPT {
+        let cookie = Cookie(app.rings.call_word(ahead, 3));
         accept(engine, handle, cookie)
     } else {
         close(engine, handle)
-    };
-    if let (true, Some(app)) = (done, &mut engine.local.app) {
-        app.rings.consume(1);
     }
-    done
 }
 
 /// The connection that the handle names, its group, and the core's things, unless the tap is on.

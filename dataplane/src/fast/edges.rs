@@ -3,7 +3,7 @@
 //!
 //! Whatever is not exactly that goes on to `tcp` with the headers as they were read, so that none are read twice.
 use super::parse::Segment;
-use super::receive::{SLOW, acknowledged, in_time};
+use super::receive::{SLOW, acknowledged, header_len};
 use crate::conn::{Conn, Flags, State};
 use crate::device::RxFrame;
 use crate::events;
@@ -30,13 +30,14 @@ const EVENTS: u32 = 2;
 pub fn stranger(
     group: &mut FlowGroup,
     local: &mut Local,
-    segment: &Segment,
+    segment: &Segment<'_>,
     frame: &RxFrame,
 ) -> bool {
-    if segment.flags != flag::SYN || !is_host(local, segment) {
+    if segment.flags() != flag::SYN || !is_host(local, segment) {
         return false;
     }
-    listen::stranger(group, local, &segment.packet(local, frame), taken(frame), None);
+    let Some(packet) = segment.packet(local, frame) else { return false };
+    listen::stranger(group, local, &packet, taken(frame), None);
     true
 }
 
@@ -46,12 +47,12 @@ pub fn unpredicted(
     group: &mut FlowGroup,
     local: &mut Local,
     index: u32,
-    segment: &Segment,
+    segment: &Segment<'_>,
     frame: &RxFrame,
 ) -> bool {
     let conn = &group.conns[index];
-    if conn.flags.contains(Flags::V6) || segment.flags == flag::SYN {
-        // No host, for else it would be another connection; or one whose timestamp was not read.
+    if conn.flags.contains(Flags::V6) || segment.flags() == flag::SYN {
+        // No host, for else it would be another connection; or one whose timestamp is to be read.
         return false;
     }
     match conn.state {
@@ -71,7 +72,8 @@ pub fn unpredicted(
         }
         _ => {}
     }
-    tcp::input::segment(group, local, index, &segment.packet(local, frame), taken(frame));
+    let Some(packet) = segment.packet(local, frame) else { return false };
+    tcp::input::segment(group, local, index, &packet, taken(frame));
     true
 }
 
@@ -83,11 +85,17 @@ fn taken(frame: &RxFrame) -> Mbuf {
 
 /// Whether the sender can be answered, as `input::ipv4` has it.
 #[inline(always)]
-fn is_host(local: &Local, segment: &Segment) -> bool {
-    let [from, ..] = segment.tuple.to_ne_bytes();
+fn is_host(local: &Local, segment: &Segment<'_>) -> bool {
+    let [from, ..] = segment.tuple().to_ne_bytes();
     let address = u32::from_ne_bytes(local.address);
-    let peer = segment.tuple as u32;
+    let peer = segment.tuple() as u32;
     from != 127 && from < 224 && peer != 0 && peer != address && local.ipv4.is_some()
+}
+
+/// Whether it has these control bits, a timestamp if it must, and no payload.
+#[inline(always)]
+fn is_empty(conn: &Conn, segment: &Segment<'_>, flags: u8) -> bool {
+    header_len(conn, segment, flags) == Some(segment.total)
 }
 
 /// What makes the end of a handshake anything but what is expected.
@@ -95,26 +103,24 @@ const UNUSUAL_BEGINNING: Flags = SLOW.union(Flags::IN_OUTPUT).union(Flags::ACTIV
 
 /// Whether the segment does nothing but to acknowledge our SYN, which was sent once.
 #[inline(always)]
-fn completes(conn: &Conn, local: &Local, segment: &Segment) -> bool {
+fn completes(conn: &Conn, local: &Local, segment: &Segment<'_>) -> bool {
     conn.flags & UNUSUAL_BEGINNING.union(Flags::IN_BACKLOG) == Flags::IN_BACKLOG
-        && segment.flags == flag::ACK
         && conn.acl == local.acl_generation
-        && segment.seq == conn.rcv_nxt
-        && segment.len == 0
-        && segment.ack == conn.snd_max
-        && segment.ack == conn.snd_end
+        && segment.seq() == conn.rcv_nxt
+        && segment.ack() == conn.snd_max
+        && segment.ack() == conn.snd_end
         && conn.snd_una == conn.iss
         && conn.timed == conn.iss
         && conn.first.marks.is_empty()
         && conn.recovery == NIL
         && conn.settings.keep_alive().is_none()
-        && in_time(conn, segment)
+        && is_empty(conn, segment, flag::ACK)
 }
 
 /// The handshake is complete: the application is told. `false`: it does not listen any more, or accepts too slowly,
 /// and nothing has happened.
 #[inline(always)]
-fn establish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: &Segment) -> bool {
+fn establish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: &Segment<'_>) -> bool {
     let FlowGroup { conns, backlog, half_open, id, .. } = group;
     let conn = &mut conns[index];
     let Some(port) = local.listeners.by_handle(conn.listener) else { return false };
@@ -150,43 +156,41 @@ fn rest(conn: &mut Conn) {
 
 /// Takes what the headers say of the peer: its clock and its window.
 #[inline(always)]
-fn hear(conn: &mut Conn, local: &Local, segment: &Segment) {
-    if let Some(stamp) = segment.stamp {
-        timestamps::take_in_order(conn, local.now, stamp);
+fn hear(conn: &mut Conn, local: &Local, segment: &Segment<'_>) {
+    if conn.flags.contains(Flags::TIMESTAMPS) {
+        timestamps::take_in_order(conn, local.now, segment.stamp());
     }
-    conn.snd_wnd = segment.window << conn.snd_shift;
-    conn.wl1 = segment.seq;
-    conn.wl2 = segment.ack;
+    conn.snd_wnd = segment.window() << conn.snd_shift;
+    conn.wl1 = segment.seq();
+    conn.wl2 = segment.ack();
 }
 
 /// Whether a FIN comes behind all that the peer has sent, and has arrived, and acknowledges all that we have.
 #[inline(always)]
-fn finishes(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment) -> bool {
+fn finishes(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment<'_>) -> bool {
     local.event_room >= EVENTS
-        && segment.flags == flag::FIN | flag::ACK
         && conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
         && conn.acl == local.acl_generation
-        && segment.seq == conn.rcv_nxt
-        && segment.len == 0
+        && segment.seq() == conn.rcv_nxt
         && conn.rcv_edge != conn.rcv_nxt
         && conn.ooo_head == NO_MBUF
         && conn.recovery == NIL
         && conn.sent_count == 0
         && conn.keep_unanswered == 0
-        && segment.ack == conn.snd_end
-        && segment.ack == conn.snd_max
-        && (segment.ack == conn.snd_una
+        && segment.ack() == conn.snd_end
+        && segment.ack() == conn.snd_max
+        && (segment.ack() == conn.snd_una
             || conn.first.marks.is_empty() && local.tx.has_left(conn.last_tx.wrapping_sub(tx_base)))
-        && in_time(conn, segment)
+        && is_empty(conn, segment, flag::FIN | flag::ACK)
 }
 
 /// The peer has said all: the application is told, and the peer that this was heard.
 #[inline(always)]
-fn finish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: &Segment, mbuf: Mbuf) {
+fn finish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: &Segment<'_>, mbuf: Mbuf) {
     local.pool.free(mbuf);
     let FlowGroup { conns, segments, id, .. } = group;
     let conn = &mut conns[index];
-    let acked = segment.ack.since(conn.snd_una);
+    let acked = segment.ack().since(conn.snd_una);
     if acked > 0 {
         acknowledged(conn, segments, local, acked);
     }
@@ -210,20 +214,18 @@ const CLOSED: Flags = Flags::ACCEPTED.union(Flags::APP_CLOSED).union(Flags::FIN_
 
 /// Whether the segment acknowledges our FIN, and nothing else of the connection is left.
 #[inline(always)]
-fn ends(conn: &Conn, local: &Local, segment: &Segment) -> bool {
+fn ends(conn: &Conn, local: &Local, segment: &Segment<'_>) -> bool {
     conn.flags & SLOW.union(Flags::IN_OUTPUT).union(CLOSED) == CLOSED
-        && segment.flags == flag::ACK
         && conn.acl == local.acl_generation
-        && segment.seq == conn.rcv_nxt
-        && segment.len == 0
-        && segment.ack == conn.snd_max
-        && segment.ack == conn.snd_end.plus(1)
+        && segment.seq() == conn.rcv_nxt
+        && segment.ack() == conn.snd_max
+        && segment.ack() == conn.snd_end.plus(1)
         && conn.snd_una == conn.snd_end
         && conn.recovery == NIL
         && conn.sent_count == 0
         && conn.seg_head == NIL
         && conn.rx_head == NO_MBUF
-        && in_time(conn, segment)
+        && is_empty(conn, segment, flag::ACK)
 }
 
 /// Both sides have said all and know it: the application is told, and the slot is free.

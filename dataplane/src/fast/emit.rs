@@ -8,10 +8,7 @@ use crate::local::Local;
 use crate::tcp::listen::SYN_WINDOW;
 use crate::tcp::receive::window_field;
 use crate::tcp::seq::WrappingSeq;
-use crate::tcp::wire::{
-    BELOW, HEADER, SYN_OPTIONS_MAX, SynOptions, TIMESTAMPS, emit_syn_options, flag,
-};
-use crate::usermem::Extent;
+use crate::tcp::wire::{BELOW, HEADER, SynOptions, TIMESTAMPS, emit_syn_options, flag};
 
 /// First word of an IPv4 header without options, its length apart; DF, identification 0; time to live 64,
 /// protocol TCP.
@@ -19,37 +16,34 @@ const VERSION: u32 = 0x4500_0000;
 const DONT_FRAGMENT: u32 = 0x4000;
 const LIFE: u32 = 0x4006_0000;
 
-/// Builds and pushes a segment with all of `payload`, from `snd_nxt`; the frame's number.
+/// The partial sum over a number as the wire has it.
 #[inline(always)]
-pub fn data<T: TxQueue>(
-    conn: &mut Conn,
-    local: &mut Local,
-    queue: &mut T,
-    payload: &Extent,
-) -> Result<u32, TxFull> {
-    let offload = local.tx_checksum;
-    let header = header_len(conn);
-    let checksum = offload.then_some(TxChecksum { start: BELOW as u16, offset: 16 });
-    let fragment = Fragment { bus: payload.bus(), len: payload.len() };
-    let _slot = local.tx.begin_with(BELOW + header, fragment, checksum);
-    let seq = conn.snd_nxt;
-    headers(conn, local, seq, flag::ACK | flag::PSH, (header, payload.len()), || payload.sum())?;
-    let bytes = BELOW + header + payload.len() as usize;
-    local.tx.push_counted(queue, &mut local.stats, bytes)
+fn sum_of(word: u32) -> u64 {
+    u64::from(word.to_be())
 }
 
-/// Builds and pushes a segment without payload.
+/// Builds and pushes a segment with the one that the send queue has, from `snd_nxt`; the frame's number. Sums are taken of
+/// what is written, not read back.
+#[inline(always)]
+pub fn data<T: TxQueue>(conn: &mut Conn, local: &mut Local, queue: &mut T) -> Result<u32, TxFull> {
+    let payload = conn.own_segment.extent();
+    let bits = (conn.snd_nxt, flag::ACK | flag::PSH);
+    let headers = stamped(conn, local, bits, payload.len(), || payload.sum())?;
+    let payload = Fragment { bus: payload.bus(), len: payload.len() };
+    let checksum = local.tx_checksum.then_some(CHECKSUM);
+    local.tx.push_pair(queue, &mut local.stats, [headers, payload], checksum)
+}
+
+/// Builds and pushes a segment without payload from `bits`, a sequence number and control bits.
 #[inline]
 pub fn bare<T: TxQueue>(
     conn: &mut Conn,
     local: &mut Local,
     queue: &mut T,
-    seq: WrappingSeq,
-    flags: u8,
+    bits: (WrappingSeq, u8),
 ) -> Result<u32, TxFull> {
-    let header = header_len(conn);
-    headers(conn, local, seq, flags, (header, 0), || 0)?;
-    push(local, queue, BELOW + header)
+    let headers = stamped(conn, local, bits, 0, || 0)?;
+    alone(local, queue, headers.len as usize)
 }
 
 /// Builds and pushes a SYN-ACK with these options.
@@ -60,91 +54,88 @@ pub fn syn_ack<T: TxQueue>(
     queue: &mut T,
     options: &SynOptions,
 ) -> Result<u32, TxFull> {
-    let slot = local.tx.header();
-    let Some(h) = slot.first_chunk_mut::<{ BELOW + HEADER + SYN_OPTIONS_MAX }>() else {
+    let (offload, sender, address) = (local.tx_checksum, local.sender, local.address);
+    let (slot, _) = local.tx.slot();
+    let Some((h, rest)) = slot.split_first_chunk_mut::<{ BELOW + HEADER }>() else {
         return Err(TxFull);
     };
-    let Some(at) = h[BELOW + HEADER..].first_chunk_mut() else { return Err(TxFull) };
-    let header = HEADER + emit_syn_options(at, options);
-    let Some(fixed) = h.first_chunk_mut() else { return Err(TxFull) };
-    let macs = (&conn.mac, &local.mac);
-    let bits = (header, flag::SYN | flag::ACK, SYN_WINDOW);
-    let addresses = fixed_part(fixed, conn, macs, local.address, conn.iss, bits, header as u32);
-    seal(h, addresses, header, header as u32, local.tx_checksum, || 0);
-    push(local, queue, BELOW + header)
+    let Some(at) = rest.first_chunk_mut() else { return Err(TxFull) };
+    let len = emit_syn_options(at, options);
+    let (header, flags) = ((HEADER + len) as u32, u32::from(flag::SYN | flag::ACK));
+    let word = header << 26 | flags << 16 | u32::from(SYN_WINDOW);
+    let sums = fixed(h, conn, (sender, address), conn.iss, word, header);
+    let sum = || checksum::sum(&at[..len]);
+    seal(h, sums, offload, sum);
+    alone(local, queue, BELOW + HEADER + len)
 }
 
-/// Pushes the frame that is all in the header slot.
+const CHECKSUM: TxChecksum = TxChecksum { start: BELOW as u16, offset: 16 };
+
+/// Pushes the frame of `len` bytes that is all in the header slot.
 #[inline(always)]
-fn push<T: TxQueue>(local: &mut Local, queue: &mut T, len: usize) -> Result<u32, TxFull> {
+fn alone<T: TxQueue>(local: &mut Local, queue: &mut T, len: usize) -> Result<u32, TxFull> {
     let frame = local.tx.begin(len);
     if local.tx_checksum {
-        frame.checksum = Some(TxChecksum { start: BELOW as u16, offset: 16 });
+        frame.checksum = Some(CHECKSUM);
     }
-    local.tx.push_counted(queue, &mut local.stats, len)
+    local.tx.push(queue, &mut local.stats)
 }
 
-/// Bytes of the TCP header of a segment that is no SYN.
+/// Writes all headers, timestamps included, of a segment with `len` bytes of payload, whose partial sum `payload`
+/// gives; `bits` are the sequence number and control bits.
 #[inline(always)]
-fn header_len(conn: &Conn) -> usize {
-    if conn.flags.contains(Flags::TIMESTAMPS) { HEADER + TIMESTAMPS } else { HEADER }
-}
-
-/// Writes all headers into the next slot; `len` are the bytes of TCP's and of the payload, whose partial sum
-/// `payload` gives.
-#[inline(always)]
-fn headers(
+fn stamped(
     conn: &mut Conn,
     local: &mut Local,
-    seq: WrappingSeq,
-    flags: u8,
-    len: (usize, u32),
+    (seq, flags): (WrappingSeq, u8),
+    len: u32,
     payload: impl FnOnce() -> u64,
-) -> Result<(), TxFull> {
-    let header = len.0;
-    let stamps = (local.ts_clock().wrapping_add(conn.ts_offset), conn.ts_recent);
+) -> Result<Fragment, TxFull> {
+    let offload = local.tx_checksum;
+    let value = local.ts_clock().wrapping_add(conn.ts_offset);
     let stamped = conn.flags.contains(Flags::TIMESTAMPS);
+    let header = if stamped { HEADER + TIMESTAMPS } else { HEADER };
     let window = window_field(conn);
-    let slot = local.tx.header();
-    let Some(h) = slot.first_chunk_mut::<{ BELOW + HEADER + TIMESTAMPS }>() else {
+    let origin = (local.sender, local.address);
+    let (slot, bus) = local.tx.slot();
+    let Some((h, rest)) = slot.split_first_chunk_mut::<{ BELOW + HEADER }>() else {
         return Err(TxFull);
     };
-    let Some(fixed) = h.first_chunk_mut() else { return Err(TxFull) };
-    let tcp_len = header as u32 + len.1;
-    let macs = (&conn.mac, &local.mac);
-    let addresses =
-        fixed_part(fixed, conn, macs, local.address, seq, (header, flags, window), tcp_len);
-    if stamped {
-        h[54..58].copy_from_slice(&super::parse::STAMPS_HEAD);
-        h[58..62].copy_from_slice(&stamps.0.to_be_bytes());
-        h[62..66].copy_from_slice(&stamps.1.to_be_bytes());
+    let word = (header as u32) << 26 | u32::from(flags) << 16 | u32::from(window);
+    let sums = fixed(h, conn, origin, seq, word, header as u32 + len);
+    if stamped && let Some(at) = rest.first_chunk_mut::<TIMESTAMPS>() {
+        at[0..4].copy_from_slice(&super::parse::STAMPS_HEAD);
+        at[4..8].copy_from_slice(&value.to_be_bytes());
+        at[8..12].copy_from_slice(&conn.ts_recent.to_be_bytes());
     }
-    seal(h, addresses, header, tcp_len, local.tx_checksum, payload);
-    Ok(())
+    let head = u64::from(u32::from_ne_bytes(super::parse::STAMPS_HEAD));
+    let options = || if stamped { head + sum_of(value) + sum_of(conn.ts_recent) } else { 0 };
+    seal(h, sums, offload, || checksum::add(options(), payload()));
+    Ok(Fragment { bus, len: (BELOW + header) as u32 })
 }
 
-/// Writes what all headers have, but for the TCP checksum; the sum of the addresses.
+/// Writes what all headers have, but for the TCP checksum and the urgent pointer. Returns the partial sums of the
+/// pseudo-header and of the rest. `word` holds the header's length, control bits and window.
 #[inline(always)]
-fn fixed_part(
+fn fixed(
     h: &mut [u8; BELOW + HEADER],
     conn: &Conn,
-    macs: (&[u8; 6], &[u8; 6]),
-    address: [u8; 4],
+    (sender, address): (u64, [u8; 4]),
     seq: WrappingSeq,
-    (header, flags, window): (usize, u8, u16),
+    word: u32,
     tcp_len: u32,
-) -> u64 {
-    h[0..6].copy_from_slice(macs.0);
-    h[6..12].copy_from_slice(macs.1);
-    h[12..14].copy_from_slice(&[8, 0]);
+) -> (u64, u64) {
+    // Two bytes too many, which our own address goes over: a load and a store.
+    let [a, b, c, d, e, f] = conn.mac;
+    h[0..8].copy_from_slice(&[a, b, c, d, e, f, conn.timer as u8, conn.retries]);
+    h[6..14].copy_from_slice(&sender.to_ne_bytes());
     // IPv4. The sum of its words but the checksum, in the order of the wire.
-    let first = (VERSION | (tcp_len + ipv4::HEADER as u32)).to_be();
+    let first = VERSION | (tcp_len + ipv4::HEADER as u32);
     let (from, to) = (u32::from_ne_bytes(address), conn.tuple as u32);
     let addresses = u64::from(from) + u64::from(to);
-    let sum =
-        u64::from(first) + u64::from(DONT_FRAGMENT.to_be()) + u64::from(LIFE.to_be()) + addresses;
-    let [s0, s1] = checksum::finish(sum);
-    h[14..18].copy_from_slice(&first.to_ne_bytes());
+    let [s0, s1] =
+        checksum::finish(sum_of(first) + sum_of(DONT_FRAGMENT) + sum_of(LIFE) + addresses);
+    h[14..18].copy_from_slice(&first.to_be_bytes());
     h[18..22].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
     h[22..26].copy_from_slice(&[64, ipv4::TCP, s0, s1]);
     h[26..30].copy_from_slice(&from.to_ne_bytes());
@@ -154,31 +145,25 @@ fn fixed_part(
     h[34..38].copy_from_slice(&ports.to_ne_bytes());
     h[38..42].copy_from_slice(&seq.0.to_be_bytes());
     h[42..46].copy_from_slice(&conn.rcv_nxt.0.to_be_bytes());
-    let [w0, w1] = window.to_be_bytes();
-    h[46..50].copy_from_slice(&[(header as u8 / 4) << 4, flags, w0, w1]);
-    addresses
+    h[46..50].copy_from_slice(&word.to_be_bytes());
+    let pseudo = addresses + sum_of(u32::from(ipv4::TCP) << 16 | tcp_len);
+    (pseudo, u64::from(ports) + sum_of(seq.0) + sum_of(conn.rcv_nxt.0) + sum_of(word))
 }
 
-/// Fills the TCP checksum in: all of it, or the pseudo-header's where the device does the rest.
+/// Fills the TCP checksum in, the pseudo-header's alone where the device does the rest; and no urgent pointer.
 #[inline(always)]
-fn seal<const N: usize>(
-    h: &mut [u8; N],
-    addresses: u64,
-    header: usize,
-    tcp_len: u32,
+fn seal(
+    h: &mut [u8; BELOW + HEADER],
+    (pseudo, fixed): (u64, u64),
     offload: bool,
-    payload: impl FnOnce() -> u64,
+    rest: impl FnOnce() -> u64,
 ) {
-    let len_and_protocol = ((u32::from(ipv4::TCP) << 16) | tcp_len).to_be();
-    let pseudo = addresses + u64::from(len_and_protocol);
-    let [c0, c1] = if offload {
-        checksum::fold(pseudo).to_ne_bytes()
+    let field = if offload {
+        checksum::fold(pseudo)
     } else {
-        h[50..54].fill(0);
-        let sum = checksum::sum(&h[BELOW..BELOW + header]);
-        checksum::finish(checksum::add(checksum::add(pseudo, sum), payload()))
+        !checksum::fold(checksum::add(pseudo + fixed, rest()))
     };
-    h[50..54].copy_from_slice(&[c0, c1, 0, 0]);
+    h[50..54].copy_from_slice(&u32::from(field).to_ne_bytes());
 }
 
 const _: () = assert!(eth::HEADER + ipv4::HEADER == BELOW);

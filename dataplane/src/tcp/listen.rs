@@ -155,7 +155,7 @@ pub fn begin(
 ) -> Option<u32> {
     let index = group.allocate(local)?;
     let conn = &mut group.conns[index];
-    conn.key = packet.key;
+    conn.set_key(&packet.key);
     conn.hash = packet.hash;
     at_slot(conn, packet.local);
     conn.listener = opening.listener;
@@ -220,13 +220,13 @@ pub fn mss_default(slot: u8) -> u16 {
 /// Our side of a new connection: initial sequence number (RFC 6528), sizes until the peer says more.
 #[inline(always)]
 fn start(conn: &mut Conn, local: &Local, after: Option<WrappingSeq>) {
-    let ports = (conn.key.local_port, conn.key.remote_port);
+    let ports = (conn.local_port(), conn.remote_port());
     let (iss, ts_offset) = if conn.local == 0 {
-        let [.., a, b, c, d] = conn.key.remote.0;
+        let [.., a, b, c, d] = conn.remote.0;
         local.isn_key.initial_numbers_v4(local.address, [a, b, c, d], ports, local.now)
     } else {
         let here = SocketAddress { ip: local.ip_at(conn.local), port: ports.0, scope: 0 };
-        let there = SocketAddress { ip: conn.key.remote, port: ports.1, scope: 0 };
+        let there = SocketAddress { ip: conn.remote, port: ports.1, scope: 0 };
         local.isn_key.initial_numbers(here, there, local.now)
     };
     begin_at(conn, time_wait::beyond(WrappingSeq(iss), after));
@@ -324,7 +324,7 @@ pub fn connect(
 ) -> Option<u32> {
     let index = group.allocate(local)?;
     let conn = &mut group.conns[index];
-    conn.key = key;
+    conn.set_key(&key);
     conn.hash = hash;
     conn.state = State::SynSent;
     conn.flags |= Flags::ACTIVE | Flags::ACCEPTED;
