@@ -437,6 +437,18 @@ impl Conn {
         self.rcv_nxt.minus(self.ack_owed)
     }
 
+    /// Whose turn in TIME-WAIT comes before and behind its own, or `NIL`. They are where recovery keeps its marks: in
+    /// TIME-WAIT all is acknowledged, and nothing that arrives gets that far.
+    pub fn waiting(&self) -> [u32; 2] {
+        [self.recover.0, self.duplicate_round.0]
+    }
+
+    /// See [`Conn::waiting`].
+    pub fn set_waiting(&mut self, [before, behind]: [u32; 2]) {
+        self.recover = WrappingSeq(before);
+        self.duplicate_round = WrappingSeq(behind);
+    }
+
     /// Begins anew with the congestion control that the application has chosen.
     pub fn choose_congestion(&mut self, default: Algorithm, now: Instant) {
         self.cc = Congestion::new(self.settings.algorithm(default));

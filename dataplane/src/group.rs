@@ -16,7 +16,6 @@ use crate::tcp::send_queue::Segments;
 use crate::tcp::sent::Records;
 use crate::time::Instant;
 use crate::wheel::Wheel;
-use alloc::collections::VecDeque;
 use ix_abi::stats::{Counter, Drop};
 use ix_abi::{GroupId, Handle, Status};
 
@@ -47,9 +46,8 @@ pub struct FlowGroup {
     events: Fifo,
     /// Connections that wait for a frame to complete.
     hold: Fifo,
-    /// Connections in TIME-WAIT by slot and generation, the oldest first; those that have left it
-    /// are skipped.
-    time_wait: VecDeque<(u32, u32)>,
+    /// Ends of the list of connections in TIME-WAIT, the oldest first.
+    time_wait: [u32; 2],
     /// Of each listener's backlog, what this group has.
     pub backlog: [Waiting; SLOTS],
     /// Handshakes of all listeners.
@@ -77,7 +75,7 @@ impl FlowGroup {
             output: Fifo::default(),
             events: Fifo::default(),
             hold: Fifo::default(),
-            time_wait: VecDeque::new(),
+            time_wait: [NIL; 2],
             backlog: [Waiting::default(); SLOTS],
             half_open: 0,
             half_open_max: (limit / HALF_OPEN_SHARE).max(1),
@@ -121,13 +119,11 @@ impl FlowGroup {
     #[cold]
     fn grow(&mut self) -> bool {
         let count = self.conns.capacity();
-        // Twice: half of the list may be stale.
-        let more = (2 * count as usize).saturating_sub(self.time_wait.len());
         // What the first loss needs is there before it: then is no time to allocate.
         self.segments.prepare();
         self.sent.prepare();
         self.recoveries.prepare();
-        self.time_wait.try_reserve_exact(more).is_ok() && self.wheel.grow(count)
+        self.wheel.grow(count)
     }
 
     /// A slot of a connection in TIME-WAIT, cut short since there is no other: better than to turn
@@ -135,24 +131,14 @@ impl FlowGroup {
     #[cold]
     fn evict(&mut self, local: &mut Local) -> Option<u32> {
         for _ in 0..TIME_WAIT_EVICT_TRIES {
-            let index = self.oldest_time_wait()?;
-            self.time_wait.pop_front();
+            let [index, _] = self.time_wait;
+            if index == NIL {
+                return None;
+            }
             close::time_wait_over(self, local, index);
             if let Some(index) = self.conns.alloc() {
                 return Some(index);
             }
-        }
-        None
-    }
-
-    /// The connection that has been in TIME-WAIT for longest.
-    fn oldest_time_wait(&mut self) -> Option<u32> {
-        while let Some((index, generation)) = self.time_wait.front() {
-            let conn = &self.conns[*index];
-            if conn.generation == *generation && conn.state == State::TimeWait {
-                return Some(*index);
-            }
-            self.time_wait.pop_front();
         }
         None
     }
@@ -162,19 +148,37 @@ impl FlowGroup {
         self.half_open < self.half_open_max
     }
 
-    /// A connection has entered TIME-WAIT.
+    /// A connection has entered TIME-WAIT: the newest of those.
     pub fn waits(&mut self, index: u32) {
-        // What is stale at the front goes first, so that the list stays as short as it can.
-        let _oldest = self.oldest_time_wait();
-        if self.time_wait.len() == self.time_wait.capacity() {
-            // Full of what is stale behind the first: a peer that opens the same connection again
-            // and again. No more than the connections there are can be valid, and twice that fits.
-            let conns = &self.conns;
-            self.time_wait.retain(|(index, generation)| {
-                conns[*index].generation == *generation && conns[*index].state == State::TimeWait
-            });
+        let [first, last] = &mut self.time_wait;
+        self.conns[index].set_waiting([*last, NIL]);
+        match *last {
+            NIL => *first = index,
+            last => {
+                let [before, _] = self.conns[last].waiting();
+                self.conns[last].set_waiting([before, index]);
+            }
         }
-        self.time_wait.push_back((index, self.conns[index].generation));
+        *last = index;
+    }
+
+    /// A connection leaves TIME-WAIT.
+    pub fn waits_no_more(&mut self, index: u32) {
+        let [before, behind] = self.conns[index].waiting();
+        match before {
+            NIL => self.time_wait[0] = behind,
+            before => {
+                let [first, _] = self.conns[before].waiting();
+                self.conns[before].set_waiting([first, behind]);
+            }
+        }
+        match behind {
+            NIL => self.time_wait[1] = before,
+            behind => {
+                let [_, last] = self.conns[behind].waiting();
+                self.conns[behind].set_waiting([before, last]);
+            }
+        }
     }
 
     /// Enters a connection, whose key and hash are set, in the flow table.
@@ -363,6 +367,16 @@ impl FlowGroup {
     /// is not armed for a connection, this is.
     pub fn arm_keep_alive(&mut self, index: u32, local: &mut Local) {
         self.arm_at(index, self.conns[index].keep_at, local);
+    }
+
+    /// Arms the wheel for what comes next, which is the keep-alive timer, if it is armed for an earlier time.
+    pub fn put_off(&mut self, index: u32) {
+        let conn = &mut self.conns[index];
+        let idle = conn.rto_at == Instant::NEVER && conn.ack_at == Instant::NEVER;
+        if idle && conn.timer_at < conn.keep_at {
+            conn.timer_at = conn.keep_at;
+            self.wheel.arm(index, conn.keep_at);
+        }
     }
 
     #[inline]

@@ -160,8 +160,19 @@ impl Tx {
         queue: &mut T,
         stats: &mut CoreStats,
     ) -> Result<u32, TxFull> {
+        self.push_begun(queue, stats, self.frame.len())
+    }
+
+    /// The same where the frame is known to have `bytes` bytes.
+    #[inline(always)]
+    pub fn push_begun<T: TxQueue>(
+        &mut self,
+        queue: &mut T,
+        stats: &mut CoreStats,
+        bytes: usize,
+    ) -> Result<u32, TxFull> {
         queue.push(&self.frame)?;
-        Ok(self.count(stats, self.frame.len()))
+        Ok(self.count(stats, bytes))
     }
 
     /// Hands a frame of headers in the next slot, and of one piece of payload, to the queue. Not for the tap: see

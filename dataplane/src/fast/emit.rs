@@ -43,7 +43,7 @@ pub fn bare<T: TxQueue>(
     bits: (WrappingSeq, u8),
 ) -> Result<u32, TxFull> {
     let headers = stamped(conn, local, bits, 0, || 0)?;
-    alone(local, queue, headers.len as usize)
+    alone(local, queue, headers)
 }
 
 /// Builds and pushes a SYN-ACK with these options.
@@ -55,30 +55,29 @@ pub fn syn_ack<T: TxQueue>(
     options: &SynOptions,
 ) -> Result<u32, TxFull> {
     let (offload, sender, address) = (local.tx_checksum, local.sender, local.address);
-    let (slot, _) = local.tx.slot();
+    let (slot, bus) = local.tx.slot();
     let Some((h, rest)) = slot.split_first_chunk_mut::<{ BELOW + HEADER }>() else {
         return Err(TxFull);
     };
     let Some(at) = rest.first_chunk_mut() else { return Err(TxFull) };
-    let len = emit_syn_options(at, options);
+    let (len, sum) = emit_syn_options(at, options);
     let (header, flags) = ((HEADER + len) as u32, u32::from(flag::SYN | flag::ACK));
     let word = header << 26 | flags << 16 | u32::from(SYN_WINDOW);
     let sums = fixed(h, conn, (sender, address), conn.iss, word, header);
-    let sum = || checksum::sum(&at[..len]);
-    seal(h, sums, offload, sum);
-    alone(local, queue, BELOW + HEADER + len)
+    seal(h, sums, offload, || sum);
+    alone(local, queue, Fragment { bus, len: (BELOW + HEADER + len) as u32 })
 }
 
 const CHECKSUM: TxChecksum = TxChecksum { start: BELOW as u16, offset: 16 };
 
-/// Pushes the frame of `len` bytes that is all in the header slot.
+/// Pushes the frame that is all in the header slot.
 #[inline(always)]
-fn alone<T: TxQueue>(local: &mut Local, queue: &mut T, len: usize) -> Result<u32, TxFull> {
-    let frame = local.tx.begin(len);
+fn alone<T: TxQueue>(local: &mut Local, queue: &mut T, all: Fragment) -> Result<u32, TxFull> {
+    let frame = local.tx.begin(all.len as usize);
     if local.tx_checksum {
         frame.checksum = Some(CHECKSUM);
     }
-    local.tx.push(queue, &mut local.stats)
+    local.tx.push_begun(queue, &mut local.stats, all.len as usize)
 }
 
 /// Writes all headers, timestamps included, of a segment with `len` bytes of payload, whose partial sum `payload`

@@ -221,6 +221,7 @@ pub fn app_gone(group: &mut FlowGroup, local: &mut Local, index: u32) {
 
 /// The 2 MSL are over.
 pub fn time_wait_over(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    group.waits_no_more(index);
     let conn = &mut group.conns[index];
     conn.state = State::Closed;
     conn.rto_at = Instant::NEVER;

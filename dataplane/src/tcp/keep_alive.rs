@@ -28,6 +28,13 @@ pub fn restart(group: &mut FlowGroup, local: &mut Local, index: u32) {
     group.arm_keep_alive(index, local);
 }
 
+/// The same; and if nothing else waits, the wheel need not fire in vain for the next question, which is not to be
+/// asked.
+fn restart_later(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    restart(group, local, index);
+    group.put_off(index);
+}
+
 /// A segment has come while a question was out.
 #[cold]
 pub fn heard(group: &mut FlowGroup, local: &mut Local, index: u32) {
@@ -35,7 +42,7 @@ pub fn heard(group: &mut FlowGroup, local: &mut Local, index: u32) {
     if conn.snd_una == conn.snd_max {
         conn.trying_since = Instant::NEVER;
     }
-    restart(group, local, index);
+    restart_later(group, local, index);
 }
 
 /// The timer has fired.

@@ -568,7 +568,7 @@ fn syn_of<T: TxQueue, A: Family>(
     let offload = local.tx_checksum;
     let slot = local.tx.header();
     let Some(at) = slot[A::BELOW + HEADER..].first_chunk_mut() else { return Err(TxFull) };
-    let options = wire::emit_syn_options(at, &said);
+    let (options, _) = wire::emit_syn_options(at, &said);
     let header_len = HEADER + options;
     wire::emit(slot, &emit, options, 0);
     finish_checksum(slot, &emit, header_len, header_len as u16, 0, offload);

@@ -46,7 +46,7 @@ pub fn answer(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: &
         timestamps: extras.zip(offer.timestamps).map(|(e, (value, _))| (e.stamp(clock), value)),
     };
     let mut options = [0; wire::SYN_OPTIONS_MAX];
-    let len = wire::emit_syn_options(&mut options, &said);
+    let (len, _) = wire::emit_syn_options(&mut options, &said);
     let agrees = extras.is_some_and(|extras| extras.ecn);
     let flags = flag::SYN | flag::ACK | if agrees { flag::ECE } else { 0 };
     let answer = Answer { seq: iss, ack: packet.seq.plus(1), flags, window: SYN_WINDOW };

@@ -153,22 +153,23 @@ pub struct Options {
 }
 
 /// Reads the options of a SYN, those of the usual layout in one look.
-#[inline]
+#[inline(always)]
 pub fn syn_options(options: &[u8]) -> Options {
-    match options {
-        // Segment size, SACK, timestamps, and the window's shift behind a NOP.
-        [2, 4, a, b, 4, 2, 8, 10, v0, v1, v2, v3, e0, e1, e2, e3, 1, 3, 3, shift] => Options {
-            mss: Some(u16::from_be_bytes([*a, *b])),
-            shift: Some((*shift).min(14)),
-            sack_permitted: true,
-            timestamps: Some((
-                u32::from_be_bytes([*v0, *v1, *v2, *v3]),
-                u32::from_be_bytes([*e0, *e1, *e2, *e3]),
-            )),
-            sack: ArrayVec::new(),
-        },
-        _ => parse_options(options),
+    if let Ok(o) = <&[u8; SYN_OPTIONS_MAX]>::try_from(options) {
+        // Segment size; SACK, timestamps; a NOP and the window's shift.
+        let word = |at: usize| u32::from_be_bytes([o[at], o[at + 1], o[at + 2], o[at + 3]]);
+        let [size, scale] = [word(0), word(16)];
+        if size >> 16 == 0x0204 && word(4) == 0x0402_080a && scale >> 8 == 0x01_0303 {
+            return Options {
+                mss: Some(size as u16),
+                shift: Some((scale as u8).min(14)),
+                sack_permitted: true,
+                timestamps: Some((word(8), word(12))),
+                sack: ArrayVec::new(),
+            };
+        }
     }
+    parse_options(options)
 }
 
 /// Reads options; what is malformed ends them (RFC 9293 MUST-7).
@@ -255,27 +256,27 @@ pub struct SynOptions {
 /// Bytes of the options of a SYN at most.
 pub const SYN_OPTIONS_MAX: usize = 20;
 
-/// Writes them, each pair in whole words; returns their length.
-#[inline]
-pub fn emit_syn_options(out: &mut [u8; SYN_OPTIONS_MAX], options: &SynOptions) -> usize {
-    let [high, low] = options.mss.to_be_bytes();
-    out[0..4].copy_from_slice(&[2, 4, high, low]);
-    let mut len = 4;
+/// Writes them, each pair in whole words; returns their length and their partial sum.
+#[inline(always)]
+pub fn emit_syn_options(out: &mut [u8; SYN_OPTIONS_MAX], options: &SynOptions) -> (usize, u64) {
+    let (mut len, mut sum) = (0, 0);
+    let mut put = |word: u32| {
+        out[len..len + 4].copy_from_slice(&word.to_be_bytes());
+        len += 4;
+        sum += u64::from(word.to_be());
+    };
+    put(0x0204_0000 | u32::from(options.mss));
     if let Some((value, echo)) = options.timestamps {
-        let before = if options.sack_permitted { [4, 2] } else { [1, 1] };
-        out[4..8].copy_from_slice(&[before[0], before[1], 8, 10]);
-        out[8..12].copy_from_slice(&value.to_be_bytes());
-        out[12..16].copy_from_slice(&echo.to_be_bytes());
-        len = 16;
+        put(if options.sack_permitted { 0x0402_080a } else { 0x0101_080a });
+        put(value);
+        put(echo);
     } else if options.sack_permitted {
-        out[4..8].copy_from_slice(&[1, 1, 4, 2]);
-        len = 8;
+        put(0x0101_0402);
     }
     if let Some(shift) = options.shift {
-        out[len..len + 4].copy_from_slice(&[1, 3, 3, shift]);
-        len += 4;
+        put(0x0103_0300 | u32::from(shift));
     }
-    len
+    (len, sum)
 }
 
 /// What goes into the headers of a segment that we send.

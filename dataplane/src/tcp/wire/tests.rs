@@ -49,7 +49,8 @@ fn a_syn_has_its_options_in_whole_words_and_they_read_back() {
             timestamps: (case & 4 != 0).then_some((7, 8)),
         };
         let mut bytes = [0xff; SYN_OPTIONS_MAX];
-        let len = emit_syn_options(&mut bytes, &given);
+        let (len, sum) = emit_syn_options(&mut bytes, &given);
+        assert_eq!(checksum::fold(sum), checksum::fold(checksum::sum(&bytes[..len])));
         assert!(len.is_multiple_of(4) && len <= 20, "{len}");
         let read = parse_options(&bytes[..len]);
         assert_eq!(syn_options(&bytes[..len]), read, "in one look or in many");
