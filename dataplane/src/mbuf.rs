@@ -381,7 +381,7 @@ impl Pool {
     }
 
     /// Ends a reference; the last one frees a buffer that was returned meanwhile.
-    #[inline]
+    #[inline(always)]
     pub fn unreference(&mut self, index: u32) {
         let mbuf = Mbuf(index);
         let held = self.area.holder_of(&mbuf).load(Ordering::Relaxed) != Holder::NONE.0;

@@ -12,12 +12,12 @@ use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF};
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::rack::Timer;
 use crate::tcp::send_queue::{self, Segments};
-use crate::tcp::wire::{HEADER, TIMESTAMPS, flag};
+use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS, flag};
 use crate::tcp::{congestion, sent, timestamps};
 use crate::time::Instant;
-use ix_abi::GroupId;
 use ix_abi::event::{Event, Kind};
 use ix_abi::stats::Counter;
+use ix_abi::{GroupId, Handle};
 
 /// What makes a segment anything but predictable.
 pub(super) const SLOW: Flags = Flags::IN_EVENTS
@@ -37,7 +37,7 @@ pub(super) const SLOW: Flags = Flags::IN_EVENTS
     .union(Flags::V6);
 
 /// Takes a frame, whose buffer is then not the caller's any more; `false`: it is not a predicted segment, and
-/// nothing has happened. A call of its own, so that the connection and the core stay in registers.
+/// nothing has happened. This and [`take`] are calls of their own, so that what each works on stays in registers.
 #[inline(never)]
 pub fn receive(engine: &mut Engine, frame: &RxFrame) -> bool {
     let Engine { local, groups, .. } = engine;
@@ -47,7 +47,6 @@ pub fn receive(engine: &mut Engine, frame: &RxFrame) -> bool {
     let Some(segment) = parse::segment(local, frame) else { return false };
     let id = segment.hash as usize & groups.len().wrapping_sub(1);
     let Some(Some(group)) = groups.get_mut(id) else { return false };
-    let id = GroupId(id as u16);
     let FlowGroup { conns, segments, table, tx_base, .. } = &mut **group;
     let found = table.find_tuple(conns, segment.hash, segment.tuple());
     let Some(index) = found else { return edges::stranger(group, local, &segment, frame) };
@@ -58,26 +57,45 @@ pub fn receive(engine: &mut Engine, frame: &RxFrame) -> bool {
     if !may_hold(conn, local, &frame.mbuf) {
         return false;
     }
-    if conn.flags.contains(Flags::TIMESTAMPS) {
-        timestamps::take_in_order(conn, local.now, segment.stamp());
-    }
-    let acked = segment.ack().since(conn.snd_una);
-    if acked > 0 {
-        acknowledged(conn, segments, local, acked);
-    }
-    conn.snd_wnd = segment.window() << conn.snd_shift;
-    conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
-    conn.wl1 = conn.rcv_nxt;
-    conn.wl2 = conn.snd_una;
-    let mbuf = Mbuf::from_raw(frame.mbuf.index());
-    // The payload is what the packet ends with.
-    let offset = u32::from(frame.offset) + crate::input::eth::HEADER as u32 + segment.total - len;
-    post(conn, local, id, index, (offset as u16, len), acked, mbuf);
-    if len > 0 && owes(conn, local) {
+    let handle = conn.handle(GroupId(id as u16), index);
+    if take(conn, segments, local, frame, len, handle) {
         follow_up(group, local, index);
     }
     true
 }
+
+/// Takes what the segment acknowledges and its window, and its `len` bytes of payload. Whether something is left for
+/// [`follow_up`].
+#[inline(never)]
+fn take(
+    conn: &mut Conn,
+    segments: &mut Segments,
+    local: &mut Local,
+    frame: &RxFrame,
+    len: u32,
+    handle: Handle,
+) -> bool {
+    let Some(segment) = parse::again(local, frame) else { return false };
+    let mut offset = frame.offset + HEADERS;
+    if conn.flags.contains(Flags::TIMESTAMPS) {
+        timestamps::take_in_order(conn, local.now, segment.stamp());
+        offset += TIMESTAMPS as u16;
+    }
+    let acked = segment.ack().since(conn.snd_una);
+    conn.snd_wnd = segment.window() << conn.snd_shift;
+    conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
+    conn.wl1 = conn.rcv_nxt;
+    conn.wl2 = segment.ack();
+    if acked > 0 {
+        acknowledged(conn, segments, local, acked);
+    }
+    let mbuf = Mbuf::from_raw(frame.mbuf.index());
+    post(conn, local, handle, (offset, len), acked, mbuf);
+    len > 0 && owes(conn, local)
+}
+
+/// Bytes of headers without options.
+const HEADERS: u16 = (BELOW + HEADER) as u16;
 
 /// Whether the segment is what the connection expects: the bytes of payload that it brings.
 #[inline(always)]
@@ -157,8 +175,7 @@ pub(super) fn acknowledged(
 fn post(
     conn: &mut Conn,
     local: &mut Local,
-    group: GroupId,
-    index: u32,
+    handle: Handle,
     (offset, len): (u16, u32),
     acked: u32,
     mbuf: Mbuf,
@@ -168,7 +185,7 @@ fn post(
         local.pool.free(mbuf);
         (Kind::Sent, acked, [window, 0])
     } else {
-        let addr = append(conn, local, group, (offset, len), mbuf);
+        let addr = append(conn, local, handle.group(), (offset, len), mbuf);
         match acked {
             0 => (Kind::Recv, len, [addr, 0]),
             _ => (Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]),
@@ -178,7 +195,7 @@ fn post(
         kind: kind.0,
         aux: 0,
         len,
-        handle: conn.handle(group, index).0,
+        handle: handle.0,
         cookie: conn.cookie.0,
         words: [words[0], words[1], 0, 0, 0],
     };
