@@ -5,6 +5,7 @@ use crate::acl::answers::Answers;
 use crate::addresses::Ipv6;
 use crate::app::App;
 use crate::config::{Config, Ipv4Config};
+use crate::conn::{Conn, Flags};
 use crate::fifo::GroupSet;
 use crate::input::fragments::{self, Fragments};
 use crate::limits::NEIGHBOR_EPOCH;
@@ -44,6 +45,17 @@ pub enum Waiting {
 const fn sender(mac: [u8; 6]) -> u64 {
     let [a, b, c, d, e, f] = mac;
     u64::from_ne_bytes([a, b, c, d, e, f, 8, 0])
+}
+
+/// The router's link address, as connections have found it last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Router {
+    /// Of the neighbour table, in which it is valid.
+    epoch: u32,
+    mac: [u8; 6],
+    /// Our network and its mask, in the order of the wire: who is not of it is reached through the router.
+    network: u32,
+    mask: u32,
 }
 
 /// One core's own things.
@@ -92,6 +104,7 @@ pub struct Local {
     /// Addresses that connections have cached are valid in this epoch of it.
     pub mac_epoch: u32,
     mac_epoch_ends: Instant,
+    router: Router,
     /// TCP ports that are listened on.
     pub listeners: Ports,
     /// UDP.
@@ -178,6 +191,7 @@ impl Local {
             neighbors: neighbor::Table::new(neighbor::Limits::default(), rng.key()),
             mac_epoch: 1,
             mac_epoch_ends: Instant(0),
+            router: Router::default(),
             listeners: Ports::new(0),
             udp: Udp::new(Ports::new(UDP_BASE)),
             app: None,
@@ -272,6 +286,29 @@ impl Local {
         let mask = u32::MAX.checked_shl(32 - u32::from(config.prefix.min(32))).unwrap_or(0);
         let network = |ip: [u8; 4]| u32::from_be_bytes(ip) & mask;
         if network(remote) == network(config.address) { Some(remote) } else { config.gateway }
+    }
+
+    /// Gives a connection the router's link address, if that was found in this epoch and leads to its peer.
+    #[inline(always)]
+    pub fn through_router(&self, conn: &mut Conn) -> bool {
+        let Router { epoch, mac, network, mask } = self.router;
+        let outside = (conn.tuple as u32 ^ network) & mask != 0;
+        let known = epoch == self.mac_epoch && outside && !conn.flags.contains(Flags::V6);
+        if known {
+            conn.mac = mac;
+            conn.mac_epoch = epoch;
+        }
+        known
+    }
+
+    /// Remembers the link address of `hop` for the next connections, if it is the router's.
+    pub fn found(&mut self, hop: IpAddress, mac: [u8; 6]) {
+        let Some(config) = self.ipv4 else { return };
+        if hop.to_v4().is_some() && hop.to_v4() == config.gateway {
+            let mask = u32::MAX.checked_shl(32 - u32::from(config.prefix.min(32))).unwrap_or(0);
+            let network = u32::from_ne_bytes(config.address);
+            self.router = Router { epoch: self.mac_epoch, mac, network, mask: mask.to_be() };
+        }
     }
 
     /// Whether neighbours' addresses are to be looked up anew.

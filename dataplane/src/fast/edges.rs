@@ -4,6 +4,7 @@
 //! Whatever is not exactly that goes on to `tcp` with the headers as they were read, so that none are read twice.
 use super::parse::Segment;
 use super::receive::{SLOW, acknowledged, header_len};
+use crate::acl::UNLIMITED;
 use crate::conn::{Conn, Flags, State};
 use crate::device::RxFrame;
 use crate::events;
@@ -37,7 +38,13 @@ pub fn stranger(
         return false;
     }
     let Some(packet) = segment.packet(local, frame) else { return false };
-    listen::stranger(group, local, &packet, taken(frame), None);
+    let mbuf = taken(frame);
+    if local.acl.is_some() {
+        listen::stranger(group, local, &packet, mbuf, None);
+    } else {
+        listen::open(group, local, &packet, &mbuf, UNLIMITED, None);
+        local.pool.free(mbuf);
+    }
     true
 }
 

@@ -51,7 +51,7 @@ pub fn stranger(
     } else if packet.has(flag::RST) {
         local.stats.drop(Drop::TcpNoPort);
     } else if opens {
-        syn(group, local, packet, &mbuf, rule, after);
+        open(group, local, packet, &mbuf, rule, after);
     } else {
         let brings_cookie =
             packet.has(flag::ACK) && !packet.has(flag::SYN) && local.now < group.cookies_until;
@@ -96,7 +96,7 @@ pub fn has_room(group: &FlowGroup, local: &mut Local, packet: &Packet) -> bool {
 /// A SYN: a half-open connection if somebody listens and the backlog has room, a cookie if handshakes
 /// fill it, nothing if the application does not accept.
 #[inline]
-fn syn(
+pub fn open(
     group: &mut FlowGroup,
     local: &mut Local,
     packet: &Packet,

@@ -1,5 +1,8 @@
 //! What a connection sends in the transmit stage: what [`repair`] says, new data as the windows allow,
 //! FIN, or a bare acknowledgement; one frame where one will do.
+mod syn;
+
+use self::syn::syn;
 use crate::acl;
 use crate::checksum;
 use crate::conn::{Conn, Flags, State};
@@ -8,7 +11,7 @@ use crate::family::Family;
 use crate::fast::emit;
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
-use crate::limits::{RECEIVE_SHIFT, TX_BURST};
+use crate::limits::TX_BURST;
 use crate::local::{Local, Waiting};
 use crate::mbuf::Mbuf;
 use crate::neighbor::Lookup;
@@ -16,7 +19,7 @@ use crate::tap;
 use crate::tcp::blocks::{self, Blocks};
 use crate::tcp::ecn::{self, Ecn};
 use crate::tcp::gso;
-use crate::tcp::listen::{SYN_WINDOW, trying};
+use crate::tcp::listen::trying;
 use crate::tcp::pmtu;
 use crate::tcp::receive::window_field;
 use crate::tcp::sent::{self, FIRST};
@@ -58,7 +61,7 @@ fn connection<T: TxQueue>(
         group.free_if_done(index, local);
         return Ok(());
     }
-    if conn.mac_epoch != local.mac_epoch && !resolve(group, local, index) {
+    if conn.mac_epoch != local.mac_epoch && !reach(group, local, index) {
         return Ok(());
     }
     let conn = &group.conns[index];
@@ -477,127 +480,6 @@ fn finish_checksum<A: Family>(
     slot[A::BELOW + 16..A::BELOW + 18].copy_from_slice(&field);
 }
 
-/// SYN or SYN-ACK, with our options.
-fn syn<T: TxQueue>(
-    group: &mut FlowGroup,
-    local: &mut Local,
-    queue: &mut T,
-    index: u32,
-) -> Result<(), TxFull> {
-    let conn = &mut group.conns[index];
-    let first = conn.state == State::SynReceived && conn.snd_max == conn.iss;
-    if first && !conn.flags.intersects(Flags::V6.union(Flags::UNPREDICTED)) {
-        return syn_ack(group, local, queue, index);
-    }
-    if conn.flags.contains(Flags::V6) {
-        syn_of::<T, [u8; 16]>(group, local, queue, index)
-    } else {
-        syn_of::<T, [u8; 4]>(group, local, queue, index)
-    }
-}
-
-/// The first answer to a SYN over IPv4, as [`syn_of`] makes it.
-#[inline]
-fn syn_ack<T: TxQueue>(
-    group: &mut FlowGroup,
-    local: &mut Local,
-    queue: &mut T,
-    index: u32,
-) -> Result<(), TxFull> {
-    if !local.tx.ready() {
-        return Err(TxFull);
-    }
-    let conn = &mut group.conns[index];
-    let said = syn_options(conn, local, true);
-    emit::syn_ack(conn, local, queue, &said)?;
-    if local.tap.is_on() {
-        tap::sent(local, |_| ());
-    }
-    let end = conn.iss.plus(1);
-    sent::push(conn, &mut group.sent, FIRST, end, sent::clock(local.now));
-    conn.snd_nxt = end;
-    conn.snd_max = end;
-    conn.flags -= Flags::ACK_NOW;
-    // The clock may have been stopped while the neighbour's address was looked for.
-    if conn.rto_at == Instant::NEVER {
-        conn.rto_at = local.now + conn.rtt.timeout();
-    }
-    trying(conn, local.now);
-    let at = conn.rto_at;
-    group.arm_at(index, at, local);
-    Ok(())
-}
-
-/// What our SYN says; in an `answer` only what the peer has offered.
-#[inline(always)]
-fn syn_options(conn: &Conn, local: &Local, answer: bool) -> wire::SynOptions {
-    let ours = |flag| !answer || conn.flags.contains(flag);
-    let value = local.ts_clock().wrapping_add(conn.ts_offset);
-    wire::SynOptions {
-        mss: local.mss_at(conn.local),
-        shift: ours(Flags::SCALED).then_some(RECEIVE_SHIFT),
-        sack_permitted: ours(Flags::SACK),
-        timestamps: ours(Flags::TIMESTAMPS).then_some((value, conn.ts_recent)),
-    }
-}
-
-#[inline(never)]
-fn syn_of<T: TxQueue, A: Family>(
-    group: &mut FlowGroup,
-    local: &mut Local,
-    queue: &mut T,
-    index: u32,
-) -> Result<(), TxFull> {
-    if !local.tx.ready() {
-        return Err(TxFull);
-    }
-    let conn = &mut group.conns[index];
-    let answer = conn.state == State::SynReceived;
-    let fresh = conn.snd_nxt == conn.iss;
-    let repeat = answer && conn.flags.contains(Flags::ACK_NOW);
-    if !(fresh || repeat) {
-        return Ok(());
-    }
-    let flags = if answer { flag::SYN | flag::ACK } else { flag::SYN };
-    let (congestion, tos) = ecn::syn_bits(conn, local);
-    let mut emit = header::<A>(conn, local, conn.iss, (flags | congestion, tos), SYN_WINDOW);
-    if !answer {
-        emit.ack = WrappingSeq(0);
-    }
-    let said = syn_options(conn, local, answer);
-    let offload = local.tx_checksum;
-    let slot = local.tx.header();
-    let Some(at) = slot[A::BELOW + HEADER..].first_chunk_mut() else { return Err(TxFull) };
-    let (options, _) = wire::emit_syn_options(at, &said);
-    let header_len = HEADER + options;
-    wire::emit(slot, &emit, options, 0);
-    finish_checksum(slot, &emit, header_len, header_len as u16, 0, offload);
-    let frame = local.tx.begin(A::BELOW + header_len);
-    if offload {
-        frame.checksum = Some(TxChecksum { start: A::BELOW as u16, offset: 16 });
-    }
-    local.tx.push(queue, &mut local.stats)?;
-    if local.tap.is_on() {
-        tap::sent(local, |_| ());
-    }
-    if conn.snd_max == conn.iss {
-        sent::push(conn, &mut group.sent, FIRST, conn.iss.plus(1), sent::clock(local.now));
-    } else {
-        // An answer would not say to which (RFC 6298 §3): measured is what comes behind it.
-        conn.timed = conn.iss.plus(2);
-        local.stats.add(Counter::TcpRetransmits, 1);
-    }
-    conn.snd_nxt = conn.iss.plus(1);
-    conn.snd_max = conn.snd_nxt;
-    conn.flags -= Flags::ACK_NOW;
-    if conn.rto_at == Instant::NEVER {
-        conn.rto_at = local.now + conn.rtt.timeout();
-    }
-    trying(conn, local.now);
-    group.arm(index, local);
-    Ok(())
-}
-
 /// RST; the connection is over already.
 fn reset<T: TxQueue>(
     group: &mut FlowGroup,
@@ -614,6 +496,14 @@ fn reset<T: TxQueue>(
     Ok(())
 }
 
+/// Finds the next hop's address, nearly always the router's, by which others have gone before.
+#[inline(always)]
+fn reach(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
+    let conn = &mut group.conns[index];
+    let judged = conn.acl == local.acl_generation;
+    judged && local.through_router(conn) || resolve(group, local, index)
+}
+
 /// Finds the next hop's address. `false`: not yet; the connection comes back when it is there, or by
 /// its retransmission timer.
 #[cold]
@@ -628,6 +518,7 @@ fn resolve(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
         if let Lookup::Found(mac) = local.neighbors.lookup(hop, local.now) {
             conn.mac = mac.0;
             conn.mac_epoch = local.mac_epoch;
+            local.found(hop, mac.0);
             return true;
         }
         if !conn.flags.contains(Flags::NEEDS_NEIGHBOR) {
