@@ -7,7 +7,7 @@ use ix_dataplane::mbuf::{Mbuf, Pool};
 /// Receive descriptors; a power of two.
 pub const RX_RING: usize = 256;
 /// Transmit descriptors; a power of two.
-const TX_RING: usize = 4096;
+const TX_RING: usize = 1024;
 
 /// What the card writes when a frame has arrived.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,13 +79,11 @@ impl RxQueue for Rx {
     }
     #[inline]
     fn replenish(&mut self, pool: &mut Pool) {
-        let mut at = self.posted_count;
-        while at != self.polled_count + RX_RING {
+        while self.posted_count != self.polled_count + RX_RING {
             let Some(mbuf) = pool.alloc() else { break };
-            self.posted[at % RX_RING] = mbuf.into_raw();
-            at += 1;
+            self.posted[self.posted_count % RX_RING] = mbuf.into_raw();
+            self.posted_count += 1;
         }
-        self.posted_count = at;
     }
     fn arm_interrupt(&mut self) -> bool {
         false

@@ -336,6 +336,9 @@ pub struct Conn {
     pub reordering: Reordering,
 }
 
+/// Lines that a message touches, the first of them.
+pub const CONN_LINES: usize = 5;
+
 impl Conn {
     /// The connection's name for the application.
     pub fn handle(&self, group: GroupId, index: u32) -> Handle {

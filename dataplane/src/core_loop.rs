@@ -68,7 +68,7 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     fast::open(engine);
     let mut bytes = 0;
     take_each(&mut batch, |frame, rest| {
-        fast::look_ahead(engine, rest);
+        fast::look_ahead(engine, frame, rest);
         bytes += u64::from(frame.len);
         if !fast::receive(engine, frame) {
             eth::handle(engine, frame.moved());
@@ -80,7 +80,6 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     stats.add(Counter::RxPackets, total as u64);
     stats.add(Counter::RxBytes, bytes);
     stats.add(Counter::RxBatches, u64::from(total > 0));
-    stats.add(Counter::RxSteeredIn, steered as u64);
     if total + steered > 0 {
         stats.batches[batch_bucket(total + steered)] += 1;
     }
@@ -98,6 +97,7 @@ fn steered(engine: &mut Engine) -> usize {
             eth::handle(engine, frame);
         }
     }
+    engine.local.stats.add(Counter::RxSteeredIn, count as u64);
     count
 }
 

@@ -17,15 +17,12 @@ pub const RESERVE: u32 = 64;
 /// Writes what is pending, as far as there is room.
 #[inline]
 pub fn post_all(engine: &mut Engine) {
-    let local = &mut engine.local;
+    let local = &engine.local;
     let Some(app) = &local.app else { return };
-    if app.condemned {
-        return;
+    let quiet = local.events_ready.is_empty() && app.is_quiet(local.now) && !local.udp.has_events();
+    if !quiet && !app.condemned {
+        post_some(engine);
     }
-    if local.events_ready.is_empty() && app.is_quiet(local.now) && !local.udp.has_events() {
-        return;
-    }
-    post_some(engine);
 }
 
 #[inline(never)]

@@ -16,6 +16,7 @@ pub use brief::brief;
 pub use receive::receive;
 pub use send::sendv;
 
+use crate::conn::CONN_LINES;
 use crate::device::RxFrame;
 use crate::engine::Engine;
 use crate::events::RESERVE;
@@ -36,13 +37,10 @@ pub fn open(engine: &mut Engine) {
     };
 }
 
-/// Lines of a connection that a predicted segment touches, the first of them.
-const LINES: usize = 3;
-
-/// Asks for what the frames that follow in the batch will need: the headers of the second, the connection of the
-/// first. Nothing for the last of a batch, or a batch of one.
+/// Asks for what the frames that follow `frame` in the batch will need: the headers of the second, the connection of
+/// the first, if that is another one. Nothing for the last of a batch, or a batch of one.
 #[inline(always)]
-pub fn look_ahead(engine: &Engine, rest: &[RxFrame]) {
+pub fn look_ahead(engine: &Engine, frame: &RxFrame, rest: &[RxFrame]) {
     let [first, more @ ..] = rest else { return };
     if let [second, ..] = more
         && let Some(header) =
@@ -50,11 +48,11 @@ pub fn look_ahead(engine: &Engine, rest: &[RxFrame]) {
     {
         prefetch::lines(header, 2);
     }
-    let Some(hash) = first.hash else { return };
+    let Some(hash) = first.hash.filter(|_| first.hash != frame.hash) else { return };
     let id = group_of(hash, engine.local.groups);
     if let Some(Some(group)) = engine.groups.get(usize::from(id.0))
         && let Some(conn) = group.conns.get(group.table.first(hash))
     {
-        prefetch::lines(conn, LINES);
+        prefetch::lines(conn, CONN_LINES);
     }
 }

@@ -5,8 +5,10 @@
 //! have connections, made when the group gets its first: it never rehashes, and chains are short
 //! because the hash is keyed. A chain has a limit, so that even an attacker who has learnt the key
 //! cannot make look-ups slow.
+use crate::conn::CONN_LINES;
 use crate::conn::Conn;
 use crate::limits::FLOW_CHAIN_MAX;
+use crate::prefetch;
 use crate::slab::Slab;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -94,6 +96,8 @@ impl FlowTable {
         let mut index = *self.buckets.get(self.bucket(hash))?;
         while index != NIL {
             let conn = &conns[index];
+            // All that a segment touches, at once: nothing of it depends on the first line.
+            prefetch::lines(conn, CONN_LINES);
             if conn.tuple == tuple {
                 return Some(index);
             }

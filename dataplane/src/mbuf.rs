@@ -423,6 +423,9 @@ impl Pool {
     /// Tells the other cores how many buffers are free here; once per loop.
     #[inline]
     pub fn publish(&self) {
+        if self.area.cores == 1 {
+            return;
+        }
         if let Some(free) = self.area.free.get(usize::from(self.core.0)) {
             let count = self.free.len() as u32;
             // The line is others' to read: written only when there is news.

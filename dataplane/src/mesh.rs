@@ -176,6 +176,9 @@ impl<M: Send> Endpoint<M> {
     /// Without it nothing arrives; once per batch is enough.
     #[inline]
     pub fn flush(&mut self, mut wake: impl FnMut(CoreId)) {
+        if self.unflushed == 0 {
+            return;
+        }
         let mut cores = core::mem::take(&mut self.unflushed);
         while cores != 0 {
             let core = CoreId(cores.trailing_zeros() as u16);

@@ -91,9 +91,8 @@ fn from_elsewhere<T: TxQueue>(
     true
 }
 
-/// Sends all that is queued; `false`: there is more to do, see [`follow_up`]. A call of its own, so that what it
-/// works on stays in registers.
-#[inline(never)]
+/// Sends all that is queued; `false`: there is more to do, see [`follow_up`].
+#[inline(always)]
 fn transmit<T: TxQueue>(conn: &mut Conn, local: &mut Local, queue: &mut T, tx_base: u32) -> bool {
     let Ok(number) = emit::data(conn, local, queue) else { return false };
     conn.last_tx = number.wrapping_add(tx_base);
