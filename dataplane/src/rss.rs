@@ -115,7 +115,7 @@ impl Toeplitz {
     }
 
     /// IPv4 with ports: TCP, and UDP where the port hashes it so.
-    #[inline]
+    #[inline(always)]
     pub fn hash_v4(&self, src: [u8; 4], dst: [u8; 4], sport: u16, dport: u16) -> u32 {
         self.hash_v4_addresses(src, dst)
             ^ self.sum(8, sport.to_be_bytes())
