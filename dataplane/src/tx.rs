@@ -283,3 +283,6 @@ impl Tx {
         self.completions.iter().filter(flying).count() + self.staged.iter().filter(staged).count()
     }
 }
+
+#[cfg(test)]
+mod tests;
