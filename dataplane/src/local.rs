@@ -85,6 +85,8 @@ pub struct Local {
     pub ipv4: Option<Ipv4Config>,
     /// Our IPv4 address; 0.0.0.0 while there is none, which matches no packet.
     pub address: [u8; 4],
+    /// What the RSS hash of a packet to it has of it.
+    pub address_hash: u32,
     /// What we have of IPv6.
     pub v6: Ipv6,
     /// Largest TCP payload towards the link, over IPv4.
@@ -181,6 +183,7 @@ impl Local {
             sender: sender(config.mac),
             ipv4: None,
             address: [0; 4],
+            address_hash: 0,
             v6: Ipv6::new(config.ipv6 != Mode::Off, config.capabilities.mtu),
             mss: config.capabilities.mtu - 40,
             congestion: config.congestion,
