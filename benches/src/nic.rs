@@ -2,7 +2,7 @@
 //! copied, everything that was pushed has left at the next look.
 use crate::memory;
 use ix_dataplane::device::{RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue};
-use ix_dataplane::mbuf::{Mbuf, Pool};
+use ix_dataplane::mbuf::{Mbuf, Pool, Rest};
 
 /// Receive descriptors; a power of two.
 pub const RX_RING: usize = 256;
@@ -46,7 +46,7 @@ impl Rx {
         let mut mbuf = Mbuf::from_raw(self.posted[at]);
         let (offset, len, hash) = fill(&mut mbuf);
         let checksum = if hash.is_some() { RxChecksum::Good } else { RxChecksum::Unknown };
-        self.filled[at] = Some(RxFrame { mbuf, offset, len, checksum, hash });
+        self.filled[at] = Some(RxFrame { mbuf, offset, len, rest: Rest::NONE, merged: 0, checksum, hash });
     }
 }
 

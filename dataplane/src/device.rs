@@ -5,7 +5,7 @@
 //! concurrently for one queue. A driver never trusts what its device writes: it keeps a shadow of
 //! what it posted and counts answers that make no sense.
 use crate::limits::{RX_BATCH_MAX, TX_FRAGS_MAX};
-use crate::mbuf::{Mbuf, Pool};
+use crate::mbuf::{Mbuf, Pool, Rest};
 use arrayvec::ArrayVec;
 use core::ptr::NonNull;
 
@@ -31,16 +31,20 @@ pub enum RxChecksum {
     Good,
 }
 
-/// A received frame: a buffer that is now the receiver's.
+/// A received frame: buffers that are now the receiver's. All but large ones have one.
 #[derive(Debug)]
-#[must_use = "a dropped frame leaks its buffer: give it back to a pool"]
+#[must_use = "a dropped frame leaks its buffers: give them back to a pool"]
 pub struct RxFrame {
-    /// The buffer.
+    /// The first buffer, which holds all headers.
     pub mbuf: Mbuf,
     /// Where the Ethernet header starts in it.
     pub offset: u16,
-    /// Bytes from there, without FCS; `offset + len` is within the buffer (the driver checks).
+    /// Bytes from there in this buffer, without FCS; `offset + len` is within it (the driver checks).
     pub len: u16,
+    /// The buffers that continue the frame.
+    pub rest: Rest,
+    /// Payload of each TCP segment but the last, if the device made one frame of several; else 0.
+    pub merged: u16,
     /// The device's verdict.
     pub checksum: RxChecksum,
     /// The Toeplitz hash over the RSS key, if the device reported it.
@@ -54,11 +58,14 @@ pub type RxBatch = ArrayVec<RxFrame, RX_BATCH_MAX>;
 #[inline(always)]
 pub fn take_each(batch: &mut RxBatch, mut take: impl FnMut(RxFrame, &[RxFrame])) {
     let mut rest = &batch[..];
-    while let [RxFrame { mbuf, offset, len, checksum, hash }, more @ ..] = rest {
+    while let [frame, more @ ..] = rest {
         rest = more;
-        // The token moves: what is left in the batch is cleared below.
-        let mbuf = Mbuf::from_raw(mbuf.index());
-        let frame = RxFrame { mbuf, offset: *offset, len: *len, checksum: *checksum, hash: *hash };
+        // The tokens move: what is left in the batch is cleared below.
+        let frame = RxFrame {
+            mbuf: Mbuf::from_raw(frame.mbuf.index()),
+            rest: Rest::from_raw(frame.rest.first()),
+            ..*frame
+        };
         take(frame, more);
     }
     batch.clear();

@@ -13,7 +13,7 @@ use crate::fragments::{Added, Key, Piece, Table};
 use crate::ipv4::{self, HEADER};
 use crate::limits::{MBUF_BYTES, RECEIVE_RESERVE};
 use crate::local::Local;
-use crate::mbuf::Mbuf;
+use crate::mbuf::{Mbuf, Rest};
 use crate::rss::group_of;
 use crate::tcp::ecn::CE;
 use ix_abi::IpAddress;
@@ -139,7 +139,15 @@ fn insert(local: &mut Local, mut mbuf: Mbuf, fragment: &Fragment) -> Option<RxFr
             complete(area.data_mut(&mut mbuf), total);
             let len = PAYLOAD as u16 + total;
             let checksum = RxChecksum::Unknown;
-            Some(RxFrame { mbuf, offset: 0, len, checksum, hash: None })
+            Some(RxFrame {
+                mbuf,
+                offset: 0,
+                len,
+                rest: Rest::NONE,
+                merged: 0,
+                checksum,
+                hash: None,
+            })
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::fragments::{Added, Key, Piece};
 use crate::ipv6::{Address, HEADER};
 use crate::limits::{MBUF_BYTES, RECEIVE_RESERVE};
 use crate::local::Local;
+use crate::mbuf::Rest;
 use crate::rss::group_of;
 use ix_abi::IpAddress;
 use ix_abi::stats::{Counter, Drop};
@@ -133,7 +134,15 @@ fn insert(local: &mut Local, frame: RxFrame, f: &Fragment, piece: Piece) -> Opti
             h[6] = f.protocol;
             let len = PAYLOAD as u16 + total;
             let checksum = RxChecksum::Unknown;
-            Some(RxFrame { mbuf, offset: 0, len, checksum, hash: None })
+            Some(RxFrame {
+                mbuf,
+                offset: 0,
+                len,
+                rest: Rest::NONE,
+                merged: 0,
+                checksum,
+                hash: None,
+            })
         }
     }
 }
