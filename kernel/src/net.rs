@@ -220,6 +220,7 @@ fn open_virtio(
         rss_key,
         first_vector,
         fallback_mac: local_mac(),
+        mtu: None,
         decline: Features::empty(),
         clock: &|| Instant(time::now_ns()),
     };

@@ -103,6 +103,7 @@ fn open(buffers: &Buffers, input: &mut Input<'_>) -> Option<(Liar, Port<FakeMmio
         rss_key: std::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ 0x5a),
         first_vector: (how & 1 << 14 != 0).then_some(1),
         fallback_mac: [2, 0, 0, 0, 0, 1],
+        mtu: None,
         decline,
         clock: &clock,
     };

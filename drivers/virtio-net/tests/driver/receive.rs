@@ -5,7 +5,8 @@ use crate::rig::{Rig, tcp_frame};
 use ix_dataplane::device::{RxBatch, RxChecksum, RxQueue};
 use ix_virtio_net::Features;
 
-const NO_FLAGS: [u8; 20] = [0; 20];
+/// In one buffer.
+const NO_FLAGS: [u8; 20] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 #[test]
 fn frames_arrive_in_order_with_their_bytes_behind_the_header() {

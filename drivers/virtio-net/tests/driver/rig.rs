@@ -39,6 +39,7 @@ pub fn config<'a>(buffers: &Buffers, clock: &'a dyn Fn() -> Instant) -> Config<'
         rss_key: KEY,
         first_vector: Some(1),
         fallback_mac: [2, 0, 0, 0, 0, 1],
+        mtu: None,
         decline: Features::empty(),
         clock,
     }

@@ -31,7 +31,7 @@ fn echo(fake: &Fake, stop: &AtomicBool) {
                 }
                 let Some(frame) = &waiting else { return false };
                 let Some(chain) = d.queues[0].take(&memory) else { return false };
-                let written = scatter(&memory, &chain, &[&[0; 12][..], frame].concat());
+                let written = scatter(&memory, &chain, &[&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0][..], frame].concat());
                 d.queues[0].complete(&memory, u32::from(chain.head), written);
                 waiting = None;
                 true
