@@ -1,8 +1,9 @@
 //! A network card in memory: descriptors are written and read as a driver would, nothing is allocated or
 //! copied, everything that was pushed has left at the next look.
 use crate::memory;
+use ix_dataplane::limits::MBUF_BYTES;
 use ix_dataplane::device::{RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue};
-use ix_dataplane::mbuf::{Mbuf, Pool, Rest};
+use ix_dataplane::mbuf::{Area, Mbuf, Pool, Rest, RestBuilder};
 
 /// Receive descriptors; a power of two.
 pub const RX_RING: usize = 256;
@@ -35,6 +36,25 @@ impl Rx {
     /// Frames that were not polled.
     pub fn waiting(&self) -> usize {
         self.filled_count - self.polled_count
+    }
+
+    /// The rest of the frame that has arrived last fills further buffers; it is made of segments of `merged` bytes of
+    /// payload.
+    pub fn go_on(&mut self, area: &Area, mut bytes: &[u8], merged: u16) {
+        let mut rest = RestBuilder::new();
+        while !bytes.is_empty() {
+            assert!(self.filled_count != self.posted_count, "a posted buffer");
+            let (part, more) = bytes.split_at(bytes.len().min(MBUF_BYTES));
+            // The frame's place in the ring stays its first buffer's: the last posted one moves up.
+            self.posted_count -= 1;
+            let mut mbuf = Mbuf::from_raw(self.posted[self.posted_count % RX_RING]);
+            area.data_mut(&mut mbuf)[..part.len()].copy_from_slice(part);
+            rest.push(area, mbuf, 0, part.len() as u16);
+            bytes = more;
+        }
+        let frame = self.filled[(self.filled_count - 1) % RX_RING].as_mut().expect("it has arrived");
+        frame.rest = rest.finish();
+        frame.merged = merged;
     }
 
     /// A frame arrives: `fill` writes it into the posted buffer that it gets, and says where it is (offset and

@@ -152,7 +152,7 @@ impl<M: Mmio> VirtioRx<M> {
     }
 
     /// Moves completions to `batch`, which has room for `room` frames, until `ready` are taken or one begins a frame of
-    /// several buffers; how many were taken. Locals instead of fields, so that the loop keeps them in registers across
+    /// several buffers; how many were taken, and whether one does. Locals instead of fields, so that the loop keeps them in registers across
     /// its stores.
     #[inline]
     fn collect<const MERGE: bool>(
@@ -160,7 +160,7 @@ impl<M: Mmio> VirtioRx<M> {
         ready: usize,
         room: usize,
         batch: &mut RxBatch,
-    ) -> usize {
+    ) -> (usize, bool) {
         let used = self.ring.used();
         let mask = self.ring.size() - 1;
         let area = self.area;
@@ -169,6 +169,7 @@ impl<M: Mmio> VirtioRx<M> {
         let least = u32::from(header + header::ETHERNET_BYTES);
         let mut disorder = 0;
         let mut sound = true;
+        let mut chain = false;
         let mut completed = self.completed;
         for _ in 0..ready.min(room) {
             let (id, written) = used.get(completed);
@@ -181,6 +182,7 @@ impl<M: Mmio> VirtioRx<M> {
             let fits = written.wrapping_sub(least) <= MBUF_BYTES as u32 - least;
             if MERGE && fits && header::buffers(area.data(&mbuf)) != 1 {
                 let _still_in_the_shadow = mbuf.into_raw();
+                chain = true;
                 break;
             }
             *slot = NO_MBUF;
@@ -207,7 +209,7 @@ impl<M: Mmio> VirtioRx<M> {
         if !sound {
             self.quarantine();
         }
-        usize::from(taken)
+        (usize::from(taken), chain)
     }
 
     /// As [`VirtioRx::collect`], for frames of any number of buffers.
@@ -216,8 +218,9 @@ impl<M: Mmio> VirtioRx<M> {
         let mut left = ready;
         let full = batch.len() + room;
         while !self.quarantined && left > 0 && batch.len() < full {
-            left -= self.collect::<true>(left, full - batch.len(), batch);
-            if !self.quarantined && left > 0 && batch.len() < full {
+            let (taken, chain) = self.collect::<true>(left, full - batch.len(), batch);
+            left -= taken;
+            if chain {
                 left -= self.collect_chain(left, batch);
             }
         }
