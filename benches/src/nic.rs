@@ -1,8 +1,8 @@
 //! A network card in memory: descriptors are written and read as a driver would, nothing is allocated or
 //! copied, everything that was pushed has left at the next look.
 use crate::memory;
-use ix_dataplane::limits::MBUF_BYTES;
 use ix_dataplane::device::{RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue};
+use ix_dataplane::limits::MBUF_BYTES;
 use ix_dataplane::mbuf::{Area, Mbuf, Pool, Rest, RestBuilder};
 
 /// Receive descriptors; a power of two.
@@ -52,7 +52,8 @@ impl Rx {
             rest.push(area, mbuf, 0, part.len() as u16);
             bytes = more;
         }
-        let frame = self.filled[(self.filled_count - 1) % RX_RING].as_mut().expect("it has arrived");
+        let frame =
+            self.filled[(self.filled_count - 1) % RX_RING].as_mut().expect("it has arrived");
         frame.rest = rest.finish();
         frame.merged = merged;
     }
@@ -66,7 +67,8 @@ impl Rx {
         let mut mbuf = Mbuf::from_raw(self.posted[at]);
         let (offset, len, hash) = fill(&mut mbuf);
         let checksum = if hash.is_some() { RxChecksum::Good } else { RxChecksum::Unknown };
-        self.filled[at] = Some(RxFrame { mbuf, offset, len, rest: Rest::NONE, merged: 0, checksum, hash });
+        self.filled[at] =
+            Some(RxFrame { mbuf, offset, len, rest: Rest::NONE, merged: 0, checksum, hash });
     }
 }
 

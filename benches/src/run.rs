@@ -147,7 +147,12 @@ impl Run {
             Scenario::Life => self.life(EngineServer::new(setup, app::Echo::default())),
             Scenario::Receive => {
                 let mut server = EngineServer::new(setup, app::Sink::default());
-                let bytes = bulk::receive(&mut server, self.operations, self.batch, usize::from(self.merge));
+                let bytes = bulk::receive(
+                    &mut server,
+                    self.operations,
+                    self.batch,
+                    usize::from(self.merge),
+                );
                 assert_eq!(server.stats().get(Counter::PayloadCopied), 0, "zero copy");
                 bytes
             }
@@ -180,7 +185,7 @@ impl Run {
             Scenario::Echo => self.echo(server(Does::Echo, self.connections)),
             Scenario::Life => self.life(server(Does::Echo, self.batch)),
             Scenario::Receive => {
-                bulk::receive(&mut server(Does::Sink, 1), self.operations, self.batch)
+                bulk::receive(&mut server(Does::Sink, 1), self.operations, self.batch, 1)
             }
             Scenario::Send => bulk::send(&mut server(Does::Source, 1), self.operations, self.batch),
             _ => panic!("not for smoltcp"),

@@ -147,7 +147,8 @@ impl<A: App> Server for EngineServer<A> {
     fn deliver(&mut self, _i: usize, fill: &mut dyn FnMut(&mut [u8]) -> usize) {
         let (area, toeplitz, offload) = (self.area, &self.toeplitz, self.offload);
         let len = fill(&mut self.large);
-        let (frame, beyond) = self.large[..len].split_at(len.min(MBUF_BYTES - usize::from(FRAME_OFFSET)));
+        let (frame, beyond) =
+            self.large[..len].split_at(len.min(MBUF_BYTES - usize::from(FRAME_OFFSET)));
         self.machine.rx[0].arrive(|mbuf| {
             let len = frame.len();
             area.data_mut(mbuf)[usize::from(FRAME_OFFSET)..][..len].copy_from_slice(frame);
