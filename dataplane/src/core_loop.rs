@@ -2,11 +2,11 @@
 //!
 //! What follows an iteration (spinning, halting until `Work::deadline`) is the platform's.
 use crate::calls;
-use crate::device::{RxQueue, take_each};
+use crate::device::{RxFrame, RxQueue, take_each};
 use crate::engine::Engine;
 use crate::events;
 use crate::fast;
-use crate::input::eth;
+use crate::input::{chain, eth};
 use crate::limits::PUBLISH_EVERY;
 use crate::output;
 use crate::platform::{AppFault, AppReturn, Platform, Work};
@@ -70,9 +70,7 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     take_each(&mut batch, |frame, rest| {
         fast::look_ahead(engine, frame, rest);
         bytes += u64::from(frame.len);
-        if !fast::receive(engine, frame) {
-            eth::handle(engine, frame.moved());
-        }
+        take(engine, frame);
     });
     engine.batch = Some(batch);
     let steered = if engine.local.mesh.is_quiet() { 0 } else { steered(engine) };
@@ -93,12 +91,20 @@ fn steered(engine: &mut Engine) -> usize {
     while count < engine.rx_batch {
         let Some((_, frame)) = engine.local.mesh.next_frame() else { break };
         count += 1;
-        if !fast::receive(engine, &frame) {
-            eth::handle(engine, frame);
-        }
+        take(engine, &frame);
     }
     engine.local.stats.add(Counter::RxSteeredIn, count as u64);
     count
+}
+
+/// Takes a frame, whose buffers are then not the caller's any more.
+#[inline(always)]
+pub(crate) fn take(engine: &mut Engine, frame: &RxFrame) {
+    if !frame.rest.is_none() {
+        chain::handle(engine, frame.moved());
+    } else if !fast::receive(engine, frame) {
+        eth::handle(engine, frame.moved());
+    }
 }
 
 /// Steps 4 and 5. Whether the application was entered.

@@ -5,6 +5,9 @@ use crate::time::Duration;
 
 /// Bytes of a receive buffer.
 pub const MBUF_BYTES: usize = 2048;
+/// Most buffers of one received frame: an IP packet of 65,535 bytes behind an Ethernet header and what a
+/// device may put before it.
+pub const FRAME_BUFFERS_MAX: usize = (65_535 + 64_usize).div_ceil(MBUF_BYTES);
 /// Most frames that one poll may take; the bound B is at most this.
 pub const RX_BATCH_MAX: usize = 1024;
 /// The default of the bound B.

@@ -9,7 +9,7 @@ use crate::conn::{Conn, Flags};
 use crate::fifo::GroupSet;
 use crate::input::fragments::{self, Fragments};
 use crate::limits::NEIGHBOR_EPOCH;
-use crate::mbuf::Pool;
+use crate::mbuf::{Pool, Rest};
 use crate::mesh::Endpoint;
 use crate::message::{Change, Message};
 use crate::neighbor;
@@ -147,6 +147,13 @@ pub struct Local {
     pub due: Wheel,
     /// Counts buffers that came out of order.
     pub out_of_order: u32,
+    /// Of the segment that is being taken: the buffers that its payload goes on in. Whoever has not use for all of
+    /// its payload leaves them.
+    pub rest: Rest,
+    /// Where its bytes in its first buffer end.
+    pub rest_from: u16,
+    /// Payload of each segment that the device has made it of, or 0.
+    pub rest_merged: u16,
     /// Counts batches of calls.
     pub batch: u32,
     /// Events that may be posted while frames are received, see `fast::open`.
@@ -215,6 +222,9 @@ impl Local {
             holding: GroupSet::default(),
             due: Wheel::new(Instant(0), u32::from(groups)),
             out_of_order: 0,
+            rest: Rest::NONE,
+            rest_from: 0,
+            rest_merged: 0,
             batch: 1,
             event_room: 0,
             slow: false,

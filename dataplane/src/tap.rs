@@ -69,7 +69,7 @@ impl On {
 pub(crate) struct Scratch {
     bytes: [u8; MBUF_BYTES],
     len: usize,
-    /// Bytes that there was no room for: large frames, which the device cuts.
+    /// Bytes that there was no room for: of large frames, which the device cuts or has merged.
     left_out: usize,
 }
 
@@ -186,6 +186,7 @@ pub(crate) fn received(local: &mut Local, batch: &RxBatch) {
     let area = local.pool.area();
     for frame in batch {
         let Some(bytes) = eth::bytes(area.data(&frame.mbuf), frame) else { continue };
+        on.scratch.left_out = frame.rest.pieces(area).map(<[u8]>::len).sum();
         // Of a sender on the same machine the checksum may be as incomplete as ours.
         let partial = frame.checksum == RxChecksum::Good;
         on.see(Context::of(local), Some(bytes), Direction::In, partial);
@@ -268,7 +269,7 @@ impl On {
             scratch.bytes[at..at + 2].copy_from_slice(&sum);
         }
         let bytes = bytes.filter(|_| sum.is_none()).unwrap_or(scratch.filled());
-        let left_out = if direction == Direction::Out { scratch.left_out } else { 0 };
+        let left_out = scratch.left_out;
         let kept = &bytes[..bytes.len().min(usize::from(filter.snaplen))];
         let head = Head {
             time_ns: now.0,

@@ -108,6 +108,7 @@ impl Segment<'_> {
             flags: h[47] & flag::KNOWN,
             window: half(48),
             offset: (offset + options) as u16,
+            cut: 0,
             len: len as u16,
             frame: frame.offset,
             options: options as u16,

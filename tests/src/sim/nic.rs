@@ -10,7 +10,7 @@ use ix_dataplane::device::{
     Capabilities, RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue,
 };
 use ix_dataplane::limits::{FRAME_BYTES_MAX, MBUF_BYTES};
-use ix_dataplane::mbuf::{Area, Mbuf, Pool};
+use ix_dataplane::mbuf::{Area, Mbuf, Pool, Rest};
 use ix_dataplane::rng::Rng;
 use ix_dataplane::rss::{Toeplitz, group_of};
 use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket};
@@ -183,6 +183,8 @@ impl Nic {
             mbuf,
             offset: self.offset,
             len: len as u16,
+            rest: Rest::NONE,
+            merged: 0,
             checksum: if good { RxChecksum::Good } else { RxChecksum::Unknown },
             hash: hash.filter(|_| self.capabilities.hash_report),
         });
