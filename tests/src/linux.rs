@@ -14,7 +14,8 @@ const BOOT_MAX: Duration = Duration::from_secs(120);
 const PORT: u16 = 5001;
 /// The speculation that mitigations are against does not exist under translation; the clock is the one that
 /// a dataplane uses, too. Both make Linux faster.
-const APPEND: &str = "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off tsc=reliable clocksource=tsc";
+const APPEND: &str =
+    "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off tsc=reliable clocksource=tsc";
 
 /// Kernel and archive.
 #[derive(Clone, Debug)]
@@ -87,7 +88,8 @@ impl Linux {
         if let Ok(more) = std::env::var("IX_LINUX_APPEND") {
             append += &format!(" {more}");
         }
-        let netdev = format!("stream,id=net,server=off,addr.type=unix,addr.path={}", socket.display());
+        let netdev =
+            format!("stream,id=net,server=off,addr.type=unix,addr.path={}", socket.display());
         let device = "virtio-net-pci,netdev=net,disable-legacy=on,romfile=";
         let mut child = Command::new(qemu)
             .args(["-nodefaults", "-no-reboot", "-machine", "q35", "-accel", "tcg", "-cpu", "max"])
@@ -186,7 +188,8 @@ impl Drop for Linux {
 
 fn parse(answer: &str) -> Option<Outcome> {
     let fields = answer.strip_prefix("result ")?;
-    let value = |name: &str| fields.split(' ').find_map(|f| f.split_once('=').filter(|f| f.0 == name));
+    let value =
+        |name: &str| fields.split(' ').find_map(|f| f.split_once('=').filter(|f| f.0 == name));
     let number = |name: &str| value(name)?.1.parse::<u64>().ok();
     let wrong = match value("wrong")?.1 {
         "none" => None,
@@ -206,7 +209,8 @@ mod tests {
 
     #[test]
     fn results_are_read_and_failures_are_not_taken_for_them() {
-        let outcome = parse("result bytes=2000000 time_us=500000 wrong=none retransmitted=3").unwrap();
+        let outcome =
+            parse("result bytes=2000000 time_us=500000 wrong=none retransmitted=3").unwrap();
         assert_eq!((outcome.bytes, outcome.wrong, outcome.retransmitted), (2_000_000, None, 3));
         assert_eq!(outcome.megabytes_per_second(), 4.0);
         let wrong = parse("result bytes=1 time_us=1 wrong=77 retransmitted=0").unwrap().wrong;

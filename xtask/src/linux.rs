@@ -50,7 +50,8 @@ fn fetch(dir: &Path) -> Result<()> {
             std::fs::write(modules.join(name), unpacked(path)?)?;
         }
     }
-    let named = |p: &&PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz"));
+    let named =
+        |p: &&PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz"));
     let kernel = files.iter().find(named).context("the package has no kernel")?;
     std::fs::copy(kernel, dir.join("vmlinuz"))?;
     Ok(std::fs::remove_dir_all(root)?)

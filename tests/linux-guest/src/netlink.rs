@@ -22,12 +22,8 @@ const AF_INET: u8 = 2;
 /// Gives a card an address and switches it on.
 pub fn configure(card: &str, ip: Ipv4Addr, prefix: u8) -> Result<()> {
     let kind = SockType::Raw;
-    let socket = socket(
-        AddressFamily::Netlink,
-        kind,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkRoute,
-    )?;
+    let socket =
+        socket(AddressFamily::Netlink, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
     let index = if_nametoindex(card)?;
     ask(&socket, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &address(index, ip, prefix))?;
     ask(&socket, RTM_NEWLINK, 0, &link_up(index))

@@ -47,8 +47,7 @@ fn answer(mut peer: TcpStream) -> Result<()> {
     limit(&peer)?;
     let mut bytes = [0; REQUEST_BYTES];
     peer.read_exact(&mut bytes)?;
-    let request =
-        Request::parse(&bytes).ok_or_else(|| Error::from(ErrorKind::InvalidData))?;
+    let request = Request::parse(&bytes).ok_or_else(|| Error::from(ErrorKind::InvalidData))?;
     match request.role {
         Role::Sink => {
             let verdict = sink(&mut peer, &request)?;

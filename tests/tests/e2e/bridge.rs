@@ -65,6 +65,30 @@ impl Rig {
         rate
     }
 
+    /// The same transfers with IX and with the other Linux by turns: a row of the table, and the ratio.
+    fn alternate(&mut self, way: Way, loss: u32, megabytes: u64, turns: u64) -> (String, f64) {
+        let linux = self.server.as_ref().expect("started").ip();
+        let (mut ix, mut other) = (Vec::new(), Vec::new());
+        for turn in 0..turns {
+            let how = lossy(100 + turn, loss);
+            ix.push(self.transfer(IX, way, how, megabytes * 1_000_000));
+            other.push(self.transfer(linux, way, how, megabytes * 1_000_000));
+        }
+        let all =
+            |rates: &[f64]| rates.iter().map(|r| format!("{r:.1}")).collect::<Vec<_>>().join(" ");
+        let (ix_all, other_all) = (all(&ix), all(&other));
+        let (ix, other) = (median(&mut ix), median(&mut other));
+        let (way, loss) = match way {
+            Way::Send => ("to IX", f64::from(loss) / 10.0),
+            Way::Receive => ("from IX", f64::from(loss) / 10.0),
+        };
+        let row = format!(
+            "| {loss} % | {way} | {megabytes} MB | {ix:.2} ({ix_all}) | {other:.2} ({other_all}) | {:.2} |",
+            ix / other
+        );
+        (row, ix / other)
+    }
+
     /// What the dataplane says of itself.
     fn state(&self) -> String {
         ixcp::render::status("ix", &self.ix.snapshot())
@@ -95,14 +119,19 @@ fn summary(counts: &[Counts]) -> String {
 #[test]
 fn streams_of_linux_arrive_intact_over_a_faulty_bridge() {
     let Some(mut rig) = Rig::start(false) else { return };
+    let [whole, lost, much_lost] = match need::prove() {
+        false => [50_000_000, 10_000_000, 1_000_000],
+        true => [1_000_000_000, 100_000_000, 100_000_000],
+    };
     for way in [Way::Send, Way::Receive] {
-        rig.transfer(IX, way, clean(1), 50_000_000);
-        rig.transfer(IX, way, lossy(2, 10), 10_000_000);
-        let reordering = Impairment { reorder_permille: 20, ..lossy(3, 10) };
+        rig.transfer(IX, way, clean(1), whole);
+        rig.transfer(IX, way, lossy(2, 10), lost);
+        rig.transfer(IX, way, lossy(3, 50), much_lost);
+        let reordering = Impairment { reorder_permille: 20, ..lossy(4, 10) };
         rig.transfer(IX, way, reordering, 5_000_000);
     }
     let total = rig.ix.snapshot().total.counters;
-    assert_eq!((total.get("tcp_accepted"), total.get("tcp_resets_sent")), (6, 0));
+    assert_eq!((total.get("tcp_accepted"), total.get("tcp_resets_sent")), (8, 0));
     assert_eq!(total.get("payload_copied"), 0);
 }
 
@@ -116,7 +145,7 @@ fn median(rates: &mut [f64]) -> f64 {
     rates[rates.len() / 2]
 }
 
-/// What the issue of throughput asks: at least this part of what Linux and Linux reach.
+/// The aim: at least this part of what Linux and Linux reach.
 const RATIO_MIN: f64 = 0.8;
 
 #[test]
@@ -125,12 +154,12 @@ fn throughput_is_near_that_of_linux() {
         return;
     }
     let Some(mut rig) = Rig::start(true) else { return };
-    let linux = rig.server.as_ref().expect("started").ip();
     let alternations = number("IX_BRIDGE_ALTERNATIONS", 5);
+    // A lossy path is slow: each transfer takes some seconds.
     let losses = [
-        (0, number("IX_BRIDGE_CLEAN_MB", 1000)),
-        (10, number("IX_BRIDGE_LOSSY_MB", 100)),
-        (50, number("IX_BRIDGE_LOSSY_MB", 100)),
+        (0, number("IX_BRIDGE_CLEAN_MB", 100)),
+        (10, number("IX_BRIDGE_LOSSY_MB", 20)),
+        (50, number("IX_BRIDGE_VERY_LOSSY_MB", 10)),
     ];
     let mut table = vec![
         "| loss | direction | each | IX, MB/s (all) | Linux, MB/s (all) | ratio |".to_owned(),
@@ -139,28 +168,10 @@ fn throughput_is_near_that_of_linux() {
     let mut low = Vec::new();
     for (loss, megabytes) in losses.into_iter().filter(|l| l.1 > 0) {
         for way in [Way::Send, Way::Receive] {
-            let (mut ix, mut other) = (Vec::new(), Vec::new());
-            for turn in 0..alternations {
-                let how = lossy(100 + turn, loss);
-                ix.push(rig.transfer(IX, way, how, megabytes * 1_000_000));
-                other.push(rig.transfer(linux, way, how, megabytes * 1_000_000));
-            }
-            let all = |rates: &[f64]| {
-                rates.iter().map(|r| format!("{r:.1}")).collect::<Vec<_>>().join(" ")
-            };
-            let (ix_all, other_all) = (all(&ix), all(&other));
-            let (ix, other) = (median(&mut ix), median(&mut other));
-            let ratio = ix / other;
-            let way = match way {
-                Way::Send => "to IX",
-                Way::Receive => "from IX",
-            };
-            table.push(format!(
-                "| {} % | {way} | {megabytes} MB | {ix:.2} ({ix_all}) | {other:.2} ({other_all}) | {ratio:.2} |",
-                f64::from(loss) / 10.0
-            ));
+            let (row, ratio) = rig.alternate(way, loss, megabytes, alternations);
+            table.push(row);
             if ratio < RATIO_MIN {
-                low.push(format!("{loss} permille {way}: {ratio:.2}"));
+                low.push(format!("{loss} permille {way:?}: {ratio:.2}"));
             }
         }
     }
