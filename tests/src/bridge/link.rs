@@ -64,6 +64,9 @@ impl Counts {
     }
 }
 
+/// A frame that others overtake: when it is due, its number, its bytes.
+type Slow = (Instant, u64, Box<[u8]>);
+
 /// A link and what is under way on it.
 #[derive(Debug)]
 pub struct Link {
@@ -72,7 +75,7 @@ pub struct Link {
     /// In the order of their coming, which is that of their going.
     steady: VecDeque<(Instant, Box<[u8]>)>,
     /// Those that others overtake.
-    slow: BinaryHeap<Reverse<(Instant, u64, Box<[u8]>)>>,
+    slow: BinaryHeap<Reverse<Slow>>,
     /// What has happened.
     pub counts: Counts,
 }
