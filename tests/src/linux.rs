@@ -58,6 +58,10 @@ pub struct Outcome {
     pub wrong: Option<u64>,
     /// Segments that the guest's kernel has sent again meanwhile.
     pub retransmitted: u64,
+    /// Its retransmission timeouts.
+    pub timeouts: u64,
+    /// Its loss probes.
+    pub probes: u64,
 }
 
 impl Outcome {
@@ -200,6 +204,8 @@ fn parse(answer: &str) -> Option<Outcome> {
         time: Duration::from_micros(number("time_us")?),
         wrong,
         retransmitted: number("retransmitted")?,
+        timeouts: number("timeouts")?,
+        probes: number("probes")?,
     })
 }
 
@@ -209,11 +215,15 @@ mod tests {
 
     #[test]
     fn results_are_read_and_failures_are_not_taken_for_them() {
-        let outcome =
-            parse("result bytes=2000000 time_us=500000 wrong=none retransmitted=3").unwrap();
+        let outcome = parse(
+            "result bytes=2000000 time_us=500000 wrong=none retransmitted=3 timeouts=1 probes=2",
+        )
+        .unwrap();
         assert_eq!((outcome.bytes, outcome.wrong, outcome.retransmitted), (2_000_000, None, 3));
         assert_eq!(outcome.megabytes_per_second(), 4.0);
-        let wrong = parse("result bytes=1 time_us=1 wrong=77 retransmitted=0").unwrap().wrong;
+        let wrong = parse("result bytes=1 time_us=1 wrong=77 retransmitted=0 timeouts=0 probes=0")
+            .unwrap()
+            .wrong;
         assert_eq!(wrong, Some(77));
         assert!(parse("failed: Connection refused (os error 111)").is_none());
     }

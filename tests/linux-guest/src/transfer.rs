@@ -15,18 +15,29 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 pub struct Outcome {
     verdict: Verdict,
     time: Duration,
-    retransmitted: u64,
+    /// What this kernel has counted meanwhile, by [`COUNTERS`].
+    counted: [u64; 3],
 }
+
+/// Files of counters in `/proc/net`, the prefix of their lines, and the kernel's names: segments sent
+/// again, retransmission timeouts, loss probes.
+const COUNTERS: [(&str, &str, &str); 3] = [
+    ("snmp", "Tcp: ", "RetransSegs"),
+    ("netstat", "TcpExt: ", "TCPTimeouts"),
+    ("netstat", "TcpExt: ", "TCPLossProbes"),
+];
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wrong = self.verdict.wrong.map_or("none".to_owned(), |at| at.to_string());
         write!(
             f,
-            "bytes={} time_us={} wrong={wrong} retransmitted={}",
+            "bytes={} time_us={} wrong={wrong} retransmitted={} timeouts={} probes={}",
             self.verdict.bytes,
             self.time.as_micros(),
-            self.retransmitted
+            self.counted[0],
+            self.counted[1],
+            self.counted[2]
         )
     }
 }
@@ -62,7 +73,7 @@ fn answer(mut peer: TcpStream) -> Result<()> {
 pub fn run(to: SocketAddr, request: &Request) -> Result<Outcome> {
     let mut peer = TcpStream::connect(to)?;
     limit(&peer)?;
-    let before = retransmitted();
+    let before = COUNTERS.map(counter);
     let start = Instant::now();
     peer.write_all(&request.to_bytes())?;
     let verdict = match request.role {
@@ -81,7 +92,9 @@ pub fn run(to: SocketAddr, request: &Request) -> Result<Outcome> {
         }
     };
     let time = start.elapsed();
-    Ok(Outcome { verdict, time, retransmitted: retransmitted() - before })
+    let after = COUNTERS.map(counter);
+    let counted = std::array::from_fn(|i| after[i] - before[i]);
+    Ok(Outcome { verdict, time, counted })
 }
 
 fn limit(peer: &TcpStream) -> Result<()> {
@@ -118,13 +131,13 @@ fn sink(peer: &mut TcpStream, request: &Request) -> Result<Verdict> {
     Ok(Verdict { bytes: pattern.at(), wrong })
 }
 
-/// Segments that this kernel has sent again since it booted.
-fn retransmitted() -> u64 {
-    let text = std::fs::read_to_string("/proc/net/snmp").unwrap_or_default();
-    let mut rows = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+/// A counter of the kernel, which counts from its boot; 0 if it has none of that name.
+fn counter((file, prefix, name): (&str, &str, &str)) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/net/{file}")).unwrap_or_default();
+    let mut rows = text.lines().filter_map(|line| line.strip_prefix(prefix));
     let (Some(names), Some(values)) = (rows.next(), rows.next()) else { return 0 };
     let mut columns = names.split(' ').zip(values.split(' '));
-    columns.find(|(name, _)| *name == "RetransSegs").and_then(|(_, n)| n.parse().ok()).unwrap_or(0)
+    columns.find(|(n, _)| *n == name).and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ impl Rig {
     #[track_caller]
     fn transfer(&mut self, peer: Ipv4Addr, way: Way, how: Impairment, bytes: u64) -> f64 {
         self.bridge.set(how);
+        let before = self.counted();
         let patience = PATIENCE + Duration::from_secs(bytes / BYTES_PER_SECOND_MIN);
         let outcome = self.client.transfer(way, peer, how.seed, bytes, patience);
         let counts = self.bridge.counts();
@@ -56,13 +57,29 @@ impl Rig {
             outcome.unwrap_or_else(|e| panic!("{way:?} {peer}: {e}\n{counts:?}\n{}", self.state()));
         assert_eq!((outcome.bytes, outcome.wrong), (bytes, None), "{way:?} {peer}: {counts:?}");
         let rate = outcome.megabytes_per_second();
+        // What the sender counted, where it can be asked.
+        let sender = match way {
+            Way::Send => Some([outcome.retransmitted, outcome.timeouts, outcome.probes]),
+            Way::Receive => (peer == IX).then(|| {
+                let after = self.counted();
+                std::array::from_fn(|i| after[i] - before[i])
+            }),
+        };
+        let sender = sender.map_or(String::new(), |[again, timeouts, probes]| {
+            format!("{again} sent again, {timeouts} timeouts, {probes} probes; ")
+        });
         println!(
-            "bridge: {way:?} {peer} {} permille lost: {bytes} bytes, {rate:.2} MB/s, {} sent again, {}",
+            "bridge: {way:?} {peer} {} permille lost: {bytes} bytes, {rate:.2} MB/s; {sender}{}",
             how.loss_permille,
-            outcome.retransmitted,
             summary(&counts)
         );
         rate
+    }
+
+    /// The dataplane's counters of segments sent again, timeouts and probes.
+    fn counted(&self) -> [u64; 3] {
+        let counters = self.ix.snapshot().total.counters;
+        ["tcp_retransmits", "tcp_timeouts", "tcp_loss_probes"].map(|name| counters.get(name))
     }
 
     /// The same transfers with IX and with the other Linux by turns: a row of the table, and the ratio.
