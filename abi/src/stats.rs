@@ -134,6 +134,12 @@ counters! {
         DatagramsReassembled = "datagrams_reassembled",
         /// Bytes copied for that.
         FragmentBytes = "fragment_bytes",
+        /// Flow groups that have come from another core.
+        GroupsIn = "groups_in",
+        /// Flow groups that have left for another core.
+        GroupsOut = "groups_out",
+        /// Frames that waited until their group was here entirely.
+        FramesHeld = "frames_held",
     }
 }
 

@@ -67,6 +67,11 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     }
     fast::open(engine);
     let mut bytes = 0;
+    let guarded = engine.moves.has_arrivals();
+    if guarded {
+        bytes = batch.iter().map(|frame| u64::from(frame.len)).sum();
+        take_each(&mut batch, |frame, _| engine.take_guarded(frame, None));
+    }
     take_each(&mut batch, |frame, rest| {
         fast::look_ahead(engine, rest);
         bytes += u64::from(frame.len);
@@ -75,7 +80,11 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         }
     });
     engine.batch = Some(batch);
-    let steered = if engine.local.mesh.is_quiet() { 0 } else { steered(engine) };
+    let quiet = engine.local.mesh.is_quiet() && !engine.moves.has_early();
+    let steered = if quiet { 0 } else { steered(engine, guarded) };
+    if engine.moves.are_under_way() {
+        engine.received_for_moves(total < engine.rx_batch, steered < engine.rx_batch);
+    }
     let stats = &mut engine.local.stats;
     stats.add(Counter::RxPackets, total as u64);
     stats.add(Counter::RxBytes, bytes);
@@ -89,15 +98,22 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
 
 /// Frames that other cores have received for this one; how many.
 #[inline(never)]
-fn steered(engine: &mut Engine) -> usize {
+fn steered(engine: &mut Engine, guarded: bool) -> usize {
+    if engine.moves.has_early() {
+        engine.take_early();
+    }
     let mut count = 0;
     while count < engine.rx_batch {
-        let Some((_, frame)) = engine.local.mesh.next_frame() else { break };
+        let Some((from, frame)) = engine.local.mesh.next_frame() else { break };
         count += 1;
-        if !fast::receive(engine, &frame) {
+        engine.local.forwarded_by = Some(from);
+        if guarded {
+            engine.take_guarded(frame, Some(from));
+        } else if !fast::receive(engine, &frame) {
             eth::handle(engine, frame);
         }
     }
+    engine.local.forwarded_by = None;
     count
 }
 

@@ -39,6 +39,7 @@ pub mod mbuf;
 pub mod mesh;
 pub mod message;
 pub mod nd;
+pub mod moves;
 pub mod neighbor;
 mod output;
 pub mod platform;

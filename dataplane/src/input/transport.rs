@@ -132,6 +132,10 @@ fn intact<A: Family>(segment: &[u8], ip: &Ip<A>, protocol: u8) -> bool {
 /// Hands a frame to the core that owns its group.
 pub(super) fn steer(engine: &mut Engine, frame: RxFrame, owner: Option<CoreId>) {
     let local = &mut engine.local;
+    // Its sender is the owner, as far as we know: the group is on its way to us.
+    if let Some(from) = local.forwarded_by.filter(|from| Some(*from) == owner) {
+        return engine.moves.keep_early(local, from, frame);
+    }
     let owner = owner.filter(|owner| *owner != local.core);
     let Some(owner) = owner else { return eth::drop(engine, frame, Drop::SteerFull) };
     match local.mesh.send_frame(owner, frame) {

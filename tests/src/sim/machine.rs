@@ -208,6 +208,7 @@ impl Machine {
             heap,
             rx: rx_pages,
             opening: BTreeMap::new(),
+            depot: BTreeMap::new(),
             binding: None,
             timer_late: 0,
         };
@@ -334,6 +335,8 @@ impl Machine {
     pub fn is_idle(&self) -> bool {
         self.cores.iter().all(|core| core.platform.context.is_idle())
             && self.life.is_over()
+            && self.shared.borrow().depot.is_empty()
+            && self.cores.iter().all(|core| core.engine.is_settled())
             && self.count(Counter::TcpConnections) == 0
             && !self.nic.borrow().in_flight()
     }
@@ -355,7 +358,7 @@ impl Machine {
             let books = core.engine.conservation();
             assert_eq!(books.broken, 0, "{:?}: {books:?}", self.id);
             found += books.free + books.away + books.received + books.transmitting;
-            found += books.datagrams;
+            found += books.datagrams + books.held;
         }
         // Others are between cores, or referred to by what is being sent.
         assert!(found as u64 <= self.buffers, "{:?}: {found} buffers of {}", self.id, self.buffers);

@@ -5,7 +5,7 @@ use super::Time;
 use super::faults::{self, Kind, Scope};
 use super::memory::Bus;
 use super::swarm::MachineDraw;
-use ix_abi::GroupId;
+use ix_dataplane::moves::Redirect;
 use ix_dataplane::device::{
     Capabilities, RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue,
 };
@@ -129,9 +129,13 @@ impl Nic {
         self.rx.iter().map(|ring| ring.posted.len() + ring.filled.len() + ring.hoard.len()).sum()
     }
 
-    /// Sends frames of a group to a core's queue, if it has one.
-    pub fn redirect(&mut self, group: GroupId, core: usize) {
-        self.indirection[usize::from(group.0)] = (core % self.rx.len()) as u16;
+    /// Sends frames of a group to a core's queue, if that has one, and they came to the one that asks.
+    pub fn redirect(&mut self, redirect: &Redirect) {
+        let Redirect { group, to, asker } = *redirect;
+        let entry = &mut self.indirection[usize::from(group.0)];
+        if *entry == asker.0 && usize::from(to.0) < self.rx.len() {
+            *entry = to.0;
+        }
     }
 
     /// Whether the queue has frames for the driver.
