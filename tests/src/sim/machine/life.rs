@@ -8,6 +8,9 @@ use crate::sim::{MS, Time};
 use ix_abi::{CoreId, GroupId, Status};
 use ix_dataplane::app::Drain;
 
+/// Moves of one dataplane: each makes more iterations, in which there may be more moves.
+const MOVES_MAX: u64 = 4_000;
+
 /// What is to come.
 #[derive(Debug)]
 pub(super) struct Life {
@@ -66,7 +69,8 @@ impl Machine {
             self.end_application(now);
         } else {
             let often = self.shared.borrow().draw.moves;
-            if self.cores.len() > 1 && self.rng.chance(often, 1024) {
+            let more = self.cores.len() > 1 && self.life.moved < MOVES_MAX;
+            if more && self.rng.chance(often, 1024) {
                 self.move_group(now);
             }
         }
