@@ -131,6 +131,13 @@ impl Moves {
         self.by_group.iter().map(held).sum::<usize>() + self.early.len()
     }
 
+    /// Whether a frame of the group, which its owner has sent to us, is of one that is on its way to us. If it went
+    /// the other way just now, the owner had not heard of it.
+    #[cold]
+    pub(crate) fn is_early(&mut self, group: Option<GroupId>) -> bool {
+        group.and_then(|group| self.get(group)).is_some_and(|m| matches!(m, Move::Rest))
+    }
+
     /// Keeps a frame of a group that its sender has given to us, of which we shall hear at the next quiescent point.
     #[cold]
     pub(crate) fn keep_early(&mut self, local: &mut Local, from: CoreId, frame: RxFrame) {

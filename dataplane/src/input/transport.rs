@@ -132,8 +132,9 @@ fn intact<A: Family>(segment: &[u8], ip: &Ip<A>, protocol: u8) -> bool {
 /// Hands a frame to the core that owns its group.
 pub(super) fn steer(engine: &mut Engine, frame: RxFrame, owner: Option<CoreId>) {
     let local = &mut engine.local;
-    // Its sender is the owner, as far as we know: the group is on its way to us.
-    if let Some(from) = local.forwarded_by.filter(|from| Some(*from) == owner) {
+    if let Some(from) = local.forwarded_by.filter(|from| Some(*from) == owner)
+        && engine.moves.is_early(frame.hash.map(|hash| group_of(hash, local.groups)))
+    {
         return engine.moves.keep_early(local, from, frame);
     }
     let owner = owner.filter(|owner| *owner != local.core);
