@@ -23,9 +23,10 @@ pub trait App: std::fmt::Debug {
 /// Runs an application over all events there are.
 #[inline]
 pub fn enter<A: App>(app: &mut A, events: &mut Events, calls: &mut Calls) {
-    let produced = events.produced();
-    while let Some(event) = events.next(produced) {
-        app.event(event, calls);
+    let mut unread = events.unread(events.produced());
+    while unread > 0 {
+        app.event(events.next(), calls);
+        unread -= 1;
     }
     calls.leave(events);
 }

@@ -9,11 +9,21 @@ pub const RX_RING: usize = 256;
 /// Transmit descriptors; a power of two.
 const TX_RING: usize = 4096;
 
+/// What the card writes when a frame has arrived.
+#[derive(Clone, Copy, Debug, Default)]
+struct Filled {
+    buffer: u32,
+    offset: u16,
+    len: u16,
+    /// It says so if it knows that; then the checksums are right, too.
+    hash: Option<u32>,
+}
+
 /// The receive queue. Counts are of frames since the beginning, each at most a ring ahead of the next.
 #[derive(Debug)]
 pub struct Rx {
     posted: Box<[u32; RX_RING]>,
-    filled: Box<[Option<RxFrame>; RX_RING]>,
+    filled: Box<[Filled; RX_RING]>,
     posted_count: usize,
     filled_count: usize,
     polled_count: usize,
@@ -23,7 +33,7 @@ impl Default for Rx {
     fn default() -> Rx {
         Rx {
             posted: Box::new([0; RX_RING]),
-            filled: Box::new([const { None }; RX_RING]),
+            filled: Box::new([Filled::default(); RX_RING]),
             posted_count: 0,
             filled_count: 0,
             polled_count: 0,
@@ -45,30 +55,37 @@ impl Rx {
         self.filled_count += 1;
         let mut mbuf = Mbuf::from_raw(self.posted[at]);
         let (offset, len, hash) = fill(&mut mbuf);
-        let checksum = if hash.is_some() { RxChecksum::Good } else { RxChecksum::Unknown };
-        self.filled[at] = Some(RxFrame { mbuf, offset, len, checksum, hash });
+        self.filled[at] = Filled { buffer: mbuf.into_raw(), offset, len, hash };
     }
 }
 
 impl RxQueue for Rx {
     #[inline]
     fn poll(&mut self, max: usize, batch: &mut RxBatch) -> usize {
-        let mut count = 0;
-        while count < max {
-            let Some(frame) = self.filled[self.polled_count % RX_RING].take() else { break };
-            batch.push(frame);
-            self.polled_count += 1;
-            count += 1;
+        let from = self.polled_count;
+        let until = self.filled_count.min(from + max);
+        let mut at = from;
+        while at != until {
+            let Filled { buffer, offset, len, hash } = self.filled[at % RX_RING];
+            let checksum = if hash.is_some() { RxChecksum::Good } else { RxChecksum::Unknown };
+            let mbuf = Mbuf::from_raw(buffer);
+            if batch.try_push(RxFrame { mbuf, offset, len, checksum, hash }).is_err() {
+                break;
+            }
+            at += 1;
         }
-        count
+        self.polled_count = at;
+        at - from
     }
     #[inline]
     fn replenish(&mut self, pool: &mut Pool) {
-        while self.posted_count - self.polled_count < RX_RING {
+        let mut at = self.posted_count;
+        while at != self.polled_count + RX_RING {
             let Some(mbuf) = pool.alloc() else { break };
-            self.posted[self.posted_count % RX_RING] = mbuf.into_raw();
-            self.posted_count += 1;
+            self.posted[at % RX_RING] = mbuf.into_raw();
+            at += 1;
         }
+        self.posted_count = at;
     }
     fn arm_interrupt(&mut self) -> bool {
         false
@@ -132,13 +149,12 @@ impl Tx {
 impl TxQueue for Tx {
     #[inline]
     fn push(&mut self, frame: &TxFrame) -> Result<(), TxFull> {
-        let mut left = frame.fragments.len();
         for fragment in &frame.fragments {
-            left -= 1;
-            let (bus, len, last) = (fragment.bus.0, fragment.len, left == 0);
+            let (bus, len, last) = (fragment.bus.0, fragment.len, false);
             self.ring[self.written % TX_RING] = Descriptor { bus, len, last };
             self.written += 1;
         }
+        self.ring[self.written.wrapping_sub(1) % TX_RING].last = true;
         self.frames = self.frames.wrapping_add(1);
         Ok(())
     }

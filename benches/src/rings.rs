@@ -44,16 +44,19 @@ impl Events {
         unsafe { self.page.cast::<u32>().read_volatile() }
     }
 
-    /// The next unread event, if it is not number `produced`.
+    /// How many are unread, of which `produced` is one more than the last.
     #[inline]
-    pub fn next(&mut self, produced: u32) -> Option<&Event> {
-        if self.read == produced {
-            return None;
-        }
+    pub fn unread(&self, produced: u32) -> u32 {
+        produced.wrapping_sub(self.read)
+    }
+
+    /// The next event, which is there.
+    #[inline]
+    pub fn next(&mut self) -> &Event {
         let at = RING_SLOTS_OFFSET + slot(self.read, EVENT_SLOTS) * size_of::<Event>();
         self.read = self.read.wrapping_add(1);
         // SAFETY: see the module's head; the borrow ends before the slot is given back.
-        Some(unsafe { self.page.add(at).cast().as_ref() })
+        unsafe { self.page.add(at).cast().as_ref() }
     }
 }
 

@@ -189,10 +189,10 @@ pub fn count(conn: &Conn, local: &mut Local, comes: bool) -> bool {
     }
     let Some(table) = &mut firewall.connections else { return true };
     if !comes {
-        table.leave(number, conn.key.remote);
+        table.leave(number, conn.remote);
         return true;
     }
-    let counted = table.enter(number, conn.key.remote);
+    let counted = table.enter(number, conn.remote);
     if !counted {
         local.stats.drop(Drop::AclConnections);
     }
@@ -203,8 +203,8 @@ pub fn count(conn: &Conn, local: &mut Local, comes: bool) -> bool {
 fn flow_of(conn: &Conn, local: &Local) -> Flow {
     let active = conn.flags.contains(Flags::ACTIVE);
     let direction = if active { Direction::Out } else { Direction::In };
-    let ports = (conn.key.remote_port, conn.key.local_port);
-    flow(local.ip_at(conn.local), direction, Protocol::Tcp, conn.key.remote, ports)
+    let ports = (conn.remote_port(), conn.local_port());
+    flow(local.ip_at(conn.local), direction, Protocol::Tcp, conn.remote, ports)
 }
 
 /// Judges a connection by rules that have come into force since it was last judged. `false`: they do not

@@ -41,54 +41,79 @@ impl Outcome {
     }
 }
 
+/// What is left of a batch, and of what it may do in this turn.
+struct Rest {
+    /// Slots.
+    ready: u32,
+    /// Free slots of the event ring.
+    room: u32,
+    executed: u32,
+    cost: u32,
+}
+
 /// Runs the batch that the application left, or a part of it that the rest of the loop can wait for:
 /// then [`crate::app::App::unfinished`] says so, and the next call goes on with it.
 pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), BadRing> {
     let Some(app) = &mut engine.local.app else { return Ok(()) };
-    let Ready { slots, mut room } = app.rings.calls()?;
+    let Ready { slots, room } = app.rings.calls()?;
     // What was cut off stays in its batch, whatever the application has added behind it since.
-    let mut ready = if app.carried == 0 { slots } else { slots.min(app.carried) };
+    let ready = if app.carried == 0 { slots } else { slots.min(app.carried) };
     let behind = slots - ready;
     if app.carried == 0 {
         engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
     }
-    let (mut executed, mut cost): (u32, u32) = (0, 0);
-    while ready > 0 && room > 0 && cost < CALLS_PER_TURN {
-        if fast::sendv(engine, queue, ready) {
-            ready -= 1;
-            executed += 1;
-            cost += 1;
-            continue;
-        }
-        let Some(app) = &mut engine.local.app else { break };
-        let call = app.rings.call(0);
-        let slots = call.slots() as u32;
-        let (slots, outcome) = if slots > ready {
-            // Continues beyond what is there: the rest of the ring is this call.
-            (ready, Outcome::new(Status::Invalid, Handle(call.handle)))
+    let mut rest = Rest { ready, room, executed: 0, cost: 0 };
+    loop {
+        let most = if rest.room > 0 {
+            rest.ready.min(CALLS_PER_TURN.saturating_sub(rest.cost))
         } else {
-            (slots, execute(engine, &call))
+            0
         };
-        let Some(app) = &mut engine.local.app else { break };
-        app.rings.consume(slots);
-        ready -= slots;
-        executed += 1;
-        cost += if call.op == Op::Connect.0 { CONNECT_COST } else { 1 };
-        let failed = outcome.status != Status::Ok;
-        if !outcome.deferred && (failed || call.wants_result()) {
-            app.rings.post(&result(&call, &outcome));
-            engine.local.stats.add(Counter::Events, 1);
-            room -= 1;
+        let mut done = 0;
+        while done < most && fast::sendv(engine, queue, done, rest.ready - done) {
+            done += 1;
         }
-        engine.local.stats.add(Counter::SyscallErrors, u64::from(failed));
+        let Some(app) = &mut engine.local.app else { break };
+        app.rings.consume(done);
+        rest.ready -= done;
+        rest.executed += done;
+        rest.cost += done;
+        if done == most {
+            app.carried = rest.ready;
+            // Without room it is the application's turn.
+            app.unfinished = rest.ready + behind > 0 && rest.room > 0;
+            break;
+        }
+        run_call(engine, &mut rest);
     }
-    engine.local.stats.add(Counter::Syscalls, u64::from(executed));
-    if let Some(app) = &mut engine.local.app {
-        app.carried = ready;
-        // Without room it is the application's turn.
-        app.unfinished = ready + behind > 0 && room > 0;
-    }
+    engine.local.stats.add(Counter::Syscalls, u64::from(rest.executed));
     Ok(())
+}
+
+/// Runs the call at the head of the ring, whatever it is.
+#[inline(never)]
+fn run_call(engine: &mut Engine, rest: &mut Rest) {
+    let Some(app) = &mut engine.local.app else { return };
+    let call = app.rings.call(0);
+    let slots = call.slots() as u32;
+    let (slots, outcome) = if slots > rest.ready {
+        // Continues beyond what is there: the rest of the ring is this call.
+        (rest.ready, Outcome::new(Status::Invalid, Handle(call.handle)))
+    } else {
+        (slots, execute(engine, &call))
+    };
+    let Some(app) = &mut engine.local.app else { return };
+    app.rings.consume(slots);
+    rest.ready -= slots;
+    rest.executed += 1;
+    rest.cost += if call.op == Op::Connect.0 { CONNECT_COST } else { 1 };
+    let failed = outcome.status != Status::Ok;
+    if !outcome.deferred && (failed || call.wants_result()) {
+        app.rings.post(&result(&call, &outcome));
+        engine.local.stats.add(Counter::Events, 1);
+        rest.room -= 1;
+    }
+    engine.local.stats.add(Counter::SyscallErrors, u64::from(failed));
 }
 
 fn result(call: &Call, outcome: &Outcome) -> ix_abi::Event {

@@ -8,6 +8,7 @@ use crate::tcp::ecn::Ecn;
 use crate::tcp::pmtu::Path;
 use crate::tcp::rack::{Reordering, Timer};
 use crate::tcp::rtt::RttEstimator;
+use crate::tcp::send_queue::Segment;
 use crate::tcp::sent::{self, FIRST, Record};
 use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
@@ -16,6 +17,7 @@ use ix_abi::{Cookie, DeadReason, GroupId, Handle, IpAddress};
 
 /// RFC 9293 §3.3.2. `Listen` is not a connection's state here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
 pub enum State {
     /// The network has nothing more to do with it; the application or frames in flight may.
     #[default]
@@ -149,7 +151,7 @@ bitflags! {
 #[repr(C, align(64))]
 pub struct Conn {
     // Line 0: found by, and what a segment is held against.
-    /// The peer's IPv4 address and both ports, in the order of a received header; 0 if it has another one.
+    /// The peer's IPv4 address and both ports, in the order of a received header; of IPv6 the ports alone.
     pub tuple: u64,
     /// Next in the bucket.
     pub hash_next: u32,
@@ -169,22 +171,25 @@ pub struct Conn {
     pub snd_max: WrappingSeq,
     /// Next to send.
     pub snd_nxt: WrappingSeq,
+    // These four are one word for `Conn::is_usual`, and so are the next but one, two and three.
     /// See [`State`].
     pub state: State,
-    /// See [`Pending`].
-    pub pending: Pending,
-    /// Shift of the windows that the peer sends.
-    pub snd_shift: u8,
-    /// Timeouts in a row.
-    pub retries: u8,
+    /// See [`Ecn`].
+    pub ecn: Ecn,
+    /// See [`Path`].
+    pub path: Path,
+    /// The slot of our address; 0: IPv4.
+    pub local: u8,
     /// The connection's recovery, if something is missing.
     pub recovery: u32,
     /// First buffer of the out-of-order queue.
     pub ooo_head: u32,
+    /// Records beside the first.
+    pub sent_count: u16,
+    /// Bytes of `twice`.
+    pub twice_len: u16,
     /// The peer's window, in bytes from `snd_una`.
     pub snd_wnd: u32,
-    /// The last frame with payload of this connection, in the group's numbering.
-    pub last_tx: u32,
 
     // Line 1: the queues of both directions, and whose they are.
     /// The application's.
@@ -203,22 +208,24 @@ pub struct Conn {
     pub ack_owed: u32,
     /// Receive buffers held, out-of-order ones included.
     pub rx_buffers: u16,
-    /// Records beside the first.
-    pub sent_count: u16,
     /// Largest payload of a frame.
     pub mss: u16,
     /// How many segments.
     pub seg_count: u16,
+    /// See [`Pending`].
+    pub pending: Pending,
+    /// Shift of the windows that the peer sends.
+    pub snd_shift: u8,
     /// Oldest segment of application memory, the newest, and the one that `snd_nxt` is in.
     pub seg_head: u32,
     /// See `seg_head`.
     pub seg_tail: u32,
     /// See `seg_head`.
     pub seg_next: u32,
+    /// The last frame with payload of this connection, in the group's numbering.
+    pub last_tx: u32,
     /// The peer's timestamp to echo (RFC 7323 §4.3).
     pub ts_recent: u32,
-    /// When that came, in units of 2^30 ns.
-    pub ts_recent_at: u32,
     /// What is added to the clock in our timestamps.
     pub ts_offset: u32,
 
@@ -250,51 +257,51 @@ pub struct Conn {
     /// Largest window that the peer ever offered (for its SWS avoidance).
     pub max_wnd: u32,
 
-    // Line 4: the way out, then what is needed once in a while.
+    // Line 4: the way out.
     /// Ethernet address of the next hop.
     pub mac: [u8; 6],
-    /// Bytes of it.
-    pub twice_len: u16,
+    /// What `rto_at` stands for.
+    pub timer: Timer,
+    /// Timeouts in a row.
+    pub retries: u8,
     /// Valid while it is the neighbour table's epoch.
     pub mac_epoch: u32,
     /// Place of the newest record.
     pub sent_tail: u32,
     /// `sendv`s of this batch are refused: an earlier one was cut short.
     pub refused_batch: u32,
-    /// What `rto_at` stands for.
-    pub timer: Timer,
-    /// What is known of reordering.
-    pub reordering: Reordering,
-    /// The peer and the ports.
-    pub key: FlowKey,
-    /// Toeplitz hash of the frames that arrive.
-    pub hash: u32,
+    /// When `ts_recent` came, in units of 2^30 ns.
+    pub ts_recent_at: u32,
     /// Bytes to report in the next `sent`.
     pub sent_bytes: u32,
     /// Oldest that the application was not told of.
     pub rx_undelivered: u32,
+    /// The segment of the send queue at place `send_queue::OWN`.
+    pub own_segment: Segment,
+
+    // The rest: what is needed once in a while.
+    /// Where it came from.
+    pub listener: Handle,
+    /// When to see whether the peer lives.
+    pub keep_at: Instant,
+    /// The peer.
+    pub remote: IpAddress,
+    /// Toeplitz hash of the frames that arrive.
+    pub hash: u32,
     /// Next in the output list.
     pub output_next: u32,
     /// Next in the event list.
     pub events_next: u32,
     /// Recovery ends when this is acknowledged.
     pub recover: WrappingSeq,
-    /// How many are in it.
-    pub ooo_count: u16,
     /// Release up to here ...
     pub hold_seq: WrappingSeq,
     /// ... when this frame has completed.
     pub hold_tx: u32,
     /// Next in the hold list.
     pub hold_next: u32,
-    /// Where it came from.
-    pub listener: Handle,
-    /// Why it ended, if `ENDED`.
-    pub reason: DeadReason,
     /// First sequence number that we sent.
     pub iss: WrappingSeq,
-    /// The rule by whose limits it counts, or `acl::UNLIMITED`.
-    pub acl_rule: u16,
     /// Bytes under way that the peer has told of selectively, or by duplicate acknowledgements.
     pub sacked: u32,
     /// Bytes that are taken for lost and were not sent again since.
@@ -303,36 +310,63 @@ pub struct Conn {
     pub duplicate_round: WrappingSeq,
     /// What was received twice and is to be told (RFC 2883).
     pub twice: WrappingSeq,
-    /// The slot of our address; 0: IPv4.
-    pub local: u8,
-    /// What the application has set.
-    pub settings: Settings,
-    /// When to see whether the peer lives.
-    pub keep_at: Instant,
-    /// What had moved when that was set, see `tcp::keep_alive`.
+    /// What had moved when `keep_at` was set, see `tcp::keep_alive`.
     pub keep_mark: u32,
-    /// Keep-alive probes without answer.
-    pub keep_unanswered: u8,
-    /// See [`Ecn`].
-    pub ecn: Ecn,
     /// What was out when the window was last reduced for a mark ends here.
     pub ecn_end: WrappingSeq,
-    /// See [`Path`].
-    pub path: Path,
+    /// Where the segment of `probe_mss` ends.
+    pub probe_end: WrappingSeq,
+    /// When the next one is tried, in seconds.
+    pub probe_at: u32,
     /// The segment size that the links at both ends admit, while the path admits less.
     pub mss_ends: u16,
     /// The larger segment size that is being tried.
     pub probe_mss: u16,
-    /// Where that segment ends.
-    pub probe_end: WrappingSeq,
-    /// When the next one is tried, in seconds.
-    pub probe_at: u32,
+    /// How many are in the out-of-order queue.
+    pub ooo_count: u16,
+    /// The rule by whose limits it counts, or `acl::UNLIMITED`.
+    pub acl_rule: u16,
+    /// What the application has set.
+    pub settings: Settings,
+    /// Why it ended, if `ENDED`.
+    pub reason: DeadReason,
+    /// Keep-alive probes without answer.
+    pub keep_unanswered: u8,
+    /// What is known of reordering.
+    pub reordering: Reordering,
 }
 
 impl Conn {
     /// The connection's name for the application.
     pub fn handle(&self, group: GroupId, index: u32) -> Handle {
         Handle::new(group, self.generation, index)
+    }
+
+    /// The peer and the ports.
+    pub fn key(&self) -> FlowKey {
+        FlowKey {
+            remote: self.remote,
+            remote_port: self.remote_port(),
+            local_port: self.local_port(),
+        }
+    }
+
+    /// Says whose it is.
+    pub fn set_key(&mut self, key: &FlowKey) {
+        self.remote = key.remote;
+        self.tuple = key.tuple();
+    }
+
+    /// The peer's port.
+    #[inline]
+    pub fn remote_port(&self) -> u16 {
+        u16::from_be((self.tuple >> 32) as u16)
+    }
+
+    /// Our port.
+    #[inline]
+    pub fn local_port(&self) -> u16 {
+        u16::from_be((self.tuple >> 48) as u16)
     }
 
     /// Sent and not acknowledged.
@@ -358,10 +392,20 @@ impl Conn {
         self.ack_at = Instant::NEVER;
     }
 
-    /// Whether neither marks nor a narrow path ask for more than a look at each segment.
+    /// Whether it is established over IPv4, nothing is missing, and neither marks nor a narrow path ask for more
+    /// than a look at each segment. Adjacent fields, so that it is two comparisons.
     #[inline(always)]
-    pub fn is_plain(&self) -> bool {
-        self.ecn.is_empty() && self.path.is_empty()
+    pub fn is_usual(&self) -> bool {
+        let what = [self.state as u8, self.ecn.bits(), self.path.bits(), self.local];
+        u32::from_le_bytes(what) == State::Established as u32 && self.recovery == NIL
+    }
+
+    /// Whether nothing has arrived out of order or twice that is not told of, and at most one record is under
+    /// way. One comparison.
+    #[inline(always)]
+    pub fn is_in_order(&self) -> bool {
+        let counts = u64::from(self.sent_count) | u64::from(self.twice_len) << 16;
+        u64::from(self.ooo_head) | counts << 32 == u64::from(NO_MBUF)
     }
 
     /// Whether a sequence number that was noted some time ago is not passed yet. Further back than half the
@@ -414,7 +458,7 @@ impl Conn {
 impl Default for Conn {
     fn default() -> Conn {
         Conn {
-            key: FlowKey { remote: IpAddress::UNSPECIFIED, remote_port: 0, local_port: 0 },
+            remote: IpAddress::UNSPECIFIED,
             tuple: 0,
             hash: 0,
             hash_next: NIL,
@@ -476,6 +520,7 @@ impl Default for Conn {
             ts_recent: 0,
             ts_recent_at: 0,
             ts_offset: 0,
+            own_segment: Segment::default(),
             first: Record::default(),
             sent_tail: FIRST,
             sent_count: 0,

@@ -67,22 +67,23 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     }
     fast::open(engine);
     let mut bytes = 0;
-    let guarded = engine.moves.has_arrivals();
+    let moving = engine.moves.are_under_way();
+    let guarded = moving && engine.moves.has_arrivals();
     if guarded {
         bytes = batch.iter().map(|frame| u64::from(frame.len)).sum();
-        take_each(&mut batch, |frame, _| engine.take_guarded(frame, None));
+        take_each(&mut batch, |frame, _| engine.take_guarded(frame.moved(), None));
     }
     take_each(&mut batch, |frame, rest| {
         fast::look_ahead(engine, rest);
         bytes += u64::from(frame.len);
-        if !fast::receive(engine, &frame) {
-            eth::handle(engine, frame);
+        if !fast::receive(engine, frame) {
+            eth::handle(engine, frame.moved());
         }
     });
     engine.batch = Some(batch);
-    let quiet = engine.local.mesh.is_quiet() && !engine.moves.has_early();
+    let quiet = engine.local.mesh.is_quiet() && !(moving && engine.moves.has_early());
     let steered = if quiet { 0 } else { steered(engine, guarded) };
-    if engine.moves.are_under_way() {
+    if moving {
         engine.received_for_moves(total < engine.rx_batch, steered < engine.rx_batch);
     }
     let stats = &mut engine.local.stats;

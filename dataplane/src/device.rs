@@ -47,18 +47,25 @@ pub struct RxFrame {
     pub hash: Option<u32>,
 }
 
+impl RxFrame {
+    /// The frame out of a batch that is then cleared: the token moves.
+    pub(crate) fn moved(&self) -> RxFrame {
+        let RxFrame { mbuf, offset, len, checksum, hash } = self;
+        let mbuf = Mbuf::from_raw(mbuf.index());
+        RxFrame { mbuf, offset: *offset, len: *len, checksum: *checksum, hash: *hash }
+    }
+}
+
 /// Frames of one poll, oldest first.
 pub type RxBatch = ArrayVec<RxFrame, RX_BATCH_MAX>;
 
-/// Gives each frame to `take`, oldest first, with those that follow it, and empties the batch.
+/// Gives each frame to `take`, oldest first, with those that follow it, and empties the batch. Who takes it for
+/// good makes it its own by [`RxFrame::moved`].
 #[inline(always)]
-pub fn take_each(batch: &mut RxBatch, mut take: impl FnMut(RxFrame, &[RxFrame])) {
+pub fn take_each(batch: &mut RxBatch, mut take: impl FnMut(&RxFrame, &[RxFrame])) {
     let mut rest = &batch[..];
-    while let [RxFrame { mbuf, offset, len, checksum, hash }, more @ ..] = rest {
+    while let [frame, more @ ..] = rest {
         rest = more;
-        // The token moves: what is left in the batch is cleared below.
-        let mbuf = Mbuf::from_raw(mbuf.index());
-        let frame = RxFrame { mbuf, offset: *offset, len: *len, checksum: *checksum, hash: *hash };
         take(frame, more);
     }
     batch.clear();

@@ -355,6 +355,13 @@ impl Engine {
     /// Sends buffers home, as far as the rings take them.
     #[inline]
     pub(crate) fn send_home(&mut self) {
+        if self.local.pool.away() > 0 {
+            self.send_some_home();
+        }
+    }
+
+    #[inline(never)]
+    fn send_some_home(&mut self) {
         let local = &mut self.local;
         while let Some(mbuf) = local.pool.take_away() {
             let home = local.pool.area().home(&mbuf);

@@ -156,9 +156,9 @@ fn rare(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32) {
     let event = if conn.pending.contains(Pending::KNOCK) {
         conn.pending -= Pending::KNOCK;
         conn.flags |= Flags::KNOCKED;
-        let (ip, port) = (conn.key.remote, conn.key.remote_port);
+        let (ip, port) = (conn.remote, conn.remote_port());
         let remote = ix_abi::SocketAddress { ip, port, scope: scope_of(&ip) };
-        let (listener, local_port) = (conn.listener, conn.key.local_port);
+        let (listener, local_port) = (conn.listener, conn.local_port());
         Condition::Knock { handle, listener, remote, local_port }
     } else if conn.pending.contains(Pending::CONNECTED) {
         conn.pending -= Pending::CONNECTED;

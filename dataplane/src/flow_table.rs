@@ -27,9 +27,10 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
-    /// An IPv4 peer's address and both ports in one word, in the order of a received header; 0 for others.
+    /// An IPv4 peer's address and both ports in one word, in the order of a received header; of others the ports
+    /// alone.
     pub fn tuple(&self) -> u64 {
-        let Some(remote) = self.remote.to_v4() else { return 0 };
+        let remote = self.remote.to_v4().unwrap_or_default();
         let ([a, b], [c, d]) = (self.remote_port.to_be_bytes(), self.local_port.to_be_bytes());
         tuple(remote, [a, b, c, d])
     }
@@ -69,7 +70,11 @@ impl FlowTable {
         let mut index = *self.buckets.get(self.bucket(hash))?;
         while index != NIL {
             let conn = &conns[index];
-            if conn.hash == hash && conn.key == *key && (local == 0 || conn.local == local) {
+            if conn.hash == hash
+                && conn.remote == key.remote
+                && conn.tuple == key.tuple()
+                && (local == 0 || conn.local == local)
+            {
                 return Some(index);
             }
             index = conn.hash_next;

@@ -184,8 +184,6 @@ impl FlowGroup {
 
     /// Enters a connection, whose key and hash are set, in the flow table.
     pub fn enter(&mut self, index: u32, local: &mut Local) -> bool {
-        let conn = &mut self.conns[index];
-        conn.tuple = conn.key.tuple();
         if !self.table.insert(&mut self.conns, index) {
             local.stats.drop(Drop::TcpTableFull);
             return false;
@@ -398,6 +396,11 @@ impl FlowGroup {
         if at != Instant::NEVER {
             self.arm_index(at, local);
         }
+    }
+
+    /// Whether a connection has something in its send queue. Walks all of them.
+    pub fn refers_to_memory(&self) -> bool {
+        (0..self.conns.capacity()).any(|index| self.conns[index].seg_count > 0)
     }
 
     /// The group leaves the core: takes it out of the core's sets, index and gauge.

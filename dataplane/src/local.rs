@@ -44,6 +44,12 @@ pub enum Waiting {
 /// What numbers of batches differ by, so that each core has its own.
 pub const BATCH_STEP: u32 = CORES_MAX as u32;
 
+/// See [`Local::sender`].
+const fn sender(mac: [u8; 6]) -> u64 {
+    let [a, b, c, d, e, f] = mac;
+    u64::from_ne_bytes([a, b, c, d, e, f, 8, 0])
+}
+
 /// One core's own things.
 #[derive(Debug)]
 pub struct Local {
@@ -65,6 +71,8 @@ pub struct Local {
     pub tap: Tap,
     /// Our Ethernet address.
     pub mac: [u8; 6],
+    /// The same and the EtherType of IPv4, as the first eight bytes behind the destination of what we send.
+    pub sender: u64,
     /// Our IPv4 configuration.
     pub ipv4: Option<Ipv4Config>,
     /// Our IPv4 address; 0.0.0.0 while there is none, which matches no packet.
@@ -167,6 +175,7 @@ impl Local {
             tx,
             tap: Tap::default(),
             mac: config.mac,
+            sender: sender(config.mac),
             ipv4: None,
             address: [0; 4],
             v6: Ipv6::new(config.ipv6 != Mode::Off, config.capabilities.mtu),

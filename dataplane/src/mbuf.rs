@@ -241,26 +241,22 @@ impl Area {
         unsafe { (*self.meta_ptr(mbuf)).references }
     }
 
-    /// The extent of `[addr, addr + len)`, if all of it was received into one buffer that is held for
-    /// `holder`, and that buffer's number. The caller owns what `holder` names.
+    /// The extent of `[addr, addr + len)` of the application's addresses, if that is part of what was received
+    /// into this buffer; the caller counts a reference.
     #[inline(always)]
-    pub fn received(&self, addr: u64, len: u64, holder: Holder) -> Option<(Extent, u32)> {
-        let (index, offset) = self.locate(addr)?;
-        let mbuf = Mbuf(index);
-        if self.holder_of(&mbuf).load(Ordering::Relaxed) != holder.0 {
+    pub fn part(&self, mbuf: &Mbuf, addr: u64, len: u64) -> Option<Extent> {
+        let Meta { offset, len: bytes, .. } = self.meta(mbuf);
+        let at = addr.wrapping_sub(self.user_addr(mbuf, offset));
+        let bytes = u64::from(bytes);
+        if at > bytes || len > bytes - at {
             return None;
         }
-        let Meta { offset: first, len: bytes, .. } = self.meta(&mbuf);
-        let (at, first) = (u64::from(offset), u64::from(first));
-        if at < first || at + len > first + u64::from(bytes) {
-            return None;
-        }
-        let alias = self.ptr(&mbuf) as usize + usize::from(offset);
-        let bus = self.bus_addr(&mbuf, offset);
-        let _still_held = mbuf.into_raw();
-        // SAFETY: within the buffer, which is readable while the area lives; the caller counts a reference,
-        // which keeps the device from getting it for reception.
-        Some((unsafe { Extent::new(alias, bus, len as u32) }, index))
+        let offset = u64::from(offset) + at;
+        let alias = self.ptr(mbuf) as usize + offset as usize;
+        let bus = self.bus.offset(u64::from(mbuf.0) * MBUF_BYTES as u64 + offset);
+        // SAFETY: within the buffer, which is readable while the area lives; the reference keeps the
+        // device from getting it for reception.
+        Some(unsafe { Extent::new(alias, bus, len as u32) })
     }
 
     /// `len` bytes of the buffer from `offset`, to be sent; the caller has counted a reference.
@@ -365,6 +361,13 @@ impl Pool {
         }
     }
 
+    /// Ends what the application held, and counts a reference that keeps the buffer.
+    #[inline(always)]
+    pub fn return_referenced(&mut self, mbuf: Mbuf) {
+        self.area.set_holder(&mbuf, Holder::NONE);
+        self.area.count(mbuf.into_raw(), 1);
+    }
+
     /// Whether the buffer is at home here.
     #[inline(always)]
     pub fn owns(&self, mbuf: &Mbuf) -> bool {
@@ -378,10 +381,14 @@ impl Pool {
     }
 
     /// Ends a reference; the last one frees a buffer that was returned meanwhile.
-    #[inline]
+    #[inline(always)]
     pub fn unreference(&mut self, index: u32) {
-        if self.area.count(index, u32::MAX) == 0 && self.area.holder(index) == Holder::NONE {
-            self.free(Mbuf(index));
+        let mbuf = Mbuf(index);
+        let held = self.area.holder_of(&mbuf).load(Ordering::Relaxed) != Holder::NONE.0;
+        if self.area.count(index, u32::MAX) == 0 && !held {
+            self.free(mbuf);
+        } else {
+            let _kept = mbuf.into_raw();
         }
     }
 
@@ -391,6 +398,7 @@ impl Pool {
     }
 
     /// Buffers freed here that are at home elsewhere.
+    #[inline]
     pub fn away(&self) -> usize {
         self.away.len()
     }

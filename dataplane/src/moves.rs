@@ -94,6 +94,8 @@ pub(crate) struct Moves {
     outcomes: VecDeque<(GroupId, Status)>,
     /// The device has an indirection table.
     rss: bool,
+    /// What [`Moves::are_under_way`] says.
+    under_way: bool,
 }
 
 impl Moves {
@@ -107,13 +109,18 @@ impl Moves {
             redirects: VecDeque::new(),
             outcomes: VecDeque::new(),
             rss,
+            under_way: false,
         }
     }
 
     /// Whether any group moves, from here or to here, or a message waits.
     #[inline(always)]
     pub(crate) fn are_under_way(&self) -> bool {
-        !self.active.is_empty() || !self.outbox.is_empty() || self.has_early()
+        self.under_way
+    }
+
+    fn look(&mut self) {
+        self.under_way = !self.active.is_empty() || !self.outbox.is_empty() || self.has_early();
     }
 
     /// Whether frames may have to be held.
@@ -142,7 +149,8 @@ impl Moves {
     #[cold]
     pub(crate) fn keep_early(&mut self, local: &mut Local, from: CoreId, frame: RxFrame) {
         if self.early.len() < MOVE_HELD_MAX {
-            return self.early.push_back((from, frame));
+            self.early.push_back((from, frame));
+            return self.look();
         }
         local.stats.drop(Drop::SteerFull);
         local.pool.free(frame.mbuf);
@@ -170,6 +178,12 @@ impl Moves {
         if let Some(place) = self.get(group) {
             *place = state;
         }
+        self.look();
+    }
+
+    fn keep(&mut self, to: CoreId, message: Message) {
+        self.outbox.push_back((to, message));
+        self.look();
     }
 }
 
@@ -217,10 +231,10 @@ impl Engine {
         }
         // Messages of one pair of cores keep their order.
         if !self.moves.outbox.is_empty() {
-            return self.moves.outbox.push_back((to, message));
+            return self.moves.keep(to, message);
         }
         if let Err(message) = self.local.mesh.send(to, message) {
-            self.moves.outbox.push_back((to, message));
+            self.moves.keep(to, message);
         }
     }
 
@@ -262,6 +276,7 @@ impl Engine {
             from = usize::from(group.0) + 1;
             self.leave(group);
         }
+        self.moves.look();
     }
 
     /// Takes the frames that came before their groups.

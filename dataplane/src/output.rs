@@ -23,6 +23,15 @@ const UDP_HEADERS: usize = eth::HEADER + ipv4::HEADER + UDP_HEADER;
 /// Step 7: everything that is to be sent, as far as the queue takes it.
 #[inline]
 pub fn run<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
+    if engine.local.tx.has_staged() || !engine.local.output_ready.is_empty() {
+        run_some(engine, queue);
+    }
+    // In every iteration: others may send through this queue. Without news it rings no bell.
+    queue.kick();
+}
+
+#[inline(never)]
+fn run_some<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
     let Engine { local, groups, .. } = engine;
     let mut full = false;
     while let Some(staged) = local.tx.pop_staged() {
@@ -46,8 +55,6 @@ pub fn run<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
         // What still wants to send enters the set again.
         full = tcp::output::run(group, local, queue).is_err();
     }
-    // In every iteration: others may send through this queue. Without news it rings no bell.
-    queue.kick();
 }
 
 /// Sends a staged frame; back if the queue is full.

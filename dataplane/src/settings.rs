@@ -4,8 +4,9 @@ use crate::tcp::congestion::Algorithm;
 use crate::time::Duration;
 use ix_abi::{Congestion, Status, TcpOption};
 
-/// The options as they stand: 16 bytes of each connection. 0 is the default of all.
+/// The options as they stand: 14 bytes of each connection. 0 is the default of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, packed(2))]
 pub struct Settings {
     keep_alive_ms: u32,
     keep_alive_interval_ms: u32,
@@ -15,7 +16,7 @@ pub struct Settings {
     congestion: u8,
 }
 
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<Settings>() == 14);
 
 impl Settings {
     /// Sets an option that `TcpOption::check` has passed.

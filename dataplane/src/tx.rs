@@ -1,8 +1,8 @@
 //! The transmit stage's memory: header slots used in turn, frames built outside of connections, and
 //! what is to be done when a frame has left.
 //!
-//! Frames are numbered as they are pushed; they complete in order. Slot `n % TX_HEADER_SLOTS` is
-//! frame `n`'s, so nothing needs to remember which slot a frame used.
+//! Frames are numbered as they are pushed; they complete in order. Slot `(n - base) % TX_HEADER_SLOTS` is
+//! frame `n`'s, so nothing needs to remember which slot a frame used; `base` changes when no frame is in flight.
 #![allow(unsafe_code, reason = "header slots are memory shared with the device")]
 
 use crate::device::{BusAddr, DmaRegion, Fragment, TxChecksum, TxFrame, TxFull, TxQueue};
@@ -73,6 +73,8 @@ pub struct Tx {
     next: u32,
     /// All before this one have left.
     completed: u32,
+    /// The frame that has the first header slot.
+    base: u32,
     staged: VecDeque<Staged>,
     completions: VecDeque<(u32, Completion)>,
     frame: TxFrame,
@@ -86,6 +88,7 @@ impl Tx {
             headers: Headers { ptr: region.ptr, bus: region.bus },
             next: 0,
             completed: 0,
+            base: 0,
             staged: VecDeque::with_capacity(STAGED_MAX),
             completions: VecDeque::with_capacity(TX_HEADER_SLOTS),
             frame: TxFrame::default(),
@@ -115,6 +118,10 @@ impl Tx {
     pub fn reclaim<T: TxQueue>(&mut self, queue: &mut T) {
         let completed = queue.reclaim().min(self.in_flight());
         self.completed = self.completed.wrapping_add(completed);
+        if self.completed == self.next {
+            // None is in use: begin again with those that were used last, which are in the caches.
+            self.base = self.next;
+        }
     }
 
     /// Whether a header slot is free.
@@ -126,13 +133,13 @@ impl Tx {
     /// The next frame's header slot; [`Tx::ready`] has said yes.
     #[inline(always)]
     pub fn header(&mut self) -> &mut [u8; TX_HEADER_BYTES] {
-        self.headers.slot(self.next).0
+        self.headers.slot(self.next.wrapping_sub(self.base)).0
     }
 
     /// Begins the frame whose first `len` bytes are in the header slot.
     #[inline]
     pub fn begin(&mut self, len: usize) -> &mut TxFrame {
-        let (_, bus) = self.headers.slot(self.next);
+        let (_, bus) = self.headers.slot(self.next.wrapping_sub(self.base));
         self.frame.fragments.clear();
         self.frame.fragments.push(Fragment { bus, len: len as u32 });
         self.frame.checksum = None;
@@ -140,20 +147,10 @@ impl Tx {
         &mut self.frame
     }
 
-    /// Begins a frame of `len` bytes of headers and one piece of payload; the header slot.
+    /// The next frame's header slot and where the device finds it; [`Tx::ready`] has said yes.
     #[inline(always)]
-    pub fn begin_with(
-        &mut self,
-        len: usize,
-        payload: Fragment,
-        checksum: Option<TxChecksum>,
-    ) -> &mut [u8; TX_HEADER_BYTES] {
-        let (slot, bus) = self.headers.slot(self.next);
-        self.frame.fragments.clear();
-        self.frame.fragments.push(Fragment { bus, len: len as u32 });
-        self.frame.fragments.push(payload);
-        self.frame.checksum = checksum;
-        slot
+    pub fn slot(&mut self) -> (&mut [u8; TX_HEADER_BYTES], BusAddr) {
+        self.headers.slot(self.next.wrapping_sub(self.base))
     }
 
     /// Hands the begun frame to the queue.
@@ -163,24 +160,34 @@ impl Tx {
         queue: &mut T,
         stats: &mut CoreStats,
     ) -> Result<u32, TxFull> {
-        let bytes = self.frame.len();
-        self.push_counted(queue, stats, bytes)
+        queue.push(&self.frame)?;
+        Ok(self.count(stats, self.frame.len()))
     }
 
-    /// The same where the frame is known to have `bytes` bytes.
+    /// Hands a frame of headers in the next slot, and of one piece of payload, to the queue. Not for the tap: see
+    /// [`Tx::last`].
     #[inline(always)]
-    pub fn push_counted<T: TxQueue>(
+    pub fn push_pair<T: TxQueue>(
         &mut self,
         queue: &mut T,
         stats: &mut CoreStats,
-        bytes: usize,
+        pair: [Fragment; 2],
+        checksum: Option<TxChecksum>,
     ) -> Result<u32, TxFull> {
-        queue.push(&self.frame)?;
+        let bytes = pair[0].len as usize + pair[1].len as usize;
+        let mut frame = TxFrame { checksum, ..TxFrame::default() };
+        frame.fragments.extend(pair);
+        queue.push(&frame)?;
+        Ok(self.count(stats, bytes))
+    }
+
+    #[inline(always)]
+    fn count(&mut self, stats: &mut CoreStats, bytes: usize) -> u32 {
         let number = self.next;
         self.next = number.wrapping_add(1);
         stats.add(Counter::TxPackets, 1);
         stats.add(Counter::TxBytes, bytes as u64);
-        Ok(number)
+        number
     }
 
     /// The headers of the frame that was pushed last, which had them in its slot, and whether its
@@ -189,7 +196,7 @@ impl Tx {
         let len = self.frame.fragments.first().map_or(0, |f| f.len as usize);
         let partial = self.frame.checksum.is_some();
         // In flight already: the device reads it too, and nobody writes it.
-        let (slot, _) = self.headers.slot(self.next.wrapping_sub(1));
+        let (slot, _) = self.headers.slot(self.next.wrapping_sub(self.base).wrapping_sub(1));
         (slot.get(..len).unwrap_or(&[]), partial)
     }
 
@@ -243,6 +250,7 @@ impl Tx {
     }
 
     /// Whether frames are staged.
+    #[inline]
     pub fn has_staged(&self) -> bool {
         !self.staged.is_empty()
     }

@@ -69,11 +69,12 @@ impl Engine {
     pub fn drain(&mut self) -> Drain {
         let Some(draining) = &self.draining else { return Drain::Done };
         let local = &self.local;
-        let segments = self.groups.iter().flatten().all(|group| group.segments.len() == 0);
+        let segments = || self.groups.iter().flatten().all(|group| !group.refers_to_memory());
         let datagrams = local.udp.datagrams.len() == 0;
         // What the network itself sends meanwhile (pings, resets) is none of its memory.
-        // Groups that are on their way have segments, too.
-        if self.is_settled() && segments && datagrams && local.tx.has_left(draining.frame) {
+        // Groups that are on their way refer to it, too.
+        let left = datagrams && local.tx.has_left(draining.frame);
+        if self.is_settled() && left && segments() {
             self.local.memory = None;
             self.draining = None;
             return Drain::Done;

@@ -4,7 +4,7 @@ use crate::conn::Flags;
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::mbuf::Holder;
-use crate::tcp::recovery;
+use crate::tcp::{recovery, send_queue};
 
 impl Engine {
     /// The engine's view of its own books, for tests: receive buffers of this core's pool and others
@@ -81,7 +81,7 @@ impl Conservation {
         (0..group.conns.capacity())
             .map(used)
             .filter(|conn| !conn.flags.contains(Flags::FREED))
-            .map(|conn| usize::from(conn.seg_count))
+            .map(send_queue::in_slab)
             .sum()
     }
 }

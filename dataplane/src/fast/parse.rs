@@ -1,5 +1,5 @@
 //! From a frame to what is in its headers, if they are the ones that nearly all have: Ethernet, IPv4 without
-//! options or fragments, TCP with no option but timestamps, ACK and perhaps PSH.
+//! options or fragments, TCP.
 use crate::checksum;
 use crate::device::{RxChecksum, RxFrame};
 use crate::flow_table::tuple;
@@ -12,74 +12,130 @@ use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS, flag};
 /// What timestamps begin with: two bytes of padding, kind and length (RFC 7323 appendix A).
 pub const STAMPS_HEAD: [u8; 4] = [1, 1, 8, 10];
 
-/// A predicted segment.
-pub struct Segment {
-    /// Whose, see [`crate::flow_table::tuple`].
-    pub tuple: u64,
+/// All headers with timestamps. Not all of it need be of the frame.
+type Headers = [u8; BELOW + HEADER + TIMESTAMPS];
+
+/// A segment over IPv4 to our address.
+pub struct Segment<'a> {
+    h: &'a Headers,
     /// Toeplitz hash of its addresses and ports.
     pub hash: u32,
+    /// Bytes of IP and TCP headers and payload, which are all there.
+    pub total: u32,
+}
+
+/// What the byte with the header's length and that with the control bits say of one with these options that has
+/// ACK and nothing else but perhaps PSH.
+const STAMPED: [u8; 2] = [0x80, flag::ACK];
+const BARE: [u8; 2] = [0x50, flag::ACK];
+
+impl Segment<'_> {
+    #[inline(always)]
+    fn word(&self, at: usize) -> u32 {
+        u32::from_be_bytes([self.h[at], self.h[at + 1], self.h[at + 2], self.h[at + 3]])
+    }
+
+    /// Whose, see [`crate::flow_table::tuple`].
+    #[inline(always)]
+    pub fn tuple(&self) -> u64 {
+        let h = self.h;
+        tuple([h[26], h[27], h[28], h[29]], [h[34], h[35], h[36], h[37]])
+    }
+
     /// Of its first byte.
-    pub seq: WrappingSeq,
+    #[inline(always)]
+    pub fn seq(&self) -> WrappingSeq {
+        WrappingSeq(self.word(38))
+    }
+
     /// Acknowledgement number.
-    pub ack: WrappingSeq,
+    #[inline(always)]
+    pub fn ack(&self) -> WrappingSeq {
+        WrappingSeq(self.word(42))
+    }
+
     /// Not scaled.
-    pub window: u32,
-    /// TSval.
-    pub stamp: Option<u32>,
-    /// Where the payload starts in the buffer.
-    pub offset: u16,
-    /// Bytes of payload.
-    pub len: u16,
+    #[inline(always)]
+    pub fn window(&self) -> u32 {
+        u32::from(u16::from_be_bytes([self.h[48], self.h[49]]))
+    }
+
+    /// Whether it has ACK, no other bit but perhaps PSH, and no options.
+    #[inline(always)]
+    pub fn is_bare(&self) -> bool {
+        [self.h[46], self.h[47] & !flag::PSH] == BARE
+    }
+
+    /// Whether it has those and timestamps.
+    #[inline(always)]
+    pub fn is_stamped(&self) -> bool {
+        [self.h[46], self.h[47] & !flag::PSH] == STAMPED && self.h[54..58] == STAMPS_HEAD
+    }
+
+    /// TSval, if it is stamped.
+    #[inline(always)]
+    pub fn stamp(&self) -> u32 {
+        self.word(58)
+    }
+}
+
+/// The headers of a frame of which [`segment`] has said that they are there; without the hash.
+#[inline(always)]
+pub fn again<'a>(local: &Local, frame: &'a RxFrame) -> Option<Segment<'a>> {
+    let data = local.pool.area().data(&frame.mbuf);
+    let at = usize::from(frame.offset);
+    let h = data.get(at..at + size_of::<Headers>())?.first_chunk()?;
+    Some(Segment { h, hash: 0, total: 0 })
 }
 
 /// Reads the headers; `None` if they are not the usual ones, or damaged.
 #[inline(always)]
-pub fn segment(local: &Local, frame: &RxFrame) -> Option<Segment> {
+pub fn segment<'a>(local: &Local, frame: &'a RxFrame) -> Option<Segment<'a>> {
     let at = usize::from(frame.offset);
-    let data = local.pool.area().data(&frame.mbuf).get(at..)?;
-    // Not all of it need be of the frame; `total` says what is.
-    let h: &[u8; BELOW + HEADER + TIMESTAMPS] = data.first_chunk()?;
-    let half = |at: usize| u16::from_be_bytes([h[at], h[at + 1]]);
-    let word = |at: usize| u32::from_be_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
-    let total = usize::from(half(16));
-    let usual = h[0..6] == local.mac
-        && word(12) & 0xffff_ff00 == 0x0800_4500
-        && half(20) & 0x3fff == 0
-        && h[23] == ipv4::TCP
-        && h[30..34] == local.address
-        && h[47] & !flag::PSH == flag::ACK
-        // Congestion was experienced.
-        && h[15] & 3 != 3;
-    if !usual || total + eth::HEADER > usize::from(frame.len) {
+    let data = local.pool.area().data(&frame.mbuf);
+    let h: &Headers = data.get(at..at + size_of::<Headers>())?.first_chunk()?;
+    let word = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
+    // EtherType, version and length of the IP header, and that no congestion can have been experienced; then
+    // that it is no fragment, and its protocol.
+    // To us: the sender's address, which shares the word, is shifted out.
+    let to_us = (eight(h, 0) ^ local.sender) << 16 == 0;
+    let usual = to_us
+        && word(12) & 0x03ff_ffff == u32::from_le_bytes([8, 0, 0x45, 0])
+        && word(20) & 0xff00_ff3f == u32::from_le_bytes([0, 0, 0, ipv4::TCP])
+        && h[30..34] == local.address;
+    let total = u16::from_be_bytes([h[16], h[17]]);
+    if !usual || usize::from(total) + eth::HEADER > usize::from(frame.len) {
         return None;
     }
-    let (header, stamp) = match h[46] {
-        0x80 if h[54..58] == STAMPS_HEAD => (HEADER + TIMESTAMPS, Some(word(58))),
-        0x50 => (HEADER, None),
-        _ => return None,
-    };
-    let len = total.checked_sub(ipv4::HEADER + header)?;
-    let (from, to) = ([h[26], h[27], h[28], h[29]], local.address);
     if frame.checksum == RxChecksum::Unknown {
-        let segment = data.get(BELOW..eth::HEADER + total)?;
-        let pseudo = checksum::pseudo_v4(from, to, ipv4::TCP, segment.len() as u16);
-        let ip = checksum::is_good(checksum::sum(&h[eth::HEADER..BELOW]));
-        if !ip || !checksum::is_good(checksum::add(pseudo, checksum::sum(segment))) {
+        let segment = data.get(at + BELOW..at + eth::HEADER + usize::from(total))?;
+        if !is_intact(h, segment) {
             return None;
         }
     }
     let hash = match frame.hash {
         Some(hash) => hash,
-        None => local.toeplitz.hash_v4(from, to, half(34), half(36)),
+        None => {
+            let half = |at: usize| u16::from_be_bytes([h[at], h[at + 1]]);
+            local.toeplitz.hash_v4([h[26], h[27], h[28], h[29]], local.address, half(34), half(36))
+        }
     };
-    Some(Segment {
-        tuple: tuple(from, [h[34], h[35], h[36], h[37]]),
-        hash,
-        seq: WrappingSeq(word(38)),
-        ack: WrappingSeq(word(42)),
-        window: u32::from(half(48)),
-        stamp,
-        offset: (at + BELOW + header) as u16,
-        len: len as u16,
-    })
+    Some(Segment { h, hash, total: u32::from(total) })
+}
+
+/// Eight bytes in one load, in the machine's order.
+#[inline(always)]
+fn eight(h: &Headers, at: usize) -> u64 {
+    let h = &h[at..at + 8];
+    u64::from_ne_bytes([h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]])
+}
+
+/// Whether both checksums are right.
+#[inline(always)]
+fn is_intact(h: &Headers, segment: &[u8]) -> bool {
+    let (from, to) = ([h[26], h[27], h[28], h[29]], [h[30], h[31], h[32], h[33]]);
+    let ip = checksum::add(eight(h, 14), eight(h, 22));
+    let ip = checksum::add(ip, u64::from(u32::from_ne_bytes(to)));
+    let pseudo = checksum::pseudo_v4(from, to, ipv4::TCP, segment.len() as u16);
+    checksum::is_good(ip) && checksum::is_good(checksum::add(pseudo, checksum::sum(segment)))
 }

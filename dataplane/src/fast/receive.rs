@@ -1,22 +1,22 @@
 //! The predicted segment: acknowledges all that is out or nothing, and brings the next bytes or none.
 use super::parse::{self, Segment};
-use crate::conn::{Conn, Flags, State};
+use crate::conn::{Conn, Flags};
 use crate::device::RxFrame;
 use crate::engine::Engine;
-use crate::flow_table::NIL;
 use crate::group::FlowGroup;
+use crate::ipv4;
 use crate::limits::{RECEIVE_RESERVE, RECEIVE_SHARE, RECEIVE_SHARE_OF_FREE};
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF};
-use crate::rss::group_of;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::rack::Timer;
 use crate::tcp::send_queue::{self, Segments};
+use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS};
 use crate::tcp::{congestion, sent, timestamps};
 use crate::time::Instant;
-use ix_abi::GroupId;
 use ix_abi::event::{Event, Kind};
 use ix_abi::stats::Counter;
+use ix_abi::{GroupId, Handle};
 
 /// What makes a segment anything but predictable.
 const SLOW: Flags = Flags::IN_EVENTS
@@ -36,73 +36,97 @@ const SLOW: Flags = Flags::IN_EVENTS
     .union(Flags::V6);
 
 /// Takes a frame, whose buffer is then not the caller's any more; `false`: it is not a predicted segment, and
-/// nothing has happened.
-#[inline(always)]
+/// nothing has happened. This and [`take`] are calls of their own, so that what each works on stays in registers.
+#[inline(never)]
 pub fn receive(engine: &mut Engine, frame: &RxFrame) -> bool {
     let Engine { local, groups, .. } = engine;
     if local.event_room == 0 {
         return false;
     }
     let Some(segment) = parse::segment(local, frame) else { return false };
-    let id = group_of(segment.hash, local.groups);
-    let Some(Some(group)) = groups.get_mut(usize::from(id.0)) else { return false };
+    let id = segment.hash as usize & groups.len().wrapping_sub(1);
+    let Some(Some(group)) = groups.get_mut(id) else { return false };
     let FlowGroup { conns, segments, table, tx_base, .. } = &mut **group;
-    let Some(index) = table.find_tuple(conns, segment.hash, segment.tuple) else { return false };
+    let found = table.find_tuple(conns, segment.hash, segment.tuple());
+    let Some(index) = found else { return false };
     let conn = &mut conns[index];
-    if !predicted(conn, local, *tx_base, &segment) || !may_hold(conn, local, &frame.mbuf) {
+    let Some(len) = predicted(conn, local, *tx_base, &segment) else { return false };
+    if !may_hold(conn, local, &frame.mbuf) {
         return false;
     }
-    if let Some(stamp) = segment.stamp {
-        timestamps::take_in_order(conn, local.now, stamp);
-    }
-    let acked = segment.ack.since(conn.snd_una);
-    if acked > 0 {
-        acknowledged(conn, segments, local, acked);
-    }
-    conn.snd_wnd = segment.window << conn.snd_shift;
-    conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
-    conn.wl1 = segment.seq;
-    conn.wl2 = segment.ack;
-    let mbuf = Mbuf::from_raw(frame.mbuf.index());
-    post(conn, local, id, index, &segment, acked, mbuf);
-    if segment.len > 0 && owes(conn, local) {
+    let handle = conn.handle(GroupId(id as u16), index);
+    if take(conn, segments, local, frame, len, handle) {
         follow_up(group, local, index);
     }
     true
 }
 
-/// Whether the segment is what the connection expects.
-#[inline(always)]
-fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment) -> bool {
-    conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
-        && conn.state == State::Established
-        && conn.acl == local.acl_generation
-        && segment.seq == conn.rcv_nxt
-        && u32::from(segment.len) <= conn.rcv_edge.since(conn.rcv_nxt)
-        && conn.ooo_head == NO_MBUF
-        && conn.recovery == NIL
-        && conn.is_plain()
-        && conn.sent_count == 0
-        && in_time(conn, segment)
-        && if segment.ack == conn.snd_una {
-            segment.len > 0
-        } else {
-            // All that is out and all that was given, and no frame in flight refers to it.
-            segment.ack == conn.snd_end
-                && segment.ack == conn.snd_max
-                && conn.first.marks.is_empty()
-                && local.tx.has_left(conn.last_tx.wrapping_sub(tx_base))
-        }
+/// Takes what the segment acknowledges and its window, and its `len` bytes of payload. Whether something is left for
+/// [`follow_up`].
+#[inline(never)]
+fn take(
+    conn: &mut Conn,
+    segments: &mut Segments,
+    local: &mut Local,
+    frame: &RxFrame,
+    len: u32,
+    handle: Handle,
+) -> bool {
+    let Some(segment) = parse::again(local, frame) else { return false };
+    let mut offset = frame.offset + HEADERS;
+    if conn.flags.contains(Flags::TIMESTAMPS) {
+        timestamps::take_in_order(conn, local.now, segment.stamp());
+        offset += TIMESTAMPS as u16;
+    }
+    let acked = segment.ack().since(conn.snd_una);
+    conn.snd_wnd = segment.window() << conn.snd_shift;
+    conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
+    conn.wl1 = conn.rcv_nxt;
+    conn.wl2 = segment.ack();
+    if acked > 0 {
+        acknowledged(conn, segments, local, acked);
+    }
+    let mbuf = Mbuf::from_raw(frame.mbuf.index());
+    post(conn, local, handle, (offset, len), acked, mbuf);
+    len > 0 && owes(conn, local)
 }
 
-/// Whether the segment has a timestamp if it must, which is none of the past (RFC 7323 §5.3 R1).
+/// Bytes of headers without options.
+const HEADERS: u16 = (BELOW + HEADER) as u16;
+
+/// Whether the segment is what the connection expects: the bytes of payload that it brings.
 #[inline(always)]
-fn in_time(conn: &Conn, segment: &Segment) -> bool {
-    match segment.stamp {
-        Some(stamp) => {
-            conn.flags.contains(Flags::TIMESTAMPS) && stamp.wrapping_sub(conn.ts_recent) as i32 >= 0
-        }
-        None => !conn.flags.contains(Flags::TIMESTAMPS),
+fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment<'_>) -> Option<u32> {
+    let usual = conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
+        && conn.is_usual()
+        && conn.is_in_order()
+        && conn.acl == local.acl_generation
+        && segment.seq() == conn.rcv_nxt;
+    if !usual {
+        return None;
+    }
+    let len = segment.total.checked_sub(header_len(conn, segment)?)?;
+    let expected = if segment.ack() == conn.snd_una {
+        len > 0
+    } else {
+        // All that is out and all that was given, and no frame in flight refers to it.
+        segment.ack() == conn.snd_end
+            && conn.snd_max == conn.snd_end
+            && conn.first.marks.is_empty()
+            && local.tx.has_left(conn.last_tx.wrapping_sub(tx_base))
+    };
+    (expected && len <= conn.rcv_edge.since(conn.rcv_nxt)).then_some(len)
+}
+
+/// Bytes of its IP and TCP headers, if the segment has a timestamp exactly if it must, which is none of the past
+/// (RFC 7323 §5.3 R1), and nothing else beside the data.
+#[inline(always)]
+fn header_len(conn: &Conn, segment: &Segment<'_>) -> Option<u32> {
+    if conn.flags.contains(Flags::TIMESTAMPS) {
+        let in_time = segment.stamp().wrapping_sub(conn.ts_recent) as i32 >= 0;
+        (segment.is_stamped() && in_time).then_some((ipv4::HEADER + HEADER + TIMESTAMPS) as u32)
+    } else {
+        segment.is_bare().then_some((ipv4::HEADER + HEADER) as u32)
     }
 }
 
@@ -127,32 +151,32 @@ fn acknowledged(conn: &mut Conn, segments: &mut Segments, local: &mut Local, ack
     conn.timed = conn.snd_max;
     conn.snd_una = conn.snd_max;
     conn.released = conn.snd_max;
+    conn.timer = Timer::Retransmit;
     conn.retries = 0;
     conn.trying_since = Instant::NEVER;
-    conn.timer = Timer::Retransmit;
     conn.rto_at = Instant::NEVER;
-    congestion::grow(conn, acked, acked, local.now);
+    if congestion::is_in_use(conn, acked) {
+        congestion::grow(conn, acked, acked, local.now);
+    }
     send_queue::release_all(conn, segments, local);
 }
 
-/// Tells the application of what came, which holds it from then on.
+/// Tells the application of what came, which holds it from then on: `len` bytes of the buffer from `offset`.
 #[inline(always)]
 fn post(
     conn: &mut Conn,
     local: &mut Local,
-    group: GroupId,
-    index: u32,
-    segment: &Segment,
+    handle: Handle,
+    (offset, len): (u16, u32),
     acked: u32,
     mbuf: Mbuf,
 ) {
-    let len = u32::from(segment.len);
     let window = u64::from(conn.snd_wnd.min(conn.cc.window()));
     let (kind, len, words) = if len == 0 {
         local.pool.free(mbuf);
         (Kind::Sent, acked, [window, 0])
     } else {
-        let addr = append(conn, local, group, segment, mbuf);
+        let addr = append(conn, local, handle.group(), (offset, len), mbuf);
         match acked {
             0 => (Kind::Recv, len, [addr, 0]),
             _ => (Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]),
@@ -162,7 +186,7 @@ fn post(
         kind: kind.0,
         aux: 0,
         len,
-        handle: conn.handle(group, index).0,
+        handle: handle.0,
         cookie: conn.cookie.0,
         words: [words[0], words[1], 0, 0, 0],
     };
@@ -179,12 +203,12 @@ fn append(
     conn: &mut Conn,
     local: &mut Local,
     group: GroupId,
-    segment: &Segment,
+    (offset, len): (u16, u32),
     mut mbuf: Mbuf,
 ) -> u64 {
     let area = local.pool.area();
-    let Segment { offset, len, seq, .. } = *segment;
-    area.set_meta(&mut mbuf, Meta { next: NO_MBUF, offset, len, references: 0, word: seq.0 });
+    let word = conn.rcv_nxt.0;
+    area.set_meta(&mut mbuf, Meta { next: NO_MBUF, offset, len: len as u16, references: 0, word });
     area.set_holder(&mbuf, Holder::group(group));
     let addr = area.user_addr(&mbuf, offset);
     let index = mbuf.into_raw();
@@ -194,7 +218,6 @@ fn append(
         area.link(conn.rx_tail, index);
     }
     conn.rx_tail = index;
-    let len = u32::from(len);
     conn.rx_buffers += 1;
     conn.rx_held += len;
     conn.rcv_nxt = conn.rcv_nxt.plus(len);

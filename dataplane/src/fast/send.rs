@@ -2,19 +2,18 @@
 //! nothing else to send. It leaves as a frame at once; the doorbell comes with the transmit stage.
 use super::emit;
 use crate::calls::send::locate;
-use crate::conn::{Conn, Flags, State};
+use crate::conn::{Conn, Flags};
 use crate::device::TxQueue;
 use crate::engine::Engine;
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::local::Local;
-use crate::mbuf::{Holder, Mbuf, NO_MBUF};
+use crate::mbuf::{Mbuf, NO_MBUF};
 use crate::tcp::congestion::CongestionControl;
+use crate::tcp::receive;
 use crate::tcp::send_queue::{self, Source};
-use crate::tcp::{blocks, receive};
-use crate::usermem::Extent;
 use ix_abi::stats::Counter;
-use ix_abi::{GroupId, Handle, Op};
+use ix_abi::{Handle, Op};
 
 /// The first word of a `sendv` with one entry that wants no result.
 const ONE_PIECE: u64 = Op::Sendv.0 as u64 | 1 << 32;
@@ -31,7 +30,8 @@ const SLOW: Flags = Flags::IN_OUTPUT
     .union(Flags::RECOVERY)
     .union(Flags::RETRANSMIT)
     .union(Flags::PROBE)
-    .union(Flags::UNPREDICTED);
+    .union(Flags::UNPREDICTED)
+    .union(Flags::V6);
 
 /// What the record says; each word is read once.
 struct Wish {
@@ -41,65 +41,79 @@ struct Wish {
     done: u64,
 }
 
-/// Runs the call at the head of the ring and consumes it, if it is a predicted one; `ready` slots are there.
-/// `false`: it is not, and nothing has happened.
+/// Runs the call `ahead` slots behind the head of the ring, if it is a predicted one; `ready` slots are there. The
+/// caller consumes it. `false`: it is not, and nothing has happened.
 #[inline(always)]
-pub fn sendv<T: TxQueue>(engine: &mut Engine, queue: &mut T, ready: u32) -> bool {
+pub fn sendv<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
     let Engine { local, groups, .. } = engine;
-    let Some(wish) = wish(local, ready) else { return false };
-    let id = wish.handle.group();
-    let Some(Some(group)) = groups.get_mut(usize::from(id.0)) else { return false };
+    let Some(wish) = wish(local, ahead, ready) else { return false };
+    let Some(Some(group)) = groups.get_mut(usize::from(wish.handle.group().0)) else {
+        return false;
+    };
     let index = wish.handle.index();
-    let FlowGroup { conns, segments, tx_base, .. } = &mut **group;
-    let Some(conn) = conns.get_mut(index) else { return false };
+    let Some(conn) = group.conns.get_mut(index) else { return false };
     if !predicted(conn, local, &wish) {
         return false;
     }
-    let Some((extent, source)) = piece(local, id, &wish) else { return false };
-    if !send_queue::append(conn, segments, extent, source) {
-        source.release(local);
-        return false;
+    let Wish { addr, len, done, .. } = wish;
+    if !answers_in_place(conn, local, &wish) {
+        return from_elsewhere(group, local, queue, index, (addr, len, done));
     }
-    local.stats.add(Counter::PayloadOut, wish.len);
-    if let Some(app) = &mut local.app {
-        app.rings.consume(1);
-    }
-    if wish.done > 0 && !returned(conn, local, wish.done) {
-        return_and_send(group, local, queue, index, &extent, wish.done);
-    } else if !transmit(conn, local, queue, *tx_base, &extent) {
+    local.stats.add(Counter::PayloadOut, len);
+    if !transmit(conn, local, queue, group.tx_base) {
         follow_up(group, local, index);
     }
     true
 }
 
-/// Sends all that is queued, which is `payload`; `false`: there is more to do, see [`follow_up`].
-#[inline(always)]
-fn transmit<T: TxQueue>(
-    conn: &mut Conn,
+/// The same for other memory than what holds the request.
+#[inline(never)]
+fn from_elsewhere<T: TxQueue>(
+    group: &mut FlowGroup,
     local: &mut Local,
     queue: &mut T,
-    tx_base: u32,
-    payload: &Extent,
+    index: u32,
+    (addr, len, done): (u64, u64, u64),
 ) -> bool {
-    let Ok(number) = emit::data(conn, local, queue, payload) else { return false };
+    let tx_base = group.tx_base;
+    let conn = &mut group.conns[index];
+    if !piece(conn, local, addr, len) {
+        return false;
+    }
+    local.stats.add(Counter::PayloadOut, len);
+    if done > 0 && !returned(conn, local, done) {
+        // `predicted` has checked it.
+        let _never_fails = receive::done(group, local, index, done);
+    }
+    if !transmit(&mut group.conns[index], local, queue, tx_base) {
+        follow_up(group, local, index);
+    }
+    true
+}
+
+/// Sends all that is queued; `false`: there is more to do, see [`follow_up`]. A call of its own, so that what it
+/// works on stays in registers.
+#[inline(never)]
+fn transmit<T: TxQueue>(conn: &mut Conn, local: &mut Local, queue: &mut T, tx_base: u32) -> bool {
+    let Ok(number) = emit::data(conn, local, queue) else { return false };
     conn.last_tx = number.wrapping_add(tx_base);
     conn.sent(local.now);
     conn.rto_at >= conn.timer_at
 }
 
 #[inline(always)]
-fn wish(local: &Local, ready: u32) -> Option<Wish> {
+fn wish(local: &Local, ahead: u32, ready: u32) -> Option<Wish> {
     let rings = &local.app.as_ref()?.rings;
-    if local.slow || rings.call_word(0, 0) != ONE_PIECE {
+    if local.slow || rings.call_word(ahead, 0) != ONE_PIECE {
         return None;
     }
-    let handle = rings.call_word(0, 1);
+    let handle = rings.call_word(ahead, 1);
     // More for the same connection follows: all of it may fit one segment.
-    if ready > 1 && rings.call_word(1, 1) == handle {
+    if ready > 1 && rings.call_word(ahead.wrapping_add(1), 1) == handle {
         return None;
     }
-    let (addr, len, done) = (rings.call_word(0, 3), rings.call_word(0, 4), rings.call_word(0, 7));
-    Some(Wish { handle: Handle(handle), addr, len, done })
+    let word = |word| rings.call_word(ahead, word);
+    Some(Wish { handle: Handle(handle), addr: word(3), len: word(4), done: word(7) })
 }
 
 #[inline(always)]
@@ -107,12 +121,9 @@ fn predicted(conn: &Conn, local: &Local, wish: &Wish) -> bool {
     let window = conn.snd_wnd.min(conn.cc.window()).min(u32::from(conn.mss));
     conn.generation == wish.handle.generation()
         && conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
-        && conn.state == State::Established
-        && conn.tuple != 0
-        && conn.snd_una == conn.snd_end
-        && conn.recovery == NIL
-        && conn.is_plain()
-        && !blocks::any(conn)
+        && conn.is_usual()
+        && conn.is_in_order()
+        && conn.seg_head == NIL
         && conn.refused_batch != local.batch
         && wish.len.wrapping_sub(1) < u64::from(window)
         && wish.done <= u64::from(conn.rx_held)
@@ -120,20 +131,27 @@ fn predicted(conn: &Conn, local: &Local, wish: &Wish) -> bool {
         && local.tx.ready()
 }
 
-/// The memory that the call names, if it is in one piece.
+/// Queues the memory that the call names, if it is in one buffer that holds all that the application has of this
+/// connection, and the call returns all of that: then the buffer is the segment's from now on, and the window
+/// goes out with it.
 #[inline(always)]
-fn piece(local: &mut Local, group: GroupId, wish: &Wish) -> Option<(Extent, Source)> {
-    let received = local.pool.area().received(wish.addr, wish.len, Holder::group(group));
-    if let Some((extent, index)) = received {
-        local.pool.reference(index);
-        return Some((extent, Source::buffer(index)));
+fn answers_in_place(conn: &mut Conn, local: &mut Local, wish: &Wish) -> bool {
+    let all = wish.done == u64::from(conn.rx_held) && wish.done > 0 && conn.rx_waiting == 0;
+    if !all || conn.rx_head != conn.rx_tail {
+        return false;
     }
-    let (extent, source) = locate(local, wish.addr, wish.len).ok()?;
-    if u64::from(extent.len()) == wish.len {
-        return Some((extent, source));
-    }
-    source.release(local);
-    None
+    let mbuf = Mbuf::from_raw(conn.rx_head);
+    let Some(extent) = local.pool.area().part(&mbuf, wish.addr, wish.len) else {
+        let _still_held = mbuf.into_raw();
+        return false;
+    };
+    send_queue::append_first(conn, extent, Source::buffer(mbuf.index()));
+    conn.rx_head = NO_MBUF;
+    conn.rx_tail = NO_MBUF;
+    conn.rx_held = 0;
+    conn.rx_buffers -= 1;
+    local.pool.return_referenced(mbuf);
+    true
 }
 
 /// Takes all received bytes back, if that is what `done` says and they are in one buffer. The window goes out
@@ -152,22 +170,16 @@ fn returned(conn: &mut Conn, local: &mut Local, done: u64) -> bool {
     true
 }
 
-/// Returns bytes of several buffers, or not all of one, before the segment that tells of the window.
-#[inline(never)]
-fn return_and_send<T: TxQueue>(
-    group: &mut FlowGroup,
-    local: &mut Local,
-    queue: &mut T,
-    index: u32,
-    payload: &Extent,
-    done: u64,
-) {
-    // `predicted` has checked it.
-    let _never_fails = receive::done(group, local, index, done);
-    let tx_base = group.tx_base;
-    if !transmit(&mut group.conns[index], local, queue, tx_base, payload) {
-        follow_up(group, local, index);
+/// Queues the memory that the call names, if it is in one piece.
+#[inline]
+fn piece(conn: &mut Conn, local: &mut Local, addr: u64, len: u64) -> bool {
+    let Ok((extent, source)) = locate(local, addr, len) else { return false };
+    if u64::from(extent.len()) != len {
+        source.release(local);
+        return false;
     }
+    send_queue::append_first(conn, extent, source);
+    true
 }
 
 /// The queue was full, or the timer has to be armed.

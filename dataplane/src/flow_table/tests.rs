@@ -27,7 +27,7 @@ fn the_table_agrees_with_a_map_over_random_inserts_and_removals() {
                 assert_eq!(table.find(&conns, hash, &key(n)), None);
                 let Some(index) = conns.alloc() else { continue };
                 conns[index].hash = hash;
-                conns[index].key = key(n);
+                conns[index].set_key(&key(n));
                 assert!(table.insert(&mut conns, index));
                 model.insert(n, index);
             }
@@ -42,7 +42,7 @@ fn a_chain_has_a_limit() {
     for n in 0..=FLOW_CHAIN_MAX {
         let index = conns.alloc().unwrap();
         conns[index].hash = 8;
-        conns[index].key = key(n);
+        conns[index].set_key(&key(n));
         assert_eq!(table.insert(&mut conns, index), n < FLOW_CHAIN_MAX);
     }
 }

@@ -202,6 +202,12 @@ impl CongestionControl for Congestion {
     }
 }
 
+/// Whether a window of which `flight` bytes were out is in full use: one that is not does not grow (RFC 7661).
+#[inline(always)]
+pub fn is_in_use(conn: &Conn, flight: u32) -> bool {
+    flight + u32::from(conn.mss) > conn.cc.window()
+}
+
 /// `acked` new bytes of `flight` were acknowledged, outside of recovery: the window grows if it was
 /// in full use.
 #[inline]
@@ -209,7 +215,7 @@ pub fn grow(conn: &mut Conn, acked: u32, flight: u32, now: Instant) {
     let mss = u32::from(conn.mss);
     if conn.ecn.contains(Ecn::ECHOED) {
         conn.ecn -= Ecn::ECHOED;
-    } else if flight + mss > conn.cc.window() {
+    } else if is_in_use(conn, flight) {
         let rtt_us = conn.rtt.smoothed_us();
         conn.cc.acked(acked, mss, rtt_us, now);
     }

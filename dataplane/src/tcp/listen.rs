@@ -144,7 +144,7 @@ pub fn begin(
 ) -> Option<u32> {
     let index = group.allocate(local)?;
     let conn = &mut group.conns[index];
-    conn.key = packet.key;
+    conn.set_key(&packet.key);
     conn.hash = packet.hash;
     at_slot(conn, packet.local);
     conn.listener = port.handle;
@@ -204,8 +204,8 @@ pub fn mss_default(slot: u8) -> u16 {
 
 /// Our side of a new connection: initial sequence number (RFC 6528), sizes until the peer says more.
 fn start(conn: &mut Conn, local: &Local, after: Option<WrappingSeq>) {
-    let here = SocketAddress { ip: local.ip_at(conn.local), port: conn.key.local_port, scope: 0 };
-    let there = SocketAddress { ip: conn.key.remote, port: conn.key.remote_port, scope: 0 };
+    let here = SocketAddress { ip: local.ip_at(conn.local), port: conn.local_port(), scope: 0 };
+    let there = SocketAddress { ip: conn.remote, port: conn.remote_port(), scope: 0 };
     let (iss, ts_offset) = local.isn_key.initial_numbers(here, there, local.now);
     begin_at(conn, time_wait::beyond(WrappingSeq(iss), after));
     conn.ts_offset = ts_offset;
@@ -301,7 +301,7 @@ pub fn connect(
 ) -> Option<u32> {
     let index = group.allocate(local)?;
     let conn = &mut group.conns[index];
-    conn.key = key;
+    conn.set_key(&key);
     conn.hash = hash;
     conn.state = State::SynSent;
     conn.flags |= Flags::ACTIVE | Flags::ACCEPTED;

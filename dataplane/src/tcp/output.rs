@@ -290,13 +290,14 @@ fn segment_of<T: TxQueue, A: Family>(
         told = blocks::take(&mut group.conns[index], local, options);
         options += told.len();
     }
+    let conn = &group.conns[index];
     let frame = local.tx.begin(A::BELOW + HEADER + options);
     let mut sum = 0;
     let mut odd = false;
     let len = if piece.len == 0 {
         0
     } else {
-        send_queue::gather(&group.segments, piece.at, piece.seq, piece.len, |part| {
+        send_queue::gather(conn, &group.segments, piece.at, piece.seq, piece.len, |part| {
             let fragment = Fragment { bus: part.bus(), len: part.len() };
             if frame.fragments.try_push(fragment).is_err() {
                 return false;
@@ -346,7 +347,7 @@ fn segment_of<T: TxQueue, A: Family>(
     conn.ack_owed = 0;
     conn.ack_at = Instant::NEVER;
     if local.tap.is_on() {
-        tap_segment(group, local, &piece, len);
+        tap_segment(group, local, index, &piece, len);
     }
     Ok(len + u32::from(flags & flag::FIN != 0))
 }
@@ -354,10 +355,12 @@ fn segment_of<T: TxQueue, A: Family>(
 /// Shows the tap the segment that was just pushed, with `len` bytes of payload.
 #[cold]
 #[inline(never)]
-fn tap_segment(group: &FlowGroup, local: &mut Local, piece: &Piece, len: u32) {
+fn tap_segment(group: &FlowGroup, local: &mut Local, index: u32, piece: &Piece, len: u32) {
+    let FlowGroup { conns, segments, .. } = group;
     tap::sent(local, |frame| {
         if len > 0 {
-            send_queue::gather(&group.segments, piece.at, piece.seq, len, |part| frame.take(part));
+            let take = |part| frame.take(part);
+            send_queue::gather(&conns[index], segments, piece.at, piece.seq, len, take);
         }
     });
 }
@@ -374,9 +377,9 @@ fn header<A: Family>(
         mac_to: conn.mac,
         mac_from: local.mac,
         ip_from: A::own(local, conn.local),
-        ip_to: A::from_ip(conn.key.remote),
-        port_from: conn.key.local_port,
-        port_to: conn.key.remote_port,
+        ip_to: A::from_ip(conn.remote),
+        port_from: conn.local_port(),
+        port_to: conn.remote_port(),
         seq,
         ack: conn.rcv_nxt,
         flags: bits.0,
@@ -518,7 +521,7 @@ fn resolve(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
         return false;
     }
     let conn = &mut group.conns[index];
-    let hop = local.hop_from(conn.local, conn.key.remote);
+    let hop = local.hop_from(conn.local, conn.remote);
     if let Some(hop) = hop {
         if let Lookup::Found(mac) = local.neighbors.lookup(hop, local.now) {
             conn.mac = mac.0;

@@ -11,6 +11,7 @@ use crate::time::{Duration, Instant};
 
 /// What the connection's timer `rto_at` stands for, if not for persist or the end of a state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Timer {
     /// Retransmission (RFC 6298).
     #[default]

@@ -214,10 +214,25 @@ fn window_moved(conn: &Conn) -> bool {
 /// The window field of a segment that goes out now; moves the edge if it is worth it.
 #[inline]
 pub fn window_field(conn: &mut Conn) -> u16 {
-    let moves = moves_by(conn, u32::from(conn.mss));
-    let edge = if moves { possible_edge(conn) } else { conn.rcv_edge };
-    let shift = if conn.flags.contains(Flags::SCALED) { RECEIVE_SHIFT } else { 0 };
-    let field = (edge.since(conn.rcv_nxt) >> shift).min(u32::from(u16::MAX));
-    conn.rcv_edge = conn.rcv_nxt.plus(field << shift).later(conn.rcv_edge);
+    // Twice, each for constants.
+    if conn.flags.contains(Flags::SCALED) {
+        window_field_of::<RECEIVE_WINDOW, RECEIVE_SHIFT>(conn)
+    } else {
+        window_field_of::<{ u16::MAX as u32 }, 0>(conn)
+    }
+}
+
+#[inline(always)]
+fn window_field_of<const MAX: u32, const SHIFT: u8>(conn: &mut Conn) -> u16 {
+    const { assert!(MAX >> SHIFT <= u16::MAX as u32) }
+    let told = conn.rcv_edge.since(conn.rcv_nxt);
+    let possible = MAX.saturating_sub(conn.rx_held + conn.rx_waiting);
+    let step = u32::from(conn.mss).min(MAX / 2);
+    let moves = possible > told && possible - told >= step;
+    let window = if moves { possible } else { told };
+    let field = (window >> SHIFT).min(u32::from(u16::MAX));
+    if moves {
+        conn.rcv_edge = conn.rcv_nxt.plus(field << SHIFT).later(conn.rcv_edge);
+    }
     field as u16
 }

@@ -53,12 +53,13 @@ impl RttEstimator {
 
     /// A measurement of a segment that was sent only once (§3, Karn). Ends backing off. No timeout is
     /// shorter than `floor`.
+    #[inline(always)]
     pub fn measured(&mut self, rtt: Duration, floor: Duration) {
         self.measured_us(rtt.as_us().min(u64::from(RTO_MAX_US)) as u32, floor);
     }
 
     /// The same in microseconds, at most `RTO_MAX`.
-    #[inline]
+    #[inline(always)]
     pub fn measured_us(&mut self, rtt: u32, floor: Duration) {
         let rtt = rtt.max(1);
         if self.smoothed_us == 0 {
@@ -77,16 +78,16 @@ impl RttEstimator {
     }
 
     /// The timeout without backing off (§5.7 lets new data being acknowledged end it).
+    #[inline(always)]
     pub fn settle(&mut self, floor: Duration) {
-        if self.smoothed_us == 0 {
-            // Only a SYN was answered, and not at once (§5.7).
-            self.timeout_us = RTO_AFTER_SYN_LOSS.as_us() as u32;
-            return;
-        }
-        // No term is longer than a few times `RTO_MAX`: none overflows.
-        let variation = (self.variation_us * 4).max(GRANULARITY_US);
-        let timeout = self.smoothed_us + variation;
-        self.timeout_us = timeout.max(floor.as_us() as u32).min(RTO_MAX_US);
+        // Without a measurement only a SYN was answered, and not at once (§5.7).
+        self.timeout_us = match self.smoothed_us {
+            0 => RTO_AFTER_SYN_LOSS.as_us() as u32,
+            // No term is longer than a few times `RTO_MAX`: none overflows.
+            smoothed => (smoothed + (self.variation_us * 4).max(GRANULARITY_US))
+                .max(floor.as_us() as u32)
+                .min(RTO_MAX_US),
+        };
     }
 
     /// The timer has fired (§5.5).

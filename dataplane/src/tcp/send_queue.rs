@@ -1,6 +1,9 @@
 //! What the application gave to send: references to its memory, or to receive buffers, in the order
 //! of the stream. Nothing is copied; a segment is freed when its bytes are acknowledged and no
 //! frame in flight refers to them (`Conn::released`).
+//!
+//! The first segment of an empty queue is in the connection itself, so that one that waits for its
+//! acknowledgement touches nothing else; the others are in a slab of the group.
 use crate::conn::Conn;
 use crate::flow_table::NIL;
 use crate::local::Local;
@@ -26,7 +29,7 @@ impl Source {
     }
 
     /// Ends the pin or the reference.
-    #[inline]
+    #[inline(always)]
     pub fn release(self, local: &mut Local) {
         if self.0 & BUFFER != 0 {
             local.pool.unreference(self.0 & !BUFFER);
@@ -56,24 +59,55 @@ impl Default for Segment {
 }
 
 impl Segment {
+    /// Its bytes.
+    #[inline(always)]
+    pub fn extent(&self) -> Extent {
+        self.extent
+    }
+
     fn end(&self) -> WrappingSeq {
         self.seq.plus(self.extent.len())
     }
 }
 
-/// The segments of a group's connections.
+/// The segments of a group's connections but for those that are in the connections.
 pub type Segments = Slab<Segment>;
+
+/// The place of the segment in the connection: it is in use if the queue begins there.
+pub const OWN: u32 = NIL - 1;
+
+#[inline(always)]
+fn get<'a>(conn: &'a Conn, segments: &'a Segments, at: u32) -> &'a Segment {
+    if at == OWN { &conn.own_segment } else { &segments[at] }
+}
+
+#[inline(always)]
+fn get_mut<'a>(conn: &'a mut Conn, segments: &'a mut Segments, at: u32) -> &'a mut Segment {
+    if at == OWN { &mut conn.own_segment } else { &mut segments[at] }
+}
+
+#[inline(always)]
+fn give_back(segments: &mut Segments, at: u32) {
+    if at != OWN {
+        segments.release(at);
+    }
+}
+
+/// Segments of the connection that are in the slab.
+pub fn in_slab(conn: &Conn) -> usize {
+    usize::from(conn.seg_count) - usize::from(conn.seg_head == OWN)
+}
 
 /// Appends a piece; `false` if the table of segments is full.
 #[inline]
 pub fn append(conn: &mut Conn, segments: &mut Segments, extent: Extent, source: Source) -> bool {
+    if conn.seg_head == NIL {
+        append_first(conn, extent, source);
+        return true;
+    }
     let Some(index) = segments.alloc() else { return false };
     segments[index] = Segment { extent, seq: conn.snd_end, source, next: NIL };
-    if conn.seg_tail == NIL {
-        conn.seg_head = index;
-    } else {
-        segments[conn.seg_tail].next = index;
-    }
+    get_mut(conn, segments, conn.seg_tail).next = index;
     conn.seg_tail = index;
     conn.seg_count += 1;
     if conn.seg_next == NIL {
@@ -81,6 +115,17 @@ pub fn append(conn: &mut Conn, segments: &mut Segments, extent: Extent, source: 
     }
     conn.snd_end = conn.snd_end.plus(extent.len());
     true
+}
+
+/// The same for an empty queue, which needs no place.
+#[inline(always)]
+pub fn append_first(conn: &mut Conn, extent: Extent, source: Source) {
+    conn.own_segment = Segment { extent, seq: conn.snd_end, source, next: NIL };
+    conn.seg_head = OWN;
+    conn.seg_tail = OWN;
+    conn.seg_next = OWN;
+    conn.seg_count = 1;
+    conn.snd_end = conn.snd_end.plus(extent.len());
 }
 
 /// Takes back what was appended since the queue had `count` segments and ended at `end`: none of
@@ -96,12 +141,12 @@ pub fn undo(
     let mut at = conn.seg_head;
     for _ in 0..count {
         last_kept = at;
-        at = segments[at].next;
+        at = get(conn, segments, at).next;
     }
     while at != NIL {
-        let Segment { source, next, .. } = segments[at];
+        let Segment { source, next, .. } = *get(conn, segments, at);
         source.release(local);
-        segments.release(at);
+        give_back(segments, at);
         if conn.seg_next == at {
             conn.seg_next = NIL;
         }
@@ -110,7 +155,7 @@ pub fn undo(
     if last_kept == NIL {
         conn.seg_head = NIL;
     } else {
-        segments[last_kept].next = NIL;
+        get_mut(conn, segments, last_kept).next = NIL;
     }
     conn.seg_tail = last_kept;
     conn.seg_count = count;
@@ -122,13 +167,13 @@ pub fn undo(
 pub fn release(conn: &mut Conn, segments: &mut Segments, upto: WrappingSeq, local: &mut Local) {
     while conn.seg_head != NIL {
         let at = conn.seg_head;
-        let segment = &segments[at];
+        let segment = get(conn, segments, at);
         if segment.end().after(upto) {
             return;
         }
         let (source, next) = (segment.source, segment.next);
         source.release(local);
-        segments.release(at);
+        give_back(segments, at);
         if conn.seg_next == at {
             conn.seg_next = next;
         }
@@ -139,24 +184,41 @@ pub fn release(conn: &mut Conn, segments: &mut Segments, upto: WrappingSeq, loca
 }
 
 /// Frees everything: it is acknowledged or over, and no frame refers to it.
-#[inline]
+#[inline(always)]
 pub fn release_all(conn: &mut Conn, segments: &mut Segments, local: &mut Local) {
-    while conn.seg_head != NIL {
-        let Segment { source, next, .. } = segments[conn.seg_head];
-        source.release(local);
-        segments.release(conn.seg_head);
-        conn.seg_head = next;
+    let mut at = conn.seg_head;
+    if at == OWN {
+        conn.own_segment.source.release(local);
+        at = conn.own_segment.next;
     }
+    if at != NIL {
+        release_from(segments, at, local);
+    }
+    conn.seg_head = NIL;
     conn.seg_tail = NIL;
     conn.seg_next = NIL;
     conn.seg_count = 0;
 }
 
+#[inline(never)]
+fn release_from(segments: &mut Segments, mut at: u32, local: &mut Local) {
+    while at != NIL {
+        let Segment { source, next, .. } = segments[at];
+        source.release(local);
+        segments.release(at);
+        at = next;
+    }
+}
+
 /// Points `seg_next` at the segment that `snd_nxt` is in, after `snd_nxt` went forward.
 #[inline]
 pub fn catch_up(conn: &mut Conn, segments: &Segments) {
-    while conn.seg_next != NIL && segments[conn.seg_next].end().at_or_before(conn.snd_nxt) {
-        conn.seg_next = segments[conn.seg_next].next;
+    while conn.seg_next != NIL {
+        let segment = get(conn, segments, conn.seg_next);
+        if segment.end().after(conn.snd_nxt) {
+            return;
+        }
+        conn.seg_next = segment.next;
     }
 }
 
@@ -164,6 +226,7 @@ pub fn catch_up(conn: &mut Conn, segments: &Segments) {
 /// in or after, until all are given or `take` says that it has enough. Returns the bytes given.
 #[inline]
 pub fn gather(
+    conn: &Conn,
     segments: &Segments,
     mut at: u32,
     from: WrappingSeq,
@@ -172,7 +235,7 @@ pub fn gather(
 ) -> u32 {
     let mut given = 0;
     while given < len && at != NIL {
-        let segment = &segments[at];
+        let segment = get(conn, segments, at);
         let skip = from.plus(given).since(segment.seq);
         let size = segment.extent.len();
         if skip < size {

@@ -5,12 +5,12 @@ use super::Time;
 use super::faults::{self, Kind, Scope};
 use super::memory::Bus;
 use super::swarm::MachineDraw;
-use ix_dataplane::moves::Redirect;
 use ix_dataplane::device::{
     Capabilities, RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue,
 };
 use ix_dataplane::limits::{FRAME_BYTES_MAX, MBUF_BYTES};
 use ix_dataplane::mbuf::{Area, Mbuf, Pool};
+use ix_dataplane::moves::Redirect;
 use ix_dataplane::rng::Rng;
 use ix_dataplane::rss::{Toeplitz, group_of};
 use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket};
