@@ -138,6 +138,12 @@ counters! {
         RxChains = "rx_chains",
         /// Segments that the device has merged into fewer frames (large receive).
         RxMerged = "rx_merged",
+        /// Flow groups that have come from another core.
+        GroupsIn = "groups_in",
+        /// Flow groups that have left for another core.
+        GroupsOut = "groups_out",
+        /// Frames that waited until their group was here entirely.
+        FramesHeld = "frames_held",
     }
 }
 

@@ -5,7 +5,6 @@
 //! Nothing here waits: a packet for which there is no room is counted as missed.
 use crate::checksum;
 use crate::device::{RxBatch, RxChecksum};
-use crate::family::Family;
 use crate::input::eth;
 use crate::ipv4::{TCP, UDP};
 use crate::limits::MBUF_BYTES;
@@ -19,7 +18,7 @@ use ix_abi::capture::{Direction, Filter, Head, NO_GROUP, flag};
 use ix_abi::stats::{CoreStats, Counter};
 use ix_abi::{CoreId, GroupId};
 
-mod headers;
+pub(crate) mod headers;
 mod line;
 mod ring;
 
@@ -163,16 +162,7 @@ impl<'a> Context<'a> {
 
     /// The flow group that the packet's ports and addresses make, if it has them.
     fn group(&self, h: &Headers, direction: Direction) -> Option<GroupId> {
-        let (from, to) = h.ports.filter(|_| h.protocol == TCP || h.protocol == UDP)?;
-        let (source, destination) = (h.source?, h.destination?);
-        let (peer, ours, ports) = match direction {
-            Direction::Out => (destination, source, (to, from)),
-            _ => (source, destination, (from, to)),
-        };
-        let hash = match (peer.to_v4(), ours.to_v4()) {
-            (Some(peer), Some(ours)) => <[u8; 4]>::hash(self.toeplitz, peer, ours, ports),
-            _ => <[u8; 16]>::hash(self.toeplitz, peer.0, ours.0, ports),
-        };
+        let hash = h.hash(self.toeplitz, direction)?;
         Some(group_of(hash, self.groups))
     }
 }

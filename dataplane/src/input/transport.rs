@@ -146,6 +146,11 @@ fn intact<A: Family>(segment: &[u8], ip: &Ip<A>, protocol: u8) -> bool {
 /// Hands a frame to the core that owns its group.
 pub(super) fn steer(engine: &mut Engine, frame: RxFrame, owner: Option<CoreId>) {
     let local = &mut engine.local;
+    if let Some(from) = local.forwarded_by.filter(|from| Some(*from) == owner)
+        && engine.moves.is_early(frame.hash.map(|hash| group_of(hash, local.groups)))
+    {
+        return engine.moves.keep_early(local, from, frame);
+    }
     let owner = owner.filter(|owner| *owner != local.core);
     let Some(owner) = owner else { return eth::drop(engine, frame, Drop::SteerFull) };
     match local.mesh.send_frame(owner, frame) {
