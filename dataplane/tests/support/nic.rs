@@ -67,7 +67,7 @@ impl Rx {
             data.copy_from_slice(part);
             mbuf
         };
-        let (first, others) = parts.split_first().unwrap();
+        let (first, others) = parts.split_first().unwrap_or((&&[], &[]));
         let mbuf = put(first);
         let mut rest = RestBuilder::new();
         for part in others {
