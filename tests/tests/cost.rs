@@ -12,14 +12,14 @@ const ECHO: u64 = 1_800;
 /// The same with checksums and hash by the network card.
 const ECHO_OFFLOADED: u64 = 1_600;
 /// Connect, one request, close.
-const LIFE: u64 = 13_500;
+const LIFE: u64 = 7_300;
 /// By payload byte of one stream with offload, in thousandths, into the server and out of it; what a batch asks
 /// for ahead (`fast::look_ahead`) included.
 const RECEIVE: u64 = 640;
 /// See [`RECEIVE`].
 const SEND: u64 = 880;
 /// Bytes of a million idle connections, everything included.
-const IDLE_BYTES: u64 = 512 << 20;
+const IDLE_BYTES: u64 = 512_000_000;
 /// What the first tenth of a flood may add: a chunk of connections for each flow group.
 const FLOOD_BYTES: u64 = 4 << 20;
 

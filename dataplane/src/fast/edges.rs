@@ -231,7 +231,6 @@ fn ends(conn: &Conn, local: &Local, segment: &Segment<'_>) -> bool {
         && conn.recovery == NIL
         && conn.sent_count == 0
         && conn.seg_head == NIL
-        && conn.rx_head == NO_MBUF
         && is_empty(conn, segment, flag::ACK)
 }
 
@@ -241,6 +240,7 @@ fn end(group: &mut FlowGroup, local: &mut Local, index: u32, mbuf: Mbuf) {
     local.pool.free(mbuf);
     group.leave(index, local);
     let conn = &mut group.conns[index];
+    debug_assert!(conn.rx_head == NO_MBUF, "returned by `close`, and none came behind FIN");
     conn.state = State::Closed;
     let event = Event { aux: DeadReason::Closed.0, ..record(conn, group.id, index, Kind::Dead) };
     post(local, &event);
