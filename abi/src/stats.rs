@@ -134,6 +134,16 @@ counters! {
         DatagramsReassembled = "datagrams_reassembled",
         /// Bytes copied for that.
         FragmentBytes = "fragment_bytes",
+        /// TCP segments that arrived in several buffers: jumbo frames, and what the device has merged.
+        RxChains = "rx_chains",
+        /// Segments that the device has merged into fewer frames (large receive).
+        RxMerged = "rx_merged",
+        /// Flow groups that have come from another core.
+        GroupsIn = "groups_in",
+        /// Flow groups that have left for another core.
+        GroupsOut = "groups_out",
+        /// Frames that waited until their group was here entirely.
+        FramesHeld = "frames_held",
     }
 }
 
@@ -236,6 +246,8 @@ counters! {
         FragmentsFull = "fragments_full",
         /// A datagram whose fragments did not all come in time.
         FragmentTimeout = "fragment_timeout",
+        /// A frame of several buffers that is no TCP segment, or whose headers are not in the first.
+        SpansBuffers = "spans_buffers",
     }
 }
 

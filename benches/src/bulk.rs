@@ -13,8 +13,9 @@ const PATIENCE: usize = 100_000;
 /// Time that a segment takes on the wire.
 const SEGMENT_NS: u64 = 1_000;
 
-/// Sends at least `bytes` to the server, `batch` segments in each counted turn; how many were acknowledged.
-pub fn receive<S: Server>(server: &mut S, bytes: usize, batch: usize) -> usize {
+/// Sends at least `bytes` to the server, `batch` segments in each counted turn, of which the card makes one frame of
+/// `merge` each; how many were acknowledged.
+pub fn receive<S: Server>(server: &mut S, bytes: usize, batch: usize, merge: usize) -> usize {
     let mut clients = Clients::new(1);
     clients.open(server);
     let mut turns = 0;
@@ -22,8 +23,8 @@ pub fn receive<S: Server>(server: &mut S, bytes: usize, batch: usize) -> usize {
     let mut counted = 0;
     let mut idle = 0;
     while counted < bytes {
-        let segment = clients.segment_bytes();
-        for _ in 0..batch {
+        let segment = clients.segment_bytes() * merge;
+        for _ in 0..batch.div_ceil(merge) {
             if clients.in_flight(0) as usize + segment <= clients.server_window as usize {
                 clients.request(server, 0, segment);
             }

@@ -2,7 +2,8 @@
 //! copied, everything that was pushed has left at the next look.
 use crate::memory;
 use ix_dataplane::device::{RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue};
-use ix_dataplane::mbuf::{Mbuf, Pool};
+use ix_dataplane::limits::MBUF_BYTES;
+use ix_dataplane::mbuf::{Area, Mbuf, Pool, Rest, RestBuilder};
 
 /// Receive descriptors; a power of two.
 pub const RX_RING: usize = 256;
@@ -10,13 +11,23 @@ pub const RX_RING: usize = 256;
 const TX_RING: usize = 1024;
 
 /// What the card writes when a frame has arrived.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Filled {
     buffer: u32,
     offset: u16,
     len: u16,
+    /// Of a frame in several buffers the others, see [`Rest::first`].
+    rest: u32,
+    /// Segments that it was merged from have so many bytes of payload; 0: it was not.
+    merged: u16,
     /// It says so if it knows that; then the checksums are right, too.
     hash: Option<u32>,
+}
+
+impl Default for Filled {
+    fn default() -> Filled {
+        Filled { buffer: 0, offset: 0, len: 0, rest: Rest::NONE.first(), merged: 0, hash: None }
+    }
 }
 
 /// The receive queue. Counts are of frames since the beginning, each at most a ring ahead of the next.
@@ -47,6 +58,25 @@ impl Rx {
         self.filled_count - self.polled_count
     }
 
+    /// The rest of the frame that has arrived last fills further buffers; it is made of segments of `merged` bytes of
+    /// payload.
+    pub fn go_on(&mut self, area: &Area, mut bytes: &[u8], merged: u16) {
+        let mut rest = RestBuilder::new();
+        while !bytes.is_empty() {
+            assert!(self.filled_count != self.posted_count, "a posted buffer");
+            let (part, more) = bytes.split_at(bytes.len().min(MBUF_BYTES));
+            // The frame's place in the ring stays its first buffer's: the last posted one moves up.
+            self.posted_count -= 1;
+            let mut mbuf = Mbuf::from_raw(self.posted[self.posted_count % RX_RING]);
+            area.data_mut(&mut mbuf)[..part.len()].copy_from_slice(part);
+            rest.push(area, mbuf, 0, part.len() as u16);
+            bytes = more;
+        }
+        let frame = &mut self.filled[(self.filled_count - 1) % RX_RING];
+        frame.rest = rest.finish().first();
+        frame.merged = merged;
+    }
+
     /// A frame arrives: `fill` writes it into the posted buffer that it gets, and says where it is (offset and
     /// length) and its hash, if the card knows that and that the checksums are right.
     pub fn arrive(&mut self, fill: impl FnOnce(&mut Mbuf) -> (u16, u16, Option<u32>)) {
@@ -55,7 +85,14 @@ impl Rx {
         self.filled_count += 1;
         let mut mbuf = Mbuf::from_raw(self.posted[at]);
         let (offset, len, hash) = fill(&mut mbuf);
-        self.filled[at] = Filled { buffer: mbuf.into_raw(), offset, len, hash };
+        self.filled[at] = Filled {
+            buffer: mbuf.into_raw(),
+            offset,
+            len,
+            hash,
+            rest: Rest::NONE.first(),
+            merged: 0,
+        };
     }
 }
 
@@ -66,10 +103,11 @@ impl RxQueue for Rx {
         let until = self.filled_count.min(from + max);
         let mut at = from;
         while at != until {
-            let Filled { buffer, offset, len, hash } = self.filled[at % RX_RING];
+            let Filled { buffer, offset, len, rest, merged, hash } = self.filled[at % RX_RING];
             let checksum = if hash.is_some() { RxChecksum::Good } else { RxChecksum::Unknown };
-            let mbuf = Mbuf::from_raw(buffer);
-            if batch.try_push(RxFrame { mbuf, offset, len, checksum, hash }).is_err() {
+            let (mbuf, rest) = (Mbuf::from_raw(buffer), Rest::from_raw(rest));
+            if batch.try_push(RxFrame { mbuf, offset, len, rest, merged, checksum, hash }).is_err()
+            {
                 break;
             }
             at += 1;

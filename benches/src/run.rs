@@ -74,6 +74,9 @@ pub struct Run {
     /// It also cuts large packets into segments
     #[arg(long)]
     pub tso: bool,
+    /// It makes one frame of so many segments that it receives (scenario `receive`)
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=44))]
+    pub merge: u8,
 }
 
 impl Default for Run {
@@ -86,6 +89,7 @@ impl Default for Run {
             operations: 2048,
             offload: false,
             tso: false,
+            merge: 1,
         }
     }
 }
@@ -107,6 +111,9 @@ impl Run {
         }
         if self.tso {
             args.push("--tso".to_owned());
+        }
+        if self.merge > 1 {
+            args.extend(["--merge".to_owned(), self.merge.to_string()]);
         }
         args
     }
@@ -131,7 +138,7 @@ impl Run {
         let setup = Setup {
             connections: self.connections,
             buffers: most.min(16_384) + 4096,
-            offload: self.offload || self.tso,
+            offload: self.offload || self.tso || self.merge > 1,
             tso: self.tso,
             batch: 64,
         };
@@ -140,7 +147,12 @@ impl Run {
             Scenario::Life => self.life(EngineServer::new(setup, app::Echo::default())),
             Scenario::Receive => {
                 let mut server = EngineServer::new(setup, app::Sink::default());
-                let bytes = bulk::receive(&mut server, self.operations, self.batch);
+                let bytes = bulk::receive(
+                    &mut server,
+                    self.operations,
+                    self.batch,
+                    usize::from(self.merge),
+                );
                 assert_eq!(server.stats().get(Counter::PayloadCopied), 0, "zero copy");
                 bytes
             }
@@ -173,7 +185,7 @@ impl Run {
             Scenario::Echo => self.echo(server(Does::Echo, self.connections)),
             Scenario::Life => self.life(server(Does::Echo, self.batch)),
             Scenario::Receive => {
-                bulk::receive(&mut server(Does::Sink, 1), self.operations, self.batch)
+                bulk::receive(&mut server(Does::Sink, 1), self.operations, self.batch, 1)
             }
             Scenario::Send => bulk::send(&mut server(Does::Source, 1), self.operations, self.batch),
             _ => panic!("not for smoltcp"),

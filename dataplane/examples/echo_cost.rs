@@ -27,7 +27,7 @@ use ix_dataplane::core_loop::run_once;
 use ix_dataplane::device::*;
 use ix_dataplane::engine::Engine;
 use ix_dataplane::limits::{MBUF_BYTES, TX_HEADER_REGION_BYTES};
-use ix_dataplane::mbuf::{Area, Mbuf, Pool};
+use ix_dataplane::mbuf::{Area, Mbuf, Pool, Rest};
 use ix_dataplane::platform::{AppFault, AppReturn, Platform};
 use ix_dataplane::rings::AppRings;
 use ix_dataplane::rng::Rng;
@@ -232,7 +232,15 @@ impl Bench {
         let sum = checksum::finish(checksum::add(pseudo, checksum::sum(&f[34..])));
         f[50..52].copy_from_slice(&sum);
         let checksum = if self.offload { RxChecksum::Good } else { RxChecksum::Unknown };
-        let frame = RxFrame { mbuf, offset: 12, len: len as u16, checksum, hash: None };
+        let frame = RxFrame {
+            mbuf,
+            offset: 12,
+            len: len as u16,
+            checksum,
+            hash: None,
+            rest: Rest::NONE,
+            merged: 0,
+        };
         self.machine.rx[0].ready.push_back(frame);
     }
 
@@ -244,7 +252,8 @@ impl Bench {
         f[22..32].copy_from_slice(&[2, 0, 0, 0, 0, 2, 10, 0, 0, 254]);
         f[32..42].copy_from_slice(&[2, 0, 0, 0, 0, 1, 10, 0, 0, 1]);
         let (checksum, hash) = (RxChecksum::Unknown, None);
-        let frame = RxFrame { mbuf, offset: 12, len: 42, checksum, hash };
+        let frame =
+            RxFrame { mbuf, offset: 12, len: 42, checksum, hash, rest: Rest::NONE, merged: 0 };
         self.machine.rx[0].ready.push_back(frame);
     }
 

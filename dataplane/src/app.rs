@@ -74,6 +74,11 @@ pub struct App {
 }
 
 impl App {
+    /// Whether it is in `enter`, with all that it has called executed.
+    pub fn rests(&self) -> bool {
+        !self.preempted && !self.unfinished && self.carried == 0
+    }
+
     /// A context that starts at `now` on `core`.
     pub fn new(rings: AppRings, core: CoreId, now: Instant) -> App {
         App {

@@ -13,6 +13,7 @@ use crate::device::TxQueue;
 use crate::engine::Engine;
 use crate::fast;
 use crate::limits::{CALLS_PER_TURN, CONNECT_COST};
+use crate::local::BATCH_STEP;
 use crate::rings::{BadRing, Ready};
 use ix_abi::stats::Counter;
 use ix_abi::{Call, Condition, GroupId, Handle, Op, Request, Status};
@@ -59,7 +60,7 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
     let ready = if app.carried == 0 { slots } else { slots.min(app.carried) };
     let behind = slots - ready;
     if app.carried == 0 {
-        engine.local.batch = engine.local.batch.wrapping_add(1);
+        engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
     }
     let mut rest = Rest { ready, room, executed: 0, cost: 0 };
     loop {

@@ -2,11 +2,11 @@
 //!
 //! What follows an iteration (spinning, halting until `Work::deadline`) is the platform's.
 use crate::calls;
-use crate::device::{RxQueue, take_each};
+use crate::device::{RxFrame, RxQueue, take_each};
 use crate::engine::Engine;
 use crate::events;
 use crate::fast;
-use crate::input::eth;
+use crate::input::{chain, eth};
 use crate::limits::PUBLISH_EVERY;
 use crate::output;
 use crate::platform::{AppFault, AppReturn, Platform, Work};
@@ -67,15 +67,23 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     }
     fast::open(engine);
     let mut bytes = 0;
+    let moving = engine.moves.are_under_way();
+    let guarded = moving && engine.moves.has_arrivals();
+    if guarded {
+        bytes = batch.iter().map(|frame| u64::from(frame.len)).sum();
+        take_each(&mut batch, |frame, _| engine.take_guarded(frame.moved(), None));
+    }
     take_each(&mut batch, |frame, rest| {
         fast::look_ahead(engine, frame, rest);
         bytes += u64::from(frame.len);
-        if !fast::receive(engine, frame) {
-            eth::handle(engine, frame.moved());
-        }
+        take(engine, frame);
     });
     engine.batch = Some(batch);
-    let steered = if engine.local.mesh.is_quiet() { 0 } else { steered(engine) };
+    let quiet = engine.local.mesh.is_quiet() && !(moving && engine.moves.has_early());
+    let steered = if quiet { 0 } else { steered(engine, guarded) };
+    if moving {
+        engine.received_for_moves(total < engine.rx_batch, steered < engine.rx_batch);
+    }
     let stats = &mut engine.local.stats;
     stats.add(Counter::RxPackets, total as u64);
     stats.add(Counter::RxBytes, bytes);
@@ -88,17 +96,34 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
 
 /// Frames that other cores have received for this one; how many.
 #[inline(never)]
-fn steered(engine: &mut Engine) -> usize {
+fn steered(engine: &mut Engine, guarded: bool) -> usize {
+    if engine.moves.has_early() {
+        engine.take_early();
+    }
     let mut count = 0;
     while count < engine.rx_batch {
-        let Some((_, frame)) = engine.local.mesh.next_frame() else { break };
+        let Some((from, frame)) = engine.local.mesh.next_frame() else { break };
         count += 1;
-        if !fast::receive(engine, &frame) {
-            eth::handle(engine, frame);
+        engine.local.forwarded_by = Some(from);
+        if guarded {
+            engine.take_guarded(frame, Some(from));
+        } else {
+            take(engine, &frame);
         }
     }
+    engine.local.forwarded_by = None;
     engine.local.stats.add(Counter::RxSteeredIn, count as u64);
     count
+}
+
+/// Takes a frame, whose buffers are then not the caller's any more.
+#[inline(always)]
+pub(crate) fn take(engine: &mut Engine, frame: &RxFrame) {
+    if !frame.rest.is_none() {
+        chain::handle(engine, frame.moved());
+    } else if !fast::receive(engine, frame) {
+        eth::handle(engine, frame.moved());
+    }
 }
 
 /// Steps 4 and 5. Whether the application was entered.

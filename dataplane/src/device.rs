@@ -5,7 +5,7 @@
 //! concurrently for one queue. A driver never trusts what its device writes: it keeps a shadow of
 //! what it posted and counts answers that make no sense.
 use crate::limits::{RX_BATCH_MAX, TX_FRAGS_MAX};
-use crate::mbuf::{Mbuf, Pool};
+use crate::mbuf::{Mbuf, Pool, Rest};
 use arrayvec::ArrayVec;
 use core::ptr::NonNull;
 
@@ -31,16 +31,20 @@ pub enum RxChecksum {
     Good,
 }
 
-/// A received frame: a buffer that is now the receiver's.
+/// A received frame: buffers that are now the receiver's. All but large ones have one.
 #[derive(Debug)]
-#[must_use = "a dropped frame leaks its buffer: give it back to a pool"]
+#[must_use = "a dropped frame leaks its buffers: give them back to a pool"]
 pub struct RxFrame {
-    /// The buffer.
+    /// The first buffer, which holds all headers.
     pub mbuf: Mbuf,
     /// Where the Ethernet header starts in it.
     pub offset: u16,
-    /// Bytes from there, without FCS; `offset + len` is within the buffer (the driver checks).
+    /// Bytes from there in this buffer, without FCS; `offset + len` is within it (the driver checks).
     pub len: u16,
+    /// The buffers that continue the frame.
+    pub rest: Rest,
+    /// Payload of each TCP segment but the last, if the device made one frame of several; else 0.
+    pub merged: u16,
     /// The device's verdict.
     pub checksum: RxChecksum,
     /// The Toeplitz hash over the RSS key, if the device reported it.
@@ -50,9 +54,11 @@ pub struct RxFrame {
 impl RxFrame {
     /// The frame out of a batch that is then cleared: the token moves.
     pub(crate) fn moved(&self) -> RxFrame {
-        let RxFrame { mbuf, offset, len, checksum, hash } = self;
-        let mbuf = Mbuf::from_raw(mbuf.index());
-        RxFrame { mbuf, offset: *offset, len: *len, checksum: *checksum, hash: *hash }
+        RxFrame {
+            mbuf: Mbuf::from_raw(self.mbuf.index()),
+            rest: Rest::from_raw(self.rest.first()),
+            ..*self
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::local::{Local, Waiting};
 use crate::mbuf::Pool;
 use crate::mesh::Endpoint;
 use crate::message::Message;
+use crate::moves::Moves;
 use crate::slaac;
 use crate::tcp::{close, timers};
 use crate::time::Instant;
@@ -51,6 +52,7 @@ pub struct Engine {
     draining: Option<app::Draining>,
     pub(crate) acl: Registry,
     pub(crate) accounting: Accounting,
+    pub(crate) moves: Moves,
     /// Frames of one poll; kept, since it is large.
     pub(crate) batch: Option<Box<RxBatch>>,
 }
@@ -93,6 +95,7 @@ impl Engine {
             draining: None,
             acl: Registry::default(),
             accounting: Accounting::default(),
+            moves: Moves::new(count, config.capabilities.rss),
             batch: Some(Box::default()),
         }
     }
@@ -164,7 +167,8 @@ impl Engine {
         let news = self.local.mesh.refresh()
             || !self.started
             || self.address_untold | self.ipv6_untold != 0
-            || self.local.acl_answer.is_some();
+            || self.local.acl_answer.is_some()
+            || self.moves.are_under_way();
         news && self.take_news()
     }
 
@@ -189,11 +193,15 @@ impl Engine {
                 local.pool.free(mbuf);
             }
             while self.may_take_message()
-                && let Some((_, message)) = self.local.mesh.next_message()
+                && let Some((from, message)) = self.local.mesh.next_message()
             {
                 busy = true;
-                self.message(message);
+                self.message(from, message);
             }
+        }
+        if self.moves.are_under_way() {
+            busy = true;
+            self.run_moves();
         }
         busy
     }
@@ -205,7 +213,7 @@ impl Engine {
         self.local.core != CoreId(0) || self.local.mesh.broadcast_room() >= 2
     }
 
-    fn message(&mut self, message: Message) {
+    fn message(&mut self, from: CoreId, message: Message) {
         let local = &mut self.local;
         match message {
             Message::Request { request, app_epoch } => calls::answer(local, &request, app_epoch),
@@ -222,6 +230,7 @@ impl Engine {
             Message::Ipv6(config) => self.set_ipv6(*config),
             Message::Rules(rules) => self.change_rules(rules),
             Message::RulesTaken { core, .. } => self.rules_taken(core),
+            about_a_move => self.move_message(from, about_a_move),
         }
     }
 

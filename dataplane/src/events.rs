@@ -34,6 +34,9 @@ fn post_some(engine: &mut Engine) {
     let mut from = 0;
     while let Some(id) = local.events_ready.next(from) {
         from = usize::from(id.0) + 1;
+        if local.leaving.contains(id) {
+            continue;
+        }
         let Some(group) = groups.get_mut(usize::from(id.0)).and_then(Option::as_mut) else {
             local.events_ready.remove(id);
             continue;

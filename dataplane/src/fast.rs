@@ -28,7 +28,7 @@ use crate::rss::group_of;
 #[inline]
 pub fn open(engine: &mut Engine) {
     let local = &mut engine.local;
-    local.slow = local.tap.is_on();
+    local.slow = local.tap.is_on() || !local.leaving.is_empty();
     local.event_room = match &local.app {
         Some(app) if !app.condemned && app.group_in.is_empty() && !local.slow => {
             app.rings.room().saturating_sub(RESERVE)

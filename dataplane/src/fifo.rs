@@ -75,6 +75,13 @@ impl GroupSet {
         }
     }
 
+    /// Whether a group is in it.
+    #[inline(always)]
+    pub fn contains(&self, group: GroupId) -> bool {
+        let at = usize::from(group.0) % GROUPS_MAX;
+        self.words[at / 64] & (1 << (at % 64)) != 0
+    }
+
     /// The first group at `from` or after it.
     #[inline(always)]
     pub fn next(&self, from: usize) -> Option<GroupId> {

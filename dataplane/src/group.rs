@@ -40,6 +40,10 @@ pub struct FlowGroup {
     due_at: Instant,
     /// Added to the core's frame numbers, so that those of the group go on when it moves.
     pub(crate) tx_base: u32,
+    /// Connections in the flow table.
+    entered: u32,
+    /// Applications up to this one had ended when it left its last core.
+    pub(crate) app_ended: u32,
     /// Connections that have something to transmit.
     output: Fifo,
     /// Connections that have events.
@@ -72,6 +76,8 @@ impl FlowGroup {
             wheel: Wheel::new(now, 0),
             due_at: Instant::NEVER,
             tx_base: 0,
+            entered: 0,
+            app_ended: 0,
             output: Fifo::default(),
             events: Fifo::default(),
             hold: Fifo::default(),
@@ -208,6 +214,7 @@ impl FlowGroup {
             local.stats.drop(Drop::TcpTableFull);
             return false;
         }
+        self.entered += 1;
         gauge(&mut local.stats, Counter::TcpConnections, 1);
         true
     }
@@ -220,6 +227,7 @@ impl FlowGroup {
             conn.flags -= Flags::IN_TABLE;
             acl::closed(conn, local);
             self.table.remove(&mut self.conns, index);
+            self.entered -= 1;
             gauge(&mut local.stats, Counter::TcpConnections, -1);
         }
     }
@@ -438,15 +446,9 @@ impl FlowGroup {
         (0..self.conns.capacity()).any(|index| self.conns[index].seg_count > 0)
     }
 
-    /// Connections in the flow table: the group's part of the core's gauge. Walks all of them.
-    fn entered(&self) -> i64 {
-        let in_table = |index: &u32| self.conns[*index].flags.contains(Flags::IN_TABLE);
-        (0..self.conns.capacity()).filter(in_table).count() as i64
-    }
-
     /// The group leaves the core: takes it out of the core's sets, index and gauge.
     pub fn detach(&mut self, local: &mut Local) {
-        gauge(&mut local.stats, Counter::TcpConnections, -self.entered());
+        gauge(&mut local.stats, Counter::TcpConnections, -i64::from(self.entered));
         local.due.cancel(u32::from(self.id.0));
         self.due_at = Instant::NEVER;
         local.output_ready.remove(self.id);
@@ -456,11 +458,7 @@ impl FlowGroup {
 
     /// The group has come to the core.
     pub fn attach(&mut self, local: &mut Local) {
-        // Batches are numbered by each core: none of this one's has refused anything.
-        for index in 0..self.conns.capacity() {
-            self.conns[index].refused_batch = local.batch.wrapping_sub(1);
-        }
-        gauge(&mut local.stats, Counter::TcpConnections, self.entered());
+        gauge(&mut local.stats, Counter::TcpConnections, i64::from(self.entered));
         self.index_deadline(local);
         if !self.output.is_empty() {
             local.output_ready.insert(self.id);

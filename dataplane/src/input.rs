@@ -1,6 +1,7 @@
 //! What arrives: Ethernet, ARP, IPv4 and IPv6 with their ICMP, neighbour discovery, and the way to TCP
 //! and UDP.
 pub mod arp;
+pub mod chain;
 pub mod eth;
 pub mod fragments;
 pub mod fragments_v6;

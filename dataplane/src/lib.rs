@@ -38,6 +38,7 @@ mod local;
 pub mod mbuf;
 pub mod mesh;
 pub mod message;
+pub mod moves;
 pub mod nd;
 pub mod neighbor;
 mod output;

@@ -5,6 +5,9 @@ use crate::time::Duration;
 
 /// Bytes of a receive buffer.
 pub const MBUF_BYTES: usize = 2048;
+/// Most buffers of one received frame: an IP packet of 65,535 bytes behind an Ethernet header and what a
+/// device may put before it.
+pub const FRAME_BUFFERS_MAX: usize = (65_535 + 64_usize).div_ceil(MBUF_BYTES);
 /// Most frames that one poll may take; the bound B is at most this.
 pub const RX_BATCH_MAX: usize = 1024;
 /// The default of the bound B.
@@ -57,6 +60,16 @@ pub const MSS_DEFAULT_V6: u16 = 1220;
 pub const FRAGMENTED_DATAGRAMS_MAX: usize = 64;
 /// Fragments of one datagram.
 pub const FRAGMENTS_PER_DATAGRAM: usize = 16;
+/// How long an application may take to consume `group_out`; its group stays then.
+pub const MOVE_TOLD_TIMEOUT: Duration = Duration::from_s(1);
+/// How long the device may take to send what a group that leaves has sent; it stays then.
+pub const MOVE_DRAIN_TIMEOUT: Duration = Duration::from_ms(100);
+/// How long the old owner of a group waits until everybody has turned to the new one.
+pub const MOVE_FLUSH_TIMEOUT: Duration = Duration::from_ms(100);
+/// How long the new owner waits for the old one's last word.
+pub const MOVE_SETTLE_TIMEOUT: Duration = Duration::from_ms(200);
+/// Frames that the new owner holds meanwhile, of one group.
+pub const MOVE_HELD_MAX: usize = 256;
 /// How long a datagram waits for its fragments. RFC 1122 §3.3.2 says a minute or two, from times of slow
 /// links; RFC 791 §3.2 begins with this.
 pub const FRAGMENT_TIMEOUT: Duration = Duration::from_s(15);

@@ -9,7 +9,7 @@ use crate::conn::{Conn, Flags};
 use crate::fifo::GroupSet;
 use crate::input::fragments::{self, Fragments};
 use crate::limits::NEIGHBOR_EPOCH;
-use crate::mbuf::Pool;
+use crate::mbuf::{Pool, Rest};
 use crate::mesh::Endpoint;
 use crate::message::{Change, Message};
 use crate::neighbor;
@@ -29,6 +29,7 @@ use crate::usermem::UserMap;
 use crate::wheel::Wheel;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use ix_abi::limits::CORES_MAX;
 use ix_abi::stats::CoreStats;
 use ix_abi::{CoreId, GroupId, Handle, IpAddress};
 
@@ -40,6 +41,9 @@ pub enum Waiting {
     /// A datagram of the application, by its index.
     Datagram(u32),
 }
+
+/// What numbers of batches differ by, so that each core has its own.
+pub const BATCH_STEP: u32 = CORES_MAX as u32;
 
 /// See [`Local::sender`].
 const fn sender(mac: [u8; 6]) -> u64 {
@@ -85,6 +89,8 @@ pub struct Local {
     pub ipv4: Option<Ipv4Config>,
     /// Our IPv4 address; 0.0.0.0 while there is none, which matches no packet.
     pub address: [u8; 4],
+    /// What the RSS hash of a packet to it has of it.
+    pub address_hash: u32,
     /// What we have of IPv6.
     pub v6: Ipv6,
     /// Largest TCP payload towards the link, over IPv4.
@@ -141,11 +147,24 @@ pub struct Local {
     pub output_ready: GroupSet,
     /// Groups that have connections waiting for frames to complete.
     pub holding: GroupSet,
+    /// Groups that leave: the application was told, and gets no more events of them here.
+    pub leaving: GroupSet,
+    /// Those of them that send nothing any more, so that what they have sent can leave.
+    pub frozen: GroupSet,
+    /// The core that forwarded the frame which is being taken, if any did.
+    pub forwarded_by: Option<CoreId>,
     /// When groups' wheels have to turn, by group.
     pub due: Wheel,
     /// Counts buffers that came out of order.
     pub out_of_order: u32,
-    /// Counts batches of calls.
+    /// Of the segment that is being taken: the buffers that its payload goes on in. Whoever has not use for all of
+    /// its payload leaves them.
+    pub rest: Rest,
+    /// Where its bytes in its first buffer end.
+    pub rest_from: u16,
+    /// Payload of each segment that the device has made it of, or 0.
+    pub rest_merged: u16,
+    /// Number of the batch of calls: no two cores have the same, since refusals move with their connections.
     pub batch: u32,
     /// Events that may be posted while frames are received, see `fast::open`.
     pub event_room: u32,
@@ -181,6 +200,7 @@ impl Local {
             sender: sender(config.mac),
             ipv4: None,
             address: [0; 4],
+            address_hash: 0,
             v6: Ipv6::new(config.ipv6 != Mode::Off, config.capabilities.mtu),
             mss: config.capabilities.mtu - 40,
             congestion: config.congestion,
@@ -210,9 +230,15 @@ impl Local {
             events_ready: GroupSet::default(),
             output_ready: GroupSet::default(),
             holding: GroupSet::default(),
+            leaving: GroupSet::default(),
+            frozen: GroupSet::default(),
+            forwarded_by: None,
             due: Wheel::new(Instant(0), u32::from(groups)),
             out_of_order: 0,
-            batch: 1,
+            rest: Rest::NONE,
+            rest_from: 0,
+            rest_merged: 0,
+            batch: BATCH_STEP + u32::from(config.core.0),
             event_room: 0,
             slow: false,
             profile: config.profile,

@@ -21,6 +21,10 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use ix_abi::{CoreId, GroupId};
 
+mod rest;
+
+pub use rest::{Rest, RestBuilder};
+
 /// The right to one receive buffer.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a dropped mbuf is a leaked buffer: give it back to a pool"]

@@ -5,8 +5,9 @@
 use crate::acl::Firewall;
 use crate::addresses::Ipv6Config;
 use crate::config::Ipv4Config;
+use crate::group::FlowGroup;
 use alloc::boxed::Box;
-use ix_abi::{Cookie, CoreId, Handle, IpAddress, SocketAddress, Status, TcpOption};
+use ix_abi::{Cookie, CoreId, GroupId, Handle, IpAddress, SocketAddress, Status, TcpOption};
 
 /// A change of the tables that all cores have.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +100,51 @@ pub enum Message {
     Address(Option<Ipv4Config>),
     /// The IPv6 configuration of the station from now on.
     Ipv6(Box<Ipv6Config>),
+    /// To the owner of a group: it is to go elsewhere.
+    Move {
+        /// Which.
+        group: GroupId,
+        /// Where to.
+        to: CoreId,
+    },
+    /// To core 0: what became of such a wish.
+    Moved {
+        /// Which.
+        group: GroupId,
+        /// [`Status::Ok`]: its new owner has it, and nothing of it is under way to the old one.
+        status: Status,
+    },
+    /// To the new owner of a group, with all that is in it.
+    Group(Box<FlowGroup>),
+    /// To all others: whose it is from now on.
+    Owner {
+        /// Which.
+        group: GroupId,
+        /// Whose.
+        owner: CoreId,
+    },
+    /// To the old owner: frames of the group, if the sender has any, go to the new one from now on.
+    Turned {
+        /// Which.
+        group: GroupId,
+    },
+    /// To the new owner: the old one has forwarded its last frame, and nobody sends it any.
+    Settled {
+        /// Which.
+        group: GroupId,
+    },
+    /// To core 0: the device is to bring the group's frames to that core.
+    Redirect {
+        /// Which.
+        group: GroupId,
+        /// Where to.
+        to: CoreId,
+    },
+    /// To the old owner: the device does so from now on, or never will.
+    Redirected {
+        /// Which.
+        group: GroupId,
+    },
     /// From core 0: rules to take over.
     Rules(Box<Firewall>),
     /// To core 0: they are in force here; what was before.

@@ -44,6 +44,9 @@ fn run_some<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
     let mut from = 0;
     while let Some(id) = local.output_ready.next(from).filter(|_| !full) {
         from = usize::from(id.0) + 1;
+        if local.frozen.contains(id) {
+            continue;
+        }
         let Some(Some(group)) = groups.get_mut(usize::from(id.0)) else {
             local.output_ready.remove(id);
             continue;

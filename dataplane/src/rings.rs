@@ -66,6 +66,16 @@ impl AppRings {
         EVENT_SLOTS - self.room()
     }
 
+    /// Where the next event will be.
+    pub fn produced(&self) -> u32 {
+        self.produced
+    }
+
+    /// Whether the application says that it has read everything before `end`, which was `produced` once.
+    pub fn has_consumed(&self, end: u32) -> bool {
+        self.unread() <= self.produced.wrapping_sub(end)
+    }
+
     /// Writes an event; the caller has seen room for it. It becomes visible by `publish`.
     #[inline]
     pub fn post(&mut self, event: &Event) {

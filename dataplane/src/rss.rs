@@ -122,6 +122,17 @@ impl Toeplitz {
             ^ self.sum(10, dport.to_be_bytes())
     }
 
+    /// What [`Toeplitz::hash_v4`] has of the destination alone: the same for all that arrives at an address.
+    pub fn destination_v4(&self, dst: [u8; 4]) -> u32 {
+        self.sum(4, dst)
+    }
+
+    /// [`Toeplitz::hash_v4`] from the rest of it; both ports as a header has them.
+    #[inline]
+    pub fn hash_to_v4(&self, destination: u32, src: [u8; 4], ports: [u8; 4]) -> u32 {
+        destination ^ self.sum(0, src) ^ self.sum(8, ports)
+    }
+
     /// IPv4 without ports: fragments and other protocols.
     #[inline]
     pub fn hash_v4_addresses(&self, src: [u8; 4], dst: [u8; 4]) -> u32 {

@@ -5,7 +5,6 @@
 //! Nothing here waits: a packet for which there is no room is counted as missed.
 use crate::checksum;
 use crate::device::{RxBatch, RxChecksum};
-use crate::family::Family;
 use crate::input::eth;
 use crate::ipv4::{TCP, UDP};
 use crate::limits::MBUF_BYTES;
@@ -19,7 +18,7 @@ use ix_abi::capture::{Direction, Filter, Head, NO_GROUP, flag};
 use ix_abi::stats::{CoreStats, Counter};
 use ix_abi::{CoreId, GroupId};
 
-mod headers;
+pub(crate) mod headers;
 mod line;
 mod ring;
 
@@ -69,7 +68,7 @@ impl On {
 pub(crate) struct Scratch {
     bytes: [u8; MBUF_BYTES],
     len: usize,
-    /// Bytes that there was no room for: large frames, which the device cuts.
+    /// Bytes that there was no room for: of large frames, which the device cuts or has merged.
     left_out: usize,
 }
 
@@ -163,16 +162,7 @@ impl<'a> Context<'a> {
 
     /// The flow group that the packet's ports and addresses make, if it has them.
     fn group(&self, h: &Headers, direction: Direction) -> Option<GroupId> {
-        let (from, to) = h.ports.filter(|_| h.protocol == TCP || h.protocol == UDP)?;
-        let (source, destination) = (h.source?, h.destination?);
-        let (peer, ours, ports) = match direction {
-            Direction::Out => (destination, source, (to, from)),
-            _ => (source, destination, (from, to)),
-        };
-        let hash = match (peer.to_v4(), ours.to_v4()) {
-            (Some(peer), Some(ours)) => <[u8; 4]>::hash(self.toeplitz, peer, ours, ports),
-            _ => <[u8; 16]>::hash(self.toeplitz, peer.0, ours.0, ports),
-        };
+        let hash = h.hash(self.toeplitz, direction)?;
         Some(group_of(hash, self.groups))
     }
 }
@@ -186,6 +176,7 @@ pub(crate) fn received(local: &mut Local, batch: &RxBatch) {
     let area = local.pool.area();
     for frame in batch {
         let Some(bytes) = eth::bytes(area.data(&frame.mbuf), frame) else { continue };
+        on.scratch.left_out = frame.rest.pieces(area).map(<[u8]>::len).sum();
         // Of a sender on the same machine the checksum may be as incomplete as ours.
         let partial = frame.checksum == RxChecksum::Good;
         on.see(Context::of(local), Some(bytes), Direction::In, partial);
@@ -268,7 +259,7 @@ impl On {
             scratch.bytes[at..at + 2].copy_from_slice(&sum);
         }
         let bytes = bytes.filter(|_| sum.is_none()).unwrap_or(scratch.filled());
-        let left_out = if direction == Direction::Out { scratch.left_out } else { 0 };
+        let left_out = scratch.left_out;
         let kept = &bytes[..bytes.len().min(usize::from(filter.snaplen))];
         let head = Head {
             time_ns: now.0,

@@ -294,3 +294,6 @@ impl Tx {
         self.completions.iter().filter(flying).count() + self.staged.iter().filter(staged).count()
     }
 }
+
+#[cfg(test)]
+mod tests;

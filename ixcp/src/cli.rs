@@ -94,6 +94,9 @@ pub struct Run {
     /// Largest receive batch
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub batch: Option<u32>,
+    /// Largest IP packet, if the network card takes it; the interface on the host is not changed
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1280..))]
+    pub mtu: Option<u16>,
     /// Prints a line for each packet, from the boot on (`ixcp trace off` ends it)
     #[arg(long)]
     pub verbose: bool,

@@ -188,7 +188,9 @@ fn boot_line(options: &Run) -> Result<String> {
         _ => None,
     };
     let verbose = options.verbose.then_some("verbose");
-    let extra = verbose.into_iter().chain(options.append.as_deref()).collect::<Vec<_>>().join(" ");
+    let mtu = options.mtu.map(|mtu| format!("mtu={mtu}"));
+    let words = verbose.into_iter().chain(mtu.as_deref()).chain(options.append.as_deref());
+    let extra = words.collect::<Vec<_>>().join(" ");
     let boot = Boot {
         app: &options.app,
         cores: options.cores,

@@ -154,7 +154,11 @@ pub fn drives(f: &Function) -> bool {
 }
 
 /// Opens the first virtio-net device, or makes a port without one. Errors say what to do.
-pub fn open(functions: &[Function], cores: usize) -> Result<Net, alloc::string::String> {
+pub fn open(
+    functions: &[Function],
+    cores: usize,
+    mtu: Option<u16>,
+) -> Result<Net, alloc::string::String> {
     let (area, area_memory) = make_area(cores)
         .ok_or_else(|| alloc::format!("no memory for the receive buffers of {cores} cores"))?;
     let rss_key = rss::draw_key(entropy::fill);
@@ -163,7 +167,7 @@ pub fn open(functions: &[Function], cores: usize) -> Result<Net, alloc::string::
         log::warn!("no network card that the kernel knows: running without");
         return Ok(without_nic(cores, area, area_memory, rss_key));
     };
-    open_virtio(f, cores, area, area_memory, rss_key)
+    open_virtio(f, cores, area, area_memory, (rss_key, mtu))
         .map_err(|e| alloc::format!("network card {f}: {e}"))
 }
 
@@ -197,7 +201,7 @@ fn open_virtio(
     cores: usize,
     area: &'static Area,
     area_memory: (Phys, u64),
-    rss_key: [u8; 40],
+    (rss_key, mtu): ([u8; 40], Option<u16>),
 ) -> Result<Net, alloc::string::String> {
     use alloc::string::ToString;
     f.enable();
@@ -220,6 +224,7 @@ fn open_virtio(
         rss_key,
         first_vector,
         fallback_mac: local_mac(),
+        mtu,
         decline: Features::empty(),
         clock: &|| Instant(time::now_ns()),
     };
@@ -229,10 +234,14 @@ fn open_virtio(
             m.set(queue as u16, queue, VECTOR_DEVICE_FIRST);
         }
     }
+    if mtu.is_some_and(|wanted| wanted > port.capabilities.mtu) {
+        log::warn!("network card {f}: takes no more than an MTU of {}", port.capabilities.mtu);
+    }
     let shares = share_out(port.rx, port.tx, cores);
     log::info!(
-        "network card {f}: virtio, {} queue pairs for {cores} cores",
-        port.capabilities.queue_pairs
+        "network card {f}: virtio, {} queue pairs for {cores} cores, MTU {}",
+        port.capabilities.queue_pairs,
+        port.capabilities.mtu
     );
     let (control, capabilities, mac) = (Some(port.control), port.capabilities, port.mac);
     Ok(Net { shares, control, capabilities, mac, rss_key, area, area_memory })

@@ -205,7 +205,7 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
         Ok(false) => log::info!("no control page (ivshmem): ixcp sees nothing"),
         Err(e) => log::error!("control page: {e}"),
     }
-    let mut net = match net::open(functions, cores) {
+    let mut net = match net::open(functions, cores, m.config.mtu) {
         Ok(net) => net,
         Err(e) => unsupported!("{e}"),
     };

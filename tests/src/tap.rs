@@ -51,6 +51,11 @@ impl Tap {
         assert!(done.ok(), "ip {args:?}: {}", done.err);
     }
 
+    /// Sets the largest IP packet of this machine's end.
+    pub fn set_mtu(&self, mtu: u16) {
+        self.ip(&["link", "set", &self.name, "mtu", &mtu.to_string()]);
+    }
+
     /// The guest's address.
     pub fn guest_ip(&self) -> std::net::Ipv4Addr {
         let ip = self.guest.split('/').next().unwrap_or_default();

@@ -172,7 +172,7 @@ fn nothing_is_left_for_later_in_the_source() {
 
 /// Which crate may depend on which, at build time (tests may see everything). The order is design §3:
 /// abi ← acl ← dataplane ← drivers ← kernel; abi ← libix ← apps; abi ← ixcp.
-const DEPENDENCIES: [(&str, &[&str]); 18] = [
+const DEPENDENCIES: [(&str, &[&str]); 20] = [
     ("ix-abi", &[]),
     ("ix-acl", &["ix-abi"]),
     ("ix-dataplane", &["ix-abi", "ix-acl"]),
@@ -188,6 +188,8 @@ const DEPENDENCIES: [(&str, &[&str]); 18] = [
     ("echo", &["ix-abi", "ix-rt", "libix"]),
     ("hostile", &["ix-abi", "ix-rt"]),
     ("kv", &["ix-abi", "ix-rt", "libix"]),
+    ("stream", &["ix-abi", "ix-rt", "libix"]),
+    ("ix-linux-guest", &["stream"]),
     ("ixcp", &["ix-abi", "ix-acl", "ix-kernel-core"]),
     ("xtask", &["ix-kernel-core"]),
     ("ix-bench", &["ix-abi", "ix-dataplane"]),

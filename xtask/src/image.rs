@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The applications: packages whose program of the same name is freestanding.
-const APPS: [&str; 3] = ["echo", "hostile", "kv"];
+const APPS: [&str; 4] = ["echo", "hostile", "kv", "stream"];
 
 /// Builds everything into `build/images`.
 pub fn build() -> Result<()> {

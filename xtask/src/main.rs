@@ -3,10 +3,12 @@
 
 mod bochs;
 mod cost;
+mod cpio;
 mod defects;
 mod fuzz;
 mod image;
 mod iso;
+mod linux;
 mod outcome;
 mod packages;
 mod qemu;
@@ -47,7 +49,7 @@ enum Command {
     },
     /// The long tests: the same ones with many more seeds and steps
     Prove {
-        /// Part of a test's name; `sim`: the simulation alone
+        /// Part of a test's name; `sim`: the simulation alone; `bridge`: beside Linux, with a table
         filter: Option<String>,
         #[command(flatten)]
         walk: test::Walk,
@@ -63,6 +65,8 @@ enum Command {
     },
     /// Fetches Bochs into build/bochs, without root
     Bochs,
+    /// Makes a Linux guest in build/linux: the distribution's kernel, fetched without root, and one program
+    LinuxGuest,
     /// Runs the fuzz targets guided by coverage
     Fuzz {
         /// A target, or part of the names of some
@@ -93,11 +97,16 @@ fn main() -> ExitCode {
         Command::Test { filter, no_install } => test::test(filter.as_deref(), !no_install),
         Command::Prove { filter, walk } => match filter.as_deref() {
             Some("sim") => test::prove_sim(&walk),
+            Some("bridge") => test::prove_bridge(),
             filter => test::prove(filter),
         },
         Command::Defects(options) => defects::run(&options),
         Command::Cost { args } => cost::run(&args),
         Command::Bochs => bochs::fetch().map(|path| {
+            println!("{}", path.display());
+            true
+        }),
+        Command::LinuxGuest => linux::build().map(|path| {
             println!("{}", path.display());
             true
         }),

@@ -39,19 +39,41 @@ fn reports(program: &Path, version: u32) -> bool {
 
 /// Fetches packages of these suites, with all that they need, and unpacks them into `dir/root`.
 pub fn unpack(dir: &Path, suites: &[&str], packages: &[&str]) -> Result<()> {
+    let config = prepare(dir, suites)?;
+    run(&mut apt(&config, &[&["install", "--download-only"], packages].concat()))?;
+    unpack_all(dir)?;
+    Ok(std::fs::remove_dir_all(dir.join("apt"))?)
+}
+
+/// Fetches of a package that only names the newest of its kind that one, without what it needs itself, and
+/// unpacks it into `dir/root`.
+pub fn unpack_newest(dir: &Path, suites: &[&str], package: &str) -> Result<()> {
+    let config = prepare(dir, suites)?;
+    let depends = ["depends", "--no-recommends", "--no-suggests", package];
+    let text = output(Command::new("apt-cache").env("APT_CONFIG", &config).args(depends))?;
+    let newest = text.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
+    let newest = newest.with_context(|| format!("{package} names no other package"))?;
+    let archives = dir.join("apt/cache/archives");
+    run(apt(&config, &["download", newest.trim()]).current_dir(archives))?;
+    unpack_all(dir)?;
+    Ok(std::fs::remove_dir_all(dir.join("apt"))?)
+}
+
+/// Makes the directories and fetches the lists of packages; gives apt's configuration.
+fn prepare(dir: &Path, suites: &[&str]) -> Result<PathBuf> {
     for sub in ["apt/lists/partial", "apt/cache/archives/partial", "root"] {
         std::fs::create_dir_all(dir.join(sub))?;
     }
     let config = configure(dir, suites)?;
-    let apt = |words: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.env("APT_CONFIG", &config).args(["-q", "-y"]).args(words);
-        run(command.stdin(Stdio::null()).stdout(Stdio::null()))
-    };
-    apt(&["update"])?;
-    apt(&[&["install", "--download-only"], packages].concat())?;
-    unpack_all(dir)?;
-    Ok(std::fs::remove_dir_all(dir.join("apt"))?)
+    run(&mut apt(&config, &["update"]))?;
+    Ok(config)
+}
+
+fn apt(config: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("APT_CONFIG", config).args(["-q", "-y"]).args(words);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
 }
 
 /// An apt configuration that touches nothing of the system's: all packages count as missing.

@@ -1,8 +1,8 @@
 //! Everything that CI checks, in one go, with one line at the end that says how it went.
 use crate::outcome::Outcome;
 use crate::packages::{self, Package};
-use crate::workspace::cargo;
-use crate::{bochs, fuzz, image, iso, qemu};
+use crate::workspace::{self, cargo};
+use crate::{bochs, fuzz, image, iso, linux, qemu};
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -89,6 +89,18 @@ pub fn prove_sim(walk: &Walk) -> Result<bool> {
     watch(&mut command, PROVE_STEP_MAX, |_| ())
 }
 
+/// `cargo xtask prove bridge`: IX and Linux, and Linux and Linux, by turns on one bridge; prints a table.
+pub fn prove_bridge() -> Result<bool> {
+    image::build()?;
+    linux::build()?;
+    workspace::run(cargo().args(["build", "--quiet", "--release", "-p", "ixcp"]))?;
+    let mut command = cargo();
+    command.args(["test", "--quiet", "--release", "-p", "ix-tests", "--test", "e2e", "bridge::"]);
+    command.args(["--", "--nocapture", "--format=pretty", "--test-threads=1"]);
+    command.env("IX_PROVE", "1").env("IX_NEED_IMAGES", "1");
+    watch(&mut command, PROVE_STEP_MAX, |_| ())
+}
+
 /// What the end-to-end tests boot.
 fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
     heading("images");
@@ -112,6 +124,12 @@ fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
         // Its test says SKIPPED without it.
         if let Err(e) = bochs::fetch() {
             println!("xtask: no Bochs to test with: {e:#}");
+        }
+    }
+    if filter.is_none_or(|f| f.contains("bridge")) {
+        // Its tests say SKIPPED without it.
+        if let Err(e) = linux::build() {
+            println!("xtask: no Linux guest to test with: {e:#}");
         }
     }
     if filter.is_none() || filter.is_some_and(|f| f.contains("qemu")) {

@@ -13,6 +13,7 @@ use ix_dataplane::config::{Addressing, Config, Ipv4Config};
 use ix_dataplane::core_loop::run_once;
 use ix_dataplane::device::Capabilities;
 use ix_dataplane::engine::Engine;
+use ix_dataplane::limits::MBUF_BYTES;
 use ix_dataplane::mbuf::{Area, Pool};
 use ix_dataplane::mesh;
 use ix_dataplane::platform::{AppFault, AppReturn, Platform, Work};
@@ -25,6 +26,8 @@ use std::sync::Arc;
 /// Where a frame begins in its buffer: behind virtio's header.
 const FRAME_OFFSET: u16 = 12;
 const GROUPS: u16 = 128;
+/// Payload of the segments that the card merges.
+const SEGMENT: u16 = 1448;
 
 /// What an engine gets.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +64,8 @@ pub struct EngineServer<A> {
     toeplitz: Toeplitz,
     offload: bool,
     work: Work,
+    /// A frame, before it is in buffers.
+    large: Vec<u8>,
 }
 
 impl<A: App> EngineServer<A> {
@@ -82,7 +87,8 @@ impl<A: App> EngineServer<A> {
             Machine { now: Instant(0), rx: [Rx::default()], tx: Tx::default(), events, calls, app };
         let work = Work { busy: true, deadline: Instant(0) };
         let offload = setup.offload;
-        let mut server = EngineServer { engine, machine, area, toeplitz, offload, work };
+        let large = vec![0; 1 << 16];
+        let mut server = EngineServer { engine, machine, area, toeplitz, offload, work, large };
         // It listens.
         for _ in 0..4 {
             server.turn();
@@ -140,9 +146,12 @@ fn config(setup: Setup) -> Config {
 impl<A: App> Server for EngineServer<A> {
     fn deliver(&mut self, _i: usize, fill: &mut dyn FnMut(&mut [u8]) -> usize) {
         let (area, toeplitz, offload) = (self.area, &self.toeplitz, self.offload);
+        let len = fill(&mut self.large);
+        let (frame, beyond) =
+            self.large[..len].split_at(len.min(MBUF_BYTES - usize::from(FRAME_OFFSET)));
         self.machine.rx[0].arrive(|mbuf| {
-            let frame = &mut area.data_mut(mbuf)[usize::from(FRAME_OFFSET)..];
-            let len = fill(frame);
+            let len = frame.len();
+            area.data_mut(mbuf)[usize::from(FRAME_OFFSET)..][..len].copy_from_slice(frame);
             let known = (offload && frame[12..14] == [8, 0]).then(|| {
                 let half = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
                 let ip = |at: usize| frame[at..at + 4].try_into().expect("four");
@@ -150,6 +159,9 @@ impl<A: App> Server for EngineServer<A> {
             });
             (FRAME_OFFSET, len as u16, known)
         });
+        if !beyond.is_empty() {
+            self.machine.rx[0].go_on(area, beyond, SEGMENT);
+        }
     }
 
     #[inline]

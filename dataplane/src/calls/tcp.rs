@@ -19,11 +19,11 @@ pub(super) fn find(
     let id = handle.group();
     let Engine { local, groups, .. } = engine;
     match groups.get_mut(usize::from(id.0)) {
-        Some(Some(group)) => {
+        Some(Some(group)) if !local.frozen.contains(id) => {
             let index = group.resolve(handle)?;
             Ok((group, local, index))
         }
-        Some(None) => Err(Status::Moved),
+        Some(_) => Err(Status::Moved),
         None => Err(Status::BadHandle),
     }
 }

@@ -25,6 +25,7 @@ impl Engine {
         }
         local.ipv4 = config;
         local.address = address;
+        local.address_hash = local.toeplitz.destination_v4(address);
         local.neighbors.clear();
         local.age_neighbors(true);
         if config.is_some() && local.core == CoreId(0) {

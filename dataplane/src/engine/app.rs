@@ -2,7 +2,7 @@
 use super::Engine;
 use crate::app::{App, AppPort, Drain};
 use crate::limits::DRAIN_TIMEOUT;
-use crate::tcp::close;
+use crate::moves::target::end_of_app;
 use crate::time::Instant;
 use crate::udp;
 
@@ -26,6 +26,7 @@ impl Engine {
         }
         local.app = Some(app);
         self.draining = None;
+        self.tell_again();
     }
 
     /// The application is gone: aborts what is its, then [`Engine::drain`] tells when its memory
@@ -55,10 +56,7 @@ impl Engine {
             udp::finished(local, index);
         }
         for group in groups.iter_mut().flatten() {
-            for index in 0..group.conns.capacity() {
-                close::app_gone(group, local, index);
-            }
-            group.forget_events(local);
+            end_of_app(group, local);
         }
         // Datagrams do not wait for neighbours any more, nor do connections.
         local.neighbors.fail_waiting();
@@ -74,7 +72,9 @@ impl Engine {
         let segments = || self.groups.iter().flatten().all(|group| !group.refers_to_memory());
         let datagrams = local.udp.datagrams.len() == 0;
         // What the network itself sends meanwhile (pings, resets) is none of its memory.
-        if datagrams && local.tx.has_left(draining.frame) && segments() {
+        // Groups that are on their way refer to it, too.
+        let left = datagrams && local.tx.has_left(draining.frame);
+        if self.is_settled() && left && segments() {
             self.local.memory = None;
             self.draining = None;
             return Drain::Done;

@@ -13,6 +13,7 @@ impl Engine {
         let mut found = Conservation {
             free: self.local.pool.available(),
             away: self.local.pool.away(),
+            held: self.moves.held(),
             transmitting: self.local.tx.buffers_in_flight(),
             datagrams: self.local.udp.waiting()
                 + self.local.fragments.as_ref().map_or(0, |table| table.buffers()),
@@ -59,6 +60,8 @@ pub struct Conservation {
     pub away: usize,
     /// Buffers in connections: received, held, out of order.
     pub received: usize,
+    /// Buffers of frames that wait until their group is here entirely.
+    pub held: usize,
     /// Buffers being transmitted, or waiting for it.
     pub transmitting: usize,
     /// Buffers with datagrams, incomplete ones included.

@@ -108,6 +108,7 @@ impl Segment<'_> {
             flags: h[47] & flag::KNOWN,
             window: half(48),
             offset: (offset + options) as u16,
+            cut: 0,
             len: len as u16,
             frame: frame.offset,
             options: options as u16,
@@ -160,8 +161,8 @@ pub fn segment<'a>(local: &Local, frame: &'a RxFrame) -> Option<Segment<'a>> {
     let hash = match frame.hash {
         Some(hash) => hash,
         None => {
-            let half = |at: usize| u16::from_be_bytes([h[at], h[at + 1]]);
-            local.toeplitz.hash_v4([h[26], h[27], h[28], h[29]], local.address, half(34), half(36))
+            let (from, ports) = ([h[26], h[27], h[28], h[29]], [h[34], h[35], h[36], h[37]]);
+            local.toeplitz.hash_to_v4(local.address_hash, from, ports)
         }
     };
     Some(Segment { h, hash, total: u32::from(total) })

@@ -9,7 +9,7 @@ use crate::fragments::{Key, Piece, Table};
 use crate::ipv4::{self, HEADER};
 use crate::limits::MBUF_BYTES;
 use crate::local::Local;
-use crate::mbuf::Mbuf;
+use crate::mbuf::{Mbuf, Rest};
 use crate::rss::group_of;
 use crate::tcp::ecn::CE;
 use ix_abi::IpAddress;
@@ -57,7 +57,10 @@ pub fn handle(engine: &mut Engine, frame: RxFrame) {
     if let Some((mut mbuf, total)) = reassembly::put(local, frame.mbuf, &part) {
         complete(local.pool.area().data_mut(&mut mbuf), total);
         let (len, checksum) = (PAYLOAD as u16 + total, RxChecksum::Unknown);
-        super::ipv4::handle(engine, RxFrame { mbuf, offset: 0, len, checksum, hash: None });
+        super::ipv4::handle(
+            engine,
+            RxFrame { rest: Rest::NONE, merged: 0, mbuf, offset: 0, len, checksum, hash: None },
+        );
     }
 }
 

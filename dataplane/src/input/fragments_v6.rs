@@ -9,6 +9,7 @@ use crate::fragments::{Key, Piece};
 use crate::ipv6::{Address, HEADER};
 use crate::limits::MBUF_BYTES;
 use crate::local::Local;
+use crate::mbuf::Rest;
 use crate::rss::group_of;
 use ix_abi::IpAddress;
 use ix_abi::stats::Drop;
@@ -81,5 +82,5 @@ fn put(local: &mut Local, frame: RxFrame, f: &Fragment, piece: Piece) -> Option<
     h[4..6].copy_from_slice(&total.to_be_bytes());
     h[6] = f.protocol;
     let (len, checksum) = (PAYLOAD as u16 + total, RxChecksum::Unknown);
-    Some(RxFrame { mbuf, offset: 0, len, checksum, hash: None })
+    Some(RxFrame { rest: Rest::NONE, merged: 0, mbuf, offset: 0, len, checksum, hash: None })
 }

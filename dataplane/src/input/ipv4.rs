@@ -31,7 +31,7 @@ pub struct Ip<A> {
 /// Takes an IPv4 frame.
 #[inline]
 pub fn handle(engine: &mut Engine, frame: RxFrame) {
-    match check(engine, &frame) {
+    match check(engine, &frame, 0) {
         Ok((ip, protocol)) => match protocol {
             TCP if ip.unicast => super::transport::tcp(engine, frame, &ip),
             UDP => super::transport::udp(engine, frame, &ip),
@@ -43,8 +43,13 @@ pub fn handle(engine: &mut Engine, frame: RxFrame) {
     }
 }
 
+/// Checks the header of a frame that goes on for `beyond` bytes behind its first buffer.
 #[inline(always)]
-fn check(engine: &Engine, frame: &RxFrame) -> Result<(Ip<[u8; 4]>, u8), Drop> {
+pub(super) fn check(
+    engine: &Engine,
+    frame: &RxFrame,
+    beyond: usize,
+) -> Result<(Ip<[u8; 4]>, u8), Drop> {
     let local = &engine.local;
     let start = usize::from(frame.offset) + ETHERNET;
     let end = usize::from(frame.offset) + usize::from(frame.len);
@@ -56,7 +61,7 @@ fn check(engine: &Engine, frame: &RxFrame) -> Result<(Ip<[u8; 4]>, u8), Drop> {
         return Err(Drop::IpMalformed);
     }
     let header = packet.get(..header_len).ok_or(Drop::Truncated)?;
-    if total > packet.len() {
+    if total > packet.len() + beyond {
         return Err(Drop::Truncated);
     }
     if frame.checksum == RxChecksum::Unknown && !checksum::is_good(checksum::sum(header)) {

@@ -12,16 +12,16 @@ use ix_abi::stats::Drop;
 
 /// What the header says beside [`Ip`].
 #[derive(Clone, Copy, Debug)]
-struct Found {
-    ip: Ip<Address>,
-    protocol: u8,
+pub(super) struct Found {
+    pub ip: Ip<Address>,
+    pub protocol: u8,
     /// Where the protocol is named, from the header on.
     named_at: usize,
     hops: u8,
 }
 
 /// Why a packet goes no further.
-enum Refused {
+pub(super) enum Refused {
     Dropped(Drop),
     Fragment(Fragment),
     /// A parameter problem at `pointer`.
@@ -44,7 +44,7 @@ pub fn handle(engine: &mut Engine, frame: RxFrame) {
 
 /// Takes a packet, or a fragment if there `may` be one; what it has made whole.
 fn take(engine: &mut Engine, frame: RxFrame, may: bool) -> Option<RxFrame> {
-    let found = match check(engine, &frame) {
+    let found = match check(engine, &frame, 0) {
         Err(Refused::Fragment(fragment)) if may => {
             return fragments_v6::handle(engine, frame, &fragment);
         }
@@ -87,7 +87,8 @@ fn packet(engine: &mut Engine, mut frame: RxFrame, found: Result<Found, Refused>
     }
 }
 
-fn check(engine: &Engine, frame: &RxFrame) -> Result<Found, Refused> {
+/// Checks the headers of a frame that goes on for `beyond` bytes behind its first buffer, which holds them all.
+pub(super) fn check(engine: &Engine, frame: &RxFrame, beyond: usize) -> Result<Found, Refused> {
     let local = &engine.local;
     let dropped = |reason| Err(Refused::Dropped(reason));
     let start = usize::from(frame.offset) + ETHERNET;
@@ -101,7 +102,10 @@ fn check(engine: &Engine, frame: &RxFrame) -> Result<Found, Refused> {
     }
     // Behind a length of 0 there would be a jumbogram (RFC 2675), for which there are no buffers.
     let total = HEADER + usize::from(u16::from_be_bytes([h[4], h[5]]));
-    let Some(packet) = packet.get(..total) else { return dropped(Drop::Truncated) };
+    if total > packet.len() + beyond {
+        return dropped(Drop::Truncated);
+    }
+    let packet = &packet[..total.min(packet.len())];
     let [_, _, _, _, _, _, next, hops, addresses @ ..] = h;
     let (source, destination) = split(addresses);
     let slot = local.v6.slot_of(&destination);

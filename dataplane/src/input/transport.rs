@@ -14,7 +14,7 @@ use crate::rss::group_of;
 use crate::tcp;
 use crate::tcp::ecn;
 use crate::tcp::seq::WrappingSeq;
-use crate::tcp::wire::{Packet, flag};
+use crate::tcp::wire::{Fields, Packet, flag};
 use crate::udp;
 use ix_abi::stats::{Counter, Drop};
 use ix_abi::{CoreId, SocketAddress};
@@ -42,7 +42,21 @@ pub fn tcp<A: Family>(engine: &mut Engine, mut frame: RxFrame, ip: &Ip<A>) {
     if frame.checksum == RxChecksum::Unknown && !intact(segment, ip, TCP) {
         return eth::drop(engine, frame, Drop::TcpChecksum);
     }
-    let packet = Packet {
+    let packet = packet(frame.offset, ip, segment, &fields, hash);
+    tcp::input::handle(group, local, &packet, frame.mbuf);
+}
+
+/// What a segment says whose header, `fields`, is at the beginning of `segment`, in a frame that begins at
+/// `frame` in its buffer.
+#[inline(always)]
+pub(super) fn packet<A: Family>(
+    frame: u16,
+    ip: &Ip<A>,
+    segment: &[u8],
+    fields: &Fields,
+    hash: u32,
+) -> Packet {
+    Packet {
         key: FlowKey {
             remote: ip.source.to_ip(),
             remote_port: fields.source_port,
@@ -56,13 +70,13 @@ pub fn tcp<A: Family>(engine: &mut Engine, mut frame: RxFrame, ip: &Ip<A>) {
         flags: fields.flags & flag::KNOWN,
         window: fields.window,
         offset: (ip.payload + fields.header_len) as u16,
+        cut: 0,
         len: (ip.len - fields.header_len) as u16,
-        frame: frame.offset,
+        frame,
         options: (fields.header_len - tcp::wire::HEADER) as u16,
         ts: tcp::wire::timestamps(&segment[tcp::wire::HEADER..fields.header_len]),
         ce: ip.tos & ecn::CE == ecn::CE,
-    };
-    tcp::input::handle(group, local, &packet, frame.mbuf);
+    }
 }
 
 /// Takes a UDP datagram.
@@ -132,6 +146,11 @@ fn intact<A: Family>(segment: &[u8], ip: &Ip<A>, protocol: u8) -> bool {
 /// Hands a frame to the core that owns its group.
 pub(super) fn steer(engine: &mut Engine, frame: RxFrame, owner: Option<CoreId>) {
     let local = &mut engine.local;
+    if let Some(from) = local.forwarded_by.filter(|from| Some(*from) == owner)
+        && engine.moves.is_early(frame.hash.map(|hash| group_of(hash, local.groups)))
+    {
+        return engine.moves.keep_early(local, from, frame);
+    }
     let owner = owner.filter(|owner| *owner != local.core);
     let Some(owner) = owner else { return eth::drop(engine, frame, Drop::SteerFull) };
     match local.mesh.send_frame(owner, frame) {

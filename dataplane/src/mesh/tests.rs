@@ -1,5 +1,6 @@
 use super::*;
 use crate::device::RxChecksum;
+use crate::mbuf::Rest;
 use proptest::prelude::*;
 extern crate std;
 use std::thread;
@@ -9,6 +10,8 @@ fn frame(index: u32) -> RxFrame {
         mbuf: Mbuf::from_raw(index),
         offset: 0,
         len: 60,
+        rest: Rest::NONE,
+        merged: 0,
         checksum: RxChecksum::Unknown,
         hash: None,
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::rng::Rng;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
@@ -168,6 +169,19 @@ fn a_key_that_hides_groups_from_ports_is_told() {
 }
 
 fn drawn(seed: u64) -> [u8; KEY_BYTES] {
-    let mut rng = crate::rng::Rng::from_seed(seed);
+    let mut rng = Rng::from_seed(seed);
     draw_key(|bytes| rng.fill(bytes))
+}
+
+#[test]
+fn the_destinations_part_of_the_hash_is_the_same_for_all_packets_to_it() {
+    let mut rng = Rng::from_seed(7);
+    let toeplitz = Toeplitz::new(&draw_key(|bytes| rng.fill(bytes)));
+    for _ in 0..100 {
+        let [src, dst, ports] = [(); 3].map(|()| (rng.next_u64() as u32).to_be_bytes());
+        let [a, b, c, d] = ports;
+        let whole =
+            toeplitz.hash_v4(src, dst, u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        assert_eq!(toeplitz.hash_to_v4(toeplitz.destination_v4(dst), src, ports), whole);
+    }
 }

@@ -1,6 +1,9 @@
 //! What a packet says of itself, as far as filters and the trace ask. The tap sees packets before any
 //! check: nothing is trusted but the slice's length.
+use crate::family::Family;
+use crate::ipv4::{TCP, UDP};
 use crate::ipv6;
+use crate::rss::Toeplitz;
 use ix_abi::IpAddress;
 use ix_abi::capture::{Direction, Filter};
 
@@ -33,6 +36,25 @@ pub struct Headers {
 }
 
 impl Headers {
+    /// The hash of a received TCP segment or datagram, by which it belongs to a flow group.
+    pub fn hash_received(&self, toeplitz: &Toeplitz) -> Option<u32> {
+        self.hash(toeplitz, Direction::In)
+    }
+
+    /// The same, whichever way it goes.
+    pub fn hash(&self, toeplitz: &Toeplitz, direction: Direction) -> Option<u32> {
+        let (from, to) = self.ports.filter(|_| self.protocol == TCP || self.protocol == UDP)?;
+        let (source, destination) = (self.source?, self.destination?);
+        let (peer, ours, ports) = match direction {
+            Direction::Out => (destination, source, (to, from)),
+            _ => (source, destination, (from, to)),
+        };
+        Some(match (peer.to_v4(), ours.to_v4()) {
+            (Some(peer), Some(ours)) => <[u8; 4]>::hash(toeplitz, peer, ours, ports),
+            _ => <[u8; 16]>::hash(toeplitz, peer.0, ours.0, ports),
+        })
+    }
+
     /// Reads a frame.
     pub fn parse(frame: &[u8]) -> Headers {
         let mut h = Headers { end: frame.len(), transport: frame.len(), ..Headers::default() };

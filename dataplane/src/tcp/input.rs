@@ -164,7 +164,7 @@ fn trim(conn: &Conn, packet: &mut Packet) {
         }
         let old = old.min(u32::from(packet.len)) as u16;
         packet.seq = packet.seq.plus(u32::from(old));
-        packet.offset += old;
+        packet.cut += old;
         packet.len -= old;
     }
     let room = conn.rcv_edge.since(packet.seq);

@@ -449,6 +449,9 @@ pub fn choose_port(
     };
     for (port, hash) in ports.take(most) {
         let id = crate::rss::group_of(hash, local.groups);
+        if local.leaving.contains(id) {
+            continue;
+        }
         let Some(group) = groups.get(usize::from(id.0)).and_then(Option::as_ref) else { continue };
         let key = FlowKey { remote: remote.ip, remote_port: remote.port, local_port: port };
         let dial = (key, hash, slot);

@@ -16,13 +16,7 @@ use ix_abi::{DeadReason, Status};
 
 /// Takes the payload and FIN of a segment that lies in the window.
 #[inline]
-pub fn handle(
-    group: &mut FlowGroup,
-    local: &mut Local,
-    index: u32,
-    packet: &Packet,
-    mut mbuf: Mbuf,
-) {
+pub fn handle(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet, mbuf: Mbuf) {
     let conn = &mut group.conns[index];
     if !conn.state.can_receive() {
         // Behind the peer's FIN: a repetition of it at best.
@@ -43,6 +37,51 @@ pub fn handle(
         local.pool.free(mbuf);
         return close::abort(group, local, index, DeadReason::Aborted);
     }
+    if !local.rest.is_none() {
+        return in_pieces(group, local, index, packet, mbuf);
+    }
+    keep(group, local, index, packet, mbuf);
+}
+
+/// A segment in several buffers: the part in each is kept as if it had come alone. After one for which there is
+/// no room, nothing is: the peer sends it again.
+#[cold]
+#[inline(never)]
+fn in_pieces(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet, mbuf: Mbuf) {
+    let area = local.pool.area();
+    let mut rest = local.rest.take();
+    let (mut cut, mut left, mut seq) = (packet.cut, packet.len, packet.seq);
+    let mut piece = Some((mbuf, packet.offset, local.rest_from.saturating_sub(packet.offset)));
+    while let Some((mbuf, offset, bytes)) = piece {
+        piece = rest.pop(area);
+        let old = cut.min(bytes);
+        cut -= old;
+        let len = left.min(bytes - old);
+        if len == 0 {
+            local.pool.free(mbuf);
+            continue;
+        }
+        left -= len;
+        let flags = if left == 0 { packet.flags } else { packet.flags & !flag::FIN };
+        let part = Packet { seq, offset: offset + old, cut: 0, len, flags, ..*packet };
+        let next = group.conns[index].rcv_nxt == seq;
+        keep(group, local, index, &part, mbuf);
+        seq = seq.plus(u32::from(len));
+        if next && group.conns[index].rcv_nxt.before(seq) {
+            left = 0;
+        }
+    }
+    let conn = &mut group.conns[index];
+    if local.rest_merged != 0 && packet.len > local.rest_merged {
+        // RFC 5681 §4.2: these were two full-sized segments at least, whatever we send ourselves.
+        conn.ack_owed = conn.ack_owed.max(2 * u32::from(conn.mss));
+    }
+}
+
+/// Keeps the payload of a segment that is all in one buffer, and takes its FIN.
+#[inline(always)]
+fn keep(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet, mut mbuf: Mbuf) {
+    let conn = &mut group.conns[index];
     // What continues the stream takes the place of what lies behind a hole, if it must: else data
     // behind a hole could keep the hole open for ever.
     let may = may_hold(conn, local, &mbuf)
@@ -53,7 +92,7 @@ pub fn handle(
     }
     let meta = Meta {
         next: NO_MBUF,
-        offset: packet.offset,
+        offset: packet.offset + packet.cut,
         len: packet.len,
         references: 0,
         word: packet.seq.0,

@@ -56,9 +56,11 @@ pub struct Packet {
     pub flags: u8,
     /// Window, not scaled.
     pub window: u16,
-    /// Where the payload starts in the buffer.
+    /// Where the payload starts in the buffer, behind the options.
     pub offset: u16,
-    /// Bytes of payload.
+    /// Bytes of it that were cut off at the front, since they have arrived before.
+    pub cut: u16,
+    /// Bytes of payload behind them.
     pub len: u16,
     /// Where the Ethernet header starts in the buffer.
     pub frame: u16,

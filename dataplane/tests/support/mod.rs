@@ -10,6 +10,7 @@ pub mod apps;
 pub mod family;
 pub mod gso;
 pub mod icmp;
+pub mod lro;
 pub mod net;
 pub mod nic;
 pub mod peer;

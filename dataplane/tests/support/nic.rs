@@ -1,9 +1,14 @@
 //! A NIC of plain memory. Bus addresses are pointers. Frames are gathered when the device gets to
 //! them, not when they are pushed: memory that is reused too early shows on the wire.
 use super::gso::segments;
+use super::lro;
 use ix_dataplane::device::*;
-use ix_dataplane::mbuf::{Mbuf, Pool};
+use ix_dataplane::limits::MBUF_BYTES;
+use ix_dataplane::mbuf::{Mbuf, Pool, Rest, RestBuilder};
 use std::collections::VecDeque;
+
+/// Where frames begin in buffers.
+const OFFSET: usize = 12;
 
 pub struct Rx {
     pub inbox: VecDeque<Vec<u8>>,
@@ -11,6 +16,12 @@ pub struct Rx {
     area: &'static ix_dataplane::mbuf::Area,
     pub depth: usize,
     pub offload: bool,
+    /// Bytes of frames in each buffer by turns, the first in the first: so frames span buffers.
+    pub pieces: Vec<usize>,
+    /// Segments that follow each other make one frame; only with `offload`.
+    pub merges: bool,
+    /// Frames that span buffers.
+    pub chains: u64,
     /// Frames that came when no buffer was posted.
     pub missed: u64,
     /// What the driver is to say of its device.
@@ -25,6 +36,9 @@ impl Rx {
             area,
             depth,
             offload: false,
+            pieces: vec![MBUF_BYTES - OFFSET],
+            merges: false,
+            chains: 0,
             missed: 0,
             device_errors: 0,
         }
@@ -33,24 +47,56 @@ impl Rx {
     pub fn posted(&self) -> usize {
         self.posted.len()
     }
+
+    /// The bytes in as many buffers as they take; `None` if there are too few, which are posted again.
+    fn fill(&mut self, bytes: &[u8]) -> Option<(Mbuf, u16, Rest)> {
+        let mut sizes = self.pieces.clone().into_iter().cycle();
+        let mut parts = Vec::new();
+        let mut left = bytes;
+        while !left.is_empty() {
+            let (part, more) = left.split_at(sizes.next().unwrap().min(left.len()));
+            parts.push(part);
+            left = more;
+        }
+        if parts.len() > self.posted.len() {
+            return None;
+        }
+        let mut put = |part: &[u8]| {
+            let mut mbuf = self.posted.pop_front().unwrap();
+            let data = &mut self.area.data_mut(&mut mbuf)[OFFSET..OFFSET + part.len()];
+            data.copy_from_slice(part);
+            mbuf
+        };
+        let (first, others) = parts.split_first().unwrap();
+        let mbuf = put(first);
+        let mut rest = RestBuilder::new();
+        for part in others {
+            let mbuf = put(part);
+            rest.push(self.area, mbuf, OFFSET as u16, part.len() as u16);
+        }
+        self.chains += u64::from(!others.is_empty());
+        Some((mbuf, first.len() as u16, rest.finish()))
+    }
 }
 
 impl RxQueue for Rx {
     fn poll(&mut self, max: usize, batch: &mut RxBatch) -> usize {
         let mut count = 0;
         while count < max && !batch.is_full() {
-            let Some(bytes) = self.inbox.pop_front() else { break };
-            let Some(mut mbuf) = self.posted.pop_front() else {
+            let Some(mut bytes) = self.inbox.pop_front() else { break };
+            let good = self.offload && is_intact(&bytes);
+            let mut merged = 0;
+            if self.merges && good {
+                let more = |next: &[u8]| is_intact(next);
+                merged = lro::merge(&mut bytes, &mut self.inbox, more);
+            }
+            let Some((mbuf, len, rest)) = self.fill(&bytes) else {
                 self.missed += 1;
                 continue;
             };
-            let offset = 12;
-            let data = &mut self.area.data_mut(&mut mbuf)[offset..offset + bytes.len()];
-            data.copy_from_slice(&bytes);
-            let good = self.offload && is_intact(&bytes);
             let checksum = if good { RxChecksum::Good } else { RxChecksum::Unknown };
-            let (offset, len) = (offset as u16, bytes.len() as u16);
-            batch.push(RxFrame { mbuf, offset, len, checksum, hash: None });
+            let offset = OFFSET as u16;
+            batch.push(RxFrame { mbuf, offset, len, rest, merged, checksum, hash: None });
             count += 1;
         }
         count

@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 
 #[derive(Default)]
 pub struct Wire {
+    /// Bytes of the largest IP packet.
+    mtu: usize,
     inbox: VecDeque<Vec<u8>>,
     outbox: VecDeque<Vec<u8>>,
 }
@@ -50,7 +52,7 @@ impl phy::Device for Wire {
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
-        capabilities.max_transmission_unit = 1514;
+        capabilities.max_transmission_unit = 14 + self.mtu;
         capabilities.medium = Medium::Ethernet;
         capabilities
     }
@@ -75,7 +77,12 @@ fn time(now: Instant) -> smoltcp::time::Instant {
 
 impl Peer {
     pub fn new(last: u8, now: Instant) -> Peer {
-        let mut wire = Wire::default();
+        Peer::with_mtu(last, now, 1500)
+    }
+
+    /// On a link that takes IP packets of `mtu` bytes.
+    pub fn with_mtu(last: u8, now: Instant, mtu: usize) -> Peer {
+        let mut wire = Wire { mtu, ..Wire::default() };
         let mac = EthernetAddress([2, 0, 0, 0, 0, last]);
         let mut config = Config::new(mac.into());
         config.random_seed = u64::from(last);

@@ -8,7 +8,8 @@
 //!     --toggle-collect="cost::$part" target/release/examples/cost ROUNDS CASE
 //! done
 //! ```
-//! CASE: `plain` (no offloads), `offload` (checksums and hash), `two` (as `offload`, transmit frames
+//! CASE: `plain` (no offloads), `offload` (checksums and hash), `merge` (as
+//! `offload`, with mergeable buffers), `two` (as `offload`, transmit frames
 //! of two pieces), `chain` (as `two` without indirect descriptors). "Collected" divided by
 //! `64 * ROUNDS` is the figure. `cost.sh` beside this folder does all of it.
 #[path = "../tests/driver/fake/mod.rs"]
@@ -51,11 +52,13 @@ fn main() {
     let rounds: usize = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1000);
     let case = arguments.next().unwrap_or_else(|| "offload".into());
     let offloads = Features::CSUM | Features::GUEST_CSUM | Features::HASH_REPORT | Features::RSS;
+    let single = Features::MRG_RXBUF;
     let (decline, pieces) = match case.as_str() {
         "plain" => (offloads, &[60][..]),
-        "offload" => (Features::empty(), &[60][..]),
-        "two" => (Features::empty(), &[54, 600][..]),
-        "chain" => (Features::INDIRECT_DESC, &[54, 600][..]),
+        "offload" => (single, &[60][..]),
+        "merge" => (Features::empty(), &[60][..]),
+        "two" => (single, &[54, 600][..]),
+        "chain" => (single | Features::INDIRECT_DESC, &[54, 600][..]),
         _ => panic!("no such case: {case}"),
     };
     let mut rig = rig::Rig::new(Model::default(), |c| c.decline = decline);

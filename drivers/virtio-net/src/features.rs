@@ -13,10 +13,16 @@ bitflags::bitflags! {
         const MTU = 1 << 3;
         /// The configuration holds the MAC address.
         const MAC = 1 << 5;
+        /// The driver takes TCP over IPv4 that the device has merged, or never cut.
+        const GUEST_TSO4 = 1 << 7;
+        /// The same over IPv6.
+        const GUEST_TSO6 = 1 << 8;
         /// The device cuts TCP over IPv4 into segments.
         const HOST_TSO4 = 1 << 11;
         /// The device cuts TCP over IPv6 into segments.
         const HOST_TSO6 = 1 << 12;
+        /// A received frame may take several buffers.
+        const MRG_RXBUF = 1 << 15;
         /// The configuration holds the link status.
         const STATUS = 1 << 16;
         /// There is a control queue.
@@ -49,8 +55,11 @@ const WANTED: Features = Features::CSUM
     .union(Features::GUEST_CSUM)
     .union(Features::MTU)
     .union(Features::MAC)
+    .union(Features::GUEST_TSO4)
+    .union(Features::GUEST_TSO6)
     .union(Features::HOST_TSO4)
     .union(Features::HOST_TSO6)
+    .union(Features::MRG_RXBUF)
     .union(Features::STATUS)
     .union(Features::CTRL_VQ)
     .union(Features::MQ)
@@ -60,6 +69,9 @@ const WANTED: Features = Features::CSUM
     .union(Features::ORDER_PLATFORM)
     .union(Features::HASH_REPORT)
     .union(Features::RSS);
+
+/// Large receive.
+pub const LARGE_RECEIVE: Features = Features::GUEST_TSO4.union(Features::GUEST_TSO6);
 
 /// What to answer to an offer. `decline` is what the caller does not want.
 pub fn negotiate(offered: u64, decline: Features) -> Result<Features, InitError> {
@@ -73,6 +85,10 @@ pub fn negotiate(offered: u64, decline: Features) -> Result<Features, InitError>
     let tso = Features::HOST_TSO4 | Features::HOST_TSO6;
     if !chosen.contains(tso | Features::CSUM) {
         chosen -= tso;
+    }
+    // The same; and without mergeable buffers each posted buffer would have to take 64 KiB.
+    if !chosen.contains(Features::GUEST_CSUM | Features::MRG_RXBUF) {
+        chosen -= LARGE_RECEIVE;
     }
     // §5.1.3.1: these need the control queue.
     if !chosen.contains(Features::CTRL_VQ) {
@@ -111,11 +127,24 @@ mod tests {
     }
 
     #[test]
+    fn large_receive_falls_without_checksums_or_mergeable_buffers() {
+        let needs = Features::GUEST_CSUM | Features::MRG_RXBUF;
+        for large in [Features::GUEST_TSO4, LARGE_RECEIVE] {
+            let all = (Features::VERSION_1 | needs | large).bits();
+            assert_eq!(negotiate(all, Features::empty()).unwrap().bits(), all);
+            for decline in [Features::GUEST_CSUM, Features::MRG_RXBUF] {
+                let chosen = negotiate(all, decline).unwrap();
+                assert!(!chosen.intersects(LARGE_RECEIVE), "{decline:?}");
+            }
+        }
+    }
+
+    #[test]
     fn unknown_and_unwanted_bits_are_never_acknowledged() {
         let chosen = negotiate(u64::MAX, Features::empty()).unwrap();
         assert_eq!(chosen, WANTED);
         assert!(!chosen.contains(Features::EVENT_IDX));
-        // MRG_RXBUF, packed rings, NOTIFICATION_DATA, GUEST_TSO4.
-        assert_eq!(chosen.bits() & (1 << 15 | 1 << 34 | 1 << 38 | 1 << 7), 0);
+        // GUEST_ECN, GUEST_UFO, packed rings, NOTIFICATION_DATA.
+        assert_eq!(chosen.bits() & (1 << 9 | 1 << 10 | 1 << 34 | 1 << 38), 0);
     }
 }

@@ -59,6 +59,23 @@ pub(crate) const fn words(packed: u64) -> (u64, u64) {
     (flags_and_type | header_len << 16 | size << 32 | start << 48, offset)
 }
 
+/// How many buffers the frame takes, with mergeable buffers.
+#[inline(always)]
+pub(crate) fn buffers(buffer: &[u8]) -> u16 {
+    u16::from_le_bytes([buffer[10], buffer[11]])
+}
+
+/// Payload of each segment of which the device has made the frame (§5.1.6.4): `Some(0)` if it is one that was
+/// sent so, `None` if the header makes no sense.
+pub(crate) fn merged(buffer: &[u8]) -> Option<u16> {
+    let size = u16::from_le_bytes([buffer[4], buffer[5]]);
+    match u64::from(buffer[1]) {
+        0 => Some(0),
+        GSO_TCPV4 | GSO_TCPV6 if size != 0 => Some(size),
+        _ => None,
+    }
+}
+
 /// What a receive header says about the checksums of the frame behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {

@@ -33,6 +33,8 @@ pub struct Config<'a> {
     pub first_vector: Option<u16>,
     /// The address to use if the device has none: random, locally administered.
     pub fallback_mac: [u8; 6],
+    /// The largest IP packet wanted. The device may take less; `None`: what it names, or else Ethernet's.
+    pub mtu: Option<u16>,
     /// Features to do without, whatever the device offers.
     pub decline: Features,
     /// For deadlines.
@@ -112,7 +114,7 @@ impl<M: Mmio + Clone> Port<M> {
     ) -> Result<Port<M>, InitError> {
         transport.add_status(status::ACKNOWLEDGE);
         transport.add_status(status::DRIVER);
-        let (features, device) = negotiate(transport, config.decline)?;
+        let (features, device) = negotiate(transport, config)?;
         let pairs = config.queue_pairs.min(device.pairs_max);
         transport.disable_config_interrupt();
 
@@ -135,7 +137,7 @@ impl<M: Mmio + Clone> Port<M> {
             Control::new(transport.clone(), features, commands, setups, pairs, config.rss_key);
         control.start_steering(config.clock)?;
         let mac = if features.contains(Features::MAC) { device.mac } else { config.fallback_mac };
-        let capabilities = capabilities(features, &device, pairs);
+        let capabilities = capabilities(features, &device, pairs, config.mtu);
         Ok(Port { rx, tx, control, capabilities, mac })
     }
 }
@@ -143,13 +145,19 @@ impl<M: Mmio + Clone> Port<M> {
 /// Agrees on features with the device (§3.1.1 steps 4 to 6).
 fn negotiate<M: Mmio + Clone>(
     transport: &Transport<M>,
-    mut decline: Features,
+    config: &Config<'_>,
 ) -> Result<(Features, DeviceConfig), InitError> {
+    let mut decline = config.decline;
     let offered = transport.read_features();
     let hopeful = features::negotiate(offered, decline)?;
     let mut device = read_device_config(transport, hopeful)?;
-    // §5.1.4.2: taking MTU obliges to take frames of that size; a larger one is not for us.
-    if usize::from(device.mtu) > MTU_MAX {
+    // Mergeable buffers cost each frame a look, and serve only for frames that one buffer does not take.
+    let wanted = device.mtu.max(config.mtu.unwrap_or(MTU_MIN));
+    if wanted <= MTU_OF_BUFFER && !hopeful.intersects(features::LARGE_RECEIVE) {
+        decline |= Features::MRG_RXBUF;
+    }
+    // §5.1.4.2: taking MTU obliges to take frames of that size.
+    if device.mtu > MTU_OF_BUFFER && !hopeful.contains(Features::MRG_RXBUF) {
         decline |= Features::MTU;
     }
     // A device whose RSS is smaller than §5.1.4.1 demands is taken as one without.
@@ -178,7 +186,7 @@ fn negotiate<M: Mmio + Clone>(
 }
 
 /// The largest IP packet that a buffer takes, behind both headers.
-const MTU_MAX: usize = MBUF_BYTES - header::BYTES_HASH as usize - header::ETHERNET_BYTES as usize;
+const MTU_OF_BUFFER: u16 = MBUF_BYTES as u16 - header::BYTES_HASH - header::ETHERNET_BYTES;
 /// Without a word from the device: Ethernet's.
 const MTU_DEFAULT: u16 = (FRAME_BYTES_MAX - header::ETHERNET_BYTES as usize) as u16;
 /// The largest IP packet to be cut into segments: what its length field takes.
@@ -226,6 +234,8 @@ fn open_rx<M: Mmio + Clone>(
     let options = RxOptions {
         checksum: features.contains(Features::GUEST_CSUM),
         hash: features.contains(Features::HASH_REPORT),
+        merge: features.contains(Features::MRG_RXBUF),
+        large: features.intersects(features::LARGE_RECEIVE),
     };
     Ok(VirtioRx::new(ring, config.area, options))
 }
@@ -248,8 +258,20 @@ fn open_tx<M: Mmio + Clone>(
     VirtioTx::new(ring, dma, options)
 }
 
-fn capabilities(features: Features, device: &DeviceConfig, pairs: u16) -> Capabilities {
-    let mtu = if features.contains(Features::MTU) { device.mtu } else { MTU_DEFAULT };
+fn capabilities(
+    features: Features,
+    device: &DeviceConfig,
+    pairs: u16,
+    mtu: Option<u16>,
+) -> Capabilities {
+    let (default, most) = if features.contains(Features::MTU) {
+        (device.mtu, device.mtu)
+    } else if features.contains(Features::MRG_RXBUF) {
+        (MTU_DEFAULT, u16::MAX)
+    } else {
+        (MTU_DEFAULT, MTU_OF_BUFFER)
+    };
+    let mtu = mtu.map_or(default, |wanted| wanted.clamp(MTU_MIN, most));
     Capabilities {
         tx_checksum: features.contains(Features::CSUM),
         rx_checksum: features.contains(Features::GUEST_CSUM),

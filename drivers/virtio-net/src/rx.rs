@@ -12,14 +12,18 @@ use crate::ring::{Ring, USED_NO_NOTIFY, UsedState, descriptor_word, flag};
 use crate::transport::QueueSetup;
 use alloc::vec::Vec;
 use ix_dataplane::device::{Mmio, RxBatch, RxChecksum, RxFrame, RxQueue};
-use ix_dataplane::limits::MBUF_BYTES;
-use ix_dataplane::mbuf::{Area, Mbuf, NO_MBUF, Pool};
+use ix_dataplane::limits::{FRAME_BUFFERS_MAX, MBUF_BYTES};
+use ix_dataplane::mbuf::{Area, Mbuf, NO_MBUF, Pool, Rest, RestBuilder};
 
 /// What was negotiated that a receive queue must know.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RxOptions {
     pub checksum: bool,
     pub hash: bool,
+    /// A frame may take several buffers.
+    pub merge: bool,
+    /// It may be made of several segments.
+    pub large: bool,
 }
 
 /// A receive queue of a virtio port.
@@ -147,36 +151,54 @@ impl<M: Mmio> VirtioRx<M> {
         }
     }
 
-    /// Moves `count` completions to `batch`, which has room for them. Locals instead of fields, so
-    /// that the loop keeps them in registers across its stores.
+    /// Moves completions to `batch`, which has room for `room` frames, until `ready` are taken or one begins a frame of
+    /// several buffers; how many were taken, and whether one does. Locals instead of fields, so that the loop keeps them in registers across
+    /// its stores.
     #[inline]
-    fn collect(&mut self, count: usize, batch: &mut RxBatch) {
+    fn collect<const MERGE: bool>(
+        &mut self,
+        ready: usize,
+        room: usize,
+        batch: &mut RxBatch,
+    ) -> (usize, bool) {
         let used = self.ring.used();
         let mask = self.ring.size() - 1;
+        let area = self.area;
         let shadow = self.shadow.entries();
         let header = self.header;
         let least = u32::from(header + header::ETHERNET_BYTES);
         let mut disorder = 0;
+        let mut sound = true;
+        let mut chain = false;
         let mut completed = self.completed;
-        for _ in 0..count {
+        for _ in 0..ready.min(room) {
             let (id, written) = used.get(completed);
-            let Some(slot) = shadow.get_mut(id as usize) else { break };
-            let raw = *slot;
-            if raw == NO_MBUF {
+            let slot = shadow.get_mut(id as usize).filter(|slot| **slot != NO_MBUF);
+            let Some(slot) = slot else {
+                sound = false;
+                break;
+            };
+            let mbuf = Mbuf::from_raw(*slot);
+            let fits = written.wrapping_sub(least) <= MBUF_BYTES as u32 - least;
+            if MERGE && fits && header::buffers(area.data(&mbuf)) != 1 {
+                let _still_in_the_shadow = mbuf.into_raw();
+                chain = true;
                 break;
             }
             *slot = NO_MBUF;
             disorder |= id ^ u32::from(completed & mask);
             self.ids.set(usize::from(completed), id as u16);
             completed = completed.wrapping_add(1);
-            if written.wrapping_sub(least) > MBUF_BYTES as u32 - least {
-                reject(&mut self.returned, &mut self.errors, raw);
+            if !fits {
+                reject(&mut self.returned, &mut self.errors, mbuf.into_raw());
                 continue;
             }
             batch.push(RxFrame {
-                mbuf: Mbuf::from_raw(raw),
+                mbuf,
                 offset: header,
                 len: written as u16 - header,
+                rest: Rest::NONE,
+                merged: 0,
                 checksum: RxChecksum::Unknown,
                 hash: None,
             });
@@ -184,8 +206,103 @@ impl<M: Mmio> VirtioRx<M> {
         let taken = completed.wrapping_sub(self.completed);
         self.completed = completed;
         self.in_order &= disorder == 0;
-        if usize::from(taken) != count {
+        if !sound {
             self.quarantine();
+        }
+        (usize::from(taken), chain)
+    }
+
+    /// As [`VirtioRx::collect`], for frames of any number of buffers.
+    #[inline(never)]
+    fn collect_merged(&mut self, ready: usize, room: usize, batch: &mut RxBatch) {
+        let mut left = ready;
+        let full = batch.len() + room;
+        while !self.quarantined && left > 0 && batch.len() < full {
+            let (taken, chain) = self.collect::<true>(left, full - batch.len(), batch);
+            left -= taken;
+            if chain {
+                left -= self.collect_chain(left, batch);
+            }
+        }
+    }
+
+    /// Takes the next completion: the buffer, and how many bytes the device says it has written.
+    fn take_completion(&mut self) -> Option<(u32, u32)> {
+        let at = self.completed;
+        let (id, written) = self.ring.used().get(at);
+        let slot = self.shadow.entries().get_mut(id as usize)?;
+        let raw = core::mem::replace(slot, NO_MBUF);
+        if raw == NO_MBUF {
+            return None;
+        }
+        self.in_order &= id == u32::from(at & (self.ring.size() - 1));
+        self.ids.set(usize::from(at), id as u16);
+        self.completed = at.wrapping_add(1);
+        Some((raw, written))
+    }
+
+    /// Takes a frame whose header, of a right length, says that it is in another number of buffers than one; how many
+    /// completions that were. The device has completed all of a frame's buffers when it shows the first
+    /// (§5.1.6.4): if there are fewer, both sides disagree on what is what.
+    fn collect_chain(&mut self, ready: usize, batch: &mut RxBatch) -> usize {
+        let area = self.area;
+        let Some((raw, written)) = self.take_completion() else {
+            self.quarantine();
+            return 1;
+        };
+        let mbuf = Mbuf::from_raw(raw);
+        // Read once: the device may write on.
+        let count = usize::from(header::buffers(area.data(&mbuf))).max(1);
+        let merged = match header::merged(area.data(&mbuf)) {
+            _ if !self.options.large => Some(0),
+            merged => merged,
+        };
+        if count > ready {
+            self.returned.push(mbuf.into_raw());
+            self.quarantine();
+            return 1;
+        }
+        // The length, too, was another perhaps when it was looked at before.
+        let least = u32::from(self.header + header::ETHERNET_BYTES);
+        let mut sound = (2..=FRAME_BUFFERS_MAX).contains(&count)
+            && (least..=MBUF_BYTES as u32).contains(&written);
+        let mut rest = RestBuilder::new();
+        for taken in 1..count {
+            let Some((raw, written)) = self.take_completion() else {
+                self.give_up(mbuf, rest.finish());
+                self.quarantine();
+                return taken;
+            };
+            let fits = (1..=MBUF_BYTES as u32).contains(&written);
+            sound &= fits;
+            let len = if fits { written as u16 } else { 0 };
+            rest.push(area, Mbuf::from_raw(raw), 0, len);
+        }
+        let rest = rest.finish();
+        if !sound {
+            self.errors += 1;
+            self.give_up(mbuf, rest);
+            return count;
+        }
+        self.errors += u64::from(merged.is_none());
+        batch.push(RxFrame {
+            mbuf,
+            offset: self.header,
+            len: written as u16 - self.header,
+            rest,
+            merged: merged.unwrap_or(0),
+            checksum: RxChecksum::Unknown,
+            hash: None,
+        });
+        count
+    }
+
+    /// Keeps the buffers of a frame that is none until the next replenish.
+    #[cold]
+    fn give_up(&mut self, mbuf: Mbuf, mut rest: Rest) {
+        self.returned.push(mbuf.into_raw());
+        while let Some((mbuf, ..)) = rest.pop(self.area) {
+            self.returned.push(mbuf.into_raw());
         }
     }
 
@@ -250,8 +367,12 @@ impl<M: Mmio> RxQueue for VirtioRx<M> {
             return 0;
         }
         let before = batch.len();
-        let take = usize::from(ready).min(max).min(batch.remaining_capacity());
-        self.collect(take, batch);
+        let (ready, room) = (usize::from(ready), max.min(batch.remaining_capacity()));
+        if self.options.merge {
+            self.collect_merged(ready, room, batch);
+        } else {
+            self.collect::<false>(ready, room, batch);
+        }
         let frames = &mut batch[before..];
         if self.options.hash {
             self.read_headers::<{ header::BYTES_HASH }>(frames);

@@ -81,6 +81,8 @@ pub struct Config<'a> {
     pub idle: Idle,
     pub congestion: Congestion,
     pub ecn: Ecn,
+    /// The largest IP packet; `None`: as the network card says.
+    pub mtu: Option<u16>,
     /// Whether fragmented datagrams are put together.
     pub reassemble: bool,
     pub log: log_level::Level,
@@ -131,6 +133,7 @@ impl Default for Config<'_> {
             idle: Idle::Adaptive,
             congestion: Congestion::Cubic,
             ecn: Ecn::Accept,
+            mtu: None,
             reassemble: true,
             log: log_level::Level::Info,
             selftest: None,
@@ -176,6 +179,9 @@ pub fn parse(line: &str) -> Result<Config<'_>, BadWord<'_>> {
     }
     Ok(c)
 }
+
+/// RFC 8200 §5: no link of IPv6 takes less.
+const MTU_MIN: u64 = 1280;
 
 fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
     if word == "verbose" {
@@ -225,6 +231,10 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
                 "on" => Ecn::On,
                 _ => return Err("off, accept or on is wanted"),
             };
+        }
+        "mtu" => {
+            let range = MTU_MIN..=u64::from(u16::MAX);
+            c.mtu = Some(number(value, range, "1280 to 65535 bytes are wanted")? as u16);
         }
         "fragments" => {
             c.reassemble = match value {

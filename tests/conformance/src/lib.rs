@@ -22,6 +22,10 @@ mod nic;
 #[path = "../../../dataplane/tests/support/gso.rs"]
 mod gso;
 
+#[allow(dead_code, reason = "the engine's own tests have it, and use more of it")]
+#[path = "../../../dataplane/tests/support/lro.rs"]
+mod lro;
+
 pub mod case;
 mod conn;
 pub mod failure;

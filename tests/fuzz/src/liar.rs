@@ -14,7 +14,7 @@ use ix_abi::{CoreId, layout::PAGE_BYTES};
 use ix_dataplane::app::{AppPort, Drain};
 use ix_dataplane::config::{Addressing, Config, Ipv4Config};
 use ix_dataplane::core_loop::run_once;
-use ix_dataplane::device::{Dma, RxBatch, RxQueue, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{Dma, RxBatch, RxFrame, RxQueue, TxFrame, TxFull, TxQueue};
 use ix_dataplane::engine::Engine;
 use ix_dataplane::limits::{MBUF_BYTES, TX_HEADER_REGION_BYTES};
 use ix_dataplane::mbuf::Pool;
@@ -103,6 +103,7 @@ fn open(buffers: &Buffers, input: &mut Input<'_>) -> Option<(Liar, Port<FakeMmio
         rss_key: std::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ 0x5a),
         first_vector: (how & 1 << 14 != 0).then_some(1),
         fallback_mac: [2, 0, 0, 0, 0, 1],
+        mtu: None,
         decline,
         clock: &clock,
     };
@@ -147,7 +148,7 @@ impl Liar {
     fn deliver(&mut self, frame: &[u8], input: &mut Input<'_>) {
         let how = input.u8();
         let mut header = [0; 20];
-        header[10] = 1;
+        header[10] = if how & 0xc0 == 0xc0 { input.u8() } else { 1 };
         if how & 1 != 0 {
             header[0] = input.u8();
             header[6..10].copy_from_slice(&input.u32().to_le_bytes());
@@ -291,6 +292,7 @@ pub fn driver(bytes: &[u8]) {
                     let end = usize::from(frame.offset) + usize::from(frame.len);
                     assert!(end <= MBUF_BYTES && frame.len >= 14);
                     pool.free(frame.mbuf);
+                    frame.rest.free(&mut pool);
                 }
             }
             5 | 6 => {
@@ -324,13 +326,16 @@ pub fn driver(bytes: &[u8]) {
             14 => liar.lie(&mut input),
             _ => now = now + Duration(u64::from(input.u8()) << 26),
         }
-        let total = pool.available() + held.len() + port.rx[0].held();
+        let buffers = |frame: &RxFrame| 1 + frame.rest.pieces(pool.area()).count();
+        let in_frames: usize = held.iter().map(buffers).sum();
+        let total = pool.available() + in_frames + port.rx[0].held();
         assert_eq!(total, BUFFERS as usize, "buffers are lost or there twice");
         assert!(port.rx[0].outstanding() <= port.rx[0].ring_len());
         assert_eq!(reclaimed + u32::from(port.tx[0].in_flight()), pushed, "frames miscounted");
     }
     for frame in held {
         pool.free(frame.mbuf);
+        frame.rest.free(&mut pool);
     }
     let stopped = reset(&liar, &mut port.control);
     port.rx.remove(0).release(&stopped, &mut pool);

@@ -41,6 +41,8 @@ pub struct Shared {
     pub rx: Rc<Pages>,
     /// Conversations that are being opened, by cookie: their groups may move meanwhile.
     pub opening: BTreeMap<u64, Talk>,
+    /// Connections of groups that have left one context and have not come to another.
+    pub depot: BTreeMap<u16, Vec<(u64, Conn)>>,
     /// The port for datagrams, once it is bound.
     pub binding: Option<Handle>,
     /// The longest that a timer was late.
@@ -232,8 +234,9 @@ impl Context {
     fn handle(&mut self, condition: Condition, shared: &mut Shared, now: Time) {
         match condition {
             Condition::GroupIn { group } => {
-                assert!(self.groups.insert(group.0), "{group:?} comes twice");
+                self.group_in(group, shared);
             }
+            Condition::GroupOut { group } => self.group_out(group, shared),
             Condition::Knock { handle, remote, local_port, .. } => {
                 assert_eq!(local_port, PORT);
                 assert!(remote.ip.to_v4().is_some_and(|ip| ip[..3] == [10, 0, 0]), "{remote:?}");

@@ -39,6 +39,8 @@ use std::sync::Arc;
 
 /// What one iteration of a core takes, in virtual time.
 const LOOP: Time = 2 * US;
+/// How long something else may have a core.
+const STALL_MAX: Time = 100 * US;
 
 /// How late an application's timer may be: a tick of the wheel, and the iterations of a busy core.
 const TIMER_LATE: Time = 200 * US;
@@ -141,6 +143,7 @@ struct Core {
     engine: Engine,
     platform: SimPlatform,
     next: Time,
+    stalled_until: Time,
 }
 
 /// A dataplane in the simulation.
@@ -208,6 +211,7 @@ impl Machine {
             heap,
             rx: rx_pages,
             opening: BTreeMap::new(),
+            depot: BTreeMap::new(),
             binding: None,
             timer_late: 0,
         };
@@ -249,7 +253,7 @@ impl Machine {
                 context,
                 shared: Rc::clone(&shared),
             };
-            cores.push(Core { engine, platform, next: 0 });
+            cores.push(Core { engine, platform, next: 0, stalled_until: 0 });
         }
         let idle_tick = [MS, 50 * MS, S][rng.below(3) as usize];
         Machine {
@@ -278,7 +282,7 @@ impl Machine {
         nic.receive(frame);
         for (queue, core) in self.cores.iter_mut().enumerate() {
             if nic.has_received(queue) {
-                core.next = core.next.min(now);
+                core.next = core.next.min(now).max(core.stalled_until);
             }
         }
     }
@@ -298,7 +302,13 @@ impl Machine {
         for at in 0..self.cores.len() {
             let woken = self.signals.woken.get() & 1 << at != 0;
             let core = &mut self.cores[at];
-            if core.next > now && !woken {
+            if core.stalled_until > now || core.next > now && !woken {
+                continue;
+            }
+            let stalls = self.shared.borrow().draw.stalls;
+            if stalls > 0 && self.rng.chance(stalls, 256) {
+                core.stalled_until = now + LOOP + self.rng.below(STALL_MAX);
+                core.next = core.stalled_until;
                 continue;
             }
             self.signals.woken.set(self.signals.woken.get() & !(1 << at));
@@ -324,7 +334,7 @@ impl Machine {
         }
         for (at, core) in self.cores.iter_mut().enumerate() {
             if self.signals.woken.get() & 1 << at != 0 {
-                core.next = core.next.min(now + LOOP);
+                core.next = core.next.min(now + LOOP).max(core.stalled_until);
             }
         }
         frames
@@ -334,6 +344,8 @@ impl Machine {
     pub fn is_idle(&self) -> bool {
         self.cores.iter().all(|core| core.platform.context.is_idle())
             && self.life.is_over()
+            && self.shared.borrow().depot.is_empty()
+            && self.cores.iter().all(|core| core.engine.is_settled())
             && self.count(Counter::TcpConnections) == 0
             && !self.nic.borrow().in_flight()
     }
@@ -355,7 +367,7 @@ impl Machine {
             let books = core.engine.conservation();
             assert_eq!(books.broken, 0, "{:?}: {books:?}", self.id);
             found += books.free + books.away + books.received + books.transmitting;
-            found += books.datagrams;
+            found += books.datagrams + books.held;
         }
         // Others are between cores, or referred to by what is being sent.
         assert!(found as u64 <= self.buffers, "{:?}: {found} buffers of {}", self.id, self.buffers);
@@ -398,12 +410,13 @@ impl Machine {
         let probes = self.count(Counter::TcpLossProbes);
         let again = self.count(Counter::TcpRetransmits);
         assert!(again <= probes, "{:?}: {again} segments sent again, {probes} probes", self.id);
-        for counter in [Counter::TcpTimeouts, Counter::TcpResetsSent] {
+        // Nothing overtakes anything either, not even where a group has moved.
+        for counter in [Counter::TcpTimeouts, Counter::TcpResetsSent, Counter::TcpOutOfOrder] {
             assert_eq!(self.count(counter), 0, "{:?}: {}", self.id, counter.name());
         }
         let shared = self.shared.borrow();
         let late = shared.timer_late;
-        let exact = shared.draw.preempt == 0 && shared.draw.clutter == 0;
+        let exact = shared.draw.preempt == 0 && shared.draw.clutter == 0 && shared.draw.stalls == 0;
         assert!(!exact || late < TIMER_LATE, "{:?}: a timer was {late} ns late", self.id);
         probes
     }

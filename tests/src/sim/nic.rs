@@ -5,12 +5,12 @@ use super::Time;
 use super::faults::{self, Kind, Scope};
 use super::memory::Bus;
 use super::swarm::MachineDraw;
-use ix_abi::GroupId;
 use ix_dataplane::device::{
     Capabilities, RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue,
 };
 use ix_dataplane::limits::{FRAME_BYTES_MAX, MBUF_BYTES};
-use ix_dataplane::mbuf::{Area, Mbuf, Pool};
+use ix_dataplane::mbuf::{Area, Mbuf, Pool, Rest};
+use ix_dataplane::moves::Redirect;
 use ix_dataplane::rng::Rng;
 use ix_dataplane::rss::{Toeplitz, group_of};
 use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket};
@@ -129,9 +129,13 @@ impl Nic {
         self.rx.iter().map(|ring| ring.posted.len() + ring.filled.len() + ring.hoard.len()).sum()
     }
 
-    /// Sends frames of a group to a core's queue, if it has one.
-    pub fn redirect(&mut self, group: GroupId, core: usize) {
-        self.indirection[usize::from(group.0)] = (core % self.rx.len()) as u16;
+    /// Sends frames of a group to a core's queue, if that has one, and they came to the one that asks.
+    pub fn redirect(&mut self, redirect: &Redirect) {
+        let Redirect { group, to, asker } = *redirect;
+        let entry = &mut self.indirection[usize::from(group.0)];
+        if *entry == asker.0 && usize::from(to.0) < self.rx.len() {
+            *entry = to.0;
+        }
     }
 
     /// Whether the queue has frames for the driver.
@@ -183,6 +187,8 @@ impl Nic {
             mbuf,
             offset: self.offset,
             len: len as u16,
+            rest: Rest::NONE,
+            merged: 0,
             checksum: if good { RxChecksum::Good } else { RxChecksum::Unknown },
             hash: hash.filter(|_| self.capabilities.hash_report),
         });

@@ -49,6 +49,8 @@ pub struct MachineDraw {
     pub eager: bool,
     /// How it controls congestion.
     pub congestion: Algorithm,
+    /// How often (in 1/256 of its turns) something else has a core for a while, such as a hypervisor.
+    pub stalls: u64,
     /// How often (in 1/1024 of its turns) a flow group moves to another core.
     pub moves: u64,
     /// When its application is restarted.
@@ -147,12 +149,13 @@ fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
 }
 
 fn machine(rng: &mut Rng) -> MachineDraw {
-    let cores = one_of(rng, &[1, 1, 2, 2, 3, 4]);
+    let cores = one_of(rng, &[1, 1, 2, 2, 3, 4, 8]);
     let rx_ring = one_of(rng, &[64, 256, 256]);
     MachineDraw {
         cores,
         queues: 1 + rng.below(u64::from(cores)) as u16,
-        groups: one_of(rng, &[4, 16, 128]),
+        // At least one for each core: a context without any is not entered.
+        groups: one_of(rng, &[4, 16, 128]).max(cores.next_power_of_two()),
         buffers: rx_ring as u32 + one_of(rng, &[256, 512, 1024]),
         rx_ring,
         tx_ring: one_of(rng, &[8, 64, 256, 1024]),
@@ -177,6 +180,7 @@ fn machine(rng: &mut Rng) -> MachineDraw {
         },
         clutter: one_of(rng, &[0, 0, 0, 0, 1, 4]),
         datagrams: one_of(rng, &[0, 0, 3, 40]),
+        stalls: one_of(rng, &[0, 0, 0, 1, 16]),
     }
 }
 

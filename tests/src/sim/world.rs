@@ -13,7 +13,7 @@ use ix_dataplane::rng::Rng;
 /// whole windows again after up to 60 s each time: this is no bound on how long it all takes.)
 const LIVENESS: Time = 200 * S;
 /// Steps after which a run is said not to end.
-const STEPS_MAX: u64 = 3_000_000;
+const STEPS_MAX: u64 = 12_000_000;
 
 /// What a run did.
 #[derive(Clone, Debug, Default)]

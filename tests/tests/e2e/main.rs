@@ -2,6 +2,7 @@
 //! machine lacks is SKIPPED with the reason (`docs/testing.md`).
 mod acl;
 mod boot;
+mod bridge;
 mod control;
 mod hostile;
 mod instructions;

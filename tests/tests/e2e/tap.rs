@@ -45,6 +45,53 @@ fn linux_and_ix_exchange_streams() {
     assert_eq!(vm.snapshot().total.counters.get("tcp_resets_sent"), 0, "{}", vm.log());
 }
 
+/// A stream to the guest's echo and back; the guest's counters.
+fn large(tap: &Tap, mtu: Option<u16>) -> Option<(u64, u64, u64)> {
+    let built = need::built()?;
+    let mut config = on_tap(&built, "echo", 1, tap);
+    if let Some(mtu) = mtu {
+        tap.set_mtu(mtu);
+        config = config.with("--mtu", mtu.to_string());
+    }
+    let vm = config.boot();
+    let data = bytes(6, 20_000_000);
+    let mut reader = connect(tap, 7);
+    let mut writer = reader.try_clone().unwrap();
+    let sent = data.clone();
+    let sending = std::thread::spawn(move || {
+        writer.write_all(&sent).expect("the guest takes it");
+        writer.shutdown(Shutdown::Write).expect("an end");
+    });
+    let mut got = Vec::new();
+    reader.read_to_end(&mut got).expect("data in time");
+    sending.join().unwrap();
+    assert!(got == data, "{} of {} bytes, or others", got.len(), data.len());
+    let counters = vm.snapshot().total.counters;
+    assert_eq!(counters.get("payload_copied"), 0);
+    let count = |name| counters.get(name);
+    Some((count("rx_chains"), count("rx_merged"), count("rx_packets")))
+}
+
+#[test]
+fn what_linux_never_cut_arrives_in_large_frames() {
+    let _machine = need::machine();
+    let Some(tap) = Tap::make(false) else { return };
+    let Some((chains, merged, packets)) = large(&tap, None) else { return };
+    println!("{packets} frames, {chains} in several buffers, made of {merged} segments");
+    assert!(chains > 100, "{chains} of {packets}");
+    assert!(merged > 4 * chains, "{merged} segments in {chains} frames");
+    assert!(packets < 20_000_000 / 1448, "{packets}");
+}
+
+#[test]
+fn jumbo_frames_go_both_ways() {
+    let _machine = need::machine();
+    let Some(tap) = Tap::make(false) else { return };
+    let Some((chains, _, packets)) = large(&tap, Some(9000)) else { return };
+    println!("{packets} frames, {chains} in several buffers");
+    assert!(chains > 100, "{chains} of {packets}");
+}
+
 #[test]
 fn with_a_multi_queue_tap_both_cores_carry_connections() {
     both_cores_carry_connections(None);

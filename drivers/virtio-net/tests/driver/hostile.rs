@@ -6,7 +6,7 @@ use crate::fake::{Fake, FakeMmio, Model, Rng};
 use crate::rig::{config, frame, open, ticking};
 use ix_abi::CoreId;
 use ix_dataplane::device::{RxBatch, RxFrame, RxQueue, TxFrame, TxQueue};
-use ix_dataplane::limits::MBUF_BYTES;
+use ix_dataplane::limits::{FRAME_BUFFERS_MAX, MBUF_BYTES};
 use ix_dataplane::mbuf::Pool;
 use ix_virtio_net::{Features, Port};
 
@@ -41,6 +41,9 @@ impl Case {
             Features::GUEST_CSUM,
             Features::CSUM,
             Features::RSS,
+            Features::MRG_RXBUF,
+            Features::GUEST_TSO4,
+            Features::GUEST_TSO6,
         ];
         for feature in optional {
             if rng.one_in(3) {
@@ -78,7 +81,10 @@ impl Case {
                 for frame in self.held.drain(..) {
                     assert!(usize::from(frame.offset) + usize::from(frame.len) <= MBUF_BYTES);
                     assert!(frame.len >= 14 && (frame.offset == 12 || frame.offset == 20));
+                    assert!(buffers(&self.pool, &frame) <= FRAME_BUFFERS_MAX);
+                    assert!(frame.rest.pieces(self.pool.area()).all(|piece| !piece.is_empty()));
                     self.pool.free(frame.mbuf);
+                    frame.rest.free(&mut self.pool);
                 }
             }
             5 => {
@@ -113,10 +119,29 @@ impl Case {
                 }
             }
             for _ in 0..rng.below(6) {
-                if !self.rx_chains.is_empty() && rng.one_in(2) {
+                let most = self.rx_chains.len().min(5);
+                if most > 1 && d.has(Features::MRG_RXBUF) && rng.one_in(3) {
+                    // A frame of several buffers, perhaps with one of a wrong length.
+                    let count = 2 + rng.below(most - 1);
+                    let wrong = if rng.one_in(8) { rng.below(count) } else { count };
+                    for at in 0..count {
+                        let chain = self.rx_chains.swap_remove(rng.below(self.rx_chains.len()));
+                        let mut bytes = vec![0x5a; 34 + rng.below(80)];
+                        bytes[1] = [0, 0, 1, 4, 77][rng.below(5)];
+                        bytes[10..12].copy_from_slice(&(count as u16).to_le_bytes());
+                        let mut written = scatter(&memory, &chain, &bytes);
+                        if at == wrong && at > 0 {
+                            written = [0, 2049, u32::MAX][rng.below(3)];
+                        }
+                        let position = d.queues[0].used().wrapping_add(at as u16);
+                        d.queues[0].write_used(&memory, position, u32::from(chain.head), written);
+                    }
+                    d.queues[0].jump(&memory, count as u16);
+                } else if !self.rx_chains.is_empty() && rng.one_in(2) {
                     let chain = self.rx_chains.swap_remove(rng.below(self.rx_chains.len()));
-                    let bytes: Vec<u8> =
+                    let mut bytes: Vec<u8> =
                         (0..34 + rng.below(80)).map(|_| rng.next() as u8).collect();
+                    bytes[10..12].copy_from_slice(&[1, 0]);
                     let written = scatter(&memory, &chain, &bytes);
                     d.queues[0].complete(&memory, u32::from(chain.head), written);
                 } else if !self.tx_heads.is_empty() {
@@ -147,7 +172,18 @@ impl Case {
                 3 => u32::MAX - rng.below(40) as u32,
                 _ => 60,
             };
-            match rng.below(6) {
+            match rng.below(7) {
+                6 => {
+                    // More buffers than there are, or than a frame may have, or none.
+                    let Some(chain) = queue.take(&memory) else { return };
+                    let mut bytes = [0; 60];
+                    let count = [0, 2, 34, rng.next() as u16][rng.below(4)];
+                    bytes[10..12].copy_from_slice(&count.to_le_bytes());
+                    if !chain.writable.is_empty() {
+                        let written = scatter(&memory, &chain, &bytes);
+                        queue.complete(&memory, u32::from(chain.head), written);
+                    }
+                }
                 0 => queue.jump(&memory, rng.next() as u16),
                 1 => queue.jump(&memory, 1),
                 2 => {
@@ -173,7 +209,8 @@ impl Case {
 
     fn check(&self, seed: u64) {
         let queue = &self.port.rx[0];
-        let total = self.pool.available() + self.held.len() + queue.held();
+        let held: usize = self.held.iter().map(|frame| buffers(&self.pool, frame)).sum();
+        let total = self.pool.available() + held + queue.held();
         assert_eq!(total, PER_CORE as usize, "buffers lost or multiplied, seed {seed}");
         assert!(queue.outstanding() <= queue.ring_len());
         let in_flight = u32::from(self.port.tx[0].in_flight());
@@ -188,6 +225,7 @@ impl Case {
         }
         for frame in self.held {
             self.pool.free(frame.mbuf);
+            frame.rest.free(&mut self.pool);
         }
         let mut seen = [false; PER_CORE as usize];
         while let Some(mbuf) = self.pool.alloc() {
@@ -244,6 +282,11 @@ fn wrong_lengths_cost_only_their_own_frames() {
         assert!(!case.port.rx[0].is_quarantined() && !case.port.tx[0].is_quarantined());
         case.end(seed);
     }
+}
+
+/// Buffers of a frame.
+fn buffers(pool: &Pool, frame: &RxFrame) -> usize {
+    1 + frame.rest.pieces(pool.area()).count()
 }
 
 /// Opens a case with posted buffers and frames in flight, for single lies.

@@ -58,17 +58,54 @@ fn receive_queues_get_their_vectors_and_no_other_queue_has_one() {
 }
 
 #[test]
-fn a_larger_mtu_than_a_buffer_takes_is_not_agreed_to_and_a_smaller_one_is_kept() {
+fn a_larger_mtu_than_the_buffers_take_is_not_agreed_to_and_a_smaller_one_is_kept() {
+    let one_buffer = |c: &mut Config<'_>| c.decline = Features::MRG_RXBUF;
     for mtu in [2015, 9000] {
-        let rig = Rig::new(Model { mtu, ..Model::default() }, |_| ());
+        let rig = Rig::new(Model { mtu, ..Model::default() }, one_buffer);
         assert_eq!(rig.port.capabilities.mtu, 1500);
         assert!(!rig.fake.with(|d| d.has(Features::MTU)));
     }
     for mtu in [68, 1400, 2014] {
-        let rig = Rig::new(Model { mtu, ..Model::default() }, |_| ());
+        let rig = Rig::new(Model { mtu, ..Model::default() }, one_buffer);
         assert_eq!(rig.port.capabilities.mtu, mtu);
         assert!(rig.fake.with(|d| d.has(Features::MTU)));
     }
+    for mtu in [2015, 9000, 65_535] {
+        let rig = Rig::new(Model { mtu, ..Model::default() }, |_| ());
+        assert_eq!(rig.port.capabilities.mtu, mtu);
+        assert!(rig.fake.with(|d| d.has(Features::MTU) && d.has(Features::MRG_RXBUF)));
+    }
+}
+
+#[test]
+fn the_mtu_that_is_asked_for_is_had_up_to_what_the_device_takes() {
+    let with = |offered: Features, mtu: u16, wanted: Option<u16>| {
+        let model =
+            Model { mtu, offered: (offered | Features::VERSION_1).bits(), ..Model::default() };
+        Rig::new(model, |c| c.mtu = wanted).port.capabilities.mtu
+    };
+    let merge = Features::MRG_RXBUF;
+    assert_eq!(with(merge, 0, None), 1500);
+    assert_eq!(with(merge, 0, Some(9000)), 9000);
+    assert_eq!(with(Features::empty(), 0, Some(9000)), 2014, "what a buffer takes");
+    assert_eq!(with(merge | Features::MTU, 4000, Some(9000)), 4000, "what the device names");
+    assert_eq!(with(merge | Features::MTU, 9000, Some(1500)), 1500);
+    assert_eq!(with(merge | Features::MTU, 9000, Some(1)), 68);
+}
+
+#[test]
+fn mergeable_buffers_are_had_only_where_they_serve() {
+    let merges = |decline: Features, mtu: Option<u16>| {
+        let rig = Rig::new(Model::default(), |c| (c.decline, c.mtu) = (decline, mtu));
+        rig.fake.with(|d| d.has(Features::MRG_RXBUF))
+    };
+    let large = Features::GUEST_TSO4 | Features::GUEST_TSO6;
+    assert!(merges(Features::empty(), None));
+    assert!(!merges(large, None));
+    assert!(!merges(Features::GUEST_CSUM, None), "no large receive without checksums");
+    let model = Model { mtu: 9000, ..Model::default() };
+    let rig = Rig::new(model, |c| c.decline = large);
+    assert!(rig.fake.with(|d| d.has(Features::MRG_RXBUF)));
 }
 
 #[test]

@@ -5,7 +5,8 @@ use crate::rig::{Rig, tcp_frame};
 use ix_dataplane::device::{RxBatch, RxChecksum, RxQueue};
 use ix_virtio_net::Features;
 
-const NO_FLAGS: [u8; 20] = [0; 20];
+/// In one buffer.
+const NO_FLAGS: [u8; 20] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 #[test]
 fn frames_arrive_in_order_with_their_bytes_behind_the_header() {
@@ -211,4 +212,97 @@ fn a_reset_port_gives_all_buffers_back() {
         queue.release(&stopped, &mut rig.pool);
     }
     assert_eq!(rig.pool.available(), rig.pool.capacity());
+}
+
+#[test]
+fn frames_of_several_buffers_arrive_whole() {
+    for (declined, first) in [(Features::empty(), 2028), (Features::HASH_REPORT, 2036)] {
+        let mut rig = Rig::without(declined);
+        for len in [first, first + 1, 4096, 9014, first + 32 * 2048_usize] {
+            rig.replenish();
+            let frame: Vec<u8> = (0..len).map(|i| (i * 7 + i / 256) as u8).collect();
+            assert!(rig.fake.with(|d| d.receive_at(0, &NO_FLAGS, &frame)));
+            // One behind it, which is alone.
+            assert!(rig.fake.with(|d| d.receive_at(0, &NO_FLAGS, &frame[..60])));
+            let got = rig.poll();
+            assert_eq!((got.len(), &got[0].1, &got[1].1[..]), (2, &frame, &frame[..60]));
+            let buffers = 1 + (len - first).div_ceil(2048);
+            assert_eq!(got[0].0.rest.is_none(), buffers == 1);
+            rig.assert_conserved(buffers + 1);
+            rig.free(got);
+        }
+        assert_eq!(rig.rx().device_errors(), 0);
+    }
+}
+
+#[test]
+fn a_poll_is_bounded_in_frames_whatever_they_take() {
+    let mut rig = Rig::without(Features::empty());
+    rig.replenish();
+    rig.fake.with(|d| (0..10).for_each(|i| assert!(d.receive_at(0, &NO_FLAGS, &[i; 5000]))));
+    let mut batch = RxBatch::new();
+    assert_eq!(rig.port.rx[0].poll(0, &mut batch), 0);
+    assert_eq!(rig.port.rx[0].poll(3, &mut batch), 3);
+    assert_eq!(rig.port.rx[0].poll(64, &mut batch), 7);
+    for frame in batch.drain(..) {
+        rig.pool.free(frame.mbuf);
+        frame.rest.free(&mut rig.pool);
+    }
+    rig.replenish();
+    rig.assert_conserved(0);
+}
+
+#[test]
+fn the_size_of_merged_segments_is_told_if_it_makes_sense() {
+    let mut rig = Rig::without(Features::empty());
+    let mut frame = tcp_frame([1, 1, 1, 1], 1, 60);
+    frame.resize(5000, 3);
+    let cases =
+        [(0, 1448, 0, 0), (1, 1448, 1448, 0), (4, 1428, 1428, 0), (1, 0, 0, 1), (3, 9, 0, 1)];
+    for (kind, size, told, errors) in cases {
+        rig.replenish();
+        let before = rig.rx().device_errors();
+        let mut header = NO_FLAGS;
+        header[..2].copy_from_slice(&[1, kind]);
+        header[4..6].copy_from_slice(&u16::to_le_bytes(size));
+        header[6..10].copy_from_slice(&[34, 0, 16, 0]);
+        rig.fake.with(|d| d.receive_at(0, &header, &frame));
+        let got = rig.poll();
+        assert_eq!((got[0].0.merged, got[0].0.checksum), (told, RxChecksum::Good), "kind {kind}");
+        assert_eq!(rig.rx().device_errors() - before, errors);
+        rig.free(got);
+    }
+}
+
+#[test]
+fn lies_about_the_number_of_buffers_cost_the_frame_or_the_queue() {
+    // Posted are 256: none; more than a frame may have; more than are complete.
+    for (count, complete, quarantined) in [(0, 1, false), (34, 40, false), (3, 2, true)] {
+        let mut rig = Rig::without(Features::empty());
+        let memory = rig.buffers.memory.clone();
+        rig.replenish();
+        rig.fake.with(|d| {
+            for _ in 0..complete {
+                let chain = d.queues[0].take(&memory).unwrap();
+                let mut bytes = [NO_FLAGS.to_vec(), tcp_frame([1, 1, 1, 1], 1, 60)].concat();
+                bytes[10..12].copy_from_slice(&u16::to_le_bytes(count));
+                let written = scatter(&memory, &chain, &bytes);
+                let position = d.queues[0].used().wrapping_add(0);
+                d.queues[0].write_used(&memory, position, u32::from(chain.head), written);
+                d.queues[0].jump(&memory, 1);
+            }
+        });
+        let got = rig.poll();
+        assert!(got.is_empty());
+        let queue = &rig.port.rx[0];
+        assert_eq!(queue.is_quarantined(), quarantined || complete > 34, "{count}");
+        assert!(queue.device_errors() >= 1);
+        rig.assert_conserved(0);
+        let clock = crate::rig::ticking();
+        let stopped = rig.port.control.reset(&clock).expect("it resets");
+        for queue in rig.port.rx {
+            queue.release(&stopped, &mut rig.pool);
+        }
+        assert_eq!(rig.pool.available(), rig.pool.capacity());
+    }
 }

@@ -39,6 +39,7 @@ pub fn config<'a>(buffers: &Buffers, clock: &'a dyn Fn() -> Instant) -> Config<'
         rss_key: KEY,
         first_vector: Some(1),
         fallback_mac: [2, 0, 0, 0, 0, 1],
+        mtu: None,
         decline: Features::empty(),
         clock,
     }
@@ -97,7 +98,9 @@ impl Rig {
         let area = self.buffers.area;
         let bytes = |f: &RxFrame| {
             let start = usize::from(f.offset);
-            area.data(&f.mbuf)[start..start + usize::from(f.len)].to_vec()
+            let mut bytes = area.data(&f.mbuf)[start..start + usize::from(f.len)].to_vec();
+            f.rest.pieces(area).for_each(|piece| bytes.extend(piece));
+            bytes
         };
         batch.into_iter().map(|f| (bytes(&f), f)).map(|(b, f)| (f, b)).collect()
     }
@@ -105,6 +108,7 @@ impl Rig {
     pub fn free(&mut self, frames: Vec<(RxFrame, Vec<u8>)>) {
         for (frame, _) in frames {
             self.pool.free(frame.mbuf);
+            frame.rest.free(&mut self.pool);
         }
     }
 

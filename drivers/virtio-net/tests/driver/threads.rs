@@ -31,7 +31,11 @@ fn echo(fake: &Fake, stop: &AtomicBool) {
                 }
                 let Some(frame) = &waiting else { return false };
                 let Some(chain) = d.queues[0].take(&memory) else { return false };
-                let written = scatter(&memory, &chain, &[&[0; 12][..], frame].concat());
+                let written = scatter(
+                    &memory,
+                    &chain,
+                    &[&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0][..], frame].concat(),
+                );
                 d.queues[0].complete(&memory, u32::from(chain.head), written);
                 waiting = None;
                 true
@@ -132,7 +136,9 @@ fn a_core_about_to_halt_sees_the_frame_or_the_device_sees_that_it_wants_an_inter
                 wait_for(&posted, round);
                 let queue = &mut device.lock().unwrap().queues[0];
                 let chain = queue.take(&memory).unwrap();
-                let len = scatter(&memory, &chain, &[7; 72]);
+                let mut bytes = [7; 72];
+                bytes[10..12].copy_from_slice(&[1, 0]);
+                let len = scatter(&memory, &chain, &bytes);
                 queue.write_used(&memory, queue.used(), u32::from(chain.head), len);
                 ready.store(round, SeqCst);
                 wait_for(&start, round);

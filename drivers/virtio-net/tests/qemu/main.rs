@@ -41,6 +41,7 @@ fn open(machine: &mut Machine, pairs: u16, decline: Features) -> (Port<Registers
         rss_key: KEY,
         first_vector: Some(1),
         fallback_mac: [2, 0, 0, 0, 0, 1],
+        mtu: None,
         decline,
         clock: &clock,
     };

@@ -38,6 +38,13 @@ fn what_tcp_and_ip_do_is_read() {
 }
 
 #[test]
+fn the_mtu_is_in_bytes_of_ip() {
+    assert_eq!(parse("mtu=9000").unwrap().mtu, Some(9000));
+    assert_eq!(parse("mtu=1280").unwrap().mtu, Some(1280));
+    assert_eq!(parse("").unwrap().mtu, None);
+}
+
+#[test]
 fn arguments_belong_to_the_application_even_if_they_look_like_keys() {
     let c = parse("app=kv -- cores=99 -- x").unwrap();
     assert_eq!((c.cores, c.args), (None, "cores=99 -- x"));
@@ -56,6 +63,8 @@ fn mistakes_name_the_word() {
         "congestion=reno",
         "ecn=yes",
         "fragments=1",
+        "mtu=1279",
+        "mtu=65536",
         "kv",
         "cores=0",
         "cores=65",

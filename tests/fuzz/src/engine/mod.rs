@@ -376,7 +376,7 @@ impl Machine {
         for (engine, core) in self.engines.iter().zip(&self.cores) {
             let books = engine.conservation();
             assert_eq!(books.broken, 0, "{books:?}");
-            found += books.free + books.away + books.received + books.transmitting;
+            found += books.free + books.away + books.received + books.transmitting + books.held;
             found += books.datagrams;
             found += core.rx.iter().map(Rx::held).sum::<usize>();
         }

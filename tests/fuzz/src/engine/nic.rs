@@ -3,7 +3,7 @@ use crate::memory::gather;
 use ix_dataplane::checksum;
 use ix_dataplane::device::{RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue};
 use ix_dataplane::limits::{FRAME_BYTES_MAX, MBUF_BYTES};
-use ix_dataplane::mbuf::{Area, Mbuf, Pool};
+use ix_dataplane::mbuf::{Area, Mbuf, Pool, Rest};
 use std::collections::VecDeque;
 
 /// A frame on its way to a receive queue.
@@ -61,7 +61,15 @@ impl RxQueue for Rx {
             self.area.data_mut(&mut mbuf)[start..start + len].copy_from_slice(&frame.bytes[..len]);
             let checksum = if frame.good { RxChecksum::Good } else { RxChecksum::Unknown };
             let len = len as u16;
-            batch.push(RxFrame { mbuf, offset: frame.offset, len, checksum, hash: frame.hash });
+            batch.push(RxFrame {
+                mbuf,
+                offset: frame.offset,
+                len,
+                rest: Rest::NONE,
+                merged: 0,
+                checksum,
+                hash: frame.hash,
+            });
             count += 1;
         }
         count

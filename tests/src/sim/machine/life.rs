@@ -1,12 +1,15 @@
 //! What befalls a running dataplane: its flow groups move between cores, its application is ended
-//! and begins again. As a platform would do it, at quiescent points.
+//! and begins again. As core 0's platform would do it, between iterations.
 use super::{Machine, attach, memory};
 use crate::sim::app::Context;
 use crate::sim::heap::Heap;
 use crate::sim::swarm::MachineDraw;
 use crate::sim::{MS, Time};
-use ix_abi::{CoreId, GroupId};
+use ix_abi::{CoreId, GroupId, Status};
 use ix_dataplane::app::Drain;
+
+/// Moves of one dataplane: each makes more iterations, in which there may be more moves.
+const MOVES_MAX: u64 = 4_000;
 
 /// What is to come.
 #[derive(Debug)]
@@ -14,6 +17,10 @@ pub(super) struct Life {
     groups: u16,
     /// Flow groups that have moved.
     moved: u64,
+    /// Those that were to and have not, since application or device did not let go.
+    stayed: u64,
+    /// Wishes that are not answered.
+    wished: usize,
     /// Of restarts, latest first.
     restarts: Vec<Time>,
     /// The application is gone, and with it this memory, which frames may still refer to.
@@ -27,7 +34,7 @@ impl Life {
         let mut restarts = draw.restarts.clone();
         restarts.sort_by_key(|at| std::cmp::Reverse(*at));
         let next = restarts.last().copied().unwrap_or(Time::MAX);
-        Life { groups: draw.groups, moved: 0, restarts, ending: None, next }
+        Life { groups: draw.groups, moved: 0, stayed: 0, wished: 0, restarts, ending: None, next }
     }
 
     pub(super) fn next(&self) -> Time {
@@ -54,6 +61,7 @@ impl Machine {
 
     /// What is due.
     pub(super) fn live(&mut self, now: Time) {
+        self.follow_moves();
         if self.life.ending.is_some() {
             self.begin_again(now);
         } else if self.life.restarts.last().is_some_and(|at| *at <= now) {
@@ -61,7 +69,8 @@ impl Machine {
             self.end_application(now);
         } else {
             let often = self.shared.borrow().draw.moves;
-            if self.cores.len() > 1 && self.rng.chance(often, 1024) {
+            let more = self.cores.len() > 1 && self.life.moved < MOVES_MAX;
+            if more && self.rng.chance(often, 1024) {
                 self.move_group(now);
             }
         }
@@ -82,44 +91,43 @@ impl Machine {
         GroupId(context.some_group(nth).unwrap_or(any))
     }
 
-    /// Moves a group if nothing of it is under way.
+    /// Wishes that a group moved; whatever is under way of it.
     fn move_group(&mut self, now: Time) {
         let group = self.pick_group();
-        let Some(from) = self.owner(group) else { panic!("{group:?} has no owner") };
         let to = self.rng.below(self.cores.len() as u64) as usize;
-        let groups = (0..self.life.groups).map(GroupId);
-        let owned = groups.filter(|id| self.cores[from].engine.owns(*id)).count();
-        // `connect` needs one.
-        if to == from || owned < 2 {
+        let from = self.owner(group);
+        let owned = |core: usize| {
+            let groups = (0..self.life.groups).map(GroupId);
+            groups.filter(|id| self.cores[core].engine.owns(*id)).count()
+        };
+        // `connect` needs one, or more than those that are leaving.
+        if from.is_none_or(|from| owned(from) <= 1 + self.life.wished) {
             return;
         }
-        let received = self.nic.borrow().has_received(from);
-        let source = &mut self.cores[from];
-        let told = source.platform.context.has_group(group.0);
-        let settled = source.platform.context.is_settled() && source.engine.is_tx_idle();
-        if received || !told || !settled || source.engine.has_mail() {
-            return;
+        self.life.wished += 1;
+        self.cores[0].engine.move_group(group, CoreId(to as u16));
+        for core in &mut self.cores {
+            core.next = core.next.min(now + super::LOOP).max(core.stalled_until);
         }
-        let taken = source.engine.take_group(group, CoreId(to as u16));
-        let Some(value) = taken else { panic!("{group:?} cannot be taken from its owner") };
-        self.cores[to].engine.give_group(value);
-        for (at, core) in self.cores.iter_mut().enumerate() {
-            if at != from && at != to {
-                core.engine.set_owner(group, CoreId(to as u16));
+    }
+
+    /// The device does as it is told, in its own time; and what has become of wishes.
+    pub(super) fn follow_moves(&mut self) {
+        while let Some(redirect) = self.cores[0].engine.redirect() {
+            if self.rng.chance(1, 2) {
+                break;
             }
+            self.nic.borrow_mut().redirect(&redirect);
+            self.cores[0].engine.redirected();
         }
-        // The old queue has nothing left for it; or software goes on steering.
-        if self.rng.chance(1, 2) {
-            self.nic.borrow_mut().redirect(group, to);
-        }
-        let (low, high) = self.cores.split_at_mut(from.max(to));
-        let (a, b) = (&mut low[from.min(to)].platform, &mut high[0].platform);
-        let (source, target) = if from < to { (a, b) } else { (b, a) };
-        let mut shared = self.shared.borrow_mut();
-        source.context.hand_over(group.0, &mut target.context, &mut shared);
-        self.life.moved += 1;
-        for at in [from, to] {
-            self.cores[at].next = self.cores[at].next.min(now + super::LOOP);
+        while let Some((group, status)) = self.cores[0].engine.move_outcome() {
+            self.life.wished -= 1;
+            match status {
+                Status::Ok => self.life.moved += 1,
+                Status::Again => {}
+                Status::TimedOut => self.life.stayed += 1,
+                other => panic!("{group:?} does not move: {other:?}"),
+            }
         }
     }
 

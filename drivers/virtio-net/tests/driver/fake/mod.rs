@@ -7,6 +7,7 @@ pub mod queue;
 pub mod toeplitz;
 
 use ix_dataplane::device::Mmio;
+use ix_dataplane::limits::MBUF_BYTES;
 use ix_virtio_net::Features;
 use ix_virtio_net::pci::{Layout, Window};
 use ix_virtio_net::transport::Transport;
@@ -411,15 +412,39 @@ impl Device {
         if self.has(Features::HASH_REPORT) { 20 } else { 12 }
     }
 
-    /// A frame comes in at queue pair `pair`. Whether there was a buffer.
+    /// A frame comes in at queue pair `pair`. Whether there were buffers enough.
     pub fn receive_at(&mut self, pair: usize, header: &[u8; 20], frame: &[u8]) -> bool {
         let memory = self.memory.clone();
-        let bytes = [&header[..self.header_bytes()], frame].concat();
+        let mut bytes = [&header[..self.header_bytes()], frame].concat();
+        if self.has(Features::MRG_RXBUF) {
+            let buffers = bytes.len().div_ceil(MBUF_BYTES);
+            bytes[10..12].copy_from_slice(&(buffers as u16).to_le_bytes());
+            return self.spread(pair, &bytes);
+        }
         let queue = &mut self.queues[2 * pair];
         let Some(chain) = queue.take(&memory) else { return false };
         assert!(chain.readable.is_empty());
         let written = scatter(&memory, &chain, &bytes);
         queue.complete(&memory, u32::from(chain.head), written);
+        true
+    }
+
+    /// Header and frame into as many buffers as they take, all shown at once.
+    pub fn spread(&mut self, pair: usize, bytes: &[u8]) -> bool {
+        let memory = self.memory.clone();
+        let queue = &mut self.queues[2 * pair];
+        let buffers = bytes.len().div_ceil(MBUF_BYTES);
+        if usize::from(queue.available(&memory)) < buffers {
+            return false;
+        }
+        for (part, at) in bytes.chunks(MBUF_BYTES).zip(0..) {
+            let chain = queue.take(&memory).expect("it is available");
+            let written = scatter(&memory, &chain, part);
+            assert_eq!(written as usize, part.len());
+            let position = queue.used().wrapping_add(at);
+            queue.write_used(&memory, position, u32::from(chain.head), written);
+        }
+        queue.jump(&memory, buffers as u16);
         true
     }
 

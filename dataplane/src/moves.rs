@@ -1,0 +1,306 @@
+//! Flow groups on the move: from the wish until nothing of the group is under way to its old owner.
+//!
+//! The old owner ([`source`]) tells the application, which reads `group_out`; stops sending for the group and waits until
+//! the device has sent what it has; hands the group over by value; then forwards what still comes to it until
+//! every other core, and the device, has turned to the new owner. The new owner ([`target`]) serves the group from the
+//! hand-over on. Frames that come through the old owner are older than those that come any other way: the latter
+//! are held until the old owner says that it has forwarded its last. So nothing is lost and nothing is
+//! overtaken, and what a move costs does not depend on what is in the group.
+//!
+//! Any number of groups move at the same time. A group that moves does not begin another move before this one is over.
+pub(crate) mod source;
+pub(crate) mod target;
+
+use crate::core_loop;
+use crate::device::RxFrame;
+use crate::engine::Engine;
+use crate::fifo::GroupSet;
+use crate::limits::MOVE_HELD_MAX;
+use crate::local::Local;
+use crate::message::Message;
+use crate::time::Instant;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use ix_abi::stats::Drop;
+use ix_abi::{CoreId, GroupId, Status};
+
+/// What a core knows of a group that moves.
+#[derive(Debug, Default)]
+enum Move {
+    /// It does not.
+    #[default]
+    Rest,
+    /// The application is to consume `group_out`.
+    Leaving {
+        to: CoreId,
+        /// Where the event ends in the ring, once it is written.
+        told: Option<u32>,
+        since: Instant,
+    },
+    /// Frames before this one are to leave.
+    Draining { to: CoreId, frame: u32, since: Instant },
+    /// It is the other's; others are to turn to it.
+    Flushing(Flushing),
+    /// It is ours; its old owner still forwards.
+    Arriving(Arriving),
+}
+
+#[derive(Debug)]
+struct Flushing {
+    to: CoreId,
+    /// Cores that have not turned, a bit each.
+    unturned: u64,
+    /// The device has turned.
+    redirected: bool,
+    /// What other cores had forwarded before they turned is forwarded.
+    mesh_is_dry: bool,
+    /// What the device had delivered before it turned is forwarded.
+    queues_are_dry: bool,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Arriving {
+    from: CoreId,
+    /// Frames that came another way, oldest first; at most `limits::MOVE_HELD_MAX`.
+    held: VecDeque<RxFrame>,
+    /// The old owner has forwarded its last.
+    settled: bool,
+    since: Instant,
+}
+
+/// Where the device is to bring a group's frames; core 0's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// The entry of the indirection table.
+    pub group: GroupId,
+    /// Whose queue it is to name.
+    pub to: CoreId,
+    /// Whose queue it has named, if that core has one.
+    pub asker: CoreId,
+}
+
+/// A core's part in all moves.
+#[derive(Debug)]
+pub(crate) struct Moves {
+    by_group: Box<[Move]>,
+    /// Groups that do not rest.
+    active: GroupSet,
+    arriving: GroupSet,
+    /// Frames that were quicker than the groups they are of; at most `limits::MOVE_HELD_MAX`.
+    early: VecDeque<(CoreId, RxFrame)>,
+    /// Messages that wait for room.
+    outbox: VecDeque<(CoreId, Message)>,
+    redirects: VecDeque<Redirect>,
+    outcomes: VecDeque<(GroupId, Status)>,
+    /// The device has an indirection table.
+    rss: bool,
+    /// What [`Moves::are_under_way`] says.
+    under_way: bool,
+}
+
+impl Moves {
+    pub(crate) fn new(groups: u16, rss: bool) -> Moves {
+        Moves {
+            by_group: (0..groups).map(|_| Move::Rest).collect(),
+            active: GroupSet::default(),
+            arriving: GroupSet::default(),
+            early: VecDeque::new(),
+            outbox: VecDeque::new(),
+            redirects: VecDeque::new(),
+            outcomes: VecDeque::new(),
+            rss,
+            under_way: false,
+        }
+    }
+
+    /// Whether any group moves, from here or to here, or a message waits.
+    #[inline(always)]
+    pub(crate) fn are_under_way(&self) -> bool {
+        self.under_way
+    }
+
+    fn look(&mut self) {
+        self.under_way = !self.active.is_empty() || !self.outbox.is_empty() || self.has_early();
+    }
+
+    /// Whether frames may have to be held.
+    #[inline(always)]
+    pub(crate) fn has_arrivals(&self) -> bool {
+        !self.arriving.is_empty()
+    }
+
+    /// Receive buffers with frames that are held.
+    pub(crate) fn held(&self) -> usize {
+        let held = |m: &Move| match m {
+            Move::Arriving(arriving) => arriving.held.len(),
+            _ => 0,
+        };
+        self.by_group.iter().map(held).sum::<usize>() + self.early.len()
+    }
+
+    /// Whether a frame of the group, which its owner has sent to us, is of one that is on its way to us. If it went
+    /// the other way just now, the owner had not heard of it.
+    #[cold]
+    pub(crate) fn is_early(&mut self, group: Option<GroupId>) -> bool {
+        group.and_then(|group| self.get(group)).is_some_and(|m| matches!(m, Move::Rest))
+    }
+
+    /// Keeps a frame of a group that its sender has given to us, of which we shall hear at the next quiescent point.
+    #[cold]
+    pub(crate) fn keep_early(&mut self, local: &mut Local, from: CoreId, frame: RxFrame) {
+        if self.early.len() < MOVE_HELD_MAX {
+            self.early.push_back((from, frame));
+            return self.look();
+        }
+        local.stats.drop(Drop::SteerFull);
+        local.pool.free(frame.mbuf);
+        frame.rest.free(&mut local.pool);
+    }
+
+    /// Whether there are such frames.
+    #[inline(always)]
+    pub(crate) fn has_early(&self) -> bool {
+        !self.early.is_empty()
+    }
+
+    fn get(&mut self, group: GroupId) -> Option<&mut Move> {
+        self.by_group.get_mut(usize::from(group.0))
+    }
+
+    fn set(&mut self, group: GroupId, state: Move) {
+        match state {
+            Move::Rest => self.active.remove(group),
+            _ => self.active.insert(group),
+        }
+        match state {
+            Move::Arriving(_) => self.arriving.insert(group),
+            _ => self.arriving.remove(group),
+        }
+        if let Some(place) = self.get(group) {
+            *place = state;
+        }
+        self.look();
+    }
+
+    fn keep(&mut self, to: CoreId, message: Message) {
+        self.outbox.push_back((to, message));
+        self.look();
+    }
+}
+
+impl Engine {
+    /// Core 0: a group is to go to core `to`, wherever it is. [`Engine::move_outcome`] tells what became of it.
+    pub fn move_group(&mut self, group: GroupId, to: CoreId) {
+        match self.owner(group) {
+            Some(owner) if to.0 < self.local.cores => self.tell(owner, Message::Move { group, to }),
+            _ => self.moved(group, Status::Invalid),
+        }
+    }
+
+    /// Core 0: the next move that is over, and how it ended: `Ok`; `Again`, since the group was moving already;
+    /// `TimedOut`, since the application did not let go of it, or the device not of its frames: then it has stayed.
+    pub fn move_outcome(&mut self) -> Option<(GroupId, Status)> {
+        self.moves.outcomes.pop_front()
+    }
+
+    /// Core 0: what the device's indirection table is to say. The same until [`Engine::redirected`] is called.
+    pub fn redirect(&self) -> Option<Redirect> {
+        self.moves.redirects.front().copied()
+    }
+
+    /// Core 0: the device has done what [`Engine::redirect`] says, or cannot.
+    pub fn redirected(&mut self) {
+        if let Some(Redirect { group, asker, .. }) = self.moves.redirects.pop_front() {
+            self.tell(asker, Message::Redirected { group });
+        }
+    }
+
+    /// Whose a group is, as far as this core knows.
+    pub fn owner(&self, group: GroupId) -> Option<CoreId> {
+        self.local.owners.get(usize::from(group.0)).copied()
+    }
+
+    /// Whether no group is on its way from or to this core.
+    pub fn is_settled(&self) -> bool {
+        !self.moves.are_under_way()
+    }
+
+    /// Sends a message, to this core as well; later if there is no room.
+    fn tell(&mut self, to: CoreId, message: Message) {
+        if to == self.local.core {
+            return self.move_message(to, message);
+        }
+        // Messages of one pair of cores keep their order.
+        if !self.moves.outbox.is_empty() {
+            return self.moves.keep(to, message);
+        }
+        if let Err(message) = self.local.mesh.send(to, message) {
+            self.moves.keep(to, message);
+        }
+    }
+
+    /// A message about a move.
+    pub(crate) fn move_message(&mut self, from: CoreId, message: Message) {
+        match message {
+            Message::Move { group, to } => self.begin_move(group, to),
+            Message::Moved { group, status } => self.moves.outcomes.push_back((group, status)),
+            Message::Group(group) => self.arrive(from, group),
+            Message::Owner { group, owner } => {
+                self.set_owner(group, owner);
+                self.tell(from, Message::Turned { group });
+            }
+            Message::Turned { group } => self.turned(group, from),
+            Message::Settled { group } => self.settled(group),
+            Message::Redirect { group, to } => {
+                self.moves.redirects.push_back(Redirect { group, to, asker: from });
+            }
+            Message::Redirected { group } => self.device_turned(group),
+            _ => debug_assert!(false, "not about moves: {message:?}"),
+        }
+    }
+
+    fn moved(&mut self, group: GroupId, status: Status) {
+        self.tell(CoreId(0), Message::Moved { group, status });
+    }
+
+    /// At the quiescent point, while any group moves.
+    #[cold]
+    pub(crate) fn run_moves(&mut self) {
+        while let Some((to, message)) = self.moves.outbox.pop_front() {
+            if let Err(message) = self.local.mesh.send(to, message) {
+                self.moves.outbox.push_front((to, message));
+                break;
+            }
+        }
+        let mut from = 0;
+        while let Some(group) = self.moves.active.next(from) {
+            from = usize::from(group.0) + 1;
+            self.leave(group);
+        }
+        self.moves.look();
+    }
+
+    /// Takes the frames that came before their groups.
+    #[cold]
+    pub(crate) fn take_early(&mut self) {
+        // What is early still is put behind them.
+        for _ in 0..self.moves.early.len() {
+            if let Some((from, frame)) = self.moves.early.pop_front() {
+                self.local.forwarded_by = Some(from);
+                core_loop::take(self, &frame);
+            }
+        }
+    }
+
+    /// After the receive stage, while any group moves: whether nothing was left in the queues, and nothing of other cores.
+    #[cold]
+    pub(crate) fn received_for_moves(&mut self, queues_are_dry: bool, mesh_is_dry: bool) {
+        let mut from = 0;
+        while let Some(group) = self.moves.active.next(from) {
+            from = usize::from(group.0) + 1;
+            self.flush(group, queues_are_dry, mesh_is_dry);
+            self.release(group, mesh_is_dry);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A group leaves: its old owner's part of a move.
+use super::{Flushing, Move};
+use crate::engine::Engine;
+use crate::limits::{MOVE_DRAIN_TIMEOUT, MOVE_FLUSH_TIMEOUT, MOVE_TOLD_TIMEOUT};
+use crate::local::Local;
+use crate::message::Message;
+use ix_abi::stats::Counter;
+use ix_abi::{Condition, CoreId, GroupId, Status};
+
+impl Engine {
+    /// A wish to move a group of this core's.
+    pub(super) fn begin_move(&mut self, group: GroupId, to: CoreId) {
+        if !self.owns(group) || !matches!(self.moves.get(group), Some(Move::Rest)) {
+            return self.moved(group, Status::Again);
+        }
+        if to == self.local.core {
+            return self.moved(group, Status::Ok);
+        }
+        let since = self.local.now;
+        self.moves.set(group, Move::Leaving { to, told: None, since });
+    }
+
+    /// Goes on with a group that leaves, as far as it can.
+    pub(super) fn leave(&mut self, group: GroupId) {
+        if let Some(Move::Leaving { .. }) = self.moves.get(group) {
+            self.tell_app(group);
+        }
+        if let Some(Move::Draining { .. }) = self.moves.get(group) {
+            self.drain_group(group);
+        }
+        if let Some(Move::Flushing(_)) = self.moves.get(group) {
+            self.finish_flush(group);
+        }
+    }
+
+    /// `group_out`, when the application has read all that came before, and has nothing under way to us: so
+    /// no result of an earlier call comes after it. Once that is consumed, the group falls silent.
+    fn tell_app(&mut self, group: GroupId) {
+        let now = self.local.now;
+        let Some(Move::Leaving { to, told, since }) = self.moves.get(group) else { return };
+        let Local { app, leaving, frozen, tx, stats, .. } = &mut self.local;
+        let mut goes = true;
+        if let Some(app) = app.as_mut().filter(|app| !app.condemned) {
+            goes = false;
+            let rests = app.rests();
+            match *told {
+                None if rests && !app.group_in.contains(group) && app.rings.room() > 0 => {
+                    app.rings.post(&Condition::GroupOut { group }.encode());
+                    stats.add(Counter::Events, 1);
+                    *told = Some(app.rings.produced());
+                    leaving.insert(group);
+                }
+                Some(end) if rests && app.rings.has_consumed(end) => goes = true,
+                _ => {}
+            }
+        }
+        if goes {
+            leaving.insert(group);
+            frozen.insert(group);
+            let (to, frame) = (*to, tx.next());
+            return self.moves.set(group, Move::Draining { to, frame, since: now });
+        }
+        if now.since(*since) > MOVE_TOLD_TIMEOUT {
+            let told = told.is_some();
+            self.stay(group, told);
+        }
+    }
+
+    /// The group stays after all.
+    #[cold]
+    fn stay(&mut self, group: GroupId, told: bool) {
+        let local = &mut self.local;
+        local.leaving.remove(group);
+        local.frozen.remove(group);
+        if let Some(app) = local.app.as_mut().filter(|_| told) {
+            app.group_in.insert(group);
+        }
+        self.moves.set(group, Move::Rest);
+        self.moved(group, Status::TimedOut);
+    }
+
+    fn drain_group(&mut self, group: GroupId) {
+        let Some(Move::Draining { to, frame, since }) = self.moves.get(group) else { return };
+        let (to, frame, since) = (*to, *frame, *since);
+        let local = &self.local;
+        if local.tx.has_left(frame.wrapping_sub(1)) {
+            self.hand_over(group, to);
+        } else if local.now.since(since) > MOVE_DRAIN_TIMEOUT {
+            self.stay(group, true);
+        }
+    }
+
+    fn hand_over(&mut self, id: GroupId, to: CoreId) {
+        let Some(mut group) = self.take_group(id, to) else { return };
+        let local = &mut self.local;
+        group.app_ended = local.app_ended;
+        local.leaving.remove(id);
+        local.frozen.remove(id);
+        local.stats.add(Counter::GroupsOut, 1);
+        let (me, cores, since) = (local.core, local.cores, local.now);
+        let all = u64::MAX >> (u64::BITS - u32::from(cores));
+        let rss = self.moves.rss;
+        self.moves.set(
+            id,
+            Move::Flushing(Flushing {
+                to,
+                unturned: all & !(1 << me.0),
+                redirected: !rss,
+                mesh_is_dry: false,
+                // Without a table of the device's, our queues bring frames of it for ever.
+                queues_are_dry: !rss,
+                since,
+            }),
+        );
+        self.tell(to, Message::Group(group));
+        for other in (0..cores).map(CoreId).filter(|core| *core != me && *core != to) {
+            self.tell(other, Message::Owner { group: id, owner: to });
+        }
+        if rss {
+            self.tell(CoreId(0), Message::Redirect { group: id, to });
+        }
+    }
+
+    /// A core has turned to the group's new owner.
+    pub(super) fn turned(&mut self, group: GroupId, core: CoreId) {
+        if let Some(Move::Flushing(flushing)) = self.moves.get(group) {
+            flushing.unturned &= !(1 << core.0);
+        }
+    }
+
+    /// The device has.
+    pub(super) fn device_turned(&mut self, group: GroupId) {
+        if let Some(Move::Flushing(flushing)) = self.moves.get(group) {
+            flushing.redirected = true;
+        }
+    }
+
+    /// The receive stage has found queues and mesh empty, after those had turned that fill them.
+    pub(super) fn flush(&mut self, group: GroupId, queues_are_dry: bool, mesh_is_dry: bool) {
+        if let Some(Move::Flushing(flushing)) = self.moves.get(group) {
+            flushing.mesh_is_dry |= mesh_is_dry && flushing.unturned == 0;
+            flushing.queues_are_dry |= queues_are_dry && flushing.redirected;
+        }
+    }
+
+    fn finish_flush(&mut self, group: GroupId) {
+        let now = self.local.now;
+        let Some(Move::Flushing(flushing)) = self.moves.get(group) else { return };
+        // Late rather than never: frames may then overtake each other, as they may in any network.
+        let late = now.since(flushing.since) > MOVE_FLUSH_TIMEOUT;
+        if late || flushing.mesh_is_dry && flushing.queues_are_dry {
+            let to = flushing.to;
+            self.moves.set(group, Move::Rest);
+            self.tell(to, Message::Settled { group });
+            self.moved(group, Status::Ok);
+        }
+    }
+
+    /// Another application: it was told that it has the groups which were leaving the one before.
+    pub(crate) fn tell_again(&mut self) {
+        let mut from = 0;
+        while let Some(group) = self.moves.active.next(from) {
+            from = usize::from(group.0) + 1;
+            let now = self.local.now;
+            let Some(Move::Leaving { to, .. } | Move::Draining { to, .. }) = self.moves.get(group)
+            else {
+                continue;
+            };
+            let to = *to;
+            self.local.leaving.remove(group);
+            self.local.frozen.remove(group);
+            self.moves.set(group, Move::Leaving { to, told: None, since: now });
+        }
+    }
+}
