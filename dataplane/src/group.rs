@@ -187,6 +187,24 @@ impl FlowGroup {
         }
     }
 
+    /// Whether the list of connections in TIME-WAIT is of those, each once; for the books.
+    pub(crate) fn all_in_time_wait_are_listed(&self) -> bool {
+        let mut left = (0..self.conns.capacity())
+            .filter(|index| self.conns[*index].state == State::TimeWait)
+            .count();
+        let [mut at, last] = self.time_wait;
+        let mut before = NIL;
+        while at != NIL && left > 0 && self.conns[at].state == State::TimeWait {
+            let [back, next] = self.conns[at].waiting();
+            if back != before {
+                return false;
+            }
+            (before, at) = (at, next);
+            left -= 1;
+        }
+        at == NIL && left == 0 && before == last
+    }
+
     /// Enters a connection, whose key and hash are set, in the flow table.
     #[inline]
     pub fn enter(&mut self, index: u32, local: &mut Local) -> bool {

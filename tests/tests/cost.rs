@@ -12,14 +12,14 @@ const ECHO: u64 = 1_580;
 /// The same with checksums and hash by the network card.
 const ECHO_OFFLOADED: u64 = 1_385;
 /// Connect, one request, close.
-const LIFE: u64 = 13_500;
+const LIFE: u64 = 7_200;
 /// By payload byte of one stream with offload, in thousandths, into the server and out of it; what a batch asks
 /// for ahead (`fast::look_ahead`) included.
 const RECEIVE: u64 = 600;
 /// See [`RECEIVE`].
 const SEND: u64 = 860;
 /// Bytes of a million idle connections, everything included.
-const IDLE_BYTES: u64 = 512 << 20;
+const IDLE_BYTES: u64 = 512_000_000;
 /// What the first tenth of a flood may add: a chunk of connections for each flow group.
 const FLOOD_BYTES: u64 = 4 << 20;
 

@@ -45,6 +45,7 @@ impl Engine {
                 found.broken += 1;
             }
             found.broken += usize::from(!recovery::all_returned(group));
+            found.broken += usize::from(!group.all_in_time_wait_are_listed());
         }
         found
     }

@@ -62,22 +62,22 @@ pub fn unpredicted(
         // No host, for else it would be another connection; or one whose timestamp is to be read.
         return false;
     }
-    match conn.state {
-        State::SynReceived if completes(conn, local, segment) => {
-            if establish(group, local, index, segment) {
-                local.pool.free(taken(frame));
-                return true;
-            }
-        }
-        State::Established if finishes(conn, local, group.tx_base, segment) => {
-            finish(group, local, index, segment, taken(frame));
-            return true;
-        }
-        State::LastAck if ends(conn, local, segment) => {
-            end(group, local, index, taken(frame));
-            return true;
-        }
-        _ => {}
+    let state = conn.state;
+    let usual = match state {
+        State::SynReceived => completes(conn, local, segment),
+        State::Established => finishes(conn, local, group.tx_base, segment),
+        State::LastAck => ends(conn, local, segment),
+        _ => false,
+    };
+    let done = usual
+        && match state {
+            State::SynReceived => establish(group, local, index, segment),
+            State::Established => finish(group, local, index, segment),
+            _ => end(group, local, index),
+        };
+    if done {
+        local.pool.free(taken(frame));
+        return true;
     }
     let Some(packet) = segment.packet(local, frame) else { return false };
     tcp::input::segment(group, local, index, &packet, taken(frame));
@@ -193,8 +193,7 @@ fn finishes(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment<'_>) -> 
 
 /// The peer has said all: the application is told, and the peer that this was heard.
 #[inline(always)]
-fn finish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: &Segment<'_>, mbuf: Mbuf) {
-    local.pool.free(mbuf);
+fn finish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: &Segment<'_>) -> bool {
     let FlowGroup { conns, segments, id, .. } = group;
     let conn = &mut conns[index];
     let acked = segment.ack().since(conn.snd_una);
@@ -214,6 +213,7 @@ fn finish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: &Segmen
     conn.state = State::CloseWait;
     post(local, &record(conn, *id, index, Kind::Eof));
     challenge(group, local, index);
+    true
 }
 
 /// Flags of a connection that was closed behind its peer.
@@ -231,20 +231,20 @@ fn ends(conn: &Conn, local: &Local, segment: &Segment<'_>) -> bool {
         && conn.recovery == NIL
         && conn.sent_count == 0
         && conn.seg_head == NIL
-        && conn.rx_head == NO_MBUF
         && is_empty(conn, segment, flag::ACK)
 }
 
 /// Both sides have said all and know it: the application is told, and the slot is free.
 #[inline(always)]
-fn end(group: &mut FlowGroup, local: &mut Local, index: u32, mbuf: Mbuf) {
-    local.pool.free(mbuf);
+fn end(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
     group.leave(index, local);
     let conn = &mut group.conns[index];
+    debug_assert!(conn.rx_head == NO_MBUF, "returned by `close`, and none came behind FIN");
     conn.state = State::Closed;
     let event = Event { aux: DeadReason::Closed.0, ..record(conn, group.id, index, Kind::Dead) };
     post(local, &event);
     group.free(index, local);
+    true
 }
 
 /// An event of the connection, to be completed.

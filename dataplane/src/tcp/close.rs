@@ -12,6 +12,10 @@ use ix_abi::{DeadReason, Status};
 /// The network is done with the connection, for `reason`; not in order unless that is `Closed`.
 pub fn end(group: &mut FlowGroup, local: &mut Local, index: u32, reason: DeadReason) {
     leave_backlog(group, local, index);
+    if group.conns[index].state == State::TimeWait {
+        // Its address went away.
+        group.waits_no_more(index);
+    }
     let conn = &mut group.conns[index];
     conn.state = State::Closed;
     conn.rto_at = Instant::NEVER;

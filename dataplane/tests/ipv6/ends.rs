@@ -44,6 +44,32 @@ fn connections_of_an_address_that_goes_end_and_others_stay() {
 }
 
 #[test]
+fn a_connection_in_time_wait_goes_with_its_address_and_leaves_no_trace_in_lists() {
+    let mut talk = routed();
+    assert_eq!(listen(&mut talk, IpAddress::UNSPECIFIED), Status::Ok);
+    let peers = [(OWN, 4000), (GLOBAL, 4001)].map(|(to, port)| {
+        let (handle, una) = accepted(&mut talk, to, port);
+        (to, port, handle, una)
+    });
+    say(&mut talk, PEER, ALL_NODES, 255, &advert(1800, 0, 0));
+    talk.pass(Duration::from_s(7_190));
+    for (to, port, handle, una) in peers {
+        talk.call(Call::new(ix_abi::Op::Close, handle));
+        say(&mut talk, PEER, OWN, 255, &advertisement(PEER, 0x60, 2));
+        hear(&mut talk, tcp(to, port, FIN | ACK, 1000, una + 1));
+        let events = talk.events();
+        let (cookie, reason) = (Cookie(u64::from(port)), DeadReason::Closed);
+        let closed = Condition::Dead { handle, cookie, reason };
+        assert_eq!(events, [closed], "TIME-WAIT is the engine's alone");
+    }
+    for (seconds, left) in [(0, 2), (20, 1), (60, 0)] {
+        talk.pass(Duration::from_s(seconds));
+        assert_eq!(talk.station.count(Counter::TcpConnections), left, "after {seconds} s");
+        assert_eq!(talk.station.engines[0].conservation().broken, 0, "after {seconds} s");
+    }
+}
+
+#[test]
 fn a_listener_serves_the_addresses_that_it_was_opened_for() {
     for (at, served) in [
         (IpAddress::UNSPECIFIED, [true, true]),

@@ -17,7 +17,7 @@ use ix_dataplane::rng::Rng;
 use ix_dataplane::slaac::{Identifiers, Mode};
 use ix_dataplane::time::Duration;
 use support::station::{Setup, Station};
-use support::talk::{ACK, MACS, RST, SYN, Script, Talk};
+use support::talk::{ACK, FIN, MACS, RST, SYN, Script, Talk};
 use support::wire6::{self, summed};
 
 type Address = [u8; 16];
