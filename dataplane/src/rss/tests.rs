@@ -169,7 +169,7 @@ fn a_key_that_hides_groups_from_ports_is_told() {
 }
 
 fn drawn(seed: u64) -> [u8; KEY_BYTES] {
-    let mut rng = crate::rng::Rng::from_seed(seed);
+    let mut rng = Rng::from_seed(seed);
     draw_key(|bytes| rng.fill(bytes))
 }
 
