@@ -3,7 +3,7 @@
 //! Every field is an aligned little-endian 64-bit word (or an array of them) with one writer, read
 //! with one load. The kernel and ixcp access it by word offset; nothing in it is a pointer.
 //! `docs/control.md` is the protocol.
-use crate::limits::CORES_MAX;
+use crate::limits::{CORES_MAX, GROUPS_MAX};
 use crate::stats::{BATCH_BUCKETS, Counter, Drop};
 use crate::status::open_enum;
 
@@ -11,6 +11,9 @@ use crate::status::open_enum;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"IXCTRL01");
 /// Size of the page. An ivshmem region is a power of two; it is sparse in the host's memory.
 pub const PAGE_BYTES: usize = 8 << 20;
+/// Offset of the table of flow groups: a word each, the core that has it. Written by core 0.
+pub const OWNERS_BASE: usize = 0x4000;
+const _: () = assert!(OWNERS_BASE + GROUPS_MAX * 8 <= CORE_BASE);
 /// Offset of core 0's block.
 pub const CORE_BASE: usize = 0x1_0000;
 /// Distance between core blocks.
@@ -93,6 +96,10 @@ pub mod header {
     pub const IPV6_PREFIXES: usize = 0xc8;
     /// Eight IPv6 addresses of two words each, in network order.
     pub const IPV6: usize = 0xd0;
+    /// Cores that serve, a bit each; the others are parked.
+    pub const ACTIVE: usize = 0x150;
+    /// Flow groups that have moved since boot.
+    pub const MOVES: usize = 0x158;
     /// Bytes of RAM that were free, or mapped for the kernel's heap, when the application had ended the last
     /// time; 0 before.
     pub const MEMORY_FREE: usize = 0x180;
@@ -201,6 +208,10 @@ open_enum! {
         CaptureStop = 7: "capture-stop",
         /// Switches the packet trace: argument 0, 0 or 1.
         Trace = 8: "trace",
+        /// Moves flow group (argument 0) to core (argument 1).
+        MoveGroup = 9: "move-group",
+        /// Spreads the groups over so many cores, from core 0 on (argument 0); the others are parked.
+        SetCores = 10: "cores",
     }
 }
 

@@ -100,6 +100,11 @@ impl Engine {
         }
     }
 
+    /// Time of the last iteration.
+    pub fn now(&self) -> Instant {
+        self.local.now
+    }
+
     /// The counters.
     pub fn stats(&self) -> &CoreStats {
         &self.local.stats

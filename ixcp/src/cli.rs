@@ -34,6 +34,12 @@ pub enum Command {
     RestartApp(RestartApp),
     /// Lists the dataplanes that run
     Ls(Ls),
+    /// Shows which cores serve, or sets how many do
+    Cores(Cores),
+    /// Shows which core has which flow group, or moves one
+    Flows(Flows),
+    /// Sets the bound of a receive batch
+    Batch(Batch),
     /// Captures packets of a running dataplane, for Wireshark and its like
     Pcap(Pcap),
     /// Prints each packet on the dataplane's console, or no longer
@@ -163,6 +169,68 @@ pub struct Status {
     /// Prints JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `ixcp cores`.
+#[derive(Debug, Args)]
+pub struct Cores {
+    /// What to do; shows them if it is not given.
+    #[command(subcommand)]
+    pub action: Option<CoresAction>,
+    /// Which dataplane.
+    #[command(flatten)]
+    pub target: Target,
+    /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is done about cores.
+#[derive(Debug, Subcommand)]
+pub enum CoresAction {
+    /// So many serve, from core 0 on; connections go with their flow groups, the other cores are parked
+    Set {
+        /// How many
+        #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
+        count: u16,
+    },
+}
+
+/// `ixcp flows`.
+#[derive(Debug, Args)]
+pub struct Flows {
+    /// What to do; shows them if it is not given.
+    #[command(subcommand)]
+    pub action: Option<FlowsAction>,
+    /// Which dataplane.
+    #[command(flatten)]
+    pub target: Target,
+    /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is done about flow groups.
+#[derive(Debug, Subcommand)]
+pub enum FlowsAction {
+    /// Moves a flow group, with its connections, to a core that serves
+    Move {
+        /// Its number
+        group: u16,
+        /// The core
+        core: u16,
+    },
+}
+
+/// `ixcp batch`.
+#[derive(Debug, Args)]
+pub struct Batch {
+    /// Most frames that a core takes at once
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub frames: u16,
+    /// Which dataplane.
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// `ixcp stop`.

@@ -23,6 +23,7 @@ pub mod qemu;
 pub mod render;
 pub mod serial;
 pub mod snapshot;
+pub mod steer;
 
 #[cfg(test)]
 mod fake;

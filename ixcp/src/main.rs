@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use ixcp::cli::{Cli, Command};
-use ixcp::{acl, capture, control, events, launch};
+use ixcp::{acl, capture, control, events, launch, steer};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -13,6 +13,9 @@ fn main() -> ExitCode {
         Command::Stop(options) => control::stop(&options),
         Command::RestartApp(options) => control::restart_app(&options),
         Command::Ls(options) => control::ls(&options),
+        Command::Cores(options) => steer::cores(&options),
+        Command::Flows(options) => steer::flows(&options),
+        Command::Batch(options) => steer::batch(&options),
         Command::Pcap(options) => capture::pcap(&options),
         Command::Trace(options) => capture::trace(&options),
         Command::Events(options) => events::events(&options),

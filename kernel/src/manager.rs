@@ -12,6 +12,7 @@ use ix_kernel_core::addr::Phys;
 
 pub mod acl;
 mod command;
+pub mod cores;
 
 use crate::cpu::percore;
 use crate::exit::{Exit, exit};
@@ -54,6 +55,7 @@ pub struct Manager {
     ended: bool,
     watch: Watch,
     acl: acl::Task,
+    cores: cores::Cores,
     renewal: Renewal,
     /// When a restart began that waits for the receive buffers to be scrubbed.
     restarting: Option<u64>,
@@ -65,6 +67,7 @@ pub struct Manager {
 impl Manager {
     pub fn new(fixed: Fixed, renewal: Renewal) -> Self {
         Self {
+            cores: cores::Cores::new(fixed.cores, fixed.groups),
             fixed,
             next: 0,
             heartbeat: 0,
@@ -83,6 +86,12 @@ impl Manager {
     #[inline]
     pub fn is_due(&self, now: u64) -> bool {
         now >= self.next
+    }
+
+    /// The device's indirection table says what the flow groups that have moved need.
+    #[cold]
+    pub fn redirect(&mut self, engine: &mut Engine) {
+        self.renewal.redirect(engine);
     }
 
     /// Loads and starts the application that the command line names.
@@ -129,6 +138,7 @@ impl Manager {
         }
         self.show_ipv6(engine);
         self.acl.step(engine);
+        self.cores.step(engine, now);
         self.command(engine);
         self.watch.tick(engine, now);
         self.announce(engine, now);

@@ -17,7 +17,7 @@ use ix_dataplane::time::Instant;
 use ix_kernel_core::cmdline::Idle;
 
 use crate::cpu::percore;
-use crate::manager::{self, Manager};
+use crate::manager::{self, Manager, cores};
 use crate::net::{self, Rx, Share, Tx};
 use crate::user::lifecycle::{self, Reason, Wish};
 use crate::user::thread::Thread;
@@ -27,6 +27,8 @@ use crate::{apic, control, renew, time, watch};
 const SPIN_NS: u64 = 50_000;
 /// Longest halt: bounds what a wake-up that got lost can cost.
 const TICK_NS: u64 = 1_000_000;
+/// The same for a parked core.
+const PARKED_TICK_NS: u64 = 100_000_000;
 /// A store is visible to other cores after this: the sleeper waits so that wakers need no fence.
 const STORE_VISIBLE_NS: u64 = 1_000;
 
@@ -55,6 +57,8 @@ pub struct KernelPlatform {
     last_busy: u64,
     halts: u64,
     overruns: u64,
+    /// The core has no groups: it halts for long.
+    parked: bool,
     /// The batch bound that was asked for last; 0: none was.
     batch: usize,
     /// It was said that a queue is in quarantine.
@@ -78,6 +82,7 @@ impl KernelPlatform {
             last_busy: 0,
             halts: 0,
             overruns: 0,
+            parked: false,
             batch: 0,
             quarantine_told: false,
             watch: watch::Core::new(core),
@@ -103,7 +108,8 @@ impl KernelPlatform {
     /// Nothing to do: polls on for a while, then halts until a frame, a peer, a timer or the tick.
     fn rest(&mut self, engine: &mut Engine, work: Work) {
         self.now = time::now_ns();
-        let polling = self.idle == Idle::Poll || self.now.wrapping_sub(self.last_busy) < SPIN_NS;
+        let spins = self.idle == Idle::Poll || self.now.wrapping_sub(self.last_busy) < SPIN_NS;
+        let polling = spins && !self.parked;
         if polling {
             core::hint::spin_loop();
             return;
@@ -126,11 +132,13 @@ impl KernelPlatform {
     }
 
     fn halt(&mut self, deadline: Instant) {
-        let ns = deadline.0.saturating_sub(time::now_ns()).clamp(1, TICK_NS);
+        let tick = if self.parked { PARKED_TICK_NS } else { TICK_NS };
+        let ns = deadline.0.saturating_sub(time::now_ns()).clamp(1, tick);
         let me = percore::of(self.core);
         me.timer_armed.store(true, Ordering::Relaxed);
         apic::arm_timer(ns);
-        control::set_core_state(self.core, CoreState::Halted);
+        let state = if self.parked { CoreState::Parked } else { CoreState::Halted };
+        control::set_core_state(self.core, state);
         x86_64::instructions::interrupts::enable_and_hlt();
         x86_64::instructions::interrupts::disable();
         self.halts += 1;
@@ -258,16 +266,25 @@ impl Platform for KernelPlatform {
             self.batch = batch;
             engine.set_rx_batch(batch);
         }
+        if cores::is_parked(self.core) != self.parked {
+            self.parked = !self.parked;
+            if self.parked {
+                engine.tell_parking();
+            }
+        }
         if self.watch.is_behind() {
             self.watch.catch_up(engine);
         }
         if self.halts | self.overruns != 0 {
             self.hand_over_counts(engine);
         }
-        if let Some(manager) = &mut self.manager
-            && manager.is_due(self.now)
-        {
-            manager.tick(engine, self.now);
+        if let Some(manager) = &mut self.manager {
+            if engine.redirect().is_some() {
+                manager.redirect(engine);
+            }
+            if manager.is_due(self.now) {
+                manager.tick(engine, self.now);
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use ix_dataplane::engine::Engine;
 use ix_dataplane::time::Instant;
-use ix_virtio_net::{Control, Stopped};
+use ix_virtio_net::{Control, Progress, Stopped};
 use spin::Mutex;
 
 use crate::cpu::percore::CORES_MAX;
@@ -176,6 +176,8 @@ impl CorePart {
 /// Core 0's part: the device, and the order of steps.
 pub struct Renewal {
     control: Option<Control<Registers>>,
+    /// A command that changes its table of groups is under way.
+    redirecting: bool,
     cores: usize,
     /// A scrubbing is wanted; is done.
     wanted: bool,
@@ -186,7 +188,53 @@ pub struct Renewal {
 
 impl Renewal {
     pub fn new(control: Option<Control<Registers>>, cores: usize) -> Self {
-        Self { control, cores, wanted: false, scrubbed: false, since: 0, told: false }
+        Self {
+            control,
+            redirecting: false,
+            cores,
+            wanted: false,
+            scrubbed: false,
+            since: 0,
+            told: false,
+        }
+    }
+
+    /// Goes on with what flow groups that move need of the device: one entry of its table, one command, at a time. A
+    /// group's frames go to its core's queue, if they went to its old core's and the new one has one: else the core
+    /// that has the queue forwards them.
+    pub fn redirect(&mut self, engine: &mut Engine) {
+        let Some(wish) = engine.redirect() else { return };
+        // While the device is stopped it takes no commands; the table is written anew afterwards.
+        if step() % PHASES != IDLE {
+            return;
+        }
+        let now = Instant(time::now_ns());
+        let Some(control) = &mut self.control else { return engine.redirected() };
+        if !self.redirecting {
+            let (group, to) = (wish.group.0, wish.to.0);
+            let entry = control.reta().get(usize::from(group)).copied();
+            if entry != Some(wish.asker.0) || to >= control.pairs() {
+                return engine.redirected();
+            }
+            if control.set_reta(group, to).is_err() || control.commit(now).is_err() {
+                let _as_before = control.set_reta(group, wish.asker.0);
+                return engine.redirected();
+            }
+            self.redirecting = true;
+        }
+        match control.poll(now) {
+            Progress::Pending => {}
+            Progress::Idle | Progress::Done => self.is_redirected(engine),
+            Progress::Failed(e) => {
+                log::warn!("the device does not take its table of groups: {e}");
+                self.is_redirected(engine);
+            }
+        }
+    }
+
+    fn is_redirected(&mut self, engine: &mut Engine) {
+        self.redirecting = false;
+        engine.redirected();
     }
 
     /// Wants the receive buffers scrubbed; no application may be attached.

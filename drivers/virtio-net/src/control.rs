@@ -89,6 +89,11 @@ impl<M: Mmio + Clone> Control<M> {
         self.features
     }
 
+    /// Queue pairs of the port.
+    pub fn pairs(&self) -> u16 {
+        self.pairs
+    }
+
     /// The indirection table as it will be after the next commit: the receive queue by flow group.
     pub fn reta(&self) -> &[u16; GROUPS] {
         &self.table

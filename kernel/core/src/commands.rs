@@ -40,6 +40,10 @@ pub enum Command {
     CaptureStart,
     /// End the capture of this number; 0: whichever runs.
     CaptureStop(u64),
+    /// A flow group is to go to a core.
+    MoveGroup(u16, u16),
+    /// How many cores are to serve.
+    SetCores(u16),
     /// Packet trace on (the filter is in the bulk area) or off.
     Trace(bool),
 }
@@ -58,10 +62,16 @@ impl Command {
             CommandCode::CaptureStart => Command::CaptureStart,
             CommandCode::CaptureStop => Command::CaptureStop(args[0]),
             CommandCode::Trace if number <= 1 => Command::Trace(number == 1),
+            CommandCode::MoveGroup => Command::MoveGroup(small(args[0])?, small(args[1])?),
+            CommandCode::SetCores => Command::SetCores(small(args[0])?),
             CommandCode::SetBatch | CommandCode::Trace => return Err(Status::Invalid),
             _ => return Err(Status::Unsupported),
         })
     }
+}
+
+fn small(arg: u64) -> Result<u16, Status> {
+    u16::try_from(arg).map_err(|_| Status::Invalid)
 }
 
 /// Looks for a command in the page whose words `get` reads; the status with which it is to be refused if

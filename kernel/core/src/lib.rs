@@ -24,6 +24,7 @@ pub mod pixels;
 pub mod placement;
 pub mod rtc;
 pub mod smbios;
+pub mod spread;
 pub mod stacks;
 pub mod symbols;
 pub mod text_grid;

@@ -14,7 +14,7 @@ use crate::{control, start};
 impl Manager {
     /// Executes the command that the page holds, if any.
     pub(super) fn command(&mut self, engine: &mut Engine) {
-        if self.acl.is_busy() {
+        if self.acl.is_busy() || self.cores.is_busy() {
             return;
         }
         let Some((c, command)) = control::poll_command() else { return };
@@ -43,6 +43,8 @@ impl Manager {
                 control::set(header::BATCH, frames as u64);
                 control::answer(c, Status::Ok, frames as u64);
             }
+            Command::MoveGroup(group, core) => self.cores.move_group(engine, c, group, core),
+            Command::SetCores(count) => self.cores.set(engine, c, count),
             Command::AclSet(bytes) => self.acl.begin(engine, c, bytes),
             Command::AclRead => control::answer(c, Status::Ok, super::acl::read(engine)),
             Command::CaptureStart | Command::CaptureStop(_) | Command::Trace(_) => {

@@ -1,0 +1,178 @@
+//! The commands that steer a running dataplane: `cores`, `flows`, `batch`.
+use crate::cli::{Batch, Cores, CoresAction, Flows, FlowsAction};
+use crate::command::{CommandError, Writer};
+use crate::control::{print, take};
+use crate::instance::{Base, Instance};
+use crate::page::Page;
+use anyhow::{Context, Result, bail};
+use ix_abi::Status;
+use ix_abi::control::{CommandCode, OWNERS_BASE, header};
+use ix_abi::limits::{CORES_MAX, GROUPS_MAX};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// How long a booting kernel is waited for.
+const BOOT: Duration = Duration::from_secs(5);
+/// How long a command may go unanswered: the kernel gives moves three seconds.
+const ANSWER: Duration = Duration::from_secs(8);
+
+/// Where the flow groups are.
+#[derive(Debug, Serialize)]
+struct Placement {
+    /// By core.
+    cores: Vec<Core>,
+    /// By group: the core that has it.
+    groups: Vec<u64>,
+    /// Moves since boot.
+    moves: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Core {
+    core: usize,
+    state: String,
+    serves: bool,
+    groups: usize,
+    connections: u64,
+}
+
+fn placement(page: &Page) -> Result<Placement> {
+    let snapshot = take(page, BOOT)?;
+    let count = page.load(header::GROUPS).min(GROUPS_MAX as u64) as usize;
+    let active = page.load(header::ACTIVE);
+    let groups: Vec<u64> = (0..count).map(|group| page.load(OWNERS_BASE + group * 8)).collect();
+    if let Some(group) = groups.iter().position(|owner| *owner >= CORES_MAX as u64) {
+        bail!("the control page is corrupted: group {group} is at core {}", groups[group]);
+    }
+    let cores = snapshot.cores.iter().enumerate().map(|(core, block)| Core {
+        core,
+        state: block.state.to_string(),
+        serves: active & 1 << core != 0,
+        groups: groups.iter().filter(|owner| **owner == core as u64).count(),
+        connections: block.counters.get("tcp_connections"),
+    });
+    Ok(Placement { cores: cores.collect(), groups, moves: page.load(header::MOVES) })
+}
+
+fn open(name: Option<&str>) -> Result<(Instance, Page)> {
+    let instance = Base::from_env()?.find(name)?;
+    let page = Page::open(&instance.control())?;
+    Ok((instance, page))
+}
+
+fn send(
+    instance: &Instance,
+    page: &Page,
+    code: CommandCode,
+    args: [u64; 4],
+) -> Result<u64, CommandError> {
+    Writer::lock(&instance.writer_lock(), ANSWER)?.send(page, code, args, ANSWER)
+}
+
+/// `ixcp cores`.
+pub fn cores(options: &Cores) -> Result<u8> {
+    let (instance, page) = open(options.target.name.as_deref())?;
+    let Some(CoresAction::Set { count }) = options.action else {
+        return show(&page, options.json, |placement| {
+            let mut text =
+                format!("{:>4}  {:<8} {:>6} {:>11}\n", "CORE", "STATE", "GROUPS", "CONNECTIONS");
+            for c in &placement.cores {
+                let state = if c.serves { &c.state } else { "parked" };
+                let _ = writeln!(
+                    text,
+                    "{:>4}  {state:<8} {:>6} {:>11}",
+                    c.core, c.groups, c.connections
+                );
+            }
+            text
+        });
+    };
+    let all = page.load(header::CORES);
+    match send(&instance, &page, CommandCode::SetCores, [count.into(), 0, 0, 0]) {
+        Err(CommandError::Refused(Status::Invalid)) => {
+            bail!("{} has {all} cores: {count} cannot serve", instance.name)
+        }
+        Err(CommandError::Refused(Status::TimedOut)) => bail!(
+            "some flow groups did not move in time, since the application did not let go of them: \
+             `ixcp cores` shows where they are; try again"
+        ),
+        outcome => outcome.context("the cores are as they were")?,
+    };
+    print(&format!("{}: {count} of {all} cores serve\n", instance.name));
+    Ok(0)
+}
+
+/// `ixcp flows`.
+pub fn flows(options: &Flows) -> Result<u8> {
+    let (instance, page) = open(options.target.name.as_deref())?;
+    let Some(FlowsAction::Move { group, core }) = options.action else {
+        return show(&page, options.json, |placement| {
+            let mut text = format!("{:>4}  {}\n", "CORE", "FLOW GROUPS");
+            for core in 0..placement.cores.len() {
+                let _ = writeln!(text, "{core:>4}  {}", ranges(&placement.groups, core as u64));
+            }
+            let _ = writeln!(text, "{} moves since boot", placement.moves);
+            text
+        });
+    };
+    match send(&instance, &page, CommandCode::MoveGroup, [group.into(), core.into(), 0, 0]) {
+        Err(CommandError::Refused(Status::Invalid)) => {
+            bail!(
+                "there is no flow group {group}, or core {core} does not serve: see `ixcp cores` and `ixcp flows`"
+            )
+        }
+        Err(CommandError::Refused(Status::Again)) => {
+            bail!("flow group {group} is moving already: try again")
+        }
+        Err(CommandError::Refused(Status::TimedOut)) => {
+            bail!(
+                "flow group {group} stays: the application, or the device, did not let go of it in time"
+            )
+        }
+        outcome => outcome.context("the group is where it was")?,
+    };
+    print(&format!("{}: flow group {group} is at core {core}\n", instance.name));
+    Ok(0)
+}
+
+/// `ixcp batch`.
+pub fn batch(options: &Batch) -> Result<u8> {
+    let (instance, page) = open(options.target.name.as_deref())?;
+    let frames = send(&instance, &page, CommandCode::SetBatch, [options.frames.into(), 0, 0, 0])?;
+    print(&format!("{}: at most {frames} frames at once\n", instance.name));
+    Ok(0)
+}
+
+fn show(page: &Page, json: bool, text: impl FnOnce(&Placement) -> String) -> Result<u8> {
+    let placement = placement(page)?;
+    let text =
+        if json { serde_json::to_string_pretty(&placement)? + "\n" } else { text(&placement) };
+    print(&text);
+    Ok(0)
+}
+
+/// The numbers of a core's groups: `0-3 7 9-11`, or `none`.
+fn ranges(owners: &[u64], core: u64) -> String {
+    let mut text = String::new();
+    let mut from = None;
+    for group in 0..=owners.len() {
+        let ours = owners.get(group) == Some(&core);
+        match (from, ours) {
+            (None, true) => from = Some(group),
+            (Some(first), false) => {
+                let space = if text.is_empty() { "" } else { " " };
+                let _ = match group - 1 {
+                    last if last == first => write!(text, "{space}{first}"),
+                    last => write!(text, "{space}{first}-{last}"),
+                };
+                from = None;
+            }
+            _ => {}
+        }
+    }
+    if text.is_empty() { "none".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests;

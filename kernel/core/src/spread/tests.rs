@@ -1,0 +1,44 @@
+use super::*;
+use std::vec::Vec;
+
+fn settle(owners: &mut [u16], serving: usize) -> usize {
+    let before = owners.to_vec();
+    let mut count = 0;
+    let mut seen = Vec::new();
+    moves(&before, serving, |group, core| {
+        assert_ne!(owners[usize::from(group)], core, "a move to where it is");
+        assert!(!seen.contains(&group), "{group} moves twice");
+        seen.push(group);
+        owners[usize::from(group)] = core;
+        count += 1;
+    });
+    let of = |core: usize| owners.iter().filter(|owner| usize::from(**owner) == core).count();
+    let counts: Vec<_> = (0..serving).map(of).collect();
+    assert_eq!(
+        counts.iter().sum::<usize>(),
+        owners.len(),
+        "a group is at a core that does not serve"
+    );
+    assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
+    count
+}
+
+#[test]
+fn as_few_groups_move_as_must() {
+    let mut owners: Vec<u16> = (0..128).map(|group| group % 4).collect();
+    assert_eq!(settle(&mut owners, 4), 0);
+    assert_eq!(settle(&mut owners, 1), 96);
+    assert_eq!(settle(&mut owners, 4), 96);
+    assert_eq!(settle(&mut owners, 2), 64);
+    assert_eq!(settle(&mut owners, 3), 42);
+    assert_eq!(settle(&mut owners, 3), 0);
+}
+
+#[test]
+fn any_start_comes_to_equal_shares() {
+    let mut owners: Vec<u16> = (0..100).map(|group| group * 7 % 13).collect();
+    for serving in [5, 13, 1, 64, 2, 100, 3] {
+        settle(&mut owners, serving.min(64));
+    }
+    moves(&[], 3, |_, _| panic!("there are no groups"));
+}
