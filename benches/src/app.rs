@@ -25,7 +25,7 @@ pub trait App: std::fmt::Debug {
 pub fn enter<A: App>(app: &mut A, events: &mut Events, calls: &mut Calls) {
     let mut unread = events.unread(events.produced());
     while unread > 0 {
-        app.event(events.next(), calls);
+        app.event(events.take(), calls);
         unread -= 1;
     }
     calls.leave(events);

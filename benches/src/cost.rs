@@ -6,9 +6,10 @@ use crate::run::Run;
 use crate::stages;
 use crate::tables::{self, Tables};
 use crate::times;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// What messages cost, in instructions and in time. Without a command: all tables.
 #[derive(Debug, Parser)]
@@ -76,11 +77,26 @@ pub fn main() -> Result<()> {
         Some(What::Count { profile, stages, misses, run }) => {
             count(&program, &run, profile, stages, misses)?;
         }
+        Some(What::Times { .. }) if std::env::var_os(LARGE_PAGES.0).is_none() => {
+            again_in_large_pages(&program)?;
+        }
         Some(What::Times { rounds }) => times::run(rounds).print(),
         Some(What::Idle { connections, hours }) => idle::run(connections, hours).print(hours),
         Some(What::Flood { connections, syns }) => flood::run(connections, syns).print(),
         None => tables::print(&program, &cli.tables)?,
     }
+    Ok(())
+}
+
+/// Memory in pages of 2 MiB, as the kernel has all of its own; to be said before a program starts.
+const LARGE_PAGES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
+
+/// Runs the program with the same arguments where `malloc` asks for large pages.
+fn again_in_large_pages(program: &Path) -> Result<()> {
+    let arguments = std::env::args_os().skip(1);
+    let status =
+        Command::new(program).args(arguments).env(LARGE_PAGES.0, LARGE_PAGES.1).status()?;
+    ensure!(status.success(), "{status}");
     Ok(())
 }
 

@@ -52,7 +52,7 @@ impl Events {
 
     /// The next event, which is there.
     #[inline]
-    pub fn next(&mut self) -> &Event {
+    pub fn take(&mut self) -> &Event {
         let at = RING_SLOTS_OFFSET + slot(self.read, EVENT_SLOTS) * size_of::<Event>();
         self.read = self.read.wrapping_add(1);
         // SAFETY: see the module's head; the borrow ends before the slot is given back.

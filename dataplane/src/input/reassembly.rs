@@ -80,6 +80,8 @@ pub fn put(local: &mut Local, mut mbuf: Mbuf, part: &Part<'_>) -> Option<(Mbuf, 
             }
             let whole = table.take(slot)?;
             stats.add(Counter::DatagramsReassembled, 1);
+            // It may well be of a group of the core that has forwarded its pieces.
+            local.forwarded_by = None;
             Some(whole)
         }
     }

@@ -67,7 +67,8 @@ impl Rx {
             data.copy_from_slice(part);
             mbuf
         };
-        let (first, others) = parts.split_first().unwrap();
+        const NONE: &[u8] = &[];
+        let (first, others) = parts.split_first().unwrap_or((&NONE, &[]));
         let mbuf = put(first);
         let mut rest = RestBuilder::new();
         for part in others {
