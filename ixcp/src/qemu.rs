@@ -59,6 +59,8 @@ impl Machine {
     pub fn args(&self) -> Vec<OsString> {
         let mut args = Args(Vec::new());
         args.flag("-nodefaults").flag("-no-reboot");
+        // Its threads have names then, by which `top -H` tells what a core costs.
+        args.pair("-name", "ix,debug-threads=on");
         args.pair("-machine", "q35");
         match self.accel {
             Accelerator::Tcg => args.pair("-accel", "tcg"),

@@ -4,6 +4,7 @@ mod acl;
 mod boot;
 mod bridge;
 mod control;
+mod cores;
 mod hostile;
 mod instructions;
 mod iso;
