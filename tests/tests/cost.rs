@@ -17,7 +17,7 @@ const LIFE: u64 = 7_300;
 /// for ahead (`fast::look_ahead`) included.
 const RECEIVE: u64 = 600;
 /// See [`RECEIVE`].
-const SEND: u64 = 860;
+const SEND: u64 = 850;
 /// Bytes of a million idle connections, everything included.
 const IDLE_BYTES: u64 = 512_000_000;
 /// What the first tenth of a flood may add: a chunk of connections for each flow group.
