@@ -35,6 +35,8 @@ pub(crate) use wire::Wire;
 const GROUPS: u16 = 4;
 /// Steps of one input.
 const STEPS_MAX: usize = 400;
+/// Frames that wait for the card at most.
+const INBOX_MAX: usize = 2_048;
 /// Iterations in which everything must have come to rest at the end.
 const REST_MAX: usize = 6_000;
 
@@ -186,7 +188,11 @@ impl Machine {
 
     fn arrive(&mut self, frame: Arriving) {
         tell!("  in  {}", wire::describe(&frame.bytes));
-        self.cores[0].rx[0].inbox.push_back(frame);
+        let inbox = &mut self.cores[0].rx[0].inbox;
+        // The wire is no store: what the card has no room for is lost.
+        if inbox.len() < INBOX_MAX {
+            inbox.push_back(frame);
+        }
     }
 
     /// What the input says next.
