@@ -155,3 +155,46 @@ fn linux_opens_and_closes_a_thousand_connections_one_after_the_other() {
     assert_eq!(total.get("tcp_accepted"), 1000);
     assert_eq!(total.get("tcp_resets_sent"), 0);
 }
+
+#[test]
+fn the_devices_table_follows_flow_groups_that_move() {
+    let fetched = need::workspace().join("build/qemu-10/qemu-system-x86_64");
+    if !fetched.is_file() {
+        return need::skip("no QEMU 10: cargo xtask qemu --version 10 fetches it");
+    }
+    let _machine = need::machine();
+    let Some(tap) = Tap::make(true) else { return };
+    let Some(built) = need::built() else { return };
+    let vm = on_tap(&built, "echo", 2, &tap).with("--qemu", &fetched).boot();
+    let mut streams: Vec<_> = (0..64).map(|_| connect(&tap, 7)).collect();
+    let mut talk = |rounds: u64| {
+        for round in 0..rounds {
+            for (i, stream) in streams.iter_mut().enumerate() {
+                let data = bytes(round * 64 + i as u64, 1200);
+                stream.write_all(&data).unwrap();
+                let mut got = vec![0; data.len()];
+                stream.read_exact(&mut got).expect("an answer");
+                assert!(got == data, "connection {i}");
+            }
+        }
+    };
+    let received = |core: usize| {
+        std::thread::sleep(Duration::from_millis(50));
+        vm.snapshot().cores[core].counters.get("rx_packets")
+    };
+    talk(2);
+    for _ in 0..5 {
+        vm.ixcp_ok(&["cores", "set", "1"]);
+        let before = received(1);
+        talk(5);
+        assert!(received(1) <= before + 4, "frames still come to the parked core's queue");
+        vm.ixcp_ok(&["cores", "set", "2"]);
+        let before = received(1);
+        talk(5);
+        assert!(received(1) >= before + 100, "no frames come to the core that serves again");
+    }
+    let total = vm.snapshot().total.counters;
+    assert!(total.get("groups_in") >= 640, "{}", total.get("groups_in"));
+    assert_eq!((total.get("tcp_out_of_order"), total.get("tcp_resets_sent")), (0, 0));
+    println!("{} segments sent again", total.get("tcp_retransmits"));
+}
