@@ -40,7 +40,11 @@ fn every_code_is_understood_and_its_arguments_are_checked() {
         (8, 0, Ok(Command::Trace(false))),
         (8, 1, Ok(Command::Trace(true))),
         (8, 2, Err(Status::Invalid)),
-        (9, 0, Err(Status::Unsupported)),
+        (9, 127, Ok(Command::MoveGroup(127, 1))),
+        (9, 1 << 16, Err(Status::Invalid)),
+        (10, 4, Ok(Command::SetCores(4))),
+        (10, u64::MAX, Err(Status::Invalid)),
+        (11, 0, Err(Status::Unsupported)),
         (0x1_0001, 0, Err(Status::Unsupported)),
         (u64::MAX, 0, Err(Status::Unsupported)),
     ] {
