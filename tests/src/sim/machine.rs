@@ -282,14 +282,15 @@ impl Machine {
         nic.receive(frame);
         for (queue, core) in self.cores.iter_mut().enumerate() {
             if nic.has_received(queue) {
-                core.next = core.next.min(now).max(core.stalled_until);
+                core.next = core.next.min(now);
             }
         }
     }
 
     /// When it must run next.
     pub fn next_run(&self) -> Time {
-        let cores = self.cores.iter().map(|core| core.next).min().unwrap_or(Time::MAX);
+        let next = |core: &Core| core.next.max(core.stalled_until);
+        let cores = self.cores.iter().map(next).min().unwrap_or(Time::MAX);
         cores.min(self.nic.borrow().next_completion()).min(self.life.next())
     }
 
@@ -334,7 +335,7 @@ impl Machine {
         }
         for (at, core) in self.cores.iter_mut().enumerate() {
             if self.signals.woken.get() & 1 << at != 0 {
-                core.next = core.next.min(now + LOOP).max(core.stalled_until);
+                core.next = core.next.min(now + LOOP);
             }
         }
         frames

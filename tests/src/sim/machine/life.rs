@@ -107,7 +107,7 @@ impl Machine {
         self.life.wished += 1;
         self.cores[0].engine.move_group(group, CoreId(to as u16));
         for core in &mut self.cores {
-            core.next = core.next.min(now + super::LOOP).max(core.stalled_until);
+            core.next = core.next.min(now + super::LOOP);
         }
     }
 
