@@ -182,3 +182,26 @@ fn a_parked_core_leaves_its_cpu_to_others() {
     assert!(used[2] <= 5 && used[3] <= 5, "{used:?}");
     assert_eq!(client.get("a"), Some(b"1".to_vec()));
 }
+
+#[test]
+fn an_application_starts_afresh_while_cores_are_parked() {
+    let _machine = need::machine();
+    let Some(vm) = boot("kv", "11211") else { return };
+    vm.ixcp_ok(&["cores", "set", "1"]);
+    vm.ixcp_ok(&["restart-app"]);
+    let mut client = Kv::connect(&vm);
+    client.set("a", b"1");
+    vm.ixcp_ok(&["cores", "set", "4"]);
+    let mut others: Vec<_> = (0..32).map(|_| Kv::connect(&vm)).collect();
+    for (i, other) in others.iter_mut().enumerate() {
+        other.set(&format!("k{i}"), b"2");
+    }
+    assert_eq!(client.get("k31"), Some(b"2".to_vec()));
+    let cores = json(&vm, &["cores"]);
+    let serving = |core: &serde_json::Value| core["connections"].as_u64() > Some(0);
+    assert_eq!(
+        cores["cores"].as_array().unwrap().iter().filter(|c| serving(c)).count(),
+        4,
+        "{cores:#}"
+    );
+}
