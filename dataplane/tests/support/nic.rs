@@ -26,6 +26,8 @@ pub struct Rx {
     pub missed: u64,
     /// What the driver is to say of its device.
     pub device_errors: u64,
+    /// Runs once, between the quiescent point and the frames of an iteration.
+    pub meanwhile: Option<Box<dyn FnOnce()>>,
 }
 
 impl Rx {
@@ -41,6 +43,7 @@ impl Rx {
             chains: 0,
             missed: 0,
             device_errors: 0,
+            meanwhile: None,
         }
     }
 
@@ -82,6 +85,9 @@ impl Rx {
 
 impl RxQueue for Rx {
     fn poll(&mut self, max: usize, batch: &mut RxBatch) -> usize {
+        if let Some(meanwhile) = self.meanwhile.take() {
+            meanwhile();
+        }
         let mut count = 0;
         while count < max && !batch.is_full() {
             let Some(mut bytes) = self.inbox.pop_front() else { break };
