@@ -42,10 +42,10 @@ pub fn asked(bytes: &[u8]) -> Asked {
         _ => return Asked::Bad,
     }
     let (Some(method), Some(target)) = (request.method, request.path) else { return Asked::Bad };
-    match (target.split('?').next() == Some(PATH), method) {
-        (false, _) => Asked::NotFound,
-        (true, "GET") => Asked::Metrics,
-        (true, _) => Asked::NotAllowed,
+    match (method, target.split('?').next() == Some(PATH)) {
+        ("GET", true) => Asked::Metrics,
+        ("GET", false) => Asked::NotFound,
+        _ => Asked::NotAllowed,
     }
 }
 
@@ -71,9 +71,8 @@ pub fn converse(mut stream: &TcpStream, metrics: impl Fn() -> Result<String>) ->
             Err(e) => ("500 Internal Server Error", "", format!("{e:#}\n")),
         },
         Asked::NotFound => ("404 Not Found", "", format!("the metrics are at {PATH}\n")),
-        Asked::NotAllowed => {
-            ("405 Method Not Allowed", "Allow: GET\r\n", "only GET is answered\n".to_owned())
-        }
+        // Without words: an answer to HEAD must not have any.
+        Asked::NotAllowed => ("405 Method Not Allowed", "Allow: GET\r\n", String::new()),
         Asked::More | Asked::Bad => (
             "400 Bad Request",
             "",
