@@ -7,6 +7,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod watch;
+pub use watch::{Completions, Metrics, Top};
+
 /// Launches, watches and steers IX dataplanes.
 #[derive(Debug, Parser)]
 #[command(
@@ -34,6 +37,10 @@ pub enum Command {
     RestartApp(RestartApp),
     /// Lists the dataplanes that run
     Ls(Ls),
+    /// Shows rates by core, again and again; one frame of plain text if this is no terminal
+    Top(Top),
+    /// Serves the counters of all dataplanes to Prometheus, on this machine only
+    Metrics(Metrics),
     /// Shows which cores serve, or sets how many do
     Cores(Cores),
     /// Shows which core has which flow group, or moves one
@@ -49,6 +56,8 @@ pub enum Command {
     /// Shows, sets and tries out the firewall's rules
     #[command(subcommand)]
     Acl(Acl),
+    /// Prints a script that lets a shell complete what is typed after `ixcp`
+    Completions(Completions),
 }
 
 /// `ixcp run`.

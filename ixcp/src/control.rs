@@ -194,7 +194,7 @@ fn row(instance: &Instance) -> Row {
 }
 
 /// Standard output may be closed (`| head`): not an error worth dying for.
-pub(crate) fn print(text: &str) {
+pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

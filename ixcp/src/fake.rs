@@ -22,7 +22,18 @@ pub fn scene(cores: usize) -> Scene {
     let dir = temp_dir::TempDir::new().unwrap();
     let file = dir.path().join("control");
     let page = Page::create(&file).unwrap();
+    fill(&page, cores);
+    Scene { lock: dir.path().join("control.lock"), file, _dir: dir, page }
+}
+
+/// Writes what such a kernel has written. The groups go round the cores, which all serve.
+pub fn fill(page: &Page, cores: usize) {
+    for group in 0..128 {
+        page.store(control::OWNERS_BASE + group * 8, (group % cores) as u64);
+    }
     for (offset, value) in [
+        (header::ACTIVE, (1 << cores) - 1),
+        (header::MOVES, 5),
         (header::VERSION, u64::from(VERSION.major) | u64::from(VERSION.minor) << 16),
         (header::EPOCH, 0xfeed),
         (header::TSC_KHZ, 2_600_000),
@@ -62,7 +73,12 @@ pub fn scene(cores: usize) -> Scene {
         page.store(base + core_block::BATCHES + 4 * 8, 2);
     }
     page.store_release(header::MAGIC, control::MAGIC);
-    Scene { lock: dir.path().join("control.lock"), file, _dir: dir, page }
+}
+
+/// Adds to a counter of a core, as the kernel does: beyond the largest number it begins at 0.
+pub fn add(page: &Page, core: usize, counter: Counter, n: u64) {
+    let at = control::core_offset(core) + core_block::COUNTERS + counter as usize * 8;
+    page.store(at, page.load(at).wrapping_add(n));
 }
 
 /// Answers commands as the kernel does, beats its heart, and counts publications of core 0.

@@ -4,6 +4,7 @@
 //! - [`command`] sends commands; [`instance`] knows what runs and where its files are;
 //! - [`capture`] takes packets out of its rings, [`events`] its last events;
 //! - [`acl`] reads rules files and shows what the firewall does;
+//! - [`observe`] looks at all dataplanes; [`top`] shows their rates, [`metrics`] serves their counters;
 //! - [`net`], [`qemu`] and [`launch`] start a machine; [`control`] speaks to it; [`render`] draws.
 //!
 //! Nothing that the kernel writes is trusted: sizes, versions, counts and texts are checked.
@@ -17,13 +18,16 @@ pub mod control;
 pub mod events;
 pub mod instance;
 pub mod launch;
+pub mod metrics;
 pub mod net;
+pub mod observe;
 pub mod page;
 pub mod qemu;
 pub mod render;
 pub mod serial;
 pub mod snapshot;
 pub mod steer;
+pub mod top;
 
 #[cfg(test)]
 mod fake;

@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use ixcp::cli::{Cli, Command};
-use ixcp::{acl, capture, control, events, launch, steer};
+use ixcp::{acl, capture, control, events, launch, metrics, steer, top};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -13,6 +13,8 @@ fn main() -> ExitCode {
         Command::Stop(options) => control::stop(&options),
         Command::RestartApp(options) => control::restart_app(&options),
         Command::Ls(options) => control::ls(&options),
+        Command::Top(options) => top::run(&options),
+        Command::Metrics(options) => metrics::run(&options),
         Command::Cores(options) => steer::cores(&options),
         Command::Flows(options) => steer::flows(&options),
         Command::Batch(options) => steer::batch(&options),
@@ -20,6 +22,10 @@ fn main() -> ExitCode {
         Command::Trace(options) => capture::trace(&options),
         Command::Events(options) => events::events(&options),
         Command::Acl(options) => acl::run(&options),
+        Command::Completions(options) => {
+            control::print(&options.script());
+            Ok(0)
+        }
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -18,12 +18,7 @@ pub fn status(name: &str, s: &Snapshot) -> String {
 }
 
 fn head(out: &mut String, name: &str, s: &Snapshot) {
-    let address = match s.ipv4 {
-        Some(ip) => format!("{ip}/{}", s.prefix),
-        None => "no address".to_owned(),
-    };
-    let more = s.ipv6.iter().map(|(ip, prefix)| format!(", {ip}/{prefix}"));
-    let address = std::iter::once(address).chain(more).collect::<String>();
+    let address = addresses(s);
     let heart = if s.alive { "heart beats" } else { "HEART STANDS STILL" };
     let seconds = s.now_ns as f64 / 1e9;
     let _ = writeln!(out, "{name}: {}, {heart}, up {seconds:.1} s, {address} ({})", s.state, s.mac);
@@ -46,6 +41,16 @@ fn head(out: &mut String, name: &str, s: &Snapshot) {
         s.memory_bytes >> 20,
         s.tsc_khz as f64 / 1e3
     );
+}
+
+/// All its addresses.
+pub fn addresses(s: &Snapshot) -> String {
+    let first = match s.ipv4 {
+        Some(ip) => format!("{ip}/{}", s.prefix),
+        None => "no address".to_owned(),
+    };
+    let more = s.ipv6.iter().map(|(ip, prefix)| format!(", {ip}/{prefix}"));
+    std::iter::once(first).chain(more).collect()
 }
 
 fn cores(out: &mut String, s: &Snapshot) {

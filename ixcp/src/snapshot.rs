@@ -4,7 +4,7 @@
 //! a read that spans one is repeated a bounded number of times, and marked `torn` if it never
 //! succeeds. Every single counter is right even then.
 use crate::page::Page;
-use ix_abi::control::{self, CoreState, State, core_block, header};
+use ix_abi::control::{self, CoreState, OWNERS_BASE, State, core_block, header};
 use ix_abi::limits::{CORES_MAX, GROUPS_MAX};
 use ix_abi::stats::{BATCH_BUCKETS, Counter, Drop};
 use ix_abi::{IpAddress, VERSION, Version};
@@ -14,6 +14,16 @@ use std::time::{Duration, Instant};
 
 /// How often a block is read again when the kernel publishes in between.
 const RETRIES_MAX: u32 = 16;
+
+/// The counters that are no counts but levels (docs/control.md §3); everything else only grows.
+pub const GAUGES: [Counter; 6] = [
+    Counter::TcpConnections,
+    Counter::BuffersFree,
+    Counter::BuffersTotal,
+    Counter::TcpListeners,
+    Counter::UdpPorts,
+    Counter::AppTimers,
+];
 
 /// Why a page cannot be understood.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +66,11 @@ impl Named {
         self.0.iter().find(|(n, _)| *n == name).map_or(0, |(_, v)| *v)
     }
 
+    /// Whether the kernel has one of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(n, _)| *n == name)
+    }
+
     fn add(&mut self, other: &Named) {
         for &(name, value) in &other.0 {
             match self.0.iter_mut().find(|(n, _)| *n == name) {
@@ -81,6 +96,10 @@ pub struct Core {
     pub apic_id: u64,
     /// What it does.
     pub state: &'static str,
+    /// Whether it serves; one that does not is parked.
+    pub serves: bool,
+    /// Flow groups that it has.
+    pub groups: u64,
     /// Publications so far.
     pub published: u64,
     /// The counters were read while the core published, so they are of two moments.
@@ -148,6 +167,8 @@ pub struct Snapshot {
     pub batch: u64,
     /// Flow groups of the port.
     pub groups: u64,
+    /// Flow groups that have moved since boot.
+    pub moves: u64,
     /// Queue pairs in use.
     pub queues: u64,
     /// RAM that the kernel manages.
@@ -205,7 +226,14 @@ pub fn read(page: &Page) -> Result<Snapshot, PageError> {
         drops: (drops as usize).min(Drop::COUNT),
         buckets: (buckets as usize).min(BATCH_BUCKETS),
     };
-    let cores: Vec<Core> = (0..cores as usize).map(|core| read_core(page, core, shape)).collect();
+    let active = page.load(header::ACTIVE);
+    let owned = owned(page, groups as usize)?;
+    let core = |core: usize| Core {
+        serves: active & 1 << core != 0,
+        groups: owned[core],
+        ..read_core(page, core, shape)
+    };
+    let cores: Vec<Core> = (0..cores as usize).map(core).collect();
     let mac = page.load(header::MAC).to_le_bytes();
     let ipv4 = page.load(header::IPV4) as u32;
     let word = page.load(header::VERSION);
@@ -227,12 +255,24 @@ pub fn read(page: &Page) -> Result<Snapshot, PageError> {
         mac: mac[..6].iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":"),
         batch: page.load(header::BATCH),
         groups,
+        moves: page.load(header::MOVES),
         queues: page.load(header::QUEUES),
         memory_bytes: page.load(header::MEMORY_BYTES),
         batch_buckets: (0..shape.buckets).map(bucket_floor).collect(),
         total: total(&cores),
         cores,
     })
+}
+
+/// How many flow groups each core has.
+fn owned(page: &Page, groups: usize) -> Result<[u64; CORES_MAX], PageError> {
+    let mut owned = [0; CORES_MAX];
+    for group in 0..groups {
+        let at = OWNERS_BASE + group * 8;
+        let core = bounded(page, at, "the core of a flow group", CORES_MAX as u64 - 1)?;
+        owned[core as usize] += 1;
+    }
+    Ok(owned)
 }
 
 /// The IPv6 addresses. They may change while they are read: then the next look is right.
@@ -292,6 +332,8 @@ fn read_core(page: &Page, core: usize, shape: Shape) -> Core {
             core,
             apic_id: page.load(base + core_block::APIC_ID),
             state: core_state_text(page.load(base + core_block::STATE)),
+            serves: false,
+            groups: 0,
             published,
             torn,
             counters: Named(counters),

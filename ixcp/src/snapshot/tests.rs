@@ -19,6 +19,11 @@ fn every_word_comes_out_under_its_name() {
         assert_eq!(snapshot.total.counters.get(counter.name()), 1000 + 2 * i as u64);
     }
     assert_eq!(snapshot.total.drops.get("tcp_no_port"), 7);
+    assert_eq!(
+        snapshot.cores.iter().map(|c| (c.serves, c.groups)).collect::<Vec<_>>(),
+        [(true, 64); 2]
+    );
+    assert_eq!(snapshot.moves, 5);
     assert_eq!(snapshot.total.batches[1], 20);
 }
 
@@ -61,6 +66,7 @@ fn counts_that_cannot_be_are_corruption_not_a_crash() {
         (header::COUNTERS, "counters"),
         (header::DROPS, "drop reasons"),
         (header::BATCH_BUCKETS, "batch buckets"),
+        (OWNERS_BASE + 8, "core of a flow group"),
     ] {
         let scene = scene(1);
         scene.page.store(offset, u64::MAX);
@@ -132,4 +138,13 @@ fn buckets_begin_where_the_contract_says() {
         assert_eq!(ix_abi::stats::batch_bucket(floor), bucket);
         assert_eq!(ix_abi::stats::batch_bucket(floor - 1), bucket - 1);
     }
+}
+
+#[test]
+fn the_gauges_are_those_that_the_contract_names() {
+    let contract = include_str!("../../../docs/control.md");
+    let (_, list) = contract.split_once("except the gauges:").expect("the sentence about gauges");
+    let list = list.split_once('.').expect("its end").0;
+    let named: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+    assert_eq!(named, GAUGES.map(Counter::name));
 }
