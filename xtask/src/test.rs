@@ -30,14 +30,9 @@ pub fn test(filter: Option<&str>, install: bool) -> Result<bool> {
     if filter.is_none() {
         check(&mut outcome, "rustfmt", cargo().args(["fmt", "--all", "--check"]));
         // With the fuzzer's door, which ordinary builds leave out.
-        let clippy =
-            ["clippy", "--quiet", "--workspace", "--exclude", "ix-kernel", "--all-targets"];
-        let strict = ["--features", "ix-fuzz/libfuzzer", "--", "-D", "warnings"];
+        let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--features"];
+        let strict = ["ix-fuzz/libfuzzer", "--", "-D", "warnings"];
         check(&mut outcome, "clippy", cargo().args(clippy).args(strict));
-        // By itself: the terminal of ixcp turns `std` on in a crate that the kernel shares (docs/testing.md).
-        let kernel =
-            ["clippy", "--quiet", "-p", "ix-kernel", "--all-targets", "--", "-D", "warnings"];
-        check(&mut outcome, "clippy of the kernel", cargo().args(kernel));
     }
     prepare(&mut outcome, filter);
     tests(&mut outcome, filter, false)?;
