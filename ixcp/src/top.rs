@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-pub mod draw;
 pub mod rates;
 pub mod screen;
 pub mod text;

@@ -109,8 +109,12 @@ impl Terminal {
 #[test]
 fn the_terminal_is_given_back_on_keys_and_signals() {
     let scene = Scene::new();
-    let ways: [(&[u8], Option<Signal>); 4] =
-        [(b"q", None), (b"\x03", None), (b"", Some(Signal::SIGTERM)), (b"", Some(Signal::SIGHUP))];
+    let ways: [(&[u8], Option<Signal>); 4] = [
+        (b"q", None),
+        (b"", Some(Signal::SIGINT)),
+        (b"", Some(Signal::SIGTERM)),
+        (b"", Some(Signal::SIGHUP)),
+    ];
     for (keys, signal) in ways {
         let mut terminal = Terminal::start(&scene);
         // Of the words only the table's head is written in one piece.

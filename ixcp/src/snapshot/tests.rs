@@ -66,7 +66,7 @@ fn counts_that_cannot_be_are_corruption_not_a_crash() {
         (header::COUNTERS, "counters"),
         (header::DROPS, "drop reasons"),
         (header::BATCH_BUCKETS, "batch buckets"),
-        (control::OWNERS_BASE + 8, "core of a flow group"),
+        (OWNERS_BASE + 8, "core of a flow group"),
     ] {
         let scene = scene(1);
         scene.page.store(offset, u64::MAX);
