@@ -9,7 +9,7 @@ use ix_abi::{CoreId, GroupId, Status};
 use ix_dataplane::app::Drain;
 
 /// Moves of one dataplane: each makes more iterations, in which there may be more moves.
-const MOVES_MAX: u64 = 4_000;
+const MOVES_MAX: u64 = 1_000;
 
 /// What is to come.
 #[derive(Debug)]
