@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const SEEDS: u64 = 3_000;
 const PROVE_SEEDS: u64 = 100_000;
 /// A normal run ends then, however few it has come to; the log says so.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(75);
 /// Failures after which it is no use to go on.
 const FAILURES_MAX: u64 = 10;
 
