@@ -105,10 +105,11 @@ impl Moves {
             by_group: (0..groups).map(|_| Move::Rest).collect(),
             active: GroupSet::default(),
             arriving: GroupSet::default(),
-            early: VecDeque::new(),
-            outbox: VecDeque::new(),
-            redirects: VecDeque::new(),
-            outcomes: VecDeque::new(),
+            // Room for all that can be under way at once: later there may be no memory.
+            early: VecDeque::with_capacity(MOVE_HELD_MAX),
+            outbox: VecDeque::with_capacity(4 * usize::from(groups) + 64),
+            redirects: VecDeque::with_capacity(usize::from(groups)),
+            outcomes: VecDeque::with_capacity(2 * usize::from(groups)),
             rss,
             under_way: false,
         }

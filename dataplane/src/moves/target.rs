@@ -49,6 +49,8 @@ impl Engine {
             && let Some(Move::Arriving(arriving)) = self.moves.get(group)
             && from != Some(arriving.from)
             && arriving.held.len() < MOVE_HELD_MAX
+            // Without memory it overtakes, as it may in any network.
+            && arriving.held.try_reserve(1).is_ok()
         {
             arriving.held.push_back(frame);
             return self.local.stats.add(Counter::FramesHeld, 1);
