@@ -65,6 +65,8 @@ pub struct App {
     pub unfinished: bool,
     /// Slots at the head of its ring that belong to a batch whose first part has been run.
     pub carried: u32,
+    /// It is to be told that its core is parked.
+    pub parking: bool,
     /// It is to be ended: leave it alone.
     pub condemned: bool,
     timers: Slab<AppTimer>,
@@ -89,6 +91,7 @@ impl App {
             preempted: false,
             unfinished: false,
             carried: 0,
+            parking: false,
             condemned: false,
             timers: Slab::new(TIMERS_MAX as u32),
             wheel: Wheel::new(now, 0),
@@ -129,6 +132,7 @@ impl App {
     pub fn is_quiet(&self, now: Instant) -> bool {
         self.outcomes.is_empty()
             && self.group_in.is_empty()
+            && !self.parking
             && (self.wheel.is_empty() || !self.wheel.is_due(now))
     }
 

@@ -72,12 +72,13 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     if guarded {
         bytes = batch.iter().map(|frame| u64::from(frame.len)).sum();
         take_each(&mut batch, |frame, _| engine.take_guarded(frame.moved(), None));
+    } else {
+        take_each(&mut batch, |frame, rest| {
+            fast::look_ahead(engine, frame, rest);
+            bytes += u64::from(frame.len);
+            take(engine, frame);
+        });
     }
-    take_each(&mut batch, |frame, rest| {
-        fast::look_ahead(engine, frame, rest);
-        bytes += u64::from(frame.len);
-        take(engine, frame);
-    });
     engine.batch = Some(batch);
     let quiet = engine.local.mesh.is_quiet() && !(moving && engine.moves.has_early());
     let steered = if quiet { 0 } else { steered(engine, guarded) };

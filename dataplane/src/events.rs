@@ -60,6 +60,8 @@ fn post_dataplane(local: &mut Local, room: &mut u32) {
         } else if let Some(group) = app.group_in.next(0) {
             app.group_in.remove(group);
             Condition::GroupIn { group }.encode()
+        } else if core::mem::take(&mut app.parking) {
+            Condition::Parking.encode()
         } else if let Some(event) = app.fired_timer(now) {
             event
         } else {

@@ -7,7 +7,6 @@ use crate::page::Page;
 use anyhow::{Context, Result, bail};
 use ix_abi::Status;
 use ix_abi::control::{CommandCode, OWNERS_BASE, header};
-use ix_abi::limits::{CORES_MAX, GROUPS_MAX};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -31,28 +30,27 @@ struct Placement {
 #[derive(Debug, Serialize)]
 struct Core {
     core: usize,
-    state: String,
+    state: &'static str,
     serves: bool,
-    groups: usize,
+    groups: u64,
     connections: u64,
 }
 
 fn placement(page: &Page) -> Result<Placement> {
     let snapshot = take(page, BOOT)?;
-    let count = page.load(header::GROUPS).min(GROUPS_MAX as u64) as usize;
-    let active = page.load(header::ACTIVE);
-    let groups: Vec<u64> = (0..count).map(|group| page.load(OWNERS_BASE + group * 8)).collect();
-    if let Some(group) = groups.iter().position(|owner| *owner >= CORES_MAX as u64) {
-        bail!("the control page is corrupted: group {group} is at core {}", groups[group]);
-    }
+    let owner = |group: u64| page.load(OWNERS_BASE + group as usize * 8);
     let cores = snapshot.cores.iter().enumerate().map(|(core, block)| Core {
         core,
-        state: block.state.to_string(),
-        serves: active & 1 << core != 0,
-        groups: groups.iter().filter(|owner| **owner == core as u64).count(),
+        state: if block.serves { block.state } else { "parked" },
+        serves: block.serves,
+        groups: block.groups,
         connections: block.counters.get("tcp_connections"),
     });
-    Ok(Placement { cores: cores.collect(), groups, moves: page.load(header::MOVES) })
+    Ok(Placement {
+        cores: cores.collect(),
+        groups: (0..snapshot.groups).map(owner).collect(),
+        moves: snapshot.moves,
+    })
 }
 
 fn open(name: Option<&str>) -> Result<(Instance, Page)> {
@@ -78,11 +76,10 @@ pub fn cores(options: &Cores) -> Result<u8> {
             let mut text =
                 format!("{:>4}  {:<8} {:>6} {:>11}\n", "CORE", "STATE", "GROUPS", "CONNECTIONS");
             for c in &placement.cores {
-                let state = if c.serves { &c.state } else { "parked" };
                 let _ = writeln!(
                     text,
-                    "{:>4}  {state:<8} {:>6} {:>11}",
-                    c.core, c.groups, c.connections
+                    "{:>4}  {:<8} {:>6} {:>11}",
+                    c.core, c.state, c.groups, c.connections
                 );
             }
             text

@@ -5,7 +5,6 @@ use crate::limits::DRAIN_TIMEOUT;
 use crate::moves::target::end_of_app;
 use crate::time::Instant;
 use crate::udp;
-use ix_abi::Condition;
 
 /// The end of an application: its memory is free when this frame has left.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ impl Engine {
     /// The platform takes the core away until there is something for it: the application's context is told.
     pub fn tell_parking(&mut self) {
         if let Some(app) = &mut self.local.app {
-            app.outcomes.push_back(Condition::Parking.encode());
+            app.parking = true;
         }
     }
 

@@ -4,14 +4,13 @@
 use super::eth::{self, HEADER as ETHERNET};
 use super::ipv4::{self, Ip};
 use super::ipv6::{self, Found, Refused};
-use super::transport::{self, steer};
+use super::transport;
 use crate::checksum;
 use crate::device::{RxChecksum, RxFrame};
 use crate::engine::Engine;
 use crate::family::Family;
 use crate::ipv4::TCP;
 use crate::limits::FRAME_BUFFERS_MAX;
-use crate::rss::group_of;
 use crate::tcp;
 use ix_abi::stats::{Counter, Drop};
 
@@ -65,13 +64,9 @@ fn tcp<A: Family>(engine: &mut Engine, mut frame: RxFrame, ip: &Ip<A>) {
         return eth::drop(engine, frame, Drop::TcpMalformed);
     };
     let ports = (fields.source_port, fields.destination_port);
-    let hash =
-        frame.hash.unwrap_or_else(|| A::hash(&local.toeplitz, ip.source, ip.destination, ports));
-    let id = group_of(hash, local.groups);
-    let Some(group) = engine.groups.get_mut(usize::from(id.0)).and_then(Option::as_mut) else {
-        frame.hash = Some(hash);
-        let owner = local.owners.get(usize::from(id.0)).copied();
-        return steer(engine, frame, owner);
+    let (hash, id) = transport::whose(local, &mut frame, ip, ports);
+    let Some(group) = engine.groups.get_mut(id).and_then(Option::as_mut) else {
+        return transport::steer_to_owner(engine, frame, id);
     };
     if frame.checksum == RxChecksum::Unknown && !intact(segment, frame.rest.pieces(area), ip) {
         return eth::drop(engine, frame, Drop::TcpChecksum);

@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::family::Family;
 use crate::flow_table::FlowKey;
 use crate::ipv4::{TCP, UDP};
+use crate::local::Local;
 use crate::rss::group_of;
 use crate::tcp;
 use crate::tcp::ecn;
@@ -31,13 +32,9 @@ pub fn tcp<A: Family>(engine: &mut Engine, mut frame: RxFrame, ip: &Ip<A>) {
         return eth::drop(engine, frame, Drop::TcpMalformed);
     };
     let ports = (fields.source_port, fields.destination_port);
-    let hash =
-        frame.hash.unwrap_or_else(|| A::hash(&local.toeplitz, ip.source, ip.destination, ports));
-    let id = group_of(hash, local.groups);
-    let Some(group) = engine.groups.get_mut(usize::from(id.0)).and_then(Option::as_mut) else {
-        frame.hash = Some(hash);
-        let owner = local.owners.get(usize::from(id.0)).copied();
-        return steer(engine, frame, owner);
+    let (hash, id) = whose(local, &mut frame, ip, ports);
+    let Some(group) = engine.groups.get_mut(id).and_then(Option::as_mut) else {
+        return steer_to_owner(engine, frame, id);
     };
     if frame.checksum == RxChecksum::Unknown && !intact(segment, ip, TCP) {
         return eth::drop(engine, frame, Drop::TcpChecksum);
@@ -112,13 +109,9 @@ pub fn udp<A: Family>(engine: &mut Engine, mut frame: RxFrame, ip: &Ip<A>) {
         return eth::drop(engine, frame, Drop::NotForUs);
     }
     let ports = (source_port, port);
-    let hash =
-        frame.hash.unwrap_or_else(|| A::hash(&local.toeplitz, ip.source, ip.destination, ports));
-    let id = usize::from(group_of(hash, local.groups).0);
+    let (_, id) = whose(local, &mut frame, ip, ports);
     if engine.groups.get(id).is_none_or(Option::is_none) {
-        frame.hash = Some(hash);
-        let owner = local.owners.get(id).copied();
-        return steer(engine, frame, owner);
+        return steer_to_owner(engine, frame, id);
     }
     let (from, here) = (ip.source.to_ip(), ip.destination.to_ip());
     let remote = SocketAddress { ip: from, port: source_port, scope: scope_of(&from) };
@@ -143,7 +136,27 @@ fn intact<A: Family>(segment: &[u8], ip: &Ip<A>, protocol: u8) -> bool {
     checksum::is_good(checksum::add(pseudo, checksum::sum(segment)))
 }
 
-/// Hands a frame to the core that owns its group.
+/// The hash of a flow, which the frame has from then on, and the place of its group.
+#[inline(always)]
+pub(super) fn whose<A: Family>(
+    local: &Local,
+    frame: &mut RxFrame,
+    ip: &Ip<A>,
+    ports: (u16, u16),
+) -> (u32, usize) {
+    let computed = || A::hash(&local.toeplitz, ip.source, ip.destination, ports);
+    let hash = *frame.hash.get_or_insert_with(computed);
+    (hash, usize::from(group_of(hash, local.groups).0))
+}
+
+/// Hands a frame to the core that owns the group at that place.
+#[inline]
+pub(super) fn steer_to_owner(engine: &mut Engine, frame: RxFrame, group: usize) {
+    let owner = engine.local.owners.get(group).copied();
+    steer(engine, frame, owner);
+}
+
+/// Hands a frame to another core.
 pub(super) fn steer(engine: &mut Engine, frame: RxFrame, owner: Option<CoreId>) {
     let local = &mut engine.local;
     if let Some(from) = local.forwarded_by.filter(|from| Some(*from) == owner)

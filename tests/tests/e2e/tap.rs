@@ -5,7 +5,7 @@ use ix_tests::tap::Tap;
 use ix_tests::vm::{Config, Vm};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 fn connect(tap: &Tap, port: u16) -> TcpStream {
@@ -97,12 +97,19 @@ fn with_a_multi_queue_tap_both_cores_carry_connections() {
     both_cores_carry_connections(None);
 }
 
-#[test]
-fn with_the_receive_side_scaling_of_qemu_10_too() {
+/// A QEMU whose card spreads flows; `None` after saying SKIPPED.
+fn qemu_10() -> Option<PathBuf> {
     let fetched = need::workspace().join("build/qemu-10/qemu-system-x86_64");
     if !fetched.is_file() {
-        return need::skip("no QEMU 10: cargo xtask qemu --version 10 fetches it");
+        need::skip("no QEMU 10: cargo xtask qemu --version 10 fetches it");
+        return None;
     }
+    Some(fetched)
+}
+
+#[test]
+fn with_the_receive_side_scaling_of_qemu_10_too() {
+    let Some(fetched) = qemu_10() else { return };
     both_cores_carry_connections(Some(&fetched));
 }
 
@@ -158,10 +165,7 @@ fn linux_opens_and_closes_a_thousand_connections_one_after_the_other() {
 
 #[test]
 fn the_devices_table_follows_flow_groups_that_move() {
-    let fetched = need::workspace().join("build/qemu-10/qemu-system-x86_64");
-    if !fetched.is_file() {
-        return need::skip("no QEMU 10: cargo xtask qemu --version 10 fetches it");
-    }
+    let Some(fetched) = qemu_10() else { return };
     let _machine = need::machine();
     let Some(tap) = Tap::make(true) else { return };
     let Some(built) = need::built() else { return };

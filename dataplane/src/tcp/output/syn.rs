@@ -52,16 +52,8 @@ fn syn_ack<T: TxQueue>(
     if local.tap.is_on() {
         tap::sent(local, |_| ());
     }
-    let end = conn.iss.plus(1);
-    sent::push(conn, &mut group.sent, FIRST, end, sent::clock(local.now));
-    conn.snd_nxt = end;
-    conn.snd_max = end;
-    conn.flags -= Flags::ACK_NOW;
-    // The clock may have been stopped while the neighbour's address was looked for.
-    if conn.rto_at == Instant::NEVER {
-        conn.rto_at = local.now + conn.rtt.timeout();
-    }
-    trying(conn, local.now);
+    sent::push(conn, &mut group.sent, FIRST, conn.iss.plus(1), sent::clock(local.now));
+    went_out(conn, local);
     let at = conn.rto_at;
     group.arm_at(index, at, local);
     Ok(())
@@ -78,6 +70,19 @@ fn syn_options(conn: &Conn, local: &Local, answer: bool) -> wire::SynOptions {
         sack_permitted: ours(Flags::SACK),
         timestamps: ours(Flags::TIMESTAMPS).then_some((value, conn.ts_recent)),
     }
+}
+
+/// Our SYN is under way, its clock runs.
+#[inline(always)]
+fn went_out(conn: &mut Conn, local: &Local) {
+    conn.snd_nxt = conn.iss.plus(1);
+    conn.snd_max = conn.snd_nxt;
+    conn.flags -= Flags::ACK_NOW;
+    // It may have been stopped while the neighbour's address was looked for.
+    if conn.rto_at == Instant::NEVER {
+        conn.rto_at = local.now + conn.rtt.timeout();
+    }
+    trying(conn, local.now);
 }
 
 #[inline(never)]
@@ -126,13 +131,7 @@ fn syn_of<T: TxQueue, A: Family>(
         conn.timed = conn.iss.plus(2);
         local.stats.add(Counter::TcpRetransmits, 1);
     }
-    conn.snd_nxt = conn.iss.plus(1);
-    conn.snd_max = conn.snd_nxt;
-    conn.flags -= Flags::ACK_NOW;
-    if conn.rto_at == Instant::NEVER {
-        conn.rto_at = local.now + conn.rtt.timeout();
-    }
-    trying(conn, local.now);
+    went_out(conn, local);
     group.arm(index, local);
     Ok(())
 }
