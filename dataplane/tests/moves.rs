@@ -222,10 +222,16 @@ fn a_group_stays_if_the_device_does_not_send() {
     let conn = open(&mut talk, 1);
     let group = conn.group;
     talk.station.machines[1].tx.stalled = true;
-    call(&mut talk, 1, &[Call::new(Op::Close, conn.handle)]);
+    call(&mut talk, 1, &[Call::new(Op::Shutdown, conn.handle)]);
     wish(&mut talk, group, 0);
     talk.step();
     assert_eq!(events(&mut talk, 1), [Condition::GroupOut { group }]);
+    // What has to be answered at once is not: nothing may follow what is to leave.
+    let before = talk.station.machines[1].tx.waiting();
+    let ahead = data(&talk, &conn, 1000, b"behind a hole");
+    talk.give(ahead);
+    talk.step();
+    assert_eq!(talk.station.machines[1].tx.waiting(), before, "a group that drains sends");
     after(&mut talk, Duration(MOVE_DRAIN_TIMEOUT.0 - 2 * A_BIT.0));
     assert_eq!((outcome(&mut talk), owner(&talk, group)), (None, vec![1]));
     after(&mut talk, Duration(4 * A_BIT.0));
