@@ -227,6 +227,8 @@ impl Renewal {
             Progress::Idle | Progress::Done => self.is_redirected(engine),
             Progress::Failed(e) => {
                 log::warn!("the device does not take its table of groups: {e}");
+                // Ours says what the device's does.
+                let _as_before = control.set_reta(wish.group.0, wish.asker.0);
                 self.is_redirected(engine);
             }
         }

@@ -53,7 +53,8 @@ impl Cores {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        !matches!(self.task, Task::None)
+        // What a command has given up waiting for is still to be counted as its own.
+        !matches!(self.task, Task::None) || self.under_way > 0
     }
 
     /// A group is to go to a core that serves.
@@ -79,7 +80,7 @@ impl Cores {
         self.spread(engine, serving);
     }
 
-    /// Asks for every move that is still due; how many.
+    /// Asks for every move that is still due.
     fn spread(&mut self, engine: &mut Engine, serving: usize) {
         let mut owners = [0; GROUPS_MAX];
         for (group, owner) in (0..self.groups).zip(&mut owners) {
