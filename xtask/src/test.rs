@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// No step may take longer; all together stay below what design allows `scripts/test.sh`.
@@ -118,21 +118,25 @@ fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
             println!("xtask: GRUB's image maker is not there: no ISO");
         }
     }
+    heading("ixcp");
     let built = cargo().args(["build", "--quiet", "--release", "-p", "ixcp"]).status();
     outcome.step("ixcp", built.is_ok_and(|s| s.success()));
     if filter.is_none_or(|f| f.contains("iso")) {
+        heading("Bochs");
         // Its test says SKIPPED without it.
         if let Err(e) = bochs::fetch() {
             println!("xtask: no Bochs to test with: {e:#}");
         }
     }
     if filter.is_none_or(|f| f.contains("bridge")) {
+        heading("the Linux guest");
         // Its tests say SKIPPED without it.
         if let Err(e) = linux::build() {
             println!("xtask: no Linux guest to test with: {e:#}");
         }
     }
     if filter.is_none() || filter.is_some_and(|f| f.contains("qemu")) {
+        heading("QEMU 10");
         // Its test says SKIPPED without it.
         if let Err(e) = qemu::fetch(10) {
             println!("xtask: no QEMU 10 to test with: {e:#}");
@@ -170,8 +174,11 @@ fn check(outcome: &mut Outcome, name: &str, command: &mut Command) {
     outcome.step(name, ok);
 }
 
+/// With the minutes since the first one: where the time goes is the first question about a run that is too long.
 fn heading(text: &str) {
-    println!("--- {text}");
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let elapsed = FIRST.get_or_init(Instant::now).elapsed().as_secs();
+    println!("--- {}:{:02} {text}", elapsed / 60, elapsed % 60);
 }
 
 /// Runs a program with its output passed on and read line by line; ends it at the limit.

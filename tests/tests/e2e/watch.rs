@@ -105,14 +105,15 @@ fn fields(tshark: &Path, file: &Path, filter: &str, names: &[&str]) -> Vec<Vec<S
     done.out.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
 }
 
-/// No packet has a wrong checksum, and no dissector warns of anything.
+/// No packet has a wrong checksum, and no dissector warns of anything but that a peer on a slow machine probed
+/// for a loss that was none (RFC 8985 §7), which a D-SACK answers.
 #[track_caller]
 fn without_a_warning(tshark: &Path, file: &Path) {
     // Severities as `epan/expert.h` numbers them: note 0x400000, warning 0x600000, error 0x800000.
     let warned = fields(
         tshark,
         file,
-        "_ws.expert.severity >= 0x600000 || _ws.malformed",
+        "(_ws.expert.severity >= 0x600000 && !tcp.options.sack.dsack) || _ws.malformed",
         &["frame.number", "_ws.expert.message"],
     );
     assert!(warned.is_empty(), "{warned:#?}");
