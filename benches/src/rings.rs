@@ -27,6 +27,11 @@ pub struct Calls {
     written: u32,
 }
 
+// SAFETY: the page is this reader's alone; who has the value may read it, on whichever thread.
+unsafe impl Send for Events {}
+// SAFETY: as above, of the writer.
+unsafe impl Send for Calls {}
+
 /// A pair of rings, and the engine's end of it.
 pub fn pair() -> (Events, Calls, AppRings) {
     let bytes = PAGE_BYTES as usize;

@@ -180,6 +180,7 @@ fn account<P: Platform>(engine: &mut Engine, platform: &mut P, started: u64, bus
     } else {
         stats.add(Counter::IdleTsc, inside + outside);
         stats.add(Counter::LoopsIdle, 1);
+        engine.local.mesh.attend();
     }
     if engine.local.now >= engine.accounting.publish_at {
         engine.accounting.publish_at = engine.local.now + PUBLISH_EVERY;

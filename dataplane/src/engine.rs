@@ -169,7 +169,7 @@ impl Engine {
     /// The quiescent point: messages of other cores, buffers that came home, the address.
     #[inline]
     pub(crate) fn quiescent(&mut self) -> bool {
-        let news = self.local.mesh.refresh()
+        let news = self.local.mesh.glance()
             || !self.started
             || self.address_untold | self.ipv6_untold != 0
             || self.local.acl_answer.is_some()

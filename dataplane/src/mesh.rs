@@ -3,8 +3,8 @@
 //!
 //! Frames, buffers and messages of one pair keep their order, each kind by itself. A sender rings
 //! a bell per batch, not per item ([`Endpoint::flush`]); a receiver looks at one word per peer
-//! ([`Endpoint::refresh`]) and at the rings only of those that rang. Every cache line here is
-//! written by one core.
+//! ([`Endpoint::refresh`]; a busy one at one peer in turn, [`Endpoint::glance`]) and at the rings only of those
+//! that rang. Every cache line here is written by one core.
 use crate::device::RxFrame;
 use crate::mbuf::Mbuf;
 use crate::spsc::{Consumer, Padded, Producer, ring};
@@ -76,11 +76,18 @@ pub struct Endpoint<M> {
     unflushed: u64,
     /// What `refresh` has said last, the other way round.
     quiet: bool,
+    /// So many glances still look at all peers; 0 only while nothing waits.
+    attentive: u32,
+    /// The peer at which the next glance looks.
+    glance_at: usize,
     /// Where the next search begins, by [`Kind`], so that no peer starves another.
     cursors: [usize; 3],
 }
 
 const _: () = assert!(CORES_MAX <= u64::BITS as usize);
+
+/// After a peer has rung, so many glances look at all: who has sent one frame sends more.
+const ATTENTIVE_GLANCES: u32 = 64;
 
 /// The endpoints of all cores, by core.
 pub fn build<M: Send>(cores: u16, sizes: Sizes) -> Vec<Endpoint<M>> {
@@ -105,6 +112,8 @@ pub fn build<M: Send>(cores: u16, sizes: Sizes) -> Vec<Endpoint<M>> {
             from,
             unflushed: 0,
             quiet: true,
+            attentive: 1,
+            glance_at: 0,
             cursors: [0; 3],
         });
     }
@@ -207,7 +216,35 @@ impl<M: Send> Endpoint<M> {
             any |= link.waiting != [false; 3];
         }
         self.quiet = !any;
+        if any {
+            self.attentive = ATTENTIVE_GLANCES;
+        }
         any
+    }
+
+    /// The look of a core that has enough to do, at the same cost however many cores there are: at one peer in turn
+    /// as long as none has rung lately, so that one that does is heard within an iteration for each core. Else as
+    /// [`Endpoint::refresh`].
+    #[inline]
+    pub fn glance(&mut self) -> bool {
+        if self.from.len() == 1 {
+            return false;
+        }
+        if self.attentive > 0 {
+            self.attentive -= 1;
+            return self.refresh();
+        }
+        // Downwards: to compare with 0 is cheapest. Its own place, where nobody is, costs one glance in a round.
+        let at = self.glance_at.checked_sub(1).unwrap_or(self.from.len() - 1);
+        self.glance_at = at;
+        let Some(Some(link)) = self.from.get(at) else { return false };
+        link.bell.0.load(Ordering::Acquire) != link.heard && self.refresh()
+    }
+
+    /// The next glance looks at all peers: this core has nothing else to do, and may be about to halt.
+    #[inline]
+    pub fn attend(&mut self) {
+        self.attentive = self.attentive.max(1);
     }
 
     /// Whether nothing waits, as of the last [`Endpoint::refresh`].
