@@ -63,6 +63,11 @@ impl<S: Server> Echo<S> {
         echo
     }
 
+    /// The connections that talk.
+    pub fn talking(&self) -> &[usize] {
+        &self.talking
+    }
+
     /// Picks `batch` connections, or all of fewer, each once.
     fn choose(&mut self, batch: usize) {
         self.chosen.clear();

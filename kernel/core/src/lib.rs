@@ -17,6 +17,7 @@ pub mod commands;
 pub mod efi;
 pub mod elf_image;
 pub mod frames;
+pub mod lines;
 pub mod memory_map;
 pub mod multiboot2;
 pub mod paging;
