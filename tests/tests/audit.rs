@@ -23,7 +23,7 @@ const COLD: [(&str, &str); 17] = [
     ("ix_kernel::user::thread::Thread::preempted", "it has overrun its bound, which is logged"),
     ("ix_kernel::renew::", "the device is reset"),
     ("ix_kernel::watch::", "a capture or the trace begins, ends, prints"),
-    ("ix_kernel::mem::heap::", "a warm loop allocates nothing (dataplane/tests/allocation.rs)"),
+    ("ix_kernel::mem::heap::", "a warm loop allocates nothing (benches/tests/sharing.rs)"),
     ("ix_dataplane::acl::swap::", "a rule set comes or goes"),
     ("drop_in_place<alloc::boxed::Box<ix_dataplane::acl", "the same"),
     ("log::__private_api", "a line is logged"),

@@ -1,14 +1,12 @@
 //! Blind attacks (RFC 5961) and the order of checks (RFC 9293 §3.10.7), in conversations.
-mod support;
-
+use crate::support::family::BELOW;
+use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, SocketAddress, Status};
 use ix_dataplane::limits::CHALLENGES_PER_SECOND;
 use ix_dataplane::time::Duration;
-use support::family::BELOW;
-use support::talk::*;
 
 const PORT: SocketAddress = any(7);
 const WINDOW: u16 = 1000;

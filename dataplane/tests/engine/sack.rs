@@ -1,11 +1,9 @@
 //! Selective acknowledgements (RFC 2018, RFC 2883, RFC 6675) in conversations, one behaviour each.
-mod support;
-
+use crate::support::sack::*;
+use crate::support::talk::*;
 use ix_abi::stats::Counter;
 use ix_abi::{Call, Condition};
 use ix_dataplane::time::Duration;
-use support::sack::*;
-use support::talk::*;
 
 const RTT: Duration = Duration::from_ms(20);
 

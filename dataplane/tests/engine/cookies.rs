@@ -1,13 +1,11 @@
 //! SYN cookies (RFC 4987 §3.6) in conversations with peers whose segments are written by hand.
-mod support;
-
+use crate::support::family::{MSS, MSS_OPTION, set_tos};
+use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress};
 use ix_dataplane::time::Duration;
-use support::family::{MSS, MSS_OPTION, set_tos};
-use support::talk::*;
 
 const PORT: SocketAddress = any(7);
 const COOKIE: Cookie = Cookie(0xc0ffee);

@@ -1,12 +1,10 @@
 //! Two engines against each other, over a network with faults by seed.
-mod support;
-
+use crate::support::apps::{Client, Echo};
+use crate::support::net::{Faults, Net};
+use crate::support::station::{Setup, Station};
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{DeadReason, SocketAddress, Status};
 use ix_dataplane::time::Duration;
-use support::apps::{Client, Echo};
-use support::net::{Faults, Net};
-use support::station::{Setup, Station};
 
 const SERVER: SocketAddress = SocketAddress::v4([10, 0, 0, 1], 7);
 

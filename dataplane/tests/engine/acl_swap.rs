@@ -1,7 +1,10 @@
 //! Rules swapped a thousand times under traffic, on several cores: every packet is judged by one set or the
 //! other, whole, and what both allow never notices.
-mod support;
-
+use crate::support::app::{App, Context};
+use crate::support::apps::stream;
+use crate::support::net::{End, Net};
+use crate::support::peer::Peer;
+use crate::support::station::{Setup, Station};
 use ix_abi::acl::IN;
 use ix_abi::call::{Call, SgEntry};
 use ix_abi::stats::{Counter, Drop as Reason};
@@ -13,11 +16,6 @@ use ix_dataplane::time::Duration;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use support::app::{App, Context};
-use support::apps::stream;
-use support::net::{End, Net};
-use support::peer::Peer;
-use support::station::{Setup, Station};
 
 /// Allowed by both sets, denied by both, allowed by the first alone.
 const ALWAYS: u16 = 52;

@@ -1,11 +1,9 @@
 //! IPv4 fragments (RFC 791 §3.2, RFC 815): put together within bounds, or dropped by configuration.
-mod support;
-
+use crate::support::talk::*;
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress, Status};
 use ix_dataplane::checksum;
 use ix_dataplane::time::Duration;
-use support::talk::*;
 
 const UDP_PORT: u16 = 53;
 
@@ -60,7 +58,7 @@ fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + i / 256) as u8).collect()
 }
 
-fn bound(change: impl Fn(&mut support::station::Setup)) -> Talk {
+fn bound(change: impl Fn(&mut crate::support::station::Setup)) -> Talk {
     let mut talk = Talk::new(change);
     let at = SocketAddress { port: UDP_PORT, ..SocketAddress::default() };
     talk.call(Call::udp_bind(at, Cookie(9)).with_result(1));

@@ -1,6 +1,5 @@
 //! Keep-alive (RFC 9293 §3.8.4), user timeouts (§3.9.1) and the options that set them, in conversations.
-mod support;
-
+use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::limits::OPTION_TIME_MAX_US;
@@ -9,7 +8,6 @@ use ix_abi::{
     Call, Condition, Congestion, Cookie, DeadReason, Handle, Op, SocketAddress, Status, TcpOption,
 };
 use ix_dataplane::time::Duration;
-use support::talk::*;
 
 const PORT: SocketAddress = any(7);
 const WINDOW: u16 = 1000;

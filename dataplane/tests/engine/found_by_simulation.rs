@@ -1,10 +1,8 @@
 //! Defects that the simulation found, each as the shortest conversation that shows it.
-mod support;
-
+use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::{EVENT_SLOTS, HEAP_BASE};
 use ix_abi::{Call, Condition, Cookie, Handle, Op, SocketAddress, Status};
-use support::talk::*;
 
 /// A connection that the peer opened with sequence number 1000, accepted.
 fn accepted(talk: &mut Talk) -> (Handle, u32) {

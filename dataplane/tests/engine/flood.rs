@@ -1,13 +1,11 @@
 //! Nonsense by seed, most of it for the port that is served: what it leaves behind ends by time, on
 //! every core.
-mod support;
-
+use crate::support::apps::Echo;
+use crate::support::station::{Setup, Station};
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_dataplane::checksum;
 use ix_dataplane::rng::Rng;
 use ix_dataplane::time::{Duration, Instant};
-use support::apps::Echo;
-use support::station::{Setup, Station};
 
 /// A frame to the station: TCP, UDP or ICMP from some neighbour, more or less right.
 fn nonsense(rng: &mut Rng) -> Vec<u8> {

@@ -1,14 +1,12 @@
 //! What ICMP errors do to connections (RFC 1122 §4.2.3.9, RFC 5461), and what forged ones do not
 //! (RFC 5927).
-mod support;
-
+use crate::support::icmp::{about, error};
+use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, SocketAddress, Status};
 use ix_dataplane::time::Duration;
-use support::icmp::{about, error};
-use support::talk::*;
 
 const HOST: (u8, u8) = (3, 1);
 const PORT_CLOSED: (u8, u8) = (3, 3);

@@ -1,12 +1,10 @@
 //! Loss detection by time and by probes (RFC 8985), timeouts (RFC 6298), and what peers without
 //! selective acknowledgements get (RFC 6582): conversations, one behaviour each.
-mod support;
-
+use crate::support::sack::*;
+use crate::support::talk::*;
 use ix_abi::stats::Counter;
 use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress};
 use ix_dataplane::time::Duration;
-use support::sack::*;
-use support::talk::*;
 
 const RTT: Duration = Duration::from_ms(20);
 const MS: Duration = Duration::from_ms(1);

@@ -1,13 +1,11 @@
 //! Path MTU discovery: by what routers say (RFC 1191), and where they are silent (RFC 4821).
-mod support;
-
+use crate::support::icmp::error;
+use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress};
 use ix_dataplane::time::Duration;
-use support::icmp::error;
-use support::talk::*;
 
 const MSS: u32 = 1460;
 const WINDOW: u16 = 65_000;

@@ -1,12 +1,10 @@
 //! The engine against smoltcp's sockets.
-mod support;
-
+use crate::support::apps::{Echo, stream};
+use crate::support::net::Net;
+use crate::support::peer::{Peer, SETTLE};
+use crate::support::station::{Setup, Station};
 use ix_dataplane::time::Duration;
 use smoltcp::socket::tcp::State;
-use support::apps::{Echo, stream};
-use support::net::Net;
-use support::peer::{Peer, SETTLE};
-use support::station::{Setup, Station};
 
 #[test]
 fn an_echo_server_answers_a_smoltcp_client_and_both_close() {
@@ -33,7 +31,7 @@ fn an_echo_server_answers_a_smoltcp_client_and_both_close() {
     station.assert_all_quiet();
 }
 
-fn bulk(seed: u64, bytes: u64, faults: support::net::Faults, limit: Duration) -> Station {
+fn bulk(seed: u64, bytes: u64, faults: crate::support::net::Faults, limit: Duration) -> Station {
     let mut station = Station::new(Setup { offload: seed % 2 == 1, ..Setup::new(1) });
     station.start(vec![Box::new(Echo::new(7))]);
     let mut net = Net::new(seed);
@@ -67,7 +65,7 @@ fn bulk(seed: u64, bytes: u64, faults: support::net::Faults, limit: Duration) ->
         }
         received == bytes
     });
-    net.faults = support::net::Faults::default();
+    net.faults = crate::support::net::Faults::default();
     peer.tcp(socket).close();
     net.run_until(&mut station, &mut peer, Duration::from_s(120), |s, _| {
         s.app::<Echo>(0).open() == 0
@@ -79,14 +77,14 @@ fn bulk(seed: u64, bytes: u64, faults: support::net::Faults, limit: Duration) ->
 
 #[test]
 fn a_megabyte_goes_through_the_echo_server_and_back() {
-    let station = bulk(1, 1 << 20, support::net::Faults::default(), Duration::from_s(30));
+    let station = bulk(1, 1 << 20, crate::support::net::Faults::default(), Duration::from_s(30));
     assert_eq!(station.count(ix_abi::stats::Counter::TcpRetransmits), 0);
     assert_eq!(station.count(ix_abi::stats::Counter::PayloadCopied), 0);
 }
 
 #[test]
 fn the_stream_survives_loss_duplication_and_reordering() {
-    let faults = support::net::Faults { loss: 20, duplicate: 20, reorder: 50, corrupt: 5 };
+    let faults = crate::support::net::Faults { loss: 20, duplicate: 20, reorder: 50, corrupt: 5 };
     for seed in 2..40 {
         bulk(seed, 300_000, faults, Duration::from_s(300));
     }

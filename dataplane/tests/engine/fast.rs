@@ -1,8 +1,8 @@
 //! Header prediction against the code that is complete without it: two stations live through the same story,
 //! one of them watched by the tap, so that it predicts nothing. They must send the same segments, tell their
 //! applications the same and count the same.
-mod support;
-
+use crate::support::station::Setup;
+use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::capture::{Filter, ring};
 use ix_abi::layout::HEAP_BASE;
@@ -13,8 +13,6 @@ use ix_dataplane::tap::Ring;
 use ix_dataplane::time::{Duration, Instant};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU64;
-use support::station::Setup;
-use support::talk::*;
 
 const PEERS: usize = 4;
 const STEPS: usize = 400;

@@ -1,17 +1,15 @@
 //! Frames in several buffers: jumbo frames, and segments that the device has merged. The application gets the
 //! stream that it would have got from one buffer.
-mod support;
-
+use crate::support::apps::{Client, Echo, stream};
+use crate::support::net::{Faults, Net};
+use crate::support::peer::{Peer, SETTLE};
+use crate::support::station::{Setup, Station};
+use crate::support::talk::*;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress, call::SgEntry};
 use ix_dataplane::rng::Rng;
 use ix_dataplane::time::Duration;
-use support::apps::{Client, Echo, stream};
-use support::net::{Faults, Net};
-use support::peer::{Peer, SETTLE};
-use support::station::{Setup, Station};
-use support::talk::*;
 
 const WINDOW: u16 = 65_000;
 /// What a buffer of 2048 bytes takes behind the header that the device puts before the frame.
@@ -38,7 +36,7 @@ fn accepted(mss: u16, change: impl Fn(&mut Setup)) -> (Talk, Handle, u32) {
     (talk, handle, una)
 }
 
-fn rx(talk: &mut Talk) -> &mut support::nic::Rx {
+fn rx(talk: &mut Talk) -> &mut crate::support::nic::Rx {
     &mut talk.station.machines[0].rx[0]
 }
 

@@ -1,7 +1,9 @@
 //! The tap against the wire: what a capture shows is what the NIC received and sent, once each, with
 //! whole checksums, whichever core took or sent it.
-mod support;
-
+use crate::support::app::App;
+use crate::support::apps::{Client, Echo};
+use crate::support::net::{End, Net};
+use crate::support::station::{Setup, Station};
 use ix_abi::SocketAddress;
 use ix_abi::capture::{Direction, Filter, Head, NO_GROUP, flag, ring};
 use ix_abi::stats::Counter;
@@ -9,10 +11,6 @@ use ix_dataplane::tap::Ring;
 use ix_dataplane::time::{Duration, Instant};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
-use support::app::App;
-use support::apps::{Client, Echo};
-use support::net::{End, Net};
-use support::station::{Setup, Station};
 
 const SERVER: SocketAddress = SocketAddress::v4([10, 0, 0, 1], 7);
 

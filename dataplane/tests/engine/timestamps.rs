@@ -1,13 +1,11 @@
 //! Timestamps (RFC 7323) in conversations with a peer whose segments are written by hand.
-mod support;
-
+use crate::support::family::{MSS, MSS_OPTION};
+use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::Drop as Reason;
 use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress};
 use ix_dataplane::time::Duration;
-use support::family::{MSS, MSS_OPTION};
-use support::talk::*;
 
 const PORT: SocketAddress = any(7);
 const WINDOW: u16 = 60_000;

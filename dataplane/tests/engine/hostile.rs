@@ -1,6 +1,9 @@
 //! What a broken or hostile application, and scarcity, may not do to the engine or to others.
-mod support;
-
+use crate::support::apps::{Client, Echo};
+use crate::support::net::Net;
+use crate::support::peer::Peer;
+use crate::support::station::{Setup, Station};
+use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::{EVENT_SLOTS, HEAP_BASE, INFO_BASE, PAGE_BYTES, RX_BASE};
 use ix_abi::stats::{Counter, Drop as Reason};
@@ -9,11 +12,6 @@ use ix_dataplane::app::Drain;
 use ix_dataplane::platform::AppFault;
 use ix_dataplane::rng::Rng;
 use ix_dataplane::time::Duration;
-use support::apps::{Client, Echo};
-use support::net::Net;
-use support::peer::Peer;
-use support::station::{Setup, Station};
-use support::talk::*;
 
 const PORT: SocketAddress = SocketAddress::v4([0; 4], 7);
 
@@ -429,8 +427,8 @@ struct Follower {
     echo: Option<Echo>,
 }
 
-impl support::app::App for Follower {
-    fn run(&mut self, context: &mut support::app::Context) {
+impl crate::support::app::App for Follower {
+    fn run(&mut self, context: &mut crate::support::app::Context) {
         let echo = self.echo.get_or_insert_with(|| {
             let mut echo = Echo::new(7);
             echo.listens_already();

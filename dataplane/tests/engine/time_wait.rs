@@ -1,10 +1,8 @@
 //! TIME-WAIT and when its place may be taken: RFC 1122 §4.2.2.13, RFC 1337, RFC 6191, in conversations.
-mod support;
-
+use crate::support::talk::*;
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, Op, SocketAddress, Status};
 use ix_dataplane::time::Duration;
-use support::talk::*;
 
 const PORT: SocketAddress = any(7);
 const WINDOW: u16 = 1000;

@@ -1,6 +1,9 @@
 //! Flow groups as values: handed from core to core while their connections talk. And DHCP.
-mod support;
-
+use crate::support::app::{App, Context};
+use crate::support::apps::{Client, stream};
+use crate::support::net::{End, Net, Void};
+use crate::support::peer::Peer;
+use crate::support::station::{Setup, Station};
 use ix_abi::call::{Call, SgEntry};
 use ix_abi::stats::Counter;
 use ix_abi::{Condition, Cookie, Handle, SocketAddress};
@@ -12,11 +15,6 @@ use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress, Ipv4
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use support::app::{App, Context};
-use support::apps::{Client, stream};
-use support::net::{End, Net, Void};
-use support::peer::Peer;
-use support::station::{Setup, Station};
 
 /// What the instances of one application share: its memory. Echoes whole pieces.
 #[derive(Default)]
@@ -224,7 +222,7 @@ fn an_address_leased_by_dhcp_is_used_by_all_cores() {
     station.assert_all_quiet();
     // It serves as a client's address, too.
     let mut other = Station::new(Setup::new(1));
-    other.start(vec![Box::new(support::apps::Echo::new(7))]);
+    other.start(vec![Box::new(crate::support::apps::Echo::new(7))]);
     let to = SocketAddress::v4([10, 0, 0, 1], 7);
     let mut idle = Client::new(to, 1, 0);
     idle.start = false;

@@ -1,7 +1,7 @@
 //! Beginnings and ends of connections in a straight line against the code that is complete without it: as in
 //! `fast.rs` two stations live through the same story, one of them watched by the tap.
-mod support;
-
+use crate::support::station::Setup;
+use crate::support::talk::*;
 use ix_abi::call::{Op, SgEntry};
 use ix_abi::capture::{Filter, ring};
 use ix_abi::layout::HEAP_BASE;
@@ -12,8 +12,6 @@ use ix_dataplane::tap::Ring;
 use ix_dataplane::time::{Duration, Instant};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use support::station::Setup;
-use support::talk::*;
 
 const PEERS: usize = 5;
 const STEPS: usize = 500;

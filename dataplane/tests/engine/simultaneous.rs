@@ -1,16 +1,14 @@
 //! Both sides at once (RFC 9293 §3.5 figure 7, §3.6 figure 13), and one side only: half-close.
-mod support;
-
+use crate::support::app::App;
+use crate::support::net::{End, Net};
+use crate::support::station::{Setup, Station};
+use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::Counter;
 use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, Op, SocketAddress, Status};
 use ix_dataplane::checksum;
 use ix_dataplane::time::{Duration, Instant};
-use support::app::App;
-use support::net::{End, Net};
-use support::station::{Setup, Station};
-use support::talk::*;
 
 const WINDOW: u16 = 1000;
 

@@ -3,9 +3,9 @@
 mod ends;
 mod large;
 mod noise;
-#[path = "../support/mod.rs"]
-mod support;
-
+use crate::support::station::{Setup, Station};
+use crate::support::talk::{ACK, FIN, MACS, RST, SYN, Script, Talk};
+use crate::support::wire6::{self, summed};
 use core::net::Ipv6Addr;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
@@ -16,9 +16,6 @@ use ix_dataplane::checksum;
 use ix_dataplane::rng::Rng;
 use ix_dataplane::slaac::{Identifiers, Mode};
 use ix_dataplane::time::Duration;
-use support::station::{Setup, Station};
-use support::talk::{ACK, FIN, MACS, RST, SYN, Script, Talk};
-use support::wire6::{self, summed};
 
 type Address = [u8; 16];
 

@@ -1,6 +1,5 @@
 //! The firewall in an engine: what gets in, what gets out, and rules that change while packets fly.
-mod support;
-
+use crate::support::talk::*;
 use ix_abi::acl::{IN, OUT};
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
@@ -10,7 +9,6 @@ use ix_acl::{Action, Prefix, Protocol, Rule, RuleSet};
 use ix_dataplane::checksum;
 use ix_dataplane::rng::Rng;
 use ix_dataplane::time::Duration;
-use support::talk::*;
 
 const ECHO: SocketAddress = SocketAddress::v4([0; 4], 7);
 const US: IpAddress = IpAddress::v4([10, 0, 0, 1]);

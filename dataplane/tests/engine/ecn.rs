@@ -1,21 +1,19 @@
 //! Explicit congestion notification (RFC 3168) and what DCTCP makes of it (RFC 8257), as
 //! conversations with a peer whose segments are written by hand.
-mod support;
-
+use crate::support::family::{MSS, set_tos};
+use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress, Status};
 use ix_dataplane::config::{Algorithm, EcnMode as Mode};
 use ix_dataplane::time::Duration;
-use support::family::{MSS, set_tos};
-use support::talk::*;
 
 const ECT0: u8 = 2;
 const CE: u8 = 3;
 const WINDOW: u16 = 65_000;
 const PORT: SocketAddress = any(7);
 
-fn listening(change: impl Fn(&mut support::station::Setup)) -> Talk {
+fn listening(change: impl Fn(&mut crate::support::station::Setup)) -> Talk {
     let mut talk = Talk::new(change);
     talk.call(Call::listen(PORT, 4).with_result(1));
     assert!(matches!(talk.events()[..], [Condition::Result { status: Status::Ok, .. }]));
@@ -41,7 +39,7 @@ fn accept(talk: &mut Talk, answer: &Segment) -> (Handle, u32) {
     (handle, una)
 }
 
-fn accepted(change: impl Fn(&mut support::station::Setup)) -> (Talk, Handle, u32) {
+fn accepted(change: impl Fn(&mut crate::support::station::Setup)) -> (Talk, Handle, u32) {
     let mut talk = listening(change);
     let answer = syn(&mut talk, ECE | CWR);
     assert_eq!(answer.flags, SYN | ACK | ECE, "RFC 3168 §6.1.1: an ECN-setup SYN-ACK");
@@ -73,7 +71,7 @@ fn acknowledgement(talk: &mut Talk) -> Segment {
     talk.one()
 }
 
-fn opening(change: impl Fn(&mut support::station::Setup)) -> Talk {
+fn opening(change: impl Fn(&mut crate::support::station::Setup)) -> Talk {
     let mut talk = Talk::new(change);
     talk.local_port = 80;
     let to = talk.host(80);
@@ -210,7 +208,7 @@ fn a_syn_that_comes_again_without_asking_is_believed() {
     assert_eq!(talk.one().tos, 0);
 }
 
-fn dctcp(setup: &mut support::station::Setup) {
+fn dctcp(setup: &mut crate::support::station::Setup) {
     setup.configure = |config| config.congestion = Algorithm::Dctcp;
 }
 

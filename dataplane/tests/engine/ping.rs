@@ -1,9 +1,7 @@
 //! ICMP over IPv4.
-mod support;
-
+use crate::support::talk::*;
 use ix_abi::stats::Drop as Reason;
 use ix_dataplane::time::Duration;
-use support::talk::*;
 
 #[test]
 fn a_ping_is_answered_in_the_buffer_in_which_it_came() {

@@ -1,13 +1,11 @@
 //! Conversations with a peer whose segments are written by hand: one behaviour each.
-mod support;
-
+use crate::support::family::{BELOW, MSS_DEFAULT, MSS_OPTION, V6, pseudo, transport};
+use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
 use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, Op, SocketAddress, Status};
 use ix_dataplane::time::Duration;
-use support::family::{BELOW, MSS_DEFAULT, MSS_OPTION, V6, pseudo, transport};
-use support::talk::*;
 
 const PORT: SocketAddress = any(7);
 const COOKIE: Cookie = Cookie(0xc0ffee);

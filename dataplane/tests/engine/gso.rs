@@ -1,16 +1,14 @@
 //! Large frames: what the device is given to cut into segments, what leaves, and that a peer cannot
 //! tell. The NIC of these tests checks all that a device may rely on.
-mod support;
-
+use crate::support::apps::{Client, Echo};
+use crate::support::net::{Faults, Net};
+use crate::support::station::{Setup, Station};
+use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::Counter;
 use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, SocketAddress};
 use ix_dataplane::time::Duration;
-use support::apps::{Client, Echo};
-use support::net::{Faults, Net};
-use support::station::{Setup, Station};
-use support::talk::*;
 
 const MSS: u32 = 1460;
 const WINDOW: u16 = 65_000;

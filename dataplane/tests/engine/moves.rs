@@ -1,7 +1,7 @@
 //! Flow groups that move between cores by themselves: what the application, the device and the peer see.
 //! Core 0 alone has a receive queue; core 1 gets its frames through it.
-mod support;
-
+use crate::support::app::App;
+use crate::support::talk::{ACK, PSH, RST, SYN, Script, Talk, any};
 use ix_abi::call::{Call, SgEntry};
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::Counter;
@@ -12,8 +12,6 @@ use ix_dataplane::limits::{MOVE_DRAIN_TIMEOUT, MOVE_SETTLE_TIMEOUT, MOVE_TOLD_TI
 use ix_dataplane::time::Duration;
 use std::cell::RefCell;
 use std::rc::Rc;
-use support::app::App;
-use support::talk::{ACK, PSH, RST, SYN, Script, Talk, any};
 
 const A_BIT: Duration = Duration::from_ms(1);
 
