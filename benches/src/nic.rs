@@ -1,7 +1,9 @@
 //! A network card in memory: descriptors are written and read as a driver would, nothing is allocated or
 //! copied, everything that was pushed has left at the next look.
 use crate::memory;
-use ix_dataplane::device::{RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{
+    Fragment, RxBatch, RxChecksum, RxFrame, RxQueue, TxChecksum, TxFrame, TxFull, TxQueue,
+};
 use ix_dataplane::limits::MBUF_BYTES;
 use ix_dataplane::mbuf::{Area, Mbuf, Pool, Rest, RestBuilder};
 
@@ -191,6 +193,21 @@ impl TxQueue for Tx {
             self.written += 1;
         }
         self.ring[self.written.wrapping_sub(1) % TX_RING].last = true;
+        self.frames = self.frames.wrapping_add(1);
+        Ok(())
+    }
+    #[inline]
+    fn push_pair(
+        &mut self,
+        headers: Fragment,
+        payload: Fragment,
+        _checksum: Option<TxChecksum>,
+    ) -> Result<(), TxFull> {
+        for (fragment, last) in [(headers, false), (payload, true)] {
+            let Fragment { bus, len } = fragment;
+            self.ring[self.written % TX_RING] = Descriptor { bus: bus.0, len, last };
+            self.written += 1;
+        }
         self.frames = self.frames.wrapping_add(1);
         Ok(())
     }

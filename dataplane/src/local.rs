@@ -62,6 +62,12 @@ pub struct Router {
     mask: u32,
 }
 
+/// See [`Local::ts_clock`].
+#[inline(always)]
+pub fn ts_clock(now: Instant) -> u32 {
+    (now.0 / 1_000_000) as u32
+}
+
 /// One core's own things.
 #[derive(Debug)]
 pub struct Local {
@@ -172,6 +178,8 @@ pub struct Local {
     pub slow: bool,
     /// Times of TCP.
     pub profile: Profile,
+    /// Of them the floor of the retransmission timeout.
+    pub rto_min_us: u32,
     /// How many challenge ACKs may be sent.
     pub challenges: Budget,
 }
@@ -242,6 +250,7 @@ impl Local {
             event_room: 0,
             slow: false,
             profile: config.profile,
+            rto_min_us: config.profile.rto_min.as_us() as u32,
             challenges: Budget::default(),
         }
     }
@@ -249,7 +258,7 @@ impl Local {
     /// The clock of timestamps, in milliseconds (RFC 7323 §5.4).
     #[inline(always)]
     pub fn ts_clock(&self) -> u32 {
-        (self.now.0 / 1_000_000) as u32
+        ts_clock(self.now)
     }
 
     /// Our IPv4 address as the ABI writes it.

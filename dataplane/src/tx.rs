@@ -182,14 +182,12 @@ impl Tx {
         &mut self,
         queue: &mut T,
         stats: &mut CoreStats,
-        pair: [Fragment; 2],
+        headers: Fragment,
+        payload: Fragment,
         checksum: Option<TxChecksum>,
     ) -> Result<u32, TxFull> {
-        let bytes = pair[0].len as usize + pair[1].len as usize;
-        let mut frame = TxFrame { checksum, ..TxFrame::default() };
-        frame.fragments.extend(pair);
-        queue.push(&frame)?;
-        Ok(self.count(stats, bytes))
+        queue.push_pair(headers, payload, checksum)?;
+        Ok(self.count(stats, headers.len as usize + payload.len as usize))
     }
 
     #[inline(always)]

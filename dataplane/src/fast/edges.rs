@@ -139,7 +139,7 @@ fn establish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: &Seg
     *half_open = half_open.saturating_sub(1);
     local.stats.add(Counter::TcpAccepted, 1);
     let rtt = sent::since(sent::clock(local.now), conn.first.at);
-    conn.rtt.measured(rtt, local.profile.rto_min);
+    conn.rtt.measured(rtt, local.rto_min_us);
     conn.timed = conn.snd_max;
     conn.snd_una = conn.snd_max;
     rest(conn);

@@ -156,7 +156,7 @@ pub(super) fn acknowledged(
 ) {
     // One segment was out, and sent once: each is measured.
     let rtt = sent::since(sent::clock(local.now), conn.first.at);
-    conn.rtt.measured(rtt, local.profile.rto_min);
+    conn.rtt.measured(rtt, local.rto_min_us);
     conn.timed = conn.snd_max;
     conn.snd_una = conn.snd_max;
     conn.released = conn.snd_max;

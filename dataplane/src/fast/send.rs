@@ -43,7 +43,7 @@ struct Wish {
 
 /// Runs the call `ahead` slots behind the head of the ring, if it is a predicted one; `ready` slots are there. The
 /// caller consumes it. `false`: it is not, and nothing has happened.
-#[inline(always)]
+#[inline(never)]
 pub fn sendv<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
     let Engine { local, groups, .. } = engine;
     let Some(wish) = wish(local, ahead, ready) else { return false };
@@ -60,7 +60,9 @@ pub fn sendv<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: 
         return from_elsewhere(group, local, queue, index, (addr, len, done));
     }
     local.stats.add(Counter::PayloadOut, len);
-    if !transmit(conn, local, queue, group.tx_base) {
+    // All that was received is returned.
+    let window = receive::window_field_beside(conn, 0);
+    if !transmit(conn, local, queue, group.tx_base, window) {
         follow_up(group, local, index);
     }
     true
@@ -85,7 +87,9 @@ fn from_elsewhere<T: TxQueue>(
         // `predicted` has checked it.
         let _never_fails = receive::done(group, local, index, done);
     }
-    if !transmit(&mut group.conns[index], local, queue, tx_base) {
+    let conn = &mut group.conns[index];
+    let window = receive::window_field(conn);
+    if !transmit(conn, local, queue, tx_base, window) {
         follow_up(group, local, index);
     }
     true
@@ -93,8 +97,30 @@ fn from_elsewhere<T: TxQueue>(
 
 /// Sends all that is queued; `false`: there is more to do, see [`follow_up`].
 #[inline(always)]
-fn transmit<T: TxQueue>(conn: &mut Conn, local: &mut Local, queue: &mut T, tx_base: u32) -> bool {
-    let Ok(number) = emit::data(conn, local, queue) else { return false };
+fn transmit<T: TxQueue>(
+    conn: &mut Conn,
+    local: &mut Local,
+    queue: &mut T,
+    tx_base: u32,
+    window: u16,
+) -> bool {
+    if conn.flags.contains(Flags::TIMESTAMPS) {
+        transmit_as::<T, true>(conn, local, queue, tx_base, window)
+    } else {
+        transmit_as::<T, false>(conn, local, queue, tx_base, window)
+    }
+}
+
+/// A call of its own, so that what it works on stays in registers.
+#[inline(never)]
+fn transmit_as<T: TxQueue, const STAMPED: bool>(
+    conn: &mut Conn,
+    local: &mut Local,
+    queue: &mut T,
+    tx_base: u32,
+    window: u16,
+) -> bool {
+    let Ok(number) = emit::data::<T, STAMPED>(conn, local, queue, window) else { return false };
     conn.last_tx = number.wrapping_add(tx_base);
     conn.sent(local.now);
     conn.rto_at >= conn.timer_at
