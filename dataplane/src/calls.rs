@@ -55,7 +55,7 @@ struct Rest {
 
 /// Runs the batch that the application left, or a part of it that the rest of the loop can wait for:
 /// then [`crate::app::App::unfinished`] says so, and the next call goes on with it.
-#[inline]
+#[inline(always)]
 pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), BadRing> {
     let Some(app) = &mut engine.local.app else { return Ok(()) };
     let Ready { slots, room } = app.rings.calls()?;

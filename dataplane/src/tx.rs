@@ -186,8 +186,17 @@ impl Tx {
         payload: Fragment,
         checksum: Option<TxChecksum>,
     ) -> Result<u32, TxFull> {
-        queue.push_pair(headers, payload, checksum)?;
-        Ok(self.count(stats, headers.len as usize + payload.len as usize))
+        // Counted before and behind: two additions, which the compiler would make one of vectors.
+        let bytes = u64::from(headers.len + payload.len);
+        stats.add(Counter::TxBytes, bytes);
+        if let Err(TxFull) = queue.push_pair(headers, payload, checksum) {
+            stats.add(Counter::TxBytes, bytes.wrapping_neg());
+            return Err(TxFull);
+        }
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        stats.add(Counter::TxPackets, 1);
+        Ok(number)
     }
 
     #[inline(always)]

@@ -16,13 +16,12 @@ pub const STAMPS_HEAD: [u8; 4] = [1, 1, 8, 10];
 /// All headers with timestamps. Not all of it need be of the frame.
 type Headers = [u8; BELOW + HEADER + TIMESTAMPS];
 
-/// A segment over IPv4 to our address.
+/// A segment over IPv4 to our address. Two words, so that it is passed in registers.
+#[derive(Clone, Copy)]
 pub struct Segment<'a> {
     h: &'a Headers,
-    /// Toeplitz hash of its addresses and ports.
-    pub hash: u32,
-    /// Bytes of IP and TCP headers and payload, which are all there.
-    pub total: u32,
+    /// Hash and length.
+    rest: u64,
 }
 
 /// What the byte with the header's length says of one with timestamps, and of one without options.
@@ -30,6 +29,18 @@ const STAMPED: u8 = 0x80;
 const BARE: u8 = 0x50;
 
 impl Segment<'_> {
+    /// Toeplitz hash of its addresses and ports.
+    #[inline(always)]
+    pub fn hash(&self) -> u32 {
+        self.rest as u32
+    }
+
+    /// Bytes of IP and TCP headers and payload, which are all there.
+    #[inline(always)]
+    pub fn total(&self) -> u32 {
+        (self.rest >> 32) as u32
+    }
+
     #[inline(always)]
     fn word(&self, at: usize) -> u32 {
         u32::from_be_bytes([self.h[at], self.h[at + 1], self.h[at + 2], self.h[at + 3]])
@@ -84,7 +95,7 @@ impl Segment<'_> {
         let h = self.h;
         let half = |at: usize| u16::from_be_bytes([h[at], h[at + 1]]);
         let header = usize::from(h[46] >> 4) * 4;
-        let len = (self.total as usize).checked_sub(ipv4::HEADER + header)?;
+        let len = (self.total() as usize).checked_sub(ipv4::HEADER + header)?;
         let options = header.checked_sub(HEADER)?;
         let offset = usize::from(frame.offset) + BELOW + HEADER;
         let opens = h[47] & (flag::SYN | flag::ACK) == flag::SYN;
@@ -102,7 +113,7 @@ impl Segment<'_> {
         Some(Packet {
             key,
             local: 0,
-            hash: self.hash,
+            hash: self.hash(),
             seq: self.seq(),
             ack: self.ack(),
             flags: h[47] & flag::KNOWN,
@@ -122,15 +133,6 @@ impl Segment<'_> {
     pub fn stamp(&self) -> u32 {
         self.word(58)
     }
-}
-
-/// The headers of a frame of which [`segment`] has said that they are there; without the hash.
-#[inline(always)]
-pub fn again<'a>(local: &Local, frame: &'a RxFrame) -> Option<Segment<'a>> {
-    let data = local.pool.area().data(&frame.mbuf);
-    let at = usize::from(frame.offset);
-    let h = data.get(at..at + size_of::<Headers>())?.first_chunk()?;
-    Some(Segment { h, hash: 0, total: 0 })
 }
 
 /// Reads the headers; `None` if they are not the usual ones, or damaged.
@@ -165,7 +167,7 @@ pub fn segment<'a>(local: &Local, frame: &'a RxFrame) -> Option<Segment<'a>> {
             local.toeplitz.hash_to_v4(local.address_hash, from, ports)
         }
     };
-    Some(Segment { h, hash, total: u32::from(total) })
+    Some(Segment { h, rest: u64::from(total) << 32 | u64::from(hash) })
 }
 
 /// Eight bytes in one load, in the machine's order.

@@ -143,14 +143,16 @@ fn wish(local: &Local, ahead: u32, ready: u32) -> Option<Wish> {
 
 #[inline(always)]
 fn predicted(conn: &Conn, local: &Local, wish: &Wish) -> bool {
-    let window = conn.snd_wnd.min(conn.cc.window()).min(u32::from(conn.mss));
+    let len = wish.len as u32;
     conn.generation == wish.handle.generation()
         && conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
         && conn.is_usual()
         && conn.is_in_order()
         && conn.seg_head == NIL
         && conn.refused_batch != local.batch
-        && wish.len.wrapping_sub(1) < u64::from(window)
+        && wish.len.wrapping_sub(1) < u64::from(conn.mss)
+        && conn.snd_wnd >= len
+        && conn.cc.window() >= len
         && wish.done <= u64::from(conn.rx_held)
         && conn.mac_epoch == local.mac_epoch
         && local.tx.ready()

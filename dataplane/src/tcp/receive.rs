@@ -273,7 +273,8 @@ fn window_field_of<const MAX: u32, const SHIFT: u8>(conn: &mut Conn, used: u32) 
     let told = conn.rcv_edge.since(conn.rcv_nxt);
     let possible = MAX.saturating_sub(used);
     let step = u32::from(conn.mss).min(MAX / 2);
-    if told > possible || possible - told < step {
+    // Both are far below half the circle, or FIN took the last of what was told.
+    if (possible.wrapping_sub(told) as i32) < step as i32 {
         return (told >> SHIFT).min(u32::from(u16::MAX)) as u16;
     }
     let field = possible >> SHIFT;
