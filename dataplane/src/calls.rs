@@ -60,6 +60,7 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
     let Some(app) = &mut engine.local.app else { return Ok(()) };
     let Ready { slots, room } = app.rings.calls()?;
     if app.carried != 0 || room == 0 || slots > CALLS_PER_TURN {
+        engine.local.calm = false;
         run_part(engine, queue, slots, room);
         return Ok(());
     }
@@ -131,6 +132,7 @@ fn run_rest<T: TxQueue>(engine: &mut Engine, queue: &mut T, mut rest: Rest, mut 
 /// Runs the call at the head of the ring, whatever it is.
 #[inline(never)]
 fn run_call(engine: &mut Engine, rest: &mut Rest) {
+    engine.local.calm = false;
     let Some(app) = &mut engine.local.app else { return };
     let call = app.rings.call(0);
     let slots = call.slots() as u32;

@@ -2,7 +2,7 @@
 //!
 //! What follows an iteration (spinning, halting until `Work::deadline`) is the platform's.
 use crate::calls;
-use crate::device::{RxFrame, RxQueue, take_each};
+use crate::device::{RxFrame, RxQueue, TxQueue, take_each};
 use crate::engine::Engine;
 use crate::events;
 use crate::fast;
@@ -20,26 +20,32 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
 
     // 1. The quiescent point: commands, and what other cores say.
     platform.control(engine);
-    let mut busy = engine.quiescent();
+    let calm = engine.is_calm();
+    let mut busy = !calm && engine.quiescent();
 
     // 2., 3. Receive at most B frames, run them through the protocols. What has left is looked at
     // before: so an acknowledgement finds that its frames have, and frees their memory at once.
     engine.local.tx.reclaim(platform.tx_queue());
-    busy |= engine.completions();
+    busy |= !calm && engine.completions();
     busy |= receive(engine, platform);
-    events::post_all(engine);
+    if !engine.local.calm {
+        events::post_all(engine);
+    }
 
     // 4., 5. The application consumes all events and leaves its batch, which is run.
     busy |= enter_app(engine, platform);
 
     // 6. Timers.
-    busy |= engine.run_timers();
-
     // 7. Transmit, one doorbell; give buffers back to the device and to other cores.
-    if engine.local.tap.is_on() {
-        engine.local.tap.stamp();
+    if !engine.local.calm {
+        busy |= engine.run_timers();
+        if engine.local.tap.is_on() {
+            engine.local.tap.stamp();
+        }
+        output::run(engine, platform.tx_queue());
     }
-    output::run(engine, platform.tx_queue());
+    // In every iteration: others may send through this queue. Without news it rings no bell.
+    platform.tx_queue().kick();
     for queue in platform.rx_queues() {
         queue.replenish(&mut engine.local.pool);
     }
@@ -48,6 +54,10 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
     engine.local.mesh.flush(|core| platform.wake(core));
 
     account(engine, platform, started, busy);
+    if !calm {
+        publish(engine, platform);
+    }
+    engine.calm_down();
     Work { busy, deadline: if busy { engine.local.now } else { engine.deadline() } }
 }
 
@@ -62,12 +72,13 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
             break;
         }
     }
-    if engine.local.tap.is_on() {
+    let calm = engine.local.calm;
+    if !calm && engine.local.tap.is_on() {
         tap::received(&mut engine.local, &batch);
     }
-    fast::open(engine);
+    fast::open(engine, calm);
     let mut bytes = 0;
-    let moving = engine.moves.are_under_way();
+    let moving = !calm && engine.moves.are_under_way();
     let guarded = moving && engine.moves.has_arrivals();
     if guarded {
         bytes = batch.iter().map(|frame| u64::from(frame.len)).sum();
@@ -80,7 +91,8 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         });
     }
     engine.batch = Some(batch);
-    let quiet = engine.local.mesh.is_quiet() && !(moving && engine.moves.has_early());
+    // While it was calm, nobody had sent anything.
+    let quiet = calm || engine.local.mesh.is_quiet() && !(moving && engine.moves.has_early());
     let steered = if quiet { 0 } else { steered(engine, guarded) };
     if moving {
         engine.received_for_moves(total < engine.rx_batch, steered < engine.rx_batch);
@@ -121,8 +133,10 @@ fn steered(engine: &mut Engine, guarded: bool) -> usize {
 #[inline(always)]
 pub(crate) fn take(engine: &mut Engine, frame: &RxFrame) {
     if !frame.rest.is_none() {
+        engine.local.calm = false;
         chain::handle(engine, frame.moved());
     } else if !fast::receive(engine, frame) {
+        engine.local.calm = false;
         eth::handle(engine, frame.moved());
     }
 }
@@ -147,6 +161,7 @@ fn enter_app<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     engine.local.stats.add(Counter::AppEntries, 1);
     let Some(app) = engine.local.app.as_mut() else { return true };
     app.preempted = returned == AppReturn::Preempted;
+    engine.local.calm &= returned == AppReturn::Entered;
     match returned {
         AppReturn::Entered => run_batch(engine, platform),
         AppReturn::Preempted => {}
@@ -181,7 +196,12 @@ fn account<P: Platform>(engine: &mut Engine, platform: &mut P, started: u64, bus
         stats.add(Counter::IdleTsc, inside + outside);
         stats.add(Counter::LoopsIdle, 1);
     }
+}
+
+/// Publishes the counters when it is time.
+fn publish<P: Platform>(engine: &mut Engine, platform: &mut P) {
     if engine.local.now >= engine.accounting.publish_at {
+        let stats = &mut engine.local.stats;
         engine.accounting.publish_at = engine.local.now + PUBLISH_EVERY;
         let errors = platform.rx_queues().iter().map(RxQueue::device_errors).sum();
         let before = core::mem::replace(&mut engine.accounting.device_errors, errors);

@@ -20,14 +20,25 @@ use crate::conn::CONN_LINES;
 use crate::device::RxFrame;
 use crate::engine::Engine;
 use crate::events::RESERVE;
+use crate::local::Local;
 use crate::prefetch;
 use crate::rss::group_of;
 
 /// Events that [`receive`] may write by itself in this iteration: none while something else has to be told
-/// first.
-#[inline]
-pub fn open(engine: &mut Engine) {
+/// first. While it is `calm`, there is an application that waits, and nobody else has anything to tell.
+#[inline(always)]
+pub fn open(engine: &mut Engine, calm: bool) {
     let local = &mut engine.local;
+    if calm {
+        let room = local.app.as_ref().map_or(0, |app| app.rings.room());
+        local.event_room = room.saturating_sub(RESERVE);
+    } else {
+        look(local);
+    }
+}
+
+#[inline(never)]
+fn look(local: &mut Local) {
     local.slow = local.tap.is_on() || !local.leaving.is_empty();
     local.event_room = match &local.app {
         Some(app) if !app.condemned && app.group_in.is_empty() && !local.slow => {

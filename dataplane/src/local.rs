@@ -172,6 +172,10 @@ pub struct Local {
     pub rest_merged: u16,
     /// Number of the batch of calls: no two cores have the same, since refusals move with their connections.
     pub batch: u32,
+    /// Nothing rare waits for anybody before `calm_until`, see `engine::calm`.
+    pub calm: bool,
+    /// When the first of what only time does is due, while it is calm.
+    pub calm_until: Instant,
     /// Events that may be posted while frames are received, see `fast::open`.
     pub event_room: u32,
     /// Nothing is predicted: somebody looks at each packet.
@@ -247,6 +251,8 @@ impl Local {
             rest_from: 0,
             rest_merged: 0,
             batch: BATCH_STEP + u32::from(config.core.0),
+            calm: false,
+            calm_until: Instant(0),
             event_room: 0,
             slow: false,
             profile: config.profile,
@@ -350,6 +356,11 @@ impl Local {
     #[inline(always)]
     pub fn is_age_over(&self) -> bool {
         self.now >= self.mac_epoch_ends
+    }
+
+    /// When that is so.
+    pub fn age_ends(&self) -> Instant {
+        self.mac_epoch_ends
     }
 
     /// Forgets cached neighbour addresses: at each change, and from time to time, so that what is

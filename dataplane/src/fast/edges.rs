@@ -39,6 +39,7 @@ pub fn stranger(
     }
     let Some(packet) = segment.packet(local, frame) else { return false };
     let mbuf = taken(frame);
+    local.calm = false;
     if local.acl.is_some() {
         listen::stranger(group, local, &packet, mbuf, None);
     } else {
@@ -80,6 +81,7 @@ pub fn unpredicted(
         return true;
     }
     let Some(packet) = segment.packet(local, frame) else { return false };
+    local.calm = false;
     tcp::input::segment(group, local, index, &packet, taken(frame));
     true
 }
