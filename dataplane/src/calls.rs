@@ -55,7 +55,7 @@ struct Rest {
 
 /// Runs the batch that the application left, or a part of it that the rest of the loop can wait for:
 /// then [`crate::app::App::unfinished`] says so, and the next call goes on with it.
-#[inline(always)]
+#[inline(never)]
 pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), BadRing> {
     let Some(app) = &mut engine.local.app else { return Ok(()) };
     let Ready { slots, room } = app.rings.calls()?;
@@ -65,6 +65,27 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
         return Ok(());
     }
     app.unfinished = false;
+    run_whole(engine, queue, slots, room);
+    Ok(())
+}
+
+/// The same for an application of whose calls none are left over from the last turn.
+#[inline(always)]
+pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), BadRing> {
+    let Some(app) = &mut engine.local.app else { return Ok(()) };
+    let Ready { slots, room } = app.rings.calls()?;
+    if room == 0 || slots > CALLS_PER_TURN {
+        engine.local.calm = false;
+        run_part(engine, queue, slots, room);
+    } else {
+        run_whole(engine, queue, slots, room);
+    }
+    Ok(())
+}
+
+/// Runs a batch that is not too long for a turn.
+#[inline(always)]
+fn run_whole<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32, room: u32) {
     engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
     let mut done = 0;
     while done < slots && predicted(engine, queue, done, slots) {
@@ -78,7 +99,6 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
         }
         engine.local.stats.add(Counter::Syscalls, u64::from(done));
     }
-    Ok(())
 }
 
 /// Runs the call `ahead` slots behind the head of the ring, of which `ready` slots are there, if it is a predicted one.

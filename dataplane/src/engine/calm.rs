@@ -2,7 +2,7 @@
 //!
 //! Whoever makes work for a later step or iteration ends the calm: a frame or a call that is not predicted, what enters
 //! a list of a flow group, a timer that is due before all others, and what is asked of the engine from outside. Then each
-//! step looks for itself, and at the end of the iteration [`Engine::calm_down`] looks at everything at once.
+//! step looks for itself, and at the end of the iteration [`Engine::look_around`] looks at everything at once.
 use super::Engine;
 use crate::app::App;
 use crate::dhcp;
@@ -26,18 +26,15 @@ impl Engine {
         local.calm
     }
 
-    /// The end of an iteration.
+    /// At the end of an iteration that was calm: nobody has forgotten to say that it is not any more.
     #[inline(always)]
-    pub(crate) fn calm_down(&mut self) {
-        if self.local.calm {
-            debug_assert!(self.quiet_until().is_some_and(|until| until >= self.local.calm_until));
-        } else {
-            self.look_around();
-        }
+    pub(crate) fn check_calm(&self) {
+        debug_assert!(self.quiet_until().is_some_and(|until| until >= self.local.calm_until));
     }
 
+    /// At the end of another one: whether the next can be calm.
     #[inline(never)]
-    fn look_around(&mut self) {
+    pub(crate) fn look_around(&mut self) {
         if let Some(until) = self.quiet_until() {
             self.local.calm = true;
             self.local.calm_until = until;

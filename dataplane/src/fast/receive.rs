@@ -3,7 +3,6 @@ use super::edges;
 use super::parse::{self, Segment};
 use crate::conn::{Conn, Flags};
 use crate::device::RxFrame;
-use crate::engine::Engine;
 use crate::group::FlowGroup;
 use crate::input::eth;
 use crate::ipv4;
@@ -15,6 +14,7 @@ use crate::tcp::rack::Timer;
 use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS, flag};
 use crate::tcp::{congestion, send_queue, sent, timestamps};
 use crate::time::Instant;
+use alloc::boxed::Box;
 use ix_abi::event::{Event, Kind};
 use ix_abi::stats::Counter;
 use ix_abi::{GroupId, Handle};
@@ -40,8 +40,11 @@ pub(super) const SLOW: Flags = Flags::IN_EVENTS
 /// nothing has happened. A call of its own, so that what it works on
 /// stays in registers.
 #[inline(never)]
-pub fn receive(engine: &mut Engine, frame: &RxFrame) -> bool {
-    let Engine { local, groups, .. } = engine;
+pub fn receive(
+    local: &mut Local,
+    groups: &mut [Option<Box<FlowGroup>>],
+    frame: &RxFrame,
+) -> bool {
     if local.event_room == 0 {
         return false;
     }
