@@ -55,7 +55,7 @@ impl Engine {
             && !local.tx.has_staged()
             && local.holding.is_empty()
             && local.output_ready.is_empty();
-        let rests = !app.condemned && app.rests() && app.is_quiet(local.now);
+        let rests = !app.condemned && app.rests() && !app.has_news();
         let events = local.events_ready.is_empty() && !local.udp.has_events();
         let neighbors = !local.neighbors.has_work(local.now);
         let quiet = told && sent && rests && events && neighbors && !local.tap.is_on();
