@@ -1,6 +1,6 @@
 //! The predicted segment: acknowledges all that is out or nothing, and brings the next bytes or none.
 use super::edges;
-use super::parse::{self, Segment};
+use super::parse::{self, Head, Segment};
 use crate::conn::{Conn, Flags};
 use crate::device::RxFrame;
 use crate::group::FlowGroup;
@@ -63,7 +63,7 @@ pub fn receive(
     }
     // Without the generation, which the connection has.
     let name = Handle::new(GroupId(id as u16), 0, index);
-    if take(conn, local, segment, frame, name) {
+    if take(conn, local, segment.head(), segment.total(), frame, name) {
         follow_up(group, local, index);
     }
     true
@@ -75,7 +75,8 @@ pub fn receive(
 fn take(
     conn: &mut Conn,
     local: &mut Local,
-    segment: Segment<'_>,
+    segment: Head<'_>,
+    total: u32,
     frame: &RxFrame,
     name: Handle,
 ) -> bool {
@@ -91,7 +92,7 @@ fn take(
     conn.wl2 = segment.ack();
     let more = acked > 0 && acknowledged(conn, local, acked);
     // `predicted` has seen that it is not negative.
-    let len = segment.total() + eth::HEADER as u32 - u32::from(header);
+    let len = total + eth::HEADER as u32 - u32::from(header);
     let mbuf = Mbuf::from_raw(frame.mbuf.index());
     post(conn, local, name, (frame.offset + header, len), acked, mbuf);
     more | (len > 0 && owes(conn, local))
@@ -103,13 +104,23 @@ const HEADERS: u16 = (BELOW + HEADER) as u16;
 /// Whether the segment is what the connection expects.
 #[inline(always)]
 fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: Segment<'_>) -> bool {
-    let usual = conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
-        && conn.is_usual()
+    const STAMPED: Flags = Flags::ACCEPTED.union(Flags::TIMESTAMPS);
+    let flags = conn.flags & SLOW.union(STAMPED);
+    let header = if flags == STAMPED && segment.is_stamped(flag::ACK) && in_time(conn, segment) {
+        ipv4::HEADER + HEADER + TIMESTAMPS
+    } else if flags == Flags::ACCEPTED && segment.is_bare(flag::ACK) {
+        ipv4::HEADER + HEADER
+    } else {
+        return false;
+    };
+    let usual = conn.is_usual()
         && conn.is_in_order()
         && conn.acl == local.acl_generation
         && segment.seq() == conn.rcv_nxt;
-    let Some(header) = header_len(conn, segment, flag::ACK).filter(|_| usual) else { return false };
-    let Some(len) = segment.total().checked_sub(header) else { return false };
+    if !usual {
+        return false;
+    }
+    let Some(len) = segment.total().checked_sub(header as u32) else { return false };
     let expected = if segment.ack() == conn.snd_una {
         len > 0
     } else {
@@ -122,13 +133,18 @@ fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: Segment<'_>) -> 
     expected && len <= conn.rcv_edge.since(conn.rcv_nxt)
 }
 
+/// Whether its timestamp is none of the past (RFC 7323 §5.3 R1).
+#[inline(always)]
+fn in_time(conn: &Conn, segment: Segment<'_>) -> bool {
+    segment.stamp().wrapping_sub(conn.ts_recent) as i32 >= 0
+}
+
 /// Bytes of its IP and TCP headers, if the segment has these control bits, a timestamp exactly if it must, which is
 /// none of the past (RFC 7323 §5.3 R1), and nothing else beside the data.
 #[inline(always)]
 pub(super) fn header_len(conn: &Conn, segment: Segment<'_>, flags: u8) -> Option<u32> {
     if conn.flags.contains(Flags::TIMESTAMPS) {
-        let in_time = segment.stamp().wrapping_sub(conn.ts_recent) as i32 >= 0;
-        (segment.is_stamped(flags) && in_time)
+        (segment.is_stamped(flags) && in_time(conn, segment))
             .then_some((ipv4::HEADER + HEADER + TIMESTAMPS) as u32)
     } else {
         segment.is_bare(flags).then_some((ipv4::HEADER + HEADER) as u32)
@@ -141,10 +157,9 @@ pub(super) fn header_len(conn: &Conn, segment: Segment<'_>, flags: u8) -> Option
 fn may_hold(conn: &Conn, local: &Local, mbuf: &Mbuf) -> bool {
     let free = local.pool.available();
     let held = usize::from(conn.rx_buffers);
-    local.pool.owns(mbuf)
-        && free > RECEIVE_RESERVE
-        && held < usize::from(RECEIVE_SHARE)
-        && held * RECEIVE_SHARE_OF_FREE < free
+    const { assert!(RECEIVE_SHARE > 0) }
+    let within = held < usize::from(RECEIVE_SHARE) && held * RECEIVE_SHARE_OF_FREE < free;
+    local.pool.owns(mbuf) && free > RECEIVE_RESERVE && (held == 0 || within)
 }
 
 /// Everything that was out is acknowledged, and its memory the application's again. Whether there is more of that, which
