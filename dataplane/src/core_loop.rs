@@ -50,6 +50,7 @@ fn calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     if !engine.local.calm {
         return finish(engine, platform) | busy;
     }
+    output::run_calmly(engine, platform.tx_queue());
     transmit(engine, platform);
     busy
 }

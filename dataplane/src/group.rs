@@ -287,7 +287,6 @@ impl FlowGroup {
         let conns = &mut self.conns;
         self.output.push(index, |at, next| conns[at].output_next = next);
         local.output_ready.insert(self.id);
-        local.calm = false;
     }
 
     /// The next connection with something to transmit, out of the list.

@@ -28,6 +28,15 @@ pub fn run<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
     }
 }
 
+/// The same while it is calm: connections may have something to send, and nobody else has. Who still has then ends the
+/// calm.
+#[inline(always)]
+pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
+    if !engine.local.output_ready.is_empty() {
+        run_some(engine, queue);
+    }
+}
+
 #[inline(never)]
 fn run_some<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
     let Engine { local, groups, .. } = engine;
@@ -53,6 +62,7 @@ fn run_some<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
         // What still wants to send enters the set again.
         full = tcp::output::run(group, local, queue).is_err();
     }
+    local.calm &= local.output_ready.is_empty() && !local.tx.has_staged();
 }
 
 /// Sends a staged frame; back if the queue is full.

@@ -176,7 +176,7 @@ impl Tx {
     }
 
     /// Hands a frame of headers in the next slot, and of one piece of payload, to the queue. Not for the tap: see
-    /// [`Tx::last`].
+    /// [`Tx::last`]. Its bytes are the caller's to count.
     #[inline(always)]
     pub fn push_pair<T: TxQueue>(
         &mut self,
@@ -186,13 +186,7 @@ impl Tx {
         payload: Fragment,
         checksum: Option<TxChecksum>,
     ) -> Result<u32, TxFull> {
-        // Counted before and behind: two additions, which the compiler would make one of vectors.
-        let bytes = u64::from(headers.len + payload.len);
-        stats.add(Counter::TxBytes, bytes);
-        if let Err(TxFull) = queue.push_pair(headers, payload, checksum) {
-            stats.add(Counter::TxBytes, bytes.wrapping_neg());
-            return Err(TxFull);
-        }
+        queue.push_pair(headers, payload, checksum)?;
         let number = self.next;
         self.next = number.wrapping_add(1);
         stats.add(Counter::TxPackets, 1);

@@ -1,7 +1,7 @@
 //! Calm: an iteration of the loop asks once whether anything rare has come up, not everybody who may have something.
 //!
 //! Whoever makes work for a later step or iteration ends the calm: a frame or a call that is not predicted, what enters
-//! a list of a flow group, a timer that is due before all others, and what is asked of the engine from outside. Then each
+//! a list of a flow group (but for that of connections that have something to send, which is looked at in any case), a timer that is due before all others, and what is asked of the engine from outside. Then each
 //! step looks for itself, and at the end of the iteration [`Engine::look_around`] looks at everything at once.
 use super::Engine;
 use crate::app::App;

@@ -39,11 +39,13 @@ pub fn stranger(
     }
     let Some(packet) = segment.packet(local, frame) else { return false };
     let mbuf = taken(frame);
-    local.calm = false;
     if local.acl.is_some() {
+        local.calm = false;
         listen::stranger(group, local, &packet, mbuf, None);
     } else {
         listen::open(group, local, &packet, &mbuf, UNLIMITED, None);
+        // It is answered by its connection, or without one.
+        local.calm &= !local.tx.has_staged();
         local.pool.free(mbuf);
     }
     true

@@ -253,7 +253,7 @@ fn append(
 #[inline(always)]
 fn owes(conn: &mut Conn, local: &Local) -> bool {
     if conn.ack_at == Instant::NEVER {
-        conn.ack_at = local.now + local.profile.delayed_ack;
+        conn.ack_at = Instant(local.now.0 + local.profile.delayed_ack.0);
     }
     conn.ack_owed >= 2 * u32::from(conn.mss) || conn.ack_at < conn.timer_at
 }

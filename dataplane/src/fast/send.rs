@@ -12,6 +12,7 @@ use crate::mbuf::{Mbuf, NO_MBUF};
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::receive;
 use crate::tcp::send_queue::{self, Source};
+use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS};
 use ix_abi::stats::Counter;
 use ix_abi::{Handle, Op};
 
@@ -104,9 +105,12 @@ fn transmit<T: TxQueue>(
     tx_base: u32,
     window: u16,
 ) -> bool {
+    let len = u64::from(conn.own_segment.extent().len());
     if conn.flags.contains(Flags::TIMESTAMPS) {
+        local.stats.add(Counter::TxBytes, (BELOW + HEADER + TIMESTAMPS) as u64 + len);
         transmit_as::<T, true>(conn, local, queue, tx_base, window)
     } else {
+        local.stats.add(Counter::TxBytes, (BELOW + HEADER) as u64 + len);
         transmit_as::<T, false>(conn, local, queue, tx_base, window)
     }
 }
@@ -120,7 +124,12 @@ fn transmit_as<T: TxQueue, const STAMPED: bool>(
     tx_base: u32,
     window: u16,
 ) -> bool {
-    let Ok(number) = emit::data::<T, STAMPED>(conn, local, queue, window) else { return false };
+    let Ok(number) = emit::data::<T, STAMPED>(conn, local, queue, window) else {
+        let header = if STAMPED { BELOW + HEADER + TIMESTAMPS } else { BELOW + HEADER };
+        let bytes = header as u64 + u64::from(conn.own_segment.extent().len());
+        local.stats.add(Counter::TxBytes, bytes.wrapping_neg());
+        return false;
+    };
     conn.last_tx = number.wrapping_add(tx_base);
     conn.sent(local.now);
     conn.rto_at >= conn.timer_at
