@@ -49,10 +49,10 @@ impl Events {
         unsafe { self.page.cast::<u32>().read_volatile() }
     }
 
-    /// How many are unread, of which `produced` is one more than the last.
+    /// Whether some of those are unread, of which `produced` is one more than the last.
     #[inline]
-    pub fn unread(&self, produced: u32) -> u32 {
-        produced.wrapping_sub(self.read)
+    pub fn has_before(&self, produced: u32) -> bool {
+        produced != self.read
     }
 
     /// The next event, which is there.

@@ -27,6 +27,7 @@ use smoltcp::wire::EthernetAddress;
 mod address;
 mod app;
 mod books;
+mod calm;
 mod groups;
 mod ipv6;
 
