@@ -47,7 +47,7 @@ pub fn receive(engine: &mut Engine, frame: &RxFrame) -> bool {
     let Some(segment) = parse::segment(local, frame) else { return false };
     let id = segment.hash as usize & groups.len().wrapping_sub(1);
     let Some(Some(group)) = groups.get_mut(id) else { return false };
-    let FlowGroup { conns, segments, table, tx_base, .. } = &mut **group;
+    let FlowGroup { conns, segments, table, tx_base, frames, .. } = &mut **group;
     let found = table.find_tuple(conns, segment.hash, segment.tuple());
     let Some(index) = found else { return edges::stranger(group, local, &segment, frame) };
     let conn = &mut conns[index];
@@ -58,6 +58,7 @@ pub fn receive(engine: &mut Engine, frame: &RxFrame) -> bool {
         return false;
     }
     let handle = conn.handle(GroupId(id as u16), index);
+    *frames += 1;
     if take(conn, segments, local, frame, len, handle) {
         follow_up(group, local, index);
     }
