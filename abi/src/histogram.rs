@@ -14,23 +14,23 @@ const VALUE_MAX: u64 = (1 << VALUE_BITS) - 1;
 
 /// How many buckets a histogram has.
 pub const BUCKETS: usize = ((VALUE_BITS - SUB_BITS + 1) << SUB_BITS) as usize;
-const _: () = assert!(BUCKETS == 176 && place(VALUE_MAX) == BUCKETS - 1);
+const _: () = assert!(BUCKETS == 176 && place(VALUE_MAX) as usize == BUCKETS - 1);
 
-/// More than what [`place`] says: a power of two. It begins anew at 1,100 s.
-pub const PLACES: usize = 256;
+/// How many [`place`] can say; it begins anew beyond 1,000 s.
+pub const PLACES: usize = u8::MAX as usize + 1;
 
 
 /// The bucket of a value in nanoseconds.
 pub const fn bucket(ns: u64) -> usize {
     let units = ns >> UNIT_BITS;
-    place(if units < VALUE_MAX { units } else { VALUE_MAX })
+    place(if units < VALUE_MAX { units } else { VALUE_MAX }) as usize
 }
 
-/// The bucket of a value in units of 64 ns, if there were no last one: less than [`PLACES`].
+/// The bucket of a value in units of 64 ns, if there were no last one.
 #[inline(always)]
-pub const fn place(units: u64) -> usize {
+pub const fn place(units: u64) -> u8 {
     let octave = (units | SUB).ilog2() - SUB_BITS;
-    (octave as u64 * SUB + (units >> octave)) as usize % PLACES
+    (octave as u64 * SUB + (units >> octave)) as u8
 }
 
 /// The least value of a bucket in nanoseconds; for the number behind the last, where that would end.

@@ -38,7 +38,7 @@ pub struct Measure {
     busy: bool,
     /// How long frames that are found now may have waited, and its place in the histograms.
     behind: u64,
-    place: usize,
+    place: u8,
     /// A longer iteration is told at once (`moves/relief.rs`); at rest the largest number.
     pub(crate) alarm: u64,
     /// Nanoseconds of a tick of the platform's counter, times 2 to the [`SCALE_BITS`].
@@ -154,7 +154,7 @@ impl Measure {
         self.busy_ns = self.busy_ns.wrapping_add(span);
         self.behind = span;
         self.place = place(span >> UNIT_BITS);
-        self.loops[self.place] += 1;
+        self.loops[usize::from(self.place)] += 1;
         span > self.alarm
     }
 
@@ -172,7 +172,7 @@ impl Measure {
     /// So many frames were found, each for the first time.
     #[inline(always)]
     fn add(&mut self, frames: usize) {
-        self.delay[self.place % PLACES] += frames as u64;
+        self.delay[usize::from(self.place)] += frames as u64;
     }
 
     /// A poll has taken so many frames from the queues. `true`: that is more than lately, or it has left some, or one
@@ -222,7 +222,7 @@ impl Measure {
     #[inline(always)]
     pub(crate) fn used(&mut self, ticks: u64) {
         let units = ticks.wrapping_mul(self.ns_per_tick) >> (SCALE_BITS + UNIT_BITS);
-        self.user[place(units)] += 1;
+        self.user[usize::from(place(units))] += 1;
     }
 
     /// Whether each poll is looked at closely.
