@@ -38,7 +38,13 @@ const _: () = assert!(BULK_BASE + BULK_BYTES <= REPLY_BASE);
 pub const REPLY_BASE: usize = 0x20_0000;
 /// Bytes of it.
 pub const REPLY_BYTES: usize = 0x10_0000;
-const _: () = assert!(REPLY_BASE + REPLY_BYTES <= CAPTURE_BASE);
+
+/// Offset of core 0's measurements (`crate::measure`).
+pub const MEASURE_BASE: usize = 0x30_0000;
+/// Distance between them.
+pub const MEASURE_STRIDE: usize = 0x4000;
+const _: () = assert!(REPLY_BASE + REPLY_BYTES <= MEASURE_BASE);
+const _: () = assert!(MEASURE_BASE + CORES_MAX * MEASURE_STRIDE <= CAPTURE_BASE);
 
 /// Offset of the capture rings: `CAPTURE_BYTES / cores` (rounded down to 64 KiB) for each core.
 pub const CAPTURE_BASE: usize = 0x40_0000;
@@ -100,6 +106,8 @@ pub mod header {
     pub const ACTIVE: usize = 0x150;
     /// Flow groups that have moved since boot.
     pub const MOVES: usize = 0x158;
+    /// Buckets of each histogram of measurements; 0: the kernel does not measure.
+    pub const HISTOGRAM_BUCKETS: usize = 0x160;
     /// Bytes of RAM that were free, or mapped for the kernel's heap, when the application had ended the last
     /// time; 0 before.
     pub const MEMORY_FREE: usize = 0x180;
@@ -212,12 +220,22 @@ open_enum! {
         MoveGroup = 9: "move-group",
         /// Spreads the groups over so many cores, from core 0 on (argument 0); the others are parked.
         SetCores = 10: "cores",
+        /// Takes the limits of the bulk area into force (`crate::demand::Limits`): argument 0, its words.
+        SetLimits = 11: "limits",
+        /// Spreads the groups over the cores of a set (argument 0, a bit each, core 0 among them); the others
+        /// are parked.
+        SetCoreSet = 12: "core-set",
     }
 }
 
 /// Offset of core `core`'s block.
 pub const fn core_offset(core: usize) -> usize {
     CORE_BASE + core * CORE_STRIDE
+}
+
+/// Offset of core `core`'s measurements.
+pub const fn measure_offset(core: usize) -> usize {
+    MEASURE_BASE + core * MEASURE_STRIDE
 }
 
 /// Offset of core `core`'s ring of last events.

@@ -71,6 +71,19 @@ open_enum! {
         Exception = 21: "exception",
         /// Sixteen bytes of text that belong to the record before.
         Text = 22: "text",
+        /// This core was congested and has woken a parked one, as it had been granted: `small` which, `a` the
+        /// queueing delay in ns, `b` for how long it had been above the threshold, in ns.
+        CoreWoken = 23: "core woken",
+        /// This core is parked.
+        CoreParked = 24: "core parked",
+        /// This core serves again.
+        CoreServes = 25: "core serves",
+        /// The dataplane wants another number of cores (core 0's ring): `small` how many; `a` the 99th percentile of the
+        /// queueing delay in ns; `b` bits 0–15 the utilisation in ‰, 16–31 the reason
+        /// (`crate::demand::Reason`), 32–47 how many serve.
+        CoresWanted = 26: "cores wanted",
+        /// The grant to wake cores has ended, since nobody renewed it (core 0's ring): `a` the number of the limits.
+        GrantEnds = 27: "grant ends",
     }
 }
 
@@ -149,6 +162,7 @@ impl core::fmt::Display for Record {
         }
         match kind {
             EventKind::CoreStarts | EventKind::QueueStopped | EventKind::Text => Ok(()),
+            EventKind::CoreParked | EventKind::CoreServes => Ok(()),
             EventKind::PortOpen => {
                 let [m0, m1, m2, m3, m4, m5, ..] = b.to_le_bytes();
                 write!(f, ": {small} queue pairs, {a} groups, ")?;
@@ -189,6 +203,17 @@ impl core::fmt::Display for Record {
                 write!(f, ":{small}, rip {a:#x}")
             }
             EventKind::Exception => write!(f, ": vector {small}, rip {a:#x}, cr2 {b:#x}"),
+            EventKind::CoreWoken => {
+                let (delay_us, for_us) = (a / 1000, b / 1000);
+                write!(f, ": {small}, queueing delay {delay_us} us, too long for {for_us} us")
+            }
+            EventKind::CoresWanted => {
+                let (permille, serving) = (b as u16, (b >> 32) as u16);
+                let why = crate::demand::Reason((b >> 16) as u16).text();
+                write!(f, ": {small} instead of {serving}, {why}: ")?;
+                write!(f, "queueing delay p99 {} us, utilisation {permille}‰", a / 1000)
+            }
+            EventKind::GrantEnds => write!(f, ": limits {a}"),
             _ => write!(f, " {}: {small} {a:#x} {b:#x}", kind.0),
         }
     }

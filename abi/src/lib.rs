@@ -2,8 +2,9 @@
 //!
 //! - application ⇄ kernel: [`call`] (batched and direct system calls), [`event`] (event
 //!   conditions), [`layout`] (address space, rings, information page);
-//! - control process ⇄ kernel: [`control`] (the control page) with [`stats`] (counters), [`capture`] and
-//!   [`event_log`] (its rings).
+//! - control process ⇄ kernel: [`control`] (the control page) with [`stats`] (counters), [`measure`] and
+//!   [`histogram`] (what each core measures), [`demand`] (cores asked for and granted), [`capture`] and [`event_log`] (its
+//!   rings).
 //!
 //! Everything here is layout and pure functions: no pointers, no atomics, no I/O. A value that came
 //! from the other side is an allegation until a `decode` of this crate has accepted it. Layouts are
@@ -16,11 +17,14 @@ pub mod addr;
 pub mod call;
 pub mod capture;
 pub mod control;
+pub mod demand;
 pub mod event;
 pub mod event_log;
 pub mod handle;
+pub mod histogram;
 pub mod layout;
 pub mod limits;
+pub mod measure;
 pub mod ring;
 pub mod stats;
 pub mod status;
@@ -33,7 +37,7 @@ pub use status::{DeadReason, Status};
 
 /// Version of both contracts. Either side refuses a different major number; a larger minor number
 /// only adds records and fields that older readers ignore.
-pub const VERSION: Version = Version { major: 3, minor: 2 };
+pub const VERSION: Version = Version { major: 3, minor: 3 };
 
 /// A contract version, as it stands in the information page and in the control page.
 #[derive(

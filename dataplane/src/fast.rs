@@ -55,8 +55,7 @@ pub fn look_ahead(
 ) {
     let [first, more @ ..] = rest else { return };
     if let [second, ..] = more
-        && let Some(header) =
-            local.pool.area().data(&second.mbuf).get(usize::from(second.offset))
+        && let Some(header) = local.pool.area().data(&second.mbuf).get(usize::from(second.offset))
     {
         prefetch::lines(header, 2);
     }

@@ -2,8 +2,8 @@
 use crate::checksum;
 use crate::conn::{Conn, Flags};
 use crate::device::{Fragment, TxChecksum, TxFull, TxQueue};
-use crate::input::eth;
 use crate::fast::parse::STAMPS_HEAD;
+use crate::input::eth;
 use crate::ipv4;
 use crate::limits::TX_HEADER_BYTES;
 use crate::local::{Local, ts_clock};
@@ -138,9 +138,7 @@ fn stamped<const STAMPED: bool>(
         rest[8..12].copy_from_slice(&conn.ts_recent.to_be_bytes());
     }
     let stamps = || match STAMPED {
-        true => {
-            u64::from(u32::from_ne_bytes(STAMPS_HEAD)) + sum_of(value) + sum_of(conn.ts_recent)
-        }
+        true => u64::from(u32::from_ne_bytes(STAMPS_HEAD)) + sum_of(value) + sum_of(conn.ts_recent),
         false => 0,
     };
     seal(h, pseudo, *tx_checksum, || {
@@ -211,11 +209,8 @@ fn sum_of_fixed(conn: &Conn, seq: WrappingSeq, word: u32) -> u64 {
 /// Fills the TCP checksum in, the pseudo-header's alone where the device does the rest; and no urgent pointer.
 #[inline(always)]
 fn seal(h: &mut Fixed, pseudo: u16, offload: bool, rest: impl FnOnce() -> u64) {
-    let field = if offload {
-        pseudo
-    } else {
-        !checksum::fold(checksum::add(u64::from(pseudo), rest()))
-    };
+    let field =
+        if offload { pseudo } else { !checksum::fold(checksum::add(u64::from(pseudo), rest())) };
     h[50..54].copy_from_slice(&u32::from(field).to_ne_bytes());
 }
 

@@ -40,27 +40,30 @@ pub(super) const SLOW: Flags = Flags::IN_EVENTS
 /// nothing has happened. A call of its own, so that what it works on
 /// stays in registers.
 #[inline(never)]
-pub fn receive(
-    local: &mut Local,
-    groups: &mut [Option<Box<FlowGroup>>],
-    frame: &RxFrame,
-) -> bool {
+pub fn receive(local: &mut Local, groups: &mut [Option<Box<FlowGroup>>], frame: &RxFrame) -> bool {
     if local.event_room == 0 {
         return false;
     }
     let Some(segment) = parse::segment(local, frame) else { return false };
     let id = segment.hash() as usize & groups.len().wrapping_sub(1);
     let Some(Some(group)) = groups.get_mut(id) else { return false };
-    let FlowGroup { conns, table, tx_base, .. } = &mut **group;
+    let FlowGroup { conns, table, tx_base, frames, .. } = &mut **group;
     let found = table.find_tuple(conns, segment.hash(), segment.tuple());
-    let Some(index) = found else { return edges::stranger(group, local, segment, frame) };
+    let Some(index) = found else {
+        let taken = edges::stranger(group, local, segment, frame);
+        group.frames += u64::from(taken);
+        return taken;
+    };
     let conn = &mut conns[index];
     if !predicted(conn, local, *tx_base, segment) {
-        return edges::unpredicted(group, local, index, segment, frame);
+        let taken = edges::unpredicted(group, local, index, segment, frame);
+        group.frames += u64::from(taken);
+        return taken;
     }
     if !may_hold(conn, local, &frame.mbuf) {
         return false;
     }
+    *frames += 1;
     // Without the generation, which the connection has.
     let name = Handle::new(GroupId(id as u16), 0, index);
     if take(conn, local, segment.head(), segment.total(), frame, name) {

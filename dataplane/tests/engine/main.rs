@@ -21,6 +21,7 @@ mod moves;
 mod ping;
 mod pmtu;
 mod rack;
+mod relief;
 mod rfc5961;
 mod sack;
 mod simultaneous;
