@@ -5,6 +5,7 @@
 //! - [`capture`] takes packets out of its rings, [`events`] its last events;
 //! - [`acl`] reads rules files and shows what the firewall does;
 //! - [`observe`] looks at all dataplanes; [`top`] shows their rates, [`metrics`] serves their counters;
+//! - [`policy`] decides about cores; [`sim`] tries that in simulated time;
 //! - [`net`], [`qemu`] and [`launch`] start a machine; [`control`] speaks to it; [`render`] draws.
 //!
 //! Nothing that the kernel writes is trusted: sizes, versions, counts and texts are checked.
@@ -22,9 +23,11 @@ pub mod metrics;
 pub mod net;
 pub mod observe;
 pub mod page;
+pub mod policy;
 pub mod qemu;
 pub mod render;
 pub mod serial;
+pub mod sim;
 pub mod snapshot;
 pub mod steer;
 pub mod top;
