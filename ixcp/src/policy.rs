@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+pub mod command;
 pub mod config;
 pub mod governor;
 pub mod ladder;
@@ -129,6 +130,8 @@ pub enum Why {
     Idle,
     /// The configuration allows no such number.
     Bounds,
+    /// The dataplane has woken a core: now all share the load evenly.
+    Uneven,
 }
 
 impl fmt::Display for Why {
@@ -141,6 +144,7 @@ impl fmt::Display for Why {
             Why::Busy => "a core is too busy",
             Why::Idle => "less will do",
             Why::Bounds => "the configuration says so",
+            Why::Uneven => "the dataplane has woken a core, all are to share the load",
         })
     }
 }

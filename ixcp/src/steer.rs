@@ -71,7 +71,7 @@ fn send(
 /// `ixcp cores`.
 pub fn cores(options: &Cores) -> Result<u8> {
     let (instance, page) = open(options.target.name.as_deref())?;
-    let Some(CoresAction::Set { count }) = options.action else {
+    let Some(action) = &options.action else {
         return show(&page, options.json, |placement| {
             let mut text =
                 format!("{:>4}  {:<8} {:>6} {:>11}\n", "CORE", "STATE", "GROUPS", "CONNECTIONS");
@@ -86,15 +86,31 @@ pub fn cores(options: &Cores) -> Result<u8> {
         });
     };
     let all = page.load(header::CORES);
-    match send(&instance, &page, CommandCode::SetCores, [count.into(), 0, 0, 0]) {
+    let active = page.load(header::ACTIVE);
+    let bit = |core: u16| 1u64 << core;
+    let (code, arg) = match *action {
+        CoresAction::Set { count } => (CommandCode::SetCores, count.into()),
+        CoresAction::Park { core } => (CommandCode::SetCoreSet, active & !bit(core)),
+        CoresAction::Unpark { core } => (CommandCode::SetCoreSet, active | bit(core)),
+    };
+    if let CoresAction::Park { core } | CoresAction::Unpark { core } = *action
+        && u64::from(core) >= all
+    {
+        bail!("{} has {all} cores, there is no core {core}: see `ixcp cores`", instance.name);
+    }
+    match send(&instance, &page, code, [arg, 0, 0, 0]) {
         Err(CommandError::Refused(Status::Invalid)) => {
-            bail!("{} has {all} cores: {count} cannot serve", instance.name)
+            bail!("{} has {all} cores: so many or such cannot serve", instance.name)
         }
         Err(CommandError::Refused(Status::TimedOut)) => bail!(
             "some flow groups did not move in time, since the application did not let go of them: \
              `ixcp cores` shows where they are; try again"
         ),
         outcome => outcome.context("the cores are as they were")?,
+    };
+    let count = match code {
+        CommandCode::SetCores => arg,
+        _ => arg.count_ones().into(),
     };
     print(&format!("{}: {count} of {all} cores serve\n", instance.name));
     Ok(0)

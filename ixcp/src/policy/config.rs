@@ -66,6 +66,7 @@ pub struct Rules {
     pub down_delay_us: f64,
     pub down_margin: f64,
     pub down_busy: f64,
+    pub down_factor: f64,
     pub up_after_up_ms: u64,
     pub up_after_down_ms: u64,
     pub down_after_up_ms: u64,
@@ -204,7 +205,12 @@ impl Rules {
                 return Err((key, value, "a number above 0, at most 1e9, is wanted"));
             }
         }
-        for (key, value) in [("late_factor", self.late_factor), ("down_margin", self.down_margin)] {
+        let factors = [
+            ("late_factor", self.late_factor),
+            ("down_margin", self.down_margin),
+            ("down_factor", self.down_factor),
+        ];
+        for (key, value) in factors {
             if !(1.0..=64.0).contains(&value) {
                 return Err((key, value, "a factor from 1 to 64 is wanted"));
             }

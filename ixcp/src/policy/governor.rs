@@ -21,6 +21,8 @@ pub struct Governor {
     slow: Slow,
     /// The longest queue, an average that halves with each look, as IX's.
     queue: f64,
+    /// When somebody else had given it more cores, and the load has not been spread over them yet.
+    uneven: Option<u64>,
     seen: bool,
 }
 
@@ -64,6 +66,7 @@ impl Governor {
             regret: 1,
             slow: Slow::default(),
             queue: 0.0,
+            uneven: None,
             seen: false,
         }
     }
@@ -115,11 +118,19 @@ impl Governor {
         if self.kind == Kind::Static {
             return None;
         }
+        if self.uneven.is_some_and(|at| now.saturating_sub(at) >= self.rules.up_after_up_ms) {
+            self.uneven = None;
+            self.slow = Slow::default();
+            return Some(Change { from, to: self.step(), why: Why::Uneven, figures });
+        }
         if let Some((to, why)) = self.up(sample, &figures) {
             return self.may(Way::Up, now).then(|| self.go(to, Way::Up, why, from, figures, now));
         }
-        let down = self.at > 0 && self.may(Way::Down, now) && self.may_shrink(sample, now);
-        down.then(|| self.go(self.at - 1, Way::Down, Why::Idle, from, figures, now))
+        if self.at == 0 || !self.may(Way::Down, now) {
+            return None;
+        }
+        let to = self.down(sample, now)?;
+        Some(self.go(to, Way::Down, Why::Idle, from, figures, now))
     }
 
     /// What serves is a fact: somebody else may have set it, the dataplane have woken a core, or a command failed.
@@ -141,6 +152,7 @@ impl Governor {
             let way = if inside > was { Way::Up } else { Way::Down };
             self.last = Some((now, way));
             self.slow = Slow::default();
+            self.uneven = (way == Way::Up).then_some(now);
         }
         self.seen = true;
     }
@@ -199,19 +211,28 @@ impl Governor {
         to
     }
 
-    /// Whether the step below would do.
-    fn may_shrink(&self, sample: &Sample, now: u64) -> bool {
+    /// The lowest step that would do, if any below does; not below what `down_factor` allows at once.
+    fn down(&self, sample: &Sample, now: u64) -> Option<usize> {
         let r = &self.rules;
-        let (here, below) = (self.step(), self.ladder[self.at - 1]);
-        let ratio = below.capacity() / here.capacity();
         let s = &self.slow;
         // Averages of less than the time are averages of nothing much.
         let ripe = s.since.is_some_and(|since| now.saturating_sub(since) >= r.smooth_ms);
-        ripe && s.queue < r.down_queue
-            && s.delay_us < r.down_delay_us
-            && 1.0 - s.busy > r.down_margin * (1.0 - ratio)
-            && s.busiest <= r.down_busy * ratio
-            && sample.wants.is_none_or(|wants| wants <= below.cores)
+        if !ripe || s.queue >= r.down_queue || s.delay_us >= r.down_delay_us {
+            return None;
+        }
+        let here = self.step().capacity();
+        let does = |below: &Step| {
+            let ratio = below.capacity() / here;
+            1.0 - s.busy > r.down_margin * (1.0 - ratio)
+                && s.busiest <= r.down_busy * ratio
+                && sample.wants.is_none_or(|wants| wants <= below.cores)
+        };
+        let next = self.at - 1;
+        if !does(&self.ladder[next]) {
+            return None;
+        }
+        let far = |step: &Step| step.capacity() * r.down_factor >= here && does(step);
+        Some(self.ladder.iter().position(far).map_or(next, |at| at.min(next)))
     }
 
     fn go(&mut self, to: usize, way: Way, why: Why, from: Step, figures: Figures, now: u64) -> Change {
@@ -228,6 +249,7 @@ impl Governor {
         self.last = Some((now, way));
         self.slow = Slow::default();
         self.queue = 0.0;
+        self.uneven = None;
         Change { from, to: self.step(), why, figures }
     }
 }
