@@ -2,8 +2,10 @@
 use super::ladder::steps;
 use super::{Change, Config, CoreLoad, Figures, Kind, Rules, Sample, Step, Why};
 
-/// A step down that is regretted doubles the time until the next, at most to so many times.
-const REGRET_MAX: u64 = 8;
+/// A step down that is regretted doubles the time until the next, at most to so many times …
+const REGRET_MAX: u64 = 32;
+/// … unless the load has fallen to this share of what the step below could bear.
+const CLEARLY_LESS: f64 = 0.8;
 
 /// Decides about one dataplane.
 #[derive(Clone, Debug)]
@@ -130,6 +132,9 @@ impl Governor {
             return None;
         }
         let to = self.down(sample, now)?;
+        if self.regrets(now) {
+            return None;
+        }
         Some(self.go(to, Way::Down, Why::Idle, from, figures, now))
     }
 
@@ -168,9 +173,18 @@ impl Governor {
         match (last, next) {
             (Way::Up, Way::Up) => r.up_after_up_ms,
             (Way::Down, Way::Up) => r.up_after_down_ms,
-            (Way::Up, Way::Down) => r.down_after_up_ms.saturating_mul(self.regret),
+            (Way::Up, Way::Down) => r.down_after_up_ms,
             (Way::Down, Way::Down) => r.down_after_down_ms,
         }
+    }
+
+    /// Whether the same step down was a mistake not long ago.
+    fn regrets(&self, now: u64) -> bool {
+        let Some((at, Way::Up)) = self.last else { return false };
+        let r = &self.rules;
+        let ratio = self.ladder[self.at - 1].capacity() / self.step().capacity();
+        let clearly = self.slow.busiest <= r.down_busy * ratio * CLEARLY_LESS;
+        !clearly && now.saturating_sub(at) < r.down_after_up_ms.saturating_mul(self.regret)
     }
 
     /// A reason to go up, and where to. Of several reasons, the one that asks for most.

@@ -9,11 +9,12 @@ const BUCKETS: usize = 40 * SUBS;
 pub struct Hist {
     counts: Box<[u64; BUCKETS]>,
     total: u64,
+    sum: u64,
 }
 
 impl Default for Hist {
     fn default() -> Hist {
-        Hist { counts: Box::new([0; BUCKETS]), total: 0 }
+        Hist { counts: Box::new([0; BUCKETS]), total: 0, sum: 0 }
     }
 }
 
@@ -22,11 +23,17 @@ impl Hist {
     pub fn record(&mut self, value: u64) {
         self.counts[bucket(value)] += 1;
         self.total += 1;
+        self.sum += value;
     }
 
     /// How many values.
     pub fn total(&self) -> u64 {
         self.total
+    }
+
+    /// Their mean; 0 without values.
+    pub fn mean(&self) -> f64 {
+        self.sum as f64 / self.total.max(1) as f64
     }
 
     /// Adds another's counts.
@@ -35,6 +42,7 @@ impl Hist {
             *sum += n;
         }
         self.total += other.total;
+        self.sum += other.sum;
     }
 
     /// Forgets everything.
@@ -42,6 +50,7 @@ impl Hist {
         if self.total > 0 {
             self.counts.fill(0);
             self.total = 0;
+            self.sum = 0;
         }
     }
 

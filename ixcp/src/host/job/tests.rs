@@ -62,12 +62,12 @@ fn a_process_and_its_child_run_where_they_are_told_and_stand_still_without_a_cpu
     job.give(&one).unwrap();
     assert_eq!([busy.pid(), child].map(|p| cpus::allowed(p).unwrap()), [one.clone(), one.clone()]);
     job.give(&Cpus::new()).unwrap();
-    [busy.pid(), child].map(|p| becomes(p, |s| s == 'T'));
+    [busy.pid(), child].iter().for_each(|p| becomes(*p, |s| s == 'T'));
     job.give(&one).unwrap();
-    [busy.pid(), child].map(|p| becomes(p, |s| s != 'T'));
+    [busy.pid(), child].iter().for_each(|p| becomes(*p, |s| s != 'T'));
     job.give(&Cpus::new()).unwrap();
     job.release().unwrap();
-    [busy.pid(), child].map(|p| becomes(p, |s| s != 'T'));
+    [busy.pid(), child].iter().for_each(|p| becomes(*p, |s| s != 'T'));
     assert_eq!([busy.pid(), child].map(|p| cpus::allowed(p).unwrap()), [here.clone(), here]);
 }
 
