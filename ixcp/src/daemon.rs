@@ -101,3 +101,6 @@ fn follow(instance: Instance, changes: Table, ended: &AtomicBool) {
 pub fn configure(instance: &Instance, changes: &Table) -> Result<Config, config::ConfigError> {
     store::load(instance, changes)
 }
+
+#[cfg(test)]
+mod tests;

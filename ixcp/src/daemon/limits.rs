@@ -37,7 +37,7 @@ pub fn limits(config: &Config, cores: usize, active: u64, authorised: u32) -> Li
         busy_high_permille: high,
         busy_low_permille: permille(rules.down_busy).clamp(1, high - 1),
         up_hold_ns: ms(rules.up_after_up_ms),
-        down_hold_ns: ms(rules.down_after_down_ms),
+        down_hold_ns: ms(rules.smooth_ms),
     }
 }
 

@@ -187,7 +187,7 @@ impl Governor {
         !clearly && now.saturating_sub(at) < r.down_after_up_ms.saturating_mul(self.regret)
     }
 
-    /// A reason to go up, and where to. Of several reasons, the one that asks for most.
+    /// A reason to go up, and where to. Of several reasons, the one that asks for most; of equals, the dataplane's own.
     fn up(&self, sample: &Sample, figures: &Figures) -> Option<(usize, Why)> {
         let r = &self.rules;
         let top = self.ladder.len() - 1;
@@ -218,7 +218,7 @@ impl Governor {
             let enough = self.ladder.iter().position(|s| s.cores >= wants).unwrap_or(top);
             // With all cores serving already, a wish for more is a wish for a higher frequency.
             let enough = enough.max(self.at + 1).min(top);
-            if to.is_none_or(|(at, _)| at < enough) {
+            if to.is_none_or(|(at, _)| at <= enough) {
                 to = Some((enough, Why::Asked));
             }
         }

@@ -126,7 +126,7 @@ fn latency_goes_up_by_delay_jumps_when_late_and_gives_back_what_idles() {
     let late = drive(&mut g, 100, 1, 8, |_| core(1.0, 500.0, 90.0));
     assert_eq!((cores(&late), late[0].1.why), (vec![6], Why::Late));
     // Delay without load is not cured by cores.
-    assert_eq!(drive(&mut g, 200, 10, 8, |_| core(0.1, 70.0, 1.0)), []);
+    assert!(drive(&mut g, 200, 10, 8, |_| core(0.1, 70.0, 1.0)).is_empty());
     let down = drive(&mut g, 300, 200, 8, |_| core(0.0, 0.0, 0.0));
     assert_eq!((cores(&down), down[0].1.why), (vec![3, 2, 1], Why::Idle));
     assert!(down[0].0 >= 600, "half a second after the last step up: {}", down[0].0);

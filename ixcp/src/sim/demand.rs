@@ -32,7 +32,7 @@ impl Demand {
         }
         if enough < serving && !congested {
             let since = *self.idle_since_ms.get_or_insert(now_ms);
-            if now_ms - since >= rules.down_after_down_ms {
+            if now_ms - since >= rules.smooth_ms {
                 return enough;
             }
         }

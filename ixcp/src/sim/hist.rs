@@ -38,6 +38,9 @@ impl Hist {
 
     /// Adds another's counts.
     pub fn add(&mut self, other: &Hist) {
+        if other.total == 0 {
+            return;
+        }
         for (sum, n) in self.counts.iter_mut().zip(other.counts.iter()) {
             *sum += n;
         }

@@ -10,9 +10,13 @@ use std::collections::VecDeque;
 pub struct Waiting {
     /// When it arrived, ns.
     pub arrived: u64,
-    /// Its flow group.
+    /// Its flow group, if that matters already; [`UNDRAWN`] otherwise.
     pub group: u16,
 }
+
+/// Arrivals of a Poisson process belong to its groups independently: whose a request is need not be drawn before a
+/// group moves.
+const UNDRAWN: u16 = u16::MAX;
 
 /// A core.
 #[derive(Clone, Debug)]
@@ -25,8 +29,8 @@ pub struct Node {
     pub queue: VecDeque<Waiting>,
     /// Requests per ns.
     rate: f64,
-    /// Its groups, with the sums of their shares: for drawing one.
-    groups: Vec<(f64, u16)>,
+    /// Share of the load that its groups have.
+    share: f64,
     next: u64,
     /// Time in iterations that had something to do since the last look, ns.
     pub busy_ns: u64,
@@ -66,7 +70,7 @@ impl Node {
             free_at: 0,
             queue: VecDeque::new(),
             rate: 0.0,
-            groups: Vec::new(),
+            share: 0.0,
             next: u64::MAX,
             busy_ns: 0,
             window: Hist::default(),
@@ -78,23 +82,16 @@ impl Node {
         }
     }
 
-    /// From `now` on these groups are its own, of which the load of `rps` requests per second has these shares. A Poisson
-    /// process forgets: what was to arrive next is drawn anew.
-    pub fn load(&mut self, now: u64, rps: f64, groups: impl Iterator<Item = (u16, f64)>) {
-        let mut sum = 0.0;
-        self.groups.clear();
-        self.groups.extend(groups.map(|(group, share)| {
-            sum += share;
-            (sum, group)
-        }));
-        self.rate = rps * sum / 1e9;
-        self.next = now;
-        self.arrive();
+    /// From `now` on its groups have this share of a load of `rps` requests per second. A Poisson process forgets: what was
+    /// to arrive next is drawn anew.
+    pub fn load(&mut self, now: u64, rps: f64, share: f64) {
+        self.share = share;
+        self.scale(now, rps);
     }
 
     /// The load has changed, the groups have not.
     pub fn scale(&mut self, now: u64, rps: f64) {
-        self.rate = rps * self.groups.last().map_or(0.0, |g| g.0) / 1e9;
+        self.rate = rps * self.share / 1e9;
         self.next = now;
         self.arrive();
     }
@@ -107,19 +104,11 @@ impl Node {
         };
     }
 
-    fn group(&mut self) -> u16 {
-        let all = self.groups.last().map_or(0.0, |g| g.0);
-        let at = self.rng.unit() * all;
-        let found = self.groups.partition_point(|(sum, _)| *sum <= at);
-        self.groups[found.min(self.groups.len() - 1)].1
-    }
-
     /// Takes into the queue what has arrived by `now`.
     fn admit(&mut self, now: u64, ring: usize) {
         while self.next <= now {
             if self.queue.len() < ring {
-                let group = self.group();
-                self.queue.push_back(Waiting { arrived: self.next, group });
+                self.queue.push_back(Waiting { arrived: self.next, group: UNDRAWN });
             } else {
                 self.dropped += 1;
             }
@@ -129,7 +118,7 @@ impl Node {
 
     /// Runs up to the end of a slice. A delay goes from the arrival to the beginning of the request's own processing: the
     /// iteration and those before it in the batch are part of it.
-    pub fn run(&mut self, now: &Now, service: &Service, all: &mut Hist) {
+    pub fn run(&mut self, now: &Now, service: &Service) {
         loop {
             let start = match self.queue.front() {
                 Some(_) => self.free_at,
@@ -152,7 +141,6 @@ impl Node {
             for waiting in self.queue.drain(..count) {
                 let delay = (t as u64).saturating_sub(waiting.arrived);
                 self.window.record(delay);
-                all.record(delay);
                 t += service.draw(&mut self.rng) / now.frequency;
             }
             self.free_at = t.ceil() as u64;
@@ -162,7 +150,7 @@ impl Node {
     }
 
     /// What the control page says of it, for the time of `window_ns` since the last look.
-    pub fn look(&mut self, window_ns: f64) -> CoreLoad {
+    pub fn look(&mut self, window_ns: f64, all: &mut Hist) -> CoreLoad {
         let load = CoreLoad {
             serves: self.serves,
             busy: (self.busy_ns as f64 / window_ns).min(1.0),
@@ -171,6 +159,7 @@ impl Node {
         };
         self.depth_max = 0;
         self.busy_ns = 0;
+        all.add(&self.window);
         self.window.clear();
         load
     }
@@ -182,13 +171,17 @@ impl Node {
         self.busy_ns += ns as u64;
     }
 
-    /// Takes those out that wait for a group.
-    pub fn take(&mut self, group: u16, out: &mut Vec<Waiting>) {
+    /// Takes those out that wait for a group, which has this share of the load and leaves.
+    pub fn take(&mut self, group: u16, share: f64, out: &mut Vec<Waiting>) {
+        let part = if self.share > 0.0 { share / self.share } else { 0.0 };
+        self.share = (self.share - share).max(0.0);
+        let rng = &mut self.rng;
         self.queue.retain(|w| {
-            if w.group == group {
-                out.push(*w);
+            let ours = if w.group == UNDRAWN { rng.unit() < part } else { w.group == group };
+            if ours {
+                out.push(Waiting { group, ..*w });
             }
-            w.group != group
+            !ours
         });
     }
 

@@ -136,7 +136,9 @@ impl Report {
         let seconds = setup.curve.seconds();
         let cores = setup.cores.clamp(1, 64);
         let target_us = setup.config.rules().target_us;
-        let share = |part: f64, all: f64| if all > 0.0 { 1.0 - part / all } else { 0.0 };
+        // Rounded, so that nothing is nothing.
+        let saved = |part: f64, all: f64| ((1.0 - part / all) * 1e9).round() / 1e9 + 0.0;
+        let share = |part: f64, all: f64| if all > 0.0 { saved(part, all) } else { 0.0 };
         let us = |q: f64| all.quantile(q) as f64 / 1e3;
         let core_seconds = t.core_ns as f64 / 1e9;
         let all_core_seconds = f64::from(cores) * seconds;

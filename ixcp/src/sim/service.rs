@@ -58,7 +58,9 @@ impl Service {
         };
         // The mean of all kinds is `request_ns`.
         let mean = 1.0 + self.sets * 0.5 + self.slow * 9.0;
-        self.request_ns * factor * (0.9 + 0.2 * rng.unit()) / mean
+        // Of the same draw, the digits that the kind has left over.
+        let rest = kind * 65_536.0;
+        self.request_ns * factor * (0.9 + 0.2 * (rest - rest.floor())) / mean
     }
 
     /// Requests per second that a core serves at most, in batches so large that an iteration costs nothing.

@@ -20,14 +20,12 @@ fn setup(policy: &str, curve: &str) -> Setup {
 /// A core with a load, served for a second: its queueing delays.
 fn alone(rps: f64, service: Service, batch: usize) -> (hist::Hist, u64) {
     let mut node = Node::new(7);
-    let mut all = hist::Hist::default();
-    node.load(0, rps, [(3, 1.0)].into_iter());
+    node.load(0, rps, 1.0);
     for slice in 1..=20_000 {
         let now = Now { until: slice * 50_000, frequency: 1.0, batch, ring: 100_000, congested: 100.0 };
-        node.run(&now, &service, &mut all);
+        node.run(&now, &service);
     }
-    let busy = node.busy_ns;
-    (all, busy)
+    (node.window, node.busy_ns)
 }
 
 #[test]

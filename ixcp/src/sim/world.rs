@@ -110,7 +110,6 @@ struct World<'a> {
     totals: Totals,
     points: Vec<Point>,
     events: Vec<Event>,
-    point_requests: u64,
 }
 
 impl<'a> World<'a> {
@@ -149,7 +148,6 @@ impl<'a> World<'a> {
             totals: Totals::default(),
             points: Vec::new(),
             events: Vec::new(),
-            point_requests: 0,
         };
         world.peak = setup.peak_rps.unwrap_or_else(|| {
             let most = (0..cores).map(|core| world.share(core as u16)).fold(0.0, f64::max);
@@ -197,7 +195,7 @@ impl<'a> World<'a> {
             congested: self.setup.config.rules().wake_delay_us,
         };
         for node in self.nodes.iter_mut().filter(|n| n.serves) {
-            node.run(&now, &self.setup.service, &mut self.point);
+            node.run(&now, &self.setup.service);
         }
         self.wake(now.until);
         self.account();
@@ -239,7 +237,7 @@ impl<'a> World<'a> {
         self.last_look = now;
         let now_ms = now / TICK;
         let depth_max = self.nodes.iter().map(|n| n.depth_max).max().unwrap_or(0);
-        let cores: Vec<CoreLoad> = self.nodes.iter_mut().map(|n| n.look(window)).collect();
+        let cores: Vec<CoreLoad> = self.nodes.iter_mut().map(|n| n.look(window, &mut self.point)).collect();
         let rules = self.setup.config.rules();
         let wants = Some(self.demand.look(now_ms, &cores, depth_max as u64, rules));
         let Some(change) = self.governor.decide(&Sample { now_ms, cores, wants }) else {
@@ -296,7 +294,8 @@ impl<'a> World<'a> {
         let from = usize::from(std::mem::replace(&mut self.owners[group], to as u16));
         let cost = self.setup.service.move_ns / self.step.frequency;
         let mut waiting: Vec<Waiting> = Vec::new();
-        self.nodes[from].take(group as u16, &mut waiting);
+        let share = self.shares[group];
+        self.nodes[from].take(group as u16, share, &mut waiting);
         self.nodes[from].occupy(now, cost);
         self.nodes[to].occupy(now, cost);
         self.nodes[to].give(&waiting);
@@ -305,10 +304,9 @@ impl<'a> World<'a> {
 
     fn spread_load(&mut self, now: u64) {
         let rps = self.rps(now);
-        for (core, node) in self.nodes.iter_mut().enumerate() {
-            let groups = self.owners.iter().zip(&self.shares).enumerate();
-            let own = groups.filter(|(_, (owner, _))| usize::from(**owner) == core);
-            node.load(now, rps, own.map(|(group, (_, share))| (group as u16, *share)));
+        for core in 0..self.nodes.len() {
+            let share = self.share(core as u16);
+            self.nodes[core].load(now, rps, share);
         }
     }
 
@@ -335,10 +333,10 @@ impl<'a> World<'a> {
         });
         self.all.add(&self.point);
         self.point.clear();
-        self.point_requests += requests;
     }
 
     fn report(mut self) -> Report {
+        self.nodes.iter_mut().for_each(|node| self.point.add(&node.window));
         self.all.add(&self.point);
         self.totals.dropped = self.nodes.iter().map(|n| n.dropped).sum();
         self.totals.requests = self.all.total();

@@ -5,6 +5,7 @@ mod boot;
 mod bridge;
 mod control;
 mod cores;
+mod daemon;
 mod hostile;
 mod instructions;
 mod iso;
