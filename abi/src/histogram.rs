@@ -4,7 +4,7 @@
 //! has everything from 1.006 s on. Counts only grow.
 
 /// Bits of a value below a unit: a unit has 64 ns.
-const UNIT_BITS: u32 = 6;
+pub const UNIT_BITS: u32 = 6;
 /// Buckets of an octave are `1 << SUB_BITS`.
 const SUB_BITS: u32 = 3;
 const SUB: u64 = 1 << SUB_BITS;
@@ -13,16 +13,24 @@ const VALUE_BITS: u32 = 24;
 const VALUE_MAX: u64 = (1 << VALUE_BITS) - 1;
 
 /// How many buckets a histogram has.
-pub const BUCKETS: usize = bucket(u64::MAX) + 1;
-const _: () = assert!(BUCKETS == 176);
+pub const BUCKETS: usize = ((VALUE_BITS - SUB_BITS + 1) << SUB_BITS) as usize;
+const _: () = assert!(BUCKETS == 176 && place(VALUE_MAX) as usize == BUCKETS - 1);
+
+/// How many [`place`] can say; it begins anew beyond 1,000 s.
+pub const PLACES: usize = u8::MAX as usize + 1;
+
 
 /// The bucket of a value in nanoseconds.
-#[inline(always)]
 pub const fn bucket(ns: u64) -> usize {
     let units = ns >> UNIT_BITS;
-    let value = if units < VALUE_MAX { units } else { VALUE_MAX };
-    let octave = (value | SUB).ilog2() - SUB_BITS;
-    (octave as u64 * SUB + (value >> octave)) as usize
+    place(if units < VALUE_MAX { units } else { VALUE_MAX }) as usize
+}
+
+/// The bucket of a value in units of 64 ns, if there were no last one.
+#[inline(always)]
+pub const fn place(units: u64) -> u8 {
+    let octave = (units | SUB).ilog2() - SUB_BITS;
+    (octave as u64 * SUB + (units >> octave)) as u8
 }
 
 /// The least value of a bucket in nanoseconds; for the number behind the last, where that would end.

@@ -8,16 +8,23 @@ use crate::limits::GROUPS_MAX;
 pub const PUBLISHED: usize = 0x000;
 /// When that was, nanoseconds since boot.
 pub const NOW_NS: usize = 0x008;
-/// Frames at the last look: those that the poll took, and those that it left because of the bound B.
-pub const DEPTH: usize = 0x010;
-/// The most since the publication before.
+/// Most frames at one look since the window began: those that a poll took, and those that it left because of the
+/// bound B.
 pub const DEPTH_MAX: usize = 0x018;
-/// Sum of the queueing delays of all frames since boot.
-pub const DELAY_SUM_NS: usize = 0x020;
 /// Sum of the lengths of all busy iterations.
 pub const LOOP_SUM_NS: usize = 0x028;
 /// Sum of the times in user mode.
 pub const USER_SUM_NS: usize = 0x030;
+/// Parked cores that this one has woken, since boot. The next four words are of the last time.
+pub const WAKES: usize = 0x040;
+/// The beginning of the iteration that found itself congested, nanoseconds since boot.
+pub const WAKE_BEGAN_NS: usize = 0x048;
+/// The end of the one that sent the first frame after the first group; 0: not yet.
+pub const WAKE_GIVEN_NS: usize = 0x050;
+/// This core was woken: the beginning of the iteration that got the first group.
+pub const WOKEN_TAKEN_NS: usize = 0x058;
+/// The end of the one that has served the first frame; 0: not yet.
+pub const WOKEN_SERVED_NS: usize = 0x060;
 
 /// The last complete window, of about [`WINDOW_LENGTH_NS`].
 pub mod window {

@@ -115,6 +115,9 @@ impl RxQueue for Rx {
         self.polled_count = at;
         at - from
     }
+    fn waiting(&self) -> usize {
+        self.filled_count - self.polled_count
+    }
     #[inline]
     fn replenish(&mut self, pool: &mut Pool) {
         while self.posted_count != self.polled_count + RX_RING {

@@ -57,6 +57,9 @@ impl RxQueue for Rx {
         }
         count
     }
+    fn waiting(&self) -> usize {
+        self.ready.len()
+    }
     #[inline(never)]
     fn replenish(&mut self, pool: &mut Pool) {
         while self.posted.len() < 128 {
@@ -174,7 +177,7 @@ impl Platform for Machine {
     fn app_fault(&mut self, fault: AppFault) {
         panic!("{fault:?}");
     }
-    fn publish(&mut self, _stats: &ix_abi::stats::CoreStats) {}
+    fn publish(&mut self, _stats: &ix_abi::stats::CoreStats, _measure: &ix_dataplane::measure::Measure) {}
     fn wake(&mut self, _core: CoreId) {}
 }
 

@@ -8,6 +8,8 @@ use crate::events;
 use crate::fast;
 use crate::input::{chain, eth};
 use crate::limits::PUBLISH_EVERY;
+use crate::local::Local;
+use crate::measure::Source;
 use crate::output;
 use crate::platform::{AppFault, AppReturn, Platform, Work};
 use crate::tap;
@@ -15,8 +17,11 @@ use ix_abi::stats::{Counter, Drop, batch_bucket};
 
 /// One iteration.
 pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
-    let started = platform.tsc();
-    engine.local.now = platform.now();
+    let now = platform.now();
+    let span = now.0.wrapping_sub(core::mem::replace(&mut engine.local.now, now).0);
+    if engine.local.measure.begin(span) {
+        engine.is_late();
+    }
 
     // 1. The quiescent point: commands, and what other cores say.
     platform.control(engine);
@@ -47,7 +52,10 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
     engine.send_home();
     engine.local.mesh.flush(|core| platform.wake(core));
 
-    account(engine, platform, started, busy);
+    engine.local.measure.end(busy);
+    if engine.local.now >= engine.accounting.publish_at {
+        publish(engine, platform);
+    }
     Work { busy, deadline: if busy { engine.local.now } else { engine.deadline() } }
 }
 
@@ -61,6 +69,9 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         if total >= engine.rx_batch {
             break;
         }
+    }
+    if engine.local.measure.found(total) {
+        look_closely(engine, platform, total);
     }
     if engine.local.tap.is_on() {
         tap::received(&mut engine.local, &batch);
@@ -95,6 +106,16 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     total + steered > 0
 }
 
+/// What the queues hold beside what was taken, and whether that is too much.
+#[cold]
+#[inline(never)]
+fn look_closely<P: Platform>(engine: &mut Engine, platform: &mut P, taken: usize) {
+    let waiting = platform.rx_queues().iter().map(RxQueue::waiting).sum();
+    let now = engine.local.now;
+    engine.local.measure.found_some_of(Source::Queues, (taken, waiting), now);
+    engine.judge(taken + waiting + engine.local.mesh.frames_waiting());
+}
+
 /// Frames that other cores have received for this one; how many.
 #[inline(never)]
 fn steered(engine: &mut Engine, guarded: bool) -> usize {
@@ -113,6 +134,14 @@ fn steered(engine: &mut Engine, guarded: bool) -> usize {
         }
     }
     engine.local.forwarded_by = None;
+    if engine.local.measure.found_in_rings(count) {
+        let waiting = engine.local.mesh.frames_waiting();
+        let now = engine.local.now;
+        engine.local.measure.found_some_of(Source::Rings, (count, waiting), now);
+        if count > 0 {
+            engine.served_some();
+        }
+    }
     engine.local.stats.add(Counter::RxSteeredIn, count as u64);
     count
 }
@@ -143,8 +172,8 @@ fn enter_app<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     let before = platform.tsc();
     let returned = platform.enter_app();
     let user = platform.tsc().wrapping_sub(before);
+    engine.local.measure.used(user);
     engine.local.stats.add(Counter::UserTsc, user);
-    engine.local.stats.add(Counter::AppEntries, 1);
     let Some(app) = engine.local.app.as_mut() else { return true };
     app.preempted = returned == AppReturn::Preempted;
     match returned {
@@ -165,34 +194,25 @@ fn run_batch<P: Platform>(engine: &mut Engine, platform: &mut P) {
     }
 }
 
-/// Who used the time, and the counters for the outside.
-#[inline]
-fn account<P: Platform>(engine: &mut Engine, platform: &mut P, started: u64, busy: bool) {
-    let ended = platform.tsc();
-    let stats = &mut engine.local.stats;
-    let last = core::mem::replace(&mut engine.accounting.last_tsc, ended);
-    let outside = if last == 0 { 0 } else { started.wrapping_sub(last) };
-    let inside = ended.wrapping_sub(started);
-    if busy {
-        stats.add(Counter::BusyTsc, inside);
-        stats.add(Counter::IdleTsc, outside);
-        stats.add(Counter::LoopsBusy, 1);
-    } else {
-        stats.add(Counter::IdleTsc, inside + outside);
-        stats.add(Counter::LoopsIdle, 1);
+/// The counters and figures for the outside.
+#[cold]
+#[inline(never)]
+fn publish<P: Platform>(engine: &mut Engine, platform: &mut P) {
+    engine.accounting.publish_at = engine.local.now + PUBLISH_EVERY;
+    let Local { stats, measure, pool, listeners, udp, app, now, .. } = &mut engine.local;
+    let errors = platform.rx_queues().iter().map(RxQueue::device_errors).sum();
+    let before = core::mem::replace(&mut engine.accounting.device_errors, errors);
+    // Fewer than before: a queue went to another core.
+    stats.drops[Drop::DeviceError as usize] += errors.saturating_sub(before);
+    stats.set(Counter::BuffersFree, pool.available() as u64);
+    stats.set(Counter::BuffersTotal, pool.capacity() as u64);
+    stats.set(Counter::TcpListeners, listeners.len() as u64);
+    stats.set(Counter::UdpPorts, udp.ports.len() as u64);
+    let timers = app.as_ref().map_or(0, crate::app::App::timers);
+    stats.set(Counter::AppTimers, u64::from(timers));
+    if measure.sum_up(stats, *now) {
+        let groups = engine.groups.iter().flatten();
+        measure.loads.close_window(groups.map(|group| (group.id, group.frames)));
     }
-    if engine.local.now >= engine.accounting.publish_at {
-        engine.accounting.publish_at = engine.local.now + PUBLISH_EVERY;
-        let errors = platform.rx_queues().iter().map(RxQueue::device_errors).sum();
-        let before = core::mem::replace(&mut engine.accounting.device_errors, errors);
-        // Fewer than before: a queue went to another core.
-        stats.drops[Drop::DeviceError as usize] += errors.saturating_sub(before);
-        stats.set(Counter::BuffersFree, engine.local.pool.available() as u64);
-        stats.set(Counter::BuffersTotal, engine.local.pool.capacity() as u64);
-        stats.set(Counter::TcpListeners, engine.local.listeners.len() as u64);
-        stats.set(Counter::UdpPorts, engine.local.udp.ports.len() as u64);
-        let timers = engine.local.app.as_ref().map_or(0, crate::app::App::timers);
-        stats.set(Counter::AppTimers, u64::from(timers));
-        platform.publish(stats);
-    }
+    platform.publish(stats, measure);
 }

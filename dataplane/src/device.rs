@@ -83,6 +83,9 @@ pub trait RxQueue {
     /// Bounded, never waits.
     fn poll(&mut self, max: usize, batch: &mut RxBatch) -> usize;
 
+    /// Frames that are there and were not polled. Asked only when a poll has taken as many as it might.
+    fn waiting(&self) -> usize;
+
     /// Posts buffers from `pool` until the ring is full or the pool empty; tells the device once.
     fn replenish(&mut self, pool: &mut Pool);
 

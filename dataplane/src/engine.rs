@@ -11,9 +11,11 @@ use crate::input::{arp, reassembly};
 use crate::limits::{HOME_RETRY, RX_BATCH_MAX};
 use crate::local::{Local, Waiting};
 use crate::mbuf::Pool;
+use crate::measure::Measure;
 use crate::mesh::Endpoint;
 use crate::message::Message;
 use crate::moves::Moves;
+use crate::moves::relief::Relief;
 use crate::slaac;
 use crate::tcp::{close, timers};
 use crate::time::Instant;
@@ -53,15 +55,14 @@ pub struct Engine {
     pub(crate) acl: Registry,
     pub(crate) accounting: Accounting,
     pub(crate) moves: Moves,
+    pub(crate) relief: Relief,
     /// Frames of one poll; kept, since it is large.
     pub(crate) batch: Option<Box<RxBatch>>,
 }
 
-/// Time-stamp counter of the last iteration's end, when counters were published, and what the
-/// receive queues had counted then.
+/// When counters were published, and what the receive queues had counted then.
 #[derive(Debug, Default)]
 pub(crate) struct Accounting {
-    pub(crate) last_tsc: u64,
     pub(crate) publish_at: Instant,
     pub(crate) device_errors: u64,
 }
@@ -96,6 +97,7 @@ impl Engine {
             acl: Registry::default(),
             accounting: Accounting::default(),
             moves: Moves::new(count, config.capabilities.rss),
+            relief: Relief::default(),
             batch: Some(Box::default()),
         }
     }
@@ -113,6 +115,16 @@ impl Engine {
     /// The counters, for what the platform counts itself (halts, overruns).
     pub fn stats_mut(&mut self) -> &mut CoreStats {
         &mut self.local.stats
+    }
+
+    /// What the core measures of itself.
+    pub fn measure(&self) -> &Measure {
+        &self.local.measure
+    }
+
+    /// The frequency of the platform's time-stamp counter.
+    pub fn set_tsc_khz(&mut self, khz: u64) {
+        self.local.measure.set_tsc_khz(khz);
     }
 
     /// Changes when this core's view of the ports in use does.
@@ -158,7 +170,7 @@ impl Engine {
 
     /// Sets bound B of a receive poll; at most `limits::RX_BATCH_MAX`.
     pub fn set_rx_batch(&mut self, frames: usize) {
-        self.rx_batch = frames.clamp(1, RX_BATCH_MAX);
+        self.set_bound(frames.clamp(1, RX_BATCH_MAX));
     }
 
     /// Whether other cores have sent something since the last iteration: to be asked before a halt.

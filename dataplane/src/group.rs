@@ -38,6 +38,8 @@ pub struct FlowGroup {
     wheel: Wheel,
     /// What the core's index of deadlines is armed for.
     due_at: Instant,
+    /// Frames that have come for it.
+    pub(crate) frames: u64,
     /// Added to the core's frame numbers, so that those of the group go on when it moves.
     pub(crate) tx_base: u32,
     /// Connections in the flow table.
@@ -75,6 +77,7 @@ impl FlowGroup {
             table: FlowTable::new(limit, groups),
             wheel: Wheel::new(now, 0),
             due_at: Instant::NEVER,
+            frames: 0,
             tx_base: 0,
             entered: 0,
             app_ended: 0,

@@ -36,6 +36,7 @@ mod ipv6;
 pub mod limits;
 mod local;
 pub mod mbuf;
+pub mod measure;
 pub mod mesh;
 pub mod message;
 pub mod moves;

@@ -70,6 +70,14 @@ pub const MOVE_FLUSH_TIMEOUT: Duration = Duration::from_ms(100);
 pub const MOVE_SETTLE_TIMEOUT: Duration = Duration::from_ms(200);
 /// Frames that the new owner holds meanwhile, of one group.
 pub const MOVE_HELD_MAX: usize = 256;
+/// Groups that a congested core lets go first.
+pub const RELIEF_FIRST: usize = 2;
+/// And those that leave at the same time later.
+pub const RELIEF_ROUND: usize = 4;
+/// Iterations in which it takes a frame at a time, so that the first groups go soon.
+pub const RELIEF_HURRY_MAX: u32 = 64;
+/// How long a core that was woken waits for the first frame of its first group, whose time it takes.
+pub const RELIEF_CALL_MAX: Duration = Duration::from_s(1);
 /// How long a datagram waits for its fragments. RFC 1122 §3.3.2 says a minute or two, from times of slow
 /// links; RFC 791 §3.2 begins with this.
 pub const FRAGMENT_TIMEOUT: Duration = Duration::from_s(15);

@@ -8,8 +8,9 @@ use crate::config::{Config, Ipv4Config};
 use crate::conn::{Conn, Flags};
 use crate::fifo::GroupSet;
 use crate::input::fragments::{self, Fragments};
-use crate::limits::NEIGHBOR_EPOCH;
+use crate::limits::{NEIGHBOR_EPOCH, RX_BATCH_MAX};
 use crate::mbuf::{Pool, Rest};
+use crate::measure::Measure;
 use crate::mesh::Endpoint;
 use crate::message::{Change, Message};
 use crate::neighbor;
@@ -75,6 +76,8 @@ pub struct Local {
     pub now: Instant,
     /// Counters.
     pub stats: CoreStats,
+    /// What the core measures of itself.
+    pub measure: Box<Measure>,
     /// Receive buffers.
     pub pool: Pool,
     /// The transmit stage.
@@ -193,6 +196,7 @@ impl Local {
             groups,
             now: Instant(0),
             stats: CoreStats::new(),
+            measure: Measure::new(groups, config.rx_batch.clamp(1, RX_BATCH_MAX)),
             pool,
             tx,
             tap: Tap::default(),

@@ -216,6 +216,11 @@ impl<M: Send> Endpoint<M> {
         self.quiet
     }
 
+    /// Frames of other cores that were not taken.
+    pub fn frames_waiting(&self) -> usize {
+        self.from.iter().flatten().map(|link| link.frames.available()).sum()
+    }
+
     /// The next frame from another core, of those that [`Endpoint::refresh`] has seen.
     #[inline]
     pub fn next_frame(&mut self) -> Option<(CoreId, RxFrame)> {

@@ -145,6 +145,13 @@ pub enum Message {
         /// Which.
         group: GroupId,
     },
+    /// To a parked core: groups are going to come.
+    Serve,
+    /// To core 0: the sender has told that core so.
+    Woken {
+        /// Which.
+        core: CoreId,
+    },
     /// From core 0: rules to take over.
     Rules(Box<Firewall>),
     /// To core 0: they are in force here; what was before.

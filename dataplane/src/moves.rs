@@ -8,6 +8,7 @@
 //! overtaken, and what a move costs does not depend on what is in the group.
 //!
 //! Any number of groups move at the same time. A group that moves does not begin another move before this one is over.
+pub(crate) mod relief;
 pub(crate) mod source;
 pub(crate) mod target;
 
@@ -21,7 +22,9 @@ use crate::message::Message;
 use crate::time::Instant;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use ix_abi::limits::CORES_MAX;
 use ix_abi::stats::Drop;
+pub use relief::{Grant, Wake, Woken};
 use ix_abi::{CoreId, GroupId, Status};
 
 /// What a core knows of a group that moves.
@@ -93,6 +96,9 @@ pub(crate) struct Moves {
     outbox: VecDeque<(CoreId, Message)>,
     redirects: VecDeque<Redirect>,
     outcomes: VecDeque<(GroupId, Status)>,
+    woken: VecDeque<Woken>,
+    /// Groups are given to a core that was woken.
+    giving: bool,
     /// The device has an indirection table.
     rss: bool,
     /// What [`Moves::are_under_way`] says.
@@ -110,6 +116,8 @@ impl Moves {
             outbox: VecDeque::with_capacity(4 * usize::from(groups) + 64),
             redirects: VecDeque::with_capacity(usize::from(groups)),
             outcomes: VecDeque::with_capacity(2 * usize::from(groups)),
+            woken: VecDeque::with_capacity(CORES_MAX),
+            giving: false,
             rss,
             under_way: false,
         }
@@ -122,7 +130,7 @@ impl Moves {
     }
 
     fn look(&mut self) {
-        self.under_way = !self.active.is_empty() || !self.outbox.is_empty() || self.has_early();
+        self.under_way = !self.active.is_empty() || !self.outbox.is_empty() || self.has_early() || self.giving;
     }
 
     /// Whether frames may have to be held.
@@ -163,6 +171,17 @@ impl Moves {
     #[inline(always)]
     pub(crate) fn has_early(&self) -> bool {
         !self.early.is_empty()
+    }
+
+    /// Whether the group does not move.
+    fn rests(&mut self, group: GroupId) -> bool {
+        matches!(self.get(group), Some(Move::Rest))
+    }
+
+    /// Groups that leave and are still here.
+    fn leaving(&self) -> usize {
+        let leaves = |m: &&Move| matches!(m, Move::Leaving { .. } | Move::Draining { .. });
+        self.by_group.iter().filter(leaves).count()
     }
 
     fn get(&mut self, group: GroupId) -> Option<&mut Move> {
@@ -257,6 +276,8 @@ impl Engine {
                 self.moves.redirects.push_back(Redirect { group, to, asker: from });
             }
             Message::Redirected { group } => self.device_turned(group),
+            Message::Serve => self.called(),
+            Message::Woken { core } => self.moves.woken.push_back(Woken { core, by: from }),
             _ => debug_assert!(false, "not about moves: {message:?}"),
         }
     }
@@ -273,6 +294,9 @@ impl Engine {
                 self.moves.outbox.push_front((to, message));
                 break;
             }
+        }
+        if self.moves.giving {
+            self.give_on();
         }
         let mut from = 0;
         while let Some(group) = self.moves.active.next(from) {

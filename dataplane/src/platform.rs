@@ -4,6 +4,7 @@
 //! virtual clock.
 use crate::device::{RxQueue, TxQueue};
 use crate::engine::Engine;
+use crate::measure::Measure;
 use crate::time::Instant;
 use ix_abi::stats::CoreStats;
 
@@ -66,8 +67,8 @@ pub trait Platform {
     /// The application misbehaved: see [`AppFault`].
     fn app_fault(&mut self, fault: AppFault);
 
-    /// About once a millisecond, and only from the loop: copy the counters out.
-    fn publish(&mut self, stats: &CoreStats);
+    /// About once a millisecond, and only from the loop: copy the counters and figures out.
+    fn publish(&mut self, stats: &CoreStats, measure: &Measure);
 
     /// Wakes another core that may be halted, since something is in its rings. Cheap if it is not.
     fn wake(&mut self, core: ix_abi::CoreId);

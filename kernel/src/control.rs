@@ -6,8 +6,9 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
-use ix_abi::control::{self, CoreState, State, command, core_block, core_offset, header, outcome};
+use ix_abi::control::{self, CoreState, State, command, core_block, core_offset, header, measure_offset, outcome};
 use ix_abi::event_log::EventKind;
+use ix_abi::histogram::BUCKETS;
 use ix_abi::limits::CORES_MAX;
 use ix_abi::stats::{BATCH_BUCKETS, CoreStats, Counter, Drop};
 use ix_abi::status::Status;
@@ -146,6 +147,7 @@ pub fn publish_facts(facts: &Facts<'_>) {
         (header::COUNTERS, Counter::COUNT as u64),
         (header::DROPS, Drop::COUNT as u64),
         (header::BATCH_BUCKETS, BATCH_BUCKETS as u64),
+        (header::HISTOGRAM_BUCKETS, BUCKETS as u64),
         (header::NOW_NS, time::now_ns()),
         (header::READY_NS, 0),
         (header::MEMORY_BYTES, mem::total_bytes()),
@@ -159,9 +161,15 @@ pub fn publish_facts(facts: &Facts<'_>) {
         word.copy_from_slice(chunk);
         set(header::APP_NAME + i * 8, u64::from_le_bytes(word));
     }
+    for at in (0x300..0x400).step_by(8) {
+        set(at, 0);
+    }
     for core in 0..CORES_MAX {
         for at in (0..control::CORE_STRIDE).step_by(8) {
             set(core_offset(core) + at, 0);
+        }
+        for at in (0..control::MEASURE_STRIDE).step_by(8) {
+            set(measure_offset(core) + at, 0);
         }
         if core < facts.cores {
             let id = percore::of(core).apic_id.load(Ordering::Relaxed);
@@ -181,9 +189,14 @@ pub fn set_core_state(core: usize, state: CoreState) {
     set(core_offset(core) + core_block::STATE, u64::from(state.0));
 }
 
+/// Whether there is a page.
+pub fn is_there() -> bool {
+    BASE.load(Ordering::Relaxed) != 0
+}
+
 /// Copies a core's counters out. Called by that core about once a millisecond.
 pub fn publish(core: usize, stats: &CoreStats) {
-    if BASE.load(Ordering::Relaxed) == 0 {
+    if !is_there() {
         return;
     }
     let block = core_offset(core);
@@ -202,7 +215,7 @@ pub fn publish(core: usize, stats: &CoreStats) {
 
 /// Looks for a command; one of another epoch, or that makes no sense, is refused here.
 pub fn poll_command() -> Option<(Pending, Command)> {
-    if BASE.load(Ordering::Relaxed) == 0 {
+    if !is_there() {
         return None;
     }
     let (pending, asked) = commands::poll(get, EPOCH.load(Ordering::Relaxed))?;

@@ -17,6 +17,7 @@ mod entropy;
 mod exit;
 mod firmware;
 mod manager;
+mod measure;
 mod mem;
 mod net;
 mod once;

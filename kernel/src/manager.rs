@@ -13,6 +13,7 @@ use ix_kernel_core::addr::Phys;
 pub mod acl;
 mod command;
 pub mod cores;
+pub mod demand;
 
 use crate::cpu::percore;
 use crate::exit::{Exit, exit};

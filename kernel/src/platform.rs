@@ -12,16 +12,17 @@ use ix_dataplane::app::{AppPort, Drain};
 use ix_dataplane::core_loop::run_once;
 use ix_dataplane::device::{RxQueue, TxQueue};
 use ix_dataplane::engine::Engine;
+use ix_dataplane::measure::Measure;
 use ix_dataplane::platform::{AppFault, AppReturn, Platform, Work};
 use ix_dataplane::time::Instant;
 use ix_kernel_core::cmdline::Idle;
 
 use crate::cpu::percore;
-use crate::manager::{self, Manager, cores};
+use crate::manager::{self, Manager, cores, demand};
 use crate::net::{self, Rx, Share, Tx};
 use crate::user::lifecycle::{self, Reason, Wish};
 use crate::user::thread::Thread;
-use crate::{apic, control, renew, time, watch};
+use crate::{apic, control, measure, renew, time, watch};
 
 /// How long an idle core polls before it halts.
 const SPIN_NS: u64 = 50_000;
@@ -55,10 +56,21 @@ pub struct KernelPlatform {
     /// As of the last `now()`.
     now: u64,
     last_busy: u64,
+    /// When another core has woken it last.
+    woken: u64,
     halts: u64,
     overruns: u64,
     /// The core has no groups: it halts for long.
     parked: bool,
+    /// What core 0 said of that last: it may have been woken since.
+    park: bool,
+    measure: measure::Core,
+    /// Figures were published: there may be a new grant.
+    published: bool,
+    /// The grant, and how many cores had been woken when it came.
+    grant: (u64, u64),
+    /// Of which it was told.
+    wakes: u64,
     /// The batch bound that was asked for last; 0: none was.
     batch: usize,
     /// It was said that a queue is in quarantine.
@@ -80,9 +92,15 @@ impl KernelPlatform {
             idle,
             now: time::now_ns(),
             last_busy: 0,
+            woken: 0,
             halts: 0,
             overruns: 0,
             parked: false,
+            park: false,
+            measure: measure::Core::new(core),
+            published: false,
+            grant: (0, 0),
+            wakes: 0,
             batch: 0,
             quarantine_told: false,
             watch: watch::Core::new(core),
@@ -108,9 +126,11 @@ impl KernelPlatform {
     /// Nothing to do: polls on for a while, then halts until a frame, a peer, a timer or the tick.
     fn rest(&mut self, engine: &mut Engine, work: Work) {
         self.now = time::now_ns();
-        let spins = self.idle == Idle::Poll || self.now.wrapping_sub(self.last_busy) < SPIN_NS;
-        let polling = spins && !self.parked;
-        if polling {
+        // A parked core polls only when it was woken just now.
+        let since = if self.parked { self.woken } else { self.last_busy };
+        let polls = self.idle == Idle::Poll && !self.parked;
+        let spins = polls || self.now.wrapping_sub(since) < SPIN_NS;
+        if spins {
             core::hint::spin_loop();
             return;
         }
@@ -119,16 +139,68 @@ impl KernelPlatform {
         // A plain store and no fence: the wait makes it visible. Who had read `sleeping` as false has its message visible now: look once more.
         time::wait_ns(STORE_VISIBLE_NS);
         let again = run_once(engine, self);
+        let called = self.parked && self.is_called(engine);
         let deadline = work.deadline.min(again.deadline);
         let frames = self.rx.iter_mut().any(RxQueue::arm_interrupt);
-        if !again.busy && !frames && !lifecycle::is_ending() {
+        if !again.busy && !called && !frames && !lifecycle::is_ending() {
             self.halt(deadline);
+        }
+        // Somebody has woken us: there is more to come, so look for a while.
+        if !me.sleeping.load(Ordering::Relaxed) {
+            self.woken = time::now_ns();
         }
         me.sleeping.store(false, Ordering::Relaxed);
         self.rx.iter_mut().for_each(RxQueue::disarm_interrupt);
         if again.busy {
             self.last_busy = self.now;
         }
+    }
+
+    /// Whether a congested core has called this one, which serves from now on then.
+    fn is_called(&mut self, engine: &mut Engine) -> bool {
+        let called = engine.take_call();
+        if called {
+            self.parked = false;
+            watch::log::record(EventKind::CoreServes, 0, 0, 0);
+        }
+        called
+    }
+
+    /// What core 0 says: park, or serve.
+    #[cold]
+    #[inline(never)]
+    fn change_parking(&mut self, engine: &mut Engine) {
+        self.park = !self.park;
+        // It may have been called, and serve already.
+        if self.park == self.parked {
+            return;
+        }
+        self.parked = self.park;
+        if self.parked {
+            let _of_the_past = engine.take_call();
+            engine.tell_parking();
+            watch::log::record(EventKind::CoreParked, 0, 0, 0);
+        } else {
+            watch::log::record(EventKind::CoreServes, 0, 0, 0);
+        }
+    }
+
+    /// After each publication: what this core may do when it is congested, and what it has done.
+    #[cold]
+    #[inline(never)]
+    fn after_publication(&mut self, engine: &mut Engine) {
+        self.published = false;
+        let wake = *engine.measure().wake();
+        let (number, grant) = demand::grant_of(self.core);
+        if number != self.grant.0 {
+            self.grant = (number, wake.count);
+        }
+        if wake.count != self.wakes {
+            self.wakes = wake.count;
+            watch::log::record(EventKind::CoreWoken, wake.to, wake.delay_ns, wake.late_ns);
+        }
+        // Each serves once.
+        engine.set_grant(grant.filter(|_| self.grant.1 == wake.count && !self.parked));
     }
 
     fn halt(&mut self, deadline: Instant) {
@@ -266,11 +338,11 @@ impl Platform for KernelPlatform {
             self.batch = batch;
             engine.set_rx_batch(batch);
         }
-        if cores::is_parked(self.core) != self.parked {
-            self.parked = !self.parked;
-            if self.parked {
-                engine.tell_parking();
-            }
+        if cores::is_parked(self.core) != self.park {
+            self.change_parking(engine);
+        }
+        if self.published {
+            self.after_publication(engine);
         }
         if self.watch.is_behind() {
             self.watch.catch_up(engine);
@@ -295,8 +367,10 @@ impl Platform for KernelPlatform {
         }
     }
 
-    fn publish(&mut self, stats: &CoreStats) {
+    fn publish(&mut self, stats: &CoreStats, measure: &Measure) {
         control::publish(self.core, stats);
+        self.measure.publish(stats, measure);
+        self.published = true;
         self.watch.publish(stats);
         let lost = self.rx.iter().any(Rx::is_quarantined)
             || matches!(&self.tx, Tx::Queue(tx) if tx.queue().is_quarantined());

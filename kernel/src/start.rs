@@ -321,7 +321,8 @@ fn make_kits(m: &Machine, net: net::Net, batch: usize) {
         let Some(headers) = net::KernelDma.alloc(TX_HEADER_REGION_BYTES, 4096) else {
             unsupported!("no memory for transmit headers");
         };
-        let engine = Engine::new(c, pool, endpoint, &headers);
+        let mut engine = Engine::new(c, pool, endpoint, &headers);
+        engine.set_tsc_khz(time::tsc_khz());
         *KITS[core].lock() = Some(CoreKit { engine, share, manager: None });
     }
 }

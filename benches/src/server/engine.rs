@@ -223,6 +223,6 @@ impl<A: App> Platform for Machine<A> {
     fn app_fault(&mut self, fault: AppFault) {
         panic!("{fault:?}");
     }
-    fn publish(&mut self, _stats: &CoreStats) {}
+    fn publish(&mut self, _stats: &CoreStats, _measure: &ix_dataplane::measure::Measure) {}
     fn wake(&mut self, _core: CoreId) {}
 }

@@ -16,6 +16,7 @@ impl Engine {
         moved(&mut group, local, false);
         group.rebase_tx(local.tx.next(), 0);
         count_backlog(&group, local, false);
+        local.measure.loads.goes(id, group.frames);
         local.owners[usize::from(id.0)] = to;
         Some(group)
     }
@@ -29,6 +30,7 @@ impl Engine {
         ipv6::end_lost(&mut group, local);
         moved(&mut group, local, true);
         count_backlog(&group, local, true);
+        local.measure.loads.came(group.id, group.frames);
         local.owners[at] = local.core;
         if let Some(app) = &mut local.app {
             app.group_in.insert(group.id);

@@ -47,14 +47,23 @@ pub fn receive(engine: &mut Engine, frame: &RxFrame) -> bool {
     let Some(segment) = parse::segment(local, frame) else { return false };
     let id = segment.hash as usize & groups.len().wrapping_sub(1);
     let Some(Some(group)) = groups.get_mut(id) else { return false };
+    // Whoever does not take it after all takes this back.
+    group.frames += 1;
     let FlowGroup { conns, segments, table, tx_base, .. } = &mut **group;
     let found = table.find_tuple(conns, segment.hash, segment.tuple());
-    let Some(index) = found else { return edges::stranger(group, local, &segment, frame) };
+    let Some(index) = found else {
+        let taken = edges::stranger(group, local, &segment, frame);
+        group.frames -= u64::from(!taken);
+        return taken;
+    };
     let conn = &mut conns[index];
     let Some(len) = predicted(conn, local, *tx_base, &segment) else {
-        return edges::unpredicted(group, local, index, &segment, frame);
+        let taken = edges::unpredicted(group, local, index, &segment, frame);
+        group.frames -= u64::from(!taken);
+        return taken;
     };
     if !may_hold(conn, local, &frame.mbuf) {
+        group.frames -= 1;
         return false;
     }
     let handle = conn.handle(GroupId(id as u16), index);

@@ -39,6 +39,7 @@ pub fn tcp<A: Family>(engine: &mut Engine, mut frame: RxFrame, ip: &Ip<A>) {
     if frame.checksum == RxChecksum::Unknown && !intact(segment, ip, TCP) {
         return eth::drop(engine, frame, Drop::TcpChecksum);
     }
+    group.frames += 1;
     let packet = packet(frame.offset, ip, segment, &fields, hash);
     tcp::input::handle(group, local, &packet, frame.mbuf);
 }
@@ -110,9 +111,11 @@ pub fn udp<A: Family>(engine: &mut Engine, mut frame: RxFrame, ip: &Ip<A>) {
     }
     let ports = (source_port, port);
     let (_, id) = whose(local, &mut frame, ip, ports);
-    if engine.groups.get(id).is_none_or(Option::is_none) {
+    let Some(group) = engine.groups.get_mut(id).and_then(Option::as_mut) else {
         return steer_to_owner(engine, frame, id);
-    }
+    };
+    group.frames += 1;
+    let local = &mut engine.local;
     let (from, here) = (ip.source.to_ip(), ip.destination.to_ip());
     let remote = SocketAddress { ip: from, port: source_port, scope: scope_of(&from) };
     let flow = acl::flow(here, Direction::In, Protocol::Udp, remote.ip, ports);

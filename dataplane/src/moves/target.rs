@@ -22,6 +22,7 @@ impl Engine {
         let (id, since) = (group.id, self.local.now);
         let missed = group.app_ended < self.local.app_ended;
         self.local.stats.add(Counter::GroupsIn, 1);
+        self.taken(since);
         if missed {
             // The application ended while the group was under way.
             group.app_ended = self.local.app_ended;

@@ -109,6 +109,10 @@ impl RxQueue for Rx {
         count
     }
 
+    fn waiting(&self) -> usize {
+        self.inbox.len()
+    }
+
     fn replenish(&mut self, pool: &mut Pool) {
         while self.posted.len() < self.depth {
             let Some(mbuf) = pool.alloc() else { break };

@@ -382,6 +382,12 @@ impl<M: Mmio> RxQueue for VirtioRx<M> {
         batch.len() - before
     }
 
+    fn waiting(&self) -> usize {
+        let ready = self.ring.used_state().index.wrapping_sub(self.completed);
+        let good = !self.quarantined && ready <= self.outstanding();
+        if good { usize::from(ready) } else { 0 }
+    }
+
     fn replenish(&mut self, pool: &mut Pool) {
         debug_assert!(core::ptr::eq(pool.area(), self.area), "buffers of another area");
         if !self.returned.is_empty() {

@@ -2,6 +2,7 @@
 //! who shares it with us: each word is read once, and what is made of it is checked here.
 use core::sync::atomic::{Ordering, fence};
 use ix_abi::control::{CommandCode, command, outcome};
+use ix_abi::demand::LIMIT_WORDS;
 use ix_abi::status::Status;
 
 #[cfg(test)]
@@ -44,6 +45,10 @@ pub enum Command {
     MoveGroup(u16, u16),
     /// How many cores are to serve.
     SetCores(u16),
+    /// Which ones are.
+    SetCoreSet(u64),
+    /// Limits are in the bulk area.
+    SetLimits,
     /// Packet trace on (the filter is in the bulk area) or off.
     Trace(bool),
 }
@@ -64,7 +69,11 @@ impl Command {
             CommandCode::Trace if number <= 1 => Command::Trace(number == 1),
             CommandCode::MoveGroup => Command::MoveGroup(small(args[0])?, small(args[1])?),
             CommandCode::SetCores => Command::SetCores(small(args[0])?),
-            CommandCode::SetBatch | CommandCode::Trace => return Err(Status::Invalid),
+            CommandCode::SetCoreSet => Command::SetCoreSet(args[0]),
+            CommandCode::SetLimits if number == LIMIT_WORDS => Command::SetLimits,
+            CommandCode::SetBatch | CommandCode::Trace | CommandCode::SetLimits => {
+                return Err(Status::Invalid);
+            }
             _ => return Err(Status::Unsupported),
         })
     }

@@ -14,6 +14,7 @@ pub mod archive;
 pub mod clock;
 pub mod cmdline;
 pub mod commands;
+pub mod demand;
 pub mod efi;
 pub mod elf_image;
 pub mod frames;

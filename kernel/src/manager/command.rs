@@ -44,7 +44,9 @@ impl Manager {
                 control::answer(c, Status::Ok, frames as u64);
             }
             Command::MoveGroup(group, core) => self.cores.move_group(engine, c, group, core),
-            Command::SetCores(count) => self.cores.set(engine, c, count),
+            Command::SetCores(count) => self.cores.set_count(engine, c, count),
+            Command::SetCoreSet(set) => self.cores.set(engine, c, set),
+            Command::SetLimits => self.cores.set_limits(c),
             Command::AclSet(bytes) => self.acl.begin(engine, c, bytes),
             Command::AclRead => control::answer(c, Status::Ok, super::acl::read(engine)),
             Command::CaptureStart | Command::CaptureStop(_) | Command::Trace(_) => {

@@ -1,5 +1,5 @@
-//! Which cores serve, and which flow group is where: what `ixcp` asks for, carried out by the engines. Cores serve from
-//! core 0 on; the others have no groups and are parked: halted until somebody has something for them.
+//! Which cores serve, and which flow group is where: what `ixcp` asks for, carried out by the engines. Cores that do not
+//! serve have no groups and are parked: halted until somebody has something for them. Core 0 always serves.
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use ix_abi::control::{OWNERS_BASE, header};
@@ -10,8 +10,9 @@ use ix_abi::{CoreId, GroupId};
 use ix_dataplane::engine::Engine;
 use ix_kernel_core::spread;
 
+use super::demand;
 use crate::control::{self, Pending};
-use crate::{net, watch};
+use crate::{net, time, watch};
 
 /// How long a command may take; what has not moved by then stays.
 const PATIENCE_NS: u64 = 3_000_000_000;
@@ -32,8 +33,15 @@ enum Task {
     None,
     /// One group.
     Move(Pending),
-    /// All groups over the first `serving` cores.
-    Spread { command: Pending, serving: usize, since: u64 },
+    /// All groups over the cores of a set.
+    Spread { command: Option<Answer>, serving: u64, since: u64 },
+}
+
+/// What a spread answers.
+#[derive(Clone, Copy)]
+struct Answer {
+    to: Pending,
+    value: u64,
 }
 
 pub(super) struct Cores {
@@ -42,14 +50,29 @@ pub(super) struct Cores {
     task: Task,
     /// Moves that are not over.
     under_way: usize,
+    /// Groups that it has asked to move.
+    asked: [bool; GROUPS_MAX],
     moves: u64,
     published: bool,
+    /// A group has come to a core that is parked.
+    astray: bool,
+    demand: demand::Task,
 }
 
 impl Cores {
     pub(super) fn new(cores: usize, groups: u16) -> Self {
         let cores = cores.min(CORES_MAX);
-        Self { cores, groups, task: Task::None, under_way: 0, moves: 0, published: false }
+        Self {
+            cores,
+            groups,
+            task: Task::None,
+            under_way: 0,
+            asked: [false; GROUPS_MAX],
+            moves: 0,
+            published: false,
+            astray: false,
+            demand: demand::Task::new(cores),
+        }
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -62,58 +85,83 @@ impl Cores {
         if group >= self.groups || usize::from(core) >= self.cores || is_parked(core.into()) {
             return control::answer(c, Status::Invalid, 0);
         }
-        self.under_way = 1;
         self.task = Task::Move(c);
+        self.ask(engine, group, core);
+    }
+
+    fn ask(&mut self, engine: &mut Engine, group: u16, core: u16) {
+        self.under_way += 1;
+        self.asked[usize::from(group) % GROUPS_MAX] = true;
         engine.move_group(GroupId(group), CoreId(core));
     }
 
+    /// Limits of the bulk area.
+    pub(super) fn set_limits(&mut self, c: Pending) {
+        match self.demand.set_limits(time::now_ns()) {
+            Ok(number) => control::answer(c, Status::Ok, number),
+            Err(status) => control::answer(c, status, 0),
+        }
+    }
+
     /// The first `count` cores serve from now on.
-    pub(super) fn set(&mut self, engine: &mut Engine, c: Pending, count: u16) {
+    pub(super) fn set_count(&mut self, engine: &mut Engine, c: Pending, count: u16) {
         let serving = usize::from(count);
         if serving == 0 || serving > self.cores {
             return control::answer(c, Status::Invalid, self.cores as u64);
         }
+        let answer = Answer { to: c, value: serving as u64 };
+        self.serve(engine, Some(answer), all(serving));
+    }
+
+    /// The cores of `set` serve from now on.
+    pub(super) fn set(&mut self, engine: &mut Engine, c: Pending, set: u64) {
+        if set & 1 == 0 || set & !all(self.cores) != 0 {
+            return control::answer(c, Status::Invalid, all(self.cores));
+        }
+        self.serve(engine, Some(Answer { to: c, value: set }), set);
+    }
+
+    fn serve(&mut self, engine: &mut Engine, command: Option<Answer>, serving: u64) {
         let before = PARKED.load(Ordering::Relaxed);
-        PARKED.store(before & !all(serving), Ordering::Relaxed);
-        (0..serving).filter(|core| before & 1 << core != 0).for_each(net::wake_core);
-        self.task = Task::Spread { command: c, serving, since: engine.now().0 };
+        PARKED.store(before & !serving, Ordering::Relaxed);
+        (0..self.cores).filter(|core| before & serving & 1 << core != 0).for_each(net::wake_core);
+        self.task = Task::Spread { command, serving, since: engine.now().0 };
         self.spread(engine, serving);
     }
 
     /// Asks for every move that is still due.
-    fn spread(&mut self, engine: &mut Engine, serving: usize) {
+    fn spread(&mut self, engine: &mut Engine, serving: u64) {
         let mut owners = [0; GROUPS_MAX];
         for (group, owner) in (0..self.groups).zip(&mut owners) {
             *owner = engine.owner(GroupId(group)).map_or(0, |core| core.0);
         }
         let owners = &owners[..usize::from(self.groups)];
-        spread::moves(owners, serving, |group, to| {
-            self.under_way += 1;
-            engine.move_group(GroupId(group), CoreId(to));
-        });
+        spread::moves(owners, serving, |group, to| self.ask(engine, group, to));
     }
 
-    /// Every millisecond: what has become of the moves.
+    /// Every millisecond: what has become of the moves, and who was woken.
     pub(super) fn step(&mut self, engine: &mut Engine, now: u64) {
         if !self.published {
             self.published = true;
             self.publish(engine);
+            self.demand.show_limits();
         }
-        let mut last = Status::Ok;
-        while let Some((group, status)) = engine.move_outcome() {
-            self.under_way = self.under_way.saturating_sub(1);
-            last = status;
-            if let Some(owner) = engine.owner(group).filter(|_| status == Status::Ok) {
-                self.moves += 1;
-                control::set(OWNERS_BASE + usize::from(group.0) * 8, owner.0.into());
-                control::set(header::MOVES, self.moves);
-                watch::log::record(EventKind::GroupOut, 0, group.0.into(), owner.0.into());
-            }
+        while let Some(woken) = engine.woken() {
+            let parked = PARKED.load(Ordering::Relaxed);
+            PARKED.store(parked & !(1 << woken.core.0), Ordering::Relaxed);
+            self.demand.woken(woken.core.0, woken.by.0, now);
+            self.publish(engine);
         }
+        let last = self.outcomes(engine);
+        let parked = PARKED.load(Ordering::Relaxed);
+        self.demand.tick(now, all(self.cores) & !parked, parked);
         if self.under_way > 0 {
             return;
         }
         match core::mem::take(&mut self.task) {
+            Task::None if core::mem::take(&mut self.astray) => {
+                self.serve(engine, None, all(self.cores) & !parked);
+            }
             Task::None => {}
             Task::Move(command) => control::answer(command, last, self.moves),
             Task::Spread { command, serving, since } => {
@@ -124,13 +172,34 @@ impl Cores {
                 }
                 let status = if self.under_way > 0 { Status::TimedOut } else { Status::Ok };
                 if status == Status::Ok {
-                    PARKED.store(all(self.cores) & !all(serving), Ordering::Relaxed);
-                    log::info!("{serving} of {} cores serve", self.cores);
+                    PARKED.store(all(self.cores) & !serving, Ordering::Relaxed);
+                    log::info!("{} of {} cores serve", serving.count_ones(), self.cores);
                 }
                 self.publish(engine);
-                control::answer(command, status, serving as u64);
+                if let Some(Answer { to, value }) = command {
+                    control::answer(to, status, value);
+                }
             }
         }
+    }
+
+    /// Moves that are over, also those that nobody here has asked for; how the last one ended.
+    fn outcomes(&mut self, engine: &mut Engine) -> Status {
+        let mut last = Status::Ok;
+        while let Some((group, status)) = engine.move_outcome() {
+            if core::mem::take(&mut self.asked[usize::from(group.0) % GROUPS_MAX]) {
+                self.under_way = self.under_way.saturating_sub(1);
+                last = status;
+            }
+            if let Some(owner) = engine.owner(group).filter(|_| status == Status::Ok) {
+                self.moves += 1;
+                self.astray |= is_parked(owner.0.into());
+                control::set(OWNERS_BASE + usize::from(group.0) * 8, owner.0.into());
+                control::set(header::MOVES, self.moves);
+                watch::log::record(EventKind::GroupOut, 0, group.0.into(), owner.0.into());
+            }
+        }
+        last
     }
 
     fn publish(&self, engine: &Engine) {

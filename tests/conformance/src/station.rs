@@ -91,7 +91,7 @@ impl Platform for Machine {
         self.faults.push(fault);
     }
 
-    fn publish(&mut self, _stats: &CoreStats) {}
+    fn publish(&mut self, _stats: &CoreStats, _measure: &ix_dataplane::measure::Measure) {}
 
     fn wake(&mut self, _core: CoreId) {}
 }

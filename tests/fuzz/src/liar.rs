@@ -367,6 +367,10 @@ impl RxQueue for Rx {
         self.queue.as_mut().map_or(0, |queue| queue.poll(max, batch))
     }
 
+    fn waiting(&self) -> usize {
+        self.queue.as_ref().map_or(0, RxQueue::waiting)
+    }
+
     fn replenish(&mut self, pool: &mut Pool) {
         if let Some(stopped) = &self.stopped {
             if let Some(queue) = self.queue.take() {
@@ -452,7 +456,7 @@ impl Platform for Core {
         self.faulted = true;
     }
 
-    fn publish(&mut self, _stats: &CoreStats) {}
+    fn publish(&mut self, _stats: &CoreStats, _measure: &ix_dataplane::measure::Measure) {}
 
     fn wake(&mut self, _core: CoreId) {}
 }

@@ -280,7 +280,7 @@ impl Platform for Core {
         panic!("libix has broken the contract: {fault:?}");
     }
 
-    fn publish(&mut self, _stats: &CoreStats) {}
+    fn publish(&mut self, _stats: &CoreStats, _measure: &ix_dataplane::measure::Measure) {}
 
     fn wake(&mut self, _core: CoreId) {}
 }

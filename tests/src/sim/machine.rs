@@ -132,7 +132,7 @@ impl Platform for SimPlatform {
         panic!("the application is accused: {fault:?}");
     }
 
-    fn publish(&mut self, _stats: &CoreStats) {}
+    fn publish(&mut self, _stats: &CoreStats, _measure: &ix_dataplane::measure::Measure) {}
 
     fn wake(&mut self, core: CoreId) {
         self.signals.wake(core);

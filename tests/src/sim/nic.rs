@@ -312,6 +312,10 @@ impl RxQueue for SimRx {
         count
     }
 
+    fn waiting(&self) -> usize {
+        self.nic.borrow().rx[self.queue].filled.len()
+    }
+
     fn replenish(&mut self, pool: &mut Pool) {
         let _not_the_engine = Scope::simulation();
         let mut nic = self.nic.borrow_mut();

@@ -2,10 +2,14 @@ use super::*;
 use std::vec::Vec;
 
 fn settle(owners: &mut [u16], serving: usize) -> usize {
+    settle_at(owners, u64::MAX >> (64 - serving))
+}
+
+fn settle_at(owners: &mut [u16], set: u64) -> usize {
     let before = owners.to_vec();
     let mut count = 0;
     let mut seen = Vec::new();
-    moves(&before, serving, |group, core| {
+    moves(&before, set, |group, core| {
         assert_ne!(owners[usize::from(group)], core, "a move to where it is");
         assert!(!seen.contains(&group), "{group} moves twice");
         seen.push(group);
@@ -13,7 +17,7 @@ fn settle(owners: &mut [u16], serving: usize) -> usize {
         count += 1;
     });
     let of = |core: usize| owners.iter().filter(|owner| usize::from(**owner) == core).count();
-    let counts: Vec<_> = (0..serving).map(of).collect();
+    let counts: Vec<_> = (0..64).filter(|core| set & 1 << core != 0).map(of).collect();
     assert_eq!(
         counts.iter().sum::<usize>(),
         owners.len(),
@@ -40,5 +44,15 @@ fn any_start_comes_to_equal_shares() {
     for serving in [5, 13, 1, 64, 2, 100, 3] {
         settle(&mut owners, serving.min(64));
     }
-    moves(&[], 3, |_, _| panic!("there are no groups"));
+    moves(&[], 7, |_, _| panic!("there are no groups"));
+    moves(&[0, 1], 0, |_, _| panic!("there are no cores"));
+}
+
+#[test]
+fn a_set_of_cores_may_have_gaps() {
+    let mut owners: Vec<u16> = (0..128).map(|group| group % 4).collect();
+    assert_eq!(settle_at(&mut owners, 0b1001), 64);
+    assert_eq!(settle_at(&mut owners, 0b1000_0000_0001), 64);
+    assert_eq!(settle_at(&mut owners, 1 << 63 | 1), 64);
+    assert_eq!(settle_at(&mut owners, u64::MAX), 124);
 }

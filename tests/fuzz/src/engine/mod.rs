@@ -80,7 +80,7 @@ impl Platform for Core {
         self.faulted = true;
     }
 
-    fn publish(&mut self, _stats: &CoreStats) {}
+    fn publish(&mut self, _stats: &CoreStats, _measure: &ix_dataplane::measure::Measure) {}
 
     fn wake(&mut self, _core: CoreId) {}
 }

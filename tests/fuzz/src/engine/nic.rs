@@ -75,6 +75,10 @@ impl RxQueue for Rx {
         count
     }
 
+    fn waiting(&self) -> usize {
+        self.inbox.len()
+    }
+
     fn replenish(&mut self, pool: &mut Pool) {
         while self.hoard.len() > self.greed {
             let Some(mbuf) = self.hoard.pop() else { break };
