@@ -2,7 +2,7 @@
 //! thread of its own.
 use crate::page::Page;
 use ix_abi::control::{self, State, command, core_block, header, outcome};
-use ix_abi::measure::{self, WINDOW_LENGTH_NS, window};
+use ix_abi::measure::{WINDOW_LENGTH_NS, window};
 use ix_abi::stats::{BATCH_BUCKETS, Counter, Drop};
 use ix_abi::{Status, VERSION};
 use std::path::{Path, PathBuf};
@@ -93,7 +93,7 @@ pub fn measure(page: &Page, core: usize, busy_permille: u64, delay_p99_ns: u64, 
         (window::BUSY_PERMILLE, busy_permille),
         (window::DELAY_P50_NS, delay_p99_ns / 8),
         (window::DELAY_P99_NS, delay_p99_ns),
-        (measure::DEPTH, depth),
+        (window::DEPTH_MAX, depth),
     ] {
         page.store(base + offset, value);
     }

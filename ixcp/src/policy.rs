@@ -56,7 +56,7 @@ pub struct CoreLoad {
     pub busy: f64,
     /// 99th percentile of the queueing delay of what it took, µs.
     pub delay_p99_us: f64,
-    /// Frames that waited at its last poll.
+    /// The most frames that one poll found.
     pub queue: f64,
 }
 
@@ -89,7 +89,7 @@ pub struct Figures {
     pub busiest: f64,
     /// The worst core's 99th percentile of the queueing delay, µs.
     pub delay_p99_us: f64,
-    /// The longest queue of a core, on average of the last looks, frames.
+    /// The most frames that one poll of a core found, on average of the last looks.
     pub queue: f64,
     /// The dataplane's own wish.
     pub wants: Option<u32>,

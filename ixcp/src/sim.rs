@@ -2,10 +2,8 @@
 //! goes into it is measured where this project has measured it, and named where it is an assumption.
 //!
 //! - [`curve`] is the load; [`service`] what a request costs; [`power`] what a core draws;
-//! - [`node`] is a core; [`demand`] what the dataplane asks for; [`world`] all of
-//!   them with the daemon; [`report`] what came of it.
+//! - [`node`] is a core; [`world`] all of them with the kernel's wishes and the daemon; [`report`] what came of it.
 pub mod curve;
-pub mod demand;
 pub mod hist;
 pub mod node;
 pub mod power;

@@ -33,7 +33,7 @@ pub fn limits(config: &Config, cores: usize, active: u64, authorised: u32) -> Li
         wake_after_ns: ns(rules.wake_after_us),
         lease_ns: if grant == 0 { 0 } else { LEASE.as_nanos() as u64 },
         delay_target_ns: ns(rules.up_delay_us),
-        depth_target: rules.ask_queue.max(1),
+        depth_target: rules.up_queue.ceil().max(1.0) as u64,
         busy_high_permille: high,
         busy_low_permille: permille(rules.down_busy).clamp(1, high - 1),
         up_hold_ns: ms(rules.up_after_up_ms),

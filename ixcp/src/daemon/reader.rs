@@ -6,7 +6,7 @@ use crate::snapshot::{self, PageError};
 use ix_abi::control::{header, measure_offset};
 use ix_abi::demand::{LIMIT_WORDS, Want, word};
 use ix_abi::limits::CORES_MAX;
-use ix_abi::measure::{self, WINDOW_LENGTH_NS, window};
+use ix_abi::measure::{WINDOW_LENGTH_NS, window};
 
 /// How often a window is read again when the kernel replaces it meanwhile.
 const RETRIES_MAX: u32 = 8;
@@ -72,10 +72,9 @@ fn core_load(page: &Page, core: usize, now_ns: u64) -> CoreLoad {
     for _ in 0..RETRIES_MAX {
         let number = page.load_acquire(base + window::NUMBER);
         let ended = page.load_acquire(base + window::END_NS);
-        let frames = page.load_acquire(base + window::FRAMES);
         let busy = page.load_acquire(base + window::BUSY_PERMILLE);
         let delay = page.load_acquire(base + window::DELAY_P99_NS);
-        let depth = page.load_acquire(base + measure::DEPTH);
+        let depth = page.load_acquire(base + window::DEPTH_MAX);
         if page.load(base + window::NUMBER) != number {
             continue;
         }
@@ -87,7 +86,7 @@ fn core_load(page: &Page, core: usize, now_ns: u64) -> CoreLoad {
             serves: false,
             busy: busy as f64 / 1e3,
             delay_p99_us: delay as f64 / 1e3,
-            queue: if frames > 0 { depth as f64 } else { 0.0 },
+            queue: depth as f64,
         };
     }
     CoreLoad::default()

@@ -266,7 +266,7 @@ fn a_job_gets_the_cpus_of_parked_cores_and_loses_them_before_the_cores_run() {
     assert_eq!(cpus(), "5-7");
     // IX's threshold, on average of looks.
     for i in 1..8 {
-        fake::measure(&scene.page, 0, 1_000, 90_000, 60);
+        fake::measure(&scene.page, 0, 1_000, 90_000, 300);
         look(&mut pilot, start, i..i + 1);
     }
     assert_eq!((cpus(), seen.lock().unwrap().clone()), ("6-7".to_owned(), vec!["6-7".to_owned()]));

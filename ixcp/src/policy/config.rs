@@ -71,7 +71,6 @@ pub struct Rules {
     pub up_after_down_ms: u64,
     pub down_after_up_ms: u64,
     pub down_after_down_ms: u64,
-    pub ask_queue: u64,
     pub reserve: u32,
     pub wake_delay_us: f64,
     pub wake_after_us: f64,
@@ -214,9 +213,6 @@ impl Rules {
             if !(1.0..=64.0).contains(&value) {
                 return Err((key, value, "a factor from 1 to 64 is wanted"));
             }
-        }
-        if self.ask_queue == 0 {
-            return Err(("ask_queue", 0.0, "a number above 0 is wanted"));
         }
         if self.down_delay_us >= self.up_delay_us {
             return Err(("down_delay_us", self.down_delay_us, "it must be below up_delay_us"));

@@ -36,9 +36,7 @@ pub struct Node {
     pub busy_ns: u64,
     /// Queueing delays since the last look, ns.
     pub window: Hist,
-    /// Frames that the last poll found.
-    pub depth: usize,
-    /// The most since the last look.
+    /// The most frames that a poll has found since the last look.
     pub depth_max: usize,
     /// Since when the oldest request had waited too long at each poll, ns.
     pub congested_since: Option<u64>,
@@ -74,7 +72,6 @@ impl Node {
             next: u64::MAX,
             busy_ns: 0,
             window: Hist::default(),
-            depth: 0,
             depth_max: 0,
             congested_since: None,
             dropped: 0,
@@ -128,9 +125,8 @@ impl Node {
                 break;
             }
             self.admit(start, now.ring);
-            self.depth = self.queue.len();
-            self.depth_max = self.depth_max.max(self.depth);
-            let count = self.depth.min(now.batch);
+            self.depth_max = self.depth_max.max(self.queue.len());
+            let count = self.queue.len().min(now.batch);
             let waited = self.queue.front().map_or(0, |w| start - w.arrived.min(start));
             self.congested_since = match self.congested_since {
                 _ if (waited as f64) < now.congested * 1e3 => None,
@@ -155,7 +151,7 @@ impl Node {
             serves: self.serves,
             busy: (self.busy_ns as f64 / window_ns).min(1.0),
             delay_p99_us: self.window.quantile(0.99) as f64 / 1e3,
-            queue: if self.window.total() > 0 { self.depth as f64 } else { 0.0 },
+            queue: self.depth_max as f64,
         };
         self.depth_max = 0;
         self.busy_ns = 0;

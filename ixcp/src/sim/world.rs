@@ -3,14 +3,15 @@
 //! Cores touch each other only through moves, and those happen at the ends of slices of 50 µs: within a slice each core is
 //! simulated by itself.
 use super::curve::Curve;
-use super::demand::Demand;
 use super::hist::Hist;
 use super::node::{Node, Now, Waiting};
 use super::power::Power;
 use super::report::{Event, Point, Report, Totals, What};
 use super::rng::Rng;
 use super::service::Service;
+use crate::daemon::{limits, reader};
 use crate::policy::{Config, CoreLoad, Governor, Kind, Sample, Step};
+use ix_kernel_core::demand::{Demand, Figures, Seen};
 use ix_kernel_core::spread;
 
 /// Time within which cores do not see each other, ns.
@@ -135,7 +136,7 @@ impl<'a> World<'a> {
             owners: (0..shares.len()).map(|group| (group % cores as usize) as u16).collect(),
             peak: 0.0,
             shares,
-            demand: Demand::default(),
+            demand: Demand::new(cores as u16),
             granted: governor.authorised(),
             governor,
             step: Step { cores, frequency: 1.0 },
@@ -236,10 +237,8 @@ impl<'a> World<'a> {
         let window = (now - self.last_look) as f64;
         self.last_look = now;
         let now_ms = now / TICK;
-        let depth_max = self.nodes.iter().map(|n| n.depth_max).max().unwrap_or(0);
         let cores: Vec<CoreLoad> = self.nodes.iter_mut().map(|n| n.look(window, &mut self.point)).collect();
-        let rules = self.setup.config.rules();
-        let wants = Some(self.demand.look(now_ms, &cores, depth_max as u64, rules));
+        let wants = Some(self.demand(now, &cores));
         let Some(change) = self.governor.decide(&Sample { now_ms, cores, wants }) else {
             return;
         };
@@ -260,6 +259,26 @@ impl<'a> World<'a> {
         self.events.push(Event { seconds: now as f64 / 1e9, what: What::Change(change) });
     }
 
+    /// What the dataplane wants: the kernel's own code decides, within the limits that the daemon gives it.
+    fn demand(&mut self, now: u64, cores: &[CoreLoad]) -> u32 {
+        let active = cores.iter().enumerate().filter(|(_, c)| c.serves);
+        let active = active.fold(0, |set, (core, _)| set | 1 << core);
+        let limits =
+            limits::limits(&self.setup.config, cores.len(), active, self.governor.authorised());
+        if *self.demand.limits() != limits {
+            self.demand.set_limits(limits);
+        }
+        let seen = |c: &CoreLoad| Seen {
+            busy_permille: (c.busy * 1e3) as u64,
+            delay_p99_ns: (c.delay_p99_us * 1e3) as u64,
+            depth_max: c.queue as u64,
+            frames: 0,
+        };
+        let seen = Figures::of(cores.iter().filter(|c| c.serves).map(seen));
+        self.demand.look(now, &seen);
+        u32::from(self.demand.want().0.cores)
+    }
+
     fn apply(&mut self, now: u64, step: Step) {
         let cores = (step.cores.max(1) as usize).min(self.nodes.len());
         self.step = Step { cores: cores as u32, ..step };
@@ -269,7 +288,8 @@ impl<'a> World<'a> {
             }
         }
         let mut moves = Vec::new();
-        spread::moves(&self.owners, cores, |group, to| moves.push((group, to)));
+        let serving = reader::all(cores);
+        spread::moves(&self.owners, serving, |group, to| moves.push((group, to)));
         for (group, to) in moves {
             self.hand_over(usize::from(group), usize::from(to), now);
         }
