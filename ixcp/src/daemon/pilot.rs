@@ -196,6 +196,10 @@ impl Pilot {
         let outcome = self.change(to, view);
         let took = outcome.map(|()| start.elapsed().as_secs_f64() * 1e3);
         let failed = took.is_err();
+        let now_ms = self.start.elapsed().as_millis() as u64;
+        if let (false, Some((_, governor))) = (failed, &mut self.governor) {
+            governor.carried_out(now_ms);
+        }
         self.log.decided(self.config.policy.name(), change, took);
         if failed {
             // It was told with the figures.

@@ -78,7 +78,10 @@ fn show(options: &PolicyShow) -> Result<u8> {
         let _ = writeln!(out, "set here: {}", text.lines().collect::<Vec<_>>().join(" ").trim());
     }
     if let (Some(serving), Some(granted)) = (shown.serving, shown.granted) {
-        let _ = write!(out, "{serving} cores serve");
+        let _ = match serving {
+            1 => write!(out, "1 core serves"),
+            n => write!(out, "{n} cores serve"),
+        };
         if let (Some(wants), Some(reason)) = (shown.wants, shown.reason) {
             let _ = write!(out, ", the dataplane wants {wants} ({reason})");
         }

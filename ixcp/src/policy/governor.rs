@@ -138,6 +138,16 @@ impl Governor {
         Some(self.go(to, Way::Down, Why::Idle, from, figures, now))
     }
 
+    /// A change has been carried out just now. What was measured while groups moved says nothing about what is: the time
+    /// until the next step counts from here.
+    pub fn carried_out(&mut self, now_ms: u64) {
+        if let Some((at, _)) = &mut self.last {
+            *at = now_ms.max(*at);
+        }
+        self.slow = Slow::default();
+        self.queue = 0.0;
+    }
+
     /// What serves is a fact: somebody else may have set it, the dataplane have woken a core, or a command failed.
     fn adopt(&mut self, serving: u32, now: u64) {
         let was = self.step().cores;
