@@ -18,6 +18,7 @@ pub mod control;
 pub mod events;
 pub mod instance;
 pub mod launch;
+pub mod measured;
 pub mod metrics;
 pub mod net;
 pub mod observe;
