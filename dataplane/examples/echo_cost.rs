@@ -177,7 +177,12 @@ impl Platform for Machine {
     fn app_fault(&mut self, fault: AppFault) {
         panic!("{fault:?}");
     }
-    fn publish(&mut self, _stats: &ix_abi::stats::CoreStats, _measure: &ix_dataplane::measure::Measure) {}
+    fn publish(
+        &mut self,
+        _stats: &ix_abi::stats::CoreStats,
+        _measure: &ix_dataplane::measure::Measure,
+    ) {
+    }
     fn wake(&mut self, _core: CoreId) {}
 }
 

@@ -24,8 +24,8 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use ix_abi::limits::CORES_MAX;
 use ix_abi::stats::Drop;
-pub use relief::{Grant, Wake, Woken};
 use ix_abi::{CoreId, GroupId, Status};
+pub use relief::{Grant, Wake, Woken};
 
 /// What a core knows of a group that moves.
 #[derive(Debug, Default)]
@@ -130,7 +130,8 @@ impl Moves {
     }
 
     fn look(&mut self) {
-        self.under_way = !self.active.is_empty() || !self.outbox.is_empty() || self.has_early() || self.giving;
+        self.under_way =
+            !self.active.is_empty() || !self.outbox.is_empty() || self.has_early() || self.giving;
     }
 
     /// Whether frames may have to be held.

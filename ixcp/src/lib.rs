@@ -23,6 +23,7 @@ pub mod events;
 pub mod host;
 pub mod instance;
 pub mod launch;
+pub mod measured;
 pub mod metrics;
 pub mod net;
 pub mod observe;

@@ -58,8 +58,6 @@ fn floor(us: u64) -> u64 {
     ix_abi::histogram::floor_ns(bucket(us * US))
 }
 
-
-
 #[test]
 fn a_core_at_rest_finds_frames_at_once() {
     let mut m = measure(64);
@@ -170,6 +168,7 @@ fn a_window_says_what_has_happened_in_it() {
     }
     turn(&mut m, 2_000, 0, 0);
     stats.add(Counter::UserTsc, 400 * US);
+    stats.batches[2] += 100;
     assert!(!m.sum_up(&mut stats, Instant(9_000 * US)));
     assert!(m.sum_up(&mut stats, Instant(10_001 * US)));
     let window = *m.window();
@@ -177,13 +176,14 @@ fn a_window_says_what_has_happened_in_it() {
     assert_eq!((window.frames, window.busy_permille, window.user_permille), (200, 100, 40));
     let end = ix_abi::histogram::floor_ns(bucket(10 * US) + 1);
     assert_eq!((window.delay_p50_ns, window.delay_p99_ns, window.delay_max_ns), (end, end, end));
-    assert_eq!(window.depth_max, 2);
+    assert_eq!((window.depth_max, window.depth), (2, 2));
     assert_eq!(stats.get(Counter::BusyTsc), 1_000 * US);
     assert_eq!(stats.get(Counter::IdleTsc), 9_000 * US);
     assert_eq!((stats.get(Counter::LoopsBusy), stats.get(Counter::LoopsIdle)), (100, 2));
     // The next has nothing of it.
     assert!(m.sum_up(&mut stats, Instant(20_001 * US)));
-    let empty = Window { number: 2, end_ns: 20_001 * US, length_ns: 10_000 * US, ..Window::default() };
+    let empty =
+        Window { number: 2, end_ns: 20_001 * US, length_ns: 10_000 * US, ..Window::default() };
     assert_eq!(*m.window(), empty);
 }
 
@@ -192,8 +192,14 @@ fn loads_go_by_frames_and_survive_a_groups_leaving() {
     let mut loads = Loads::new(4);
     loads.window_ns = 1_000;
     loads.close_window([(GroupId(0), 30), (GroupId(2), 10)].into_iter());
-    assert_eq!((loads.all()[0].frames, loads.all()[0].busy_ns, loads.all()[0].recent), (30, 750, 30));
-    assert_eq!((loads.all()[2].frames, loads.all()[2].busy_ns, loads.all()[1].frames), (10, 250, 0));
+    assert_eq!(
+        (loads.all()[0].frames, loads.all()[0].busy_ns, loads.all()[0].recent),
+        (30, 750, 30)
+    );
+    assert_eq!(
+        (loads.all()[2].frames, loads.all()[2].busy_ns, loads.all()[1].frames),
+        (10, 250, 0)
+    );
     assert_eq!(loads.now(GroupId(0), 35), 35);
     loads.goes(GroupId(0), 40);
     assert_eq!((loads.all()[0].frames, loads.all()[0].recent), (40, 0));

@@ -11,7 +11,6 @@ use crate::time::Instant;
 use ix_abi::stats::Counter;
 use ix_abi::{CoreId, GroupId};
 
-
 /// Leave to wake a parked core, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {

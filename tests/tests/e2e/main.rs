@@ -16,6 +16,7 @@ mod six;
 mod stream;
 mod tap;
 mod user;
+mod wake;
 mod watch;
 
 /// What kv's own tests compare it with the stock server by.
