@@ -19,7 +19,6 @@ const _: () = assert!(BUCKETS == 176 && place(VALUE_MAX) as usize == BUCKETS - 1
 /// How many [`place`] can say; it begins anew beyond 1,000 s.
 pub const PLACES: usize = u8::MAX as usize + 1;
 
-
 /// The bucket of a value in nanoseconds.
 pub const fn bucket(ns: u64) -> usize {
     let units = ns >> UNIT_BITS;

@@ -8,6 +8,8 @@ use crate::limits::GROUPS_MAX;
 pub const PUBLISHED: usize = 0x000;
 /// When that was, nanoseconds since boot.
 pub const NOW_NS: usize = 0x008;
+/// Frames that a poll took on average in the last window, of those that found any.
+pub const DEPTH: usize = 0x010;
 /// Most frames at one look since the window began: those that a poll took, and those that it left because of the
 /// bound B.
 pub const DEPTH_MAX: usize = 0x018;

@@ -81,6 +81,8 @@ pub struct Window {
     pub delay_max_ns: u64,
     /// Most frames at one look.
     pub depth_max: u64,
+    /// Frames that a poll took on average, of those that found any.
+    pub depth: u64,
 }
 
 /// What the counts were when the window began.
@@ -90,6 +92,7 @@ struct Then {
     delay: Histogram,
     busy_ns: u64,
     user_tsc: u64,
+    polls: u64,
 }
 
 /// Where frames come from.
@@ -134,7 +137,7 @@ impl Measure {
             wake: Wake::default(),
             loads: Loads::new(groups),
             window: Window::default(),
-            then: Box::new(Then { at: 0, delay: [0; BUCKETS], busy_ns: 0, user_tsc: 0 }),
+            then: Box::new(Then { at: 0, delay: [0; BUCKETS], busy_ns: 0, user_tsc: 0, polls: 0 }),
         })
     }
 
@@ -295,12 +298,12 @@ impl Measure {
         stats.set(Counter::AppEntries, sum(&self.user));
         let due = now.0.saturating_sub(self.then.at) >= WINDOW_LENGTH_NS;
         if due {
-            self.close_window(stats.get(Counter::UserTsc), now.0);
+            self.close_window(stats.get(Counter::UserTsc), sum(&stats.batches), now.0);
         }
         due
     }
 
-    fn close_window(&mut self, user_tsc: u64, now: u64) {
+    fn close_window(&mut self, user_tsc: u64, polls: u64, now: u64) {
         let length_ns = now - self.then.at;
         let delay = histogram(&self.delay);
         let mut new = delay;
@@ -323,8 +326,9 @@ impl Measure {
             delay_p99_ns: quantile_ns(&new, 990),
             delay_max_ns: max_ns(&new),
             depth_max: depth_max as u64,
+            depth: sum(&new) / polls.wrapping_sub(self.then.polls).max(1),
         };
-        *self.then = Then { at: now, delay, busy_ns: self.busy_ns, user_tsc };
+        *self.then = Then { at: now, delay, busy_ns: self.busy_ns, user_tsc, polls };
         self.loads.window_ns = busy_ns;
     }
 }

@@ -7,7 +7,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod policy;
 mod watch;
+pub use policy::{Daemon, Plot, Policy, PolicyLog, PolicySet, PolicyShow, Record, Simulate};
 pub use watch::{Completions, Metrics, Top};
 
 /// Launches, watches and steers IX dataplanes.
@@ -47,6 +49,15 @@ pub enum Command {
     Flows(Flows),
     /// Sets the bound of a receive batch
     Batch(Batch),
+    /// Decides about the cores of all dataplanes, by the policy of each, until Ctrl-C
+    Daemon(Daemon),
+    /// Shows, sets and tries out policies
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Writes load, cores and queueing delay of a running dataplane, line by line
+    Record(Record),
+    /// Draws what `record` or `policy simulate --csv` has written, as SVG
+    Plot(Plot),
     /// Captures packets of a running dataplane, for Wireshark and its like
     Pcap(Pcap),
     /// Prints each packet on the dataplane's console, or no longer
@@ -202,6 +213,18 @@ pub enum CoresAction {
         /// How many
         #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
         count: u16,
+    },
+    /// One fewer: hands a core's connections to the others, and halts it
+    Park {
+        /// Which one; not core 0, which also answers commands
+        #[arg(value_parser = clap::value_parser!(u16).range(1..=63))]
+        core: u16,
+    },
+    /// One more: a parked core serves again
+    Unpark {
+        /// Which one
+        #[arg(value_parser = clap::value_parser!(u16).range(0..=63))]
+        core: u16,
     },
 }
 

@@ -262,6 +262,8 @@ impl Instance {
             self.serial(),
             self.qemu_log(),
             self.description(),
+            self.dir.join("policy.toml"),
+            self.dir.join("policy.log"),
         ];
         for file in stale {
             cleaned |= std::fs::remove_file(file).is_ok();

@@ -5,6 +5,9 @@
 //! - [`capture`] takes packets out of its rings, [`events`] its last events;
 //! - [`acl`] reads rules files and shows what the firewall does;
 //! - [`observe`] looks at all dataplanes; [`top`] shows their rates, [`metrics`] serves their counters;
+//! - [`policy`] decides about cores; [`daemon`] has it decide about all dataplanes, [`host`] is what it has of the host;
+//!   [`sim`] tries policies in simulated time;
+//! - [`record`] writes down a run, [`plot`] draws it, [`svg`] is how;
 //! - [`net`], [`qemu`] and [`launch`] start a machine; [`control`] speaks to it; [`render`] draws.
 //!
 //! Nothing that the kernel writes is trusted: sizes, versions, counts and texts are checked.
@@ -15,18 +18,26 @@ pub mod capture;
 pub mod cli;
 pub mod command;
 pub mod control;
+pub mod daemon;
 pub mod events;
+pub mod host;
 pub mod instance;
 pub mod launch;
+pub mod measured;
 pub mod metrics;
 pub mod net;
 pub mod observe;
 pub mod page;
+pub mod plot;
+pub mod policy;
 pub mod qemu;
+pub mod record;
 pub mod render;
 pub mod serial;
+pub mod sim;
 pub mod snapshot;
 pub mod steer;
+pub mod svg;
 pub mod top;
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 //! A status drawn for people.
+use crate::measured::short;
 use crate::snapshot::{Core, Snapshot};
 use ix_abi::stats::Counter;
 use std::fmt::Write;
@@ -11,6 +12,7 @@ pub fn status(name: &str, s: &Snapshot) -> String {
     let mut out = String::new();
     head(&mut out, name, s);
     cores(&mut out, s);
+    times(&mut out, s);
     batches(&mut out, s);
     tcp(&mut out, s);
     drops(&mut out, s);
@@ -31,6 +33,15 @@ fn head(out: &mut String, name: &str, s: &Snapshot) {
         ns => format!("ready after {:.2} s", ns as f64 / 1e9),
     };
     let _ = writeln!(out, "application {:?}: {starts}, {ready}", s.app);
+    if let Some(d) = &s.demand {
+        let busy = d.busy_permille as f64 / 10.0;
+        let p99 = short(d.delay_p99_ns);
+        let _ = writeln!(
+            out,
+            "wants {} cores: {} (queueing delay p99 {p99}, {busy:.1}% busy); has woken {} by itself",
+            d.cores, d.reason, d.wakes
+        );
+    }
     let _ = writeln!(
         out,
         "{} cores, {} queue pairs, {} flow groups, batch bound {}, {} MiB, TSC {:.0} MHz",
@@ -101,6 +112,30 @@ fn row(get: impl Fn(Counter) -> u64) -> String {
 
 fn percent(part: u64, whole: u64) -> String {
     if whole == 0 { "-".to_owned() } else { format!("{:.1}%", part as f64 * 100.0 / whole as f64) }
+}
+
+/// What the cores measure of themselves.
+fn times(out: &mut String, s: &Snapshot) {
+    let measured: Vec<_> = s.cores.iter().filter_map(|c| Some((c, c.measured.as_ref()?))).collect();
+    if measured.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "\n{:<5} {:>9} {:>9} {:>9}   {:>9} {:>9} {:>9}   {:>9} {:>9} {:>9}",
+        "", "delay p50", "p99", "max", "loop p50", "p99", "max", "user p50", "p99", "max"
+    );
+    for (core, m) in measured {
+        let [delay, turn, user] = [&m.queueing_delay, &m.loop_time, &m.user_time].map(|t| {
+            let [p50, p99, max] = [t.p50_ns, t.p99_ns, t.max_ns].map(short);
+            if t.count == 0 {
+                format!("{:>9} {:>9} {:>9}", "-", "-", "-")
+            } else {
+                format!("{p50:>9} {p99:>9} {max:>9}")
+            }
+        });
+        let _ = writeln!(out, "{:<5} {delay}   {turn}   {user}", core.core);
+    }
 }
 
 fn batches(out: &mut String, s: &Snapshot) {

@@ -3,6 +3,7 @@
 //! Counters are read word by word while the kernel runs. A core's block counts its publications;
 //! a read that spans one is repeated a bounded number of times, and marked `torn` if it never
 //! succeeds. Every single counter is right even then.
+use crate::measured::{self, Demand, Measured};
 use crate::page::Page;
 use ix_abi::control::{self, CoreState, OWNERS_BASE, State, core_block, header};
 use ix_abi::limits::{CORES_MAX, GROUPS_MAX};
@@ -110,6 +111,8 @@ pub struct Core {
     pub drops: Named,
     /// Receive batches by size bucket.
     pub batches: Vec<u64>,
+    /// What it measures of itself, if the kernel measures.
+    pub measured: Option<Measured>,
 }
 
 impl Core {
@@ -173,6 +176,8 @@ pub struct Snapshot {
     pub queues: u64,
     /// RAM that the kernel manages.
     pub memory_bytes: u64,
+    /// Cores that the dataplane wants.
+    pub demand: Option<Demand>,
     /// Lowest batch size of each bucket.
     pub batch_buckets: Vec<u64>,
     /// Every core.
@@ -258,6 +263,7 @@ pub fn read(page: &Page) -> Result<Snapshot, PageError> {
         moves: page.load(header::MOVES),
         queues: page.load(header::QUEUES),
         memory_bytes: page.load(header::MEMORY_BYTES),
+        demand: measured::demand(page),
         batch_buckets: (0..shape.buckets).map(bucket_floor).collect(),
         total: total(&cores),
         cores,
@@ -339,6 +345,7 @@ fn read_core(page: &Page, core: usize, shape: Shape) -> Core {
             counters: Named(counters),
             drops: Named(drops),
             batches,
+            measured: measured::read(page, core),
         };
     }
 }

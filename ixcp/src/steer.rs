@@ -3,18 +3,24 @@ use crate::cli::{Batch, Cores, CoresAction, Flows, FlowsAction};
 use crate::command::{CommandError, Writer};
 use crate::control::{print, take};
 use crate::instance::{Base, Instance};
+use crate::measured::{self, Load};
 use crate::page::Page;
 use anyhow::{Context, Result, bail};
 use ix_abi::Status;
 use ix_abi::control::{CommandCode, OWNERS_BASE, header};
+use ix_abi::limits::CORES_MAX;
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a booting kernel is waited for.
 const BOOT: Duration = Duration::from_secs(5);
 /// How long a command may go unanswered: the kernel gives moves three seconds.
 const ANSWER: Duration = Duration::from_secs(8);
+/// How long `ixcp flows` looks at what the groups bring.
+const LOOK: Duration = Duration::from_millis(300);
+/// Groups that it lists.
+const BUSIEST: usize = 8;
 
 /// Where the flow groups are.
 #[derive(Debug, Serialize)]
@@ -25,6 +31,24 @@ struct Placement {
     groups: Vec<u64>,
     /// Moves since boot.
     moves: u64,
+    /// By group: what it brings; empty if the kernel does not measure, or was not asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    loads: Vec<GroupLoad>,
+}
+
+/// What a flow group has brought since boot, and lately.
+#[derive(Debug, Serialize)]
+struct GroupLoad {
+    group: usize,
+    core: u64,
+    /// Frames since boot.
+    frames: u64,
+    /// Time that cores have spent on it since boot.
+    busy_ns: u64,
+    /// Frames per second while this command looked.
+    frames_ps: f64,
+    /// Share of a core's time, 0 to 1, likewise.
+    busy: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,6 +74,7 @@ fn placement(page: &Page) -> Result<Placement> {
         cores: cores.collect(),
         groups: (0..snapshot.groups).map(owner).collect(),
         moves: snapshot.moves,
+        loads: Vec::new(),
     })
 }
 
@@ -71,7 +96,7 @@ fn send(
 /// `ixcp cores`.
 pub fn cores(options: &Cores) -> Result<u8> {
     let (instance, page) = open(options.target.name.as_deref())?;
-    let Some(CoresAction::Set { count }) = options.action else {
+    let Some(action) = &options.action else {
         return show(&page, options.json, |placement| {
             let mut text =
                 format!("{:>4}  {:<8} {:>6} {:>11}\n", "CORE", "STATE", "GROUPS", "CONNECTIONS");
@@ -86,9 +111,21 @@ pub fn cores(options: &Cores) -> Result<u8> {
         });
     };
     let all = page.load(header::CORES);
-    match send(&instance, &page, CommandCode::SetCores, [count.into(), 0, 0, 0]) {
+    let active = page.load(header::ACTIVE);
+    let bit = |core: u16| 1u64 << core;
+    let (code, arg) = match *action {
+        CoresAction::Set { count } => (CommandCode::SetCores, count.into()),
+        CoresAction::Park { core } => (CommandCode::SetCoreSet, active & !bit(core)),
+        CoresAction::Unpark { core } => (CommandCode::SetCoreSet, active | bit(core)),
+    };
+    if let CoresAction::Park { core } | CoresAction::Unpark { core } = *action
+        && u64::from(core) >= all
+    {
+        bail!("{} has {all} cores, there is no core {core}: see `ixcp cores`", instance.name);
+    }
+    match send(&instance, &page, code, [arg, 0, 0, 0]) {
         Err(CommandError::Refused(Status::Invalid)) => {
-            bail!("{} has {all} cores: {count} cannot serve", instance.name)
+            bail!("{} has {all} cores: so many or such cannot serve", instance.name)
         }
         Err(CommandError::Refused(Status::TimedOut)) => bail!(
             "some flow groups did not move in time, since the application did not let go of them: \
@@ -96,20 +133,67 @@ pub fn cores(options: &Cores) -> Result<u8> {
         ),
         outcome => outcome.context("the cores are as they were")?,
     };
+    let count = match code {
+        CommandCode::SetCores => arg,
+        _ => arg.count_ones().into(),
+    };
     print(&format!("{}: {count} of {all} cores serve\n", instance.name));
     Ok(0)
+}
+
+/// Looks twice at what each flow group brings.
+fn loads(page: &Page, owners: &[u64]) -> Vec<GroupLoad> {
+    if !measured::is_there(page) {
+        return Vec::new();
+    }
+    let cores = (page.load(header::CORES) as usize).min(CORES_MAX);
+    let look = || (0..owners.len()).map(|group| measured::load(page, cores, group)).collect();
+    let (start, before): (_, Vec<Load>) = (Instant::now(), look());
+    std::thread::sleep(LOOK);
+    let (elapsed, now) = (start.elapsed().as_secs_f64(), look());
+    let pairs = now.iter().zip(&before).zip(owners).enumerate();
+    let load = |(group, ((now, before), core)): (usize, ((&Load, &Load), &u64))| GroupLoad {
+        group,
+        core: *core,
+        frames: now.frames,
+        busy_ns: now.busy_ns,
+        frames_ps: now.frames.wrapping_sub(before.frames) as f64 / elapsed,
+        busy: now.busy_ns.wrapping_sub(before.busy_ns) as f64 / 1e9 / elapsed,
+    };
+    pairs.map(load).collect()
+}
+
+/// The groups that bring most, if any bring anything.
+fn busiest(loads: &[GroupLoad]) -> String {
+    let mut some: Vec<_> = loads.iter().filter(|load| load.frames_ps > 0.0).collect();
+    some.sort_by(|a, b| b.frames_ps.total_cmp(&a.frames_ps).then(a.group.cmp(&b.group)));
+    if some.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("\n{:>5}  {:>4}  {:>9}  {:>6}\n", "GROUP", "CORE", "FRAMES/s", "BUSY");
+    for load in some.iter().take(BUSIEST) {
+        let GroupLoad { group, core, frames_ps, busy, .. } = load;
+        let _ = writeln!(text, "{group:>5}  {core:>4}  {frames_ps:>9.0}  {:>5.1}%", busy * 100.0);
+    }
+    if some.len() > BUSIEST {
+        let _ = writeln!(text, "and {} more groups", some.len() - BUSIEST);
+    }
+    text
 }
 
 /// `ixcp flows`.
 pub fn flows(options: &Flows) -> Result<u8> {
     let (instance, page) = open(options.target.name.as_deref())?;
     let Some(FlowsAction::Move { group, core }) = options.action else {
-        return show(&page, options.json, |placement| {
+        let mut placement = placement(&page)?;
+        placement.loads = loads(&page, &placement.groups);
+        return show_it(&placement, options.json, |placement| {
             let mut text = format!("{:>4}  {}\n", "CORE", "FLOW GROUPS");
             for core in 0..placement.cores.len() {
                 let _ = writeln!(text, "{core:>4}  {}", ranges(&placement.groups, core as u64));
             }
             let _ = writeln!(text, "{} moves since boot", placement.moves);
+            text += &busiest(&placement.loads);
             text
         });
     };
@@ -142,9 +226,16 @@ pub fn batch(options: &Batch) -> Result<u8> {
 }
 
 fn show(page: &Page, json: bool, text: impl FnOnce(&Placement) -> String) -> Result<u8> {
-    let placement = placement(page)?;
+    show_it(&placement(page)?, json, text)
+}
+
+fn show_it(
+    placement: &Placement,
+    json: bool,
+    text: impl FnOnce(&Placement) -> String,
+) -> Result<u8> {
     let text =
-        if json { serde_json::to_string_pretty(&placement)? + "\n" } else { text(&placement) };
+        if json { serde_json::to_string_pretty(placement)? + "\n" } else { text(placement) };
     print(&text);
     Ok(0)
 }

@@ -6,7 +6,9 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
-use ix_abi::control::{self, CoreState, State, command, core_block, core_offset, header, measure_offset, outcome};
+use ix_abi::control::{
+    self, CoreState, State, command, core_block, core_offset, header, measure_offset, outcome,
+};
 use ix_abi::event_log::EventKind;
 use ix_abi::histogram::BUCKETS;
 use ix_abi::limits::CORES_MAX;

@@ -75,6 +75,7 @@ fn to_page(core: usize, stats: &CoreStats, measure: &Measure, fresh: bool) {
     let wake = measure.wake();
     for (offset, value) in [
         (word::NOW_NS, time::now_ns()),
+        (word::DEPTH, measure.window().depth),
         (word::DEPTH_MAX, measure.depth_max() as u64),
         (word::LOOP_SUM_NS, measure.busy_ns()),
         (word::USER_SUM_NS, measure.ns(stats.get(Counter::UserTsc))),

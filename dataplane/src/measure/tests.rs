@@ -168,6 +168,7 @@ fn a_window_says_what_has_happened_in_it() {
     }
     turn(&mut m, 2_000, 0, 0);
     stats.add(Counter::UserTsc, 400 * US);
+    stats.batches[2] += 100;
     assert!(!m.sum_up(&mut stats, Instant(9_000 * US)));
     assert!(m.sum_up(&mut stats, Instant(10_001 * US)));
     let window = *m.window();
@@ -175,7 +176,7 @@ fn a_window_says_what_has_happened_in_it() {
     assert_eq!((window.frames, window.busy_permille, window.user_permille), (200, 100, 40));
     let end = ix_abi::histogram::floor_ns(bucket(10 * US) + 1);
     assert_eq!((window.delay_p50_ns, window.delay_p99_ns, window.delay_max_ns), (end, end, end));
-    assert_eq!(window.depth_max, 2);
+    assert_eq!((window.depth_max, window.depth), (2, 2));
     assert_eq!(stats.get(Counter::BusyTsc), 1_000 * US);
     assert_eq!(stats.get(Counter::IdleTsc), 9_000 * US);
     assert_eq!((stats.get(Counter::LoopsBusy), stats.get(Counter::LoopsIdle)), (100, 2));

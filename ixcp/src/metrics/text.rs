@@ -1,8 +1,10 @@
 //! The text exposition format of Prometheus, version 0.0.4. All samples of a metric stand together, whatever
 //! dataplane and core they are of.
 use crate::observe::Observed;
+use crate::measured::{Demand, Measured, Times};
 use crate::snapshot::{Core, GAUGES, Snapshot};
 use ix_abi::control::State;
+use ix_abi::histogram::floor_ns;
 use ix_abi::stats::{Counter, Drop};
 use std::fmt::{Display, Write};
 
@@ -40,6 +42,8 @@ pub fn exposition(observed: &[Observed]) -> String {
     }
     drops(&mut out, &all);
     batches(&mut out, &all);
+    times(&mut out, &all);
+    demand(&mut out, &all);
     out
 }
 
@@ -159,6 +163,57 @@ fn batches(out: &mut String, all: &[Readable<'_>]) {
             sample(out, "ix_batch_frames_count", &labels, count);
         }
     }
+}
+
+/// The histograms of times, with a bucket for each octave.
+fn times(out: &mut String, all: &[Readable<'_>]) {
+    type Get = fn(&Measured) -> &Times;
+    let each: [(&str, &str, Get); 3] = [
+        ("ix_queueing_delay_seconds", "Time that a frame has waited for its core, at most.", |m| {
+            &m.queueing_delay
+        }),
+        ("ix_loop_seconds", "Length of busy iterations of the core loop.", |m| &m.loop_time),
+        ("ix_user_seconds", "Time in user mode, of each entry.", |m| &m.user_time),
+    ];
+    for (metric, help, get) in each {
+        head(out, metric, "histogram", help);
+        for_cores(all, |name, core, c| {
+            let Some(times) = c.measured.as_ref().map(get) else { return };
+            let labels = [("dataplane", name), ("core", core)];
+            histogram(out, metric, labels, times);
+        });
+    }
+}
+
+/// Buckets of an octave, of the page's histograms.
+const OCTAVE: usize = 8;
+
+fn histogram(out: &mut String, metric: &str, labels: [(&str, &str); 2], times: &Times) {
+    let bucket = format!("{metric}_bucket");
+    let (mut count, mut at) = (0u64, 0);
+    while at + OCTAVE < times.counts.len() {
+        count = times.counts[at..at + OCTAVE].iter().fold(count, |sum, n| sum.wrapping_add(*n));
+        at += OCTAVE;
+        let le = (floor_ns(at) as f64 / 1e9).to_string();
+        sample(out, &bucket, &[labels[0], labels[1], ("le", &le)], count);
+    }
+    sample(out, &bucket, &[labels[0], labels[1], ("le", "+Inf")], times.count);
+    sample(out, &format!("{metric}_sum"), &labels, times.sum_ns as f64 / 1e9);
+    sample(out, &format!("{metric}_count"), &labels, times.count);
+}
+
+/// Cores that the dataplane wants, and has woken.
+fn demand(out: &mut String, all: &[Readable<'_>]) {
+    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Demand) -> u64| {
+        head(out, name, kind, help);
+        for (dataplane, s) in all {
+            if let Some(demand) = &s.demand {
+                sample(out, name, &[("dataplane", dataplane)], value(demand));
+            }
+        }
+    };
+    each("ix_cores_wanted", "gauge", "Cores that the dataplane wants.", &|d| d.cores.into());
+    each("ix_wakes_total", "counter", "Cores that it has woken by itself.", &|d| d.wakes);
 }
 
 fn per_core(

@@ -8,3 +8,23 @@ fn groups_are_named_in_ranges() {
     assert_eq!(ranges(&owners, 3), "none");
     assert_eq!(ranges(&[], 0), "none");
 }
+
+#[test]
+fn the_busiest_groups_come_first() {
+    let load = |group, frames_ps| GroupLoad {
+        group,
+        core: 1,
+        frames: 5,
+        busy_ns: 7,
+        frames_ps,
+        busy: 0.125,
+    };
+    assert_eq!(busiest(&[load(0, 0.0)]), "");
+    let text = busiest(&[load(3, 10.0), load(4, 0.0), load(9, 2000.0)]);
+    assert_eq!(
+        text,
+        "\nGROUP  CORE   FRAMES/s    BUSY\n    9     1       2000   12.5%\n    3     1         10   12.5%\n"
+    );
+    let many: Vec<_> = (0..20).map(|group| load(group, 1.0)).collect();
+    assert!(busiest(&many).ends_with("and 12 more groups\n"), "{}", busiest(&many));
+}

@@ -1,6 +1,7 @@
 //! Two snapshots become rates. Pure: no clock, no page.
 use crate::render;
 use crate::snapshot::{Core, Named, Snapshot};
+use ix_abi::histogram::{BUCKETS, quantile_ns};
 use ix_abi::stats::Counter;
 use serde::Serialize;
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub struct Rates {
     pub busy: Option<f64>,
     /// Share of the time in user mode, 0 to 1.
     pub user: Option<f64>,
+    /// 99th percentile of the queueing delay between the looks, in nanoseconds; of all cores together in the sum.
+    pub delay_p99_ns: Option<u64>,
     /// Drops per second, for whatever reason.
     pub drops_ps: Option<f64>,
 }
@@ -98,7 +101,10 @@ pub fn frame(name: &str, before: Option<(&Snapshot, Duration)>, now: &Snapshot) 
         cores: rows,
         total: match &earlier {
             None => levels,
-            Some(((c, d), elapsed)) => rates(levels, (c, &counters), (d, &drops), *elapsed),
+            Some(((c, d), elapsed)) => Rates {
+                delay_p99_ns: before.and_then(|(s, _)| p99(&all_delays(s, now))),
+                ..rates(levels, (c, &counters), (d, &drops), *elapsed)
+            },
         },
     }
 }
@@ -113,7 +119,32 @@ fn of_core(before: Option<(&Core, Duration)>, now: &Core) -> Rates {
     let levels = Rates { groups: now.groups, connections, ..Rates::default() };
     let Some((before, elapsed)) = before else { return levels };
     let counters = (&before.counters, &now.counters);
-    rates(levels, counters, (&before.drops, &now.drops), elapsed)
+    let grown = delays(before, now);
+    Rates {
+        delay_p99_ns: grown.and_then(|counts| p99(&counts)),
+        ..rates(levels, counters, (&before.drops, &now.drops), elapsed)
+    }
+}
+
+/// Queueing delays between two looks, by bucket.
+fn delays(before: &Core, now: &Core) -> Option<Vec<u64>> {
+    let counts = |core: &'_ Core| Some(core.measured.as_ref()?.queueing_delay.counts.clone());
+    let (before, now) = (counts(before)?, counts(now)?);
+    Some(now.iter().zip(&before).map(|(now, before)| now.wrapping_sub(*before)).collect())
+}
+
+/// Nothing if there were no frames.
+fn p99(counts: &[u64]) -> Option<u64> {
+    Some(quantile_ns(counts, 990)).filter(|ns| *ns > 0)
+}
+
+/// Of all cores together.
+fn all_delays(before: &Snapshot, now: &Snapshot) -> Vec<u64> {
+    let mut all = vec![0u64; BUCKETS];
+    for counts in before.cores.iter().zip(&now.cores).filter_map(|(b, n)| delays(b, n)) {
+        all.iter_mut().zip(counts).for_each(|(sum, n)| *sum = sum.wrapping_add(n));
+    }
+    all
 }
 
 /// `levels` with rates: (before, now) each.
@@ -139,6 +170,7 @@ fn rates(
         busy: share(busy),
         user: share(grown(Counter::UserTsc)),
         drops_ps: per_second(dropped.fold(0, u64::wrapping_add)),
+        delay_p99_ns: None,
         ..levels
     }
 }

@@ -1,9 +1,10 @@
 //! A frame as words and numbers: for the table on the terminal, and whole for files and pipes.
 use super::rates::{Frame, Rates};
+use crate::measured::short;
 use std::fmt::Write;
 
 /// Columns of the table, and their widths; the first two are aligned to the left.
-pub const COLUMNS: [(&str, usize); 10] = [
+pub const COLUMNS: [(&str, usize); 11] = [
     ("CORE", 4),
     ("STATE", 8),
     ("GROUPS", 6),
@@ -13,6 +14,7 @@ pub const COLUMNS: [(&str, usize); 10] = [
     ("EVENTS/s", 8),
     ("BUSY", 6),
     ("USER", 6),
+    ("DELAY99", 8),
     ("DROPS/s", 7),
 ];
 
@@ -68,6 +70,7 @@ fn cells(core: &str, state: &str, r: &Rates) -> [String; COLUMNS.len()] {
         rate(r.events_ps),
         percent(r.busy),
         percent(r.user),
+        r.delay_p99_ns.map_or_else(|| "-".to_owned(), short),
         rate(r.drops_ps),
     ]
 }

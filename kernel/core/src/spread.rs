@@ -16,7 +16,8 @@ pub fn moves(owners: &[u16], serving: u64, mut go: impl FnMut(u16, u16)) {
     }
     // The first of them have one more, if it does not come out even.
     let before = |core: usize| (serving & ((1 << core) - 1)).count_ones() as usize;
-    let share = |core: usize| owners.len() / count + usize::from(before(core) < owners.len() % count);
+    let share =
+        |core: usize| owners.len() / count + usize::from(before(core) < owners.len() % count);
     let mut has = [0; CORES];
     for owner in owners {
         has[usize::from(*owner) % CORES] += 1;

@@ -64,8 +64,8 @@ impl Task {
         let words: [u64; LIMIT_WORDS] = core::array::from_fn(|i| control::get(BULK_BASE + i * 8));
         let limits = Limits::decode(&words)?;
         self.number += 1;
-        self.grant_ends =
-            (limits.grant != 0 && limits.lease_ns != 0).then(|| now.saturating_add(limits.lease_ns));
+        self.grant_ends = (limits.grant != 0 && limits.lease_ns != 0)
+            .then(|| now.saturating_add(limits.lease_ns));
         self.demand.set_limits(limits);
         self.show_limits();
         Ok(self.number)
@@ -143,7 +143,8 @@ impl Task {
         }
         let mut wanted = [0; CORES_MAX];
         if free != 0 {
-            let busy: [u64; CORES_MAX] = core::array::from_fn(|core| measure::seen(core).busy_permille);
+            let busy: [u64; CORES_MAX] =
+                core::array::from_fn(|core| measure::seen(core).busy_permille);
             demand::share_out(serving, free, &busy, |core, to| wanted[usize::from(core)] = to + 1);
             DELAY_NS.store(limits.wake_delay_ns, Ordering::Relaxed);
             AFTER_NS.store(limits.wake_after_ns, Ordering::Relaxed);

@@ -5,6 +5,7 @@ mod boot;
 mod bridge;
 mod control;
 mod cores;
+mod daemon;
 mod hostile;
 mod instructions;
 mod iso;
@@ -15,6 +16,7 @@ mod six;
 mod stream;
 mod tap;
 mod user;
+mod wake;
 mod watch;
 
 /// What kv's own tests compare it with the stock server by.

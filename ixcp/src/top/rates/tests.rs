@@ -42,6 +42,7 @@ fn known_differences_become_known_rates() {
         busy: Some(0.75),
         user: Some(0.5),
         drops_ps: Some(5.0),
+        delay_p99_ns: None,
     };
     assert_eq!(frame.cores[1].rates, expected);
     assert_eq!(frame.total, Rates { groups: 128, connections: 15, ..expected });
