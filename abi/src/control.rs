@@ -105,6 +105,8 @@ pub mod header {
     pub const MEMORY_FREE: usize = 0x180;
     /// Bytes of the kernel's heap in use at that moment.
     pub const HEAP_USED: usize = 0x188;
+    /// Cores that are reserved for background threads, a bit each; they do not serve.
+    pub const BACKGROUND: usize = 0x1f0;
 }
 
 /// Byte offsets of the command words, written by ixcp only. `SEQUENCE` is stored last (release).
@@ -184,6 +186,8 @@ open_enum! {
         Halted = 2: "halted",
         /// Given back.
         Parked = 3: "parked",
+        /// Reserved for background threads.
+        Background = 4: "background",
     }
 }
 
@@ -212,6 +216,8 @@ open_enum! {
         MoveGroup = 9: "move-group",
         /// Spreads the groups over so many cores, from core 0 on (argument 0); the others are parked.
         SetCores = 10: "cores",
+        /// Reserves the last so many cores for background threads (argument 0): cores that do not serve.
+        Reserve = 16: "reserve",
     }
 }
 

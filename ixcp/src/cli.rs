@@ -203,6 +203,12 @@ pub enum CoresAction {
         #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
         count: u16,
     },
+    /// So many of the last cores are for background threads of the application: cores that are parked
+    Reserve {
+        /// How many
+        #[arg(value_parser = clap::value_parser!(u16).range(0..=63))]
+        count: u16,
+    },
 }
 
 /// `ixcp flows`.

@@ -41,7 +41,11 @@ fn placement(page: &Page) -> Result<Placement> {
     let owner = |group: u64| page.load(OWNERS_BASE + group as usize * 8);
     let cores = snapshot.cores.iter().enumerate().map(|(core, block)| Core {
         core,
-        state: if block.serves { block.state } else { "parked" },
+        state: match (block.serves, page.load(header::BACKGROUND) >> core & 1) {
+            (true, _) => block.state,
+            (false, 0) => "parked",
+            (false, _) => "background",
+        },
         serves: block.serves,
         groups: block.groups,
         connections: block.counters.get("tcp_connections"),
@@ -71,25 +75,31 @@ fn send(
 /// `ixcp cores`.
 pub fn cores(options: &Cores) -> Result<u8> {
     let (instance, page) = open(options.target.name.as_deref())?;
-    let Some(CoresAction::Set { count }) = options.action else {
-        return show(&page, options.json, |placement| {
+    let all = page.load(header::CORES);
+    let count = match options.action {
+        Some(CoresAction::Set { count }) => count,
+        Some(CoresAction::Reserve { count }) => return reserve(&instance, &page, count, all),
+        None => return show(&page, options.json, |placement| {
             let mut text =
-                format!("{:>4}  {:<8} {:>6} {:>11}\n", "CORE", "STATE", "GROUPS", "CONNECTIONS");
+                format!("{:>4}  {:<10} {:>6} {:>11}\n", "CORE", "STATE", "GROUPS", "CONNECTIONS");
             for c in &placement.cores {
                 let _ = writeln!(
                     text,
-                    "{:>4}  {:<8} {:>6} {:>11}",
+                    "{:>4}  {:<10} {:>6} {:>11}",
                     c.core, c.state, c.groups, c.connections
                 );
             }
             text
-        });
+        }),
     };
-    let all = page.load(header::CORES);
     match send(&instance, &page, CommandCode::SetCores, [count.into(), 0, 0, 0]) {
         Err(CommandError::Refused(Status::Invalid)) => {
             bail!("{} has {all} cores: {count} cannot serve", instance.name)
         }
+        Err(CommandError::Refused(Status::InUse)) => bail!(
+            "{} of the {all} cores are reserved for background threads: {count} cannot serve; `ixcp cores reserve` changes that",
+            page.load(header::BACKGROUND).count_ones()
+        ),
         Err(CommandError::Refused(Status::TimedOut)) => bail!(
             "some flow groups did not move in time, since the application did not let go of them: \
              `ixcp cores` shows where they are; try again"
@@ -97,6 +107,19 @@ pub fn cores(options: &Cores) -> Result<u8> {
         outcome => outcome.context("the cores are as they were")?,
     };
     print(&format!("{}: {count} of {all} cores serve\n", instance.name));
+    Ok(0)
+}
+
+/// `ixcp cores reserve`.
+fn reserve(instance: &Instance, page: &Page, count: u16, all: u64) -> Result<u8> {
+    match send(instance, page, CommandCode::Reserve, [count.into(), 0, 0, 0]) {
+        Err(CommandError::Refused(Status::Invalid)) => bail!(
+            "{count} of the {all} cores cannot be reserved, since only those that do not serve can be: `ixcp cores set` first"
+        ),
+        outcome => outcome.context("the cores are as they were")?,
+    };
+    let name = &instance.name;
+    print(&format!("{name}: {count} of {all} cores are reserved for background threads\n"));
     Ok(0)
 }
 

@@ -39,6 +39,8 @@ pub fn batch_wanted() -> usize {
 /// What a program is given that does not change from one start to the next.
 pub struct Fixed {
     pub cores: usize,
+    /// Of them, those that are for background threads at first.
+    pub background: usize,
     pub groups: u16,
     pub rx_area: (Phys, u64),
     pub has_nic: bool,
@@ -67,7 +69,7 @@ pub struct Manager {
 impl Manager {
     pub fn new(fixed: Fixed, renewal: Renewal) -> Self {
         Self {
-            cores: cores::Cores::new(fixed.cores, fixed.groups),
+            cores: cores::Cores::new(fixed.cores, fixed.groups, fixed.background),
             fixed,
             next: 0,
             heartbeat: 0,

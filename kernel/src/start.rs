@@ -230,6 +230,7 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
     lifecycle::set_cores(cores);
     let fixed = Fixed {
         cores,
+        background: m.config.background,
         groups: net.capabilities.groups,
         rx_area: net.area_memory,
         has_nic: net.control.is_some(),

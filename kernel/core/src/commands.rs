@@ -44,6 +44,8 @@ pub enum Command {
     MoveGroup(u16, u16),
     /// How many cores are to serve.
     SetCores(u16),
+    /// How many of the last cores are for background threads.
+    Reserve(u16),
     /// Packet trace on (the filter is in the bulk area) or off.
     Trace(bool),
 }
@@ -64,6 +66,7 @@ impl Command {
             CommandCode::Trace if number <= 1 => Command::Trace(number == 1),
             CommandCode::MoveGroup => Command::MoveGroup(small(args[0])?, small(args[1])?),
             CommandCode::SetCores => Command::SetCores(small(args[0])?),
+            CommandCode::Reserve => Command::Reserve(small(args[0])?),
             CommandCode::SetBatch | CommandCode::Trace => return Err(Status::Invalid),
             _ => return Err(Status::Unsupported),
         })

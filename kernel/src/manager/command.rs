@@ -45,6 +45,7 @@ impl Manager {
             }
             Command::MoveGroup(group, core) => self.cores.move_group(engine, c, group, core),
             Command::SetCores(count) => self.cores.set(engine, c, count),
+            Command::Reserve(count) => self.cores.reserve(c, count),
             Command::AclSet(bytes) => self.acl.begin(engine, c, bytes),
             Command::AclRead => control::answer(c, Status::Ok, super::acl::read(engine)),
             Command::CaptureStart | Command::CaptureStop(_) | Command::Trace(_) => {

@@ -25,6 +25,21 @@ pub fn is_parked(core: usize) -> bool {
     PARKED.load(Ordering::Relaxed) & 1 << core != 0
 }
 
+/// Cores for background threads, a bit each. Written by core 0. They run such threads while they are parked.
+static BACKGROUND: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the core is reserved for background threads.
+#[inline]
+pub fn is_reserved(core: usize) -> bool {
+    BACKGROUND.load(Ordering::Relaxed) & 1 << core != 0
+}
+
+/// The cores that are.
+pub fn reserved() -> impl Iterator<Item = usize> {
+    let mask = BACKGROUND.load(Ordering::Relaxed);
+    (0..CORES_MAX).filter(move |core| mask & 1 << core != 0)
+}
+
 /// What is under way.
 #[derive(Default)]
 enum Task {
@@ -33,7 +48,7 @@ enum Task {
     /// One group.
     Move(Pending),
     /// All groups over the first `serving` cores.
-    Spread { command: Pending, serving: usize, since: u64 },
+    Spread { command: Option<Pending>, serving: usize, since: u64 },
 }
 
 pub(super) struct Cores {
@@ -47,8 +62,11 @@ pub(super) struct Cores {
 }
 
 impl Cores {
-    pub(super) fn new(cores: usize, groups: u16) -> Self {
+    /// The last `background` cores are reserved, as far as one remains that serves.
+    pub(super) fn new(cores: usize, groups: u16, background: usize) -> Self {
         let cores = cores.min(CORES_MAX);
+        let background = background.min(cores - 1);
+        BACKGROUND.store(last(cores, background), Ordering::Relaxed);
         Self { cores, groups, task: Task::None, under_way: 0, moves: 0, published: false }
     }
 
@@ -73,10 +91,33 @@ impl Cores {
         if serving == 0 || serving > self.cores {
             return control::answer(c, Status::Invalid, self.cores as u64);
         }
+        let most = self.cores - reserved().count();
+        if serving > most {
+            return control::answer(c, Status::InUse, most as u64);
+        }
+        self.serve(engine, Some(c), serving);
+    }
+
+    /// The last `count` cores, none of which serves, are for background threads from now on.
+    pub(super) fn reserve(&mut self, c: Pending, count: u16) {
+        let count = usize::from(count);
+        let parked = PARKED.load(Ordering::Relaxed);
+        if count >= self.cores || last(self.cores, count) & !parked != 0 {
+            return control::answer(c, Status::Invalid, u64::from(parked.count_ones()));
+        }
+        let before = BACKGROUND.swap(last(self.cores, count), Ordering::Relaxed);
+        let concerned = |core: &usize| before & 1 << core != 0 || is_reserved(*core);
+        (0..self.cores).filter(concerned).for_each(net::wake_core);
+        log::info!("{count} of {} cores are reserved for background threads", self.cores);
+        control::set(header::BACKGROUND, BACKGROUND.load(Ordering::Relaxed));
+        control::answer(c, Status::Ok, count as u64);
+    }
+
+    fn serve(&mut self, engine: &mut Engine, command: Option<Pending>, serving: usize) {
         let before = PARKED.load(Ordering::Relaxed);
         PARKED.store(before & !all(serving), Ordering::Relaxed);
         (0..serving).filter(|core| before & 1 << core != 0).for_each(net::wake_core);
-        self.task = Task::Spread { command: c, serving, since: engine.now().0 };
+        self.task = Task::Spread { command, serving, since: engine.now().0 };
         self.spread(engine, serving);
     }
 
@@ -98,6 +139,10 @@ impl Cores {
         if !self.published {
             self.published = true;
             self.publish(engine);
+            let reserved = reserved().count();
+            if reserved > 0 {
+                self.serve(engine, None, self.cores - reserved);
+            }
         }
         let mut last = Status::Ok;
         while let Some((group, status)) = engine.move_outcome() {
@@ -128,18 +173,26 @@ impl Cores {
                     log::info!("{serving} of {} cores serve", self.cores);
                 }
                 self.publish(engine);
-                control::answer(command, status, serving as u64);
+                if let Some(command) = command {
+                    control::answer(command, status, serving as u64);
+                }
             }
         }
     }
 
     fn publish(&self, engine: &Engine) {
         control::set(header::ACTIVE, all(self.cores) & !PARKED.load(Ordering::Relaxed));
+        control::set(header::BACKGROUND, BACKGROUND.load(Ordering::Relaxed));
         for group in 0..self.groups {
             let owner = engine.owner(GroupId(group)).map_or(0, |core| core.0);
             control::set(OWNERS_BASE + usize::from(group) * 8, owner.into());
         }
     }
+}
+
+/// The last `count` of so many cores, a bit each.
+const fn last(cores: usize, count: usize) -> u64 {
+    all(cores) & !all(cores - count)
 }
 
 /// The first `count` cores, a bit each.

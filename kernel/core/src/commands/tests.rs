@@ -44,6 +44,8 @@ fn every_code_is_understood_and_its_arguments_are_checked() {
         (9, 1 << 16, Err(Status::Invalid)),
         (10, 4, Ok(Command::SetCores(4))),
         (10, u64::MAX, Err(Status::Invalid)),
+        (16, 0, Ok(Command::Reserve(0))),
+        (16, 1 << 16, Err(Status::Invalid)),
         (11, 0, Err(Status::Unsupported)),
         (0x1_0001, 0, Err(Status::Unsupported)),
         (u64::MAX, 0, Err(Status::Unsupported)),
