@@ -80,17 +80,13 @@ impl<T> Table<T> {
     /// The thread whose turn it is, for a core to run. The core gives it back by [`Table::yielded`], [`Table::waits`] or
     /// [`Table::ended`].
     pub fn take(&mut self) -> Option<(Slot, T)> {
-        self.take_before(u64::MAX)
+        self.take_if(|_| true)
     }
 
-    /// The same, but only one that was given back as urgent.
-    pub fn take_urgent(&mut self) -> Option<(Slot, T)> {
-        self.take_before(FIRST)
-    }
-
-    fn take_before(&mut self, end: u64) -> Option<(Slot, T)> {
+    /// The same among those that `f` is true of.
+    pub fn take_if(&mut self, f: impl Fn(&T) -> bool) -> Option<(Slot, T)> {
         let ready = self.places.iter().enumerate().filter_map(|(at, place)| match place {
-            Place::Ready(turn, _) if *turn < end => Some((*turn, at)),
+            Place::Ready(turn, thread) if f(thread) => Some((*turn, at)),
             _ => None,
         });
         let (_, at) = ready.min()?;

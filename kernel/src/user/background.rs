@@ -37,6 +37,8 @@ struct Background {
     block: u64,
     /// A `map` that is not done.
     mapping: Option<Mapping>,
+    /// It had to be interrupted although others wait for what it holds.
+    holding: bool,
 }
 
 /// The background threads of a program.
@@ -110,7 +112,7 @@ pub fn start(program: &Program, [entry, stack, block]: [u64; 3]) -> Result<u64, 
     let threads = &program.threads;
     let number = threads.started.fetch_add(1, Ordering::Relaxed) + 1;
     let state = boxed(UserState::start(entry, stack, block, number)).ok_or(Status::NoMemory)?;
-    let thread = Background { number, state, block, mapping: None };
+    let thread = Background { number, state, block, mapping: None, holding: false };
     threads.table.lock().add(thread).map_err(|full| match full {
         Full::Limit => Status::Limit,
         Full::NoMemory => Status::NoMemory,
@@ -151,16 +153,16 @@ fn wake_cores(most: u64) {
     cores::reserved().filter(halted).take(most as usize).for_each(net::wake_core);
 }
 
-/// Runs the thread whose turn it is, until `until_ns` or the end of its slice; `urgent`: only one that others wait for.
-/// Whether there was one.
+/// Runs the thread whose turn it is, until `until_ns` or the end of its slice; `holders`: only one that others wait
+/// for. Whether there was one.
 #[cold]
 #[inline(never)]
-pub fn run_slice(program: &Arc<Program>, until_ns: u64, urgent: bool) -> bool {
+pub fn run_slice(program: &Arc<Program>, until_ns: u64, holders: bool) -> bool {
     let threads = &program.threads;
     let taken = {
         let mut table = threads.table.lock();
         threads.expire(&mut table);
-        if urgent { table.take_urgent() } else { table.take() }
+        if holders { table.take_if(|thread| thread.holding) } else { table.take() }
     };
     let Some((slot, mut thread)) = taken else { return false };
     let end = until_ns.min(time::now_ns() + SLICE_NS);
@@ -226,13 +228,15 @@ impl Background {
                 }
                 UserExit::Preempted => {
                     let over = time::now_ns();
-                    if !self.holds(program) {
-                        return Fate::Yielded { urgent: false };
+                    let holds = self.holds(program);
+                    if holds && over < end + GRACE_NS {
+                        arm(LOOK_NS);
+                        continue;
                     }
-                    if over >= end + GRACE_NS {
-                        return Fate::Yielded { urgent: true };
-                    }
-                    arm(LOOK_NS);
+                    // Who says so for ever has no more turns than others.
+                    let urgent = holds && !self.holding;
+                    self.holding = holds;
+                    return Fate::Yielded { urgent };
                 }
                 UserExit::Fault(fault) => {
                     let (name, number) = (&program.name, self.number);

@@ -95,11 +95,16 @@ fn leave() -> ! {
 /// Serves until something is so.
 fn until(app: &mut App, what: &'static str, so: impl Fn() -> bool) -> Verdict {
     let deadline = raw::now_ns() + PATIENCE_NS;
-    while !so() {
+    loop {
+        let soon = raw::now_ns() + 1_000_000;
+        while raw::now_ns() < soon {
+            if so() {
+                return Ok(());
+            }
+        }
         app.turn();
         check(raw::now_ns() < deadline, what)?;
     }
-    Ok(())
 }
 
 extern "C" fn count(block: u64, _: u64) -> ! {

@@ -40,10 +40,10 @@ fn who_holds_what_others_wait_for_comes_first() {
         table.add(name).unwrap();
     }
     let (slot, name) = table.take().unwrap();
-    assert!(table.take_urgent().is_none());
     table.yielded(slot, name, true);
-    assert_eq!(table.take_urgent().map(|(_, name)| name), Some(1));
-    assert_eq!(turns(&mut table, 2), [2, 3]);
+    assert_eq!(turns(&mut table, 4), [1, 2, 3, 1]);
+    assert_eq!(table.take_if(|name| *name == 3).map(|(_, name)| name), Some(3));
+    assert!(table.take_if(|name| *name == 3).is_none());
 }
 
 #[test]
