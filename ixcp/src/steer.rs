@@ -79,18 +79,22 @@ pub fn cores(options: &Cores) -> Result<u8> {
     let count = match options.action {
         Some(CoresAction::Set { count }) => count,
         Some(CoresAction::Reserve { count }) => return reserve(&instance, &page, count, all),
-        None => return show(&page, options.json, |placement| {
-            let mut text =
-                format!("{:>4}  {:<10} {:>6} {:>11}\n", "CORE", "STATE", "GROUPS", "CONNECTIONS");
-            for c in &placement.cores {
-                let _ = writeln!(
-                    text,
-                    "{:>4}  {:<10} {:>6} {:>11}",
-                    c.core, c.state, c.groups, c.connections
+        None => {
+            return show(&page, options.json, |placement| {
+                let mut text = format!(
+                    "{:>4}  {:<10} {:>6} {:>11}\n",
+                    "CORE", "STATE", "GROUPS", "CONNECTIONS"
                 );
-            }
-            text
-        }),
+                for c in &placement.cores {
+                    let _ = writeln!(
+                        text,
+                        "{:>4}  {:<10} {:>6} {:>11}",
+                        c.core, c.state, c.groups, c.connections
+                    );
+                }
+                text
+            });
+        }
     };
     match send(&instance, &page, CommandCode::SetCores, [count.into(), 0, 0, 0]) {
         Err(CommandError::Refused(Status::Invalid)) => {

@@ -201,8 +201,7 @@ fn own_hold() -> Option<&'static AtomicU32> {
     if at < LOWEST.load(Ordering::Relaxed) || at >= HEAP_END as usize {
         return None;
     }
-    let block: *const Block =
-        core::ptr::with_exposed_provenance(at & !(PAGE_BYTES as usize - 1));
+    let block: *const Block = core::ptr::with_exposed_provenance(at & !(PAGE_BYTES as usize - 1));
     // SAFETY: within the heap area from the first such stack on, a stack pointer is on one of them: other stacks are
     // elsewhere. Its page begins with the block, which stays for good.
     Some(unsafe { &(*block).hold })

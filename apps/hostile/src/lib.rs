@@ -357,7 +357,11 @@ const BACKGROUND: &[Misdeed] = &[
         "a thread whose stack is not there",
         "page fault writing 0x5fff",
     ),
-    ended("thread-fault", "a thread that writes to address 0", "page fault writing 0x0 (not mapped)"),
+    ended(
+        "thread-fault",
+        "a thread that writes to address 0",
+        "page fault writing 0x0 (not mapped)",
+    ),
     ended("thread-exit", "a thread that calls `exit`", "exited with 7"),
     refused("thread-many", "10,000 threads at once, and 2,000 one after the other"),
     refused(

@@ -61,7 +61,8 @@ fn run(shared: &'static Shared) {
             let _hold = thread::hold();
             store.maintain(now)
         });
-        let pause = if more { Tune::get(&store.tune.lru_crawler_sleep).into() } else { TICK_IDLE_US };
+        let pause =
+            if more { Tune::get(&store.tune.lru_crawler_sleep).into() } else { TICK_IDLE_US };
         thread::sleep(Duration::from_micros(pause));
     }
 }

@@ -30,7 +30,12 @@ enum Place<T> {
     /// In turn, by the number of its place in the queue.
     Ready(u64, T),
     /// Since when (a number as above), for which address, until when.
-    Waiting { since: u64, addr: u64, deadline_ns: u64, thread: T },
+    Waiting {
+        since: u64,
+        addr: u64,
+        deadline_ns: u64,
+        thread: T,
+    },
 }
 
 /// The threads; `T` is what a core needs to run one.

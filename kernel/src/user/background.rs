@@ -53,7 +53,9 @@ pub struct Threads {
 /// What became of a thread's slice.
 enum Fate {
     /// It goes on another time; at once, if others wait for it.
-    Yielded { urgent: bool },
+    Yielded {
+        urgent: bool,
+    },
     Waits(Wait),
     Left,
 }
@@ -182,7 +184,8 @@ fn settle(program: &Program, slot: Slot, mut thread: Background, fate: Fate) {
         Fate::Yielded { urgent } => table.yielded(slot, thread, urgent),
         Fate::Waits(wait) => {
             // Under the table's lock: whoever changes the word and wakes comes before or after.
-            let word = program.space.lock().word(wait.addr, false).map(|w| w.load(Ordering::Acquire));
+            let word =
+                program.space.lock().word(wait.addr, false).map(|w| w.load(Ordering::Acquire));
             match word {
                 Some(word) if word == wait.value => {
                     table.waits(slot, thread, wait.addr, wait.deadline_ns);
@@ -211,7 +214,9 @@ fn settle(program: &Program, slot: Slot, mut thread: Background, fate: Fate) {
 impl Background {
     fn run(&mut self, program: &Arc<Program>, end: u64) -> Fate {
         if let Some(mapping) = &mut self.mapping {
-            let Some(result) = mapping.step(program) else { return Fate::Yielded { urgent: false } };
+            let Some(result) = mapping.step(program) else {
+                return Fate::Yielded { urgent: false };
+            };
             self.state[0].rax = result;
             self.mapping = None;
         }

@@ -10,9 +10,9 @@ use ix_abi::status::Status;
 use ix_kernel_core::paging::{Access, MapError};
 use spin::Mutex;
 
-use super::{background, lifecycle};
 use super::program::{Leaving, Program, enter_in_map};
 use super::space::AddressSpace;
+use super::{background, lifecycle};
 use crate::{start, time};
 
 /// What becomes of a call.
