@@ -18,6 +18,7 @@ pub mod capture;
 pub mod control;
 pub mod event;
 pub mod event_log;
+pub mod frame;
 pub mod handle;
 pub mod layout;
 pub mod limits;

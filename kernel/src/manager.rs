@@ -16,6 +16,7 @@ pub mod cores;
 
 use crate::cpu::percore;
 use crate::exit::{Exit, exit};
+use crate::line::Line;
 use crate::renew::Renewal;
 use crate::user::lifecycle::{self, Reason};
 use crate::user::program::{self, Environment, LoadError, Program};
@@ -56,6 +57,8 @@ pub struct Manager {
     announced: bool,
     ended: bool,
     watch: Watch,
+    /// Over which the control page is told, where it is not shared.
+    line: Option<Line>,
     acl: acl::Task,
     cores: cores::Cores,
     renewal: Renewal,
@@ -67,7 +70,7 @@ pub struct Manager {
 }
 
 impl Manager {
-    pub fn new(fixed: Fixed, renewal: Renewal) -> Self {
+    pub fn new(fixed: Fixed, renewal: Renewal, line: Option<Line>) -> Self {
         Self {
             cores: cores::Cores::new(fixed.cores, fixed.groups, fixed.background),
             fixed,
@@ -77,6 +80,7 @@ impl Manager {
             announced: false,
             ended: false,
             watch: Watch::default(),
+            line,
             acl: acl::Task::None,
             renewal,
             restarting: None,
@@ -141,6 +145,9 @@ impl Manager {
         self.show_ipv6(engine);
         self.acl.step(engine);
         self.cores.step(engine, now);
+        if let Some(line) = &mut self.line {
+            line.poll(now);
+        }
         self.command(engine);
         self.watch.tick(engine, now);
         self.announce(engine, now);
