@@ -85,8 +85,7 @@ impl Range {
     pub fn is_writable(self) -> bool {
         let end = self.offset + self.words * 8;
         let within = |from: usize, to: usize| self.offset >= from && end <= to;
-        within(command::SEQUENCE, command::ARGS + 32)
-            || within(BULK_BASE, BULK_BASE + BULK_BYTES)
+        within(command::SEQUENCE, command::ARGS + 32) || within(BULK_BASE, BULK_BASE + BULK_BYTES)
     }
 
     /// As a payload begins with it.

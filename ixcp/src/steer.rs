@@ -74,7 +74,7 @@ fn send(
 
 /// `ixcp cores`.
 pub fn cores(options: &Cores) -> Result<u8> {
-    let (instance, page) = open(options.target.name.as_deref())?;
+    let (instance, page) = open(options.target.which())?;
     let all = page.load(header::CORES);
     let count = match options.action {
         Some(CoresAction::Set { count }) => count,
@@ -129,7 +129,7 @@ fn reserve(instance: &Instance, page: &Page, count: u16, all: u64) -> Result<u8>
 
 /// `ixcp flows`.
 pub fn flows(options: &Flows) -> Result<u8> {
-    let (instance, page) = open(options.target.name.as_deref())?;
+    let (instance, page) = open(options.target.which())?;
     let Some(FlowsAction::Move { group, core }) = options.action else {
         return show(&page, options.json, |placement| {
             let mut text = format!("{:>4}  {}\n", "CORE", "FLOW GROUPS");
@@ -162,7 +162,7 @@ pub fn flows(options: &Flows) -> Result<u8> {
 
 /// `ixcp batch`.
 pub fn batch(options: &Batch) -> Result<u8> {
-    let (instance, page) = open(options.target.name.as_deref())?;
+    let (instance, page) = open(options.target.which())?;
     let frames = send(&instance, &page, CommandCode::SetBatch, [options.frames.into(), 0, 0, 0])?;
     print(&format!("{}: at most {frames} frames at once\n", instance.name));
     Ok(0)

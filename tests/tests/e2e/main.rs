@@ -12,6 +12,7 @@ mod iso;
 mod memcached;
 mod qemu;
 mod restarts;
+mod serial;
 mod six;
 mod stream;
 mod tap;
