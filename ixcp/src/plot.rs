@@ -56,7 +56,10 @@ impl Table {
         }
         let table = Table { notes: notes.collect(), columns };
         ensure!(table.column("seconds").is_some(), "its first line names no column `seconds`");
-        ensure!(table.column("seconds").is_some_and(|s| s.len() >= 2), "at least two lines of values are wanted");
+        ensure!(
+            table.column("seconds").is_some_and(|s| s.len() >= 2),
+            "at least two lines of values are wanted"
+        );
         Ok(table)
     }
 
@@ -128,7 +131,13 @@ pub fn of_report(r: &Report) -> String {
     ];
     if r.policy == Kind::Efficient {
         let lines = vec![line("frequency", |p| p.frequency, true)];
-        panels.push(panel("frequency, share of the highest", Scale::Linear, lines, None, Some(1.0)));
+        panels.push(panel(
+            "frequency, share of the highest",
+            Scale::Linear,
+            lines,
+            None,
+            Some(1.0),
+        ));
     }
     if r.policy == Kind::Background {
         let lines = vec![line("lent", |p| f64::from(p.lent), true)];

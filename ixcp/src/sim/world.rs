@@ -237,7 +237,8 @@ impl<'a> World<'a> {
         let window = (now - self.last_look) as f64;
         self.last_look = now;
         let now_ms = now / TICK;
-        let cores: Vec<CoreLoad> = self.nodes.iter_mut().map(|n| n.look(window, &mut self.point)).collect();
+        let cores: Vec<CoreLoad> =
+            self.nodes.iter_mut().map(|n| n.look(window, &mut self.point)).collect();
         let wants = Some(self.demand(now, &cores));
         let Some(change) = self.governor.decide(&Sample { now_ms, cores, wants }) else {
             return;
@@ -334,7 +335,8 @@ impl<'a> World<'a> {
         let serving = self.serving();
         self.totals.core_ns += u64::from(serving) * SLICE;
         self.totals.lent_ns += u64::from(self.lent) * SLICE;
-        self.totals.joules += self.setup.power.watts(serving, self.step.frequency) * SLICE as f64 / 1e9;
+        self.totals.joules +=
+            self.setup.power.watts(serving, self.step.frequency) * SLICE as f64 / 1e9;
     }
 
     fn plot(&mut self, until: u64) {

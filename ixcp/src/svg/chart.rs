@@ -115,7 +115,8 @@ impl Panel {
             if tick > to {
                 break;
             }
-            let _ = writeln!(out, "<path d=\"M{0:.1} {top}V{bottom}\" stroke=\"#eef0f3\"/>", x(tick));
+            let _ =
+                writeln!(out, "<path d=\"M{0:.1} {top}V{bottom}\" stroke=\"#eef0f3\"/>", x(tick));
             if last {
                 let _ = writeln!(
                     out,
@@ -208,7 +209,12 @@ impl Axis {
                 let count = (high / step).ceil().clamp(1.0, 20.0) as u32;
                 let ticks = (0..=count).map(|i| f64::from(i) * step);
                 let high = if most.is_some() { high } else { f64::from(count) * step };
-                Axis { scale, low: 0.0, high, ticks: ticks.filter(|t| *t <= high * 1.001).collect() }
+                Axis {
+                    scale,
+                    low: 0.0,
+                    high,
+                    ticks: ticks.filter(|t| *t <= high * 1.001).collect(),
+                }
             }
             Scale::Log => {
                 let positive = values.iter().copied().filter(|v| *v > 0.0);
