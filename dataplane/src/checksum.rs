@@ -7,7 +7,7 @@
 use core::arch::asm;
 
 /// The partial sum of a byte slice.
-#[inline]
+#[inline(always)]
 pub fn sum(bytes: &[u8]) -> u64 {
     // SAFETY: a slice is readable.
     unsafe { sum_raw(bytes.as_ptr(), bytes.len()) }
@@ -17,7 +17,7 @@ pub fn sum(bytes: &[u8]) -> u64 {
 ///
 /// # Safety
 /// `len` bytes at `ptr` are readable.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn sum_raw(ptr: *const u8, len: usize) -> u64 {
     let mut at = ptr;
     let mut total: u64 = 0;

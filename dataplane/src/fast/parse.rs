@@ -184,20 +184,30 @@ pub fn segment<'a>(local: &Local, frame: &'a RxFrame) -> Option<Segment<'a>> {
     if !usual || usize::from(total) + eth::HEADER > usize::from(frame.len) {
         return None;
     }
+    let hash = match frame.hash {
+        Some(hash) if frame.checksum == RxChecksum::Good => hash,
+        _ => without_offload(local, h, frame, usize::from(total))?,
+    };
+    Some(Segment { head: Head(h), rest: u64::from(total) << 32 | u64::from(hash) })
+}
+
+/// What the device has not done: the hash of a segment whose checksums are right, `None`: they are not. A call of its own,
+/// so that who has a device which does it is not slowed down by it.
+#[inline(never)]
+fn without_offload(local: &Local, h: &Headers, frame: &RxFrame, total: usize) -> Option<u32> {
     if frame.checksum == RxChecksum::Unknown {
-        let segment = data.get(at + BELOW..at + eth::HEADER + usize::from(total))?;
+        let data = local.pool.area().data(&frame.mbuf);
+        let from = usize::from(frame.offset) + BELOW;
+        let segment = data.get(from..from + total.checked_sub(ipv4::HEADER)?)?;
         if !is_intact(h, segment) {
             return None;
         }
     }
-    let hash = match frame.hash {
-        Some(hash) => hash,
-        None => {
-            let (from, ports) = ([h[26], h[27], h[28], h[29]], [h[34], h[35], h[36], h[37]]);
-            local.toeplitz.hash_to_v4(local.address_hash, from, ports)
-        }
+    let hash = || {
+        let (from, ports) = ([h[26], h[27], h[28], h[29]], [h[34], h[35], h[36], h[37]]);
+        local.toeplitz.hash_to_v4(local.address_hash, from, ports)
     };
-    Some(Segment { head: Head(h), rest: u64::from(total) << 32 | u64::from(hash) })
+    Some(frame.hash.unwrap_or_else(hash))
 }
 
 /// Eight bytes in one load, in the machine's order.
