@@ -68,7 +68,8 @@ fn watch(base: &Base, names: &[String], changes: &Table, ended: &Arc<AtomicBool>
         for instance in base.list()? {
             let wanted = names.is_empty() || names.contains(&instance.name);
             if wanted && !threads.contains_key(&instance.name) {
-                let (name, changes, ended) = (instance.name.clone(), changes.clone(), ended.clone());
+                let (name, changes, ended) =
+                    (instance.name.clone(), changes.clone(), ended.clone());
                 let thread = std::thread::Builder::new()
                     .name(format!("ix {name}"))
                     .spawn(move || follow(instance, changes, &ended))

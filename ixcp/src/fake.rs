@@ -116,10 +116,7 @@ impl Kernel {
     }
 
     /// The same, of a page in this file.
-    pub fn at(
-        file: &Path,
-        answer: impl Fn(u64, u64) -> (Status, u64) + Send + 'static,
-    ) -> Kernel {
+    pub fn at(file: &Path, answer: impl Fn(u64, u64) -> (Status, u64) + Send + 'static) -> Kernel {
         let page = Page::open(file).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();

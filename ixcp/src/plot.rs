@@ -56,7 +56,10 @@ impl Table {
         }
         let table = Table { notes: notes.collect(), columns };
         ensure!(table.column("seconds").is_some(), "its first line names no column `seconds`");
-        ensure!(table.column("seconds").is_some_and(|s| s.len() >= 2), "at least two lines of values are wanted");
+        ensure!(
+            table.column("seconds").is_some_and(|s| s.len() >= 2),
+            "at least two lines of values are wanted"
+        );
         Ok(table)
     }
 
@@ -128,14 +131,23 @@ pub fn of_report(r: &Report) -> String {
     ];
     if r.policy == Kind::Efficient {
         let lines = vec![line("frequency", |p| p.frequency, true)];
-        panels.push(panel("frequency, share of the highest", Scale::Linear, lines, None, Some(1.0)));
+        panels.push(panel(
+            "frequency, share of the highest",
+            Scale::Linear,
+            lines,
+            None,
+            Some(1.0),
+        ));
     }
     if r.policy == Kind::Background {
         let lines = vec![line("lent", |p| f64::from(p.lent), true)];
         panels.push(panel("CPUs of the job", Scale::Linear, lines, None, Some(cores)));
     }
-    let delays =
-        vec![line("99th percentile", |p| p.p99_us, false), line("median", |p| p.p50_us, false)];
+    // Where nothing was asked, nothing waited.
+    let delays = vec![
+        line("99th percentile", |p| if p.p99_us > 0.0 { p.p99_us } else { f64::NAN }, false),
+        line("median", |p| if p.p99_us > 0.0 { p.p50_us } else { f64::NAN }, false),
+    ];
     let target = format!("target {} µs", r.target_us);
     panels.push(panel("queueing delay, µs", Scale::Log, delays, Some((r.target_us, target)), None));
     let mut subtitle = format!(

@@ -61,7 +61,8 @@ pub fn run(options: &Record) -> Result<u8> {
 fn events(page: &Page, epoch: u64) -> Result<u64> {
     anyhow::ensure!(snapshot::check(page)? == epoch, "the machine was booted anew");
     let view = reader::read(page)?;
-    let of = |core| page.load(core_offset(core) + core_block::COUNTERS + Counter::Events as usize * 8);
+    let of =
+        |core| page.load(core_offset(core) + core_block::COUNTERS + Counter::Events as usize * 8);
     Ok((0..view.cores).map(of).fold(0, u64::wrapping_add))
 }
 
@@ -71,10 +72,12 @@ fn line(page: &Page, at: Duration, events: u64, elapsed: Duration) -> Result<Str
     let count = serving.clone().count();
     let busy = serving.clone().map(|c| c.busy).sum::<f64>() / count.max(1) as f64;
     let p99 = serving.map(|c| c.delay_p99_us).fold(0.0, f64::max);
-    let p50 = (0..view.cores).filter(|c| view.active & 1 << c != 0 && view.sample.cores[*c].delay_p99_us > 0.0);
+    let p50 = (0..view.cores)
+        .filter(|c| view.active & 1 << c != 0 && view.sample.cores[*c].delay_p99_us > 0.0);
     let p50 = p50.map(|c| page.load(measure_offset(c) + window::DELAY_P50_NS)).max().unwrap_or(0);
     let wants = view.sample.wants.map_or(String::new(), |w| w.to_string());
-    let delays = if page.load(header::HISTOGRAM_BUCKETS) == 0 {
+    // Where nothing was asked, nothing waited.
+    let delays = if p99 == 0.0 || page.load(header::HISTOGRAM_BUCKETS) == 0 {
         ",".to_owned()
     } else {
         format!("{:.3},{p99:.3}", p50 as f64 / 1e3)

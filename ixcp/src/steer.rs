@@ -234,8 +234,7 @@ fn show_it(
     json: bool,
     text: impl FnOnce(&Placement) -> String,
 ) -> Result<u8> {
-    let text =
-        if json { serde_json::to_string_pretty(placement)? + "\n" } else { text(placement) };
+    let text = if json { serde_json::to_string_pretty(placement)? + "\n" } else { text(placement) };
     print(&text);
     Ok(0)
 }

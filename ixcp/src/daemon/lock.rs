@@ -29,7 +29,8 @@ pub fn take(base: &Base) -> Result<File> {
         Err(TryLockError::WouldBlock) => {
             let mut who = String::new();
             let _ = file.take(32).read_to_string(&mut who);
-            let who = who.trim().parse::<u32>().map_or(String::new(), |pid| format!(" (process {pid})"));
+            let who =
+                who.trim().parse::<u32>().map_or(String::new(), |pid| format!(" (process {pid})"));
             bail!(
                 "a daemon decides here already{who}: one does for all dataplanes. End it first (it holds {})",
                 path.display()

@@ -80,7 +80,11 @@ impl Pilot {
 
     /// Time to the next look.
     pub fn interval(&self) -> Duration {
-        if self.page.is_none() { UNREADABLE } else { Duration::from_millis(self.config.interval_ms) }
+        if self.page.is_none() {
+            UNREADABLE
+        } else {
+            Duration::from_millis(self.config.interval_ms)
+        }
     }
 
     /// One look, and what follows from it.
@@ -268,7 +272,12 @@ impl Pilot {
         self.send(CommandCode::SetLimits, LIMIT_WORDS as u64, lay)
     }
 
-    fn send(&self, code: CommandCode, arg: u64, lay: impl FnOnce(&Page)) -> Result<(), CommandError> {
+    fn send(
+        &self,
+        code: CommandCode,
+        arg: u64,
+        lay: impl FnOnce(&Page),
+    ) -> Result<(), CommandError> {
         let Some(page) = &self.page else { return Ok(()) };
         let writer = Writer::lock(&self.instance.writer_lock(), ANSWER)?;
         writer.send_with(page, code, [arg, 0, 0, 0], ANSWER, lay).map(|_| ())
@@ -287,7 +296,8 @@ impl Pilot {
             false => self.config.host.cpus.clone(),
         };
         if cpus.is_empty() {
-            return self.tell("it is not known on which CPUs the cores run: name them as host.cpus");
+            return self
+                .tell("it is not known on which CPUs the cores run: name them as host.cpus");
         }
         let used: Cpus = (0..cores).map(|core| cpus[core % cpus.len()]).collect();
         let frequency = match (kind, Frequency::open(Path::new(SYSFS), &used)) {
@@ -320,7 +330,9 @@ impl Pilot {
         let threads = self.instance.qemu_pid().map(|pid| cpus::virtual_cores(pid.as_raw()));
         let threads = threads.unwrap_or_default();
         if threads.len() < cores {
-            return self.tell("the threads of the virtual cores are not known: they run where Linux puts them");
+            return self.tell(
+                "the threads of the virtual cores are not known: they run where Linux puts them",
+            );
         }
         if cpus.len() < cores {
             self.tell(&format!(

@@ -46,7 +46,8 @@ pub fn read(page: &Page) -> Result<View, PageError> {
     let active = page.load(header::ACTIVE) & all(cores);
     let measures = page.load(header::HISTOGRAM_BUCKETS) != 0;
     let now_ns = page.load(header::NOW_NS);
-    let load = |core: usize| CoreLoad { serves: active & 1 << core != 0, ..core_load(page, core, now_ns) };
+    let load =
+        |core: usize| CoreLoad { serves: active & 1 << core != 0, ..core_load(page, core, now_ns) };
     let want = Want::decode(page.load_acquire(word::WANT));
     // Zero is no wish yet; more than there are is as many as there are.
     let wants = (want.cores > 0).then(|| u32::from(want.cores).min(cores as u32));

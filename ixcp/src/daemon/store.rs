@@ -29,7 +29,8 @@ pub fn write(instance: &Instance, changes: &Table) -> Result<()> {
     let path = path(instance);
     let fresh = path.with_extension("new");
     let text = toml::to_string(changes).context("cannot write these settings as TOML")?;
-    let head = "# Written by `ixcp policy set`; `ixcp policy init` prints all keys with their meaning.\n";
+    let head =
+        "# Written by `ixcp policy set`; `ixcp policy init` prints all keys with their meaning.\n";
     std::fs::write(&fresh, head.to_owned() + &text)
         .and_then(|()| std::fs::rename(&fresh, &path))
         .with_context(|| format!("cannot write {}", path.display()))

@@ -89,12 +89,16 @@ fn a_core_is_given_when_requests_wait_and_the_log_has_the_figures() {
     look(&mut pilot, start, 1..2);
     assert_eq!(scene.cores(), [2]);
     let log = scene.log();
-    for words in ["policy latency", "1 core → 2 cores", "wait too long", "70 µs", "93 %", "done in"] {
+    for words in ["policy latency", "1 core → 2 cores", "wait too long", "70 µs", "93 %", "done in"]
+    {
         assert!(log.contains(words), "{words}: {log}");
     }
     // The next parked core may be woken, for as long as the daemon lives.
     let limits = scene.limits();
-    assert_eq!((limits.grant, limits.lease_ns, limits.delay_target_ns), (0b100, 3_000_000_000, 60_000));
+    assert_eq!(
+        (limits.grant, limits.lease_ns, limits.delay_target_ns),
+        (0b100, 3_000_000_000, 60_000)
+    );
     pilot.end();
     assert_eq!((scene.limits().grant, scene.page.load(header::ACTIVE)), (0, 0b11));
 }
@@ -171,7 +175,11 @@ fn a_corrupted_page_is_told_once_and_left_alone_until_it_is_right() {
     look(&mut pilot, start, 50..100);
     assert!(scene.done.lock().unwrap().is_empty());
     let log = scene.log();
-    assert_eq!((log.matches("corrupted: the number of cores").count(), log.lines().count()), (1, 3), "{log}");
+    assert_eq!(
+        (log.matches("corrupted: the number of cores").count(), log.lines().count()),
+        (1, 3),
+        "{log}"
+    );
     assert!(log.contains("not an IX control page"), "{log}");
     scene.page.store(header::CORES, 4);
     scene.page.store(header::MAGIC, MAGIC);
@@ -298,10 +306,11 @@ fn only_one_daemon_decides_and_the_second_says_who_does() {
 #[test]
 fn a_daemons_file_has_settings_for_all_and_for_single_dataplanes() {
     let scene = Scene::new();
-    let file: Table = "policy = \"latency\"\n[latency]\ntarget_us = 80\n[instances.kv.latency]\ntarget_us = 50\n\
+    let file: Table =
+        "policy = \"latency\"\n[latency]\ntarget_us = 80\n[instances.kv.latency]\ntarget_us = 50\n\
         [instances.web]\npolicy = \"background\"\n"
-        .parse()
-        .unwrap();
+            .parse()
+            .unwrap();
     store::check(&file).unwrap();
     let config = configure(&scene.claim.instance, &file).unwrap();
     assert_eq!((config.policy.name(), config.latency.target_us), ("latency", 50.0));
@@ -333,7 +342,8 @@ fn every_dataplane_has_a_thread_and_one_that_ends_is_left() {
             (Status::Ok, arg)
         }
     });
-    let changes: Table = "[instances.kv.static]\ncores = 2\n[instances.other.static]\ncores = 1\n".parse().unwrap();
+    let changes: Table =
+        "[instances.kv.static]\ncores = 2\n[instances.other.static]\ncores = 1\n".parse().unwrap();
     let ended = Arc::new(AtomicBool::new(false));
     std::thread::scope(|s| {
         let daemon = s.spawn(|| watch(&scene.base, &[], &changes, &ended));
@@ -346,7 +356,10 @@ fn every_dataplane_has_a_thread_and_one_that_ends_is_left() {
         std::thread::sleep(Duration::from_millis(300));
         scene.page.store(header::ACTIVE, 0b1111);
         while scene.page.load(header::ACTIVE) != 0b11 {
-            assert!(start.elapsed() < Duration::from_secs(20), "it goes on with the one that is left");
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "it goes on with the one that is left"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         ended.store(true, Ordering::Relaxed);

@@ -29,7 +29,8 @@ impl Frequency {
             if !dir.is_dir() {
                 bail!("the system has no cpufreq for CPU {cpu} (no {})", dir.display());
             }
-            let (lowest, highest) = (number(&dir, "cpuinfo_min_freq")?, number(&dir, "cpuinfo_max_freq")?);
+            let (lowest, highest) =
+                (number(&dir, "cpuinfo_min_freq")?, number(&dir, "cpuinfo_max_freq")?);
             ensure!(0 < lowest && lowest <= highest, "{}: no range of frequencies", dir.display());
             let cap = dir.join("scaling_max_freq");
             let writable = std::fs::OpenOptions::new().write(true).open(&cap);
@@ -66,7 +67,9 @@ fn number(dir: &Path, name: &str) -> Result<u64> {
     let file = dir.join(name);
     let text = std::fs::read_to_string(&file)
         .with_context(|| format!("{} cannot be read", file.display()))?;
-    text.trim().parse().with_context(|| format!("{}: {:?} is no number", file.display(), text.trim()))
+    text.trim()
+        .parse()
+        .with_context(|| format!("{}: {:?} is no number", file.display(), text.trim()))
 }
 
 fn all(dir: &Path, lowest: u64, highest: u64) -> Vec<f64> {
@@ -90,9 +93,11 @@ mod tests {
     fn cpu(root: &Path, cpu: usize, list: Option<&str>) -> PathBuf {
         let dir = root.join(format!("cpu{cpu}/cpufreq"));
         std::fs::create_dir_all(&dir).unwrap();
-        for (name, text) in
-            [("cpuinfo_min_freq", "1200000\n"), ("cpuinfo_max_freq", "2400000\n"), ("scaling_max_freq", "2400000\n")]
-        {
+        for (name, text) in [
+            ("cpuinfo_min_freq", "1200000\n"),
+            ("cpuinfo_max_freq", "2400000\n"),
+            ("scaling_max_freq", "2400000\n"),
+        ] {
             std::fs::write(dir.join(name), text).unwrap();
         }
         if let Some(list) = list {

@@ -8,7 +8,10 @@ fn a_recording_becomes_a_picture() {
     let table = Table::parse(CSV).unwrap();
     let chart = of_table(&table, "run".to_owned(), Some(100.0));
     let names: Vec<_> = chart.panels.iter().map(|p| p.name.as_str()).collect();
-    assert_eq!(names, ["load, requests/s", "cores", "busy, share of the time", "queueing delay, µs"]);
+    assert_eq!(
+        names,
+        ["load, requests/s", "cores", "busy, share of the time", "queueing delay, µs"]
+    );
     let svg = chart.svg();
     assert!(svg.contains("kv, a line each") && svg.contains("100 µs"));
     let few = Table::parse("seconds,cores\n0,1\n1,2\n").unwrap();

@@ -151,7 +151,11 @@ fn log(options: &PolicyLog) -> Result<u8> {
 }
 
 /// Waits for more; begins anew with a file that has come in the place of a full one.
-fn wait(reader: &mut Option<BufReader<std::fs::File>>, instance: &Instance, partial: usize) -> Result<()> {
+fn wait(
+    reader: &mut Option<BufReader<std::fs::File>>,
+    instance: &Instance,
+    partial: usize,
+) -> Result<()> {
     std::thread::sleep(LOOK);
     if let Some(reader) = reader.as_mut() {
         // A line that was half written is read again.

@@ -149,9 +149,8 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let complain = |key: String, found: String, wanted| {
-            Err(ConfigError::Value { key, found, wanted })
-        };
+        let complain =
+            |key: String, found: String, wanted| Err(ConfigError::Value { key, found, wanted });
         if !(1..=10_000).contains(&self.interval_ms) {
             let found = self.interval_ms.to_string();
             return complain("interval_ms".into(), found, "1 to 10000 is wanted");
@@ -160,8 +159,11 @@ impl Config {
             let found = self.cores.min.to_string();
             return complain("cores.min".into(), found, "it must not be above cores.max");
         }
-        let sections =
-            [("latency", &self.latency), ("efficient", &self.efficient), ("background", &self.background)];
+        let sections = [
+            ("latency", &self.latency),
+            ("efficient", &self.efficient),
+            ("background", &self.background),
+        ];
         for (section, rules) in sections {
             rules.check().or_else(|(key, found, wanted)| {
                 complain(format!("{section}.{key}"), found.to_string(), wanted)
@@ -183,8 +185,11 @@ impl Config {
 
 impl Rules {
     fn check(&self) -> Result<(), (&'static str, f64, &'static str)> {
-        let shares =
-            [("busy_floor", self.busy_floor), ("up_busy", self.up_busy), ("down_busy", self.down_busy)];
+        let shares = [
+            ("busy_floor", self.busy_floor),
+            ("up_busy", self.up_busy),
+            ("down_busy", self.down_busy),
+        ];
         for (key, value) in shares {
             if !(0.0..=1.0).contains(&value) {
                 return Err((key, value, "a share from 0 to 1 is wanted"));

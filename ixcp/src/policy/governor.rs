@@ -114,7 +114,9 @@ impl Governor {
         let from = Step { cores: serving, ..self.step() };
         if serving != self.step().cores {
             let way = if serving < self.step().cores { Way::Up } else { Way::Down };
-            return self.may(way, now).then(|| self.go(self.at, way, Why::Bounds, from, figures, now));
+            return self
+                .may(way, now)
+                .then(|| self.go(self.at, way, Why::Bounds, from, figures, now));
         }
         self.slow.add(&figures, mean_queue(sample), now, self.rules.smooth_ms);
         if self.kind == Kind::Static {
@@ -205,7 +207,8 @@ impl Governor {
             return None;
         }
         let serving = || sample.cores.iter().filter(|c| c.serves).map(clean);
-        let slow = |limit: f64| serving().any(|c| c.delay_p99_us >= limit && c.busy >= r.busy_floor);
+        let slow =
+            |limit: f64| serving().any(|c| c.delay_p99_us >= limit && c.busy >= r.busy_floor);
         let late = slow(r.target_us);
         let reason = if late {
             Some(Why::Late)
@@ -259,7 +262,15 @@ impl Governor {
         Some(self.ladder.iter().position(far).map_or(next, |at| at.min(next)))
     }
 
-    fn go(&mut self, to: usize, way: Way, why: Why, from: Step, figures: Figures, now: u64) -> Change {
+    fn go(
+        &mut self,
+        to: usize,
+        way: Way,
+        why: Why,
+        from: Step,
+        figures: Figures,
+        now: u64,
+    ) -> Change {
         match (self.last, way) {
             // Up again soon after a step down: it was a mistake.
             (Some((at, Way::Down)), Way::Up) => {

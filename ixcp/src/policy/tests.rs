@@ -20,7 +20,13 @@ fn sample(now_ms: u64, total: usize, serving: u32, load: CoreLoad) -> Sample {
 }
 
 /// Looks every 10 ms at a steady load, does what is said, and tells the changes.
-fn drive(g: &mut Governor, from_ms: u64, looks: u64, total: usize, load: impl Fn(u32) -> CoreLoad) -> Vec<(u64, Change)> {
+fn drive(
+    g: &mut Governor,
+    from_ms: u64,
+    looks: u64,
+    total: usize,
+    load: impl Fn(u32) -> CoreLoad,
+) -> Vec<(u64, Change)> {
     let mut serving = g.step().cores;
     let mut changes = Vec::new();
     for at in (0..looks).map(|i| from_ms + i * 10) {
@@ -50,7 +56,8 @@ fn the_documented_file_is_the_default_and_every_key_in_it_has_a_comment() {
     let lines: Vec<&str> = config::DEFAULT.lines().collect();
     let section = lines.iter().position(|l| *l == "[latency]").unwrap();
     for key in keys(&all["latency"]) {
-        let at = lines.iter().skip(section).position(|l| l.starts_with(&format!("{key} ="))).unwrap();
+        let at =
+            lines.iter().skip(section).position(|l| l.starts_with(&format!("{key} ="))).unwrap();
         let above = &lines[section + at - 4..section + at];
         assert!(above.iter().any(|l| l.starts_with('#')), "{key} has no comment");
     }
@@ -121,7 +128,7 @@ fn latency_goes_up_by_delay_jumps_when_late_and_gives_back_what_idles() {
     let mut g = Governor::new(&latency, 8, &[]);
     g.begin(g.lowest());
     let slow = core(0.9, 70.0, 3.0);
-    let up = drive(&mut g, 0, 4, 8, |_| slow);
+    let up = drive(&mut g, 0, 6, 8, |_| slow);
     assert_eq!((cores(&up), up[0].1.why), (vec![2, 3], Why::Delay));
     let late = drive(&mut g, 100, 1, 8, |_| core(1.0, 500.0, 90.0));
     assert_eq!((cores(&late), late[0].1.why), (vec![6], Why::Late));
@@ -159,9 +166,9 @@ fn a_core_that_the_dataplane_woke_is_a_step_up_and_the_load_is_evened_out() {
     assert_eq!(g.decide(&sample(0, 8, 1, idle)), None);
     assert_eq!(g.decide(&sample(10, 8, 2, idle)), None);
     assert_eq!((g.step().cores, g.authorised()), (2, 3));
-    let even = g.decide(&sample(40, 8, 2, idle)).unwrap();
+    let even = g.decide(&sample(60, 8, 2, idle)).unwrap();
     assert_eq!((even.to.cores, even.why), (2, Why::Uneven));
-    let down = drive(&mut g, 50, 100, 8, |_| idle);
+    let down = drive(&mut g, 70, 100, 8, |_| idle);
     assert!(down[0].0 >= 510, "the hold counts from the wake: {}", down[0].0);
 }
 
@@ -170,7 +177,8 @@ fn a_step_down_that_is_regretted_makes_the_next_one_later() {
     let mut g = Governor::new(&config(&["policy=latency"]), 2, &[]);
     let mut serving = 2;
     // One core is too few, two look like too many.
-    let load = |serving: u32| if serving == 2 { core(0.38, 1.0, 0.0) } else { core(1.0, 80.0, 20.0) };
+    let load =
+        |serving: u32| if serving == 2 { core(0.38, 1.0, 0.0) } else { core(1.0, 80.0, 20.0) };
     let mut downs = Vec::new();
     for now in (0..40_000).step_by(10) {
         if let Some(change) = g.decide(&sample(now, 2, serving, load(serving))) {

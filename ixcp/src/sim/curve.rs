@@ -67,7 +67,10 @@ impl Curve {
         }
         let path = Path::new(text);
         let content = std::fs::read_to_string(path).with_context(|| {
-            format!("{text:?} is neither a load curve ({}) nor a file that can be read", NAMES.join(", "))
+            format!(
+                "{text:?} is neither a load curve ({}) nor a file that can be read",
+                NAMES.join(", ")
+            )
         })?;
         Curve::parse(text, &content).with_context(|| format!("cannot use {text}"))
     }
@@ -120,7 +123,10 @@ impl Curve {
         if absolute {
             points.iter_mut().for_each(|(_, load)| *load /= most);
         } else {
-            ensure!(most <= 2.0, "a load of {most} times the peak: shares are wanted, or a per cent sign");
+            ensure!(
+                most <= 2.0,
+                "a load of {most} times the peak: shares are wanted, or a per cent sign"
+            );
         }
         Ok(Curve { name: name.to_owned(), points, peak_rps: absolute.then_some(most) })
     }
@@ -154,7 +160,8 @@ mod tests {
     #[test]
     fn the_ramp_is_the_one_that_was_asked_for() {
         let ramp = Curve::named("ramp").unwrap();
-        let at = [0.0, 5.0, 10.0, 15.0, 20.0, 20.5, 21.0, 30.0].map(|t| (ramp.at(t) * 100.0).round());
+        let at =
+            [0.0, 5.0, 10.0, 15.0, 20.0, 20.5, 21.0, 30.0].map(|t| (ramp.at(t) * 100.0).round());
         assert_eq!(at, [0.0, 45.0, 90.0, 90.0, 100.0, 100.0, 0.0, 0.0]);
         assert!((ramp.mean() - 14.5 / 31.0).abs() < 1e-9);
         assert!((Curve::named("mirror").unwrap().mean() - 19.0 / 31.0).abs() < 1e-9);
@@ -163,7 +170,8 @@ mod tests {
 
     #[test]
     fn files_are_read_and_complaints_name_the_line() {
-        let relative = Curve::parse("f", "# c\nseconds, load\n1, 10%\n\n2,0.5\n2,1\n3,1\n").unwrap();
+        let relative =
+            Curve::parse("f", "# c\nseconds, load\n1, 10%\n\n2,0.5\n2,1\n3,1\n").unwrap();
         assert_eq!(relative.points, [(0.0, 0.1), (1.0, 0.5), (1.0, 1.0), (2.0, 1.0)]);
         let absolute = Curve::parse("f", "requests_per_s,x,seconds\n50,,0\n200,,1\n").unwrap();
         assert_eq!((absolute.points[0].1, absolute.peak_rps), (0.25, Some(200.0)));

@@ -184,12 +184,19 @@ impl Report {
         let _ = writeln!(
             out,
             "policy {}, load {} ({} s, {:.0} % of the peak on average), {} cores, seed {}",
-            self.policy, self.load, self.seconds, self.mean_load * 100.0, self.cores, self.seed
+            self.policy,
+            self.load,
+            self.seconds,
+            self.mean_load * 100.0,
+            self.cores,
+            self.seed
         );
         let _ = writeln!(
             out,
             "  peak {:.2} M requests/s; a request costs {:.2} µs in a large batch, {:.2} µs alone",
-            self.peak_rps / 1e6, self.service_us.0, self.service_us.1
+            self.peak_rps / 1e6,
+            self.service_us.0,
+            self.service_us.1
         );
         out.push('\n');
         self.draw(&mut out);
@@ -273,7 +280,8 @@ impl Report {
             }
             let column = |at: usize| {
                 let part = |i: usize| i * self.points.len() / WIDTH;
-                let all = &self.points[part(at)..part(at + 1).max(part(at) + 1).min(self.points.len())];
+                let all =
+                    &self.points[part(at)..part(at + 1).max(part(at) + 1).min(self.points.len())];
                 all.iter().map(value).fold(0.0, f64::max)
             };
             let bars: String = match self.points.is_empty() {

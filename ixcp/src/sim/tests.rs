@@ -22,7 +22,8 @@ fn alone(rps: f64, service: Service, batch: usize) -> (hist::Hist, u64) {
     let mut node = Node::new(7);
     node.load(0, rps, 1.0);
     for slice in 1..=20_000 {
-        let now = Now { until: slice * 50_000, frequency: 1.0, batch, ring: 100_000, congested: 100.0 };
+        let now =
+            Now { until: slice * 50_000, frequency: 1.0, batch, ring: 100_000, congested: 100.0 };
         node.run(&now, &service);
     }
     (node.window, node.busy_ns)
@@ -62,7 +63,11 @@ fn requests_are_conserved_when_groups_move() {
     setup.ring = 1_000_000;
     let report = run(&setup);
     let offered = setup.curve.mean() * setup.curve.seconds() * report.peak_rps;
-    assert!((report.requests as f64 / offered - 1.0).abs() < 0.005, "{} of {offered}", report.requests);
+    assert!(
+        (report.requests as f64 / offered - 1.0).abs() < 0.005,
+        "{} of {offered}",
+        report.requests
+    );
     assert!(report.moves > 100 && report.dropped == 0, "{} moves", report.moves);
     let served: f64 = report.points.iter().map(|p| p.requests_per_s / 10.0).sum();
     assert!((served - report.requests as f64).abs() < 0.01 * served);
@@ -93,7 +98,12 @@ fn a_jump_in_the_load_wakes_cores_without_the_daemon() {
     setup.config.latency.reserve = 0;
     let without = run(&setup);
     assert_eq!(without.steps.2, 0);
-    assert!(with.delay_us.2 < without.delay_us.2, "{} µs, {} µs", with.delay_us.2, without.delay_us.2);
+    assert!(
+        with.delay_us.2 < without.delay_us.2,
+        "{} µs, {} µs",
+        with.delay_us.2,
+        without.delay_us.2
+    );
 }
 
 #[test]

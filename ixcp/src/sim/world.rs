@@ -122,7 +122,7 @@ impl<'a> World<'a> {
             shares[rng.below(u64::from(setup.groups.max(1))) as usize] += one;
         }
         let cores = setup.cores.clamp(1, 64);
-        let nodes: Vec<Node> = (0..cores).map(|_| Node::new(rng.next())).collect();
+        let nodes: Vec<Node> = (0..cores).map(|_| Node::new(rng.draw())).collect();
         let mut governor = Governor::new(&setup.config, cores, &setup.frequencies);
         // It has been quiet before: the policy is where that leaves it. The static one has what it has.
         let first = match setup.config.policy {
@@ -237,7 +237,8 @@ impl<'a> World<'a> {
         let window = (now - self.last_look) as f64;
         self.last_look = now;
         let now_ms = now / TICK;
-        let cores: Vec<CoreLoad> = self.nodes.iter_mut().map(|n| n.look(window, &mut self.point)).collect();
+        let cores: Vec<CoreLoad> =
+            self.nodes.iter_mut().map(|n| n.look(window, &mut self.point)).collect();
         let wants = Some(self.demand(now, &cores));
         let Some(change) = self.governor.decide(&Sample { now_ms, cores, wants }) else {
             return;
@@ -301,6 +302,7 @@ impl<'a> World<'a> {
             node.serves = false;
         }
         self.granted = self.governor.authorised();
+        self.governor.carried_out(now / TICK);
         self.spread_load(now);
     }
 
@@ -334,7 +336,8 @@ impl<'a> World<'a> {
         let serving = self.serving();
         self.totals.core_ns += u64::from(serving) * SLICE;
         self.totals.lent_ns += u64::from(self.lent) * SLICE;
-        self.totals.joules += self.setup.power.watts(serving, self.step.frequency) * SLICE as f64 / 1e9;
+        self.totals.joules +=
+            self.setup.power.watts(serving, self.step.frequency) * SLICE as f64 / 1e9;
     }
 
     fn plot(&mut self, until: u64) {

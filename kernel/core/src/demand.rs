@@ -91,10 +91,13 @@ impl Demand {
         &self.limits
     }
 
-    /// Other limits.
+    /// Other limits. A grant that is renewed, or another, is no other wish: what was waited for goes on.
     pub fn set_limits(&mut self, limits: Limits) {
+        let Limits { grant, lease_ns, .. } = limits;
+        if (Limits { grant, lease_ns, ..self.limits }) != limits {
+            (self.fewer_since, self.calm_since) = (None, None);
+        }
         self.limits = limits;
-        (self.fewer_since, self.calm_since) = (None, None);
     }
 
     /// The wish, and since when it stands.

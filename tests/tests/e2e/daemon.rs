@@ -201,7 +201,8 @@ fn there_is_one_daemon_and_the_second_names_it() {
 }
 
 #[test]
-fn a_corrupted_page_and_a_command_from_the_future_leave_the_dataplane_serving_and_the_daemon_watching() {
+fn a_corrupted_page_and_a_command_from_the_future_leave_the_dataplane_serving_and_the_daemon_watching()
+ {
     let _machine = need::machine();
     let Some(vm) = boot() else { return };
     let page = vm.page();
