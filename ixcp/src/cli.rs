@@ -129,6 +129,9 @@ pub struct Run {
     /// Rules of the firewall, in force from the first packet on (docs/acl.md)
     #[arg(long, value_name = "FILE")]
     pub acl: Option<PathBuf>,
+    /// How ixcp reaches the control page
+    #[arg(long, default_value = "shared")]
+    pub control: Control,
     /// More words for the kernel's command line
     #[arg(long, value_name = "WORDS")]
     pub append: Option<String>,
@@ -178,6 +181,30 @@ pub struct Target {
     /// Name of the dataplane; not needed if only one runs
     #[arg(long)]
     pub name: Option<String>,
+    /// Serial line that leads to it (a terminal or a Unix socket), if it shares no memory with this machine
+    #[arg(long, value_name = "PATH", conflicts_with = "name", value_parser = line_path)]
+    pub serial: Option<String>,
+}
+
+impl Target {
+    /// A name, or the path of a line, which has a slash.
+    pub fn which(&self) -> Option<&str> {
+        self.serial.as_deref().or(self.name.as_deref())
+    }
+}
+
+fn line_path(path: &str) -> Result<String, std::convert::Infallible> {
+    Ok(if path.contains('/') { path.to_owned() } else { format!("./{path}") })
+}
+
+/// How `ixcp` reaches the control page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Control {
+    /// Memory that both share (ivshmem).
+    #[default]
+    Shared,
+    /// Frames over the second serial port.
+    Serial,
 }
 
 /// `ixcp status`.
@@ -225,6 +252,12 @@ pub enum CoresAction {
         /// Which one
         #[arg(value_parser = clap::value_parser!(u16).range(0..=63))]
         core: u16,
+    },
+    /// So many of the last cores are for background threads of the application: cores that are parked
+    Reserve {
+        /// How many
+        #[arg(value_parser = clap::value_parser!(u16).range(0..=63))]
+        count: u16,
     },
 }
 

@@ -18,7 +18,7 @@ pub mod text;
 /// `ixcp top`.
 pub fn run(options: &Top) -> Result<u8> {
     let base = Base::from_env()?;
-    let name = options.target.name.as_deref();
+    let name = options.target.which();
     if base.list()?.is_empty() || name.is_some() {
         // It says what runs instead, and how to start one.
         base.find(name)?;

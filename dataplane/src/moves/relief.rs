@@ -213,6 +213,7 @@ impl Engine {
             // All of it is one group's: elsewhere it would be as late.
             return self.take_full_batches();
         };
+        self.stir();
         giving.first = first;
         let wake = &mut self.local.measure.wake;
         wake.count += 1;

@@ -1,6 +1,7 @@
 //! End to end: the booted kernel in QEMU, real programs and a peer in Rust as its clients. What the
 //! machine lacks is SKIPPED with the reason (`docs/testing.md`).
 mod acl;
+mod background;
 mod boot;
 mod bridge;
 mod control;
@@ -12,6 +13,7 @@ mod iso;
 mod memcached;
 mod qemu;
 mod restarts;
+mod serial;
 mod six;
 mod stream;
 mod tap;
