@@ -2,7 +2,7 @@
 //!
 //! What follows an iteration (spinning, halting until `Work::deadline`) is the platform's.
 use crate::calls;
-use crate::device::{RxFrame, RxQueue, take_each};
+use crate::device::{RxBatch, RxFrame, RxQueue, take_each};
 use crate::engine::Engine;
 use crate::events;
 use crate::fast;
@@ -10,6 +10,7 @@ use crate::input::{chain, eth};
 use crate::limits::PUBLISH_EVERY;
 use crate::local::Local;
 use crate::measure::Source;
+use crate::moves::relief::Hurry;
 use crate::output;
 use crate::platform::{AppFault, AppReturn, Platform, Work};
 use crate::tap;
@@ -71,7 +72,11 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         }
     }
     if engine.local.measure.found(total) {
-        look_closely(engine, platform, total);
+        if look_closely(engine, platform, total, &mut batch) {
+            engine.local.stats.add(Counter::RxPackets, total as u64);
+            engine.batch = Some(batch);
+            return true;
+        }
     }
     if engine.local.tap.is_on() {
         tap::received(&mut engine.local, &batch);
@@ -106,14 +111,41 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     total + steered > 0
 }
 
-/// What the queues hold beside what was taken, and whether that is too much.
+/// What the queues hold beside what was taken, and whether that is too much. `true`: what was taken is to wait.
 #[cold]
 #[inline(never)]
-fn look_closely<P: Platform>(engine: &mut Engine, platform: &mut P, taken: usize) {
+fn look_closely<P: Platform>(
+    engine: &mut Engine,
+    platform: &mut P,
+    taken: usize,
+    batch: &mut RxBatch,
+) -> bool {
     let waiting = platform.rx_queues().iter().map(RxQueue::waiting).sum();
     let now = engine.local.now;
     engine.local.measure.found_some_of(Source::Queues, (taken, waiting), now);
-    engine.judge(taken + waiting + engine.local.mesh.frames_waiting());
+    engine.judge(taken + waiting + engine.local.mesh.frames_waiting(), batch);
+    match engine.hurry() {
+        Hurry::No => false,
+        Hurry::Hold => {
+            engine.held(platform.now());
+            true
+        }
+        Hurry::Over(group) => {
+            let gone = platform.now();
+            let mut frames = 0;
+            // A capture sees the batch as a whole.
+            while !engine.local.tap.is_on()
+                && let Some(frame) = engine.pick_out(group, batch)
+            {
+                frames += 1;
+                engine.local.stats.add(Counter::RxBytes, frame.len.into());
+                take(engine, &frame);
+            }
+            engine.local.mesh.flush(|core| platform.wake(core));
+            engine.hurried(gone, platform.now(), frames);
+            false
+        }
+    }
 }
 
 /// Frames that other cores have received for this one; how many.

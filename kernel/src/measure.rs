@@ -82,6 +82,7 @@ fn to_page(core: usize, stats: &CoreStats, measure: &Measure, fresh: bool) {
         (word::WAKES, wake.count),
         (word::WAKE_BEGAN_NS, wake.began_ns),
         (word::WAKE_GIVEN_NS, wake.given_ns),
+        (word::WAKE_WAITED_NS, wake.waited_ns),
         (word::WOKEN_TAKEN_NS, wake.taken_ns),
         (word::WOKEN_SERVED_NS, wake.served_ns),
     ] {
