@@ -23,10 +23,9 @@ pub trait App: std::fmt::Debug {
 /// Runs an application over all events there are.
 #[inline]
 pub fn enter<A: App>(app: &mut A, events: &mut Events, calls: &mut Calls) {
-    let mut unread = events.unread(events.produced());
-    while unread > 0 {
+    let end = events.produced();
+    while events.has_before(end) {
         app.event(events.take(), calls);
-        unread -= 1;
     }
     calls.leave(events);
 }

@@ -31,7 +31,7 @@ struct Client {
 const _: () = assert!(size_of::<Client>() == 16);
 
 /// All clients of a server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Clients {
     list: Vec<Client>,
     /// The window that they announce, before it is scaled.

@@ -3,6 +3,7 @@ use crate::callgrind;
 use crate::flood;
 use crate::idle;
 use crate::run::Run;
+use crate::scaling;
 use crate::stages;
 use crate::tables::{self, Tables};
 use crate::times;
@@ -48,6 +49,12 @@ enum What {
         #[arg(long, default_value_t = 400)]
         rounds: usize,
     },
+    /// Two cores of one dataplane beside two dataplanes of one, each thread pinned
+    Scaling {
+        /// Measurements of each
+        #[arg(long, default_value_t = 100)]
+        rounds: usize,
+    },
     /// Memory of idle connections, and how they are kept alive
     Idle {
         /// Connections
@@ -81,6 +88,7 @@ pub fn main() -> Result<()> {
             again_in_large_pages(&program)?;
         }
         Some(What::Times { rounds }) => times::run(rounds).print(),
+        Some(What::Scaling { rounds }) => scaling::run(rounds)?.print(),
         Some(What::Idle { connections, hours }) => idle::run(connections, hours).print(hours),
         Some(What::Flood { connections, syns }) => flood::run(connections, syns).print(),
         None => tables::print(&program, &cli.tables)?,

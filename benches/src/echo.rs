@@ -38,9 +38,15 @@ impl<S: Server> Echo<S> {
             all.swap(at, at + rng.below((connections - at) as u64) as usize);
         }
         all.truncate(wanted);
-        let clients = Clients::new(connections);
-        let mut echo = Echo { server, clients, talking: all, rng, chosen: Vec::new() };
-        echo.clients.open(&mut echo.server);
+        let (mut server, mut clients) = (server, Clients::new(connections));
+        clients.open(&mut server);
+        Echo::begin(server, clients, all, batch)
+    }
+
+    /// The same, of a server whose clients are connected; `talking` are those that will talk.
+    pub fn begin(server: S, clients: Clients, talking: Vec<usize>, batch: usize) -> Echo<S> {
+        let (rng, wanted) = (Rng::from_seed(3), talking.len());
+        let mut echo = Echo { server, clients, talking, rng, chosen: Vec::new() };
         // Timers of the handshakes, which are left to fire in vain, belong to those and not to an echo.
         for _ in 0..SETTLE_TURNS {
             echo.server.pass_ns(SETTLE_TURN_NS);
@@ -55,6 +61,11 @@ impl<S: Server> Echo<S> {
             }
         }
         echo
+    }
+
+    /// The connections that talk.
+    pub fn talking(&self) -> &[usize] {
+        &self.talking
     }
 
     /// Picks `batch` connections, or all of fewer, each once.

@@ -20,12 +20,12 @@ pub fn leak(bytes: usize, align: usize) -> NonNull<u8> {
     NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory")
 }
 
-/// An area of receive buffers of one core.
-pub fn area(buffers: u32, user_base: u64) -> &'static Area {
-    let data = leak(buffers as usize * MBUF_BYTES, 4096);
+/// An area of receive buffers, so many for each core.
+pub fn area(cores: u16, buffers: u32, user_base: u64) -> &'static Area {
+    let data = leak(usize::from(cores) * buffers as usize * MBUF_BYTES, 4096);
     let bus = BusAddr(data.as_ptr() as u64);
     // SAFETY: the memory is leaked, of that size, and the area's alone.
-    Box::leak(Box::new(unsafe { Area::new(data, bus, user_base, 1, buffers) }))
+    Box::leak(Box::new(unsafe { Area::new(data, bus, user_base, cores, buffers) }))
 }
 
 /// The region of transmit headers.

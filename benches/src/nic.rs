@@ -1,9 +1,12 @@
 //! A network card in memory: descriptors are written and read as a driver would, nothing is allocated or
 //! copied, everything that was pushed has left at the next look.
 use crate::memory;
-use ix_dataplane::device::{RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{
+    Fragment, RxBatch, RxChecksum, RxFrame, RxQueue, TxChecksum, TxFrame, TxFull, TxQueue,
+};
 use ix_dataplane::limits::MBUF_BYTES;
 use ix_dataplane::mbuf::{Area, Mbuf, Pool, Rest, RestBuilder};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Receive descriptors; a power of two.
 pub const RX_RING: usize = 256;
@@ -30,10 +33,10 @@ impl Default for Filled {
     }
 }
 
-/// The receive queue. Counts are of frames since the beginning, each at most a ring ahead of the next.
+/// The receive queue. The ring of posted buffers is memory that a card would read. Counts are of frames since the beginning, each at most a ring ahead of the next.
 #[derive(Debug)]
 pub struct Rx {
-    posted: Box<[u32; RX_RING]>,
+    posted: Box<[AtomicU32; RX_RING]>,
     filled: Box<[Filled; RX_RING]>,
     posted_count: usize,
     filled_count: usize,
@@ -43,7 +46,7 @@ pub struct Rx {
 impl Default for Rx {
     fn default() -> Rx {
         Rx {
-            posted: Box::new([0; RX_RING]),
+            posted: Box::new([const { AtomicU32::new(0) }; RX_RING]),
             filled: Box::new([Filled::default(); RX_RING]),
             posted_count: 0,
             filled_count: 0,
@@ -67,7 +70,8 @@ impl Rx {
             let (part, more) = bytes.split_at(bytes.len().min(MBUF_BYTES));
             // The frame's place in the ring stays its first buffer's: the last posted one moves up.
             self.posted_count -= 1;
-            let mut mbuf = Mbuf::from_raw(self.posted[self.posted_count % RX_RING]);
+            let at = self.posted_count % RX_RING;
+            let mut mbuf = Mbuf::from_raw(self.posted[at].load(Ordering::Relaxed));
             area.data_mut(&mut mbuf)[..part.len()].copy_from_slice(part);
             rest.push(area, mbuf, 0, part.len() as u16);
             bytes = more;
@@ -83,7 +87,7 @@ impl Rx {
         assert!(self.filled_count != self.posted_count, "a posted buffer");
         let at = self.filled_count % RX_RING;
         self.filled_count += 1;
-        let mut mbuf = Mbuf::from_raw(self.posted[at]);
+        let mut mbuf = Mbuf::from_raw(self.posted[at].load(Ordering::Relaxed));
         let (offset, len, hash) = fill(&mut mbuf);
         self.filled[at] = Filled {
             buffer: mbuf.into_raw(),
@@ -120,11 +124,13 @@ impl RxQueue for Rx {
     }
     #[inline]
     fn replenish(&mut self, pool: &mut Pool) {
-        while self.posted_count != self.polled_count + RX_RING {
+        let mut at = self.posted_count;
+        while at != self.polled_count + RX_RING {
             let Some(mbuf) = pool.alloc() else { break };
-            self.posted[self.posted_count % RX_RING] = mbuf.into_raw();
-            self.posted_count += 1;
+            self.posted[at % RX_RING].store(mbuf.into_raw(), Ordering::Relaxed);
+            at += 1;
         }
+        self.posted_count = at;
     }
     fn arm_interrupt(&mut self) -> bool {
         false
@@ -194,6 +200,21 @@ impl TxQueue for Tx {
             self.written += 1;
         }
         self.ring[self.written.wrapping_sub(1) % TX_RING].last = true;
+        self.frames = self.frames.wrapping_add(1);
+        Ok(())
+    }
+    #[inline]
+    fn push_pair(
+        &mut self,
+        headers: Fragment,
+        payload: Fragment,
+        _checksum: Option<TxChecksum>,
+    ) -> Result<(), TxFull> {
+        for (fragment, last) in [(headers, false), (payload, true)] {
+            let Fragment { bus, len } = fragment;
+            self.ring[self.written % TX_RING] = Descriptor { bus: bus.0, len, last };
+            self.written += 1;
+        }
         self.frames = self.frames.wrapping_add(1);
         Ok(())
     }

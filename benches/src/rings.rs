@@ -27,6 +27,11 @@ pub struct Calls {
     written: u32,
 }
 
+// SAFETY: the page is this reader's alone; who has the value may read it, on whichever thread.
+unsafe impl Send for Events {}
+// SAFETY: as above, of the writer.
+unsafe impl Send for Calls {}
+
 /// A pair of rings, and the engine's end of it.
 pub fn pair() -> (Events, Calls, AppRings) {
     let bytes = PAGE_BYTES as usize;
@@ -44,10 +49,10 @@ impl Events {
         unsafe { self.page.cast::<u32>().read_volatile() }
     }
 
-    /// How many are unread, of which `produced` is one more than the last.
+    /// Whether some of those are unread, of which `produced` is one more than the last.
     #[inline]
-    pub fn unread(&self, produced: u32) -> u32 {
-        produced.wrapping_sub(self.read)
+    pub fn has_before(&self, produced: u32) -> bool {
+        produced != self.read
     }
 
     /// The next event, which is there.

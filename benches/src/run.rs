@@ -10,6 +10,7 @@ use crate::server::Server;
 use crate::server::bare::Bare;
 use crate::server::engine::{EngineServer, Setup};
 use crate::server::smoltcp::{Does, Smoltcp};
+use crate::team::Team;
 use crate::timers::{self, Work};
 use clap::{Args, ValueEnum};
 use ix_abi::stats::Counter;
@@ -65,6 +66,9 @@ pub struct Run {
     /// Frames of one turn
     #[arg(short, long, default_value_t = 1)]
     pub batch: usize,
+    /// Cores of the dataplane, of which one is looked at (scenario `echo`)
+    #[arg(long, default_value_t = 1)]
+    pub cores: u16,
     /// Operations
     #[arg(short = 'n', long, default_value_t = 2048)]
     pub operations: usize,
@@ -86,6 +90,7 @@ impl Default for Run {
             scenario: Scenario::Echo,
             connections: 1,
             batch: 1,
+            cores: 1,
             operations: 2048,
             offload: false,
             tso: false,
@@ -105,6 +110,9 @@ impl Run {
         for (flag, value) in [("-c", self.connections), ("-b", self.batch), ("-n", self.operations)]
         {
             args.extend([flag.to_owned(), value.to_string()]);
+        }
+        if self.cores > 1 {
+            args.extend(["--cores".to_owned(), self.cores.to_string()]);
         }
         if self.offload {
             args.push("--offload".to_owned());
@@ -143,6 +151,14 @@ impl Run {
             batch: 64,
         };
         match self.scenario {
+            Scenario::Echo if self.cores > 1 => {
+                // With as many connections on the core that is looked at as without the others.
+                let all = self.connections * usize::from(self.cores);
+                let team = Team::new(Setup { connections: all, ..setup }, self.cores);
+                let mut cores = team.split(all);
+                collect::instrument();
+                cores[0].count(self.operations, self.batch)
+            }
             Scenario::Echo => self.echo(EngineServer::new(setup, app::Echo::default())),
             Scenario::Life => self.life(EngineServer::new(setup, app::Echo::default())),
             Scenario::Receive => {

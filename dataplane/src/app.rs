@@ -130,10 +130,13 @@ impl App {
     /// Whether nothing of the dataplane's own waits to be told.
     #[inline]
     pub fn is_quiet(&self, now: Instant) -> bool {
-        self.outcomes.is_empty()
-            && self.group_in.is_empty()
-            && !self.parking
-            && (self.wheel.is_empty() || !self.wheel.is_due(now))
+        !self.has_news() && (self.wheel.is_empty() || !self.wheel.is_due(now))
+    }
+
+    /// The same but for timers.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        !self.outcomes.is_empty() || !self.group_in.is_empty() || self.parking
     }
 
     /// The event of a timer that has fired.

@@ -45,6 +45,8 @@ impl Outcome {
 struct Rest {
     /// Slots.
     ready: u32,
+    /// Slots of the batches behind it.
+    behind: u32,
     /// Free slots of the event ring.
     room: u32,
     executed: u32,
@@ -53,26 +55,81 @@ struct Rest {
 
 /// Runs the batch that the application left, or a part of it that the rest of the loop can wait for:
 /// then [`crate::app::App::unfinished`] says so, and the next call goes on with it.
+#[inline(never)]
 pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), BadRing> {
     let Some(app) = &mut engine.local.app else { return Ok(()) };
     let Ready { slots, room } = app.rings.calls()?;
+    if app.carried != 0 || room == 0 || slots > CALLS_PER_TURN {
+        engine.local.calm = false;
+        run_part(engine, queue, slots, room);
+        return Ok(());
+    }
+    app.unfinished = false;
+    run_whole(engine, queue, slots, room);
+    Ok(())
+}
+
+/// The same for an application of whose calls none are left over from the last turn.
+#[inline(always)]
+pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), BadRing> {
+    let Some(app) = &mut engine.local.app else { return Ok(()) };
+    let Ready { slots, room } = app.rings.calls()?;
+    if room == 0 || slots > CALLS_PER_TURN {
+        engine.local.calm = false;
+        run_part(engine, queue, slots, room);
+    } else {
+        run_whole(engine, queue, slots, room);
+    }
+    Ok(())
+}
+
+/// Runs a batch that is not too long for a turn.
+#[inline(always)]
+fn run_whole<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32, room: u32) {
+    engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
+    let mut done = 0;
+    while done < slots && predicted(engine, queue, done, slots) {
+        done += 1;
+    }
+    if done < slots {
+        run_rest(engine, queue, Rest { ready: slots, behind: 0, room, executed: 0, cost: 0 }, done);
+    } else {
+        if let Some(app) = &mut engine.local.app {
+            app.rings.consume(done);
+        }
+        engine.local.stats.add(Counter::Syscalls, u64::from(done));
+    }
+}
+
+/// Runs the call `ahead` slots behind the head of the ring, of which `ready` slots are there, if it is a predicted one.
+#[inline(always)]
+fn predicted<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
+    fast::sendv(engine, queue, ahead, ready - ahead) || fast::brief(engine, ahead)
+}
+
+/// A batch of which not all can be done in this turn, or of which some was done in the last.
+#[inline(never)]
+fn run_part<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32, room: u32) {
+    let Some(app) = &mut engine.local.app else { return };
     // What was cut off stays in its batch, whatever the application has added behind it since.
     let ready = if app.carried == 0 { slots } else { slots.min(app.carried) };
-    let behind = slots - ready;
     if app.carried == 0 {
         engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
     }
-    let mut rest = Rest { ready, room, executed: 0, cost: 0 };
+    let rest = Rest { ready, behind: slots - ready, room, executed: 0, cost: 0 };
+    run_rest(engine, queue, rest, 0);
+}
+
+/// Goes on behind the `done` calls at the head of the ring that were run and not consumed.
+#[inline(never)]
+fn run_rest<T: TxQueue>(engine: &mut Engine, queue: &mut T, mut rest: Rest, mut done: u32) {
     loop {
         let most = if rest.room > 0 {
             rest.ready.min(CALLS_PER_TURN.saturating_sub(rest.cost))
         } else {
             0
         };
-        let mut done = 0;
-        while done < most
-            && (fast::sendv(engine, queue, done, rest.ready - done) || fast::brief(engine, done))
-        {
+        while done < most && predicted(engine, queue, done, rest.ready) {
             done += 1;
         }
         let Some(app) = &mut engine.local.app else { break };
@@ -83,18 +140,19 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
         if done == most {
             app.carried = rest.ready;
             // Without room it is the application's turn.
-            app.unfinished = rest.ready + behind > 0 && rest.room > 0;
+            app.unfinished = rest.ready + rest.behind > 0 && rest.room > 0;
             break;
         }
+        done = 0;
         run_call(engine, &mut rest);
     }
     engine.local.stats.add(Counter::Syscalls, u64::from(rest.executed));
-    Ok(())
 }
 
 /// Runs the call at the head of the ring, whatever it is.
 #[inline(never)]
 fn run_call(engine: &mut Engine, rest: &mut Rest) {
+    engine.local.calm = false;
     let Some(app) = &mut engine.local.app else { return };
     let call = app.rings.call(0);
     let slots = call.slots() as u32;

@@ -9,7 +9,7 @@ use crate::tcp::pmtu::Path;
 use crate::tcp::rack::{Reordering, Timer};
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::send_queue::Segment;
-use crate::tcp::sent::{self, FIRST, Record};
+use crate::tcp::sent::{self, FIRST, Marks, Record};
 use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
 use bitflags::bitflags;
@@ -384,11 +384,13 @@ impl Conn {
         self.snd_nxt = self.snd_end;
         self.snd_max = self.snd_end;
         self.seg_next = NIL;
-        let (end, at) = (self.snd_end, sent::clock(now));
-        self.first = Record { end, at, ..Record::default() };
-        self.sent_tail = FIRST;
+        // Behind it is none: that is so while there are no others.
+        debug_assert!(self.sent_count == 0 && self.first.next == NIL && self.sent_tail == FIRST);
+        self.first.end = self.snd_end;
+        self.first.at = sent::clock(now);
+        self.first.marks = Marks::empty();
         self.timer = Timer::Retransmit;
-        self.rto_at = now + self.rtt.timeout();
+        self.rto_at = Instant(now.0 + self.rtt.timeout().0);
         self.trying_since = now;
         self.flags -= Flags::ACK_NOW;
         self.ack_owed = 0;

@@ -2,7 +2,7 @@
 //!
 //! What follows an iteration (spinning, halting until `Work::deadline`) is the platform's.
 use crate::calls;
-use crate::device::{RxBatch, RxFrame, RxQueue, take_each};
+use crate::device::{RxBatch, RxFrame, RxQueue, TxQueue, take_each};
 use crate::engine::Engine;
 use crate::events;
 use crate::fast;
@@ -26,38 +26,215 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
 
     // 1. The quiescent point: commands, and what other cores say.
     platform.control(engine);
-    let mut busy = engine.quiescent();
+    let busy = if engine.is_calm() {
+        calmly(engine, platform)
+    } else {
+        let news = engine.quiescent();
+        news | completely(engine, platform)
+    };
 
+    engine.local.measure.end(busy);
+    if !busy {
+        engine.local.mesh.attend();
+    }
+    if engine.local.calm {
+        engine.check_calm();
+    } else {
+        publish(engine, platform);
+        engine.look_around();
+    }
+    Work { busy, deadline: if busy { engine.local.now } else { engine.deadline() } }
+}
+
+/// Steps 2 to 7 while nothing rare has come up: as [`completely`] has them, less what finds nothing then. Whether there
+/// was anything to do.
+#[inline(always)]
+fn calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
+    engine.local.tx.reclaim(platform.tx_queue());
+    let mut busy = receive_calmly(engine, platform);
+    if !engine.local.calm {
+        return tell(engine, platform) | finish(engine, platform) | busy;
+    }
+    busy |= enter_calmly(engine, platform);
+    if !engine.local.calm {
+        return finish(engine, platform) | busy;
+    }
+    output::run_calmly(engine, platform.tx_queue());
+    transmit(engine, platform);
+    busy
+}
+
+/// Steps 2 to 7. Whether there was anything to do.
+#[inline(never)]
+fn completely<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     // 2., 3. Receive at most B frames, run them through the protocols. What has left is looked at
     // before: so an acknowledgement finds that its frames have, and frees their memory at once.
     engine.local.tx.reclaim(platform.tx_queue());
-    busy |= engine.completions();
-    busy |= receive(engine, platform);
+    let completed = engine.completions();
+    let received = receive(engine, platform);
+    let told = tell(engine, platform);
+    finish(engine, platform) | told | received | completed
+}
+
+/// Steps 3 to 5. The application gets all events, consumes them and leaves its batch, which is run.
+#[inline(never)]
+fn tell<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     events::post_all(engine);
+    enter_app(engine, platform)
+}
 
-    // 4., 5. The application consumes all events and leaves its batch, which is run.
-    busy |= enter_app(engine, platform);
-
-    // 6. Timers.
-    busy |= engine.run_timers();
-
-    // 7. Transmit, one doorbell; give buffers back to the device and to other cores.
+/// Steps 6 and 7.
+#[inline(never)]
+fn finish<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
+    let due = engine.run_timers();
     if engine.local.tap.is_on() {
         engine.local.tap.stamp();
     }
     output::run(engine, platform.tx_queue());
+    transmit(engine, platform);
+    engine.local.mesh.flush(|core| platform.wake(core));
+    due
+}
+
+/// Step 7: one doorbell for all frames; buffers go back to the device and to other cores.
+#[inline(always)]
+fn transmit<P: Platform>(engine: &mut Engine, platform: &mut P) {
+    // In every iteration: others may send through this queue. Without news it rings no bell.
+    platform.tx_queue().kick();
     for queue in platform.rx_queues() {
         queue.replenish(&mut engine.local.pool);
     }
     engine.local.pool.publish();
-    engine.send_home();
-    engine.local.mesh.flush(|core| platform.wake(core));
-
-    engine.local.measure.end(busy);
-    if engine.local.now >= engine.accounting.publish_at {
-        publish(engine, platform);
+    if engine.local.pool.away() > 0 {
+        engine.send_home();
+        engine.local.mesh.flush(|core| platform.wake(core));
     }
-    Work { busy, deadline: if busy { engine.local.now } else { engine.deadline() } }
+}
+
+/// Steps 2 and 3. Whether there was anything. The first frame that is not predicted ends the calm.
+#[inline(always)]
+fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
+    let Engine { local, groups, batch: Some(batch), rx_batch, .. } = engine else { return false };
+    let mut total = 0;
+    for queue in platform.rx_queues() {
+        total += queue.poll(*rx_batch - total, batch);
+        if total >= *rx_batch {
+            break;
+        }
+    }
+    if total == 0 {
+        return false;
+    }
+    if local.measure.found(total) {
+        return receive_closely(engine, platform, total);
+    }
+    fast::open_calmly(local);
+    let mut bytes = 0;
+    let mut rest = &batch[..];
+    while let [frame, more @ ..] = rest {
+        fast::look_ahead(local, groups, frame, more);
+        if !frame.rest.is_none() || !fast::receive(local, groups, frame) {
+            break;
+        }
+        bytes += u64::from(frame.len);
+        rest = more;
+    }
+    if rest.is_empty() {
+        batch.clear();
+    } else {
+        let done = batch.len() - rest.len();
+        bytes += take_rest(engine, done);
+    }
+    count(engine, total, total, bytes);
+    true
+}
+
+/// The same for what is to be looked at closely: `total` frames are in the batch.
+#[cold]
+#[inline(never)]
+fn receive_closely<P: Platform>(engine: &mut Engine, platform: &mut P, total: usize) -> bool {
+    engine.local.calm = false;
+    let Some(mut batch) = engine.batch.take() else { return false };
+    let waits = look_closely(engine, platform, total, &mut batch);
+    engine.batch = Some(batch);
+    let mut bytes = 0;
+    if !waits {
+        fast::open(&mut engine.local);
+        bytes = take_rest(engine, 0);
+    }
+    count(engine, total, total, bytes);
+    true
+}
+
+/// Takes the frames of the batch that come behind the first `done`; their bytes.
+#[inline(never)]
+fn take_rest(engine: &mut Engine, done: usize) -> u64 {
+    engine.local.calm = false;
+    let Some(mut batch) = engine.batch.take() else { return 0 };
+    let mut bytes = 0;
+    let mut rest = batch.get(done..).unwrap_or_default();
+    while let [frame, more @ ..] = rest {
+        fast::look_ahead(&engine.local, &engine.groups, frame, more);
+        bytes += u64::from(frame.len);
+        take(engine, frame);
+        rest = more;
+    }
+    batch.clear();
+    engine.batch = Some(batch);
+    bytes
+}
+
+/// Counts a poll of `total` frames with `bytes`, and `all` with those from other cores.
+#[inline(always)]
+fn count(engine: &mut Engine, total: usize, all: usize, bytes: u64) {
+    let stats = &mut engine.local.stats;
+    stats.add(Counter::RxPackets, total as u64);
+    stats.add(Counter::RxBytes, bytes);
+    stats.add(Counter::RxBatches, u64::from(total > 0));
+    if all > 0 {
+        stats.batches[batch_bucket(all)] += 1;
+    }
+}
+
+/// Steps 4 and 5. Whether the application was entered.
+#[inline(always)]
+fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
+    let now = engine.local.now;
+    let Some(app) = &mut engine.local.app else { return false };
+    app.rings.publish(now.0);
+    if app.rings.unread_then() == 0 {
+        return false;
+    }
+    let before = platform.tsc();
+    let returned = platform.enter_app();
+    let user = platform.tsc().wrapping_sub(before);
+    engine.local.measure.used(user);
+    engine.local.stats.add(Counter::UserTsc, user);
+    if returned != AppReturn::Entered {
+        returned_early(engine, returned);
+    } else if calls::run_calmly(engine, platform.tx_queue()).is_err() {
+        bad_ring(engine, platform);
+    }
+    true
+}
+
+/// The application was interrupted, or is to be ended.
+#[cold]
+fn returned_early(engine: &mut Engine, returned: AppReturn) {
+    engine.local.calm = false;
+    if let Some(app) = &mut engine.local.app {
+        app.preempted = returned == AppReturn::Preempted;
+        app.condemned |= returned == AppReturn::Ended;
+    }
+}
+
+#[cold]
+fn bad_ring<P: Platform>(engine: &mut Engine, platform: &mut P) {
+    engine.local.calm = false;
+    if let Some(app) = engine.local.app.as_mut() {
+        app.condemned = true;
+    }
+    platform.app_fault(AppFault::BadRing);
 }
 
 /// Steps 2 and 3. Whether there was anything.
@@ -73,15 +250,15 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     }
     if engine.local.measure.found(total) {
         if look_closely(engine, platform, total, &mut batch) {
-            engine.local.stats.add(Counter::RxPackets, total as u64);
             engine.batch = Some(batch);
+            count(engine, total, total, 0);
             return true;
         }
     }
     if engine.local.tap.is_on() {
         tap::received(&mut engine.local, &batch);
     }
-    fast::open(engine);
+    fast::open(&mut engine.local);
     let mut bytes = 0;
     let moving = engine.moves.are_under_way();
     let guarded = moving && engine.moves.has_arrivals();
@@ -90,7 +267,7 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         take_each(&mut batch, |frame, _| engine.take_guarded(frame.moved(), None));
     } else {
         take_each(&mut batch, |frame, rest| {
-            fast::look_ahead(engine, frame, rest);
+            fast::look_ahead(&engine.local, &engine.groups, frame, rest);
             bytes += u64::from(frame.len);
             take(engine, frame);
         });
@@ -101,13 +278,7 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     if moving {
         engine.received_for_moves(total < engine.rx_batch, steered < engine.rx_batch);
     }
-    let stats = &mut engine.local.stats;
-    stats.add(Counter::RxPackets, total as u64);
-    stats.add(Counter::RxBytes, bytes);
-    stats.add(Counter::RxBatches, u64::from(total > 0));
-    if total + steered > 0 {
-        stats.batches[batch_bucket(total + steered)] += 1;
-    }
+    count(engine, total, total + steered, bytes);
     total + steered > 0
 }
 
@@ -179,11 +350,13 @@ fn steered(engine: &mut Engine, guarded: bool) -> usize {
 }
 
 /// Takes a frame, whose buffers are then not the caller's any more.
-#[inline(always)]
+#[inline]
 pub(crate) fn take(engine: &mut Engine, frame: &RxFrame) {
     if !frame.rest.is_none() {
+        engine.local.calm = false;
         chain::handle(engine, frame.moved());
-    } else if !fast::receive(engine, frame) {
+    } else if !fast::receive(&mut engine.local, &mut engine.groups, frame) {
+        engine.local.calm = false;
         eth::handle(engine, frame.moved());
     }
 }
@@ -216,20 +389,18 @@ fn enter_app<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     true
 }
 
-#[inline]
 fn run_batch<P: Platform>(engine: &mut Engine, platform: &mut P) {
     if calls::run_batch(engine, platform.tx_queue()).is_err() {
-        if let Some(app) = engine.local.app.as_mut() {
-            app.condemned = true;
-        }
-        platform.app_fault(AppFault::BadRing);
+        bad_ring(engine, platform);
     }
 }
 
-/// The counters and figures for the outside.
-#[cold]
+/// Publishes counters and figures when it is time.
 #[inline(never)]
 fn publish<P: Platform>(engine: &mut Engine, platform: &mut P) {
+    if engine.local.now < engine.accounting.publish_at {
+        return;
+    }
     engine.accounting.publish_at = engine.local.now + PUBLISH_EVERY;
     let Local { stats, measure, pool, listeners, udp, app, now, .. } = &mut engine.local;
     let errors = platform.rx_queues().iter().map(RxQueue::device_errors).sum();

@@ -173,6 +173,19 @@ pub trait TxQueue {
     /// Queues a frame; the device need not see it before [`TxQueue::kick`].
     fn push(&mut self, frame: &TxFrame) -> Result<(), TxFull>;
 
+    /// The same for the frame that is sent most: headers, and payload in one piece.
+    #[inline]
+    fn push_pair(
+        &mut self,
+        headers: Fragment,
+        payload: Fragment,
+        checksum: Option<TxChecksum>,
+    ) -> Result<(), TxFull> {
+        let mut frame = TxFrame { checksum, ..TxFrame::default() };
+        frame.fragments.extend([headers, payload]);
+        self.push(&frame)
+    }
+
     /// One doorbell for all that was pushed since the last; none if nothing was. Called in every
     /// iteration of the loop, as is [`TxQueue::reclaim`].
     fn kick(&mut self);

@@ -29,6 +29,7 @@ use smoltcp::wire::EthernetAddress;
 mod address;
 mod app;
 mod books;
+mod calm;
 mod groups;
 mod ipv6;
 
@@ -182,7 +183,7 @@ impl Engine {
     /// The quiescent point: messages of other cores, buffers that came home, the address.
     #[inline]
     pub(crate) fn quiescent(&mut self) -> bool {
-        let news = self.local.mesh.refresh()
+        let news = self.local.mesh.glance()
             || !self.started
             || self.address_untold | self.ipv6_untold != 0
             || self.local.acl_answer.is_some()

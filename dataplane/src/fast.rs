@@ -4,7 +4,7 @@
 //! [`receive`]: the next segment of an established connection, which carries data, or acknowledges
 //! everything that is out, or both. [`send`]: a `sendv` of one piece that fits one segment, while nothing
 //! else is queued. Beside them [`edges`] and [`brief`], how connections begin and end. Whatever is not exactly that is left untouched to `input`, `tcp` and `calls`, which are
-//! complete without this module and come to the same end: `tests/fast.rs` holds the two against each other.
+//! complete without this module and come to the same end: `tests/engine/fast.rs` holds the two against each other.
 mod brief;
 mod edges;
 pub(crate) mod emit;
@@ -18,16 +18,16 @@ pub use send::sendv;
 
 use crate::conn::CONN_LINES;
 use crate::device::RxFrame;
-use crate::engine::Engine;
 use crate::events::RESERVE;
+use crate::group::FlowGroup;
+use crate::local::Local;
 use crate::prefetch;
 use crate::rss::group_of;
+use alloc::boxed::Box;
 
 /// Events that [`receive`] may write by itself in this iteration: none while something else has to be told
 /// first.
-#[inline]
-pub fn open(engine: &mut Engine) {
-    let local = &mut engine.local;
+pub fn open(local: &mut Local) {
     local.slow = local.tap.is_on() || !local.leaving.is_empty();
     local.event_room = match &local.app {
         Some(app) if !app.condemned && app.group_in.is_empty() && !local.slow => {
@@ -37,20 +37,31 @@ pub fn open(engine: &mut Engine) {
     };
 }
 
+/// The same while it is calm: there is an application that waits, and nobody else has anything to tell.
+#[inline(always)]
+pub fn open_calmly(local: &mut Local) {
+    let room = local.app.as_ref().map_or(0, |app| app.rings.room_then());
+    local.event_room = room.saturating_sub(RESERVE);
+}
+
 /// Asks for what the frames that follow `frame` in the batch will need: the headers of the second, the connection of
 /// the first, if that is another one. Nothing for the last of a batch, or a batch of one.
 #[inline(always)]
-pub fn look_ahead(engine: &Engine, frame: &RxFrame, rest: &[RxFrame]) {
+pub fn look_ahead(
+    local: &Local,
+    groups: &[Option<Box<FlowGroup>>],
+    frame: &RxFrame,
+    rest: &[RxFrame],
+) {
     let [first, more @ ..] = rest else { return };
     if let [second, ..] = more
-        && let Some(header) =
-            engine.local.pool.area().data(&second.mbuf).get(usize::from(second.offset))
+        && let Some(header) = local.pool.area().data(&second.mbuf).get(usize::from(second.offset))
     {
         prefetch::lines(header, 2);
     }
     let Some(hash) = first.hash.filter(|_| first.hash != frame.hash) else { return };
-    let id = group_of(hash, engine.local.groups);
-    if let Some(Some(group)) = engine.groups.get(usize::from(id.0))
+    let id = group_of(hash, local.groups);
+    if let Some(Some(group)) = groups.get(usize::from(id.0))
         && let Some(conn) = group.conns.get(group.table.first(hash))
     {
         prefetch::lines(conn, CONN_LINES);

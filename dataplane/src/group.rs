@@ -317,6 +317,7 @@ impl FlowGroup {
         let conns = &mut self.conns;
         self.events.push(index, |at, next| conns[at].events_next = next);
         local.events_ready.insert(self.id);
+        local.calm = false;
     }
 
     /// The next connection with events, still in the list.
@@ -353,6 +354,7 @@ impl FlowGroup {
         let conns = &mut self.conns;
         self.hold.push(index, |at, next| conns[at].hold_next = next);
         local.holding.insert(self.id);
+        local.calm = false;
     }
 
     /// The next connection whose frame has left, out of the list.
@@ -413,6 +415,7 @@ impl FlowGroup {
         if at < self.due_at {
             self.due_at = at;
             local.due.arm(u32::from(self.id.0), at);
+            local.calm &= at >= local.calm_until;
         }
     }
 

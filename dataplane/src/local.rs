@@ -63,6 +63,12 @@ pub struct Router {
     mask: u32,
 }
 
+/// See [`Local::ts_clock`].
+#[inline(always)]
+pub fn ts_clock(now: Instant) -> u32 {
+    (now.0 / 1_000_000) as u32
+}
+
 /// One core's own things.
 #[derive(Debug)]
 pub struct Local {
@@ -169,12 +175,18 @@ pub struct Local {
     pub rest_merged: u16,
     /// Number of the batch of calls: no two cores have the same, since refusals move with their connections.
     pub batch: u32,
+    /// Nothing rare waits for anybody before `calm_until`, see `engine::calm`.
+    pub calm: bool,
+    /// When the first of what only time does is due, while it is calm.
+    pub calm_until: Instant,
     /// Events that may be posted while frames are received, see `fast::open`.
     pub event_room: u32,
     /// Nothing is predicted: somebody looks at each packet.
     pub slow: bool,
     /// Times of TCP.
     pub profile: Profile,
+    /// Of them the floor of the retransmission timeout.
+    pub rto_min_us: u32,
     /// How many challenge ACKs may be sent.
     pub challenges: Budget,
 }
@@ -243,9 +255,12 @@ impl Local {
             rest_from: 0,
             rest_merged: 0,
             batch: BATCH_STEP + u32::from(config.core.0),
+            calm: false,
+            calm_until: Instant(0),
             event_room: 0,
             slow: false,
             profile: config.profile,
+            rto_min_us: config.profile.rto_min.as_us() as u32,
             challenges: Budget::default(),
         }
     }
@@ -253,7 +268,7 @@ impl Local {
     /// The clock of timestamps, in milliseconds (RFC 7323 §5.4).
     #[inline(always)]
     pub fn ts_clock(&self) -> u32 {
-        (self.now.0 / 1_000_000) as u32
+        ts_clock(self.now)
     }
 
     /// Our IPv4 address as the ABI writes it.
@@ -345,6 +360,11 @@ impl Local {
     #[inline(always)]
     pub fn is_age_over(&self) -> bool {
         self.now >= self.mac_epoch_ends
+    }
+
+    /// When that is so.
+    pub fn age_ends(&self) -> Instant {
+        self.mac_epoch_ends
     }
 
     /// Forgets cached neighbour addresses: at each change, and from time to time, so that what is

@@ -249,18 +249,19 @@ impl Area {
     /// into this buffer; the caller counts a reference.
     #[inline(always)]
     pub fn part(&self, mbuf: &Mbuf, addr: u64, len: u64) -> Option<Extent> {
+        // The same in all three views of the area. What is not in this buffer is far from what was received.
+        let at = addr.wrapping_sub(self.user_base);
         let Meta { offset, len: bytes, .. } = self.meta(mbuf);
-        let at = addr.wrapping_sub(self.user_addr(mbuf, offset));
-        let bytes = u64::from(bytes);
-        if at > bytes || len > bytes - at {
+        let from = u64::from(mbuf.0) * MBUF_BYTES as u64 + u64::from(offset);
+        let skipped = at.wrapping_sub(from);
+        let left = u64::from(bytes).checked_sub(skipped)?;
+        if len > left {
             return None;
         }
-        let offset = u64::from(offset) + at;
-        let alias = self.ptr(mbuf) as usize + offset as usize;
-        let bus = self.bus.offset(u64::from(mbuf.0) * MBUF_BYTES as u64 + offset);
+        let alias = (self.data.as_ptr() as usize).wrapping_add(at as usize);
         // SAFETY: within the buffer, which is readable while the area lives; the reference keeps the
         // device from getting it for reception.
-        Some(unsafe { Extent::new(alias, bus, len as u32) })
+        Some(unsafe { Extent::new(alias, self.bus.offset(at), len as u32) })
     }
 
     /// `len` bytes of the buffer from `offset`, to be sent; the caller has counted a reference.

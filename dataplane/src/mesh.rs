@@ -3,8 +3,8 @@
 //!
 //! Frames, buffers and messages of one pair keep their order, each kind by itself. A sender rings
 //! a bell per batch, not per item ([`Endpoint::flush`]); a receiver looks at one word per peer
-//! ([`Endpoint::refresh`]) and at the rings only of those that rang. Every cache line here is
-//! written by one core.
+//! ([`Endpoint::refresh`]; a busy one at one peer in turn, [`Endpoint::glance`]) and at the rings only of those
+//! that rang. Every cache line here is written by one core.
 use crate::device::RxFrame;
 use crate::mbuf::Mbuf;
 use crate::spsc::{Consumer, Padded, Producer, ring};
@@ -51,10 +51,21 @@ struct Incoming<M> {
     frames: Consumer<RxFrame>,
     homes: Consumer<Mbuf>,
     messages: Consumer<M>,
+}
+
+/// A peer's bell.
+#[derive(Debug)]
+struct Watch {
     bell: Bell,
     heard: u32,
-    /// Rings that may hold something, by [`Kind`].
-    waiting: [bool; 3],
+    peer: CoreId,
+}
+
+impl Watch {
+    #[inline]
+    fn has_rung(&self) -> bool {
+        self.bell.0.load(Ordering::Acquire) != self.heard
+    }
 }
 
 /// The rings of a core by what they carry.
@@ -72,15 +83,26 @@ pub struct Endpoint<M> {
     /// By core; `None` at this one.
     to: Vec<Option<Outgoing<M>>>,
     from: Vec<Option<Incoming<M>>>,
+    /// Of all other cores.
+    watched: Vec<Watch>,
     /// Cores to ring at the next flush, a bit each.
     unflushed: u64,
+    /// Cores whose rings may hold something, a bit each, by [`Kind`].
+    waiting: [u64; 3],
     /// What `refresh` has said last, the other way round.
     quiet: bool,
+    /// So many glances still look at all peers; 0 only while nothing waits.
+    attentive: u32,
+    /// The peer at which the next glance looks.
+    glance_at: usize,
     /// Where the next search begins, by [`Kind`], so that no peer starves another.
-    cursors: [usize; 3],
+    cursors: [u32; 3],
 }
 
 const _: () = assert!(CORES_MAX <= u64::BITS as usize);
+
+/// After a peer has rung, so many glances look at all: who has sent one frame sends more.
+const ATTENTIVE_GLANCES: u32 = 64;
 
 /// The endpoints of all cores, by core.
 pub fn build<M: Send>(cores: u16, sizes: Sizes) -> Vec<Endpoint<M>> {
@@ -90,9 +112,12 @@ pub fn build<M: Send>(cores: u16, sizes: Sizes) -> Vec<Endpoint<M>> {
     let mut to: Vec<Vec<Option<Outgoing<M>>>> = (0..cores).map(none).collect();
     let mut endpoints = Vec::with_capacity(cores);
     for core in 0..cores {
+        let mut watched = Vec::with_capacity(cores - 1);
         let incoming = |(peer, row): (usize, &mut Vec<Option<Outgoing<M>>>)| {
             (peer != core).then(|| {
                 let (outgoing, incoming) = link(sizes);
+                let (bell, peer) = (Arc::clone(&outgoing.bell), CoreId(peer as u16));
+                watched.push(Watch { bell, heard: 0, peer });
                 row[core] = Some(outgoing);
                 incoming
             })
@@ -103,8 +128,12 @@ pub fn build<M: Send>(cores: u16, sizes: Sizes) -> Vec<Endpoint<M>> {
             core,
             to: Vec::new(),
             from,
+            watched,
             unflushed: 0,
+            waiting: [0; 3],
             quiet: true,
+            attentive: 1,
+            glance_at: 0,
             cursors: [0; 3],
         });
     }
@@ -119,14 +148,9 @@ fn link<M: Send>(sizes: Sizes) -> (Outgoing<M>, Incoming<M>) {
     let (homes_in, homes) = ring(sizes.homes);
     let (messages_in, messages) = ring(sizes.messages);
     let bell = Bell::default();
-    let outgoing = Outgoing {
-        frames: frames_in,
-        homes: homes_in,
-        messages: messages_in,
-        bell: Arc::clone(&bell),
-        rung: 0,
-    };
-    (outgoing, Incoming { frames, homes, messages, bell, heard: 0, waiting: [false; 3] })
+    let outgoing =
+        Outgoing { frames: frames_in, homes: homes_in, messages: messages_in, bell, rung: 0 };
+    (outgoing, Incoming { frames, homes, messages })
 }
 
 impl<M: Send> Endpoint<M> {
@@ -194,20 +218,44 @@ impl<M: Send> Endpoint<M> {
     /// Looks who has rung: once per loop, and again before a halt. Whether anything may be waiting.
     #[inline]
     pub fn refresh(&mut self) -> bool {
-        if self.from.len() == 1 {
-            return false;
-        }
-        let mut any = false;
-        for link in self.from.iter_mut().flatten() {
-            let rung = link.bell.0.load(Ordering::Acquire);
-            if rung != link.heard {
-                link.heard = rung;
-                link.waiting = [true; 3];
+        let mut rung = 0;
+        for watch in &mut self.watched {
+            let now = watch.bell.0.load(Ordering::Acquire);
+            if now != watch.heard {
+                watch.heard = now;
+                rung |= 1 << watch.peer.0;
             }
-            any |= link.waiting != [false; 3];
         }
+        self.waiting.iter_mut().for_each(|waiting| *waiting |= rung);
+        let any = self.waiting != [0; 3];
         self.quiet = !any;
+        if any {
+            self.attentive = ATTENTIVE_GLANCES;
+        }
         any
+    }
+
+    /// The look of a core that has enough to do, at the same cost however many cores there are: at one peer in turn
+    /// as long as none has rung lately, so that one that does is heard within an iteration for each core. Else as
+    /// [`Endpoint::refresh`].
+    #[inline]
+    pub fn glance(&mut self) -> bool {
+        if self.attentive > 0 {
+            self.attentive -= 1;
+            return self.refresh();
+        }
+        // Downwards: to compare with 0 is cheapest.
+        let before = if self.glance_at == 0 { self.watched.len() } else { self.glance_at };
+        let at = before.wrapping_sub(1);
+        let Some(watch) = self.watched.get(at) else { return false };
+        self.glance_at = at;
+        watch.has_rung() && self.refresh()
+    }
+
+    /// The next glance looks at all peers: this core has nothing else to do, and may be about to halt.
+    #[inline]
+    pub fn attend(&mut self) {
+        self.attentive = self.attentive.max(1);
     }
 
     /// Whether nothing waits, as of the last [`Endpoint::refresh`].
@@ -246,18 +294,17 @@ impl<M: Send> Endpoint<M> {
         kind: Kind,
         pop: impl Fn(&mut Incoming<M>) -> Option<T>,
     ) -> Option<(CoreId, T)> {
-        let cores = self.from.len();
-        for _ in 0..cores {
-            let at = self.cursors[kind as usize];
-            self.cursors[kind as usize] = if at + 1 < cores { at + 1 } else { 0 };
-            let Some(link) = &mut self.from[at] else { continue };
-            if !link.waiting[kind as usize] {
-                continue;
-            }
-            if let Some(item) = pop(link) {
+        let waiting = &mut self.waiting[kind as usize];
+        let cursor = &mut self.cursors[kind as usize];
+        while *waiting != 0 {
+            let above = *waiting >> *cursor << *cursor;
+            let at = if above != 0 { above } else { *waiting }.trailing_zeros();
+            let link = self.from.get_mut(at as usize).and_then(Option::as_mut);
+            if let Some(item) = link.and_then(&pop) {
+                *cursor = (at + 1) % u64::BITS;
                 return Some((CoreId(at as u16), item));
             }
-            link.waiting[kind as usize] = false;
+            *waiting &= !(1 << at);
         }
         None
     }

@@ -213,6 +213,7 @@ impl Moves {
 impl Engine {
     /// Core 0: a group is to go to core `to`, wherever it is. [`Engine::move_outcome`] tells what became of it.
     pub fn move_group(&mut self, group: GroupId, to: CoreId) {
+        self.stir();
         match self.owner(group) {
             Some(owner) if to.0 < self.local.cores => self.tell(owner, Message::Move { group, to }),
             _ => self.moved(group, Status::Invalid),
@@ -232,6 +233,7 @@ impl Engine {
 
     /// Core 0: the device has done what [`Engine::redirect`] says, or cannot.
     pub fn redirected(&mut self) {
+        self.stir();
         if let Some(Redirect { group, asker, .. }) = self.moves.redirects.pop_front() {
             self.tell(asker, Message::Redirected { group });
         }

@@ -20,14 +20,21 @@ const UDP_HEADER: usize = 8;
 /// Bytes of Ethernet, IPv4 and UDP headers.
 const UDP_HEADERS: usize = eth::HEADER + ipv4::HEADER + UDP_HEADER;
 
-/// Step 7: everything that is to be sent, as far as the queue takes it.
+/// Step 7: everything that is to be sent, as far as the queue takes it; without a doorbell.
 #[inline]
 pub fn run<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
     if engine.local.tx.has_staged() || !engine.local.output_ready.is_empty() {
         run_some(engine, queue);
     }
-    // In every iteration: others may send through this queue. Without news it rings no bell.
-    queue.kick();
+}
+
+/// The same while it is calm: connections may have something to send, and nobody else has. Who still has then ends the
+/// calm.
+#[inline(always)]
+pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
+    if !engine.local.output_ready.is_empty() {
+        run_some(engine, queue);
+    }
 }
 
 #[inline(never)]
@@ -55,6 +62,7 @@ fn run_some<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
         // What still wants to send enters the set again.
         full = tcp::output::run(group, local, queue).is_err();
     }
+    local.calm &= local.output_ready.is_empty() && !local.tx.has_staged();
 }
 
 /// Sends a staged frame; back if the queue is full.

@@ -38,6 +38,8 @@ pub struct AppRings {
     produced: u32,
     /// Call slots consumed.
     consumed: u32,
+    /// Events that the application had read when its calls were counted last.
+    read_then: u32,
 }
 
 // SAFETY: the pages are plain memory; the value is the only writer of the event page.
@@ -51,13 +53,25 @@ impl AppRings {
     /// until the value is dropped, and the kernel accesses them through this value only (but for
     /// `EventHeader::boot_unix_ns`, which is not touched here).
     pub unsafe fn new(event_page: NonNull<u8>, call_page: NonNull<u8>) -> AppRings {
-        AppRings { event_page, call_page, produced: 0, consumed: 0 }
+        AppRings { event_page, call_page, produced: 0, consumed: 0, read_then: 0 }
     }
 
     /// Free slots of the event ring.
     #[inline]
     pub fn room(&self) -> u32 {
         ring::writable(self.produced, self.events_consumed(), EVENT_SLOTS)
+    }
+
+    /// The same as of the last [`AppRings::calls`]: at most what there are now, unless the application is broken.
+    #[inline(always)]
+    pub fn room_then(&self) -> u32 {
+        EVENT_SLOTS.saturating_sub(self.unread_then())
+    }
+
+    /// Events that the application had not read by the last [`AppRings::calls`], and those since.
+    #[inline(always)]
+    pub fn unread_then(&self) -> u32 {
+        self.produced.wrapping_sub(self.read_then)
     }
 
     /// Events that the application has not read, published or not.
@@ -103,9 +117,11 @@ impl AppRings {
 
     /// Call slots that the application says are ready. Both of its indices are checked.
     #[inline]
-    pub fn calls(&self) -> Result<Ready, BadRing> {
-        let unread = ring::readable(self.produced, self.events_consumed(), EVENT_SLOTS);
+    pub fn calls(&mut self) -> Result<Ready, BadRing> {
+        let read = self.events_consumed();
+        let unread = ring::readable(self.produced, read, EVENT_SLOTS);
         let room = EVENT_SLOTS - unread.ok_or(BadRing)?;
+        self.read_then = read;
         let produced = self.header_word(offset_of!(CallHeader, produced)).load(Ordering::Acquire);
         let slots = ring::readable(produced, self.consumed, CALL_SLOTS).ok_or(BadRing)?;
         Ok(Ready { slots, room })

@@ -176,20 +176,21 @@ impl Tx {
     }
 
     /// Hands a frame of headers in the next slot, and of one piece of payload, to the queue. Not for the tap: see
-    /// [`Tx::last`].
+    /// [`Tx::last`]. Its bytes are the caller's to count.
     #[inline(always)]
     pub fn push_pair<T: TxQueue>(
         &mut self,
         queue: &mut T,
         stats: &mut CoreStats,
-        pair: [Fragment; 2],
+        headers: Fragment,
+        payload: Fragment,
         checksum: Option<TxChecksum>,
     ) -> Result<u32, TxFull> {
-        let bytes = pair[0].len as usize + pair[1].len as usize;
-        let mut frame = TxFrame { checksum, ..TxFrame::default() };
-        frame.fragments.extend(pair);
-        queue.push(&frame)?;
-        Ok(self.count(stats, bytes))
+        queue.push_pair(headers, payload, checksum)?;
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        stats.add(Counter::TxPackets, 1);
+        Ok(number)
     }
 
     #[inline(always)]

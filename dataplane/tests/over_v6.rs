@@ -1,23 +1,19 @@
 //! What is tested over IPv4, over IPv6: the same tests, compiled in a program of another name
 //! (`support/family.rs`).
-#![allow(
-    clippy::duplicate_mod,
-    reason = "each has the support of its own that it has as a program"
-)]
-
-#[path = "conversation.rs"]
+#[path = "engine/conversation.rs"]
 mod conversation;
-#[path = "cookies.rs"]
+#[path = "engine/cookies.rs"]
 mod cookies;
-#[path = "ecn.rs"]
+#[path = "engine/ecn.rs"]
 mod ecn;
-#[path = "keep_alive.rs"]
+#[path = "engine/keep_alive.rs"]
 mod keep_alive;
-#[path = "rfc5961.rs"]
+#[path = "engine/rfc5961.rs"]
 mod rfc5961;
-#[path = "smoltcp_peer.rs"]
+#[path = "engine/smoltcp_peer.rs"]
 mod smoltcp_peer;
-#[path = "time_wait.rs"]
+mod support;
+#[path = "engine/time_wait.rs"]
 mod time_wait;
-#[path = "timestamps.rs"]
+#[path = "engine/timestamps.rs"]
 mod timestamps;

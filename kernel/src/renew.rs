@@ -66,6 +66,7 @@ pub fn ask() -> u32 {
 
 /// The same for a queue in quarantine. `false`: that was too often.
 #[cold]
+#[inline(never)]
 pub fn ask_for_quarantine() -> bool {
     let again = QUARANTINES.fetch_add(1, Ordering::Relaxed) < QUARANTINES_MAX;
     if again {

@@ -93,6 +93,16 @@ fn an_echo_costs_the_same_however_many_connections_there_are() {
 }
 
 #[test]
+fn an_echo_costs_the_same_on_one_of_several_cores() {
+    let Some(alone) = count("engine --offload") else { return };
+    for cores in [2, 8] {
+        let Some(beside) = count(&format!("engine --offload --cores {cores}")) else { return };
+        let off = beside / alone - 1.0;
+        assert!(off <= 0.02, "{beside} on one of {cores} cores, {alone} alone");
+    }
+}
+
+#[test]
 fn a_connection_s_life_costs_no_more_than_its_ceiling() {
     let Some(life) = count("engine -s life -n 256") else { return };
     at_most("instructions per life", life, LIFE as f64);
@@ -136,6 +146,9 @@ fn times_are_what_they_should_be_beside_others() {
         // Times of a machine that does other things prove nothing.
         return need::skip("times are for `cargo xtask prove`");
     }
+    let text = run("scaling");
+    let ratio = number(&text, "two dataplanes: ");
+    assert!(ratio >= 0.95, "two cores reach {ratio} of two dataplanes");
     let text = run("times");
     at_most("engine by smoltcp at 1 connection", number(&text, "at 1 connection: "), 0.6);
     at_most("engine by smoltcp at 10000", number(&text, "at 10000 connections: "), 1.0 / 200.0);

@@ -15,6 +15,9 @@ const SEEDS: u64 = 3_000;
 const PROVE_SEEDS: u64 = 100_000;
 /// A normal run ends then, however few it has come to; the log says so.
 const LIMIT: Duration = Duration::from_secs(75);
+/// Flow groups that move between eight cores, in a normal run and in `cargo xtask prove`.
+const MOVES: u64 = 10_000;
+const PROVE_MOVES: u64 = 100_000;
 /// Failures after which it is no use to go on.
 const FAILURES_MAX: u64 = 10;
 
@@ -91,8 +94,14 @@ fn text(panic: &(dyn std::any::Any + Send)) -> String {
     text.chars().take(200).map(|c| if c == '\n' { ' ' } else { c }).collect()
 }
 
-/// Runs `count` seeds from `first` on some threads.
-fn walk(first: u64, count: u64, threads: u64, limit: Option<Duration>) -> Total {
+/// Runs `count` seeds from `first` on some threads, until the time is over or `enough` says so.
+fn walk(
+    (first, count): (u64, u64),
+    threads: u64,
+    limit: Option<Duration>,
+    run: impl Fn(u64) -> Report + Sync,
+    enough: impl Fn(&Total) -> bool + Sync,
+) -> Total {
     let started = Instant::now();
     let failures_max = number("IX_SIM_FAILURES").unwrap_or(FAILURES_MAX);
     let (next, total) = (AtomicU64::new(first), Mutex::new(Total::default()));
@@ -103,13 +112,13 @@ fn walk(first: u64, count: u64, threads: u64, limit: Option<Duration>) -> Total 
             if seed >= first + count || late {
                 return;
             }
-            let result = catch_unwind(AssertUnwindSafe(|| sim::run(seed, true)));
+            let result = catch_unwind(AssertUnwindSafe(|| run(seed)));
             let mut total = total.lock().expect("no panic while it is held");
             match result {
                 Ok(report) => total.add(&report),
                 Err(panic) => total.failed.push((seed, text(&*panic))),
             }
-            if total.failed.len() as u64 >= failures_max {
+            if total.failed.len() as u64 >= failures_max || enough(&total) {
                 return;
             }
             progress(&total, seed, count, started);
@@ -148,6 +157,28 @@ fn peers_alone_hold_their_conversations_in_any_network() {
     }
 }
 
+fn threads() -> u64 {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    number("IX_SIM_THREADS").unwrap_or(cores)
+}
+
+#[test]
+fn conversations_hold_while_flow_groups_move_between_eight_cores_all_the_time() {
+    if let Some(seed) = number("IX_SIM_SEED") {
+        println!("{:?}", sim::run_moving(seed));
+        return;
+    }
+    let moves = if std::env::var_os("IX_PROVE").is_some() { PROVE_MOVES } else { MOVES };
+    let moves = number("IX_SIM_MOVES").unwrap_or(moves);
+    let first = number("IX_SIM_FIRST").unwrap_or(1);
+    let started = Instant::now();
+    let enough = |total: &Total| total.moved >= moves;
+    let total = walk((first, u64::MAX - first), threads(), None, sim::run_moving, enough);
+    total.print(first, started.elapsed());
+    assert!(total.failed.is_empty(), "{} seeds fail", total.failed.len());
+    assert!(total.moved >= moves && total.talks as u64 > total.seeds);
+}
+
 #[test]
 fn dataplanes_and_peers_hold_their_conversations_in_any_network() {
     if let Some(seed) = number("IX_SIM_SEED") {
@@ -158,11 +189,10 @@ fn dataplanes_and_peers_hold_their_conversations_in_any_network() {
     let seeds = if prove { PROVE_SEEDS } else { SEEDS };
     let (first, seeds) =
         (number("IX_SIM_FIRST").unwrap_or(1), number("IX_SIM_SEEDS").unwrap_or(seeds));
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    let threads = number("IX_SIM_THREADS").unwrap_or(cores);
+    let threads = threads();
     let limit = (!prove && number("IX_SIM_SEEDS").is_none()).then_some(LIMIT);
     let started = Instant::now();
-    let total = walk(first, seeds, threads, limit);
+    let total = walk((first, seeds), threads, limit, |seed| sim::run(seed, true), |_| false);
     total.print(first, started.elapsed());
     if total.seeds < seeds {
         println!(

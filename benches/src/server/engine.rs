@@ -9,7 +9,7 @@ use ix_abi::CoreId;
 use ix_abi::layout::RX_BASE;
 use ix_abi::stats::CoreStats;
 use ix_dataplane::app::AppPort;
-use ix_dataplane::config::{Addressing, Config, Ipv4Config};
+use ix_dataplane::config::{Addressing, Config, Ipv4Config, initial_owner};
 use ix_dataplane::core_loop::run_once;
 use ix_dataplane::device::Capabilities;
 use ix_dataplane::engine::Engine;
@@ -71,30 +71,57 @@ pub struct EngineServer<A> {
 impl<A: App> EngineServer<A> {
     /// A dataplane of one core whose application has attached.
     pub fn new(setup: Setup, app: A) -> EngineServer<A> {
-        let core = CoreId(0);
+        let mut app = Some(app);
+        let team = EngineServer::team(setup, 1, |_| app.take().expect("one core"));
+        team.into_iter().next().expect("one core")
+    }
+
+    /// A dataplane of several cores, its flow groups spread over them; `app` is the application on each.
+    pub fn team(
+        setup: Setup,
+        cores: u16,
+        mut app: impl FnMut(CoreId) -> A,
+    ) -> Vec<EngineServer<A>> {
         let buffers = setup.buffers + 2 * RX_RING;
-        let area = memory::area(buffers as u32, RX_BASE);
-        let config = config(setup);
-        let toeplitz = Toeplitz::new(&config.rss_key);
-        let mesh = mesh::build(1, mesh::Sizes::default()).remove(0);
-        let mut engine = Engine::new(config, Pool::new(area, core), mesh, &memory::headers());
-        let (events, calls, rings) = rings::pair();
+        let area = memory::area(cores, buffers as u32, RX_BASE);
         let memory = Arc::new(UserMap::new(1, 1));
-        let mut app = app;
-        app.start(&memory);
-        engine.attach_app(AppPort { context: 0, rings, memory });
-        let machine =
-            Machine { now: Instant(0), rx: [Rx::default()], tx: Tx::default(), events, calls, app };
-        let work = Work { busy: true, deadline: Instant(0) };
-        let offload = setup.offload;
-        let large = vec![0; 1 << 16];
-        let mut server = EngineServer { engine, machine, area, toeplitz, offload, work, large };
-        // It listens.
+        let meshes = mesh::build(cores, mesh::Sizes::default());
+        let mut team: Vec<EngineServer<A>> = (0..cores)
+            .zip(meshes)
+            .map(|(core, mesh)| {
+                let core = CoreId(core);
+                let config = config(setup, core, cores);
+                let toeplitz = Toeplitz::new(&config.rss_key);
+                let mut engine =
+                    Engine::new(config, Pool::new(area, core), mesh, &memory::headers());
+                let (events, calls, rings) = rings::pair();
+                let mut app = app(core);
+                if core.0 == 0 {
+                    app.start(&memory);
+                }
+                let memory = Arc::clone(&memory);
+                engine.attach_app(AppPort { context: core.0, rings, memory });
+                let (rx, tx) = ([Rx::default()], Tx::default());
+                let machine = Machine { now: Instant(0), rx, tx, events, calls, app };
+                let work = Work { busy: true, deadline: Instant(0) };
+                let (offload, large) = (setup.offload, vec![0; 1 << 16]);
+                EngineServer { engine, machine, area, toeplitz, offload, work, large }
+            })
+            .collect();
+        // It listens, and all cores have heard of it.
         for _ in 0..4 {
-            server.turn();
+            team.iter_mut().for_each(Server::turn);
         }
-        server.machine.tx.skip();
-        server
+        team.iter_mut().for_each(|server| server.machine.tx.skip());
+        team
+    }
+
+    /// The core that a card with a queue for each would give a frame to.
+    pub fn core_of(&self, frame: &[u8], cores: u16) -> CoreId {
+        if frame[12..14] != [8, 0] {
+            return CoreId(0);
+        }
+        initial_owner(rss::group_of(hash(&self.toeplitz, frame), GROUPS), cores)
     }
 
     /// The engine.
@@ -118,27 +145,34 @@ impl<A: App> EngineServer<A> {
     }
 }
 
-fn config(setup: Setup) -> Config {
+/// A frame's hash.
+fn hash(toeplitz: &Toeplitz, frame: &[u8]) -> u32 {
+    let half = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    let ip = |at: usize| frame[at..at + 4].try_into().expect("four");
+    toeplitz.hash_v4(ip(26), ip(30), half(34), half(36))
+}
+
+fn config(setup: Setup, core: CoreId, cores: u16) -> Config {
     let capabilities = Capabilities {
         tx_checksum: setup.offload,
         rx_checksum: setup.offload,
-        rss: false,
+        rss: cores > 1,
         tso: if setup.tso { u16::MAX } else { 0 },
         hash_report: setup.offload,
-        queue_pairs: 1,
+        queue_pairs: cores,
         groups: GROUPS,
         mtu: 1500,
     };
     let address = Ipv4Config { address: wire::SERVER, prefix: 24, gateway: Some(wire::ROUTER) };
     let addressing = Addressing::Static(address);
-    let mut config = Config::new(CoreId(0), 1, wire::SERVER_MAC, capabilities, addressing);
+    let mut config = Config::new(core, cores, wire::SERVER_MAC, capabilities, addressing);
     // The hash does not spread them evenly.
     let even = setup.connections as u32 / u32::from(GROUPS);
     config.connections_per_group = (even + even / 4).max(4096);
     let mut rng = Rng::from_seed(1);
     config.rss_key = rss::draw_key(|bytes| rng.fill(bytes));
     rng.fill(&mut config.secret);
-    config.seed = rng.next_u64();
+    config.seed = rng.next_u64() ^ u64::from(core.0);
     config.rx_batch = setup.batch;
     config
 }
@@ -152,11 +186,7 @@ impl<A: App> Server for EngineServer<A> {
         self.machine.rx[0].arrive(|mbuf| {
             let len = frame.len();
             area.data_mut(mbuf)[usize::from(FRAME_OFFSET)..][..len].copy_from_slice(frame);
-            let known = (offload && frame[12..14] == [8, 0]).then(|| {
-                let half = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
-                let ip = |at: usize| frame[at..at + 4].try_into().expect("four");
-                toeplitz.hash_v4(ip(26), ip(30), half(34), half(36))
-            });
+            let known = (offload && frame[12..14] == [8, 0]).then(|| hash(toeplitz, frame));
             (FRAME_OFFSET, len as u16, known)
         });
         if !beyond.is_empty() {

@@ -82,11 +82,13 @@ impl Engine {
 
     /// Rules from the first packet on.
     pub fn begin_with_rules(&mut self, firewall: Firewall) {
+        self.stir();
         let _there_was_none = self.take_rules(Box::new(firewall));
     }
 
     /// Core 0: sets rules for all cores. [`Engine::rules_settled`] tells when all have them.
     pub fn set_rules(&mut self, rules: RuleSet) -> Result<(), AclError> {
+        self.stir();
         debug_assert!(self.local.core == CoreId(0) && self.rules_settled());
         if self.local.mesh.broadcast_room() == 0 {
             return Err(AclError::Memory);

@@ -17,6 +17,7 @@ pub(super) struct Draining {
 impl Engine {
     /// Connects the application's context of this core; `group_in` events are its first.
     pub fn attach_app(&mut self, port: AppPort) {
+        self.stir();
         let local = &mut self.local;
         local.app_epoch += 1;
         local.memory = Some(port.memory);
@@ -32,6 +33,7 @@ impl Engine {
     /// The application is gone: aborts what is its, then [`Engine::drain`] tells when its memory
     /// is free. To be called on every core's engine.
     pub fn detach_app(&mut self) {
+        self.stir();
         if self.local.app.take().is_some() {
             self.clear_up();
         }
@@ -39,6 +41,7 @@ impl Engine {
 
     /// The platform takes the core away until there is something for it: the application's context is told.
     pub fn tell_parking(&mut self) {
+        self.stir();
         if let Some(app) = &mut self.local.app {
             app.parking = true;
         }
@@ -47,6 +50,7 @@ impl Engine {
     /// An application came and went and was never attached here. It counts all the same, since epochs are
     /// those of all cores; and its ports were known here, so that there may be connections and datagrams.
     pub fn miss_app(&mut self) {
+        self.stir();
         if self.local.app.is_none() {
             self.local.app_epoch += 1;
             self.clear_up();
@@ -74,6 +78,7 @@ impl Engine {
     /// How far the end of the detached application has come. `Done` is said once all that was sent
     /// for it has left; from then on nothing here refers to its memory.
     pub fn drain(&mut self) -> Drain {
+        self.stir();
         let Some(draining) = &self.draining else { return Drain::Done };
         let local = &self.local;
         let segments = || self.groups.iter().flatten().all(|group| !group.refers_to_memory());

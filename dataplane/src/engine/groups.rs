@@ -10,6 +10,7 @@ use ix_abi::{CoreId, GroupId};
 impl Engine {
     /// Gives a group away, with all that is in it. Frames of the group go to `to` from now on.
     pub fn take_group(&mut self, id: GroupId, to: CoreId) -> Option<Box<FlowGroup>> {
+        self.stir();
         let mut group = self.groups.get_mut(usize::from(id.0))?.take()?;
         let local = &mut self.local;
         group.detach(local);
@@ -23,6 +24,7 @@ impl Engine {
 
     /// Takes a group over. Frames of the old core's that it waits for must have completed.
     pub fn give_group(&mut self, mut group: Box<FlowGroup>) {
+        self.stir();
         let local = &mut self.local;
         let at = usize::from(group.id.0);
         group.rebase_tx(0, local.tx.next());
@@ -40,6 +42,7 @@ impl Engine {
 
     /// Frames of a group that is not here go to `owner` from now on.
     pub fn set_owner(&mut self, group: GroupId, owner: CoreId) {
+        self.stir();
         if let Some(entry) = self.local.owners.get_mut(usize::from(group.0)) {
             *entry = owner;
         }

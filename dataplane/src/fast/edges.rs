@@ -17,7 +17,7 @@ use crate::tcp::congestion::CongestionControl;
 use crate::tcp::input::challenge;
 use crate::tcp::rack::Timer;
 use crate::tcp::wire::flag;
-use crate::tcp::{self, listen, sent, timestamps};
+use crate::tcp::{self, listen, send_queue, sent, timestamps};
 use crate::time::Instant;
 use ix_abi::event::{Event, Kind};
 use ix_abi::stats::Counter;
@@ -31,7 +31,7 @@ const EVENTS: u32 = 2;
 pub fn stranger(
     group: &mut FlowGroup,
     local: &mut Local,
-    segment: &Segment<'_>,
+    segment: Segment<'_>,
     frame: &RxFrame,
 ) -> bool {
     if segment.flags() != flag::SYN || !is_host(local, segment) {
@@ -40,9 +40,12 @@ pub fn stranger(
     let Some(packet) = segment.packet(local, frame) else { return false };
     let mbuf = taken(frame);
     if local.acl.is_some() {
+        local.calm = false;
         listen::stranger(group, local, &packet, mbuf, None);
     } else {
         listen::open(group, local, &packet, &mbuf, UNLIMITED, None);
+        // It is answered by its connection, or without one.
+        local.calm &= !local.tx.has_staged();
         local.pool.free(mbuf);
     }
     true
@@ -54,7 +57,7 @@ pub fn unpredicted(
     group: &mut FlowGroup,
     local: &mut Local,
     index: u32,
-    segment: &Segment<'_>,
+    segment: Segment<'_>,
     frame: &RxFrame,
 ) -> bool {
     let conn = &group.conns[index];
@@ -80,6 +83,7 @@ pub fn unpredicted(
         return true;
     }
     let Some(packet) = segment.packet(local, frame) else { return false };
+    local.calm = false;
     tcp::input::segment(group, local, index, &packet, taken(frame));
     true
 }
@@ -92,7 +96,7 @@ fn taken(frame: &RxFrame) -> Mbuf {
 
 /// Whether the sender can be answered, as `input::ipv4` has it.
 #[inline(always)]
-fn is_host(local: &Local, segment: &Segment<'_>) -> bool {
+fn is_host(local: &Local, segment: Segment<'_>) -> bool {
     let [from, ..] = segment.tuple().to_ne_bytes();
     let address = u32::from_ne_bytes(local.address);
     let peer = segment.tuple() as u32;
@@ -101,8 +105,8 @@ fn is_host(local: &Local, segment: &Segment<'_>) -> bool {
 
 /// Whether it has these control bits, a timestamp if it must, and no payload.
 #[inline(always)]
-fn is_empty(conn: &Conn, segment: &Segment<'_>, flags: u8) -> bool {
-    header_len(conn, segment, flags) == Some(segment.total)
+fn is_empty(conn: &Conn, segment: Segment<'_>, flags: u8) -> bool {
+    header_len(conn, segment, flags) == Some(segment.total())
 }
 
 /// What makes the end of a handshake anything but what is expected.
@@ -110,7 +114,7 @@ const UNUSUAL_BEGINNING: Flags = SLOW.union(Flags::IN_OUTPUT).union(Flags::ACTIV
 
 /// Whether the segment does nothing but to acknowledge our SYN, which was sent once.
 #[inline(always)]
-fn completes(conn: &Conn, local: &Local, segment: &Segment<'_>) -> bool {
+fn completes(conn: &Conn, local: &Local, segment: Segment<'_>) -> bool {
     conn.flags & UNUSUAL_BEGINNING.union(Flags::IN_BACKLOG) == Flags::IN_BACKLOG
         && conn.acl == local.acl_generation
         && segment.seq() == conn.rcv_nxt
@@ -127,7 +131,7 @@ fn completes(conn: &Conn, local: &Local, segment: &Segment<'_>) -> bool {
 /// The handshake is complete: the application is told. `false`: it does not listen any more, or accepts too slowly,
 /// and nothing has happened.
 #[inline(always)]
-fn establish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: &Segment<'_>) -> bool {
+fn establish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: Segment<'_>) -> bool {
     let FlowGroup { conns, backlog, half_open, id, .. } = group;
     let conn = &mut conns[index];
     let Some(port) = local.listeners.by_handle(conn.listener) else { return false };
@@ -139,7 +143,7 @@ fn establish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: &Seg
     *half_open = half_open.saturating_sub(1);
     local.stats.add(Counter::TcpAccepted, 1);
     let rtt = sent::since(sent::clock(local.now), conn.first.at);
-    conn.rtt.measured(rtt, local.profile.rto_min);
+    conn.rtt.measured(rtt, local.rto_min_us);
     conn.timed = conn.snd_max;
     conn.snd_una = conn.snd_max;
     rest(conn);
@@ -163,7 +167,7 @@ fn rest(conn: &mut Conn) {
 
 /// Takes what the headers say of the peer: its clock and its window.
 #[inline(always)]
-fn hear(conn: &mut Conn, local: &Local, segment: &Segment<'_>) {
+fn hear(conn: &mut Conn, local: &Local, segment: Segment<'_>) {
     if conn.flags.contains(Flags::TIMESTAMPS) {
         timestamps::take_in_order(conn, local.now, segment.stamp());
     }
@@ -174,7 +178,7 @@ fn hear(conn: &mut Conn, local: &Local, segment: &Segment<'_>) {
 
 /// Whether a FIN comes behind all that the peer has sent, and has arrived, and acknowledges all that we have.
 #[inline(always)]
-fn finishes(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment<'_>) -> bool {
+fn finishes(conn: &Conn, local: &Local, tx_base: u32, segment: Segment<'_>) -> bool {
     local.event_room >= EVENTS
         && conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
         && conn.acl == local.acl_generation
@@ -193,12 +197,12 @@ fn finishes(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment<'_>) -> 
 
 /// The peer has said all: the application is told, and the peer that this was heard.
 #[inline(always)]
-fn finish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: &Segment<'_>) -> bool {
+fn finish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: Segment<'_>) -> bool {
     let FlowGroup { conns, segments, id, .. } = group;
     let conn = &mut conns[index];
     let acked = segment.ack().since(conn.snd_una);
-    if acked > 0 {
-        acknowledged(conn, segments, local, acked);
+    if acked > 0 && acknowledged(conn, local, acked) {
+        send_queue::release_rest(conn, segments, local);
     }
     hear(conn, local, segment);
     conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
@@ -221,7 +225,7 @@ const CLOSED: Flags = Flags::ACCEPTED.union(Flags::APP_CLOSED).union(Flags::FIN_
 
 /// Whether the segment acknowledges our FIN, and nothing else of the connection is left.
 #[inline(always)]
-fn ends(conn: &Conn, local: &Local, segment: &Segment<'_>) -> bool {
+fn ends(conn: &Conn, local: &Local, segment: Segment<'_>) -> bool {
     conn.flags & SLOW.union(Flags::IN_OUTPUT).union(CLOSED) == CLOSED
         && conn.acl == local.acl_generation
         && segment.seq() == conn.rcv_nxt

@@ -2,19 +2,32 @@
 use crate::checksum;
 use crate::conn::{Conn, Flags};
 use crate::device::{Fragment, TxChecksum, TxFull, TxQueue};
+use crate::fast::parse::STAMPS_HEAD;
 use crate::input::eth;
 use crate::ipv4;
-use crate::local::Local;
+use crate::limits::TX_HEADER_BYTES;
+use crate::local::{Local, ts_clock};
 use crate::tcp::listen::SYN_WINDOW;
 use crate::tcp::receive::window_field;
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{BELOW, HEADER, SynOptions, TIMESTAMPS, emit_syn_options, flag};
 
-/// First word of an IPv4 header without options, its length apart; DF, identification 0; time to live 64,
-/// protocol TCP.
-const VERSION: u32 = 0x4500_0000;
-const DONT_FRAGMENT: u32 = 0x4000;
-const LIFE: u32 = 0x4006_0000;
+/// What the first bytes of an IPv4 header without options are: version and length, and service; DF, and
+/// no offset; time to live and protocol. In the order of the machine, as a checksum takes them.
+const VERSION: [u8; 2] = [0x45, 0];
+const DONT_FRAGMENT: [u8; 2] = [0x40, 0];
+const LIFE: [u8; 2] = [64, ipv4::TCP];
+
+/// What they add to the header's sum.
+const FIXED_SUM: u64 = half(VERSION) as u64 + half(DONT_FRAGMENT) as u64 + half(LIFE) as u64;
+
+/// What is added to the folded sum of such a header, its checksum apart, to make that of the pseudo-header: both have the
+/// addresses and the protocol, one of them the length of the packet, the other of the segment (RFC 9293 §3.1).
+const TO_PSEUDO: u16 = !(0x4500 + 0x4000 + 0x4000 + ipv4::HEADER as u16).to_be();
+
+const fn half(bytes: [u8; 2]) -> u16 {
+    u16::from_ne_bytes(bytes)
+}
 
 /// The partial sum over a number as the wire has it.
 #[inline(always)]
@@ -22,16 +35,22 @@ fn sum_of(word: u32) -> u64 {
     u64::from(word.to_be())
 }
 
-/// Builds and pushes a segment with the one that the send queue has, from `snd_nxt`; the frame's number. Sums are taken of
-/// what is written, not read back.
+/// Builds and pushes a segment with the one that the send queue has, from `snd_nxt`, which tells of `window`; the frame's
+/// number. Sums are taken of what is written, not read back.
 #[inline(always)]
-pub fn data<T: TxQueue>(conn: &mut Conn, local: &mut Local, queue: &mut T) -> Result<u32, TxFull> {
-    let payload = conn.own_segment.extent();
-    let bits = (conn.snd_nxt, flag::ACK | flag::PSH);
-    let headers = stamped(conn, local, bits, payload.len(), || payload.sum())?;
-    let payload = Fragment { bus: payload.bus(), len: payload.len() };
+pub fn data<T: TxQueue, const STAMPED: bool>(
+    conn: &Conn,
+    local: &mut Local,
+    queue: &mut T,
+    window: u16,
+) -> Result<u32, TxFull> {
+    const FLAGS: u8 = flag::ACK | flag::PSH;
+    let said = Said { seq: conn.snd_nxt, flags: FLAGS, window };
+    let len = conn.own_segment.extent().len();
+    let headers = stamped::<STAMPED>(conn, local, said, len, || conn.own_segment.extent().sum());
+    let payload = Fragment { bus: conn.own_segment.extent().bus(), len };
     let checksum = local.tx_checksum.then_some(CHECKSUM);
-    local.tx.push_pair(queue, &mut local.stats, [headers, payload], checksum)
+    local.tx.push_pair(queue, &mut local.stats, headers, payload, checksum)
 }
 
 /// Builds and pushes a segment without payload from `bits`, a sequence number and control bits.
@@ -42,7 +61,13 @@ pub fn bare<T: TxQueue>(
     queue: &mut T,
     bits: (WrappingSeq, u8),
 ) -> Result<u32, TxFull> {
-    let headers = stamped(conn, local, bits, 0, || 0)?;
+    let (seq, flags) = bits;
+    let said = Said { seq, flags, window: window_field(conn) };
+    let headers = if conn.flags.contains(Flags::TIMESTAMPS) {
+        stamped::<true>(conn, local, said, 0, || 0)
+    } else {
+        stamped::<false>(conn, local, said, 0, || 0)
+    };
     alone(local, queue, headers)
 }
 
@@ -54,17 +79,17 @@ pub fn syn_ack<T: TxQueue>(
     queue: &mut T,
     options: &SynOptions,
 ) -> Result<u32, TxFull> {
-    let (offload, sender, address) = (local.tx_checksum, local.sender, local.address);
-    let (slot, bus) = local.tx.slot();
+    let Local { tx, sender, address, tx_checksum, .. } = local;
+    let (slot, bus) = tx.slot();
     let Some((h, rest)) = slot.split_first_chunk_mut::<{ BELOW + HEADER }>() else {
         return Err(TxFull);
     };
     let Some(at) = rest.first_chunk_mut() else { return Err(TxFull) };
     let (len, sum) = emit_syn_options(at, options);
-    let (header, flags) = ((HEADER + len) as u32, u32::from(flag::SYN | flag::ACK));
-    let word = header << 26 | flags << 16 | u32::from(SYN_WINDOW);
-    let sums = fixed(h, conn, (sender, address), conn.iss, word, header);
-    seal(h, sums, offload, || sum);
+    let said = Said { seq: conn.iss, flags: flag::SYN | flag::ACK, window: SYN_WINDOW };
+    let pseudo = below(h, conn, (*sender, *address), (HEADER + len) as u32);
+    let word = fixed(h, conn, said, HEADER + len);
+    seal(h, pseudo, *tx_checksum, || sum_of_fixed(conn, said.seq, word) + sum);
     alone(local, queue, Fragment { bus, len: (BELOW + HEADER + len) as u32 })
 }
 
@@ -80,88 +105,112 @@ fn alone<T: TxQueue>(local: &mut Local, queue: &mut T, all: Fragment) -> Result<
     local.tx.push_begun(queue, &mut local.stats, all.len as usize)
 }
 
-/// Writes all headers, timestamps included, of a segment with `len` bytes of payload, whose partial sum `payload`
-/// gives; `bits` are the sequence number and control bits.
-#[inline(always)]
-fn stamped(
-    conn: &mut Conn,
-    local: &mut Local,
-    (seq, flags): (WrappingSeq, u8),
-    len: u32,
-    payload: impl FnOnce() -> u64,
-) -> Result<Fragment, TxFull> {
-    let offload = local.tx_checksum;
-    let value = local.ts_clock().wrapping_add(conn.ts_offset);
-    let stamped = conn.flags.contains(Flags::TIMESTAMPS);
-    let header = if stamped { HEADER + TIMESTAMPS } else { HEADER };
-    let window = window_field(conn);
-    let origin = (local.sender, local.address);
-    let (slot, bus) = local.tx.slot();
-    let Some((h, rest)) = slot.split_first_chunk_mut::<{ BELOW + HEADER }>() else {
-        return Err(TxFull);
-    };
-    let word = (header as u32) << 26 | u32::from(flags) << 16 | u32::from(window);
-    let sums = fixed(h, conn, origin, seq, word, header as u32 + len);
-    if stamped && let Some(at) = rest.first_chunk_mut::<TIMESTAMPS>() {
-        at[0..4].copy_from_slice(&super::parse::STAMPS_HEAD);
-        at[4..8].copy_from_slice(&value.to_be_bytes());
-        at[8..12].copy_from_slice(&conn.ts_recent.to_be_bytes());
-    }
-    let head = u64::from(u32::from_ne_bytes(super::parse::STAMPS_HEAD));
-    let options = || if stamped { head + sum_of(value) + sum_of(conn.ts_recent) } else { 0 };
-    seal(h, sums, offload, || checksum::add(options(), payload()));
-    Ok(Fragment { bus, len: (BELOW + header) as u32 })
+/// What a segment says beside what its connection does.
+#[derive(Clone, Copy)]
+struct Said {
+    seq: WrappingSeq,
+    /// Control bits.
+    flags: u8,
+    /// As the field has it.
+    window: u16,
 }
 
-/// Writes what all headers have, but for the TCP checksum and the urgent pointer. Returns the partial sums of the
-/// pseudo-header and of the rest. `word` holds the header's length, control bits and window.
+/// Writes all headers, timestamps included if there are, of a segment with `len` bytes of payload, whose partial sum
+/// `payload` gives.
 #[inline(always)]
-fn fixed(
-    h: &mut [u8; BELOW + HEADER],
+fn stamped<const STAMPED: bool>(
     conn: &Conn,
-    (sender, address): (u64, [u8; 4]),
-    seq: WrappingSeq,
-    word: u32,
-    tcp_len: u32,
-) -> (u64, u64) {
+    local: &mut Local,
+    said: Said,
+    len: u32,
+    payload: impl FnOnce() -> u64,
+) -> Fragment {
+    let header = if STAMPED { HEADER + TIMESTAMPS } else { HEADER };
+    let Local { tx, sender, address, now, tx_checksum, .. } = local;
+    let (slot, bus) = tx.slot();
+    let (h, rest) = split(slot);
+    let pseudo = below(h, conn, (*sender, *address), header as u32 + len);
+    let word = fixed(h, conn, said, header);
+    let value = ts_clock(*now).wrapping_add(conn.ts_offset);
+    if STAMPED {
+        rest[0..4].copy_from_slice(&STAMPS_HEAD);
+        rest[4..8].copy_from_slice(&value.to_be_bytes());
+        rest[8..12].copy_from_slice(&conn.ts_recent.to_be_bytes());
+    }
+    let stamps = || match STAMPED {
+        true => u64::from(u32::from_ne_bytes(STAMPS_HEAD)) + sum_of(value) + sum_of(conn.ts_recent),
+        false => 0,
+    };
+    seal(h, pseudo, *tx_checksum, || {
+        checksum::add(sum_of_fixed(conn, said.seq, word) + stamps(), payload())
+    });
+    Fragment { bus, len: (BELOW + header) as u32 }
+}
+
+type Fixed = [u8; BELOW + HEADER];
+
+/// The slot's bytes for headers without options, and those for timestamps.
+#[inline(always)]
+fn split(slot: &mut [u8; TX_HEADER_BYTES]) -> (&mut Fixed, &mut [u8; TIMESTAMPS]) {
+    const { assert!(TX_HEADER_BYTES >= BELOW + HEADER + TIMESTAMPS) }
+    let (h, rest) = slot.split_first_chunk_mut().unwrap_or_else(|| unreachable!());
+    (h, rest.first_chunk_mut().unwrap_or_else(|| unreachable!()))
+}
+
+/// Writes the Ethernet and IP headers for `len` bytes of TCP header and payload; the folded partial sum of their
+/// pseudo-header.
+#[inline(always)]
+fn below(h: &mut Fixed, conn: &Conn, (sender, address): (u64, [u8; 4]), len: u32) -> u16 {
     // Two bytes too many, which our own address goes over: a load and a store.
     let [a, b, c, d, e, f] = conn.mac;
     h[0..8].copy_from_slice(&[a, b, c, d, e, f, conn.timer as u8, conn.retries]);
     h[6..14].copy_from_slice(&sender.to_ne_bytes());
-    // IPv4. The sum of its words but the checksum, in the order of the wire.
-    let first = VERSION | (tcp_len + ipv4::HEADER as u32);
+    let len = (len as u16 + ipv4::HEADER as u16).to_be_bytes();
     let (from, to) = (u32::from_ne_bytes(address), conn.tuple as u32);
-    let addresses = u64::from(from) + u64::from(to);
-    let [s0, s1] =
-        checksum::finish(sum_of(first) + sum_of(DONT_FRAGMENT) + sum_of(LIFE) + addresses);
-    h[14..18].copy_from_slice(&first.to_be_bytes());
-    h[18..22].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
-    h[22..26].copy_from_slice(&[64, ipv4::TCP, s0, s1]);
+    let sum = FIXED_SUM + u64::from(half(len)) + u64::from(from) + u64::from(to);
+    let sum = checksum::fold(sum);
+    let [v, s] = VERSION;
+    let [l, m] = len;
+    let [d, o] = DONT_FRAGMENT;
+    // The identification is 0.
+    h[14..22].copy_from_slice(&[v, s, l, m, 0, 0, d, o]);
+    let [life, protocol] = LIFE;
+    let [x, y] = (!sum).to_ne_bytes();
+    h[22..26].copy_from_slice(&[life, protocol, x, y]);
     h[26..30].copy_from_slice(&from.to_ne_bytes());
     h[30..34].copy_from_slice(&to.to_ne_bytes());
-    // TCP: the ports the other way round than those received.
-    let ports = ((conn.tuple >> 32) as u32).rotate_left(16);
-    h[34..38].copy_from_slice(&ports.to_ne_bytes());
-    h[38..42].copy_from_slice(&seq.0.to_be_bytes());
+    let (pseudo, carry) = sum.overflowing_add(TO_PSEUDO);
+    pseudo + u16::from(carry)
+}
+
+/// Writes the TCP header of `header` bytes but for the options, checksum and urgent pointer; its word with the control bits.
+#[inline(always)]
+fn fixed(h: &mut Fixed, conn: &Conn, said: Said, header: usize) -> u32 {
+    h[34..38].copy_from_slice(&ports(conn).to_ne_bytes());
+    h[38..42].copy_from_slice(&said.seq.0.to_be_bytes());
     h[42..46].copy_from_slice(&conn.rcv_nxt.0.to_be_bytes());
+    let word = (header as u32) << 26 | u32::from(said.flags) << 16 | u32::from(said.window);
     h[46..50].copy_from_slice(&word.to_be_bytes());
-    let pseudo = addresses + sum_of(u32::from(ipv4::TCP) << 16 | tcp_len);
-    (pseudo, u64::from(ports) + sum_of(seq.0) + sum_of(conn.rcv_nxt.0) + sum_of(word))
+    word
+}
+
+/// The ports as we send them: the other way round than those received.
+#[inline(always)]
+fn ports(conn: &Conn) -> u32 {
+    ((conn.tuple >> 32) as u32).rotate_left(16)
+}
+
+/// The partial sum of what [`fixed`] writes.
+#[inline(always)]
+fn sum_of_fixed(conn: &Conn, seq: WrappingSeq, word: u32) -> u64 {
+    u64::from(ports(conn)) + sum_of(seq.0) + sum_of(conn.rcv_nxt.0) + sum_of(word)
 }
 
 /// Fills the TCP checksum in, the pseudo-header's alone where the device does the rest; and no urgent pointer.
 #[inline(always)]
-fn seal(
-    h: &mut [u8; BELOW + HEADER],
-    (pseudo, fixed): (u64, u64),
-    offload: bool,
-    rest: impl FnOnce() -> u64,
-) {
-    let field = if offload {
-        checksum::fold(pseudo)
-    } else {
-        !checksum::fold(checksum::add(pseudo + fixed, rest()))
-    };
+fn seal(h: &mut Fixed, pseudo: u16, offload: bool, rest: impl FnOnce() -> u64) {
+    let field =
+        if offload { pseudo } else { !checksum::fold(checksum::add(u64::from(pseudo), rest())) };
     h[50..54].copy_from_slice(&u32::from(field).to_ne_bytes());
 }
 

@@ -8,6 +8,7 @@ use crate::ipv4;
 use crate::local::Local;
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{self, BELOW, HEADER, Packet, TIMESTAMPS, flag};
+use core::ops::Deref;
 use ix_abi::IpAddress;
 
 /// What timestamps begin with: two bytes of padding, kind and length (RFC 7323 appendix A).
@@ -16,29 +17,102 @@ pub const STAMPS_HEAD: [u8; 4] = [1, 1, 8, 10];
 /// All headers with timestamps. Not all of it need be of the frame.
 type Headers = [u8; BELOW + HEADER + TIMESTAMPS];
 
-/// A segment over IPv4 to our address.
+/// The headers of a segment over IPv4 to our address.
+#[derive(Clone, Copy)]
+pub struct Head<'a>(&'a Headers);
+
+/// The segment. Two words, so that it is passed in registers.
+#[derive(Clone, Copy)]
 pub struct Segment<'a> {
-    h: &'a Headers,
-    /// Toeplitz hash of its addresses and ports.
-    pub hash: u32,
-    /// Bytes of IP and TCP headers and payload, which are all there.
-    pub total: u32,
+    head: Head<'a>,
+    /// Hash and length.
+    rest: u64,
+}
+
+impl<'a> Deref for Segment<'a> {
+    type Target = Head<'a>;
+    #[inline(always)]
+    fn deref(&self) -> &Head<'a> {
+        &self.head
+    }
 }
 
 /// What the byte with the header's length says of one with timestamps, and of one without options.
 const STAMPED: u8 = 0x80;
 const BARE: u8 = 0x50;
+/// All of that byte and of the control bits but PSH.
+const BUT_PSH: u16 = u16::from_ne_bytes([0xff, !flag::PSH]);
 
-impl Segment<'_> {
+impl<'a> Segment<'a> {
+    /// Its headers.
+    #[inline(always)]
+    pub fn head(&self) -> Head<'a> {
+        self.head
+    }
+
+    /// Toeplitz hash of its addresses and ports.
+    #[inline(always)]
+    pub fn hash(&self) -> u32 {
+        self.rest as u32
+    }
+
+    /// Bytes of IP and TCP headers and payload, which are all there.
+    #[inline(always)]
+    pub fn total(&self) -> u32 {
+        (self.rest >> 32) as u32
+    }
+
+    /// What the code that is complete takes; `None`: the header does not fit. `frame` is where it was read from.
+    #[inline]
+    pub fn packet(&self, local: &Local, frame: &RxFrame) -> Option<Packet> {
+        let h = self.head.0;
+        let half = |at: usize| u16::from_be_bytes([h[at], h[at + 1]]);
+        let header = usize::from(h[46] >> 4) * 4;
+        let len = (self.total() as usize).checked_sub(ipv4::HEADER + header)?;
+        let options = header.checked_sub(HEADER)?;
+        let offset = usize::from(frame.offset) + BELOW + HEADER;
+        let opens = h[47] & (flag::SYN | flag::ACK) == flag::SYN;
+        // Those of a SYN are read where it is taken.
+        let ts = if opens || options == 0 {
+            None
+        } else {
+            wire::timestamps(local.pool.area().data(&frame.mbuf).get(offset..offset + options)?)
+        };
+        let key = FlowKey {
+            remote: IpAddress::v4([h[26], h[27], h[28], h[29]]),
+            remote_port: half(34),
+            local_port: half(36),
+        };
+        Some(Packet {
+            key,
+            local: 0,
+            hash: self.hash(),
+            seq: self.seq(),
+            ack: self.ack(),
+            flags: h[47] & flag::KNOWN,
+            window: half(48),
+            offset: (offset + options) as u16,
+            cut: 0,
+            len: len as u16,
+            frame: frame.offset,
+            options: options as u16,
+            ts,
+            ce: false,
+        })
+    }
+}
+
+impl Head<'_> {
     #[inline(always)]
     fn word(&self, at: usize) -> u32 {
-        u32::from_be_bytes([self.h[at], self.h[at + 1], self.h[at + 2], self.h[at + 3]])
+        let h = self.0;
+        u32::from_be_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]])
     }
 
     /// Whose, see [`crate::flow_table::tuple`].
     #[inline(always)]
     pub fn tuple(&self) -> u64 {
-        let h = self.h;
+        let h = self.0;
         tuple([h[26], h[27], h[28], h[29]], [h[34], h[35], h[36], h[37]])
     }
 
@@ -57,64 +131,31 @@ impl Segment<'_> {
     /// Not scaled.
     #[inline(always)]
     pub fn window(&self) -> u32 {
-        u32::from(u16::from_be_bytes([self.h[48], self.h[49]]))
+        u32::from(u16::from_be_bytes([self.0[48], self.0[49]]))
     }
 
     /// Control bits but PSH.
     #[inline(always)]
     pub fn flags(&self) -> u8 {
-        self.h[47] & !flag::PSH
+        self.0[47] & !flag::PSH
     }
 
     /// Whether it has these control bits, no other but perhaps PSH, and no options.
     #[inline(always)]
     pub fn is_bare(&self, flags: u8) -> bool {
-        [self.h[46], self.flags()] == [BARE, flags]
+        self.length_and_flags() == u16::from_ne_bytes([BARE, flags])
     }
 
     /// Whether it has those and timestamps.
     #[inline(always)]
     pub fn is_stamped(&self, flags: u8) -> bool {
-        [self.h[46], self.flags()] == [STAMPED, flags] && self.h[54..58] == STAMPS_HEAD
+        self.length_and_flags() == u16::from_ne_bytes([STAMPED, flags])
+            && self.0[54..58] == STAMPS_HEAD
     }
 
-    /// What the code that is complete takes; `None`: the header does not fit. `frame` is where it was read from.
-    #[inline]
-    pub fn packet(&self, local: &Local, frame: &RxFrame) -> Option<Packet> {
-        let h = self.h;
-        let half = |at: usize| u16::from_be_bytes([h[at], h[at + 1]]);
-        let header = usize::from(h[46] >> 4) * 4;
-        let len = (self.total as usize).checked_sub(ipv4::HEADER + header)?;
-        let options = header.checked_sub(HEADER)?;
-        let offset = usize::from(frame.offset) + BELOW + HEADER;
-        let opens = h[47] & (flag::SYN | flag::ACK) == flag::SYN;
-        // Those of a SYN are read where it is taken.
-        let ts = if opens || options == 0 {
-            None
-        } else {
-            wire::timestamps(local.pool.area().data(&frame.mbuf).get(offset..offset + options)?)
-        };
-        let key = FlowKey {
-            remote: IpAddress::v4([h[26], h[27], h[28], h[29]]),
-            remote_port: half(34),
-            local_port: half(36),
-        };
-        Some(Packet {
-            key,
-            local: 0,
-            hash: self.hash,
-            seq: self.seq(),
-            ack: self.ack(),
-            flags: h[47] & flag::KNOWN,
-            window: half(48),
-            offset: (offset + options) as u16,
-            cut: 0,
-            len: len as u16,
-            frame: frame.offset,
-            options: options as u16,
-            ts,
-            ce: false,
-        })
+    #[inline(always)]
+    fn length_and_flags(&self) -> u16 {
+        u16::from_ne_bytes([self.0[46], self.0[47]]) & BUT_PSH
     }
 
     /// TSval, if it is stamped.
@@ -122,15 +163,6 @@ impl Segment<'_> {
     pub fn stamp(&self) -> u32 {
         self.word(58)
     }
-}
-
-/// The headers of a frame of which [`segment`] has said that they are there; without the hash.
-#[inline(always)]
-pub fn again<'a>(local: &Local, frame: &'a RxFrame) -> Option<Segment<'a>> {
-    let data = local.pool.area().data(&frame.mbuf);
-    let at = usize::from(frame.offset);
-    let h = data.get(at..at + size_of::<Headers>())?.first_chunk()?;
-    Some(Segment { h, hash: 0, total: 0 })
 }
 
 /// Reads the headers; `None` if they are not the usual ones, or damaged.
@@ -165,7 +197,7 @@ pub fn segment<'a>(local: &Local, frame: &'a RxFrame) -> Option<Segment<'a>> {
             local.toeplitz.hash_to_v4(local.address_hash, from, ports)
         }
     };
-    Some(Segment { h, hash, total: u32::from(total) })
+    Some(Segment { head: Head(h), rest: u64::from(total) << 32 | u64::from(hash) })
 }
 
 /// Eight bytes in one load, in the machine's order.

@@ -1,20 +1,20 @@
 //! The predicted segment: acknowledges all that is out or nothing, and brings the next bytes or none.
 use super::edges;
-use super::parse::{self, Segment};
+use super::parse::{self, Head, Segment};
 use crate::conn::{Conn, Flags};
 use crate::device::RxFrame;
-use crate::engine::Engine;
 use crate::group::FlowGroup;
+use crate::input::eth;
 use crate::ipv4;
 use crate::limits::{RECEIVE_RESERVE, RECEIVE_SHARE, RECEIVE_SHARE_OF_FREE};
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF};
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::rack::Timer;
-use crate::tcp::send_queue::{self, Segments};
 use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS, flag};
-use crate::tcp::{congestion, sent, timestamps};
+use crate::tcp::{congestion, send_queue, sent, timestamps};
 use crate::time::Instant;
+use alloc::boxed::Box;
 use ix_abi::event::{Event, Kind};
 use ix_abi::stats::Counter;
 use ix_abi::{GroupId, Handle};
@@ -37,87 +37,95 @@ pub(super) const SLOW: Flags = Flags::IN_EVENTS
     .union(Flags::V6);
 
 /// Takes a frame, whose buffer is then not the caller's any more; `false`: it is not a predicted segment, and
-/// nothing has happened. This and [`take`] are calls of their own, so that what each works on stays in registers.
+/// nothing has happened. A call of its own, so that what it works on
+/// stays in registers.
 #[inline(never)]
-pub fn receive(engine: &mut Engine, frame: &RxFrame) -> bool {
-    let Engine { local, groups, .. } = engine;
+pub fn receive(local: &mut Local, groups: &mut [Option<Box<FlowGroup>>], frame: &RxFrame) -> bool {
     if local.event_room == 0 {
         return false;
     }
     let Some(segment) = parse::segment(local, frame) else { return false };
-    let id = segment.hash as usize & groups.len().wrapping_sub(1);
+    let id = segment.hash() as usize & groups.len().wrapping_sub(1);
     let Some(Some(group)) = groups.get_mut(id) else { return false };
     // Whoever does not take it after all takes this back.
     group.frames += 1;
-    let FlowGroup { conns, segments, table, tx_base, .. } = &mut **group;
-    let found = table.find_tuple(conns, segment.hash, segment.tuple());
+    let FlowGroup { conns, table, tx_base, .. } = &mut **group;
+    let found = table.find_tuple(conns, segment.hash(), segment.tuple());
     let Some(index) = found else {
-        let taken = edges::stranger(group, local, &segment, frame);
+        let taken = edges::stranger(group, local, segment, frame);
         group.frames -= u64::from(!taken);
         return taken;
     };
     let conn = &mut conns[index];
-    let Some(len) = predicted(conn, local, *tx_base, &segment) else {
-        let taken = edges::unpredicted(group, local, index, &segment, frame);
+    if !predicted(conn, local, *tx_base, segment) {
+        let taken = edges::unpredicted(group, local, index, segment, frame);
         group.frames -= u64::from(!taken);
         return taken;
-    };
+    }
     if !may_hold(conn, local, &frame.mbuf) {
         group.frames -= 1;
         return false;
     }
-    let handle = conn.handle(GroupId(id as u16), index);
-    if take(conn, segments, local, frame, len, handle) {
+    // Without the generation, which the connection has.
+    let name = Handle::new(GroupId(id as u16), 0, index);
+    if take(conn, local, segment.head(), segment.total(), frame, name) {
         follow_up(group, local, index);
     }
     true
 }
 
-/// Takes what the segment acknowledges and its window, and its `len` bytes of payload. Whether something is left for
+/// Takes what the segment acknowledges and its window, and its payload. Whether something is left for
 /// [`follow_up`].
 #[inline(never)]
 fn take(
     conn: &mut Conn,
-    segments: &mut Segments,
     local: &mut Local,
+    segment: Head<'_>,
+    total: u32,
     frame: &RxFrame,
-    len: u32,
-    handle: Handle,
+    name: Handle,
 ) -> bool {
-    let Some(segment) = parse::again(local, frame) else { return false };
-    let mut offset = frame.offset + HEADERS;
+    let mut header = HEADERS;
     if conn.flags.contains(Flags::TIMESTAMPS) {
         timestamps::take_in_order(conn, local.now, segment.stamp());
-        offset += TIMESTAMPS as u16;
+        header += TIMESTAMPS as u16;
     }
     let acked = segment.ack().since(conn.snd_una);
     conn.snd_wnd = segment.window() << conn.snd_shift;
     conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
     conn.wl1 = conn.rcv_nxt;
     conn.wl2 = segment.ack();
-    if acked > 0 {
-        acknowledged(conn, segments, local, acked);
-    }
+    let more = acked > 0 && acknowledged(conn, local, acked);
+    // `predicted` has seen that it is not negative.
+    let len = total + eth::HEADER as u32 - u32::from(header);
     let mbuf = Mbuf::from_raw(frame.mbuf.index());
-    post(conn, local, handle, (offset, len), acked, mbuf);
-    len > 0 && owes(conn, local)
+    post(conn, local, name, (frame.offset + header, len), acked, mbuf);
+    more | (len > 0 && owes(conn, local))
 }
 
 /// Bytes of headers without options.
 const HEADERS: u16 = (BELOW + HEADER) as u16;
 
-/// Whether the segment is what the connection expects: the bytes of payload that it brings.
+/// Whether the segment is what the connection expects.
 #[inline(always)]
-fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment<'_>) -> Option<u32> {
-    let usual = conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
-        && conn.is_usual()
+fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: Segment<'_>) -> bool {
+    const STAMPED: Flags = Flags::ACCEPTED.union(Flags::TIMESTAMPS);
+    let flags = conn.flags & SLOW.union(STAMPED);
+    let header = if flags == STAMPED && segment.is_stamped(flag::ACK) && in_time(conn, segment) {
+        ipv4::HEADER + HEADER + TIMESTAMPS
+    } else if flags == Flags::ACCEPTED && segment.is_bare(flag::ACK) {
+        ipv4::HEADER + HEADER
+    } else {
+        return false;
+    };
+    let usual = conn.is_usual()
         && conn.is_in_order()
         && conn.acl == local.acl_generation
         && segment.seq() == conn.rcv_nxt;
     if !usual {
-        return None;
+        return false;
     }
-    let len = segment.total.checked_sub(header_len(conn, segment, flag::ACK)?)?;
+    let Some(len) = segment.total().checked_sub(header as u32) else { return false };
     let expected = if segment.ack() == conn.snd_una {
         len > 0
     } else {
@@ -127,16 +135,21 @@ fn predicted(conn: &Conn, local: &Local, tx_base: u32, segment: &Segment<'_>) ->
             && conn.first.marks.is_empty()
             && local.tx.has_left(conn.last_tx.wrapping_sub(tx_base))
     };
-    (expected && len <= conn.rcv_edge.since(conn.rcv_nxt)).then_some(len)
+    expected && len <= conn.rcv_edge.since(conn.rcv_nxt)
+}
+
+/// Whether its timestamp is none of the past (RFC 7323 §5.3 R1).
+#[inline(always)]
+fn in_time(conn: &Conn, segment: Segment<'_>) -> bool {
+    segment.stamp().wrapping_sub(conn.ts_recent) as i32 >= 0
 }
 
 /// Bytes of its IP and TCP headers, if the segment has these control bits, a timestamp exactly if it must, which is
 /// none of the past (RFC 7323 §5.3 R1), and nothing else beside the data.
 #[inline(always)]
-pub(super) fn header_len(conn: &Conn, segment: &Segment<'_>, flags: u8) -> Option<u32> {
+pub(super) fn header_len(conn: &Conn, segment: Segment<'_>, flags: u8) -> Option<u32> {
     if conn.flags.contains(Flags::TIMESTAMPS) {
-        let in_time = segment.stamp().wrapping_sub(conn.ts_recent) as i32 >= 0;
-        (segment.is_stamped(flags) && in_time)
+        (segment.is_stamped(flags) && in_time(conn, segment))
             .then_some((ipv4::HEADER + HEADER + TIMESTAMPS) as u32)
     } else {
         segment.is_bare(flags).then_some((ipv4::HEADER + HEADER) as u32)
@@ -149,23 +162,19 @@ pub(super) fn header_len(conn: &Conn, segment: &Segment<'_>, flags: u8) -> Optio
 fn may_hold(conn: &Conn, local: &Local, mbuf: &Mbuf) -> bool {
     let free = local.pool.available();
     let held = usize::from(conn.rx_buffers);
-    local.pool.owns(mbuf)
-        && free > RECEIVE_RESERVE
-        && held < usize::from(RECEIVE_SHARE)
-        && held * RECEIVE_SHARE_OF_FREE < free
+    const { assert!(RECEIVE_SHARE > 0) }
+    let within = held < usize::from(RECEIVE_SHARE) && held * RECEIVE_SHARE_OF_FREE < free;
+    local.pool.owns(mbuf) && free > RECEIVE_RESERVE && (held == 0 || within)
 }
 
-/// Everything that was out is acknowledged, and its memory the application's again.
+/// Everything that was out is acknowledged, and its memory the application's again. Whether there is more of that, which
+/// [`release_rest`] gives back.
 #[inline(always)]
-pub(super) fn acknowledged(
-    conn: &mut Conn,
-    segments: &mut Segments,
-    local: &mut Local,
-    acked: u32,
-) {
+#[must_use]
+pub(super) fn acknowledged(conn: &mut Conn, local: &mut Local, acked: u32) -> bool {
     // One segment was out, and sent once: each is measured.
     let rtt = sent::since(sent::clock(local.now), conn.first.at);
-    conn.rtt.measured(rtt, local.profile.rto_min);
+    conn.rtt.measured(rtt, local.rto_min_us);
     conn.timed = conn.snd_max;
     conn.snd_una = conn.snd_max;
     conn.released = conn.snd_max;
@@ -176,7 +185,7 @@ pub(super) fn acknowledged(
     if congestion::is_in_use(conn, acked) {
         congestion::grow(conn, acked, acked, local.now);
     }
-    send_queue::release_all(conn, segments, local);
+    send_queue::release_own(conn, local)
 }
 
 /// Tells the application of what came, which holds it from then on: `len` bytes of the buffer from `offset`.
@@ -184,7 +193,7 @@ pub(super) fn acknowledged(
 fn post(
     conn: &mut Conn,
     local: &mut Local,
-    handle: Handle,
+    name: Handle,
     (offset, len): (u16, u32),
     acked: u32,
     mbuf: Mbuf,
@@ -194,7 +203,7 @@ fn post(
         local.pool.free(mbuf);
         (Kind::Sent, acked, [window, 0])
     } else {
-        let addr = append(conn, local, handle.group(), (offset, len), mbuf);
+        let addr = append(conn, local, name.group(), (offset, len), mbuf);
         match acked {
             0 => (Kind::Recv, len, [addr, 0]),
             _ => (Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]),
@@ -204,7 +213,7 @@ fn post(
         kind: kind.0,
         aux: 0,
         len,
-        handle: handle.0,
+        handle: name.0 | u64::from(conn.generation) << Handle::FIELD_BITS,
         cookie: conn.cookie.0,
         words: [words[0], words[1], 0, 0, 0],
     };
@@ -249,13 +258,14 @@ fn append(
 #[inline(always)]
 fn owes(conn: &mut Conn, local: &Local) -> bool {
     if conn.ack_at == Instant::NEVER {
-        conn.ack_at = local.now + local.profile.delayed_ack;
+        conn.ack_at = Instant(local.now.0 + local.profile.delayed_ack.0);
     }
     conn.ack_owed >= 2 * u32::from(conn.mss) || conn.ack_at < conn.timer_at
 }
 
 #[inline(never)]
 fn follow_up(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    send_queue::release_rest(&mut group.conns[index], &mut group.segments, local);
     let conn = &group.conns[index];
     if conn.ack_owed >= 2 * u32::from(conn.mss) {
         group.want_output(index, local);

@@ -12,6 +12,7 @@ use crate::mbuf::{Mbuf, NO_MBUF};
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::receive;
 use crate::tcp::send_queue::{self, Source};
+use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS};
 use ix_abi::stats::Counter;
 use ix_abi::{Handle, Op};
 
@@ -43,7 +44,7 @@ struct Wish {
 
 /// Runs the call `ahead` slots behind the head of the ring, if it is a predicted one; `ready` slots are there. The
 /// caller consumes it. `false`: it is not, and nothing has happened.
-#[inline(always)]
+#[inline(never)]
 pub fn sendv<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
     let Engine { local, groups, .. } = engine;
     let Some(wish) = wish(local, ahead, ready) else { return false };
@@ -60,7 +61,9 @@ pub fn sendv<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: 
         return from_elsewhere(group, local, queue, index, (addr, len, done));
     }
     local.stats.add(Counter::PayloadOut, len);
-    if !transmit(conn, local, queue, group.tx_base) {
+    // All that was received is returned.
+    let window = receive::window_field_beside(conn, 0);
+    if !transmit(conn, local, queue, group.tx_base, window) {
         follow_up(group, local, index);
     }
     true
@@ -85,7 +88,9 @@ fn from_elsewhere<T: TxQueue>(
         // `predicted` has checked it.
         let _never_fails = receive::done(group, local, index, done);
     }
-    if !transmit(&mut group.conns[index], local, queue, tx_base) {
+    let conn = &mut group.conns[index];
+    let window = receive::window_field(conn);
+    if !transmit(conn, local, queue, tx_base, window) {
         follow_up(group, local, index);
     }
     true
@@ -93,8 +98,38 @@ fn from_elsewhere<T: TxQueue>(
 
 /// Sends all that is queued; `false`: there is more to do, see [`follow_up`].
 #[inline(always)]
-fn transmit<T: TxQueue>(conn: &mut Conn, local: &mut Local, queue: &mut T, tx_base: u32) -> bool {
-    let Ok(number) = emit::data(conn, local, queue) else { return false };
+fn transmit<T: TxQueue>(
+    conn: &mut Conn,
+    local: &mut Local,
+    queue: &mut T,
+    tx_base: u32,
+    window: u16,
+) -> bool {
+    let len = u64::from(conn.own_segment.extent().len());
+    if conn.flags.contains(Flags::TIMESTAMPS) {
+        local.stats.add(Counter::TxBytes, (BELOW + HEADER + TIMESTAMPS) as u64 + len);
+        transmit_as::<T, true>(conn, local, queue, tx_base, window)
+    } else {
+        local.stats.add(Counter::TxBytes, (BELOW + HEADER) as u64 + len);
+        transmit_as::<T, false>(conn, local, queue, tx_base, window)
+    }
+}
+
+/// A call of its own, so that what it works on stays in registers.
+#[inline(never)]
+fn transmit_as<T: TxQueue, const STAMPED: bool>(
+    conn: &mut Conn,
+    local: &mut Local,
+    queue: &mut T,
+    tx_base: u32,
+    window: u16,
+) -> bool {
+    let Ok(number) = emit::data::<T, STAMPED>(conn, local, queue, window) else {
+        let header = if STAMPED { BELOW + HEADER + TIMESTAMPS } else { BELOW + HEADER };
+        let bytes = header as u64 + u64::from(conn.own_segment.extent().len());
+        local.stats.add(Counter::TxBytes, bytes.wrapping_neg());
+        return false;
+    };
     conn.last_tx = number.wrapping_add(tx_base);
     conn.sent(local.now);
     conn.rto_at >= conn.timer_at
@@ -117,14 +152,16 @@ fn wish(local: &Local, ahead: u32, ready: u32) -> Option<Wish> {
 
 #[inline(always)]
 fn predicted(conn: &Conn, local: &Local, wish: &Wish) -> bool {
-    let window = conn.snd_wnd.min(conn.cc.window()).min(u32::from(conn.mss));
+    let len = wish.len as u32;
     conn.generation == wish.handle.generation()
         && conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
         && conn.is_usual()
         && conn.is_in_order()
         && conn.seg_head == NIL
         && conn.refused_batch != local.batch
-        && wish.len.wrapping_sub(1) < u64::from(window)
+        && wish.len.wrapping_sub(1) < u64::from(conn.mss)
+        && conn.snd_wnd >= len
+        && conn.cc.window() >= len
         && wish.done <= u64::from(conn.rx_held)
         && conn.mac_epoch == local.mac_epoch
         && local.tx.ready()

@@ -47,6 +47,46 @@ fn what_is_sent_arrives_after_the_flush_and_names_its_sender() {
 }
 
 #[test]
+fn a_busy_core_hears_a_bell_within_a_glance_for_each_core_and_an_idle_one_at_once() {
+    let cores = 8;
+    let mut ends = build::<u32>(cores, small());
+    let heard_after = |ends: &mut Vec<Endpoint<u32>>| {
+        let glances = (1..=100).find(|_| ends[3].glance()).expect("it is heard");
+        assert!(ends[3].next_message().is_some());
+        glances
+    };
+    let quiet = |ends: &mut Vec<Endpoint<u32>>| {
+        let end = &mut ends[3];
+        assert!(end.next_frame().is_none() && end.next_home().is_none());
+        assert!(end.next_message().is_none());
+        // The last look at what was waiting.
+        end.refresh();
+        for _ in 0..2 * ATTENTIVE_GLANCES {
+            assert!(!ends[3].glance());
+        }
+        assert_eq!(ends[3].attentive, 0);
+    };
+    let mut latest = 0;
+    for peer in (0..cores).filter(|p| *p != 3) {
+        quiet(&mut ends);
+        ends[usize::from(peer)].send(CoreId(3), 1).unwrap();
+        ends[usize::from(peer)].flush(|_| ());
+        latest = latest.max(heard_after(&mut ends));
+        // Another one soon after, of whomever, is heard at once.
+        let other = usize::from(peer == 0);
+        ends[other].send(CoreId(3), 2).unwrap();
+        ends[other].flush(|_| ());
+        assert_eq!(heard_after(&mut ends), 1);
+    }
+    assert!((2..=u32::from(cores)).contains(&latest), "{latest}");
+    quiet(&mut ends);
+    ends[0].send(CoreId(3), 3).unwrap();
+    ends[0].flush(|_| ());
+    ends[3].attend();
+    assert_eq!(heard_after(&mut ends), 1);
+}
+
+#[test]
 fn a_full_ring_and_a_core_that_is_not_there_give_the_item_back() {
     let mut ends = build::<u8>(2, small());
     for core in [CoreId(0), CoreId(2), CoreId(u16::MAX)] {

@@ -65,7 +65,7 @@ pub fn advance(group: &mut FlowGroup, local: &mut Local, index: u32, ack: Wrappi
     if !ack.before(conn.timed) {
         conn.timed = conn.snd_max;
         let rtt = sent::since(sent::clock(local.now), conn.first.at);
-        conn.rtt.measured(rtt, local.profile.rto_min);
+        conn.rtt.measured(rtt, local.rto_min_us);
     }
     conn.snd_una = ack;
     if conn.sent_count > 0 {
@@ -90,7 +90,7 @@ pub fn advance(group: &mut FlowGroup, local: &mut Local, index: u32, ack: Wrappi
 pub fn progress(conn: &mut Conn, local: &Local) {
     if conn.flags.contains(Flags::BACKED_OFF) {
         conn.flags -= Flags::BACKED_OFF;
-        conn.rtt.settle(local.profile.rto_min);
+        conn.rtt.settle(local.rto_min_us);
     }
     conn.retries = 0;
     conn.trying_since = if conn.snd_una == conn.snd_max { Instant::NEVER } else { local.now };
@@ -129,7 +129,7 @@ fn window(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet,
         if window > 0 {
             conn.flags -= Flags::PERSIST;
             conn.retries = 0;
-            conn.rtt.settle(local.profile.rto_min);
+            conn.rtt.settle(local.rto_min_us);
             rack::restart(conn, local);
         }
     }

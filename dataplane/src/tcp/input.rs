@@ -269,7 +269,7 @@ fn syn_sent(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packe
         if conn.timed == conn.iss {
             conn.timed = conn.snd_max;
             let rtt = sent::since(sent::clock(local.now), conn.first.at);
-            conn.rtt.measured(rtt, local.profile.rto_min);
+            conn.rtt.measured(rtt, local.rto_min_us);
         }
         listen::established(group, local, index);
         challenge(group, local, index);

@@ -509,6 +509,7 @@ fn reach(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
 #[cold]
 fn resolve(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
     let id = group.id;
+    local.calm = false;
     if group.conns[index].acl != local.acl_generation && !acl::still_allowed(group, local, index) {
         return false;
     }

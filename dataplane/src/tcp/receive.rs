@@ -253,25 +253,31 @@ fn window_moved(conn: &Conn) -> bool {
 /// The window field of a segment that goes out now; moves the edge if it is worth it.
 #[inline]
 pub fn window_field(conn: &mut Conn) -> u16 {
+    window_field_beside(conn, conn.rx_held + conn.rx_waiting)
+}
+
+/// The same while so many received bytes are not returned.
+#[inline(always)]
+pub fn window_field_beside(conn: &mut Conn, used: u32) -> u16 {
     // Twice, each for constants.
     if conn.flags.contains(Flags::SCALED) {
-        window_field_of::<RECEIVE_WINDOW, RECEIVE_SHIFT>(conn)
+        window_field_of::<RECEIVE_WINDOW, RECEIVE_SHIFT>(conn, used)
     } else {
-        window_field_of::<{ u16::MAX as u32 }, 0>(conn)
+        window_field_of::<{ u16::MAX as u32 }, 0>(conn, used)
     }
 }
 
 #[inline(always)]
-fn window_field_of<const MAX: u32, const SHIFT: u8>(conn: &mut Conn) -> u16 {
+fn window_field_of<const MAX: u32, const SHIFT: u8>(conn: &mut Conn, used: u32) -> u16 {
     const { assert!(MAX >> SHIFT <= u16::MAX as u32) }
     let told = conn.rcv_edge.since(conn.rcv_nxt);
-    let possible = MAX.saturating_sub(conn.rx_held + conn.rx_waiting);
+    let possible = MAX.saturating_sub(used);
     let step = u32::from(conn.mss).min(MAX / 2);
-    let moves = possible > told && possible - told >= step;
-    let window = if moves { possible } else { told };
-    let field = (window >> SHIFT).min(u32::from(u16::MAX));
-    if moves {
-        conn.rcv_edge = conn.rcv_nxt.plus(field << SHIFT).later(conn.rcv_edge);
+    // Both are far below half the circle, or FIN took the last of what was told.
+    if (possible.wrapping_sub(told) as i32) < step as i32 {
+        return (told >> SHIFT).min(u32::from(u16::MAX)) as u16;
     }
+    let field = possible >> SHIFT;
+    conn.rcv_edge = conn.rcv_nxt.plus(field << SHIFT).later(conn.rcv_edge);
     field as u16
 }

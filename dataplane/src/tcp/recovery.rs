@@ -272,7 +272,7 @@ fn measure(conn: &mut Conn, local: &Local, packet: &Packet, heard: &Heard) {
     let by_echo = by_echo.filter(|_| heard.again);
     if let Some(rtt) = heard.rtt.filter(|_| !heard.again).or(by_echo) {
         conn.timed = conn.snd_max;
-        conn.rtt.measured(rtt, local.profile.rto_min);
+        conn.rtt.measured(rtt, local.rto_min_us);
     }
 }
 

@@ -52,15 +52,15 @@ impl RttEstimator {
     }
 
     /// A measurement of a segment that was sent only once (§3, Karn). Ends backing off. No timeout is
-    /// shorter than `floor`.
+    /// shorter than the floor.
     #[inline(always)]
-    pub fn measured(&mut self, rtt: Duration, floor: Duration) {
-        self.measured_us(rtt.as_us().min(u64::from(RTO_MAX_US)) as u32, floor);
+    pub fn measured(&mut self, rtt: Duration, floor_us: u32) {
+        self.measured_us(rtt.as_us().min(u64::from(RTO_MAX_US)) as u32, floor_us);
     }
 
     /// The same in microseconds, at most `RTO_MAX`.
     #[inline(always)]
-    pub fn measured_us(&mut self, rtt: u32, floor: Duration) {
+    pub fn measured_us(&mut self, rtt: u32, floor_us: u32) {
         let rtt = rtt.max(1);
         if self.smoothed_us == 0 {
             self.smoothed_us = rtt;
@@ -71,21 +71,23 @@ impl RttEstimator {
             self.variation_us = self.variation_us - self.variation_us / 4 + difference / 4;
             self.smoothed_us = self.smoothed_us - self.smoothed_us / 8 + rtt / 8;
             // Comes up slowly, so that a path that has got longer is not taken for a short one for ever.
-            let above = rtt.saturating_sub(self.least_us);
-            self.least_us = rtt.min(self.least_us + above.div_ceil(LEAST_RISES_BY));
+            self.least_us = match rtt.checked_sub(self.least_us) {
+                Some(above) => self.least_us + above.div_ceil(LEAST_RISES_BY),
+                None => rtt,
+            };
         }
-        self.settle(floor);
+        self.settle(floor_us);
     }
 
     /// The timeout without backing off (§5.7 lets new data being acknowledged end it).
     #[inline(always)]
-    pub fn settle(&mut self, floor: Duration) {
+    pub fn settle(&mut self, floor_us: u32) {
         // Without a measurement only a SYN was answered, and not at once (§5.7).
         self.timeout_us = match self.smoothed_us {
             0 => RTO_AFTER_SYN_LOSS.as_us() as u32,
             // No term is longer than a few times `RTO_MAX`: none overflows.
             smoothed => (smoothed + (self.variation_us * 4).max(GRANULARITY_US))
-                .max(floor.as_us() as u32)
+                .max(floor_us)
                 .min(RTO_MAX_US),
         };
     }
@@ -101,24 +103,26 @@ mod tests {
     use super::*;
     use crate::limits::RTO_MIN;
 
+    const FLOOR: u32 = RTO_MIN.as_us() as u32;
+
     #[test]
     fn the_timeout_follows_the_measurements_with_a_floor() {
         let mut rtt = RttEstimator::default();
         assert_eq!(rtt.timeout(), RTO_INITIAL);
-        rtt.measured(Duration::from_ms(100), RTO_MIN);
+        rtt.measured(Duration::from_ms(100), FLOOR);
         assert_eq!(rtt.timeout(), Duration::from_ms(300), "R + 4 * R/2");
         for _ in 0..100 {
-            rtt.measured(Duration::from_us(50), RTO_MIN);
+            rtt.measured(Duration::from_us(50), FLOOR);
         }
         assert_eq!(rtt.timeout(), RTO_MIN);
-        rtt.settle(Duration::from_us(10));
+        rtt.settle(10);
         assert!(rtt.timeout() < Duration::from_us(200), "{:?}", rtt.timeout());
     }
 
     #[test]
     fn backing_off_doubles_up_to_a_limit_and_a_measurement_ends_it() {
         let mut rtt = RttEstimator::default();
-        rtt.measured(Duration::from_ms(1), RTO_MIN);
+        rtt.measured(Duration::from_ms(1), FLOOR);
         let base = rtt.timeout();
         rtt.back_off();
         assert_eq!(rtt.timeout(), Duration(base.0 * 2));
@@ -126,7 +130,7 @@ mod tests {
             rtt.back_off();
         }
         assert_eq!(rtt.timeout(), RTO_MAX);
-        rtt.settle(RTO_MIN);
+        rtt.settle(FLOOR);
         assert_eq!(rtt.timeout(), base);
     }
 
@@ -134,7 +138,7 @@ mod tests {
     fn a_syn_that_was_sent_again_leaves_three_seconds() {
         let mut rtt = RttEstimator::default();
         rtt.back_off();
-        rtt.settle(RTO_MIN);
+        rtt.settle(FLOOR);
         assert_eq!(rtt.timeout(), RTO_AFTER_SYN_LOSS);
     }
 
@@ -142,12 +146,12 @@ mod tests {
     fn the_least_round_trip_follows_down_at_once_and_up_slowly() {
         let mut rtt = RttEstimator::default();
         for us in [1000, 300, 900] {
-            rtt.measured(Duration::from_us(us), RTO_MIN);
+            rtt.measured(Duration::from_us(us), FLOOR);
         }
         let least = rtt.least().as_us();
         assert!((300..310).contains(&least), "{least}");
         for _ in 0..2000 {
-            rtt.measured(Duration::from_us(900), RTO_MIN);
+            rtt.measured(Duration::from_us(900), FLOOR);
         }
         assert_eq!(rtt.least(), Duration::from_us(900));
     }

@@ -184,20 +184,36 @@ pub fn release(conn: &mut Conn, segments: &mut Segments, upto: WrappingSeq, loca
 }
 
 /// Frees everything: it is acknowledged or over, and no frame refers to it.
-#[inline(always)]
 pub fn release_all(conn: &mut Conn, segments: &mut Segments, local: &mut Local) {
+    if release_own(conn, local) {
+        release_rest(conn, segments, local);
+    }
+}
+
+/// Empties the queue, all of which is acknowledged and referred to by no frame; `true`: but for what
+/// [`release_rest`] frees.
+#[inline(always)]
+pub fn release_own(conn: &mut Conn, local: &mut Local) -> bool {
     let mut at = conn.seg_head;
     if at == OWN {
         conn.own_segment.source.release(local);
         at = conn.own_segment.next;
     }
-    if at != NIL {
-        release_from(segments, at, local);
-    }
+    // A list that nothing is in, but for that.
     conn.seg_head = NIL;
     conn.seg_tail = NIL;
-    conn.seg_next = NIL;
+    conn.seg_next = at;
     conn.seg_count = 0;
+    at != NIL
+}
+
+/// Frees what [`release_own`] has left, if anything.
+#[inline(always)]
+pub fn release_rest(conn: &mut Conn, segments: &mut Segments, local: &mut Local) {
+    if conn.seg_head == NIL && conn.seg_next != NIL {
+        release_from(segments, conn.seg_next, local);
+        conn.seg_next = NIL;
+    }
 }
 
 #[inline(never)]

@@ -1,11 +1,12 @@
 //! The kernel's heap: for what is built at boot and by control actions. It grows by 2 MiB frames into
-//! its own part of the address space; the packet path never allocates.
+//! its own part of the address space; the packet path never allocates. Whole cache lines: cores share none.
 #![allow(unsafe_code, reason = "global allocator")]
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 
 use ix_kernel_core::addr::{LARGE_PAGE, Virt};
+use ix_kernel_core::lines::whole_lines;
 use linked_list_allocator::Heap;
 use spin::Mutex;
 
@@ -49,6 +50,7 @@ unsafe impl GlobalAlloc for KernelHeap {
     #[cold]
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let Some(layout) = whole_lines(layout) else { return core::ptr::null_mut() };
         let mut g = self.0.lock();
         if let Ok(p) = g.heap.allocate_first_fit(layout) {
             return p.as_ptr();
@@ -63,8 +65,8 @@ unsafe impl GlobalAlloc for KernelHeap {
     #[cold]
     #[inline(never)]
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        if let Some(p) = NonNull::new(ptr) {
-            // SAFETY: the caller gives back what `alloc` returned for this layout.
+        if let (Some(p), Some(layout)) = (NonNull::new(ptr), whole_lines(layout)) {
+            // SAFETY: the caller gives back what `alloc` returned for this layout, made whole there as here.
             unsafe { self.0.lock().heap.deallocate(p, layout) };
         }
     }

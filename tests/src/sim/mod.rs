@@ -28,7 +28,7 @@ pub mod tables;
 pub mod wire;
 pub mod world;
 
-pub use world::{Report, run, run_scarce};
+pub use world::{Report, run, run_moving, run_scarce};
 
 /// Nanoseconds of virtual time.
 pub type Time = u64;

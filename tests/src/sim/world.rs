@@ -50,6 +50,20 @@ struct World {
     report: Report,
 }
 
+/// Runs a seed in which every dataplane has eight cores, and flow groups move between them all the time.
+pub fn run_moving(seed: u64) -> Report {
+    let mut rng = Rng::from_seed(seed);
+    let mut swarm = swarm::draw(&mut rng, true);
+    for machine in &mut swarm.machines {
+        machine.cores = 8;
+        machine.queues = 1 + rng.below(8) as u16;
+        machine.groups = machine.groups.max(8);
+        machine.moves = 64;
+    }
+    faults::begin(None, 0);
+    run_swarm(swarm, rng)
+}
+
 /// Runs a seed; panics at the first thing that must not be. Without `machines`, peers only.
 pub fn run(seed: u64, machines: bool) -> Report {
     let mut rng = Rng::from_seed(seed);

@@ -16,7 +16,7 @@ fn a_hundred_megabytes_come_back_byte_for_byte() {
     const CHUNK: usize = 64 * 1024;
     let Some(built) = need::built() else { return };
     let _machine = need::machine();
-    let vm = Config::new(&built, "echo").cores(2).forward("7").boot();
+    let vm = Config::new(&built, "echo").cores(4).forward("7").boot();
     let mut reader = vm.connect(ECHO);
     let mut writer = reader.try_clone().unwrap();
     let sending = std::thread::spawn(move || {
@@ -58,7 +58,7 @@ fn a_thousand_connections_live_at_the_same_time() {
         return need::skip("needs 4096 open files (ulimit -n)");
     }
     let _machine = need::machine();
-    let vm = Config::new(&built, "echo").cores(2).forward("7").boot();
+    let vm = Config::new(&built, "echo").cores(4).forward("7").boot();
     // A byte each before the next: QEMU's user network has a backlog of one, and a host whose SYN
     // finds it full asks again only after a second.
     let mut connections: Vec<_> = (0..CONNECTIONS)

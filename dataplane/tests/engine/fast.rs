@@ -1,0 +1,237 @@
+//! Header prediction against the code that is complete without it: two stations live through the same story,
+//! one of them watched by the tap, so that it predicts nothing. They must send the same segments, tell their
+//! applications the same and count the same.
+use crate::support::station::Setup;
+use crate::support::talk::*;
+use ix_abi::call::SgEntry;
+use ix_abi::capture::{Filter, ring};
+use ix_abi::layout::HEAP_BASE;
+use ix_abi::stats::Counter;
+use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress};
+use ix_dataplane::rng::Rng;
+use ix_dataplane::tap::Ring;
+use ix_dataplane::time::{Duration, Instant};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicU64;
+
+const PEERS: usize = 4;
+const STEPS: usize = 400;
+
+/// What the application was told of one connection, in however many records.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    sent: u32,
+    received: Vec<u8>,
+    others: Vec<String>,
+}
+
+/// A connection as its peer knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Peer {
+    handle: Handle,
+    seq: u32,
+    /// Next that is expected of the station.
+    ack: u32,
+    stamp: Option<u32>,
+    /// Received pieces that the application has not returned.
+    held: VecDeque<(u64, u32)>,
+}
+
+struct Side {
+    talk: Talk,
+    peers: Vec<Peer>,
+    told: BTreeMap<u64, Told>,
+    segments: Vec<Segment>,
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    ix_dataplane::checksum::finish(ix_dataplane::checksum::sum(bytes))
+}
+
+fn stamps(value: u32) -> Vec<u8> {
+    let mut options = vec![1, 1, 8, 10];
+    options.extend(value.to_be_bytes());
+    options.extend([0; 4]);
+    options
+}
+
+impl Side {
+    fn new(offload: bool, watched: bool) -> Side {
+        let mut talk = Talk::new(|setup: &mut Setup| setup.offload = offload);
+        if watched {
+            let words = Vec::from_iter((0..ring::DATA / 8 + 8192).map(|_| AtomicU64::new(0)));
+            let ring = Ring::start(Vec::leak(words), 1, 0).expect("large enough");
+            let engine = &mut talk.station.engines[0];
+            engine.tap_mut().start_capture(Filter::default(), ring, || Instant(0));
+        }
+        talk.call(Call::listen(SocketAddress::v4([0; 4], talk.local_port), 64));
+        let (peers, told, segments) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let mut side = Side { talk, peers, told, segments };
+        (0..PEERS).for_each(|i| side.open(i));
+        side
+    }
+
+    /// Opens a connection; every second one has timestamps.
+    fn open(&mut self, i: usize) {
+        let talk = &mut self.talk;
+        talk.port = 4000 + i as u16;
+        let stamp = i.is_multiple_of(2).then_some(100);
+        let options = stamp.map_or(Vec::new(), stamps);
+        let offered = [&[2, 4, 0x05, 0xb4, 1, 3, 3, 5], &options[..]].concat();
+        talk.send_options(SYN, (999, 0), 60_000, &offered, &[]);
+        let ack = talk.one().seq + 1;
+        talk.send_options(ACK, (1000, ack), 2_000, &options, &[]);
+        let [Condition::Knock { handle, .. }] = talk.events()[..] else { panic!("no knock") };
+        talk.call(Call::accept(handle, Cookie(7 + i as u64)));
+        self.peers.push(Peer { handle, seq: 1000, ack, stamp, held: VecDeque::new() });
+        self.note();
+    }
+
+    /// A segment of peer `i`, to be received with the next step.
+    fn give(&mut self, i: usize, seq: u32, ack: u32, window: u16, payload: &[u8]) {
+        let options = self.peers[i].stamp.map_or(Vec::new(), stamps);
+        self.talk.port = 4000 + i as u16;
+        let frame = self.talk.frame(ACK | PSH, seq, ack, window, &options, payload);
+        self.talk.give(frame);
+    }
+
+    /// Takes down what the station has said.
+    fn note(&mut self) {
+        for segment in self.talk.sent() {
+            let peer = &mut self.peers[usize::from(segment.to) - 4000];
+            let end = segment.seq.wrapping_add(segment.payload.len() as u32);
+            if end.wrapping_sub(peer.ack) as i32 > 0 {
+                peer.ack = end;
+            }
+            // As much of the payload as a person would read.
+            let sum = format!("{} bytes, {:?}", segment.payload.len(), checksum(&segment.payload));
+            self.segments.push(Segment { payload: sum.into_bytes(), ..segment });
+        }
+        // Connections of one batch are served in no order that is promised.
+        self.segments.sort_by_key(|segment| segment.to);
+        for event in self.talk.events() {
+            match event {
+                Condition::Sent { handle, bytes, .. } => {
+                    self.told.entry(handle.0).or_default().sent += bytes;
+                }
+                Condition::Recv { handle, addr, len, .. } => {
+                    let bytes = self.talk.station.machines[0].context.bytes(addr, u64::from(len));
+                    self.told.entry(handle.0).or_default().received.extend(bytes);
+                    let peer = self.peers.iter_mut().find(|peer| peer.handle == handle);
+                    peer.expect("a connection of ours").held.push_back((addr, len));
+                }
+                Condition::Result { handle, .. } => {
+                    self.told.entry(handle.0).or_default().others.push(format!("{event:?}"));
+                }
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+    }
+
+    /// The application answers with some of what it holds, and returns some.
+    fn answer(&mut self, i: usize, kind: u64, size: u64) {
+        let peer = &mut self.peers[i];
+        let heap = SgEntry { addr: HEAP_BASE + 64 * i as u64, len: size };
+        let one = |entry| Call::sendv(peer.handle, 1, entry, SgEntry::default());
+        let calls = match (kind, peer.held.pop_front()) {
+            (0..=2, Some((addr, len))) => {
+                let entry = SgEntry { addr, len: u64::from(len) };
+                vec![one(entry).with_recv_done(u64::from(len))]
+            }
+            (3, Some((_, len))) => vec![one(heap).with_recv_done(u64::from(len))],
+            (4, Some((_, len))) => vec![Call::recv_done(peer.handle, u64::from(len))],
+            (5, held) => {
+                peer.held.extend(held);
+                vec![Call::sendv(peer.handle, 2, heap, SgEntry { addr: heap.addr + 7, ..heap })]
+            }
+            (6, held) => {
+                peer.held.extend(held);
+                vec![one(heap), one(SgEntry { addr: heap.addr + 9, ..heap })]
+            }
+            (_, held) => {
+                peer.held.extend(held);
+                vec![one(heap)]
+            }
+        };
+        self.talk.calls(&calls);
+    }
+
+    fn counters(&self) -> Vec<u64> {
+        let stats = self.talk.station.engines[0].stats();
+        let same = [Counter::PayloadIn, Counter::PayloadOut, Counter::TcpRetransmits];
+        let counters = same.iter().map(|counter| stats.get(*counter));
+        counters.chain(stats.drops.iter().copied()).collect()
+    }
+}
+
+/// One step of the story, the same for both.
+fn step(sides: &mut [Side; 2], rng: &mut Rng) {
+    let i = rng.below(PEERS as u64) as usize;
+    let kind = rng.below(20);
+    let large = rng.below(8) == 0;
+    let size = 1 + rng.below(if large { 1400 } else { 100 });
+    let payload: Vec<u8> = (0..size).map(|_| rng.below(256) as u8).collect();
+    let window = if rng.below(10) == 0 { rng.below(3) as u16 } else { 2_000 };
+    let (answer, delay) = (rng.below(8), Duration::from_us(rng.below(60_000)));
+    for side in sides {
+        let Peer { seq, ack, .. } = side.peers[i];
+        if let Some(stamp) = &mut side.peers[i].stamp {
+            *stamp += 1;
+        }
+        match kind {
+            0..=5 => {
+                side.give(i, seq, ack, window, &payload);
+                side.peers[i].seq += size as u32;
+            }
+            6 => side.give(i, seq, ack, window, &[]),
+            7 => {
+                // Two in one batch.
+                side.give(i, seq, ack, window, &payload);
+                side.give(i, seq + size as u32, ack, window, &payload);
+                side.peers[i].seq += 2 * size as u32;
+            }
+            8 => side.give(i, seq + 10, ack, window, &payload),
+            9 => side.give(i, seq - 3, ack, window, &payload[..1]),
+            10 => side.give(i, seq, ack.wrapping_sub(1), window, &[]),
+            11 => {
+                if let Some(stamp) = &mut side.peers[i].stamp {
+                    *stamp -= 50;
+                }
+                side.give(i, seq, ack, window, &payload);
+                match &mut side.peers[i].stamp {
+                    Some(stamp) => *stamp += 50,
+                    None => side.peers[i].seq += size as u32,
+                }
+            }
+            12 | 13 => side.talk.pass(delay),
+            _ => side.answer(i, answer, size),
+        }
+        side.talk.step();
+        side.note();
+    }
+}
+
+fn story(seed: u64, offload: bool) {
+    let mut rng = Rng::from_seed(seed);
+    let mut sides = [Side::new(offload, false), Side::new(offload, true)];
+    for number in 0..STEPS {
+        step(&mut sides, &mut rng);
+        let [fast, slow] = &mut sides;
+        let (a, b) = (std::mem::take(&mut fast.segments), std::mem::take(&mut slow.segments));
+        assert_eq!(a, b, "segments, seed {seed}, step {number}");
+        assert_eq!(fast.told, slow.told, "events, seed {seed}, step {number}");
+        assert_eq!(fast.counters(), slow.counters(), "counters, seed {seed}, step {number}");
+        fast.talk.now = fast.talk.now.max(slow.talk.now);
+        slow.talk.now = fast.talk.now;
+    }
+    for side in &sides {
+        assert_eq!(side.talk.station.engines[0].conservation().broken, 0);
+    }
+}
+
+#[test]
+fn predicted_or_not_the_same_is_said_to_peers_and_application() {
+    for seed in 0..40 {
+        story(seed, seed % 2 == 0);
+    }
+}

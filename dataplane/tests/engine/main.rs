@@ -1,0 +1,33 @@
+//! Engines and their peers, story by story: one program, since each takes as long to build as to run.
+mod acl;
+mod acl_swap;
+mod conversation;
+mod cookies;
+mod ecn;
+mod engine_pair;
+mod fast;
+mod fast_edges;
+mod flood;
+mod found_by_simulation;
+mod fragments;
+mod groups;
+mod gso;
+mod hostile;
+mod icmp_errors;
+mod ipv6;
+mod jumbo;
+mod keep_alive;
+mod moves;
+mod ping;
+mod pmtu;
+mod rack;
+mod relief;
+mod rfc5961;
+mod sack;
+mod simultaneous;
+mod smoltcp_peer;
+#[path = "../support/mod.rs"]
+mod support;
+mod tap;
+mod time_wait;
+mod timestamps;
