@@ -168,14 +168,16 @@ open_enum! {
         Map = 4: "map",
         /// `unmap(addr, pages)`.
         Unmap = 5: "unmap",
-        /// `thread(entry, argument)`: a background context. Not offered yet.
+        /// `thread(entry, stack, block)`: starts a background thread; its number.
         Thread = 6: "thread",
-        /// `wait(addr, value, timeout_us)`. Not offered yet.
+        /// `wait(addr, value, timeout_us)`: until `wake`, if the word at `addr` is `value`. Background threads.
         Wait = 7: "wait",
-        /// `wake(addr, count)`. Not offered yet.
+        /// `wake(addr, count)`: how many were waiting there, and run again.
         Wake = 8: "wake",
         /// `ready()`: the application serves from now on; the kernel prints `ix: ready` once.
         Ready = 9: "ready",
+        /// `leave()`: ends the calling background thread.
+        Leave = 10: "leave",
     }
 }
 

@@ -113,6 +113,8 @@ pub mod header {
     pub const MEMORY_FREE: usize = 0x180;
     /// Bytes of the kernel's heap in use at that moment.
     pub const HEAP_USED: usize = 0x188;
+    /// Cores that are reserved for background threads, a bit each; they do not serve.
+    pub const BACKGROUND: usize = 0x1f0;
 }
 
 /// Byte offsets of the command words, written by ixcp only. `SEQUENCE` is stored last (release).
@@ -192,6 +194,8 @@ open_enum! {
         Halted = 2: "halted",
         /// Given back.
         Parked = 3: "parked",
+        /// Reserved for background threads.
+        Background = 4: "background",
     }
 }
 
@@ -225,6 +229,8 @@ open_enum! {
         /// Spreads the groups over the cores of a set (argument 0, a bit each, core 0 among them); the others
         /// are parked.
         SetCoreSet = 12: "core-set",
+        /// Reserves the last so many cores for background threads (argument 0): cores that do not serve.
+        Reserve = 16: "reserve",
     }
 }
 

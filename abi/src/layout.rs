@@ -38,7 +38,7 @@ pub const STACK_PAGE: u64 = 3 * PAGE_BYTES;
 /// Offset of the stack's end: the initial stack pointer, 16-byte aligned.
 pub const STACK_TOP: u64 = 4 * PAGE_BYTES;
 
-/// Contexts: one elastic thread per core, and as many again for background threads.
+/// Contexts: one elastic thread per core, and as many again for what may come.
 pub const CONTEXTS_MAX: usize = 2 * CORES_MAX;
 /// End (exclusive) of user addresses.
 pub const USER_END: u64 = CONTEXT_BASE + CONTEXTS_MAX as u64 * CONTEXT_BYTES;
@@ -85,6 +85,22 @@ pub struct CallHeader {
 }
 
 const _: () = assert!(size_of::<EventHeader>() == 64 && size_of::<CallHeader>() == 64);
+
+/// What a background thread and the kernel tell each other: memory of the application, that it names when it
+/// starts the thread.
+#[derive(Debug, Default, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(64))]
+pub struct ThreadBlock {
+    /// Written by the application. Not 0: the thread holds what others wait for, so that the kernel lets it go on a
+    /// little when its turn is over.
+    pub hold: u32,
+    /// The kernel stores 1 when the thread has left for good, and wakes who waits for this word.
+    pub ended: u32,
+    /// The application's.
+    pub own: [u64; 7],
+}
+
+const _: () = assert!(size_of::<ThreadBlock>() == 64);
 
 /// The information page: one for the application, constant while it runs.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]

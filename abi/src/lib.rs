@@ -20,6 +20,7 @@ pub mod control;
 pub mod demand;
 pub mod event;
 pub mod event_log;
+pub mod frame;
 pub mod handle;
 pub mod histogram;
 pub mod layout;

@@ -22,6 +22,10 @@ pub const TIMERS_MAX: usize = 4096;
 pub const BACKLOG_MAX: u32 = 65_536;
 /// Longest application timer, in microseconds (an hour).
 pub const TIMER_MAX_US: u64 = 3_600_000_000;
+/// Background threads of an application.
+pub const BACKGROUND_THREADS_MAX: usize = 64;
+/// Longest `wait`, in microseconds (an hour); longer ones end then.
+pub const WAIT_MAX_US: u64 = 3_600_000_000;
 /// Longest time that an option of a connection may be set to, in microseconds (a week).
 pub const OPTION_TIME_MAX_US: u64 = 7 * 24 * 3_600_000_000;
 /// Most keep-alive probes without answer that an option may ask for.

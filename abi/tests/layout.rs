@@ -157,6 +157,7 @@ fn numbers_never_change() {
         (Direct::Wait, 7),
         (Direct::Wake, 8),
         (Direct::Ready, 9),
+        (Direct::Leave, 10),
     ];
     assert!(direct.iter().all(|(call, number)| call.0 == *number));
     assert_eq!(direct.len(), Direct::ALL.len());

@@ -43,7 +43,7 @@ pub fn compile(path: &std::path::Path) -> Result<(file::Rules, Vec<u8>, RuleSet)
 
 fn set(options: &AclSet) -> Result<u8> {
     let (rules, source, _) = compile(&options.file)?;
-    let instance = Base::from_env()?.find(options.target.name.as_deref())?;
+    let instance = Base::from_env()?.find(options.target.which())?;
     send_set(&instance, &source)?;
     print(&format!("{}: {} rules in force on all cores\n", instance.name, rules.rules.len()));
     Ok(0)
@@ -212,7 +212,7 @@ fn about(row: &Row, rule: &Rule) -> String {
 }
 
 fn show(options: &AclShow) -> Result<u8> {
-    let instance = Base::from_env()?.find(options.target.name.as_deref())?;
+    let instance = Base::from_env()?.find(options.target.which())?;
     let found = read(&instance)?;
     let Some(found) = found else {
         print(&if options.json {

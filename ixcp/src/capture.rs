@@ -38,8 +38,14 @@ const ALIVE: Duration = Duration::from_millis(200);
 
 /// `ixcp pcap`.
 pub fn pcap(options: &Pcap) -> Result<u8> {
-    let instance = Base::from_env()?.find(options.target.name.as_deref())?;
+    let instance = Base::from_env()?.find(options.target.which())?;
     let page = Page::open(&instance.control())?;
+    if page.is_line() {
+        bail!(
+            "captures need memory that {} shares with this machine, and it has a serial line only; `ixcp trace on` prints packets on its console",
+            instance.name
+        );
+    }
     let _only_one = lock(&instance)?;
     let filter = Filter { snaplen: options.snaplen, ..filter::of(&options.filter)? };
     let out = output(options)?;
@@ -81,7 +87,7 @@ pub fn pcap(options: &Pcap) -> Result<u8> {
 
 /// `ixcp trace`.
 pub fn trace(options: &Trace) -> Result<u8> {
-    let instance = Base::from_env()?.find(options.target.name.as_deref())?;
+    let instance = Base::from_env()?.find(options.target.which())?;
     let page = Page::open(&instance.control())?;
     let filter = filter::of(&options.filter)?;
     let writer = Writer::lock(&instance.writer_lock(), ANSWER)?;

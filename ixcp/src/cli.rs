@@ -7,7 +7,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod policy;
 mod watch;
+pub use policy::{Daemon, Plot, Policy, PolicyLog, PolicySet, PolicyShow, Record, Simulate};
 pub use watch::{Completions, Metrics, Top};
 
 /// Launches, watches and steers IX dataplanes.
@@ -47,6 +49,15 @@ pub enum Command {
     Flows(Flows),
     /// Sets the bound of a receive batch
     Batch(Batch),
+    /// Decides about the cores of all dataplanes, by the policy of each, until Ctrl-C
+    Daemon(Daemon),
+    /// Shows, sets and tries out policies
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Writes load, cores and queueing delay of a running dataplane, line by line
+    Record(Record),
+    /// Draws what `record` or `policy simulate --csv` has written, as SVG
+    Plot(Plot),
     /// Captures packets of a running dataplane, for Wireshark and its like
     Pcap(Pcap),
     /// Prints each packet on the dataplane's console, or no longer
@@ -118,6 +129,9 @@ pub struct Run {
     /// Rules of the firewall, in force from the first packet on (docs/acl.md)
     #[arg(long, value_name = "FILE")]
     pub acl: Option<PathBuf>,
+    /// How ixcp reaches the control page
+    #[arg(long, default_value = "shared")]
+    pub control: Control,
     /// More words for the kernel's command line
     #[arg(long, value_name = "WORDS")]
     pub append: Option<String>,
@@ -167,6 +181,30 @@ pub struct Target {
     /// Name of the dataplane; not needed if only one runs
     #[arg(long)]
     pub name: Option<String>,
+    /// Serial line that leads to it (a terminal or a Unix socket), if it shares no memory with this machine
+    #[arg(long, value_name = "PATH", conflicts_with = "name", value_parser = line_path)]
+    pub serial: Option<String>,
+}
+
+impl Target {
+    /// A name, or the path of a line, which has a slash.
+    pub fn which(&self) -> Option<&str> {
+        self.serial.as_deref().or(self.name.as_deref())
+    }
+}
+
+fn line_path(path: &str) -> Result<String, std::convert::Infallible> {
+    Ok(if path.contains('/') { path.to_owned() } else { format!("./{path}") })
+}
+
+/// How `ixcp` reaches the control page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Control {
+    /// Memory that both share (ivshmem).
+    #[default]
+    Shared,
+    /// Frames over the second serial port.
+    Serial,
 }
 
 /// `ixcp status`.
@@ -201,6 +239,24 @@ pub enum CoresAction {
     Set {
         /// How many
         #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
+        count: u16,
+    },
+    /// One fewer: hands a core's connections to the others, and halts it
+    Park {
+        /// Which one; not core 0, which also answers commands
+        #[arg(value_parser = clap::value_parser!(u16).range(1..=63))]
+        core: u16,
+    },
+    /// One more: a parked core serves again
+    Unpark {
+        /// Which one
+        #[arg(value_parser = clap::value_parser!(u16).range(0..=63))]
+        core: u16,
+    },
+    /// So many of the last cores are for background threads of the application: cores that are parked
+    Reserve {
+        /// How many
+        #[arg(value_parser = clap::value_parser!(u16).range(0..=63))]
         count: u16,
     },
 }

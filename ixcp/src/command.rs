@@ -121,6 +121,8 @@ impl Writer {
             return Err(CommandError::Pending { pending: last, waited: patience });
         }
         prepare(page);
+        // Laying it there may have taken long, over a serial line.
+        let deadline = Instant::now() + patience;
         let sequence = last.wrapping_add(1);
         page.store(command::EPOCH, epoch);
         page.store(command::CODE, code.0.into());
@@ -151,7 +153,11 @@ fn wait(
     done: impl Fn(u64) -> bool,
 ) -> Result<bool, CommandError> {
     loop {
-        if page.load(header::EPOCH) != epoch {
+        let its = page.load(header::EPOCH);
+        if let Some(why) = page.failure() {
+            return Err(PageError::Line(why).into());
+        }
+        if its != epoch {
             return Err(CommandError::Restarted);
         }
         if done(page.load_acquire(outcome::SEQUENCE)) {

@@ -16,12 +16,14 @@ use std::time::{Duration, Instant};
 const HEART: Duration = Duration::from_millis(500);
 /// How long a booting kernel is waited for.
 const BOOT: Duration = Duration::from_secs(5);
+/// How long a kernel may take to end when its answer was not seen.
+const SOON: Duration = Duration::from_secs(1);
 /// How long a command may go unanswered.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// `ixcp status`.
 pub fn status(options: &Status) -> Result<u8> {
-    let instance = Base::from_env()?.find(options.target.name.as_deref())?;
+    let instance = Base::from_env()?.find(options.target.which())?;
     let page = Page::open(&instance.control())?;
     let snapshot = take(&page, BOOT)?;
     if options.json {
@@ -58,11 +60,15 @@ pub fn take(page: &Page, patience: Duration) -> Result<Snapshot, PageError> {
 
 /// `ixcp stop`.
 pub fn stop(options: &Stop) -> Result<u8> {
-    let instance = Base::from_env()?.find(options.target.name.as_deref())?;
+    let instance = Base::from_env()?.find(options.target.which())?;
     let deadline = Instant::now() + options.timeout;
-    let asked = send(&instance, CommandCode::Stop, ANSWER.min(options.timeout));
+    let asked = match Page::open(&instance.control()) {
+        Ok(page) => Ok(send(&instance, &page, CommandCode::Stop, ANSWER.min(options.timeout))),
+        Err(e) => Err(e),
+    };
     // A kernel that obeys may end before its answer is seen: what counts is that it is gone.
-    if asked.is_ok() && gone(&instance, deadline) || !instance.lives() {
+    let soon = Instant::now() + SOON;
+    if gone(&instance, if matches!(asked, Ok(Ok(_))) { deadline } else { soon.min(deadline) }) {
         print(&format!("{} has stopped\n", instance.name));
         return Ok(0);
     }
@@ -70,7 +76,8 @@ pub fn stop(options: &Stop) -> Result<u8> {
         let hint =
             format!("{} still runs; `ixcp stop --force --name {0}` ends its QEMU", instance.name);
         return match asked {
-            Ok(_) => bail!("{hint}"),
+            Ok(Ok(_)) => bail!("{hint}"),
+            Ok(Err(e)) => Err(e).context(hint),
             Err(e) => Err(e).context(hint),
         };
     }
@@ -99,11 +106,11 @@ fn gone(instance: &Instance, deadline: Instant) -> bool {
 
 /// `ixcp restart-app`.
 pub fn restart_app(options: &RestartApp) -> Result<u8> {
-    let instance = Base::from_env()?.find(options.target.name.as_deref())?;
+    let instance = Base::from_env()?.find(options.target.which())?;
     let page = Page::open(&instance.control())?;
     let deadline = Instant::now() + options.timeout;
     let starts = page.load(header::APP_STARTS);
-    send(&instance, CommandCode::RestartApp, ANSWER.min(options.timeout))?;
+    send(&instance, &page, CommandCode::RestartApp, ANSWER.min(options.timeout))?;
     while page.load_acquire(header::APP_STARTS) == starts
         || page.load_acquire(header::READY_NS) == 0
     {
@@ -121,10 +128,13 @@ pub fn restart_app(options: &RestartApp) -> Result<u8> {
     Ok(0)
 }
 
-fn send(instance: &Instance, code: CommandCode, patience: Duration) -> Result<u64, CommandError> {
-    let page = Page::open(&instance.control())
-        .map_err(|e| CommandError::Lock(instance.control().display().to_string(), e.to_string()))?;
-    Writer::lock(&instance.writer_lock(), patience)?.send(&page, code, [0; 4], patience)
+fn send(
+    instance: &Instance,
+    page: &Page,
+    code: CommandCode,
+    patience: Duration,
+) -> Result<u64, CommandError> {
+    Writer::lock(&instance.writer_lock(), patience)?.send(page, code, [0; 4], patience)
 }
 
 /// A line of `ixcp ls`.

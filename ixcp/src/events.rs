@@ -107,8 +107,10 @@ impl Log {
 /// A record, if it was not overwritten meanwhile.
 fn read_record(page: &Page, base: usize, number: u64) -> Option<Record> {
     let at = base + record_offset(number);
-    let words = [0, 8, 16, 24].map(|i| page.load_acquire(at + i));
-    let again = page.load_acquire(at);
+    // Over a line words come in pieces, each read in one go.
+    let word = |at| if page.is_line() { page.load(at) } else { page.load_acquire(at) };
+    let words = [0, 8, 16, 24].map(|i| word(at + i));
+    let again = word(at);
     Record::decode(words, number).filter(|_| again == words[0])
 }
 
@@ -151,7 +153,7 @@ fn find(options: &Events) -> Result<(PathBuf, Option<Instance>)> {
         return Ok((file.clone(), None));
     }
     let base = Base::from_env()?;
-    let name = options.target.name.as_deref();
+    let name = options.target.which();
     match (base.find(name), name) {
         (Ok(instance), _) => Ok((instance.control(), Some(instance))),
         (Err(e), Some(name)) => {

@@ -2,9 +2,10 @@
 //! thread of its own.
 use crate::page::Page;
 use ix_abi::control::{self, State, command, core_block, header, outcome};
+use ix_abi::measure::{WINDOW_LENGTH_NS, window};
 use ix_abi::stats::{BATCH_BUCKETS, Counter, Drop};
 use ix_abi::{Status, VERSION};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -81,6 +82,24 @@ pub fn add(page: &Page, core: usize, counter: Counter, n: u64) {
     page.store(at, page.load(at).wrapping_add(n));
 }
 
+/// Writes the last window of a core, as one that measures does.
+pub fn measure(page: &Page, core: usize, busy_permille: u64, delay_p99_ns: u64, depth: u64) {
+    let base = control::measure_offset(core);
+    page.store(header::HISTOGRAM_BUCKETS, 176);
+    for (offset, value) in [
+        (window::END_NS, page.load(header::NOW_NS)),
+        (window::LENGTH_NS, WINDOW_LENGTH_NS),
+        (window::FRAMES, 5_000),
+        (window::BUSY_PERMILLE, busy_permille),
+        (window::DELAY_P50_NS, delay_p99_ns / 8),
+        (window::DELAY_P99_NS, delay_p99_ns),
+        (window::DEPTH_MAX, depth),
+    ] {
+        page.store(base + offset, value);
+    }
+    page.store_release(base + window::NUMBER, page.load(base + window::NUMBER) + 1);
+}
+
 /// Answers commands as the kernel does, beats its heart, and counts publications of core 0.
 pub struct Kernel {
     stop: Arc<AtomicBool>,
@@ -93,7 +112,12 @@ impl Kernel {
         scene: &Scene,
         answer: impl Fn(u64, u64) -> (Status, u64) + Send + 'static,
     ) -> Kernel {
-        let page = Page::open(&scene.file).unwrap();
+        Kernel::at(&scene.file, answer)
+    }
+
+    /// The same, of a page in this file.
+    pub fn at(file: &Path, answer: impl Fn(u64, u64) -> (Status, u64) + Send + 'static) -> Kernel {
+        let page = Page::open(file).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {

@@ -1,6 +1,7 @@
 //! Instances: each running dataplane has a directory with its control page, its serial log and a
 //! description. A lock, inherited by QEMU, tells whether it lives: whatever is left of a dead one is
 //! cleaned away by the next user of its name.
+use crate::page::Page;
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::unistd::{Pid, geteuid};
@@ -58,7 +59,7 @@ impl Base {
         for entry in entries.flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
             if check_name(&name).is_ok() {
-                let instance = Instance { dir: entry.path(), name };
+                let instance = Instance { dir: entry.path(), name, line: None };
                 if instance.lives() {
                     found.push(instance);
                 }
@@ -70,6 +71,9 @@ impl Base {
 
     /// The one of that name; without a name, the only one.
     pub fn find(&self, name: Option<&str>) -> Result<Instance> {
+        if let Some(line) = name.filter(|name| name.contains('/')) {
+            return Ok(self.on_line(line));
+        }
         let mut all = self.list()?;
         let names = all.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(", ");
         if let Some(name) = name {
@@ -88,6 +92,20 @@ impl Base {
         }
     }
 
+    /// The one of that name, if it is given; else all.
+    pub fn all(&self, name: Option<&str>) -> Result<Vec<Instance>> {
+        match name {
+            Some(line) if line.contains('/') => Ok(vec![self.on_line(line)]),
+            Some(name) => Ok(self.list()?.into_iter().filter(|i| i.name == name).collect()),
+            None => self.list(),
+        }
+    }
+
+    /// What is at the other end of a serial line, of which nothing else is known.
+    fn on_line(&self, path: &str) -> Instance {
+        Instance { name: path.to_owned(), dir: self.0.clone(), line: Some(PathBuf::from(path)) }
+    }
+
     /// Where an instance of that name has its files.
     pub fn directory(&self, name: &str) -> PathBuf {
         self.0.join(name)
@@ -96,7 +114,7 @@ impl Base {
     /// Takes a name for a new instance; gives the lock that marks it as alive.
     pub fn claim(&self, name: &str) -> Result<Claim> {
         check_name(name)?;
-        let instance = Instance { dir: self.0.join(name), name: name.to_owned() };
+        let instance = Instance { dir: self.0.join(name), name: name.to_owned(), line: None };
         // Readers take the lock for a moment when they look whether an instance lives.
         for attempt in 0.. {
             match instance.try_claim()? {
@@ -120,6 +138,8 @@ pub struct Instance {
     /// Its name.
     pub name: String,
     dir: PathBuf,
+    /// All that is known of it: the serial line that leads to it.
+    line: Option<PathBuf>,
 }
 
 /// A claimed name.
@@ -159,14 +179,15 @@ impl Claim {
 }
 
 impl Instance {
-    /// The control page.
+    /// The control page: a file, or the serial line over which it is told.
     pub fn control(&self) -> PathBuf {
-        self.dir.join("control")
+        self.line.clone().unwrap_or_else(|| self.dir.join("control"))
     }
 
     /// The lock of those who write commands.
     pub fn writer_lock(&self) -> PathBuf {
-        self.dir.join("control.lock")
+        // A line is one program's at a time anyway.
+        self.dir.join(if self.line.is_some() { "line.lock" } else { "control.lock" })
     }
 
     /// The guest's serial log.
@@ -199,6 +220,9 @@ impl Instance {
 
     /// Whether its launcher or its QEMU lives.
     pub fn lives(&self) -> bool {
+        if let Some(line) = &self.line {
+            return Page::open(line).is_ok();
+        }
         let lock = OpenOptions::new()
             .read(true)
             .custom_flags(OFlag::O_NOFOLLOW.bits())
@@ -262,6 +286,8 @@ impl Instance {
             self.serial(),
             self.qemu_log(),
             self.description(),
+            self.dir.join("policy.toml"),
+            self.dir.join("policy.log"),
         ];
         for file in stale {
             cleaned |= std::fs::remove_file(file).is_ok();

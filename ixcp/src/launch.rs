@@ -1,6 +1,6 @@
 //! `ixcp run`: prepares an instance, starts QEMU, stays with it, and ends it in order.
 use crate::acl;
-use crate::cli::Run;
+use crate::cli::{Control, Run};
 use crate::command::Writer;
 use crate::instance::{self, Base, Claim};
 use crate::net::{self, Address, Backend, Forward, Protocol};
@@ -69,6 +69,7 @@ pub fn run(options: &Run) -> Result<u8> {
             address6: options.ip6,
             append: boot_line(options)?,
             control: dir.join("control"),
+            control_by: options.control,
             serial: dir.join("serial.log"),
             extra: options.qemu_arg.clone(),
         })
@@ -219,7 +220,8 @@ fn raise_file_limit() {
 struct Session {
     claim: Claim,
     child: Child,
-    page: Page,
+    /// Where it is shared. A line is for who wants something of it.
+    page: Option<Page>,
     serial: Follower,
     signals: Signals,
     started: Instant,
@@ -242,7 +244,10 @@ enum Attempt {
 impl Session {
     fn start(claim: Claim, machine: &Machine, options: &Run) -> Result<Session> {
         let instance = &claim.instance;
-        let page = Page::create(&instance.control())?;
+        let page = match machine.control_by {
+            Control::Shared => Some(Page::create(&instance.control())?),
+            Control::Serial => None,
+        };
         // Signals from here on are ours: QEMU must not outlive an early Ctrl-C.
         let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot handle signals")?;
         let log = std::fs::File::create(instance.qemu_log())?;
@@ -336,7 +341,8 @@ impl Session {
 
     /// The kernel's line may be below its log level: the control page says it too.
     fn look_at_page(&mut self) {
-        if self.ready || self.page.load(header::READY_NS) == 0 {
+        let Some(page) = &self.page else { return };
+        if self.ready || page.load(header::READY_NS) == 0 {
             return;
         }
         let since = *self.ready_since.get_or_insert_with(Instant::now);
@@ -391,9 +397,14 @@ impl Session {
             return false;
         }
         let half = GRACE / 4;
-        let stop = Writer::lock(&self.claim.instance.writer_lock(), half)
-            .and_then(|writer| writer.send(&self.page, CommandCode::Stop, [0; 4], half));
-        stop.is_ok()
+        let instance = &self.claim.instance;
+        let Ok(writer) = Writer::lock(&instance.writer_lock(), half) else { return false };
+        let stop = |page: &Page| writer.send(page, CommandCode::Stop, [0; 4], half);
+        match &self.page {
+            Some(page) => stop(page).is_ok(),
+            // That the line is dead then is no surprise.
+            None => Page::open(&instance.control()).map(|page| stop(&page)).is_ok(),
+        }
     }
 
     fn ended(mut self, status: ExitStatus) -> u8 {

@@ -1,10 +1,13 @@
 //! The IX control process on Linux: launches dataplanes, reads their control page, sends commands.
 //!
-//! - [`page`] maps the control page and reads its words; [`snapshot`] makes sense of them;
+//! - [`page`] maps the control page and reads its words, or has them told over a serial line ([`line`]); [`snapshot`] makes sense of them;
 //! - [`command`] sends commands; [`instance`] knows what runs and where its files are;
 //! - [`capture`] takes packets out of its rings, [`events`] its last events;
 //! - [`acl`] reads rules files and shows what the firewall does;
 //! - [`observe`] looks at all dataplanes; [`top`] shows their rates, [`metrics`] serves their counters;
+//! - [`policy`] decides about cores; [`daemon`] has it decide about all dataplanes, [`host`] is what it has of the host;
+//!   [`sim`] tries policies in simulated time;
+//! - [`record`] writes down a run, [`plot`] draws it, [`svg`] is how;
 //! - [`net`], [`qemu`] and [`launch`] start a machine; [`control`] speaks to it; [`render`] draws.
 //!
 //! Nothing that the kernel writes is trusted: sizes, versions, counts and texts are checked.
@@ -15,19 +18,27 @@ pub mod capture;
 pub mod cli;
 pub mod command;
 pub mod control;
+pub mod daemon;
 pub mod events;
+pub mod host;
 pub mod instance;
 pub mod launch;
+pub mod line;
 pub mod measured;
 pub mod metrics;
 pub mod net;
 pub mod observe;
 pub mod page;
+pub mod plot;
+pub mod policy;
 pub mod qemu;
+pub mod record;
 pub mod render;
 pub mod serial;
+pub mod sim;
 pub mod snapshot;
 pub mod steer;
+pub mod svg;
 pub mod top;
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 
 use clap::Parser;
 use ixcp::cli::{Cli, Command};
-use ixcp::{acl, capture, control, events, launch, metrics, steer, top};
+use ixcp::{
+    acl, capture, control, daemon, events, launch, metrics, plot, policy, record, steer, top,
+};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -18,6 +20,10 @@ fn main() -> ExitCode {
         Command::Cores(options) => steer::cores(&options),
         Command::Flows(options) => steer::flows(&options),
         Command::Batch(options) => steer::batch(&options),
+        Command::Daemon(options) => daemon::run(&options),
+        Command::Policy(options) => policy::command::run(&options),
+        Command::Record(options) => record::run(&options),
+        Command::Plot(options) => plot::run(&options),
         Command::Pcap(options) => capture::pcap(&options),
         Command::Trace(options) => capture::trace(&options),
         Command::Events(options) => events::events(&options),

@@ -49,8 +49,9 @@ pub fn alive(base: &Base, name: Option<&str>, patience: Duration) -> Result<Vec<
 
 /// The pages are opened at each look: a dataplane of the same name may have another file by then.
 fn open(base: &Base, name: Option<&str>) -> Result<Vec<(Instance, Result<Page, String>)>> {
-    let instances = base.list()?.into_iter().filter(|i| name.is_none_or(|name| i.name == name));
+    let instances = base.all(name)?;
     Ok(instances
+        .into_iter()
         .map(|i| {
             let page = Page::open(&i.control()).map_err(|e| e.to_string());
             (i, page)

@@ -1,9 +1,11 @@
-//! The control page as a file mapping: aligned 64-bit words, read and written one at a time.
+//! The control page: aligned 64-bit words, read and written one at a time. It is a file mapping, or is told over a serial
+//! line.
 //!
-//! The other side is a running kernel that may write at any moment, or be broken. So a word is only
+//! The other side of a mapping is a running kernel that may write at any moment, or be broken. So a word is only
 //! ever touched by one atomic load or store, and no reference to plain memory is made.
 #![allow(unsafe_code, reason = "maps a file and reads its words; the only unsafe module of ixcp")]
 
+use crate::line::{Line, LineError, Shadow};
 use ix_abi::control::PAGE_BYTES;
 use nix::fcntl::OFlag;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -11,10 +13,11 @@ use std::ffi::c_void;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Why a file is not a control page that can be mapped.
 #[derive(Debug, thiserror::Error)]
@@ -37,19 +40,36 @@ pub enum MapError {
         /// Its size.
         found: u64,
     },
+    /// A serial line that leads to none.
+    #[error("no control page over the serial line {}: {source}", path.display())]
+    Line {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: LineError,
+    },
 }
 
-/// A mapped control page.
+/// A control page.
 #[derive(Debug)]
-pub struct Page {
+pub struct Page(Backing);
+
+#[derive(Debug)]
+enum Backing {
+    Mapped(Mapped),
+    Line(Mutex<Shadow>),
+}
+
+#[derive(Debug)]
+struct Mapped {
     base: NonNull<c_void>,
 }
 
 // SAFETY: the mapping belongs to this value alone (not to a thread) and is accessed only through
 // atomics, which any thread may use.
-unsafe impl Send for Page {}
+unsafe impl Send for Mapped {}
 // SAFETY: as above; every method takes `&self` and performs one atomic access.
-unsafe impl Sync for Page {}
+unsafe impl Sync for Mapped {}
 
 impl Page {
     /// Makes the file (which must not exist), all words 0, and maps it.
@@ -65,8 +85,14 @@ impl Page {
         Page::map(path, &file)
     }
 
-    /// Maps an existing file.
+    /// Maps an existing file; of a socket or a terminal, asks what is at its other end.
     pub fn open(path: &Path) -> Result<Page, MapError> {
+        let kind = std::fs::metadata(path).map_err(failed("open", path))?.file_type();
+        if kind.is_socket() || kind.is_char_device() {
+            let line = Line::open(path)
+                .map_err(|source| MapError::Line { path: path.to_owned(), source })?;
+            return Ok(Page(Backing::Line(Mutex::new(Shadow::new(line)))));
+        }
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -86,9 +112,60 @@ impl Page {
         // SAFETY: a new shared mapping at an address of the system's choice aliases no Rust object.
         let base = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, file, 0) };
         let base = base.map_err(|e| failed("map", path)(e.into()))?;
-        Ok(Page { base })
+        Ok(Page(Backing::Mapped(Mapped { base })))
     }
 
+    /// Whether it is told over a serial line, where there are no capture rings.
+    pub fn is_line(&self) -> bool {
+        matches!(self.0, Backing::Line(_))
+    }
+
+    /// Why a serial line has told nothing more; all that is read since then is 0.
+    pub fn failure(&self) -> Option<String> {
+        match &self.0 {
+            Backing::Mapped(_) => None,
+            Backing::Line(shadow) => lock(shadow).failure(),
+        }
+    }
+
+    /// Reads a word.
+    pub fn load(&self, offset: usize) -> u64 {
+        match &self.0 {
+            Backing::Mapped(mapped) => mapped.word(offset).load(Ordering::Relaxed),
+            Backing::Line(shadow) => lock(shadow).load(offset, false),
+        }
+    }
+
+    /// Reads a word; what is read after it is at least as new.
+    pub fn load_acquire(&self, offset: usize) -> u64 {
+        match &self.0 {
+            Backing::Mapped(mapped) => mapped.word(offset).load(Ordering::Acquire),
+            Backing::Line(shadow) => lock(shadow).load(offset, true),
+        }
+    }
+
+    /// Writes a word.
+    pub fn store(&self, offset: usize, value: u64) {
+        match &self.0 {
+            Backing::Mapped(mapped) => mapped.word(offset).store(value, Ordering::Relaxed),
+            Backing::Line(shadow) => lock(shadow).store(offset, value, false),
+        }
+    }
+
+    /// Writes a word; whoever reads it sees what was written before it.
+    pub fn store_release(&self, offset: usize, value: u64) {
+        match &self.0 {
+            Backing::Mapped(mapped) => mapped.word(offset).store(value, Ordering::Release),
+            Backing::Line(shadow) => lock(shadow).store(offset, value, true),
+        }
+    }
+}
+
+fn lock(shadow: &Mutex<Shadow>) -> MutexGuard<'_, Shadow> {
+    shadow.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Mapped {
     fn word(&self, offset: usize) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset < PAGE_BYTES, "word offset {offset:#x}");
         // SAFETY: inside the mapping and aligned (asserted; the base is at a page), which lives as long
@@ -96,29 +173,9 @@ impl Page {
         // user reaches it, and nothing here truncates it.
         unsafe { &*self.base.as_ptr().cast::<AtomicU64>().add(offset / 8) }
     }
-
-    /// Reads a word.
-    pub fn load(&self, offset: usize) -> u64 {
-        self.word(offset).load(Ordering::Relaxed)
-    }
-
-    /// Reads a word; what is read after it is at least as new.
-    pub fn load_acquire(&self, offset: usize) -> u64 {
-        self.word(offset).load(Ordering::Acquire)
-    }
-
-    /// Writes a word.
-    pub fn store(&self, offset: usize, value: u64) {
-        self.word(offset).store(value, Ordering::Relaxed);
-    }
-
-    /// Writes a word; whoever reads it sees what was written before it.
-    pub fn store_release(&self, offset: usize, value: u64) {
-        self.word(offset).store(value, Ordering::Release);
-    }
 }
 
-impl Drop for Page {
+impl Drop for Mapped {
     fn drop(&mut self) {
         // SAFETY: the mapping was made by `map` with this length, and no reference into it is left.
         // An error would leave the mapping in place, which harms nothing.

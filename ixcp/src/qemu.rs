@@ -1,4 +1,5 @@
 //! The QEMU command line of a dataplane, and what QEMU's exit status means.
+use crate::cli::Control;
 use crate::net::{Address, Address6, Backend, Forward};
 use anyhow::{Result, bail};
 use ix_abi::control::PAGE_BYTES;
@@ -46,8 +47,10 @@ pub struct Machine {
     pub address6: Address6,
     /// The kernel's command line.
     pub append: String,
-    /// The control page's file.
+    /// The control page's file, or the socket of the serial line that leads to it.
     pub control: PathBuf,
+    /// Which of them.
+    pub control_by: Control,
     /// Where the serial line is written.
     pub serial: PathBuf,
     /// More arguments, as they are.
@@ -73,13 +76,19 @@ impl Machine {
         args.option("-chardev", &["file,id=serial,path="], &self.serial, "");
         args.pair("-serial", "chardev:serial");
         args.pair("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
-        args.option(
-            "-object",
-            &[&format!("memory-backend-file,id=control,size={PAGE_BYTES},share=on,mem-path=")],
-            &self.control,
-            "",
-        );
-        args.pair("-device", "ivshmem-plain,memdev=control");
+        match self.control_by {
+            Control::Shared => {
+                let head =
+                    format!("memory-backend-file,id=control,size={PAGE_BYTES},share=on,mem-path=");
+                args.option("-object", &[&head], &self.control, "");
+                args.pair("-device", "ivshmem-plain,memdev=control");
+            }
+            Control::Serial => {
+                let head = ["socket,id=control,server=on,wait=off,path="];
+                args.option("-chardev", &head, &self.control, "");
+                args.pair("-serial", "chardev:control");
+            }
+        }
         self.network(&mut args);
         args.pair("-kernel", &self.kernel);
         args.pair("-initrd", &self.archive);

@@ -32,6 +32,9 @@ pub enum PageError {
     /// No kernel has written it.
     #[error("the kernel has not written the control page yet: it boots, or never reached it")]
     Empty,
+    /// The serial line over which it is told.
+    #[error("the control page cannot be read any more: {0}")]
+    Line(String),
     /// Another magic.
     #[error(
         "the control page does not start with IXCTRL01 but with {0:#018x}: not an IX control page, or corrupted"
@@ -188,7 +191,11 @@ pub struct Snapshot {
 
 /// Checks that the page is one that this program understands; gives its epoch.
 pub fn check(page: &Page) -> Result<u64, PageError> {
-    match page.load_acquire(header::MAGIC) {
+    let magic = page.load_acquire(header::MAGIC);
+    if let Some(why) = page.failure() {
+        return Err(PageError::Line(why));
+    }
+    match magic {
         control::MAGIC => {}
         0 => return Err(PageError::Empty),
         other => return Err(PageError::Magic(other)),

@@ -65,7 +65,11 @@ fn placement(page: &Page) -> Result<Placement> {
     let owner = |group: u64| page.load(OWNERS_BASE + group as usize * 8);
     let cores = snapshot.cores.iter().enumerate().map(|(core, block)| Core {
         core,
-        state: if block.serves { block.state } else { "parked" },
+        state: match (block.serves, page.load(header::BACKGROUND) >> core & 1) {
+            (true, _) => block.state,
+            (false, 0) => "parked",
+            (false, _) => "background",
+        },
         serves: block.serves,
         groups: block.groups,
         connections: block.counters.get("tcp_connections"),
@@ -95,33 +99,67 @@ fn send(
 
 /// `ixcp cores`.
 pub fn cores(options: &Cores) -> Result<u8> {
-    let (instance, page) = open(options.target.name.as_deref())?;
-    let Some(CoresAction::Set { count }) = options.action else {
+    let (instance, page) = open(options.target.which())?;
+    let all = page.load(header::CORES);
+    let Some(action) = &options.action else {
         return show(&page, options.json, |placement| {
             let mut text =
-                format!("{:>4}  {:<8} {:>6} {:>11}\n", "CORE", "STATE", "GROUPS", "CONNECTIONS");
+                format!("{:>4}  {:<10} {:>6} {:>11}\n", "CORE", "STATE", "GROUPS", "CONNECTIONS");
             for c in &placement.cores {
                 let _ = writeln!(
                     text,
-                    "{:>4}  {:<8} {:>6} {:>11}",
+                    "{:>4}  {:<10} {:>6} {:>11}",
                     c.core, c.state, c.groups, c.connections
                 );
             }
             text
         });
     };
-    let all = page.load(header::CORES);
-    match send(&instance, &page, CommandCode::SetCores, [count.into(), 0, 0, 0]) {
+    let active = page.load(header::ACTIVE);
+    let bit = |core: u16| 1u64 << core;
+    let (code, arg) = match *action {
+        CoresAction::Set { count } => (CommandCode::SetCores, count.into()),
+        CoresAction::Park { core } => (CommandCode::SetCoreSet, active & !bit(core)),
+        CoresAction::Unpark { core } => (CommandCode::SetCoreSet, active | bit(core)),
+        CoresAction::Reserve { count } => return reserve(&instance, &page, count, all),
+    };
+    if let CoresAction::Park { core } | CoresAction::Unpark { core } = *action
+        && u64::from(core) >= all
+    {
+        bail!("{} has {all} cores, there is no core {core}: see `ixcp cores`", instance.name);
+    }
+    match send(&instance, &page, code, [arg, 0, 0, 0]) {
         Err(CommandError::Refused(Status::Invalid)) => {
-            bail!("{} has {all} cores: {count} cannot serve", instance.name)
+            bail!("{} has {all} cores: so many or such cannot serve", instance.name)
         }
+        Err(CommandError::Refused(Status::InUse)) => bail!(
+            "{} of the {all} cores are reserved for background threads and cannot serve; `ixcp cores reserve` changes that",
+            page.load(header::BACKGROUND).count_ones()
+        ),
         Err(CommandError::Refused(Status::TimedOut)) => bail!(
             "some flow groups did not move in time, since the application did not let go of them: \
              `ixcp cores` shows where they are; try again"
         ),
         outcome => outcome.context("the cores are as they were")?,
     };
+    let count = match code {
+        CommandCode::SetCores => arg,
+        _ => arg.count_ones().into(),
+    };
     print(&format!("{}: {count} of {all} cores serve\n", instance.name));
+    Ok(0)
+}
+
+/// `ixcp cores reserve`.
+fn reserve(instance: &Instance, page: &Page, count: u16, all: u64) -> Result<u8> {
+    match send(instance, page, CommandCode::Reserve, [count.into(), 0, 0, 0]) {
+        Err(CommandError::Refused(Status::Invalid)) => bail!(
+            "{count} of the {all} cores cannot be reserved, since only those that do not serve can be: `ixcp cores set` first"
+        ),
+        outcome => outcome.context("the cores are as they were")?,
+    };
+    let name = &instance.name;
+    print(&format!("{name}: {count} of {all} cores are reserved for background threads\n"));
     Ok(0)
 }
 
@@ -167,7 +205,7 @@ fn busiest(loads: &[GroupLoad]) -> String {
 
 /// `ixcp flows`.
 pub fn flows(options: &Flows) -> Result<u8> {
-    let (instance, page) = open(options.target.name.as_deref())?;
+    let (instance, page) = open(options.target.which())?;
     let Some(FlowsAction::Move { group, core }) = options.action else {
         let mut placement = placement(&page)?;
         placement.loads = loads(&page, &placement.groups);
@@ -203,7 +241,7 @@ pub fn flows(options: &Flows) -> Result<u8> {
 
 /// `ixcp batch`.
 pub fn batch(options: &Batch) -> Result<u8> {
-    let (instance, page) = open(options.target.name.as_deref())?;
+    let (instance, page) = open(options.target.which())?;
     let frames = send(&instance, &page, CommandCode::SetBatch, [options.frames.into(), 0, 0, 0])?;
     print(&format!("{}: at most {frames} frames at once\n", instance.name));
     Ok(0)
@@ -218,8 +256,7 @@ fn show_it(
     json: bool,
     text: impl FnOnce(&Placement) -> String,
 ) -> Result<u8> {
-    let text =
-        if json { serde_json::to_string_pretty(placement)? + "\n" } else { text(placement) };
+    let text = if json { serde_json::to_string_pretty(placement)? + "\n" } else { text(placement) };
     print(&text);
     Ok(0)
 }

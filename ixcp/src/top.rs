@@ -4,6 +4,7 @@ use crate::control::print;
 use crate::instance::Base;
 use crate::observe::{self, Observed};
 use crate::snapshot::Snapshot;
+use crate::svg;
 use anyhow::{Result, bail};
 use rates::Frame;
 use std::collections::HashMap;
@@ -17,20 +18,23 @@ pub mod text;
 /// `ixcp top`.
 pub fn run(options: &Top) -> Result<u8> {
     let base = Base::from_env()?;
-    let name = options.target.name.as_deref();
+    let name = options.target.which();
     if base.list()?.is_empty() || name.is_some() {
         // It says what runs instead, and how to start one.
         base.find(name)?;
     }
-    if !options.once && !options.json && std::io::stdout().is_terminal() {
+    if !options.once && !options.json && options.svg.is_none() && std::io::stdout().is_terminal() {
         screen::run(&base, name, options.interval)?;
         return Ok(0);
     }
     let frames = once(&base, name, options.interval)?;
-    if options.json {
+    let text = || frames.iter().map(text::frame).collect::<Vec<_>>().join("\n");
+    if let Some(file) = &options.svg {
+        svg::write(file, &svg::terminal("ixcp top", &text()))?;
+    } else if options.json {
         print(&(serde_json::to_string_pretty(&frames)? + "\n"));
     } else {
-        print(&frames.iter().map(text::frame).collect::<Vec<_>>().join("\n"));
+        print(&text());
     }
     Ok(0)
 }

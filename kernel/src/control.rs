@@ -1,6 +1,6 @@
-//! The control page: memory that `ixcp` shares with us (ivshmem in QEMU). What it says is checked like
-//! anything from outside: bounded, read once, never a pointer. Without the device nothing is shared
-//! and everything else works.
+//! The control page: memory that `ixcp` shares with us (ivshmem in QEMU), or of our own, whose words it is told over a serial
+//! line (`line`). What it says is checked like anything from outside: bounded, read once, never a pointer. Without either
+//! nothing is shared and everything else works.
 #![allow(unsafe_code, reason = "volatile words of shared memory")]
 
 use alloc::vec::Vec;
@@ -29,12 +29,16 @@ const MEMORY_BAR: u8 = 2;
 /// Kernel address of the page; 0: there is none.
 static BASE: AtomicU64 = AtomicU64::new(0);
 static EPOCH: AtomicU64 = AtomicU64::new(0);
+/// Bytes of it that are there.
+static BYTES: AtomicU64 = AtomicU64::new(0);
 /// Cores of the dataplane.
 static CORES: AtomicU64 = AtomicU64::new(1);
 
 fn word(offset: usize) -> Option<*mut u64> {
     let base = BASE.load(Ordering::Relaxed);
-    let ok = base != 0 && offset.is_multiple_of(8) && offset + 8 <= control::PAGE_BYTES;
+    let ok = base != 0
+        && offset.is_multiple_of(8)
+        && (offset + 8) as u64 <= BYTES.load(Ordering::Relaxed);
     ok.then_some((base + offset as u64) as *mut u64)
 }
 
@@ -55,7 +59,8 @@ pub fn get(offset: usize) -> u64 {
 
 /// A part of the page as words that may change at any time.
 pub fn words(offset: usize, bytes: usize) -> Option<&'static [AtomicU64]> {
-    let end = offset.checked_add(bytes).filter(|end| *end <= control::PAGE_BYTES)?;
+    let there = BYTES.load(Ordering::Relaxed);
+    let end = offset.checked_add(bytes).filter(|end| *end as u64 <= there)?;
     let first = word(offset).filter(|_| end.is_multiple_of(8))?;
     // SAFETY: within the page, aligned, mapped for ever; all access to the page is by whole words,
     // here through atomics (`AtomicU64` has the layout of `u64`).
@@ -116,7 +121,16 @@ pub fn attach(functions: &[Function]) -> Result<bool, &'static str> {
     let va = mem::map_shared_memory(bar.start, control::PAGE_BYTES as u64)
         .map_err(|_| "it cannot be mapped")?;
     BASE.store(va.0, Ordering::Relaxed);
+    BYTES.store(control::PAGE_BYTES as u64, Ordering::Relaxed);
     Ok(true)
+}
+
+/// Makes the page in memory of our own, for `line`. Without memory there is none.
+pub fn use_own_memory(bytes: usize) -> bool {
+    let Some(pa) = mem::alloc_contiguous(bytes as u64, 4096) else { return false };
+    BASE.store(mem::layout::direct(pa), Ordering::Relaxed);
+    BYTES.store(bytes as u64, Ordering::Relaxed);
+    true
 }
 
 /// Fills the page in; the magic number last.

@@ -16,6 +16,7 @@ mod crash;
 mod entropy;
 mod exit;
 mod firmware;
+mod line;
 mod manager;
 mod measure;
 mod mem;

@@ -17,6 +17,7 @@ pub mod demand;
 
 use crate::cpu::percore;
 use crate::exit::{Exit, exit};
+use crate::line::Line;
 use crate::renew::Renewal;
 use crate::user::lifecycle::{self, Reason};
 use crate::user::program::{self, Environment, LoadError, Program};
@@ -40,6 +41,8 @@ pub fn batch_wanted() -> usize {
 /// What a program is given that does not change from one start to the next.
 pub struct Fixed {
     pub cores: usize,
+    /// Of them, those that are for background threads at first.
+    pub background: usize,
     pub groups: u16,
     pub rx_area: (Phys, u64),
     pub has_nic: bool,
@@ -55,6 +58,8 @@ pub struct Manager {
     announced: bool,
     ended: bool,
     watch: Watch,
+    /// Over which the control page is told, where it is not shared.
+    line: Option<Line>,
     acl: acl::Task,
     cores: cores::Cores,
     renewal: Renewal,
@@ -66,9 +71,9 @@ pub struct Manager {
 }
 
 impl Manager {
-    pub fn new(fixed: Fixed, renewal: Renewal) -> Self {
+    pub fn new(fixed: Fixed, renewal: Renewal, line: Option<Line>) -> Self {
         Self {
-            cores: cores::Cores::new(fixed.cores, fixed.groups),
+            cores: cores::Cores::new(fixed.cores, fixed.groups, fixed.background),
             fixed,
             next: 0,
             heartbeat: 0,
@@ -76,6 +81,7 @@ impl Manager {
             announced: false,
             ended: false,
             watch: Watch::default(),
+            line,
             acl: acl::Task::None,
             renewal,
             restarting: None,
@@ -140,6 +146,9 @@ impl Manager {
         self.show_ipv6(engine);
         self.acl.step(engine);
         self.cores.step(engine, now);
+        if let Some(line) = &mut self.line {
+            line.poll(now);
+        }
         self.command(engine);
         self.watch.tick(engine, now);
         self.announce(engine, now);

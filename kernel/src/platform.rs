@@ -20,6 +20,7 @@ use ix_kernel_core::cmdline::Idle;
 use crate::cpu::percore;
 use crate::manager::{self, Manager, cores, demand};
 use crate::net::{self, Rx, Share, Tx};
+use crate::user::background;
 use crate::user::lifecycle::{self, Reason, Wish};
 use crate::user::thread::Thread;
 use crate::{apic, control, measure, renew, time, watch};
@@ -43,6 +44,25 @@ enum App {
     /// The engine still has frames in flight that refer to its memory. When it has waited for too long,
     /// it asks for a reset of the device: how often it has, and how many there were then.
     Draining(u64, u32, u32),
+}
+
+/// Whether background threads run here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reserved {
+    No,
+    Yes,
+    /// Not any more; until then those go on that hold what others wait for.
+    Until(u64),
+}
+
+/// How long a core that is not reserved any more may run such threads.
+const RESERVED_AFTER_NS: u64 = 100_000_000;
+
+impl Reserved {
+    #[cold]
+    fn turned(self, now: u64) -> Self {
+        if self == Self::Yes { Self::Until(now + RESERVED_AFTER_NS) } else { Self::Yes }
+    }
 }
 
 pub struct KernelPlatform {
@@ -71,6 +91,8 @@ pub struct KernelPlatform {
     grant: (u64, u64),
     /// Of which it was told.
     wakes: u64,
+    /// It is reserved for background threads, or was a moment ago.
+    reserved: Reserved,
     /// The batch bound that was asked for last; 0: none was.
     batch: usize,
     /// It was said that a queue is in quarantine.
@@ -101,6 +123,7 @@ impl KernelPlatform {
             published: false,
             grant: (0, 0),
             wakes: 0,
+            reserved: Reserved::No,
             batch: 0,
             quarantine_told: false,
             watch: watch::Core::new(core),
@@ -115,11 +138,45 @@ impl KernelPlatform {
         watch::log::record(EventKind::CoreStarts, 0, 0, 0);
         loop {
             let work = run_once(&mut engine, &mut self);
+            let ran = self.reserved != Reserved::No && self.run_background(work.deadline);
             if work.busy {
                 self.last_busy = self.now;
-            } else {
+            } else if !ran {
                 self.rest(&mut engine, work);
             }
+        }
+    }
+
+    /// A slice for a background thread, until `deadline` if the engine has something then. Whether there was one.
+    #[cold]
+    #[inline(never)]
+    fn run_background(&mut self, deadline: Instant) -> bool {
+        let now = time::now_ns();
+        if matches!(self.reserved, Reserved::Until(end) if now >= end) {
+            self.reserved = Reserved::No;
+        }
+        let App::Attached(thread, _) = &self.app else { return false };
+        let program = &thread.program;
+        // What is due already has had its turn: each gets its share of the core.
+        let until = if deadline.0 > now { deadline.0 } else { u64::MAX };
+        match self.reserved {
+            Reserved::Yes if self.parked => {
+                control::set_core_state(self.core, CoreState::Background);
+                background::run_slice(program, until, false)
+            }
+            Reserved::Until(_) => background::run_slice(program, until, true),
+            _ => false,
+        }
+    }
+
+    /// When a background thread's wait is over, at the earliest, if this core would run it; `None`: one can run now.
+    fn background_deadline(&self) -> Option<u64> {
+        match &self.app {
+            App::Attached(thread, _) if self.reserved == Reserved::Yes => {
+                let threads = &thread.program.threads;
+                (!threads.has_work()).then(|| threads.deadline_ns())
+            }
+            _ => Some(u64::MAX),
         }
     }
 
@@ -142,8 +199,14 @@ impl KernelPlatform {
         let called = self.parked && self.is_called(engine);
         let deadline = work.deadline.min(again.deadline);
         let frames = self.rx.iter_mut().any(RxQueue::arm_interrupt);
-        if !again.busy && !called && !frames && !lifecycle::is_ending() {
-            self.halt(deadline);
+        let background = self.background_deadline();
+        if let Some(ns) = background
+            && !again.busy
+            && !called
+            && !frames
+            && !lifecycle::is_ending()
+        {
+            self.halt(deadline.min(Instant(ns)));
         }
         // Somebody has woken us: there is more to come, so look for a while.
         if !me.sleeping.load(Ordering::Relaxed) {
@@ -209,7 +272,11 @@ impl KernelPlatform {
         let me = percore::of(self.core);
         me.timer_armed.store(true, Ordering::Relaxed);
         apic::arm_timer(ns);
-        let state = if self.parked { CoreState::Parked } else { CoreState::Halted };
+        let state = match self.reserved {
+            Reserved::Yes => CoreState::Background,
+            _ if self.parked => CoreState::Parked,
+            _ => CoreState::Halted,
+        };
         control::set_core_state(self.core, state);
         x86_64::instructions::interrupts::enable_and_hlt();
         x86_64::instructions::interrupts::disable();
@@ -343,6 +410,9 @@ impl Platform for KernelPlatform {
         }
         if self.published {
             self.after_publication(engine);
+        }
+        if cores::is_reserved(self.core) != (self.reserved == Reserved::Yes) {
+            self.reserved = self.reserved.turned(self.now);
         }
         if self.watch.is_behind() {
             self.watch.catch_up(engine);

@@ -26,6 +26,7 @@ use spin::{Mutex, Once};
 
 use crate::cpu::percore::CORES_MAX;
 use crate::cpu::{descriptors, features};
+use crate::line::Line;
 use crate::manager::{Fixed, Manager};
 use crate::mem::layout;
 use crate::net::{self, Share};
@@ -200,9 +201,10 @@ static KITS: [Mutex<Option<CoreKit>>; CORES_MAX] = [const { Mutex::new(None) }; 
 /// Devices, engines, the application: everything that runs on cores, made by core 0.
 fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
     log::debug!("set-up begins");
+    let mut line = None;
     match control::attach(functions) {
         Ok(true) => {}
-        Ok(false) => log::info!("no control page (ivshmem): ixcp sees nothing"),
+        Ok(false) => line = control_line(),
         Err(e) => log::error!("control page: {e}"),
     }
     let mut net = match net::open(functions, cores, m.config.mtu) {
@@ -230,13 +232,14 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
     lifecycle::set_cores(cores);
     let fixed = Fixed {
         cores,
+        background: m.config.background,
         groups: net.capabilities.groups,
         rx_area: net.area_memory,
         has_nic: net.control.is_some(),
         mss: net.capabilities.mtu.saturating_sub(40),
     };
     let renewal = Renewal::new(net.control.take(), cores);
-    let mut manager = Box::new(Manager::new(fixed, renewal));
+    let mut manager = Box::new(Manager::new(fixed, renewal, line));
     make_kits(m, net, batch);
     if let Some(name) = m.config.acl {
         load_rules(m, name);
@@ -248,6 +251,16 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
     if let Some(kit) = KITS[0].lock().as_mut() {
         kit.manager = Some(manager);
     }
+}
+
+/// Where no memory is shared: the page over a serial line, if there is a port for it.
+fn control_line() -> Option<Line> {
+    let line = Line::open().filter(|_| control::use_own_memory(ix_abi::frame::PAGE_BYTES));
+    match &line {
+        Some(_) => log::info!("control page over COM2"),
+        None => log::info!("no control page (ivshmem, or COM2): ixcp sees nothing"),
+    }
+    line
 }
 
 /// Fails closed: without the rules that were asked for, nothing is served.

@@ -203,6 +203,11 @@ impl Watch {
     }
 
     fn start_capture(&mut self) -> (Status, u64) {
+        // A page over a serial line has no rings.
+        let cores = control::cores();
+        if control::words(ring_offset(0, cores), ring_bytes(cores)).is_none() {
+            return (Status::Unsupported, 0);
+        }
         if SETTINGS.lock().capture.is_some() {
             return (Status::InUse, 0);
         }

@@ -24,6 +24,7 @@ pub mod ring;
 pub mod slab;
 pub mod start;
 pub mod syscall;
+pub mod thread;
 pub mod udp;
 
 pub use args::Args;

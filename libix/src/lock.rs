@@ -3,10 +3,12 @@
 //! The kernel's rule of no locks does not bind applications, but the core loop waits for whoever
 //! waits here: hold one for tens of instructions, never across `enter`. The kernel parks a core only
 //! while its context is inside `enter`, and interrupts a context only when it has overrun its bound
-//! by far, so a holder is not taken off its core in the middle. A waiter spins reading, not writing,
-//! so that the holder keeps its cache line.
+//! by far, so a holder is not taken off its core in the middle. A background thread has its turn
+//! prolonged while it holds one ([`crate::thread::hold`]). A waiter spins reading, not writing, so
+//! that the holder keeps its cache line.
 #![allow(unsafe_code, reason = "lock_api's raw lock trait is unsafe to implement")]
 
+use crate::thread;
 use core::sync::atomic::{AtomicBool, Ordering};
 use talc::lock_api::{GuardSend, Mutex, MutexGuard, RawMutex};
 
@@ -29,7 +31,8 @@ unsafe impl RawMutex for RawSpin {
 
     #[inline]
     fn lock(&self) {
-        while !self.try_lock() {
+        thread::begin_hold();
+        while !self.take() {
             while self.0.load(Ordering::Relaxed) {
                 core::hint::spin_loop();
             }
@@ -38,11 +41,24 @@ unsafe impl RawMutex for RawSpin {
 
     #[inline]
     fn try_lock(&self) -> bool {
-        self.0.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        thread::begin_hold();
+        let taken = self.take();
+        if !taken {
+            thread::end_hold();
+        }
+        taken
     }
 
     #[inline]
     unsafe fn unlock(&self) {
         self.0.store(false, Ordering::Release);
+        thread::end_hold();
+    }
+}
+
+impl RawSpin {
+    #[inline]
+    fn take(&self) -> bool {
+        self.0.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 }

@@ -48,6 +48,15 @@ impl Area {
         Ok(start)
     }
 
+    /// A page from the end, and below it one that nobody gets: where nothing is mapped, unless it was at start.
+    pub(crate) fn take_guarded(&mut self) -> Result<u64, Status> {
+        self.end_of(self.low, 2)?;
+        let start = self.high - PAGE_BYTES;
+        self.back(start, self.high)?;
+        self.high = start - PAGE_BYTES;
+        Ok(start)
+    }
+
     fn end_of(&self, start: u64, pages: u64) -> Result<u64, Status> {
         let bytes = pages.checked_mul(PAGE_BYTES).ok_or(Status::NoMemory)?;
         let end = start.checked_add(bytes).ok_or(Status::NoMemory)?;
@@ -71,6 +80,13 @@ pub(crate) fn take_low(pages: u64) -> Result<u64, Status> {
     let mut area = AREA.lock();
     open(&mut area);
     area.take_low(pages)
+}
+
+/// A page for a stack.
+pub(crate) fn take_guarded() -> Result<u64, Status> {
+    let mut area = AREA.lock();
+    open(&mut area);
+    area.take_guarded()
 }
 
 /// `count` zeroed pages of 2 MiB, for an application that manages memory itself. They are its own for
@@ -130,6 +146,19 @@ mod tests {
         assert_eq!(area.take_high(2), Err(Status::NoMemory));
         assert_eq!(area.take_high(1), Ok(HEAP_BASE + 5 * PAGE));
         assert_eq!(area.take_low(1), Err(Status::NoMemory));
+    }
+
+    #[test]
+    fn a_guarded_page_has_nothing_below() {
+        let mut area = Area::new(|_, addr, pages, _| {
+            assert_eq!((addr, pages), (HEAP_BASE + 7 * PAGE, 1), "the guard is not mapped");
+            0
+        });
+        area.open(4 * PAGE, 8 * PAGE);
+        assert_eq!(area.take_guarded(), Ok(HEAP_BASE + 7 * PAGE));
+        assert_eq!(area.take_low(4), Ok(HEAP_BASE));
+        assert_eq!(area.take_low(3), Err(Status::NoMemory));
+        assert_eq!(area.take_high(3), Err(Status::NoMemory));
     }
 
     #[test]

@@ -84,6 +84,7 @@ pub const KINDS: &[Kind] = &[
         title: "Keeping the core, exhausting what can be asked for",
         misdeeds: EXHAUST,
     },
+    Kind { name: "background", title: "Background threads", misdeeds: BACKGROUND },
 ];
 
 const HANDLES: &[Misdeed] = &[
@@ -339,6 +340,42 @@ const EXHAUST: &[Misdeed] = &[
     refused("log-flood", "logs 2,000 lines of a kilobyte"),
     refused("rx-hoard", "returns no received buffer, of any connection or datagram"),
     refused("calls-expensive", "fills the ring with the most expensive calls, again and again"),
+];
+
+const BACKGROUND: &[Misdeed] = &[
+    refused(
+        "thread-arguments",
+        "entries, stacks and blocks that are the kernel's, nobody's, not writable, not aligned; wakes at such addresses",
+    ),
+    ended(
+        "thread-entry-unmapped",
+        "a thread that begins where nothing is mapped",
+        "page fault executing 0x60000000 (not mapped)",
+    ),
+    ended(
+        "thread-stack-unmapped",
+        "a thread whose stack is not there",
+        "page fault writing 0x5fff",
+    ),
+    ended(
+        "thread-fault",
+        "a thread that writes to address 0",
+        "page fault writing 0x0 (not mapped)",
+    ),
+    ended("thread-exit", "a thread that calls `exit`", "exited with 7"),
+    refused("thread-many", "10,000 threads at once, and 2,000 one after the other"),
+    refused(
+        "thread-waits",
+        "waits at addresses that are the kernel's, nobody's, not aligned; for another value; without time",
+    ),
+    refused("thread-wake-storm", "64 threads wait and are woken as fast as a core can"),
+    refused("thread-denied", "a thread that enters; elastic threads that wait or leave"),
+    refused("thread-loop", "eight threads that never return"),
+    refused("thread-hold", "the same, one of which says for ever that it must not be interrupted"),
+    refused("thread-registers", "threads that fill all registers and are preempted"),
+    refused("thread-block-unmapped", "a thread whose block is unmapped when it leaves"),
+    refused("thread-map", "threads that map and unmap without end"),
+    refused("thread-log", "threads that log without end"),
 ];
 
 /// The misdeed of a name.

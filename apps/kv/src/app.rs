@@ -63,6 +63,14 @@ impl Kv {
         });
     }
 
+    /// What is to be done beside requests, unless a background thread does it. Whether there is more soon.
+    fn maintain(&self, now_ns: u64) -> bool {
+        let (worker, shared) = (&self.worker, self.worker.shared);
+        shared.crawler.try_start(shared);
+        !shared.crawler.is_at_work(now_ns)
+            && (0..MAINTAIN_STEPS).all(|_| worker.store().maintain(worker.now))
+    }
+
     fn after(&mut self, cx: &mut Cx<Self>, conn: &mut IxConn) {
         if conn.data.is_closing() || (conn.is_eof() && !conn.data.is_stalled()) {
             conn.close(cx);
@@ -84,6 +92,7 @@ impl App for Kv {
                 cx.udp_bind(at(udp_port), 0, 0);
             }
             cx.listen(at(port), BACKLOG_MAX, 0);
+            self.worker.shared.crawler.try_start(self.worker.shared);
         }
         if cx.index() == 0 || self.worker.shared.settings.idle_timeout != 0 {
             cx.timer_set(TICK, TICK_IDLE_US, 0);
@@ -114,15 +123,15 @@ impl App for Kv {
     /// The crawler, a page in reserve, idle connections: a bounded piece of each.
     fn on_timer(&mut self, cx: &mut Cx<Self>, conns: &mut Conns<Self>, _: Handle, _: u64) {
         self.worker.set_time(cx.now_ns());
-        let (store, now) = (self.worker.store(), self.worker.now);
         let mut more = false;
         if cx.index() == 0 {
-            more = (0..MAINTAIN_STEPS).all(|_| store.maintain(now));
+            more = self.maintain(cx.now_ns());
         }
         if self.worker.shared.settings.idle_timeout != 0 {
             self.close_idle(cx, conns);
         }
-        let busy = TICK_BUSY_US.max(u64::from(Tune::get(&store.tune.lru_crawler_sleep)));
+        let pause = &self.worker.store().tune.lru_crawler_sleep;
+        let busy = TICK_BUSY_US.max(u64::from(Tune::get(pause)));
         cx.timer_set(TICK, if more { busy } else { TICK_IDLE_US }, 0);
     }
 

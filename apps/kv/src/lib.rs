@@ -14,6 +14,7 @@ pub mod app;
 pub mod base64;
 pub mod clients;
 pub mod conn;
+pub mod crawler;
 pub mod limits;
 pub mod num;
 mod options;

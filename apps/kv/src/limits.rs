@@ -52,6 +52,8 @@ pub const CONNECTIONS_TOLD: u64 = 64;
 pub const CONNECTIONS_SHOWN: usize = 1000;
 /// Places of connections that are looked at each second for idle ones, on each core.
 pub const IDLE_CONNS_PER_TICK: usize = 4096;
+/// Silence of the background crawler after which core 0 does its work.
+pub const CRAWLER_SILENT_NS: u64 = 3_000_000_000;
 /// Steps of the crawler at a time.
 pub const MAINTAIN_STEPS: usize = 8;
 /// Microseconds between two looks at whether there is something to do beside requests, ...

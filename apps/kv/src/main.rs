@@ -15,7 +15,9 @@ static SHARED: Once<Shared> = Once::new();
 
 fn main(mut context: Context) -> ! {
     let shared = if context.index() == 0 {
-        SHARED.call_once(|| start(&context))
+        let shared = SHARED.call_once(|| start(&context));
+        shared.crawler.offer(kv::crawler::spawn);
+        shared
     } else {
         // Nothing comes before core 0 listens: wait in the kernel, which may take a while.
         loop {

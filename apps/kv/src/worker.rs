@@ -1,5 +1,6 @@
 //! What one core brings along: its counters, its reply memory, the time; and what all cores share.
 use crate::clients::Clients;
+use crate::crawler::Crawler;
 use crate::limits::WORKERS_MAX;
 use crate::out::ChunkPool;
 use crate::store::{Miss, Store};
@@ -146,6 +147,8 @@ pub struct Shared {
     pub verbosity: AtomicU64,
     /// Who is connected.
     pub clients: Clients,
+    /// Who reclaims what has expired.
+    pub crawler: Crawler,
     counters: Box<[Counters]>,
     /// What the counters were at the last `stats reset`: nobody writes another core's counters.
     base: spin::Mutex<Totals>,
@@ -160,6 +163,7 @@ impl Shared {
             settings,
             verbosity: AtomicU64::new(0),
             clients: Clients::new(WORKERS_MAX),
+            crawler: Crawler::default(),
             counters,
             base: spin::Mutex::default(),
         }

@@ -22,7 +22,7 @@ impl Engine {
     pub(crate) fn is_calm(&mut self) -> bool {
         let local = &mut self.local;
         let calm = local.calm && local.now < local.calm_until;
-        local.calm = calm && !local.tap.is_on() && !local.mesh.refresh();
+        local.calm = calm && !local.tap.is_on() && !local.mesh.glance();
         local.calm
     }
 

@@ -209,6 +209,7 @@ impl Engine {
             // All of it is one group's: elsewhere it would be as late.
             return;
         };
+        self.stir();
         let now = self.local.now.0;
         let giving = Giving {
             to: grant.to,

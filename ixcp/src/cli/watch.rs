@@ -3,6 +3,7 @@ use super::{Cli, Target, seconds};
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// `ixcp top`.
@@ -20,6 +21,9 @@ pub struct Top {
     /// Prints one frame as JSON and ends
     #[arg(long)]
     pub json: bool,
+    /// Draws one frame into this file, as SVG, and ends; `-` is standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub svg: Option<PathBuf>,
 }
 
 /// `ixcp metrics`.

@@ -1,7 +1,7 @@
 //! The text exposition format of Prometheus, version 0.0.4. All samples of a metric stand together, whatever
 //! dataplane and core they are of.
-use crate::observe::Observed;
 use crate::measured::{Demand, Measured, Times};
+use crate::observe::Observed;
 use crate::snapshot::{Core, GAUGES, Snapshot};
 use ix_abi::control::State;
 use ix_abi::histogram::floor_ns;

@@ -18,6 +18,7 @@ fn machine(net: Backend) -> Machine {
         address6: Address6::Auto,
         append: "app=kv cores=2".to_owned(),
         control: "/run/a,b/control".into(),
+        control_by: Control::Shared,
         serial: "/run/a,b/serial.log".into(),
         extra: vec!["-icount".into(), "shift=0".into()],
     }

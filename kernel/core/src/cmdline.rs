@@ -71,6 +71,8 @@ pub struct Config<'a> {
     pub app: Option<&'a str>,
     /// Cores to use; all there are without it.
     pub cores: Option<usize>,
+    /// How many of them, the last ones, are for background threads of the application.
+    pub background: usize,
     pub address: Address,
     pub gateway: Option<[u8; 4]>,
     pub address6: Address6,
@@ -125,6 +127,7 @@ impl Default for Config<'_> {
         Self {
             app: None,
             cores: None,
+            background: 0,
             address: Address::Dhcp,
             gateway: None,
             address6: Address6::Auto,
@@ -195,6 +198,9 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
         "selftest" => c.selftest = Some(value),
         "cores" => {
             c.cores = Some(number(value, 1..=64, "a number from 1 to 64 is wanted")? as usize);
+        }
+        "background" => {
+            c.background = number(value, 0..=63, "a number from 0 to 63 is wanted")? as usize;
         }
         "batch" => {
             c.batch = Some(number(value, 1..=1024, "a number from 1 to 1024 is wanted")? as usize);

@@ -49,6 +49,8 @@ pub enum Command {
     SetCoreSet(u64),
     /// Limits are in the bulk area.
     SetLimits,
+    /// How many of the last cores are for background threads.
+    Reserve(u16),
     /// Packet trace on (the filter is in the bulk area) or off.
     Trace(bool),
 }
@@ -71,6 +73,7 @@ impl Command {
             CommandCode::SetCores => Command::SetCores(small(args[0])?),
             CommandCode::SetCoreSet => Command::SetCoreSet(args[0]),
             CommandCode::SetLimits if number == LIMIT_WORDS => Command::SetLimits,
+            CommandCode::Reserve => Command::Reserve(small(args[0])?),
             CommandCode::SetBatch | CommandCode::Trace | CommandCode::SetLimits => {
                 return Err(Status::Invalid);
             }

@@ -30,3 +30,4 @@ pub mod spread;
 pub mod stacks;
 pub mod symbols;
 pub mod text_grid;
+pub mod threads;

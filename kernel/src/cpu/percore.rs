@@ -41,6 +41,8 @@ pub struct PerCore {
     pub overdue: AtomicBool,
     /// It halts, or is about to: whoever has something for it must send an IPI.
     pub sleeping: AtomicBool,
+    /// What is in ring 3, or about to be, is a background thread.
+    pub background: AtomicBool,
 }
 
 pub const PERCORE_BYTES: usize = 256;
@@ -69,6 +71,7 @@ impl PerCore {
             device_interrupts: AtomicU64::new(0),
             overdue: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
+            background: AtomicBool::new(false),
         }
     }
 }

@@ -118,6 +118,8 @@ fn interrupt(core: &PerCore, frame: &mut Frame, fx: &Fx) -> u64 {
         }
         _ => false,
     };
+    // A background thread leaves with every interrupt: its core has others to see to.
+    let end = end || core.background.load(Ordering::Relaxed);
     if end && frame.is_user() { leave_user(core, frame, fx, 0) } else { 0 }
 }
 

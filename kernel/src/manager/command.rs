@@ -47,6 +47,7 @@ impl Manager {
             Command::SetCores(count) => self.cores.set_count(engine, c, count),
             Command::SetCoreSet(set) => self.cores.set(engine, c, set),
             Command::SetLimits => self.cores.set_limits(c),
+            Command::Reserve(count) => self.cores.reserve(c, count),
             Command::AclSet(bytes) => self.acl.begin(engine, c, bytes),
             Command::AclRead => control::answer(c, Status::Ok, super::acl::read(engine)),
             Command::CaptureStart | Command::CaptureStop(_) | Command::Trace(_) => {

@@ -26,6 +26,21 @@ pub fn is_parked(core: usize) -> bool {
     PARKED.load(Ordering::Relaxed) & 1 << core != 0
 }
 
+/// Cores for background threads, a bit each. Written by core 0. They run such threads while they are parked.
+static BACKGROUND: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the core is reserved for background threads.
+#[inline]
+pub fn is_reserved(core: usize) -> bool {
+    BACKGROUND.load(Ordering::Relaxed) & 1 << core != 0
+}
+
+/// The cores that are.
+pub fn reserved() -> impl Iterator<Item = usize> {
+    let mask = BACKGROUND.load(Ordering::Relaxed);
+    (0..CORES_MAX).filter(move |core| mask & 1 << core != 0)
+}
+
 /// What is under way.
 #[derive(Default)]
 enum Task {
@@ -60,8 +75,11 @@ pub(super) struct Cores {
 }
 
 impl Cores {
-    pub(super) fn new(cores: usize, groups: u16) -> Self {
+    /// The last `background` cores are reserved, as far as one remains that serves.
+    pub(super) fn new(cores: usize, groups: u16, background: usize) -> Self {
         let cores = cores.min(CORES_MAX);
+        let background = background.min(cores - 1);
+        BACKGROUND.store(last(cores, background), Ordering::Relaxed);
         Self {
             cores,
             groups,
@@ -109,6 +127,10 @@ impl Cores {
         if serving == 0 || serving > self.cores {
             return control::answer(c, Status::Invalid, self.cores as u64);
         }
+        let most = self.cores - reserved().count();
+        if serving > most {
+            return control::answer(c, Status::InUse, most as u64);
+        }
         let answer = Answer { to: c, value: serving as u64 };
         self.serve(engine, Some(answer), all(serving));
     }
@@ -118,7 +140,26 @@ impl Cores {
         if set & 1 == 0 || set & !all(self.cores) != 0 {
             return control::answer(c, Status::Invalid, all(self.cores));
         }
+        let background = BACKGROUND.load(Ordering::Relaxed);
+        if set & background != 0 {
+            return control::answer(c, Status::InUse, all(self.cores) & !background);
+        }
         self.serve(engine, Some(Answer { to: c, value: set }), set);
+    }
+
+    /// The last `count` cores, none of which serves, are for background threads from now on.
+    pub(super) fn reserve(&mut self, c: Pending, count: u16) {
+        let count = usize::from(count);
+        let parked = PARKED.load(Ordering::Relaxed);
+        if count >= self.cores || last(self.cores, count) & !parked != 0 {
+            return control::answer(c, Status::Invalid, u64::from(parked.count_ones()));
+        }
+        let before = BACKGROUND.swap(last(self.cores, count), Ordering::Relaxed);
+        let concerned = |core: &usize| before & 1 << core != 0 || is_reserved(*core);
+        (0..self.cores).filter(concerned).for_each(net::wake_core);
+        log::info!("{count} of {} cores are reserved for background threads", self.cores);
+        control::set(header::BACKGROUND, BACKGROUND.load(Ordering::Relaxed));
+        control::answer(c, Status::Ok, count as u64);
     }
 
     fn serve(&mut self, engine: &mut Engine, command: Option<Answer>, serving: u64) {
@@ -145,6 +186,10 @@ impl Cores {
             self.published = true;
             self.publish(engine);
             self.demand.show_limits();
+            let reserved = reserved().count();
+            if reserved > 0 {
+                self.serve(engine, None, all(self.cores - reserved));
+            }
         }
         while let Some(woken) = engine.woken() {
             let parked = PARKED.load(Ordering::Relaxed);
@@ -154,7 +199,9 @@ impl Cores {
         }
         let last = self.outcomes(engine);
         let parked = PARKED.load(Ordering::Relaxed);
-        self.demand.tick(now, all(self.cores) & !parked, parked);
+        // Cores for background threads are not to be had.
+        let free = parked & !BACKGROUND.load(Ordering::Relaxed);
+        self.demand.tick(now, all(self.cores) & !parked, free);
         if self.under_way > 0 {
             return;
         }
@@ -204,11 +251,17 @@ impl Cores {
 
     fn publish(&self, engine: &Engine) {
         control::set(header::ACTIVE, all(self.cores) & !PARKED.load(Ordering::Relaxed));
+        control::set(header::BACKGROUND, BACKGROUND.load(Ordering::Relaxed));
         for group in 0..self.groups {
             let owner = engine.owner(GroupId(group)).map_or(0, |core| core.0);
             control::set(OWNERS_BASE + usize::from(group) * 8, owner.into());
         }
     }
+}
+
+/// The last `count` of so many cores, a bit each.
+const fn last(cores: usize, count: usize) -> u64 {
+    all(cores) & !all(cores - count)
 }
 
 /// The first `count` cores, a bit each.

@@ -88,7 +88,7 @@ impl Task {
         log::info!("core {core} serves again: core {by} was congested");
     }
 
-    /// Every millisecond. `serving` and `parked` are cores, a bit each.
+    /// Every millisecond. `serving` and `parked` are cores, a bit each; the others are reserved.
     pub(super) fn tick(&mut self, now: u64, serving: u64, parked: u64) {
         if self.grant_ends.is_some_and(|end| now >= end) {
             self.grant_ends = None;
@@ -98,6 +98,7 @@ impl Task {
         }
         if now >= self.next {
             self.next = now + WINDOW_LENGTH_NS;
+            self.demand.set_cores((serving | parked).count_ones() as u16);
             self.look(now, serving);
         }
         self.grant(serving, parked);

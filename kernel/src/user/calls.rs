@@ -1,16 +1,18 @@
 //! Direct system calls. What they are told is an allegation: numbers are ranged, memory is read through
 //! the application's own page tables, failures are answers (`-(status)`), never the kernel's problem.
 
+use alloc::sync::Arc;
+
 use ix_abi::call::Direct;
 use ix_abi::layout::{HEAP_BASE, PAGE_BYTES};
-use ix_abi::limits::LOG_BYTES_MAX;
+use ix_abi::limits::{LOG_BYTES_MAX, WAIT_MAX_US};
 use ix_abi::status::Status;
 use ix_kernel_core::paging::{Access, MapError};
+use spin::Mutex;
 
-use super::lifecycle;
 use super::program::{Leaving, Program, enter_in_map};
 use super::space::AddressSpace;
-use super::thread::Thread;
+use super::{background, lifecycle};
 use crate::{start, time};
 
 /// What becomes of a call.
@@ -21,13 +23,39 @@ pub enum Answer {
     Late(u64),
     /// `map`: [`Mapping::step`] does the rest, bit by bit.
     Map(Mapping),
-    /// `enter`: the batch is to be run.
+    /// `enter`: the batch is to be run. Elastic threads only.
     Batch,
+    /// `wait`. Background threads only.
+    Wait(Wait),
+    /// `leave`. Background threads only.
+    Leave,
     Exit(u64),
 }
 
+/// What a background thread waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    pub addr: u64,
+    /// Only if the word is this.
+    pub value: u32,
+    pub deadline_ns: u64,
+}
+
+/// Who calls.
+pub struct Caller<'a> {
+    pub program: &'a Arc<Program>,
+    pub log: &'a Mutex<LogBudget>,
+    /// It has rings, and its core a network to serve.
+    pub is_elastic: bool,
+}
+
 fn failed(status: Status) -> Answer {
-    Answer::Value(u64::from(status.0).wrapping_neg())
+    Answer::Value(failure(status))
+}
+
+/// A failure, as `rax` tells it.
+pub fn failure(status: Status) -> u64 {
+    u64::from(status.0).wrapping_neg()
 }
 
 /// How much a context may log: a flood must cost the application, not the console's readers, nor the
@@ -74,34 +102,53 @@ impl LogBudget {
     }
 }
 
-pub fn direct(thread: &mut Thread, number: u64, args: [u64; 3]) -> Answer {
+pub fn direct(caller: &Caller<'_>, number: u64, args: [u64; 3]) -> Answer {
     let Ok(number) = u16::try_from(number) else { return failed(Status::Invalid) };
     match Direct(number) {
-        Direct::Enter => Answer::Batch,
+        Direct::Enter if caller.is_elastic => Answer::Batch,
+        Direct::Wait | Direct::Leave if caller.is_elastic => failed(Status::Denied),
+        Direct::Enter => failed(Status::Denied),
+        Direct::Leave => Answer::Leave,
+        Direct::Wait => wait(args[0], args[1], args[2]),
         Direct::Exit => Answer::Exit(args[0]),
-        Direct::Log => log_line(thread, args[0], args[1], args[2]),
+        Direct::Log => log_line(caller, args[0], args[1], args[2]),
         Direct::Clock => clock(args[0]),
-        Direct::Map => map(thread, args[0], args[1]),
-        Direct::Unmap => unmap(thread, args[0], args[1]),
+        Direct::Map => map(caller, args[0], args[1]),
+        Direct::Unmap => unmap(caller, args[0], args[1]),
         Direct::Ready => {
             lifecycle::app_is_ready();
             Answer::Value(0)
         }
-        Direct::Thread | Direct::Wait | Direct::Wake => failed(Status::Unsupported),
+        Direct::Thread => match background::start(caller.program, args) {
+            Ok(number) => Answer::Value(number),
+            Err(status) => failed(status),
+        },
+        Direct::Wake => match background::wake(caller.program, args[0], args[1]) {
+            Ok(woken) => Answer::Value(woken),
+            Err(status) => failed(status),
+        },
         _ => failed(Status::Invalid),
     }
 }
 
+fn wait(addr: u64, value: u64, timeout_us: u64) -> Answer {
+    let (true, Ok(value)) = (addr.is_multiple_of(4), u32::try_from(value)) else {
+        return failed(Status::Invalid);
+    };
+    let deadline_ns = time::now_ns() + timeout_us.min(WAIT_MAX_US) * 1000;
+    Answer::Wait(Wait { addr, value, deadline_ns })
+}
+
 #[cold]
 #[inline(never)]
-fn log_line(thread: &mut Thread, addr: u64, len: u64, level: u64) -> Answer {
+fn log_line(caller: &Caller<'_>, addr: u64, len: u64, level: u64) -> Answer {
     let mut buffer = [0; LOG_BYTES_MAX];
     let want = usize::try_from(len).map_or(LOG_BYTES_MAX, |n| n.min(LOG_BYTES_MAX));
-    let got = thread.program.space.lock().read(addr, &mut buffer[..want]);
+    let got = caller.program.space.lock().read(addr, &mut buffer[..want]);
     if got < want {
         return failed(Status::Fault);
     }
-    if !thread.log.take(want) {
+    if !caller.log.lock().take(want) {
         return Answer::Value(0);
     }
     // One line of printable text, whatever came: the log must not be forgeable.
@@ -121,7 +168,7 @@ fn log_line(thread: &mut Thread, addr: u64, len: u64, level: u64) -> Answer {
         4 => log::Level::Debug,
         _ => log::Level::Trace,
     };
-    log::log!(level, "{}: {text}", thread.program.name);
+    log::log!(level, "{}: {text}", caller.program.name);
     Answer::Late(0)
 }
 
@@ -137,9 +184,9 @@ fn clock(which: u64) -> Answer {
 }
 
 /// Checks a range of heap pages.
-fn heap_range(thread: &Thread, addr: u64, pages: u64) -> Option<core::ops::Range<u64>> {
+fn heap_range(caller: &Caller<'_>, addr: u64, pages: u64) -> Option<core::ops::Range<u64>> {
     let end = pages.checked_mul(PAGE_BYTES).and_then(|n| addr.checked_add(n))?;
-    let limit = HEAP_BASE + thread.program.heap_pages_max * PAGE_BYTES;
+    let limit = HEAP_BASE + caller.program.heap_pages_max * PAGE_BYTES;
     let ok = pages > 0 && addr.is_multiple_of(PAGE_BYTES) && addr >= HEAP_BASE && end <= limit;
     ok.then_some(addr..end)
 }
@@ -150,14 +197,14 @@ fn steps(range: &core::ops::Range<u64>) -> impl Iterator<Item = u64> + use<> {
 
 #[cold]
 #[inline(never)]
-fn map(thread: &Thread, addr: u64, pages: u64) -> Answer {
-    let Some(range) = heap_range(thread, addr, pages) else { return failed(Status::Invalid) };
-    let space = thread.program.space.lock();
+fn map(caller: &Caller<'_>, addr: u64, pages: u64) -> Answer {
+    let Some(range) = heap_range(caller, addr, pages) else { return failed(Status::Invalid) };
+    let space = caller.program.space.lock();
     if steps(&range).any(|va| space.is_mapped(va)) {
         return failed(Status::InUse);
     }
     // A page that is still leaving may be in another core's TLB.
-    let leaving = thread.program.leaving.lock();
+    let leaving = caller.program.leaving.lock();
     if leaving.iter().any(|l| range.contains(&l.addr)) {
         return failed(Status::Again);
     }
@@ -209,14 +256,14 @@ impl Mapping {
 
 #[cold]
 #[inline(never)]
-fn unmap(thread: &Thread, addr: u64, pages: u64) -> Answer {
-    let Some(range) = heap_range(thread, addr, pages) else { return failed(Status::Invalid) };
-    let mut space = thread.program.space.lock();
+fn unmap(caller: &Caller<'_>, addr: u64, pages: u64) -> Answer {
+    let Some(range) = heap_range(caller, addr, pages) else { return failed(Status::Invalid) };
+    let mut space = caller.program.space.lock();
     if steps(&range).any(|va| !space.is_mapped(va)) {
         return failed(Status::Fault);
     }
     for va in steps(&range) {
-        release(&thread.program, &mut space, va);
+        release(caller.program, &mut space, va);
     }
     Answer::Value(0)
 }

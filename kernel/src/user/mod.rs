@@ -4,6 +4,7 @@
 //! interrupted for good, or faulted. Interrupts are on in ring 3 only.
 #![allow(unsafe_code, reason = "enters ring 3")]
 
+pub mod background;
 pub mod calls;
 pub mod lifecycle;
 pub mod program;

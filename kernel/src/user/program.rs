@@ -19,6 +19,7 @@ use ix_kernel_core::elf_image::{ElfError, Image};
 use ix_kernel_core::paging::{Access, MapError};
 use spin::Mutex;
 
+use super::background::Threads;
 use super::space::AddressSpace;
 use super::state::UserState;
 use crate::mem::{self, layout};
@@ -86,6 +87,8 @@ pub struct Program {
     /// Event and syscall page of each context.
     contexts: Vec<(Phys, Phys)>,
     pub heap_pages_max: u64,
+    /// Its background threads.
+    pub threads: Threads,
 }
 
 impl Program {
@@ -129,6 +132,7 @@ impl Program {
             root,
             contexts,
             heap_pages_max: heap_max,
+            threads: Threads::new(),
         })
     }
 

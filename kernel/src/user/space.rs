@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "edits page tables, reaches user frames through the direct map")]
 
 use alloc::collections::BTreeMap;
+use core::sync::atomic::AtomicU32;
 
 use ix_kernel_core::addr::{LARGE_PAGE, PAGE, Phys, Virt};
 use ix_kernel_core::paging::{self, Access, MapError, MaxPage, Range, Space, Tables};
@@ -74,6 +75,20 @@ impl AddressSpace {
 
     pub fn is_mapped(&self, va: u64) -> bool {
         paging::lookup(&DirectTables, self.root, Virt(va)).is_some()
+    }
+
+    /// A word of user memory, whole, through the kernel's alias. It may change at any time. `None`: no address of four
+    /// bytes that may be used so.
+    pub fn word(&self, va: u64, write: bool) -> Option<&AtomicU32> {
+        if !va.is_multiple_of(4) || !ix_kernel_core::addr::is_user(va) {
+            return None;
+        }
+        let m = paging::lookup(&DirectTables, self.root, Virt(va))?;
+        let allowed = m.entry.is_user() && (m.entry.is_writable() || !write);
+        let at = layout::direct(Phys(m.pa.0 + (va - m.va.0))) as *mut u32;
+        // SAFETY: RAM of the application in the direct map, aligned; the page is not freed before its address has been
+        // taken out of the space, which the borrow excludes. The application's accesses are like a device's to us.
+        allowed.then(|| unsafe { AtomicU32::from_ptr(at) })
     }
 
     /// Copies from user memory; returns how many bytes could be read. For control paths: walks the

@@ -7,9 +7,11 @@ use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
 use ix_abi::layout::{CallHeader, EVENT_SLOTS, EventHeader};
+use ix_abi::status::Status;
 use ix_dataplane::platform::AppReturn;
+use spin::Mutex;
 
-use super::calls::{self, Answer};
+use super::calls::{self, Answer, Caller, failure};
 use super::lifecycle::{self, Reason};
 use super::program::Program;
 use super::state::UserState;
@@ -30,7 +32,7 @@ pub struct Thread {
     overrun_since_ns: Option<u64>,
     /// That has lasted long enough to be reported.
     overdue: bool,
-    pub log: calls::LogBudget,
+    log: Mutex<calls::LogBudget>,
     /// A `map` that is not done.
     mapping: Option<calls::Mapping>,
     /// It came back early, for the network's sake: that is no overrun.
@@ -43,7 +45,7 @@ impl Thread {
         // SAFETY: the program's tables contain the kernel half (`AddressSpace::new`).
         unsafe { mem::load_root(program.root()) };
         crate::cpu::descriptors::clear_data_segments();
-        let log = calls::LogBudget::new();
+        let log = Mutex::new(calls::LogBudget::new());
         Self {
             program,
             context,
@@ -94,7 +96,7 @@ impl Thread {
                 return AppReturn::Ended;
             }
             match enter(&mut self.state) {
-                UserExit::Syscall { number, args } => match calls::direct(self, number, args) {
+                UserExit::Syscall { number, args } => match self.direct(number, args) {
                     Answer::Value(v) => self.state.rax = v,
                     Answer::Late(v) => {
                         self.state.rax = v;
@@ -116,6 +118,8 @@ impl Thread {
                         lifecycle::end(Reason::Exit(code));
                         return AppReturn::Ended;
                     }
+                    // Refused to elastic threads where they are decoded.
+                    Answer::Wait(_) | Answer::Leave => self.state.rax = failure(Status::Denied),
                 },
                 UserExit::Preempted => return self.preempted(),
                 UserExit::Fault(fault) => {
@@ -124,6 +128,11 @@ impl Thread {
                 }
             }
         }
+    }
+
+    fn direct(&self, number: u64, args: [u64; 3]) -> Answer {
+        let caller = Caller { program: &self.program, log: &self.log, is_elastic: true };
+        calls::direct(&caller, number, args)
     }
 
     /// A step of the `map` under way; whether it is done.

@@ -12,7 +12,7 @@ fn boot(app: &str, port: &str) -> Option<Vm> {
     Some(Config::new(&need::built()?, app).cores(4).forward(port).boot())
 }
 
-fn json(vm: &Vm, args: &[&str]) -> serde_json::Value {
+pub fn json(vm: &Vm, args: &[&str]) -> serde_json::Value {
     serde_json::from_str(&vm.ixcp_ok(&[args, &["--json"]].concat())).expect("JSON")
 }
 
@@ -142,7 +142,7 @@ fn a_group_moves_by_hand_and_nonsense_is_refused_with_words() {
 }
 
 /// Clock ticks that each thread of QEMU has used.
-fn vcpu_ticks(vm: &Vm) -> Vec<u64> {
+pub fn vcpu_ticks(vm: &Vm) -> Vec<u64> {
     let text = std::fs::read_to_string(vm.dir().join("instance.json")).expect("described");
     let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let tasks = format!("/proc/{}/task", json["qemu_pid"]);

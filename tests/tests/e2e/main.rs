@@ -1,16 +1,19 @@
 //! End to end: the booted kernel in QEMU, real programs and a peer in Rust as its clients. What the
 //! machine lacks is SKIPPED with the reason (`docs/testing.md`).
 mod acl;
+mod background;
 mod boot;
 mod bridge;
 mod control;
 mod cores;
+mod daemon;
 mod hostile;
 mod instructions;
 mod iso;
 mod memcached;
 mod qemu;
 mod restarts;
+mod serial;
 mod six;
 mod stream;
 mod tap;

@@ -1,5 +1,6 @@
 //! The misdeeds, a file for each kind and a small function for each of them.
 
+mod background;
 mod calls;
 mod exhaust;
 mod gather;
@@ -26,6 +27,7 @@ pub fn commit(app: &mut App, name: &str, number: u64) -> Verdict {
         .or_else(|| rings::commit(app, name))
         .or_else(|| state::commit(name))
         .or_else(|| exhaust::commit(app, name))
+        .or_else(|| background::commit(app, name))
     {
         return verdict;
     }

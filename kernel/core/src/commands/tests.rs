@@ -51,6 +51,8 @@ fn every_code_is_understood_and_its_arguments_are_checked() {
         (12, 5, Ok(Command::SetCoreSet(5))),
         (12, u64::MAX, Ok(Command::SetCoreSet(u64::MAX))),
         (13, 0, Err(Status::Unsupported)),
+        (16, 0, Ok(Command::Reserve(0))),
+        (16, 1 << 16, Err(Status::Invalid)),
         (0x1_0001, 0, Err(Status::Unsupported)),
         (u64::MAX, 0, Err(Status::Unsupported)),
     ] {

@@ -1,0 +1,112 @@
+//! The control page over COM2, for machines that share no memory with `ixcp`: frames (`ix_abi::frame`) that ask for words of the
+//! page, or bring some. Core 0 looks every millisecond, takes and sends no more than a bounded number of bytes, and waits for
+//! nothing: who gets no answer asks again.
+#![allow(unsafe_code, reason = "owns the UART's I/O ports")]
+
+use ix_abi::control::header;
+use ix_abi::frame::{
+    self, Decoder, Frame, Kind, RANGE_BYTES, READ_WORDS_MAX, REPLY_BYTES_MAX, REQUEST_BYTES_MAX,
+    Request,
+};
+use uart_16550::backend::PioBackend;
+use uart_16550::{BaudRate, Config, Uart16550};
+
+use crate::control;
+
+const COM2: u16 = 0x2F8;
+/// Bytes taken in one go, and times that the transmitter's FIFO is filled. A real line brings 12 bytes a millisecond.
+const TAKE_MAX: usize = 64;
+const FILLS_MAX: usize = 8;
+/// Silence after which what has come of a frame is not going to be one.
+const SILENCE_NS: u64 = 50_000_000;
+
+pub struct Line {
+    uart: Uart16550<PioBackend>,
+    decoder: Decoder<REQUEST_BYTES_MAX>,
+    reply: [u8; REPLY_BYTES_MAX],
+    /// Bytes of the reply, and those of them that are sent.
+    reply_len: usize,
+    sent: usize,
+    heard_ns: u64,
+}
+
+impl Line {
+    /// `None`: there is no port, or it does not answer.
+    pub fn open() -> Option<Self> {
+        // SAFETY: these are COM2's ports by the PC's convention, and nobody else uses them.
+        let mut uart = unsafe { Uart16550::new_port(COM2) }.ok()?;
+        uart.init(Config { baud_rate: BaudRate::Baud115200, ..Config::default() }).ok()?;
+        Some(Self {
+            uart,
+            decoder: Decoder::new(),
+            reply: [0; REPLY_BYTES_MAX],
+            reply_len: 0,
+            sent: 0,
+            heard_ns: 0,
+        })
+    }
+
+    /// At core 0's quiescent point, every millisecond.
+    pub fn poll(&mut self, now_ns: u64) {
+        if !self.send() {
+            return;
+        }
+        if now_ns.saturating_sub(self.heard_ns) > SILENCE_NS {
+            self.decoder.reset();
+        }
+        for _ in 0..TAKE_MAX {
+            let Ok(byte) = self.uart.try_receive_byte() else { return };
+            self.heard_ns = now_ns;
+            if let Some(frame) = self.decoder.push(byte) {
+                self.sent = 0;
+                self.reply_len = answer(&frame, &mut self.reply).unwrap_or(0);
+                self.send();
+                return;
+            }
+        }
+    }
+
+    /// Whether everything has been sent.
+    fn send(&mut self) -> bool {
+        for _ in 0..FILLS_MAX {
+            if self.sent == self.reply_len {
+                return true;
+            }
+            let sent = self.uart.send_bytes(&self.reply[self.sent..self.reply_len]);
+            self.sent += sent;
+            if sent == 0 {
+                return false;
+            }
+        }
+        self.sent == self.reply_len
+    }
+}
+
+/// Carries a request out and lays its answer into `out`; how long that is.
+fn answer(asked: &Frame<'_>, out: &mut [u8]) -> Option<usize> {
+    let sequence = asked.sequence;
+    match Request::decode(asked) {
+        Some(Request::Ping) => {
+            let there = [header::MAGIC, header::VERSION, header::EPOCH].map(control::get);
+            let [magic, version, epoch] = there.map(u64::to_le_bytes);
+            let bytes = (frame::PAGE_BYTES as u64).to_le_bytes();
+            frame::encode(out, Kind::Pong, sequence, &[&magic, &version, &epoch, &bytes])
+        }
+        Some(Request::Read(range)) => {
+            let mut words = [0; READ_WORDS_MAX * 8];
+            for (i, word) in words.as_chunks_mut().0.iter_mut().take(range.words).enumerate() {
+                *word = control::get(range.offset + i * 8).to_le_bytes();
+            }
+            let words = &words[..range.words * 8];
+            frame::encode(out, Kind::Words, sequence, &[&range.to_bytes(), words])
+        }
+        Some(Request::Write(range, bytes)) => {
+            for (i, word) in frame::words(bytes).enumerate() {
+                control::set(range.offset + i * 8, word);
+            }
+            let range: [u8; RANGE_BYTES] = range.to_bytes();
+            frame::encode(out, Kind::Written, sequence, &[&range])
+        }
+        None => frame::encode(out, Kind::Refused, sequence, &[]),
+    }
+}
