@@ -2,7 +2,9 @@
 use crate::Kv;
 use ix_abi::control::{CommandCode, header, measure_offset};
 use ix_abi::demand::{LIMIT_WORDS, Limits, Reason, Want, word};
-use ix_abi::measure::{WAKE_BEGAN_NS, WAKE_GIVEN_NS, WOKEN_SERVED_NS, WOKEN_TAKEN_NS, window};
+use ix_abi::measure::{
+    WAKE_BEGAN_NS, WAKE_GIVEN_NS, WAKE_WAITED_NS, WOKEN_SERVED_NS, WOKEN_TAKEN_NS, window,
+};
 use ix_abi::{Status, control};
 use ix_tests::need;
 use ix_tests::vm::{Config, Vm};
