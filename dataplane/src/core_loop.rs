@@ -73,6 +73,9 @@ fn completely<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     let completed = engine.completions();
     let received = receive(engine, platform);
     let told = tell(engine, platform);
+    if engine.is_serving() {
+        engine.served(platform.now());
+    }
     finish(engine, platform) | told | received | completed
 }
 

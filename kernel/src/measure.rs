@@ -88,12 +88,6 @@ fn to_page(core: usize, stats: &CoreStats, measure: &Measure, fresh: bool) {
     ] {
         set(offset, value);
     }
-    let at = [word::DELAY, word::LOOP, word::USER];
-    for (offset, histogram) in at.into_iter().zip(measure.histograms()) {
-        for (i, count) in histogram.iter().enumerate() {
-            set(offset + i * 8, *count);
-        }
-    }
     if fresh {
         let w = measure.window();
         for (offset, value) in [
@@ -109,6 +103,12 @@ fn to_page(core: usize, stats: &CoreStats, measure: &Measure, fresh: bool) {
             (window::NUMBER, w.number),
         ] {
             set(offset, value);
+        }
+        let at = [word::DELAY, word::LOOP, word::USER];
+        for (offset, histogram) in at.into_iter().zip(measure.histograms()) {
+            for (i, count) in histogram.iter().enumerate() {
+                set(offset + i * 8, *count);
+            }
         }
         for (group, load) in measure.loads().all().iter().enumerate() {
             set(word::GROUP_FRAMES + group * 8, load.frames);

@@ -52,7 +52,7 @@ pub struct Wake {
     pub waited_ns: u64,
     /// This core was woken: the beginning of the iteration that got the first group.
     pub taken_ns: u64,
-    /// The end of the one that has served the first frame.
+    /// When the application had served the first frame, and what it called for it was executed.
     pub served_ns: u64,
 }
 
@@ -161,13 +161,6 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(crate) fn is_late(&mut self) {
-        let now = self.local.now.0;
-        if matches!(self.relief.state, State::Serving) {
-            self.local.measure.wake.served_ns = now;
-            self.local.measure.alarm = u64::MAX;
-            self.relief.state = State::Rest;
-            return;
-        }
         if self.relief.grant.is_none() {
             self.local.measure.alarm = u64::MAX;
             return;
@@ -363,6 +356,19 @@ impl Engine {
         self.moves.look();
     }
 
+    /// The application has had what was received. Whether that is to be noted, by [`Engine::served`].
+    #[inline(always)]
+    pub(crate) fn is_serving(&self) -> bool {
+        matches!(self.relief.state, State::Serving)
+    }
+
+    /// It has had the first frame of the first group.
+    #[cold]
+    pub(crate) fn served(&mut self, now: Instant) {
+        self.local.measure.wake.served_ns = now.0;
+        self.relief.state = State::Rest;
+    }
+
     /// Another core calls us.
     pub(super) fn called(&mut self) {
         self.relief.called = true;
@@ -390,7 +396,6 @@ impl Engine {
         if matches!(self.relief.state, State::Taken) {
             self.relief.state = State::Serving;
             self.local.measure.force(false);
-            self.local.measure.alarm = 0;
         }
     }
 }
