@@ -251,12 +251,10 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
             break;
         }
     }
-    if engine.local.measure.found(total) {
-        if look_closely(engine, platform, total, &mut batch) {
-            engine.batch = Some(batch);
-            count(engine, total, total, 0);
-            return true;
-        }
+    if engine.local.measure.found(total) && look_closely(engine, platform, total, &mut batch) {
+        engine.batch = Some(batch);
+        count(engine, total, total, 0);
+        return true;
     }
     if engine.local.tap.is_on() {
         tap::received(&mut engine.local, &batch);
