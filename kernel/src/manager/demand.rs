@@ -85,7 +85,7 @@ impl Task {
         control::set(word::LAST_WAKE, u64::from(core) | u64::from(by) << 16);
         control::set(word::LAST_WAKE_NS, now);
         control::set(word::WAKES, self.wakes);
-        log::info!("core {core} serves again: core {by} was congested");
+        // No line on the console: that would take core 0, which may be the congested one, longer than the wake did.
     }
 
     /// Every millisecond. `serving` and `parked` are cores, a bit each; the others are reserved.
