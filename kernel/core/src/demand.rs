@@ -60,7 +60,7 @@ impl Figures {
 pub struct Demand {
     /// Within what.
     limits: Limits,
-    /// Cores that there are.
+    /// Cores that may serve.
     cores: u16,
     want: Want,
     since_ns: u64,
@@ -84,6 +84,11 @@ impl Demand {
             fewer_since: None,
             calm_since: None,
         }
+    }
+
+    /// So many cores may serve from now on: others are reserved.
+    pub fn set_cores(&mut self, cores: u16) {
+        self.cores = cores.clamp(1, CORES_MAX as u16);
     }
 
     /// The limits in force.

@@ -120,6 +120,9 @@ fn limits_bind_the_wish() {
     assert_eq!(wish(&mut demand, &mut now, 1, &alike(4, 1000, 900)), (3, Reason::Limits));
     assert_eq!(wish(&mut demand, &mut now, 99, &alike(3, 1000, 900)), (3, Reason::Enough));
     assert_eq!(wish(&mut demand, &mut now, 99, &alike(3, 0, 0)), (2, Reason::Idle));
+    demand.set_cores(3);
+    assert_eq!(wish(&mut demand, &mut now, 99, &alike(3, 1000, 900)), (3, Reason::Enough));
+    demand.set_cores(4);
     // More than there are is what there are.
     demand.set_limits(Limits { cores_min: 9, cores_max: 64, ..Limits::DEFAULT });
     assert_eq!(wish(&mut demand, &mut now, 1, &alike(3, 0, 0)), (4, Reason::Limits));
