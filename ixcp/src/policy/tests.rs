@@ -193,6 +193,18 @@ fn a_step_down_that_is_regretted_makes_the_next_one_later() {
 }
 
 #[test]
+fn one_look_at_nonsense_does_not_spoil_the_averages() {
+    for strange in [f64::NAN, f64::INFINITY, -1e300] {
+        let mut g = Governor::new(&config(&["policy=latency"]), 2, &[]);
+        g.begin(Step { cores: 2, frequency: 1.0 });
+        let odd = CoreLoad { serves: true, busy: strange, delay_p99_us: -strange, queue: -strange };
+        g.decide(&sample(0, 2, 2, odd));
+        let down = drive(&mut g, 10, 300, 2, |_| core(0.0, 0.0, 0.0));
+        assert_eq!(cores(&down), [1], "after {strange}");
+    }
+}
+
+#[test]
 fn ix_step_times_hold_for_its_policies() {
     let mut g = Governor::new(&config(&["policy=efficient"]), 2, &[0.5, 1.0]);
     g.begin(g.lowest());
@@ -277,6 +289,10 @@ proptest! {
             prop_assert_eq!(change.from.cores, sample.serving());
             prop_assert!((least..=most).contains(&change.to.cores), "{:?}", change);
             prop_assert!(change.to.frequency > 0.0 && change.to.frequency <= 1.0);
+            let f = change.figures;
+            let sane = [f.busy, f.busiest].iter().all(|share| (0.0..=1.0).contains(share))
+                && [f.delay_p99_us, f.queue].iter().all(|x| x.is_finite() && *x >= 0.0);
+            prop_assert!(sane, "{:?}", f);
             serving = Some(change.to.cores);
             if change.why == Why::Uneven {
                 prop_assert_eq!(change.from.cores, change.to.cores);
