@@ -21,12 +21,14 @@ pub const USER_SUM_NS: usize = 0x030;
 pub const WAKES: usize = 0x040;
 /// The beginning of the iteration that found itself congested, nanoseconds since boot.
 pub const WAKE_BEGAN_NS: usize = 0x048;
-/// The end of the one that sent the first frame after the first group; 0: not yet.
+/// When it had sent the first frames after the first group; 0: not yet, or none waited.
 pub const WAKE_GIVEN_NS: usize = 0x050;
 /// This core was woken: the beginning of the iteration that got the first group.
 pub const WOKEN_TAKEN_NS: usize = 0x058;
-/// The end of the one that has served the first frame; 0: not yet.
+/// When the application had served the first frame, its calls included; 0: not yet.
 pub const WOKEN_SERVED_NS: usize = 0x060;
+/// How long the waker waited in between for the device alone: until it had sent what was sent before.
+pub const WAKE_WAITED_NS: usize = 0x068;
 
 /// The last complete window, of about [`WINDOW_LENGTH_NS`].
 pub mod window {

@@ -2,7 +2,7 @@
 //!
 //! What follows an iteration (spinning, halting until `Work::deadline`) is the platform's.
 use crate::calls;
-use crate::device::{RxFrame, RxQueue, TxQueue, take_each};
+use crate::device::{RxBatch, RxFrame, RxQueue, TxQueue, take_each};
 use crate::engine::Engine;
 use crate::events;
 use crate::fast;
@@ -10,6 +10,7 @@ use crate::input::{chain, eth};
 use crate::limits::PUBLISH_EVERY;
 use crate::local::Local;
 use crate::measure::Source;
+use crate::moves::relief::Hurry;
 use crate::output;
 use crate::platform::{AppFault, AppReturn, Platform, Work};
 use crate::tap;
@@ -39,9 +40,7 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
     if engine.local.calm {
         engine.check_calm();
     } else {
-        if engine.local.now >= engine.accounting.publish_at {
-            publish(engine, platform);
-        }
+        publish(engine, platform);
         engine.look_around();
     }
     Work { busy, deadline: if busy { engine.local.now } else { engine.deadline() } }
@@ -74,6 +73,9 @@ fn completely<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     let completed = engine.completions();
     let received = receive(engine, platform);
     let told = tell(engine, platform);
+    if engine.is_serving() {
+        engine.served(platform.now());
+    }
     finish(engine, platform) | told | received | completed
 }
 
@@ -115,21 +117,20 @@ fn transmit<P: Platform>(engine: &mut Engine, platform: &mut P) {
 /// Steps 2 and 3. Whether there was anything. The first frame that is not predicted ends the calm.
 #[inline(always)]
 fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
-    let Some(batch) = &mut engine.batch else { return false };
+    let Engine { local, groups, batch: Some(batch), rx_batch, .. } = engine else { return false };
     let mut total = 0;
     for queue in platform.rx_queues() {
-        total += queue.poll(engine.rx_batch - total, batch);
-        if total >= engine.rx_batch {
+        total += queue.poll(*rx_batch - total, batch);
+        if total >= *rx_batch {
             break;
         }
-    }
-    if engine.local.measure.found(total) {
-        look_closely(engine, platform, total);
     }
     if total == 0 {
         return false;
     }
-    let Engine { local, groups, batch: Some(batch), .. } = engine else { return false };
+    if local.measure.found(total) {
+        return receive_closely(engine, platform, total);
+    }
     fast::open_calmly(local);
     let mut bytes = 0;
     let mut rest = &batch[..];
@@ -146,6 +147,23 @@ fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     } else {
         let done = batch.len() - rest.len();
         bytes += take_rest(engine, done);
+    }
+    count(engine, total, total, bytes);
+    true
+}
+
+/// The same for what is to be looked at closely: `total` frames are in the batch.
+#[cold]
+#[inline(never)]
+fn receive_closely<P: Platform>(engine: &mut Engine, platform: &mut P, total: usize) -> bool {
+    engine.local.calm = false;
+    let Some(mut batch) = engine.batch.take() else { return false };
+    let waits = look_closely(engine, platform, total, &mut batch);
+    engine.batch = Some(batch);
+    let mut bytes = 0;
+    if !waits {
+        fast::open(&mut engine.local);
+        bytes = take_rest(engine, 0);
     }
     count(engine, total, total, bytes);
     true
@@ -233,8 +251,10 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
             break;
         }
     }
-    if engine.local.measure.found(total) {
-        look_closely(engine, platform, total);
+    if engine.local.measure.found(total) && look_closely(engine, platform, total, &mut batch) {
+        engine.batch = Some(batch);
+        count(engine, total, total, 0);
+        return true;
     }
     if engine.local.tap.is_on() {
         tap::received(&mut engine.local, &batch);
@@ -263,14 +283,41 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     total + steered > 0
 }
 
-/// What the queues hold beside what was taken, and whether that is too much.
+/// What the queues hold beside what was taken, and whether that is too much. `true`: what was taken is to wait.
 #[cold]
 #[inline(never)]
-fn look_closely<P: Platform>(engine: &mut Engine, platform: &mut P, taken: usize) {
+fn look_closely<P: Platform>(
+    engine: &mut Engine,
+    platform: &mut P,
+    taken: usize,
+    batch: &mut RxBatch,
+) -> bool {
     let waiting = platform.rx_queues().iter().map(RxQueue::waiting).sum();
     let now = engine.local.now;
     engine.local.measure.found_some_of(Source::Queues, (taken, waiting), now);
-    engine.judge(taken + waiting + engine.local.mesh.frames_waiting());
+    engine.judge(taken + waiting + engine.local.mesh.frames_waiting(), batch);
+    match engine.hurry() {
+        Hurry::No => false,
+        Hurry::Hold => {
+            engine.held(platform.now());
+            true
+        }
+        Hurry::Over(group) => {
+            let gone = platform.now();
+            let mut frames = 0;
+            // A capture sees the batch as a whole.
+            while !engine.local.tap.is_on()
+                && let Some(frame) = engine.pick_out(group, batch)
+            {
+                frames += 1;
+                engine.local.stats.add(Counter::RxBytes, frame.len.into());
+                take(engine, &frame);
+            }
+            engine.local.mesh.flush(|core| platform.wake(core));
+            engine.hurried(gone, platform.now(), frames);
+            false
+        }
+    }
 }
 
 /// Frames that other cores have received for this one; how many.
@@ -349,10 +396,12 @@ fn run_batch<P: Platform>(engine: &mut Engine, platform: &mut P) {
     }
 }
 
-/// The counters and figures for the outside.
-#[cold]
+/// Publishes counters and figures when it is time.
 #[inline(never)]
 fn publish<P: Platform>(engine: &mut Engine, platform: &mut P) {
+    if engine.local.now < engine.accounting.publish_at {
+        return;
+    }
     engine.accounting.publish_at = engine.local.now + PUBLISH_EVERY;
     let Local { stats, measure, pool, listeners, udp, app, now, .. } = &mut engine.local;
     let errors = platform.rx_queues().iter().map(RxQueue::device_errors).sum();

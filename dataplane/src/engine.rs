@@ -171,7 +171,8 @@ impl Engine {
 
     /// Sets bound B of a receive poll; at most `limits::RX_BATCH_MAX`.
     pub fn set_rx_batch(&mut self, frames: usize) {
-        self.set_bound(frames.clamp(1, RX_BATCH_MAX));
+        self.rx_batch = frames.clamp(1, RX_BATCH_MAX);
+        self.local.measure.set_bound(self.rx_batch);
     }
 
     /// Whether other cores have sent something since the last iteration: to be asked before a halt.

@@ -70,12 +70,10 @@ pub const MOVE_FLUSH_TIMEOUT: Duration = Duration::from_ms(100);
 pub const MOVE_SETTLE_TIMEOUT: Duration = Duration::from_ms(200);
 /// Frames that the new owner holds meanwhile, of one group.
 pub const MOVE_HELD_MAX: usize = 256;
-/// Groups that a congested core lets go first.
-pub const RELIEF_FIRST: usize = 2;
-/// And those that leave at the same time later.
+/// Groups that leave a congested core at the same time, after the first.
 pub const RELIEF_ROUND: usize = 4;
-/// Iterations in which it takes a frame at a time, so that the first groups go soon.
-pub const RELIEF_HURRY_MAX: u32 = 64;
+/// How long what it has received may wait for the first to go.
+pub const RELIEF_HURRY: Duration = Duration::from_us(100);
 /// How long a core that was woken waits for the first frame of its first group, whose time it takes.
 pub const RELIEF_CALL_MAX: Duration = Duration::from_s(1);
 /// How long a datagram waits for its fragments. RFC 1122 §3.3.2 says a minute or two, from times of slow

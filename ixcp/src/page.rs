@@ -85,6 +85,11 @@ impl Page {
         Page::map(path, &file)
     }
 
+    /// Whether it is a mapping: a look at it costs nothing. A serial line is slow, and others want it, too.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.0, Backing::Mapped(_))
+    }
+
     /// Maps an existing file; of a socket or a terminal, asks what is at its other end.
     pub fn open(path: &Path) -> Result<Page, MapError> {
         let kind = std::fs::metadata(path).map_err(failed("open", path))?.file_type();

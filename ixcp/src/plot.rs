@@ -143,8 +143,11 @@ pub fn of_report(r: &Report) -> String {
         let lines = vec![line("lent", |p| f64::from(p.lent), true)];
         panels.push(panel("CPUs of the job", Scale::Linear, lines, None, Some(cores)));
     }
-    let delays =
-        vec![line("99th percentile", |p| p.p99_us, false), line("median", |p| p.p50_us, false)];
+    // Where nothing was asked, nothing waited.
+    let delays = vec![
+        line("99th percentile", |p| if p.p99_us > 0.0 { p.p99_us } else { f64::NAN }, false),
+        line("median", |p| if p.p99_us > 0.0 { p.p50_us } else { f64::NAN }, false),
+    ];
     let target = format!("target {} µs", r.target_us);
     panels.push(panel("queueing delay, µs", Scale::Log, delays, Some((r.target_us, target)), None));
     let mut subtitle = format!(

@@ -76,7 +76,8 @@ fn line(page: &Page, at: Duration, events: u64, elapsed: Duration) -> Result<Str
         .filter(|c| view.active & 1 << c != 0 && view.sample.cores[*c].delay_p99_us > 0.0);
     let p50 = p50.map(|c| page.load(measure_offset(c) + window::DELAY_P50_NS)).max().unwrap_or(0);
     let wants = view.sample.wants.map_or(String::new(), |w| w.to_string());
-    let delays = if page.load(header::HISTOGRAM_BUCKETS) == 0 {
+    // Where nothing was asked, nothing waited.
+    let delays = if p99 == 0.0 || page.load(header::HISTOGRAM_BUCKETS) == 0 {
         ",".to_owned()
     } else {
         format!("{:.3},{p99:.3}", p50 as f64 / 1e3)

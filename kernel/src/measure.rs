@@ -82,16 +82,11 @@ fn to_page(core: usize, stats: &CoreStats, measure: &Measure, fresh: bool) {
         (word::WAKES, wake.count),
         (word::WAKE_BEGAN_NS, wake.began_ns),
         (word::WAKE_GIVEN_NS, wake.given_ns),
+        (word::WAKE_WAITED_NS, wake.waited_ns),
         (word::WOKEN_TAKEN_NS, wake.taken_ns),
         (word::WOKEN_SERVED_NS, wake.served_ns),
     ] {
         set(offset, value);
-    }
-    let at = [word::DELAY, word::LOOP, word::USER];
-    for (offset, histogram) in at.into_iter().zip(measure.histograms()) {
-        for (i, count) in histogram.iter().enumerate() {
-            set(offset + i * 8, *count);
-        }
     }
     if fresh {
         let w = measure.window();
@@ -108,6 +103,12 @@ fn to_page(core: usize, stats: &CoreStats, measure: &Measure, fresh: bool) {
             (window::NUMBER, w.number),
         ] {
             set(offset, value);
+        }
+        let at = [word::DELAY, word::LOOP, word::USER];
+        for (offset, histogram) in at.into_iter().zip(measure.histograms()) {
+            for (i, count) in histogram.iter().enumerate() {
+                set(offset + i * 8, *count);
+            }
         }
         for (group, load) in measure.loads().all().iter().enumerate() {
             set(word::GROUP_FRAMES + group * 8, load.frames);

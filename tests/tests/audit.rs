@@ -34,8 +34,10 @@ const COLD: [(&str, &str); 17] = [
 ];
 
 /// Pointers to functions that are kept in memory: the caller, and the functions that are put there.
-const KEPT: [(&str, &str, &str); 1] =
-    [(ROOT, "ix_kernel::net::wake", "a core whose queue is another's rings it (`MuxTx`)")];
+const KEPT: [(&str, &str, &str); 2] = [
+    (ROOT, "ix_kernel::net::wake", "a core whose queue is another's rings it (`MuxTx`)"),
+    ("ix_dataplane::core_loop::finish", "ix_kernel::net::wake", "the same, at the loop's end"),
+];
 
 struct Function {
     name: String,

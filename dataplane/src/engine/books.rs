@@ -13,7 +13,7 @@ impl Engine {
         let mut found = Conservation {
             free: self.local.pool.available(),
             away: self.local.pool.away(),
-            held: self.moves.held(),
+            held: self.moves.held() + self.batch.as_ref().map_or(0, |batch| batch.len()),
             transmitting: self.local.tx.buffers_in_flight(),
             datagrams: self.local.udp.waiting()
                 + self.local.fragments.as_ref().map_or(0, |table| table.buffers()),
@@ -60,7 +60,7 @@ pub struct Conservation {
     pub away: usize,
     /// Buffers in connections: received, held, out of order.
     pub received: usize,
-    /// Buffers of frames that wait until their group is here entirely.
+    /// Buffers of frames that wait until their group is here entirely, or until others have gone.
     pub held: usize,
     /// Buffers being transmitted, or waiting for it.
     pub transmitting: usize,

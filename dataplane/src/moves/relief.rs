@@ -1,14 +1,16 @@
 //! A congested core wakes a parked one that it has been granted, and gives it about half of its load, without asking
 //! anybody: when frames have waited for longer than the grant says, for as long as it says.
 //!
-//! What is late is seen before anything is done about it: the poll that finds it takes a single frame then, and so do the next
-//! ones, until the first groups are handed over and a frame has followed them. Else what a full batch costs would stand
-//! between the decision and its effect.
+//! The poll that finds them late is not processed before the first groups have gone, and what it has for those goes
+//! after them first. Else what a full batch costs would stand between the decision and its effect.
+use super::Move;
+use super::target::group_of_frame;
+use crate::device::{RxBatch, RxFrame};
 use crate::engine::Engine;
-use crate::limits::{RELIEF_CALL_MAX, RELIEF_FIRST, RELIEF_HURRY_MAX, RELIEF_ROUND};
+use crate::fifo::GroupSet;
+use crate::limits::{RELIEF_CALL_MAX, RELIEF_HURRY, RELIEF_ROUND};
 use crate::message::Message;
 use crate::time::Instant;
-use ix_abi::stats::Counter;
 use ix_abi::{CoreId, GroupId};
 
 /// Leave to wake a parked core, once.
@@ -44,16 +46,18 @@ pub struct Wake {
     pub late_ns: u64,
     /// The beginning of the iteration that found it.
     pub began_ns: u64,
-    /// The end of the one that sent the first frame after the first group; 0: not yet, or none came.
+    /// When the first frames had been sent after the first group; 0: not yet, or none waited.
     pub given_ns: u64,
+    /// How long it had waited in between until the device had sent what was sent before.
+    pub waited_ns: u64,
     /// This core was woken: the beginning of the iteration that got the first group.
     pub taken_ns: u64,
-    /// The end of the one that has served the first frame.
+    /// When the application had served the first frame, and what it called for it was executed.
     pub served_ns: u64,
 }
 
 /// What is under way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 enum State {
     #[default]
     Rest,
@@ -67,19 +71,28 @@ enum State {
     Serving,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Giving {
     to: CoreId,
-    /// Load that is still to go.
-    load: u64,
-    /// Groups without load that are still to go.
-    idle: usize,
-    /// Iterations with small polls; `None`: that is over.
-    hurry: Option<u32>,
-    /// The first group.
-    first: GroupId,
-    /// Frames that had been steered to others when it went.
-    steered: Option<u64>,
+    /// What is received is held until the first group has gone, and until when at most; `None`: that is over.
+    hurry: Option<u64>,
+    /// The first group, and its load.
+    first: (GroupId, u64),
+    /// Since when only the device keeps it.
+    drains: Option<u64>,
+    /// The others that are to go.
+    rest: GroupSet,
+}
+
+/// What is to be done with what was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hurry {
+    /// The usual.
+    No,
+    /// It waits.
+    Hold,
+    /// What is of this group goes first.
+    Over(GroupId),
 }
 
 /// A core's part.
@@ -92,8 +105,6 @@ pub(crate) struct Relief {
     /// We were called, and the platform does not know.
     called: bool,
     called_at: Instant,
-    /// The bound of polls that is wanted, while it is another.
-    bound: Option<usize>,
 }
 
 impl Engine {
@@ -103,7 +114,7 @@ impl Engine {
         let cores = self.local.cores;
         let grant = grant.filter(|grant| grant.to != me && grant.to.0 < cores);
         self.end_call();
-        if self.relief.state != State::Rest {
+        if !matches!(self.relief.state, State::Rest) {
             return;
         }
         if grant.is_none() {
@@ -144,186 +155,224 @@ impl Engine {
     fn forget_lateness(&mut self) {
         self.relief.since = None;
         self.local.measure.force(false);
-        self.take_full_batches();
     }
 
     /// The iteration before was longer than the alarm allows, or frames are known to be late.
     #[cold]
     #[inline(never)]
     pub(crate) fn is_late(&mut self) {
-        let now = self.local.now.0;
-        if self.relief.state == State::Serving {
-            self.local.measure.wake.served_ns = now;
+        if self.relief.grant.is_none() {
             self.local.measure.alarm = u64::MAX;
-            self.relief.state = State::Rest;
             return;
         }
-        let Some(grant) = self.relief.grant else {
-            self.local.measure.alarm = u64::MAX;
-            return;
-        };
         // The next poll tells whether there are frames, and calls `judge`.
+        self.local.calm = false;
         self.local.measure.force(true);
-        let since = self.relief.since.unwrap_or(now);
-        if now.saturating_sub(since) >= grant.after_ns {
-            self.take_small_batches();
-        }
     }
 
-    /// A poll was looked at closely: so many frames were there, or are.
+    /// A poll was looked at closely: so many frames were there, or are, some of them in `batch`.
     #[cold]
-    pub(crate) fn judge(&mut self, frames: usize) {
+    pub(crate) fn judge(&mut self, frames: usize, batch: &RxBatch) {
         let Some(grant) = self.relief.grant else { return };
-        let (now, delay) = (self.local.now.0, self.local.measure.oldest_ns(self.local.now));
+        let delay = self.local.measure.oldest_ns(self.local.now);
         if frames == 0 || delay <= grant.delay_ns {
             self.local.measure.alarm = grant.delay_ns;
             return self.forget_lateness();
         }
+        let now = self.local.now.0;
         let since = *self.relief.since.get_or_insert(now);
         // Each iteration looks from now on.
         self.local.measure.alarm = 0;
         let late_ns = now.saturating_sub(since);
         if late_ns >= grant.after_ns {
-            self.relieve(grant, delay, late_ns);
+            self.relieve(grant, delay, late_ns, batch);
         }
     }
 
     /// Wakes the core and begins to give.
-    fn relieve(&mut self, grant: Grant, delay_ns: u64, late_ns: u64) {
+    fn relieve(&mut self, grant: Grant, delay_ns: u64, late_ns: u64, batch: &RxBatch) {
         self.relief.grant = None;
         self.relief.since = None;
         self.local.measure.alarm = u64::MAX;
         self.local.measure.force(false);
-        let (mut load, mut idle) = (0, 0);
-        for group in self.groups.iter().flatten() {
-            match self.local.measure.loads.now(group.id, group.frames) {
-                0 => idle += 1,
-                frames => load += frames,
-            }
-        }
-        let mut giving = Giving {
-            to: grant.to,
-            load: load / 2,
-            idle: idle / 2,
-            hurry: Some(0),
-            first: GroupId(0),
-            steered: None,
-        };
-        let Some(first) = self.heaviest(giving.load) else {
+        let half = self.load() / 2;
+        // Of a frame that waits, so that one follows at once.
+        let waits = batch.iter().find_map(|frame| self.may_go(frame, half));
+        let Some(first) = waits.or_else(|| self.heaviest(half)) else {
             // All of it is one group's: elsewhere it would be as late.
-            return self.take_full_batches();
+            return;
         };
         self.stir();
-        giving.first = first;
+        let now = self.local.now.0;
+        let giving = Giving {
+            to: grant.to,
+            hurry: Some(now + RELIEF_HURRY.0),
+            first: (first, self.load_of(first)),
+            drains: None,
+            rest: GroupSet::default(),
+        };
         let wake = &mut self.local.measure.wake;
         wake.count += 1;
         (wake.to, wake.delay_ns, wake.late_ns) = (grant.to.0, delay_ns, late_ns);
-        (wake.began_ns, wake.given_ns) = (self.local.now.0, 0);
+        (wake.began_ns, wake.given_ns, wake.waited_ns) = (now, 0, 0);
         self.tell(grant.to, Message::Serve);
         self.tell(CoreId(0), Message::Woken { core: grant.to });
         self.relief.state = State::Giving(giving);
         self.moves.giving = true;
-        self.take_small_batches();
-        self.give(RELIEF_FIRST);
+        // Until the hurry is over.
+        self.local.measure.force(true);
+        self.begin_move(first, grant.to);
         self.run_moves();
+    }
+
+    /// Frames of a group in the last window and since; 0 if it is not here.
+    fn load_of(&self, group: GroupId) -> u64 {
+        let group = self.groups.get(usize::from(group.0)).and_then(Option::as_ref);
+        group.map_or(0, |group| self.local.measure.loads.now(group.id, group.frames))
+    }
+
+    /// The same of all that are here.
+    fn load(&self) -> u64 {
+        self.groups.iter().flatten().map(|group| self.load_of(group.id)).sum()
+    }
+
+    /// The group of a frame, if it may go.
+    fn may_go(&mut self, frame: &RxFrame, most: u64) -> Option<GroupId> {
+        let group = group_of_frame(&self.local, frame)?;
+        let fits = self.owns(group) && self.load_of(group) <= most;
+        (fits && self.moves.rests(group)).then_some(group)
     }
 
     /// Of the groups that rest here, the one with the most frames, but for those with none and with more than `most`.
     fn heaviest(&mut self, most: u64) -> Option<GroupId> {
-        let Engine { groups, moves, local, .. } = self;
         let mut best = (0, None);
-        for group in groups.iter().flatten() {
-            let load = local.measure.loads.now(group.id, group.frames);
-            if load > best.0 && load <= most && moves.rests(group.id) {
-                best = (load, Some(group.id));
+        for group in (0..self.local.groups).map(GroupId) {
+            let load = self.load_of(group);
+            if load > best.0 && load <= most && self.moves.rests(group) {
+                best = (load, Some(group));
             }
         }
         best.1
     }
 
-    fn an_idle_one(&mut self) -> Option<GroupId> {
-        let Engine { groups, moves, local, .. } = self;
-        let mut idle = |id, frames| local.measure.loads.now(id, frames) == 0 && moves.rests(id);
-        groups.iter().flatten().find(|group| idle(group.id, group.frames)).map(|group| group.id)
+    /// What goes beside the first group: so that half of the load does, and half of the groups that have none.
+    fn plan(&mut self, first: u64) -> GroupSet {
+        let mut plan = GroupSet::default();
+        let mut load = ((self.load() + first) / 2).saturating_sub(first);
+        let mut idle = true;
+        for group in (0..self.local.groups).map(GroupId) {
+            if !self.owns(group) || !self.moves.rests(group) {
+                continue;
+            }
+            match self.load_of(group) {
+                0 => {
+                    idle = !idle;
+                    if idle {
+                        plan.insert(group);
+                    }
+                }
+                some if some <= load => {
+                    load -= some;
+                    plan.insert(group);
+                }
+                _ => {}
+            }
+        }
+        plan
     }
 
-    /// Lets groups go until `count` do.
-    fn give(&mut self, count: usize) {
-        let State::Giving(mut giving) = self.relief.state else { return };
-        while self.moves.leaving() < count {
-            let group = if let Some(group) = self.heaviest(giving.load) {
-                let frames = self.groups[usize::from(group.0)].as_ref().map_or(0, |g| g.frames);
-                giving.load -= self.local.measure.loads.now(group, frames);
-                group
-            } else if giving.idle > 0
-                && let Some(group) = self.an_idle_one()
-            {
-                giving.idle -= 1;
-                group
-            } else {
-                (giving.load, giving.idle) = (0, 0);
-                break;
-            };
-            self.begin_move(group, giving.to);
+    /// While it hurries: what is to be done with what was received.
+    #[cold]
+    pub(crate) fn hurry(&mut self) -> Hurry {
+        let State::Giving(Giving { hurry: Some(until), first: (first, _), .. }) = self.relief.state
+        else {
+            return Hurry::No;
+        };
+        if self.owns(first) {
+            // The device may have sent what it had since the quiescent point.
+            self.run_moves();
         }
-        self.relief.state = State::Giving(giving);
+        if !self.owns(first) {
+            return Hurry::Over(first);
+        }
+        if self.local.now.0 >= until {
+            self.end_hurry();
+            return Hurry::No;
+        }
+        Hurry::Hold
+    }
+
+    /// It is `now` and held: whether by the device alone is noted.
+    #[cold]
+    pub(crate) fn held(&mut self, now: Instant) {
+        let State::Giving(giving) = &mut self.relief.state else { return };
+        if matches!(self.moves.get(giving.first.0), Some(Move::Draining { .. })) {
+            giving.drains.get_or_insert(now.0);
+        }
+    }
+
+    /// The first group is gone, at `gone`, and frames have followed it, or there were none.
+    #[cold]
+    pub(crate) fn hurried(&mut self, gone: Instant, now: Instant, frames: usize) {
+        if let State::Giving(Giving { drains, .. }) = self.relief.state {
+            let wake = &mut self.local.measure.wake;
+            wake.waited_ns = drains.map_or(0, |since| gone.0.saturating_sub(since));
+            wake.given_ns = if frames > 0 { now.0 } else { 0 };
+        }
+        self.end_hurry();
+    }
+
+    fn end_hurry(&mut self) {
+        self.local.measure.force(false);
+        if let State::Giving(mut giving) = self.relief.state {
+            giving.hurry = None;
+            giving.rest = self.plan(giving.first.1);
+            self.relief.state = State::Giving(giving);
+        }
+    }
+
+    /// The next frame of the group in the batch.
+    pub(crate) fn pick_out(&self, group: GroupId, batch: &mut RxBatch) -> Option<RxFrame> {
+        let of_it = |frame: &RxFrame| group_of_frame(&self.local, frame) == Some(group);
+        let at = batch.iter().position(of_it)?;
+        Some(batch.remove(at))
     }
 
     /// At the quiescent point, while groups are given.
     pub(super) fn give_on(&mut self) {
         let State::Giving(mut giving) = self.relief.state else { return };
-        if let Some(turns) = giving.hurry {
-            let steered = self.local.stats.get(Counter::RxSteeredOut);
-            match giving.steered {
-                None if !self.owns(giving.first) => giving.steered = Some(steered),
-                Some(before) if steered != before => {
-                    self.local.measure.wake.given_ns = self.local.now.0;
-                    giving.hurry = None;
-                }
-                _ => giving.hurry = Some(turns + 1).filter(|turns| *turns < RELIEF_HURRY_MAX),
-            }
-            if giving.hurry.is_none() {
-                self.take_full_batches();
-            }
-            self.relief.state = State::Giving(giving);
-        }
-        if giving.hurry.is_none() {
-            self.give(RELIEF_ROUND);
-        }
-        let State::Giving(Giving { load: 0, idle: 0, hurry: None, .. }) = self.relief.state else {
+        if giving.hurry.is_some() {
             return;
-        };
-        self.relief.state = State::Rest;
-        self.moves.giving = false;
+        }
+        while self.moves.leaving() < RELIEF_ROUND
+            && let Some(group) = giving.rest.next(0)
+        {
+            giving.rest.remove(group);
+            self.begin_move(group, giving.to);
+        }
+        let over = giving.rest.is_empty();
+        self.relief.state = if over { State::Rest } else { State::Giving(giving) };
+        self.moves.giving = !over;
         self.moves.look();
     }
 
-    fn take_small_batches(&mut self) {
-        if self.relief.bound.is_none() {
-            self.relief.bound = Some(self.rx_batch);
-            self.rx_batch = 1;
-        }
+    /// The application has had what was received. Whether that is to be noted, by [`Engine::served`].
+    #[inline(always)]
+    pub(crate) fn is_serving(&self) -> bool {
+        matches!(self.relief.state, State::Serving)
     }
 
-    pub(crate) fn take_full_batches(&mut self) {
-        if let Some(bound) = self.relief.bound.take() {
-            self.rx_batch = bound;
-        }
-    }
-
-    /// The bound that was asked for is another: at once, or when polls may take so many again.
-    pub(crate) fn set_bound(&mut self, frames: usize) {
-        match &mut self.relief.bound {
-            Some(bound) => *bound = frames,
-            None => self.rx_batch = frames,
-        }
-        self.local.measure.set_bound(frames);
+    /// It has had the first frame of the first group.
+    #[cold]
+    pub(crate) fn served(&mut self, now: Instant) {
+        self.local.measure.wake.served_ns = now.0;
+        self.relief.state = State::Rest;
     }
 
     /// Another core calls us.
     pub(super) fn called(&mut self) {
         self.relief.called = true;
-        if self.relief.state == State::Rest {
+        if matches!(self.relief.state, State::Rest) {
             self.relief.state = State::Called;
             self.relief.called_at = self.local.now;
             let wake = &mut self.local.measure.wake;
@@ -333,7 +382,7 @@ impl Engine {
 
     /// A group has come.
     pub(super) fn taken(&mut self, now: Instant) {
-        if self.relief.state == State::Called {
+        if matches!(self.relief.state, State::Called) {
             self.relief.state = State::Taken;
             self.local.measure.wake.taken_ns = now.0;
             // The first frame is to be told.
@@ -344,10 +393,9 @@ impl Engine {
     /// A frame of another core has been taken.
     #[cold]
     pub(crate) fn served_some(&mut self) {
-        if self.relief.state == State::Taken {
+        if matches!(self.relief.state, State::Taken) {
             self.relief.state = State::Serving;
             self.local.measure.force(false);
-            self.local.measure.alarm = 0;
         }
     }
 }

@@ -83,7 +83,7 @@ pub(crate) fn end_of_app(group: &mut FlowGroup, local: &mut Local) {
     group.forget_events(local);
 }
 
-fn group_of_frame(local: &Local, frame: &RxFrame) -> Option<GroupId> {
+pub(super) fn group_of_frame(local: &Local, frame: &RxFrame) -> Option<GroupId> {
     let hash = match frame.hash {
         Some(hash) => hash,
         None => {

@@ -24,6 +24,8 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 const RELOAD: Duration = Duration::from_millis(200);
 /// Time between two looks at a page that cannot be read.
 const UNREADABLE: Duration = Duration::from_millis(100);
+/// Time between two looks at a page over a serial line, at least: the line is slow, and others want it, too.
+const OVER_A_LINE: Duration = Duration::from_millis(500);
 
 /// What decides and acts.
 #[derive(Debug)]
@@ -31,10 +33,13 @@ pub struct Pilot {
     instance: Instance,
     changes: Table,
     page: Option<Page>,
+    /// The page is told over a serial line.
+    line: bool,
     config: Config,
     written: Option<SystemTime>,
     reload_at: Option<Instant>,
-    governor: Option<(u64, Governor)>,
+    /// Of this boot, with so many cores.
+    governor: Option<((u64, usize), Governor)>,
     /// Limits that were accepted last, in which boot, and when.
     limits: Option<(u64, Limits, Instant)>,
     not_before: Option<Instant>,
@@ -61,6 +66,7 @@ impl Pilot {
             instance,
             changes,
             page: None,
+            line: false,
             config: Config::default(),
             written: None,
             reload_at: None,
@@ -80,6 +86,9 @@ impl Pilot {
 
     /// Time to the next look.
     pub fn interval(&self) -> Duration {
+        if self.line {
+            return OVER_A_LINE.max(Duration::from_millis(self.config.interval_ms));
+        }
         if self.page.is_none() {
             UNREADABLE
         } else {
@@ -93,10 +102,14 @@ impl Pilot {
         if self.not_before.is_some_and(|at| now < at) {
             return;
         }
-        let Some(view) = self.view() else { return };
-        if let Err(e) = self.decide(view, now) {
+        let outcome = self.view().map_or(Ok(()), |view| self.decide(view, now));
+        if let Err(e) = outcome {
             self.tell(&e);
             self.not_before = Some(now + BACK_OFF);
+        }
+        self.line = self.page.as_ref().map_or(self.line, |page| !page.is_mapped());
+        if self.line {
+            self.page = None;
         }
     }
 
@@ -165,13 +178,13 @@ impl Pilot {
             return Ok(());
         }
         self.note_wakes(&view);
-        let fresh = self.governor.as_ref().is_none_or(|(epoch, _)| *epoch != view.epoch);
+        let fresh = self.governor.as_ref().is_none_or(|(of, _)| *of != (view.epoch, view.cores));
         if fresh {
             self.enter_host(view.cores);
             let frequencies = self.host.as_ref().and_then(|h| h.frequency.as_ref());
             let shares = frequencies.map_or(&[][..], Frequency::shares);
             let governor = Governor::new(&self.config, view.cores as u32, shares);
-            self.governor = Some((view.epoch, governor));
+            self.governor = Some(((view.epoch, view.cores), governor));
         }
         view.sample.now_ms = now.duration_since(self.start).as_millis() as u64;
         let Some((_, governor)) = &mut self.governor else { return Ok(()) };

@@ -20,7 +20,7 @@ pub struct View {
     pub epoch: u64,
     /// Cores that serve, a bit each.
     pub active: u64,
-    /// Cores of the dataplane.
+    /// Cores of the dataplane, but for those that are reserved for background threads.
     pub cores: usize,
     /// Whether the kernel measures.
     pub measures: bool,
@@ -42,7 +42,9 @@ pub fn read(page: &Page) -> Result<View, PageError> {
         let what = "the number of cores";
         return Err(PageError::Range { what, found: cores, limit: CORES_MAX as u64 });
     }
-    let cores = cores as usize;
+    // The last of them may be reserved for background threads of the application: those are nobody's to give.
+    let reserved = page.load(header::BACKGROUND) & all(cores as usize);
+    let cores = (cores as usize - reserved.count_ones() as usize).max(1.min(cores as usize));
     let active = page.load(header::ACTIVE) & all(cores);
     let measures = page.load(header::HISTOGRAM_BUCKETS) != 0;
     let now_ns = page.load(header::NOW_NS);

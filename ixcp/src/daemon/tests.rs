@@ -237,6 +237,23 @@ fn a_command_from_the_future_is_waited_out_and_then_things_go_on() {
 }
 
 #[test]
+fn reserved_cores_are_not_given() {
+    let scene = Scene::new();
+    let _kernel = scene.kernel();
+    scene.page.store(header::BACKGROUND, 0b1000);
+    let want = Want { cores: 4, reason: ix_abi::demand::Reason::Delay, number: 1 };
+    scene.page.store(word::WANT, want.encode());
+    let mut pilot = scene.pilot(&["policy=latency"]);
+    let start = Instant::now();
+    look(&mut pilot, start, 0..1);
+    assert_eq!((scene.cores(), scene.limits().cores_max), (vec![3], 3));
+    // The application has given it back.
+    scene.page.store(header::BACKGROUND, 0);
+    look(&mut pilot, start, 100..110);
+    assert_eq!(scene.cores(), [3, 4]);
+}
+
+#[test]
 fn a_kernel_that_does_not_measure_gets_no_policy_and_no_limits() {
     let scene = Scene::new();
     let _kernel = scene.kernel();

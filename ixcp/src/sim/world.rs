@@ -122,7 +122,7 @@ impl<'a> World<'a> {
             shares[rng.below(u64::from(setup.groups.max(1))) as usize] += one;
         }
         let cores = setup.cores.clamp(1, 64);
-        let nodes: Vec<Node> = (0..cores).map(|_| Node::new(rng.next())).collect();
+        let nodes: Vec<Node> = (0..cores).map(|_| Node::new(rng.draw())).collect();
         let mut governor = Governor::new(&setup.config, cores, &setup.frequencies);
         // It has been quiet before: the policy is where that leaves it. The static one has what it has.
         let first = match setup.config.policy {
@@ -302,6 +302,7 @@ impl<'a> World<'a> {
             node.serves = false;
         }
         self.granted = self.governor.authorised();
+        self.governor.carried_out(now / TICK);
         self.spread_load(now);
     }
 

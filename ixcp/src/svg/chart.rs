@@ -7,6 +7,7 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 130.0;
 const PANEL: f64 = 130.0;
 const GAP: f64 = 34.0;
+const HEAD: f64 = 76.0;
 const COLORS: [&str; 4] = ["#3b78c4", "#d9822b", "#3f9c5a", "#9a5bb5"];
 /// Points of a line at most: more cannot be seen.
 const POINTS_MAX: usize = 1_600;
@@ -60,7 +61,7 @@ pub struct Chart {
 impl Chart {
     /// As SVG.
     pub fn svg(&self) -> String {
-        let height = 64.0 + self.panels.len() as f64 * (PANEL + GAP) + 22.0;
+        let height = HEAD + self.panels.len() as f64 * (PANEL + GAP) + 22.0;
         let mut out = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
              viewBox=\"0 0 {WIDTH} {height}\" font-family=\"system-ui, 'DejaVu Sans', Arial, sans-serif\" font-size=\"12\">\n\
@@ -75,7 +76,7 @@ impl Chart {
         let (from, to) = times.fold((f64::MAX, f64::MIN), |(a, b), t| (a.min(t), b.max(t)));
         let (from, to) = if to > from { (from, to) } else { (0.0, 1.0) };
         for (i, panel) in self.panels.iter().enumerate() {
-            let top = 64.0 + i as f64 * (PANEL + GAP);
+            let top = HEAD + i as f64 * (PANEL + GAP);
             panel.draw(&mut out, top, (from, to), i + 1 == self.panels.len());
         }
         out + "</svg>\n"
@@ -155,7 +156,7 @@ impl Panel {
                     out,
                     "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{color}\">{}</text>",
                     right + 8.0,
-                    top + 14.0 + i as f64 * 16.0,
+                    bottom - 6.0 - (self.lines.len() - 1 - i) as f64 * 16.0,
                     escape(&line.name)
                 );
             }

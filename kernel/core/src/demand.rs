@@ -60,7 +60,7 @@ impl Figures {
 pub struct Demand {
     /// Within what.
     limits: Limits,
-    /// Cores that there are.
+    /// Cores that may serve.
     cores: u16,
     want: Want,
     since_ns: u64,
@@ -86,15 +86,23 @@ impl Demand {
         }
     }
 
+    /// So many cores may serve from now on: others are reserved.
+    pub fn set_cores(&mut self, cores: u16) {
+        self.cores = cores.clamp(1, CORES_MAX as u16);
+    }
+
     /// The limits in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Other limits.
+    /// Other limits. A grant that is renewed, or another, is no other wish: what was waited for goes on.
     pub fn set_limits(&mut self, limits: Limits) {
+        let Limits { grant, lease_ns, .. } = limits;
+        if (Limits { grant, lease_ns, ..self.limits }) != limits {
+            (self.fewer_since, self.calm_since) = (None, None);
+        }
         self.limits = limits;
-        (self.fewer_since, self.calm_since) = (None, None);
     }
 
     /// The wish, and since when it stands.

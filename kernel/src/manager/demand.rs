@@ -85,10 +85,10 @@ impl Task {
         control::set(word::LAST_WAKE, u64::from(core) | u64::from(by) << 16);
         control::set(word::LAST_WAKE_NS, now);
         control::set(word::WAKES, self.wakes);
-        log::info!("core {core} serves again: core {by} was congested");
+        // No line on the console: that would take core 0, which may be the congested one, longer than the wake did.
     }
 
-    /// Every millisecond. `serving` and `parked` are cores, a bit each.
+    /// Every millisecond. `serving` and `parked` are cores, a bit each; the others are reserved.
     pub(super) fn tick(&mut self, now: u64, serving: u64, parked: u64) {
         if self.grant_ends.is_some_and(|end| now >= end) {
             self.grant_ends = None;
@@ -98,6 +98,7 @@ impl Task {
         }
         if now >= self.next {
             self.next = now + WINDOW_LENGTH_NS;
+            self.demand.set_cores((serving | parked).count_ones() as u16);
             self.look(now, serving);
         }
         self.grant(serving, parked);

@@ -120,6 +120,9 @@ fn limits_bind_the_wish() {
     assert_eq!(wish(&mut demand, &mut now, 1, &alike(4, 1000, 900)), (3, Reason::Limits));
     assert_eq!(wish(&mut demand, &mut now, 99, &alike(3, 1000, 900)), (3, Reason::Enough));
     assert_eq!(wish(&mut demand, &mut now, 99, &alike(3, 0, 0)), (2, Reason::Idle));
+    demand.set_cores(3);
+    assert_eq!(wish(&mut demand, &mut now, 99, &alike(3, 1000, 900)), (3, Reason::Enough));
+    demand.set_cores(4);
     // More than there are is what there are.
     demand.set_limits(Limits { cores_min: 9, cores_max: 64, ..Limits::DEFAULT });
     assert_eq!(wish(&mut demand, &mut now, 1, &alike(3, 0, 0)), (4, Reason::Limits));
@@ -138,4 +141,20 @@ fn parked_cores_are_shared_out_by_load() {
     assert_eq!(out(0b1111, 0, &[1, 2, 3, 4]), []);
     assert_eq!(out(0b0011, 0b0011, &[]), [], "nobody wakes itself");
     assert_eq!(out(u64::MAX >> 1, 1 << 63, &[0; 64]), [(0, 63)]);
+}
+
+#[test]
+fn a_grant_that_is_renewed_does_not_put_off_what_is_offered() {
+    let offers = |change: fn(&mut Limits)| {
+        let (mut demand, mut now) = (Demand::new(4), 0);
+        // Renewed more often than what fewer cores have to have done for.
+        (0..10).any(|_| {
+            let mut limits = *demand.limits();
+            change(&mut limits);
+            demand.set_limits(limits);
+            wish(&mut demand, &mut now, 20, &alike(4, 100, 1)).1 == Reason::Idle
+        })
+    };
+    assert!(offers(|limits| (limits.grant, limits.lease_ns) = (limits.grant ^ 0b1000, 3_000 * MS)));
+    assert!(!offers(|limits| limits.delay_target_ns += 1), "another target is another question");
 }
