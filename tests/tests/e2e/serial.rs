@@ -52,14 +52,14 @@ fn every_command_that_needs_no_shared_rings_works_over_a_serial_line() {
     std::fs::write(&rules, "[default]\nin = \"allow\"\nout = \"allow\"\n").expect("written");
     vm.ixcp_ok(&["acl", "set", rules.to_str().expect("text")]);
     vm.ixcp_ok(&["acl", "show"]);
-    refused(&vm, &["pcap", "-o", "/dev/null"], "serial line only");
+    refused(&vm, &["pcap", "-w", "/dev/null"], "serial line only");
     vm.ixcp_ok(&["restart-app"]);
     serves(&vm);
     // The same by its path, without the instance's name.
     let line = vm.dir().join("control");
     let line = line.to_str().expect("text");
     assert!(vm.ixcp_ok(&["status", "--serial", line]).contains("ready"));
-    assert!(vm.ixcp_ok(&["cores", "set", "3", "--serial", line]).contains("3 of 4"));
+    assert!(vm.ixcp_ok(&["cores", "--serial", line, "set", "3"]).contains("3 of 4"));
     assert!(vm.ixcp_ok(&["stop", "--serial", line]).contains("stopped"));
     assert_eq!(vm.wait_end(Duration::from_secs(10)), 0, "{}", vm.log());
 }
@@ -122,9 +122,10 @@ fn a_machine_in_bochs_is_watched_and_steered_over_its_second_serial_port() {
         let mut command = std::process::Command::new(&built.ixcp);
         command
             .env("IX_RUNTIME_DIR", run.path().join("ix"))
-            .args(args)
+            .arg(args[0])
             .arg("--serial")
-            .arg(machine.line());
+            .arg(machine.line())
+            .args(&args[1..]);
         let out = command.output().expect("ixcp starts");
         let said = [out.stdout, out.stderr].map(|b| String::from_utf8_lossy(&b).into_owned());
         assert!(out.status.success(), "{args:?}: {said:?}\n{}", machine.log());
