@@ -106,7 +106,7 @@ fn nonsense_on_the_line_hurts_nobody() {
 }
 
 #[test]
-#[ignore = "not working yet: the kernel answers pings over Bochs' COM2, and no longer requests"]
+#[ignore = "in Bochs pings are answered over COM2, longer requests are not: why is not known"]
 fn a_machine_in_bochs_is_watched_and_steered_over_its_second_serial_port() {
     let Some(iso) = need::iso() else { return };
     let Some(root) = bochs::root() else { return };
