@@ -1,4 +1,4 @@
-//! The control page over a serial line: frames that carry words of it. `docs/control.md` §9 is the protocol.
+//! The control page over a serial line: frames that carry words of it. `docs/control.md` the last section, is the protocol.
 //!
 //! A frame, little-endian: sync (2 bytes), bytes of payload (2), sequence number (2), kind (1), version of the framing (1), payload,
 //! CRC-32 of everything between sync and itself (4). Whatever bytes arrive, nothing here panics, and what is not a

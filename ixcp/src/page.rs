@@ -57,7 +57,7 @@ pub struct Page(Backing);
 #[derive(Debug)]
 enum Backing {
     Mapped(Mapped),
-    Line(Mutex<Shadow>),
+    Line(Box<Mutex<Shadow>>),
 }
 
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Page {
         if kind.is_socket() || kind.is_char_device() {
             let line = Line::open(path)
                 .map_err(|source| MapError::Line { path: path.to_owned(), source })?;
-            return Ok(Page(Backing::Line(Mutex::new(Shadow::new(line)))));
+            return Ok(Page(Backing::Line(Box::new(Mutex::new(Shadow::new(line))))));
         }
         let file = OpenOptions::new()
             .read(true)

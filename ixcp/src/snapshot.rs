@@ -329,7 +329,11 @@ fn read_core(page: &Page, core: usize, shape: Shape) -> Core {
     let mut attempt = 0;
     loop {
         let published = page.load_acquire(base + core_block::PUBLISHED);
-        let word = |start: usize, index: usize| page.load_acquire(base + start + index * 8);
+        // Over a line words come in pieces, each of one moment, and what they are of is newer each time.
+        let word = |start: usize, index: usize| {
+            let at = base + start + index * 8;
+            if page.is_line() { page.load(at) } else { page.load_acquire(at) }
+        };
         let counters = (0..shape.counters)
             .map(|i| (Counter::ALL[i].name(), word(core_block::COUNTERS, i)))
             .collect();
@@ -338,7 +342,7 @@ fn read_core(page: &Page, core: usize, shape: Shape) -> Core {
         let batches = (0..shape.buckets).map(|i| word(core_block::BATCHES, i)).collect();
         let torn = page.load(base + core_block::PUBLISHED) != published;
         attempt += 1;
-        if torn && attempt < RETRIES_MAX {
+        if torn && attempt < RETRIES_MAX && !page.is_line() {
             continue;
         }
         return Core {

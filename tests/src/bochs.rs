@@ -2,6 +2,7 @@
 //! has said what was waited for.
 use crate::need;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::termios::{self, SetArg};
 use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, Read};
@@ -140,9 +141,14 @@ fn config(root: &Path, iso: &Path, model: &str, dir: &Path, com2: Option<&Path>)
     config
 }
 
-/// Carries bytes between clients, one after the other, and a terminal. `_slave` keeps it alive while nobody else has it.
-fn relay(listener: &UnixListener, terminal: &File, _slave: &OwnedFd) {
+/// Carries bytes between clients, one after the other, and a terminal. `slave` keeps it alive while nobody else has it, and
+/// makes it carry bytes as they are: Bochs leaves the processing of output on.
+fn relay(listener: &UnixListener, terminal: &File, slave: &OwnedFd) {
     for client in listener.incoming().map_while(Result::ok) {
+        if let Ok(mut settings) = termios::tcgetattr(slave) {
+            termios::cfmakeraw(&mut settings);
+            let _ = termios::tcsetattr(slave, SetArg::TCSANOW, &settings);
+        }
         let mut bytes = [0; 512];
         loop {
             let mut fds = [
