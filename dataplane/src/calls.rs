@@ -88,7 +88,7 @@ pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), 
 fn run_whole<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32, room: u32) {
     engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
     let mut done = 0;
-    while done < slots && predicted(engine, queue, done, slots) {
+    while done < slots && fast::call(engine, queue, done, slots - done) {
         done += 1;
     }
     if done < slots {
@@ -99,12 +99,6 @@ fn run_whole<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32, room: u
         }
         engine.local.stats.add(Counter::Syscalls, u64::from(done));
     }
-}
-
-/// Runs the call `ahead` slots behind the head of the ring, of which `ready` slots are there, if it is a predicted one.
-#[inline(always)]
-fn predicted<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
-    fast::sendv(engine, queue, ahead, ready - ahead) || fast::brief(engine, ahead)
 }
 
 /// A batch of which not all can be done in this turn, or of which some was done in the last.
@@ -129,7 +123,7 @@ fn run_rest<T: TxQueue>(engine: &mut Engine, queue: &mut T, mut rest: Rest, mut 
         } else {
             0
         };
-        while done < most && predicted(engine, queue, done, rest.ready) {
+        while done < most && fast::call(engine, queue, done, rest.ready - done) {
             done += 1;
         }
         let Some(app) = &mut engine.local.app else { break };

@@ -12,18 +12,29 @@ mod parse;
 mod receive;
 mod send;
 
-pub use brief::brief;
 pub use receive::receive;
-pub use send::sendv;
 
 use crate::conn::CONN_LINES;
-use crate::device::RxFrame;
+use crate::device::{RxFrame, TxQueue};
+use crate::engine::Engine;
 use crate::events::RESERVE;
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::prefetch;
 use crate::rss::group_of;
 use alloc::boxed::Box;
+
+/// Runs the call `ahead` slots behind the head of the ring, if it is a predicted one; `ready` slots are there from it on. The
+/// caller consumes it. `false`: it is not, and nothing has happened.
+#[inline(always)]
+pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
+    let local = &engine.local;
+    let Some(app) = local.app.as_ref().filter(|_| !local.slow) else { return false };
+    match app.rings.call_word(ahead, 0) {
+        send::ONE_PIECE => send::sendv(engine, queue, ahead, ready),
+        first => brief::brief(engine, ahead, first),
+    }
+}
 
 /// Events that [`receive`] may write by itself in this iteration: none while something else has to be told
 /// first.

@@ -1,31 +1,29 @@
-//! `accept` and `close` in a straight line, of a connection to which nothing else happens.
+//! `accept`, `close` and `recv_done` in a straight line, of a connection to which nothing else happens.
 use crate::conn::{Conn, Flags, Pending, State};
 use crate::engine::Engine;
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::NO_MBUF;
-use crate::tcp::close;
+use crate::tcp::{close, receive};
 use ix_abi::{Cookie, Handle, Op};
 
-/// The first words of both calls without a result.
+/// The first words of the calls without a result.
 const ACCEPT: u64 = Op::Accept.0 as u64;
 const CLOSE: u64 = Op::Close.0 as u64;
+const RECV_DONE: u64 = Op::RecvDone.0 as u64;
 
-/// Runs the call `ahead` slots behind the head of the ring, if it is one of the two and nothing is odd about it. The
-/// caller consumes it. `false`: it is not, and nothing has happened.
+/// Runs the call `ahead` slots behind the head of the ring, whose first word is `first`, if it is one of those and nothing
+/// is odd about it. The caller consumes it. `false`: it is not, and nothing has happened.
 #[inline(always)]
-pub fn brief(engine: &mut Engine, ahead: u32) -> bool {
+pub fn brief(engine: &mut Engine, ahead: u32, first: u64) -> bool {
     let Some(app) = &engine.local.app else { return false };
-    let first = app.rings.call_word(ahead, 0);
-    if first != ACCEPT && first != CLOSE {
-        return false;
-    }
     let handle = Handle(app.rings.call_word(ahead, 1));
-    if first == ACCEPT {
-        let cookie = Cookie(app.rings.call_word(ahead, 3));
-        accept(engine, handle, cookie)
-    } else {
-        close(engine, handle)
+    let word = app.rings.call_word(ahead, 3);
+    match first {
+        ACCEPT => accept(engine, handle, Cookie(word)),
+        CLOSE => close(engine, handle),
+        RECV_DONE => recv_done(engine, handle, word),
+        _ => false,
     }
 }
 
@@ -81,4 +79,13 @@ fn close(engine: &mut Engine, handle: Handle) -> bool {
     conn.state = if passive { State::LastAck } else { State::FinWait1 };
     group.want_output(index, local);
     true
+}
+
+#[inline(never)]
+fn recv_done(engine: &mut Engine, handle: Handle, bytes: u64) -> bool {
+    let Some((group, local, index)) = find(engine, handle) else { return false };
+    let known = Flags::ACCEPTED.union(Flags::APP_GONE);
+    // It fails if they are more than there are, before anything has happened.
+    group.conns[index].flags & known == Flags::ACCEPTED
+        && receive::done(group, local, index, bytes).is_ok()
 }

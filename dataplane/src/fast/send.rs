@@ -17,7 +17,7 @@ use ix_abi::stats::Counter;
 use ix_abi::{Handle, Op};
 
 /// The first word of a `sendv` with one entry that wants no result.
-const ONE_PIECE: u64 = Op::Sendv.0 as u64 | 1 << 32;
+pub(super) const ONE_PIECE: u64 = Op::Sendv.0 as u64 | 1 << 32;
 
 const SLOW: Flags = Flags::IN_OUTPUT
     .union(Flags::APP_CLOSED)
@@ -42,8 +42,8 @@ struct Wish {
     done: u64,
 }
 
-/// Runs the call `ahead` slots behind the head of the ring, if it is a predicted one; `ready` slots are there. The
-/// caller consumes it. `false`: it is not, and nothing has happened.
+/// Runs the call `ahead` slots behind the head of the ring, which begins with [`ONE_PIECE`], if it is a predicted one;
+/// `ready` slots are there. The caller consumes it. `false`: it is not, and nothing has happened.
 #[inline(never)]
 pub fn sendv<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
     let Engine { local, groups, .. } = engine;
@@ -138,9 +138,6 @@ fn transmit_as<T: TxQueue, const STAMPED: bool>(
 #[inline(always)]
 fn wish(local: &Local, ahead: u32, ready: u32) -> Option<Wish> {
     let rings = &local.app.as_ref()?.rings;
-    if local.slow || rings.call_word(ahead, 0) != ONE_PIECE {
-        return None;
-    }
     let handle = rings.call_word(ahead, 1);
     // More for the same connection follows: all of it may fit one segment.
     if ready > 1 && rings.call_word(ahead.wrapping_add(1), 1) == handle {

@@ -1,6 +1,7 @@
 //! Engines and their peers, story by story: one program, since each takes as long to build as to run.
 mod acl;
 mod acl_swap;
+mod calm;
 mod conversation;
 mod cookies;
 mod ecn;

@@ -405,7 +405,7 @@ fn block_unmapped(app: &mut App) -> Verdict {
     check((result as i64) > 0, "no thread was started")?;
     until(app, "it does not start", || done(0) == 1)?;
     check(direct(Direct::Unmap, page, 1, 0) == 0, "unmap")?;
-    debug_assert!(PAGE_BYTES > ROOM);
+    const { assert!(PAGE_BYTES > ROOM) };
     poke(GATE, 1);
     let woken = core::cell::Cell::new(0);
     until(app, "it never waits", || {

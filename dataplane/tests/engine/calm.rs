@@ -1,13 +1,12 @@
 //! An iteration that is calm asks nobody for rare things (`engine::calm`): each of them is noticed all the same, in the
 //! iteration in which it comes up, while a connection talks on. That calm and complete iterations do the same is
 //! what `tests/fast.rs` holds: who is watched is never calm.
-mod support;
 
+use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
-use ix_abi::{Call, Condition, Cookie, Handle};
+use ix_abi::{Call, Condition, Cookie, Handle, Op};
 use ix_dataplane::time::{Duration, Instant};
-use support::talk::*;
 
 const WINDOW: u16 = 60_000;
 
@@ -39,7 +38,10 @@ impl Chat {
         assert_eq!((sent.seq, sent.ack, sent.payload.len()), (self.ack, self.seq, 1));
         self.ack += 1;
         let rare = |event: &Condition| {
-            !matches!(event, Condition::Recv { .. } | Condition::RecvSent { .. })
+            !matches!(
+                event,
+                Condition::Recv { .. } | Condition::RecvSent { .. } | Condition::Sent { .. }
+            )
         };
         self.told.extend(self.talk.events().into_iter().filter(rare));
     }
@@ -78,10 +80,16 @@ fn a_timer_of_the_application_fires_when_it_is_due() {
     let mut chat = Chat::new();
     let start = chat.talk.now;
     chat.go_on(start + Duration::from_ms(1));
-    chat.talk.call(Call::timer_set(Cookie(5), 3_000));
+    chat.talk.call(Call::timer_set(Cookie(5), 3_000).with_result(1));
+    let set = chat.talk.events();
+    assert!(matches!(set[..], [Condition::Result { .. }]), "{set:?}");
     let due = chat.talk.now + Duration::from_ms(3);
     let fired = chat.go_on(due + Duration::from_ms(2)).expect("it fires");
-    assert!(matches!(chat.told[..], [Condition::Timer { cookie: Cookie(5), .. }]));
+    assert!(
+        matches!(chat.told[..], [Condition::Timer { cookie: Cookie(5), .. }]),
+        "{:?}",
+        chat.told
+    );
     assert!(fired >= due && fired <= due + Duration::from_us(200), "{fired:?}, due {due:?}");
 }
 
@@ -121,7 +129,7 @@ fn a_datagram_a_stranger_s_handshake_and_an_echo_request_are_answered_at_once() 
     chat.say();
     // A handshake beside it, from the first segment to the end.
     let (other, una) = open(&mut chat.talk, 4002);
-    chat.talk.call(Call::abort(other));
+    chat.talk.call(Call::new(Op::Abort, other));
     let reset = chat.talk.one();
     assert_eq!((reset.flags & RST, reset.seq), (RST, una));
     chat.talk.port = 4000;
