@@ -29,6 +29,10 @@ pub const WOKEN_TAKEN_NS: usize = 0x058;
 pub const WOKEN_SERVED_NS: usize = 0x060;
 /// How long the waker waited in between for the device alone: until it had sent what was sent before.
 pub const WAKE_WAITED_NS: usize = 0x068;
+/// The end of the iteration that began at [`WOKEN_TAKEN_NS`]; 0: not yet.
+pub const WOKEN_TOOK_NS: usize = 0x070;
+/// The beginning of the iteration that found the first frame for that group; 0: not yet.
+pub const WOKEN_FOUND_NS: usize = 0x078;
 
 /// The last complete window, of about [`WINDOW_LENGTH_NS`].
 pub mod window {

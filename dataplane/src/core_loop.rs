@@ -275,9 +275,9 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     }
     engine.batch = Some(batch);
     let quiet = engine.local.mesh.is_quiet() && !(moving && engine.moves.has_early());
-    let steered = if quiet { 0 } else { steered(engine, guarded) };
+    let (steered, mesh_is_dry) = if quiet { (0, true) } else { steered(engine, guarded) };
     if moving {
-        engine.received_for_moves(total < engine.rx_batch, steered < engine.rx_batch);
+        engine.received_for_moves(total < engine.rx_batch, mesh_is_dry);
     }
     count(engine, total, total + steered, bytes);
     total + steered > 0
@@ -320,15 +320,20 @@ fn look_closely<P: Platform>(
     }
 }
 
-/// Frames that other cores have received for this one; how many.
+/// Frames that other cores have received for this one; how many, and whether there are no more.
 #[inline(never)]
-fn steered(engine: &mut Engine, guarded: bool) -> usize {
+fn steered(engine: &mut Engine, guarded: bool) -> (usize, bool) {
+    let most = engine.steered_most();
     if engine.moves.has_early() {
         engine.take_early();
     }
     let mut count = 0;
-    while count < engine.rx_batch {
-        let Some((from, frame)) = engine.local.mesh.next_frame() else { break };
+    let mut dry = false;
+    while count < most {
+        let Some((from, frame)) = engine.local.mesh.next_frame() else {
+            dry = true;
+            break;
+        };
         count += 1;
         engine.local.forwarded_by = Some(from);
         if guarded {
@@ -347,7 +352,7 @@ fn steered(engine: &mut Engine, guarded: bool) -> usize {
         }
     }
     engine.local.stats.add(Counter::RxSteeredIn, count as u64);
-    count
+    (count, dry)
 }
 
 /// Takes a frame, whose buffers are then not the caller's any more.

@@ -8,7 +8,7 @@ use crate::device::{DmaRegion, RxBatch};
 use crate::dhcp;
 use crate::group::FlowGroup;
 use crate::input::{arp, reassembly};
-use crate::limits::{HOME_RETRY, RX_BATCH_MAX};
+use crate::limits::{HOME_RETRY, MESSAGES_PER_TURN, RX_BATCH_MAX};
 use crate::local::{Local, Waiting};
 use crate::mbuf::Pool;
 use crate::measure::Measure;
@@ -211,9 +211,12 @@ impl Engine {
             while let Some((_, mbuf)) = local.mesh.next_home() {
                 local.pool.free(mbuf);
             }
-            while self.may_take_message()
-                && let Some((from, message)) = self.local.mesh.next_message()
-            {
+            // No more than that at once: frames, which may have waited for the first of them, are not to wait for all.
+            for _ in 0..MESSAGES_PER_TURN {
+                if !self.may_take_message() {
+                    break;
+                }
+                let Some((from, message)) = self.local.mesh.next_message() else { break };
                 busy = true;
                 self.message(from, message);
             }

@@ -70,6 +70,8 @@ pub const MOVE_FLUSH_TIMEOUT: Duration = Duration::from_ms(100);
 pub const MOVE_SETTLE_TIMEOUT: Duration = Duration::from_ms(200);
 /// Frames that the new owner holds meanwhile, of one group.
 pub const MOVE_HELD_MAX: usize = 256;
+/// Messages of other cores, flow groups among them, that a core takes in one iteration.
+pub const MESSAGES_PER_TURN: usize = 2;
 /// Groups that leave a congested core at the same time, after the first.
 pub const RELIEF_ROUND: usize = 4;
 /// How long what it has received may wait for the first to go.

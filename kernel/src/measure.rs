@@ -84,6 +84,8 @@ fn to_page(core: usize, stats: &CoreStats, measure: &Measure, fresh: bool) {
         (word::WAKE_GIVEN_NS, wake.given_ns),
         (word::WAKE_WAITED_NS, wake.waited_ns),
         (word::WOKEN_TAKEN_NS, wake.taken_ns),
+        (word::WOKEN_TOOK_NS, wake.took_ns),
+        (word::WOKEN_FOUND_NS, wake.found_ns),
         (word::WOKEN_SERVED_NS, wake.served_ns),
     ] {
         set(offset, value);

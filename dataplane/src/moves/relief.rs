@@ -52,6 +52,10 @@ pub struct Wake {
     pub waited_ns: u64,
     /// This core was woken: the beginning of the iteration that got the first group.
     pub taken_ns: u64,
+    /// The end of that iteration.
+    pub took_ns: u64,
+    /// The beginning of the one that found the first frame for it.
+    pub found_ns: u64,
     /// When the application had served the first frame, and what it called for it was executed.
     pub served_ns: u64,
 }
@@ -161,6 +165,10 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(crate) fn is_late(&mut self) {
+        let wake = &mut self.local.measure.wake;
+        if wake.taken_ns != 0 && wake.took_ns == 0 {
+            wake.took_ns = self.local.now.0;
+        }
         if self.relief.grant.is_none() {
             self.local.measure.alarm = u64::MAX;
             return;
@@ -356,6 +364,12 @@ impl Engine {
         self.moves.look();
     }
 
+    /// Frames of other cores that are taken in this iteration: the first, for which this core was woken, alone.
+    pub(crate) fn steered_most(&self) -> usize {
+        let first = matches!(self.relief.state, State::Called | State::Taken);
+        if first { 1 } else { self.rx_batch }
+    }
+
     /// The application has had what was received. Whether that is to be noted, by [`Engine::served`].
     #[inline(always)]
     pub(crate) fn is_serving(&self) -> bool {
@@ -376,7 +390,7 @@ impl Engine {
             self.relief.state = State::Called;
             self.relief.called_at = self.local.now;
             let wake = &mut self.local.measure.wake;
-            (wake.taken_ns, wake.served_ns) = (0, 0);
+            (wake.taken_ns, wake.took_ns, wake.found_ns, wake.served_ns) = (0, 0, 0, 0);
         }
     }
 
@@ -385,7 +399,8 @@ impl Engine {
         if matches!(self.relief.state, State::Called) {
             self.relief.state = State::Taken;
             self.local.measure.wake.taken_ns = now.0;
-            // The first frame is to be told.
+            // The end of this iteration and the first frame are to be told.
+            self.local.measure.alarm = 0;
             self.local.measure.force(true);
         }
     }
@@ -395,6 +410,7 @@ impl Engine {
     pub(crate) fn served_some(&mut self) {
         if matches!(self.relief.state, State::Taken) {
             self.relief.state = State::Serving;
+            self.local.measure.wake.found_ns = self.local.now.0;
             self.local.measure.force(false);
         }
     }

@@ -3,7 +3,8 @@ use crate::Kv;
 use ix_abi::control::{CommandCode, header, measure_offset};
 use ix_abi::demand::{LIMIT_WORDS, Limits, Reason, Want, word};
 use ix_abi::measure::{
-    WAKE_BEGAN_NS, WAKE_GIVEN_NS, WAKE_WAITED_NS, WOKEN_SERVED_NS, WOKEN_TAKEN_NS, window,
+    WAKE_BEGAN_NS, WAKE_GIVEN_NS, WAKE_WAITED_NS, WOKEN_FOUND_NS, WOKEN_SERVED_NS, WOKEN_TAKEN_NS,
+    WOKEN_TOOK_NS, window,
 };
 use ix_abi::{Status, control};
 use ix_tests::need;
@@ -195,11 +196,16 @@ fn instructions_from_the_first_late_frame_to_the_first_served_on_the_woken_core(
             println!("round {round}: no frame waited for the groups that went first");
             continue;
         }
-        let waited = at(0, WAKE_WAITED_NS);
-        let (giving, serving) = (given - began - waited, served - taken);
+        let (waited, took, found) =
+            (at(0, WAKE_WAITED_NS), at(1, WOKEN_TOOK_NS), at(1, WOKEN_FOUND_NS));
+        // What the woken core does between taking the group and finding the frame is waiting, while the other works.
+        let apart = found > taken;
+        assert!(!apart || (taken..=found).contains(&took), "{taken}, {took}, {found}, {served}");
+        let waiting = if apart { found - took } else { 0 };
+        let (giving, serving) = (given - began - waited, served - taken - waiting);
         println!(
             "round {round}: {giving} on the congested core, {serving} on the woken one; {waited} in between until \
-             the network card had sent; {} from end to end",
+             the network card had sent, {waiting} until there was a frame; {} from end to end",
             served - began
         );
         assert!(giving <= 20_000, "on the congested core alone: {giving}");
@@ -211,7 +217,8 @@ fn instructions_from_the_first_late_frame_to_the_first_served_on_the_woken_core(
     assert_eq!(figures.len(), ROUNDS);
     figures.sort_unstable();
     println!("in order: {figures:?}");
-    println!("instructions on both sides together, the least of {ROUNDS}: {}", figures[0]);
-    // The aim is 20,000. The woken core's part is 6,500 in some rounds, and 73,000 in most (docs/performance.md).
-    assert!(figures[0] <= 100_000, "{figures:?}");
+    // The emulator runs one core at a time, up to 65,535 instructions of each: some rounds have a turn of the other core in them.
+    let median = figures[ROUNDS / 2];
+    println!("instructions on both sides together, median of {ROUNDS}: {median}");
+    assert!(median <= 20_000, "{figures:?}");
 }
