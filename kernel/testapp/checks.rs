@@ -168,10 +168,11 @@ pub fn calls() {
     check(call(Direct::Clock, 0, 0, 0) >= t && t > 0, "the clock runs backwards");
     check(failed(call(Direct::Clock, 7, 0, 0), Status::Invalid), "clock 7");
     check(call(Direct::Clock, 1, 0, 0) > 1_600_000_000_000_000_000, "wall clock");
-    for number in [10, 99, 0xFFFF, 0x1_0000, u64::MAX] {
+    for number in [11, 99, 0xFFFF, 0x1_0000, u64::MAX] {
         check(failed(raw_call(number, 0, 0, 0), Status::Invalid), "an unknown call");
     }
-    check(failed(call(Direct::Thread, 0, 0, 0), Status::Unsupported), "thread");
+    check(failed(call(Direct::Thread, 0, 0, 0), Status::State), "thread, without a core for it");
+    check(failed(raw_call(10, 0, 0, 0), Status::Denied), "leave, by an elastic thread");
     let kernel = 0xFFFF_FFFF_8020_A000;
     let last = IMAGE_BASE + 3 * PAGE_BYTES;
     for addr in [0, kernel, u64::MAX, u64::MAX - 3, 0x7FFF_FFFF_FFFF, last] {
