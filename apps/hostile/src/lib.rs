@@ -217,7 +217,7 @@ const MEMORY: &[Misdeed] = &[
 
 const GP: &str = "general protection";
 /// An exception in the image, whichever: processors (and QEMU's) differ in which one.
-const SOME: &str = " at 0x4000";
+const SOME: &str = " at 0x400";
 const UD: &str = "invalid opcode";
 
 const PRIVILEGED: &[Misdeed] = &[

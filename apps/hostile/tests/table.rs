@@ -5,7 +5,7 @@ fn row(misdeed: &Misdeed) -> String {
     let answer = match misdeed.answer {
         Answer::Refused => "refused".to_owned(),
         // An exception of any kind, in the image.
-        Answer::Ended(" at 0x4000") => {
+        Answer::Ended(" at 0x400") => {
             "ended: an exception, which one depends on the processor".to_owned()
         }
         Answer::Ended(text) => format!("ended: `{text}`"),
