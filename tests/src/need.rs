@@ -32,7 +32,7 @@ pub fn built() -> Option<Built> {
     let root = workspace();
     let images = std::env::var_os("IX_IMAGES").map_or(root.join("build/images"), PathBuf::from);
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), |d| root.join(d));
-    let ixcp = target.join("release/ixcp");
+    let ixcp = std::env::var_os("IX_IXCP").map_or(target.join("release/ixcp"), PathBuf::from);
     let missing = [images.join("kernel"), images.join("initrd"), ixcp.clone()];
     if let Some(path) = missing.iter().find(|p| !p.is_file()) {
         let reason = format!("{} is missing: cargo xtask test builds it", path.display());

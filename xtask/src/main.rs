@@ -12,6 +12,7 @@ mod linux;
 mod outcome;
 mod packages;
 mod qemu;
+mod slowest;
 mod test;
 mod workspace;
 

@@ -1,6 +1,7 @@
 //! Everything that CI checks, in one go, with one line at the end that says how it went.
 use crate::outcome::Outcome;
 use crate::packages::{self, Package};
+use crate::slowest::Slowest;
 use crate::workspace::{self, cargo};
 use crate::{bochs, fuzz, image, iso, linux, qemu};
 use anyhow::{Context, Result};
@@ -118,9 +119,6 @@ fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
             println!("xtask: GRUB's image maker is not there: no ISO");
         }
     }
-    heading("ixcp");
-    let built = cargo().args(["build", "--quiet", "--release", "-p", "ixcp"]).status();
-    outcome.step("ixcp", built.is_ok_and(|s| s.success()));
     if filter.is_none_or(|f| f.contains("iso")) {
         heading("Bochs");
         // Its test says SKIPPED without it.
@@ -150,8 +148,11 @@ fn tests(outcome: &mut Outcome, filter: Option<&str>, prove: bool) -> Result<()>
     for (which, threads) in packages.into_iter().zip([None, Some("--test-threads=1")]) {
         let mut command = cargo();
         command.args(["test", "--quiet", "--no-fail-fast"]).args(which);
+        // The tests of `ixcp` have it built, the first of the two steps.
         if prove {
             command.arg("--release").env("IX_PROVE", "1");
+        } else {
+            command.env("IX_IXCP", workspace::target_dir().join("debug/ixcp"));
         }
         // With images built, a test that finds none is wrong, not skipped.
         command.env("IX_NEED_IMAGES", "1");
@@ -159,7 +160,14 @@ fn tests(outcome: &mut Outcome, filter: Option<&str>, prove: bool) -> Result<()>
         heading(&format!("cargo test {}", which.join(" ")));
         let before = outcome.failed;
         let limit = if prove { PROVE_STEP_MAX } else { STEP_MAX };
-        let ok = watch(&mut command, limit, |line| outcome.line(line))?;
+        let mut slow = Slowest::default();
+        let ok = watch(&mut command, limit, |line| {
+            outcome.line(line);
+            slow.line(line, Instant::now());
+        })?;
+        if threads.is_some() {
+            print!("{slow}");
+        }
         if !ok && outcome.failed == before {
             // It did not even come to a result line: a build error, a crash, the time limit.
             outcome.step(&format!("cargo test {}", which.join(" ")), false);
