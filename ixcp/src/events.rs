@@ -107,10 +107,8 @@ impl Log {
 /// A record, if it was not overwritten meanwhile.
 fn read_record(page: &Page, base: usize, number: u64) -> Option<Record> {
     let at = base + record_offset(number);
-    // Over a line words come in pieces, each read in one go.
-    let word = |at| if page.is_line() { page.load(at) } else { page.load_acquire(at) };
-    let words = [0, 8, 16, 24].map(|i| word(at + i));
-    let again = word(at);
+    let words = [0, 8, 16, 24].map(|i| page.load_in_block(at + i));
+    let again = page.load_in_block(at);
     Record::decode(words, number).filter(|_| again == words[0])
 }
 

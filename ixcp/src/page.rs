@@ -149,6 +149,12 @@ impl Page {
         }
     }
 
+    /// Reads a word of a block that counts its changes: what is read after it is at least as new. Over a line words come in
+    /// pieces, each of one moment and newer than the one before, so that a piece serves for all of its words.
+    pub fn load_in_block(&self, offset: usize) -> u64 {
+        if self.is_line() { self.load(offset) } else { self.load_acquire(offset) }
+    }
+
     /// Writes a word.
     pub fn store(&self, offset: usize, value: u64) {
         match &self.0 {

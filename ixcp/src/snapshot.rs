@@ -329,11 +329,7 @@ fn read_core(page: &Page, core: usize, shape: Shape) -> Core {
     let mut attempt = 0;
     loop {
         let published = page.load_acquire(base + core_block::PUBLISHED);
-        // Over a line words come in pieces, each of one moment, and what they are of is newer each time.
-        let word = |start: usize, index: usize| {
-            let at = base + start + index * 8;
-            if page.is_line() { page.load(at) } else { page.load_acquire(at) }
-        };
+        let word = |start: usize, index: usize| page.load_in_block(base + start + index * 8);
         let counters = (0..shape.counters)
             .map(|i| (Counter::ALL[i].name(), word(core_block::COUNTERS, i)))
             .collect();

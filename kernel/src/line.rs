@@ -1,6 +1,7 @@
 //! The control page over COM2, for machines that share no memory with `ixcp`: frames (`ix_abi::frame`) that ask for words of the
-//! page, or bring some. Core 0 looks every millisecond, takes and sends no more than a bounded number of bytes, and waits for
-//! nothing: who gets no answer asks again.
+//! page, or bring some. Core 0 looks every millisecond, and in each iteration while something comes or goes: the port keeps no more
+//! than 16 bytes, of 87 us each. It takes and sends no more than a bounded number of bytes, and waits for nothing: who gets no
+//! answer asks again.
 #![allow(unsafe_code, reason = "owns the UART's I/O ports")]
 
 use ix_abi::control::header;
@@ -9,6 +10,7 @@ use ix_abi::frame::{
     Request,
 };
 use uart_16550::backend::PioBackend;
+use uart_16550::spec::registers::FifoTriggerLevel;
 use uart_16550::{BaudRate, Config, Uart16550};
 
 use crate::control;
@@ -17,6 +19,8 @@ const COM2: u16 = 0x2F8;
 /// Bytes taken in one go, and times that the transmitter's FIFO is filled. A real line brings 12 bytes a millisecond.
 const TAKE_MAX: usize = 64;
 const FILLS_MAX: usize = 8;
+/// How long after a byte more are looked for in each iteration.
+const ATTENTION_NS: u64 = 2_000_000;
 /// Silence after which what has come of a frame is not going to be one.
 const SILENCE_NS: u64 = 50_000_000;
 
@@ -28,6 +32,9 @@ pub struct Line {
     reply_len: usize,
     sent: usize,
     heard_ns: u64,
+    moved_ns: u64,
+    /// Bytes come or go.
+    attentive: bool,
 }
 
 impl Line {
@@ -35,7 +42,13 @@ impl Line {
     pub fn open() -> Option<Self> {
         // SAFETY: these are COM2's ports by the PC's convention, and nobody else uses them.
         let mut uart = unsafe { Uart16550::new_port(COM2) }.ok()?;
-        uart.init(Config { baud_rate: BaudRate::Baud115200, ..Config::default() }).ok()?;
+        // Bochs says that there are bytes when as many have come as are to make an interrupt: at 14 it would be late.
+        let config = Config {
+            baud_rate: BaudRate::Baud115200,
+            fifo_trigger_level: Some(FifoTriggerLevel::One),
+            ..Config::default()
+        };
+        uart.init(config).ok()?;
         Some(Self {
             uart,
             decoder: Decoder::new(),
@@ -43,11 +56,29 @@ impl Line {
             reply_len: 0,
             sent: 0,
             heard_ns: 0,
+            moved_ns: 0,
+            attentive: false,
         })
     }
 
-    /// At core 0's quiescent point, every millisecond.
+    /// Whether it is to be polled in each iteration.
+    pub fn is_attentive(&self) -> bool {
+        self.attentive
+    }
+
+    /// At core 0's quiescent point, every millisecond at least.
     pub fn poll(&mut self, now_ns: u64) {
+        let before = (self.sent, self.reply_len);
+        self.exchange(now_ns);
+        if (self.sent, self.reply_len) != before {
+            self.moved_ns = now_ns;
+        }
+        // A port that takes nothing is not waited for.
+        let last_ns = self.moved_ns.max(self.heard_ns);
+        self.attentive = now_ns.saturating_sub(last_ns) < ATTENTION_NS;
+    }
+
+    fn exchange(&mut self, now_ns: u64) {
         if !self.send() {
             return;
         }

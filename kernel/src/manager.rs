@@ -95,6 +95,25 @@ impl Manager {
         now >= self.next
     }
 
+    /// How long until then.
+    pub fn due_in(&self, now: u64) -> u64 {
+        self.next.saturating_sub(now)
+    }
+
+    /// Whether bytes come or go on the serial line: then it is to be looked at in each iteration.
+    #[inline]
+    pub fn is_attentive(&self) -> bool {
+        self.line.as_ref().is_some_and(Line::is_attentive)
+    }
+
+    /// While it is.
+    #[cold]
+    pub fn listen(&mut self, now: u64) {
+        if let Some(line) = &mut self.line {
+            line.poll(now);
+        }
+    }
+
     /// The device's indirection table says what the flow groups that have moved need.
     #[cold]
     pub fn redirect(&mut self, engine: &mut Engine) {

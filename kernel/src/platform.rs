@@ -186,7 +186,8 @@ impl KernelPlatform {
         // A parked core polls only when it was woken just now.
         let since = if self.parked { self.woken } else { self.last_busy };
         let polls = self.idle == Idle::Poll && !self.parked;
-        let spins = polls || self.now.wrapping_sub(since) < SPIN_NS;
+        let listens = self.manager.as_ref().is_some_and(|manager| manager.is_attentive());
+        let spins = polls || listens || self.now.wrapping_sub(since) < SPIN_NS;
         if spins {
             core::hint::spin_loop();
             return;
@@ -267,8 +268,13 @@ impl KernelPlatform {
     }
 
     fn halt(&mut self, deadline: Instant) {
-        let tick = if self.parked { PARKED_TICK_NS } else { TICK_NS };
-        let ns = deadline.0.saturating_sub(time::now_ns()).clamp(1, tick);
+        let now = time::now_ns();
+        let tick = match &self.manager {
+            Some(manager) => manager.due_in(now).clamp(1, TICK_NS),
+            None if self.parked => PARKED_TICK_NS,
+            None => TICK_NS,
+        };
+        let ns = deadline.0.saturating_sub(now).clamp(1, tick);
         let me = percore::of(self.core);
         me.timer_armed.store(true, Ordering::Relaxed);
         apic::arm_timer(ns);
@@ -426,6 +432,8 @@ impl Platform for KernelPlatform {
             }
             if manager.is_due(self.now) {
                 manager.tick(engine, self.now);
+            } else if manager.is_attentive() {
+                manager.listen(self.now);
             }
         }
     }

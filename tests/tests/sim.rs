@@ -35,6 +35,7 @@ struct Total {
     hours: f64,
     excused: usize,
     moved: u64,
+    calls: u64,
     restarts: usize,
     datagrams: usize,
     faults: Vec<u64>,
@@ -48,6 +49,7 @@ impl Total {
         self.hours += report.time as f64 / 3.6e12;
         self.excused += report.excused;
         self.moved += report.moved;
+        self.calls += report.calls;
         self.restarts += report.restarts;
         self.datagrams += report.datagrams;
         self.faults.resize(report.faults.len(), 0);
@@ -57,10 +59,11 @@ impl Total {
     }
 
     fn print(&self, first: u64, took: Duration) {
-        let Total { seeds, talks, bytes, hours, excused, moved, restarts, datagrams, .. } = self;
+        let Total { seeds, talks, bytes, hours, excused, moved, .. } = self;
+        let Total { calls, restarts, datagrams, .. } = self;
         println!(
             "{seeds} seeds from {first} in {} s: {talks} conversations, {datagrams} datagrams, {} MB, \
-             {hours:.1} virtual hours, {moved} groups moved, {restarts} applications restarted, \
+             {hours:.1} virtual hours, {moved} groups moved, {calls} cores called, {restarts} applications restarted, \
              {excused} conversations excused by defects of smoltcp",
             took.as_secs(),
             bytes / 1_000_000,
@@ -201,7 +204,7 @@ fn dataplanes_and_peers_hold_their_conversations_in_any_network() {
         );
     }
     assert!(total.failed.is_empty(), "{} seeds fail", total.failed.len());
-    let all = total.moved > 0 && total.restarts > 0 && total.datagrams > 0;
+    let all = total.moved > 0 && total.calls > 0 && total.restarts > 0 && total.datagrams > 0;
     let tried = total.faults.iter().all(|n| *n > 0);
     // (A walk that was cut short has tried what it could.)
     let whole = total.seeds == seeds;

@@ -161,7 +161,12 @@ fn tests(outcome: &mut Outcome, filter: Option<&str>, prove: bool) -> Result<()>
         let before = outcome.failed;
         let limit = if prove { PROVE_STEP_MAX } else { STEP_MAX };
         let mut slow = Slowest::default();
+        let mut built = false;
         let ok = watch(&mut command, limit, |line| {
+            if !built && line.starts_with("running ") {
+                built = true;
+                heading("built");
+            }
             outcome.line(line);
             slow.line(line, Instant::now());
         })?;

@@ -204,6 +204,13 @@ impl Engine {
         self.local.measure.alarm = u64::MAX;
         self.local.measure.force(false);
         let half = self.load() / 2;
+        let rest = (0..self.local.groups)
+            .map(GroupId)
+            .filter(|id| self.owns(*id) && self.moves.rests(*id));
+        if rest.count() < 2 {
+            // A core without groups serves nobody, not even its application.
+            return;
+        }
         // Of a frame that waits, so that one follows at once.
         let waits = batch.iter().find_map(|frame| self.may_go(frame, half));
         let Some(first) = waits.or_else(|| self.heaviest(half)) else {

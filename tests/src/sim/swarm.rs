@@ -53,6 +53,8 @@ pub struct MachineDraw {
     pub stalls: u64,
     /// How often (in 1/1024 of its turns) a flow group moves to another core.
     pub moves: u64,
+    /// How often (in 1/1024 of its turns) a core may give half of its flow groups to another as soon as frames wait.
+    pub grants: u64,
     /// When its application is restarted.
     pub restarts: Vec<Time>,
     /// How often (in 1/16) the application pretends to have read almost nothing of its event ring.
@@ -181,6 +183,7 @@ fn machine(rng: &mut Rng) -> MachineDraw {
         clutter: one_of(rng, &[0, 0, 0, 0, 1, 4]),
         datagrams: one_of(rng, &[0, 0, 3, 40]),
         stalls: one_of(rng, &[0, 0, 0, 1, 16]),
+        grants: one_of(rng, &[0, 0, 0, 1, 16]),
     }
 }
 

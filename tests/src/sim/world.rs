@@ -32,6 +32,8 @@ pub struct Report {
     pub faults: [u64; DONE],
     /// Flow groups that have moved.
     pub moved: u64,
+    /// How often a core that was behind has called another.
+    pub calls: u64,
     /// Applications that were restarted.
     pub restarts: usize,
     /// Datagrams that have come.
@@ -59,6 +61,7 @@ pub fn run_moving(seed: u64) -> Report {
         machine.queues = 1 + rng.below(8) as u16;
         machine.groups = machine.groups.max(8);
         machine.moves = 64;
+        machine.grants = [0, 16][rng.below(2) as usize];
     }
     faults::begin(None, 0);
     run_swarm(swarm, rng)
@@ -281,6 +284,7 @@ impl World {
         self.report.time = self.now;
         self.report.faults = self.network.done;
         self.report.moved = self.machines.iter().map(Machine::moved).sum();
+        self.report.calls = self.machines.iter().map(Machine::calls).sum();
         self.report.restarts = book.restarts.len();
         self.report.datagrams = book.datagrams.values().filter(|d| d.arrived > 0).count();
         self.report.struck = faults::done();

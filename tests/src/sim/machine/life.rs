@@ -1,12 +1,13 @@
-//! What befalls a running dataplane: its flow groups move between cores, its application is ended
-//! and begins again. As core 0's platform would do it, between iterations.
+//! What befalls a running dataplane: its flow groups move between cores, cores that are behind call others,
+//! its application is ended and begins again. As the platforms would do it, between iterations.
 use super::{Machine, attach, memory};
 use crate::sim::app::Context;
 use crate::sim::heap::Heap;
 use crate::sim::swarm::MachineDraw;
-use crate::sim::{MS, Time};
+use crate::sim::{MS, Time, US};
 use ix_abi::{CoreId, GroupId, Status};
 use ix_dataplane::app::Drain;
+use ix_dataplane::moves::Grant;
 
 /// Moves of one dataplane: each makes more iterations, in which there may be more moves.
 const MOVES_MAX: u64 = 1_000;
@@ -53,10 +54,16 @@ impl Machine {
         self.life.moved
     }
 
+    /// How often a core that was behind has called another.
+    pub fn calls(&self) -> u64 {
+        self.cores.iter().map(|core| core.engine.measure().wake().count).sum()
+    }
+
     /// Nothing befalls it any more.
     pub fn retire(&mut self) {
         self.life.restarts.clear();
         self.shared.borrow_mut().draw.moves = 0;
+        self.shared.borrow_mut().draw.grants = 0;
     }
 
     /// What is due.
@@ -71,8 +78,14 @@ impl Machine {
             let often = self.shared.borrow().draw.moves;
             let more = self.cores.len() > 1 && self.life.moved < MOVES_MAX;
             if more && self.rng.chance(often, 1024) {
-                self.move_group(now);
+                let to = self.rng.below(self.cores.len() as u64) as usize;
+                self.move_group(to, now);
             }
+            let grants = self.shared.borrow().draw.grants;
+            if self.cores.len() > 1 && self.rng.chance(grants, 1024) {
+                self.grant();
+            }
+            self.look_after_calls(now);
         }
         let next = self.life.restarts.last().copied().unwrap_or(Time::MAX);
         self.life.next = if self.life.ending.is_some() { now + MS } else { next.max(now + 1) };
@@ -91,17 +104,40 @@ impl Machine {
         GroupId(context.some_group(nth).unwrap_or(any))
     }
 
-    /// Wishes that a group moved; whatever is under way of it.
-    fn move_group(&mut self, now: Time) {
-        let group = self.pick_group();
-        let to = self.rng.below(self.cores.len() as u64) as usize;
-        let from = self.owner(group);
-        let owned = |core: usize| {
-            let groups = (0..self.life.groups).map(GroupId);
-            groups.filter(|id| self.cores[core].engine.owns(*id)).count()
+    /// A core may call another, if frames wait for it now.
+    fn grant(&mut self) {
+        let cores = self.cores.len() as u64;
+        let (from, to) = (self.rng.below(cores) as usize, self.rng.below(cores) as u16);
+        let delay_ns = [0, 5 * US, 50 * US][self.rng.below(3) as usize];
+        let after_ns = [0, 10 * US, 100 * US][self.rng.below(3) as usize];
+        self.cores[from].engine.set_grant(Some(Grant { to: CoreId(to), delay_ns, after_ns }));
+    }
+
+    /// A core that others have taken all from gets something back: a context without groups is not entered.
+    fn look_after_calls(&mut self, now: Time) {
+        while self.cores[0].engine.woken().is_some() {}
+        let bare = |core: &super::Core| {
+            let called = core.engine.measure().wake().count > 0;
+            called && !core.engine.has_groups()
         };
+        if let Some(core) = self.cores.iter().position(bare)
+            && self.life.wished == 0
+        {
+            self.move_group(core, now);
+        }
+    }
+
+    fn owned(&self, core: usize) -> usize {
+        let groups = (0..self.life.groups).map(GroupId);
+        groups.filter(|id| self.cores[core].engine.owns(*id)).count()
+    }
+
+    /// Wishes that a group moved; whatever is under way of it.
+    fn move_group(&mut self, to: usize, now: Time) {
+        let group = self.pick_group();
+        let from = self.owner(group);
         // `connect` needs one, or more than those that are leaving.
-        if from.is_none_or(|from| owned(from) <= 1 + self.life.wished) {
+        if from.is_none_or(|from| self.owned(from) <= 1 + self.life.wished) {
             return;
         }
         self.life.wished += 1;
