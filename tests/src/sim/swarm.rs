@@ -183,7 +183,7 @@ fn machine(rng: &mut Rng) -> MachineDraw {
         clutter: one_of(rng, &[0, 0, 0, 0, 1, 4]),
         datagrams: one_of(rng, &[0, 0, 3, 40]),
         stalls: one_of(rng, &[0, 0, 0, 1, 16]),
-        grants: one_of(rng, &[0, 0, 0, 1, 16]),
+        grants: one_of(rng, &[0, 0, 0, 1, 64]),
     }
 }
 

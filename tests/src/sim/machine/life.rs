@@ -20,8 +20,8 @@ pub(super) struct Life {
     moved: u64,
     /// Those that were to and have not, since application or device did not let go.
     stayed: u64,
-    /// Wishes that are not answered.
-    wished: usize,
+    /// Groups that are wished to move, and have not answered.
+    wished: Vec<GroupId>,
     /// Of restarts, latest first.
     restarts: Vec<Time>,
     /// The application is gone, and with it this memory, which frames may still refer to.
@@ -35,7 +35,15 @@ impl Life {
         let mut restarts = draw.restarts.clone();
         restarts.sort_by_key(|at| std::cmp::Reverse(*at));
         let next = restarts.last().copied().unwrap_or(Time::MAX);
-        Life { groups: draw.groups, moved: 0, stayed: 0, wished: 0, restarts, ending: None, next }
+        Life {
+            groups: draw.groups,
+            moved: 0,
+            stayed: 0,
+            wished: Vec::new(),
+            restarts,
+            ending: None,
+            next,
+        }
     }
 
     pub(super) fn next(&self) -> Time {
@@ -109,19 +117,16 @@ impl Machine {
         let cores = self.cores.len() as u64;
         let (from, to) = (self.rng.below(cores) as usize, self.rng.below(cores) as u16);
         let delay_ns = [0, 5 * US, 50 * US][self.rng.below(3) as usize];
-        let after_ns = [0, 10 * US, 100 * US][self.rng.below(3) as usize];
+        let after_ns = [0, 0, 0, 100 * US][self.rng.below(4) as usize];
         self.cores[from].engine.set_grant(Some(Grant { to: CoreId(to), delay_ns, after_ns }));
     }
 
     /// A core that others have taken all from gets something back: a context without groups is not entered.
     fn look_after_calls(&mut self, now: Time) {
         while self.cores[0].engine.woken().is_some() {}
-        let bare = |core: &super::Core| {
-            let called = core.engine.measure().wake().count > 0;
-            called && !core.engine.has_groups()
-        };
-        if let Some(core) = self.cores.iter().position(bare)
-            && self.life.wished == 0
+        if self.shared.borrow().draw.grants > 0
+            && self.life.wished.is_empty()
+            && let Some(core) = self.cores.iter().position(|core| !core.engine.has_groups())
         {
             self.move_group(core, now);
         }
@@ -137,10 +142,10 @@ impl Machine {
         let group = self.pick_group();
         let from = self.owner(group);
         // `connect` needs one, or more than those that are leaving.
-        if from.is_none_or(|from| self.owned(from) <= 1 + self.life.wished) {
+        if from.is_none_or(|from| self.owned(from) <= 1 + self.life.wished.len()) {
             return;
         }
-        self.life.wished += 1;
+        self.life.wished.push(group);
         self.cores[0].engine.move_group(group, CoreId(to as u16));
         for core in &mut self.cores {
             core.next = core.next.min(now + super::LOOP);
@@ -157,7 +162,10 @@ impl Machine {
             self.cores[0].engine.redirected();
         }
         while let Some((group, status)) = self.cores[0].engine.move_outcome() {
-            self.life.wished -= 1;
+            // Of a core that was behind and has called another, if nobody wished it.
+            if let Some(at) = self.life.wished.iter().position(|wished| *wished == group) {
+                self.life.wished.swap_remove(at);
+            }
             match status {
                 Status::Ok => self.life.moved += 1,
                 Status::Again => {}
