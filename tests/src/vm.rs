@@ -25,6 +25,8 @@ pub struct Config {
     name: String,
     args: Vec<OsString>,
     app_args: Vec<String>,
+    /// Where its directory is.
+    runtime: Option<Arc<temp_dir::TempDir>>,
 }
 
 impl Config {
@@ -35,6 +37,7 @@ impl Config {
             name: "test".to_owned(),
             args: Vec::new(),
             app_args: Vec::new(),
+            runtime: None,
         };
         config.option("--app", app);
         config
@@ -54,6 +57,13 @@ impl Config {
     /// One more option of `ixcp run` that has no value.
     pub fn flag(mut self, name: &str) -> Config {
         self.args.push(name.into());
+        self
+    }
+
+    /// Of the same user as another machine, under a name of its own.
+    pub fn beside(mut self, other: &Vm, name: &str) -> Config {
+        self.name = name.to_owned();
+        self.runtime = Some(Arc::clone(&other.runtime));
         self
     }
 
@@ -102,7 +112,8 @@ impl Config {
 
     /// Starts it and does not wait.
     pub fn start(&self) -> Vm {
-        let runtime = temp_dir::TempDir::with_prefix("ix-e2e-").expect("a directory");
+        let own = || Arc::new(temp_dir::TempDir::with_prefix("ix-e2e-").expect("a directory"));
+        let runtime = self.runtime.clone().unwrap_or_else(own);
         let mut command = Command::new(&self.built.ixcp);
         command
             .env("IX_RUNTIME_DIR", runtime.path().join("ix"))
@@ -153,7 +164,7 @@ fn collect(
 #[derive(Debug)]
 pub struct Vm {
     child: Child,
-    runtime: temp_dir::TempDir,
+    runtime: Arc<temp_dir::TempDir>,
     said: Arc<Mutex<Said>>,
     started: Instant,
     built: Built,

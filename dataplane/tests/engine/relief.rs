@@ -238,6 +238,29 @@ fn what_is_one_groups_load_stays() {
 }
 
 #[test]
+fn the_last_group_stays() {
+    let mut talk = talk();
+    let mut conns = open(&mut talk, 1);
+    let only = conns[0].group;
+    for group in (0..GROUPS).map(GroupId).filter(|group| *group != only) {
+        talk.station.engines[0].move_group(group, CoreId(1));
+        wake(&mut talk);
+    }
+    assert_eq!(groups(&talk, 0), 1);
+    // It has had nothing to do for so long that it weighs nothing.
+    for _ in 0..30 {
+        run(&mut talk, 0, Duration::from_us(1000));
+    }
+    grant(&mut talk, 0);
+    for _ in 0..20 {
+        offer(&mut talk, &mut conns);
+        run(&mut talk, 0, DELAY + DELAY);
+    }
+    assert_eq!(talk.station.engines[0].measure().wake().count, 0);
+    assert_eq!(groups(&talk, 0), 1);
+}
+
+#[test]
 fn a_backlog_is_late_even_if_no_iteration_is_long() {
     let mut talk = talk();
     let mut conns = open(&mut talk, 4);

@@ -189,6 +189,36 @@ fn a_grant_does_not_outlive_its_daemon() {
 }
 
 #[test]
+fn one_daemon_looks_after_all_dataplanes_each_by_its_own_policy() {
+    let _machine = need::machine();
+    let Some(built) = need::built() else { return };
+    let kv = Config::new(&built, "kv").cores(2).forward("11211");
+    let first = kv.boot();
+    let daemon = Daemon::start(&first, &["--policy", "latency"]);
+    wait_serving(&first, &daemon, |serving| serving == 1);
+    // One that comes later is found.
+    let second = kv.beside(&first, "other").boot();
+    wait_serving(&second, &daemon, |serving| serving == 1);
+    let list = first.ixcp_ok(&["ls"]);
+    assert!(list.contains("test") && list.contains("other"), "{list}");
+    // Whoever does not say which is told that there are two.
+    let out = first.ixcp(&["policy", "set", "static"]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && said.contains("other"), "{said}");
+    first.ixcp_ok(&["policy", "set", "--name", "other", "static", "static.cores=2"]);
+    wait_serving(&second, &daemon, |serving| serving == 2);
+    assert_eq!(first.page().load(header::ACTIVE).count_ones(), 1);
+    serves(&first);
+    serves(&second);
+    // One that goes takes nothing with it.
+    drop(second);
+    first.ixcp_ok(&["policy", "set", "static", "static.cores=2"]);
+    wait_serving(&first, &daemon, |serving| serving == 2);
+    serves(&first);
+    println!("{}", daemon.interrupt());
+}
+
+#[test]
 fn there_is_one_daemon_and_the_second_names_it() {
     let _machine = need::machine();
     let Some(vm) = boot() else { return };
