@@ -1,0 +1,9 @@
+//! The driver against the model of the chip: conversations, opening and its failures, lies, a seeded run.
+#![deny(unsafe_code)]
+
+mod frames;
+mod link;
+mod memory;
+mod opening;
+mod registers;
+mod rig;
