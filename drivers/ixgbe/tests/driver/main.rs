@@ -2,8 +2,13 @@
 #![deny(unsafe_code)]
 
 mod frames;
+mod hostile;
 mod link;
 mod memory;
 mod opening;
+mod receive;
 mod registers;
+mod restart;
 mod rig;
+mod steering;
+mod transmit;
