@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 command -v valgrind >/dev/null || { echo "SKIPPED: valgrind is not installed"; exit 0; }
 rounds=${1:-300}
 cargo build --quiet --release -p ix-ixgbe --example cost
-for case in one sum two; do
+for case in ${2:-one sum two}; do
     line="$case:"
     for part in poll replenish push_and_kick reclaim; do
         count=$(timeout 300 valgrind --tool=callgrind --callgrind-out-file=/dev/null \
