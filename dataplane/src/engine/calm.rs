@@ -36,8 +36,8 @@ impl Engine {
     /// A wheel may want to turn before a timer that was armed since is due, which can wait: the timers themselves count.
     fn is_still_calm(&self) -> bool {
         let until = self.local.calm_until;
-        // Wheels round up to their ticks.
-        let in_time = |at: Instant| at.0.saturating_add(TICK_NS) > until.0;
+        // Wheels round up to their ticks, and what is overdue to the next.
+        let in_time = |at: Instant| at.max(self.local.now).0.saturating_add(TICK_NS) > until.0;
         let due = self.groups.iter().flatten().all(|group| in_time(group.due_at()));
         let app = self.local.app.as_ref();
         let rest = app.map(|app| self.first_deadline_but_timers(&self.local).min(app.deadline()));
