@@ -439,6 +439,11 @@ impl FlowGroup {
         }
     }
 
+    /// For when the core's index has it: no timer of the group is due before.
+    pub fn due_at(&self) -> Instant {
+        self.due_at
+    }
+
     /// Enters the group in the core's index of deadlines.
     pub fn index_deadline(&mut self, local: &mut Local) {
         let at = self.wheel.next_deadline();

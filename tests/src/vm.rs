@@ -248,6 +248,8 @@ impl Vm {
     /// A TCP connection to a forwarded guest port, with time limits.
     #[track_caller]
     pub fn connect(&self, guest: u16) -> TcpStream {
+        // QEMU's network keeps a backlog of one: who comes while it is full waits for a second.
+        std::thread::sleep(Duration::from_millis(5));
         let stream = TcpStream::connect(self.address(guest, "tcp")).expect("connects");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
         stream.set_write_timeout(Some(Duration::from_secs(30))).expect("a time limit");

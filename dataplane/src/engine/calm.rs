@@ -9,6 +9,7 @@ use crate::dhcp;
 use crate::local::Local;
 use crate::slaac;
 use crate::time::Instant;
+use crate::wheel::TICK_NS;
 
 impl Engine {
     /// Something has come up.
@@ -29,7 +30,18 @@ impl Engine {
     /// At the end of an iteration that was calm: nobody has forgotten to say that it is not any more.
     #[inline(always)]
     pub(crate) fn check_calm(&self) {
-        debug_assert!(self.quiet_until().is_some_and(|until| until >= self.local.calm_until));
+        debug_assert!(self.is_still_calm());
+    }
+
+    /// A wheel may want to turn before a timer that was armed since is due, which can wait: the timers themselves count.
+    fn is_still_calm(&self) -> bool {
+        let until = self.local.calm_until;
+        // Wheels round up to their ticks, and what is overdue to the next.
+        let in_time = |at: Instant| at.max(self.local.now).0.saturating_add(TICK_NS) > until.0;
+        let due = self.groups.iter().flatten().all(|group| in_time(group.due_at()));
+        let app = self.local.app.as_ref();
+        let rest = app.map(|app| self.first_deadline_but_timers(&self.local).min(app.deadline()));
+        self.quiet_until().is_some() && due && rest.is_some_and(|at| at >= until)
     }
 
     /// At the end of another one: whether the next can be calm.
@@ -63,12 +75,16 @@ impl Engine {
     }
 
     fn first_deadline(&self, local: &Local, app: &App) -> Instant {
+        let timers = local.due.next_deadline().min(app.deadline());
+        timers.min(self.first_deadline_but_timers(local))
+    }
+
+    fn first_deadline_but_timers(&self, local: &Local) -> Instant {
         let dhcp = self.dhcp.as_ref().map_or(Instant::NEVER, dhcp::Client::next_deadline);
         let slaac = self.slaac.as_ref().map_or(Instant::NEVER, slaac::Client::next_deadline);
         let fragments =
             local.fragments.as_ref().map_or(Instant::NEVER, |table| table.next_deadline());
         let tables = local.neighbors.next_deadline().min(local.age_ends()).min(fragments);
-        let timers = local.due.next_deadline().min(app.deadline());
-        timers.min(dhcp).min(slaac).min(tables).min(self.accounting.publish_at)
+        dhcp.min(slaac).min(tables).min(self.accounting.publish_at)
     }
 }

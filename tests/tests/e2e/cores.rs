@@ -72,7 +72,7 @@ fn cores_come_and_go_while_two_hundred_connections_exchange_data() {
     let clients = Clients::start(&vm, 200);
     clients.go_on(200);
     let before = vm.snapshot().total.counters;
-    let rounds = if need::prove() { 50 } else { 1 };
+    let rounds = if need::prove() { 50 } else { 5 };
     for round in 0..rounds {
         for count in [1, 4, 2, 1, 4] {
             let said = vm.ixcp_ok(&["cores", "set", &count.to_string()]);
