@@ -21,6 +21,7 @@ mod manager;
 mod measure;
 mod mem;
 mod net;
+mod nic;
 mod once;
 mod pci;
 mod platform;

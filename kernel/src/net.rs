@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "gives the receive area's memory to the engine")]
 
 use alloc::boxed::Box;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 
@@ -13,15 +14,16 @@ use ix_dataplane::mbuf::Area;
 use ix_dataplane::rss;
 use ix_dataplane::steer::{MuxTx, RemoteTx};
 use ix_dataplane::time::Instant;
+use ix_ixgbe::pci as ixgbe_pci;
 use ix_kernel_core::addr::Phys;
-use ix_virtio_net::{Config, Control, Features, Port, Transport, VirtioRx, VirtioTx, pci as vpci};
+use ix_virtio_net::{Config, Features, Port, Transport, pci as vpci};
 
 use crate::cpu::percore;
 use crate::cpu::trap::VECTOR_DEVICE_FIRST;
 use crate::mem::{self, layout};
+use crate::nic::{Control, Queue, Rx};
 use crate::pci::Function;
 use crate::pci::msix::Msix;
-use crate::pci::registers::Registers;
 use crate::{apic, entropy, time};
 
 /// Receive buffers of each core: 8 MiB.
@@ -60,14 +62,12 @@ impl TxQueue for NullTx {
     }
 }
 
-pub type Rx = VirtioRx<Registers>;
-
 /// A core's way to the wire.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "one per core, and a box would cost each call a load")]
 pub enum Tx {
     /// It owns a hardware queue, which others may send through.
-    Queue(MuxTx<VirtioTx<Registers>>),
+    Queue(MuxTx<Queue>),
     /// It sends through another core.
     Remote(RemoteTx),
     None(NullTx),
@@ -112,7 +112,7 @@ pub struct Share {
 /// The opened port.
 pub struct Net {
     pub shares: Vec<Share>,
-    pub control: Option<Control<Registers>>,
+    pub control: Option<Control>,
     pub capabilities: Capabilities,
     pub mac: [u8; 6],
     pub rss_key: [u8; 40],
@@ -148,27 +148,32 @@ fn make_area(cores: usize) -> Option<(&'static Area, (Phys, u64))> {
     Some((Box::leak(Box::new(area)), (pa, bytes)))
 }
 
-/// Whether there is a driver for it.
-pub fn drives(f: &Function) -> bool {
-    vpci::is_virtio_net(f.vendor, f.device)
+/// The driver for it.
+pub fn driver(f: &Function) -> Option<&'static str> {
+    if vpci::is_virtio_net(f.vendor, f.device) {
+        return Some("virtio-net");
+    }
+    ixgbe_pci::media(f.vendor, f.device).map(|_| "ixgbe")
 }
 
-/// Opens the first virtio-net device, or makes a port without one. Errors say what to do.
-pub fn open(
-    functions: &[Function],
-    cores: usize,
-    mtu: Option<u16>,
-) -> Result<Net, alloc::string::String> {
+/// Opens the first card that there is a driver for, or makes a port without one. Errors say what to do.
+pub fn open(functions: &[Function], cores: usize, mtu: Option<u16>) -> Result<Net, String> {
     let (area, area_memory) = make_area(cores)
         .ok_or_else(|| alloc::format!("no memory for the receive buffers of {cores} cores"))?;
     let rss_key = rss::draw_key(entropy::fill);
-    let nic = functions.iter().find(|f| drives(f));
+    let nic = functions.iter().find(|f| driver(f).is_some());
     let Some(f) = nic else {
         log::warn!("no network card that the kernel knows: running without");
         return Ok(without_nic(cores, area, area_memory, rss_key));
     };
-    open_virtio(f, cores, area, area_memory, (rss_key, mtu))
-        .map_err(|e| alloc::format!("network card {f}: {e}"))
+    let opened = match ixgbe_pci::media(f.vendor, f.device) {
+        Some(media) => open_ixgbe(f, media, cores, area, (rss_key, mtu)),
+        None => open_virtio(f, cores, area, (rss_key, mtu)),
+    };
+    let Opened { shares, control, capabilities, mac } =
+        opened.map_err(|e| alloc::format!("network card {f}: {e}"))?;
+    let control = Some(control);
+    Ok(Net { shares, control, capabilities, mac, rss_key, area, area_memory })
 }
 
 fn without_nic(cores: usize, area: &'static Area, mem: (Phys, u64), rss_key: [u8; 40]) -> Net {
@@ -196,60 +201,121 @@ fn local_mac() -> [u8; 6] {
     mac
 }
 
+/// What opening a card gives.
+struct Opened {
+    shares: Vec<Share>,
+    control: Control,
+    capabilities: Capabilities,
+    mac: [u8; 6],
+}
+
+/// A vector for each of so many receive queues: entry `i` is queue `i`'s.
+fn enable_msix(f: &Function, cores: usize) -> Option<Msix> {
+    // Fewer entries than queues: those wake by the tick alone.
+    let msix = Msix::enable(f).filter(|m| usize::from(m.entries()) >= cores);
+    if msix.is_none() {
+        log::warn!("network card {f}: too few MSI-X vectors, halts end by the tick only");
+    }
+    msix
+}
+
+fn point_vectors(msix: Option<&Msix>, queues: usize) {
+    if let Some(m) = msix {
+        for queue in 0..queues {
+            m.set(queue as u16, queue, VECTOR_DEVICE_FIRST);
+        }
+    }
+}
+
+fn tell(
+    f: &Function,
+    driver: &str,
+    capabilities: &Capabilities,
+    (cores, mtu): (usize, Option<u16>),
+) {
+    if mtu.is_some_and(|wanted| wanted > capabilities.mtu) {
+        log::warn!("network card {f}: takes no more than an MTU of {}", capabilities.mtu);
+    }
+    log::info!(
+        "network card {f}: {driver}, {} queue pairs for {cores} cores, MTU {}",
+        capabilities.queue_pairs,
+        capabilities.mtu
+    );
+}
+
 fn open_virtio(
     f: &Function,
     cores: usize,
     area: &'static Area,
-    area_memory: (Phys, u64),
     (rss_key, mtu): ([u8; 40], Option<u16>),
-) -> Result<Net, alloc::string::String> {
-    use alloc::string::ToString;
+) -> Result<Opened, String> {
     f.enable();
     let layout = vpci::parse(|at| f.read32(at)).map_err(|e| e.to_string())?;
     let map = |w: vpci::Window| {
         f.map(w.bar, u64::from(w.offset), u64::from(w.length)).ok_or("a BAR cannot be mapped")
     };
     let transport = Transport::map(&layout, map)?;
-    let msix = Msix::enable(f);
-    // Entry i is receive queue i's. Fewer entries than queues: those wake by the tick alone.
-    let first_vector = msix.as_ref().filter(|m| usize::from(m.entries()) >= cores).map(|_| 0);
-    if first_vector.is_none() {
-        log::warn!("network card {f}: too few MSI-X vectors, halts end by the tick only");
-    }
+    let msix = enable_msix(f, cores);
     let config = Config {
         area,
         queue_pairs: cores as u16,
         rx_ring: RX_RING,
         tx_ring: TX_RING,
         rss_key,
-        first_vector,
+        first_vector: msix.as_ref().map(|_| 0),
         fallback_mac: local_mac(),
         mtu,
         decline: Features::empty(),
         clock: &|| Instant(time::now_ns()),
     };
     let port = Port::open(transport, &mut KernelDma, &config).map_err(|e| e.to_string())?;
-    if let (Some(m), Some(_)) = (&msix, first_vector) {
-        for queue in 0..port.rx.len() {
-            m.set(queue as u16, queue, VECTOR_DEVICE_FIRST);
-        }
-    }
-    if mtu.is_some_and(|wanted| wanted > port.capabilities.mtu) {
-        log::warn!("network card {f}: takes no more than an MTU of {}", port.capabilities.mtu);
-    }
-    let shares = share_out(port.rx, port.tx, cores);
-    log::info!(
-        "network card {f}: virtio, {} queue pairs for {cores} cores, MTU {}",
-        port.capabilities.queue_pairs,
-        port.capabilities.mtu
-    );
-    let (control, capabilities, mac) = (Some(port.control), port.capabilities, port.mac);
-    Ok(Net { shares, control, capabilities, mac, rss_key, area, area_memory })
+    point_vectors(msix.as_ref(), port.rx.len());
+    tell(f, "virtio", &port.capabilities, (cores, mtu));
+    let rx = port.rx.into_iter().map(Rx::Virtio).collect();
+    let tx = port.tx.into_iter().map(Queue::Virtio).collect();
+    let (control, capabilities, mac) = (Control::Virtio(port.control), port.capabilities, port.mac);
+    Ok(Opened { shares: share_out(rx, tx, cores), control, capabilities, mac })
+}
+
+/// Bytes of an 82599's registers (§8.1.1).
+const IXGBE_REGISTERS: u64 = 0x2_0000;
+
+fn open_ixgbe(
+    f: &Function,
+    media: ixgbe_pci::Media,
+    cores: usize,
+    area: &'static Area,
+    (rss_key, mtu): ([u8; 40], Option<u16>),
+) -> Result<Opened, String> {
+    f.enable();
+    let registers = f.map(0, 0, IXGBE_REGISTERS).ok_or("BAR 0 cannot be mapped")?;
+    let pairs = cores.min(usize::from(ix_ixgbe::QUEUE_PAIRS_MAX));
+    let msix = enable_msix(f, pairs);
+    let config = ix_ixgbe::Config {
+        media,
+        area,
+        queue_pairs: pairs as u16,
+        rx_ring: RX_RING,
+        tx_ring: TX_RING,
+        rss_key,
+        first_vector: msix.as_ref().map(|_| 0),
+        mtu,
+        promiscuous: false,
+        clock: &|| Instant(time::now_ns()),
+    };
+    let opened = ix_ixgbe::Port::open(registers, &mut KernelDma, &config);
+    let port = opened.map_err(|e| e.to_string())?;
+    point_vectors(msix.as_ref(), port.rx.len());
+    tell(f, "ixgbe", &port.capabilities, (cores, mtu));
+    let rx = port.rx.into_iter().map(Rx::Ixgbe).collect();
+    let tx = port.tx.into_iter().map(Queue::Ixgbe).collect();
+    let (control, capabilities, mac) = (Control::Ixgbe(port.control), port.capabilities, port.mac);
+    Ok(Opened { shares: share_out(rx, tx, cores), control, capabilities, mac })
 }
 
 /// Queue pair `i` goes to core `i`; cores beyond the last pair send through those before, in turn, and
 /// receive through software steering.
-fn share_out(rx: Vec<Rx>, tx: Vec<VirtioTx<Registers>>, cores: usize) -> Vec<Share> {
+fn share_out(rx: Vec<Rx>, tx: Vec<Queue>, cores: usize) -> Vec<Share> {
     let pairs = tx.len();
     let mut sources: Vec<Vec<_>> = (0..pairs).map(|_| Vec::new()).collect();
     let mut remote = Vec::new();

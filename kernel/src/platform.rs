@@ -19,7 +19,8 @@ use ix_kernel_core::cmdline::Idle;
 
 use crate::cpu::percore;
 use crate::manager::{self, Manager, cores, demand};
-use crate::net::{self, Rx, Share, Tx};
+use crate::net::{self, Share, Tx};
+use crate::nic::Rx;
 use crate::user::background;
 use crate::user::lifecycle::{self, Reason, Wish};
 use crate::user::thread::Thread;

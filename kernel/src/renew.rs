@@ -12,12 +12,11 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use ix_dataplane::engine::Engine;
 use ix_dataplane::time::Instant;
-use ix_virtio_net::{Control, Progress, Stopped};
 use spin::Mutex;
 
 use crate::cpu::percore::CORES_MAX;
-use crate::net::{Rx, Tx};
-use crate::pci::registers::Registers;
+use crate::net::Tx;
+use crate::nic::{Control, Progress, Rx, Stopped};
 use crate::time;
 use crate::user::lifecycle;
 
@@ -176,7 +175,7 @@ impl CorePart {
 
 /// Core 0's part: the device, and the order of steps.
 pub struct Renewal {
-    control: Option<Control<Registers>>,
+    control: Option<Control>,
     /// A command that changes its table of groups is under way.
     redirecting: bool,
     cores: usize,
@@ -188,7 +187,7 @@ pub struct Renewal {
 }
 
 impl Renewal {
-    pub fn new(control: Option<Control<Registers>>, cores: usize) -> Self {
+    pub fn new(control: Option<Control>, cores: usize) -> Self {
         Self {
             control,
             redirecting: false,
@@ -213,8 +212,7 @@ impl Renewal {
         let Some(control) = &mut self.control else { return engine.redirected() };
         if !self.redirecting {
             let (group, to) = (wish.group.0, wish.to.0);
-            let entry = control.reta().get(usize::from(group)).copied();
-            if entry != Some(wish.asker.0) || to >= control.pairs() {
+            if control.queue_of(group) != Some(wish.asker.0) || to >= control.pairs() {
                 return engine.redirected();
             }
             if control.set_reta(group, to).is_err() || control.commit(now).is_err() {
@@ -225,7 +223,7 @@ impl Renewal {
         }
         match control.poll(now) {
             Progress::Pending => {}
-            Progress::Idle | Progress::Done => self.is_redirected(engine),
+            Progress::Done => self.is_redirected(engine),
             Progress::Failed(e) => {
                 log::warn!("the device does not take its table of groups: {e}");
                 // Ours says what the device's does.

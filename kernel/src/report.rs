@@ -124,13 +124,7 @@ pub fn idle_cards(functions: &[Function]) {
 }
 
 fn driver(f: &Function) -> Option<&'static str> {
-    if net::drives(f) {
-        Some("virtio-net")
-    } else if control::drives(f) {
-        Some("control page")
-    } else {
-        None
-    }
+    net::driver(f).or_else(|| control::drives(f).then_some("control page"))
 }
 
 /// All of it.
