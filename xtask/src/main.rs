@@ -84,6 +84,9 @@ enum Command {
         /// Its major version
         #[arg(long, default_value_t = 10)]
         version: u32,
+        /// One that takes devices of other processes (vfio-user), whatever its version, into build/qemu-vfio-user
+        #[arg(long, conflicts_with = "version")]
+        vfio_user: bool,
     },
 }
 
@@ -112,10 +115,13 @@ fn main() -> ExitCode {
             true
         }),
         Command::Fuzz { target, seconds, keep } => fuzz::fuzz(target.as_deref(), seconds, keep),
-        Command::Qemu { version } => qemu::fetch(version).map(|path| {
-            println!("{}", path.display());
-            true
-        }),
+        Command::Qemu { version, vfio_user } => {
+            let fetched = if vfio_user { qemu::fetch_vfio_user() } else { qemu::fetch(version) };
+            fetched.map(|path| {
+                println!("{}", path.display());
+                true
+            })
+        }
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
