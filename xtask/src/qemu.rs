@@ -11,8 +11,6 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The first release whose backports have a QEMU with vfio-user (10.1). The version there moves on.
 const VFIO_USER_SUITE: &str = "trixie";
-/// The device that such a QEMU has.
-const VFIO_USER_DEVICE: &str = "\"vfio-user-pci\"";
 
 /// Fetches a version of the distribution's backports unless it is there; gives the program to start.
 pub fn fetch(version: u32) -> Result<PathBuf> {
@@ -57,9 +55,10 @@ fn reports(program: &Path, version: u32) -> bool {
     text.contains(&format!("version {version}."))
 }
 
+/// Asked for one device: the list of all of them loads modules, of which those of an installed QEMU do not fit.
 fn has_vfio_user(program: &Path) -> bool {
-    let help = output(Command::new(program).args(["-device", "help"]));
-    help.is_ok_and(|text| text.contains(VFIO_USER_DEVICE))
+    let help = output(Command::new(program).args(["-device", "vfio-user-pci,help"]));
+    help.is_ok_and(|text| text.starts_with("vfio-user-pci options"))
 }
 
 /// Fetches packages of these suites, with all that they need, and unpacks them into `dir/root`.
