@@ -67,7 +67,11 @@ enum Command {
     /// Fetches Bochs into build/bochs, without root
     Bochs,
     /// Makes a Linux guest in build/linux: the distribution's kernel, fetched without root, and one program
-    LinuxGuest,
+    LinuxGuest {
+        /// One for an Intel 82599, in build/linux-ixgbe
+        #[arg(long)]
+        ixgbe: bool,
+    },
     /// Runs the fuzz targets guided by coverage
     Fuzz {
         /// A target, or part of the names of some
@@ -110,7 +114,11 @@ fn main() -> ExitCode {
             println!("{}", path.display());
             true
         }),
-        Command::LinuxGuest => linux::build().map(|path| {
+        Command::LinuxGuest { ixgbe } => linux::build(match ixgbe {
+            true => &linux::IXGBE,
+            false => &linux::VIRTIO,
+        })
+        .map(|path| {
             println!("{}", path.display());
             true
         }),

@@ -11,7 +11,9 @@
 use anyhow::Result;
 use clap::Parser;
 use ix_model_ixgbe::{Chip, Options};
+use ixgbe_vfio_user::Device;
 use ixgbe_vfio_user::config::Config;
+use ixgbe_vfio_user::device::Traced;
 use ixgbe_vfio_user::run;
 use ixgbe_vfio_user::server::Server;
 use ixgbe_vfio_user::wire::{Place, Wire};
@@ -36,6 +38,9 @@ struct Cli {
     /// Seconds to wait for QEMU
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     patience: u64,
+    /// Tells each access to a register on standard error
+    #[arg(long)]
+    trace: bool,
 }
 
 type Mac = [u8; 6];
@@ -62,10 +67,18 @@ fn main() -> ExitCode {
 }
 
 fn serve(cli: &Cli) -> Result<()> {
-    let mut wire = Wire::open(&cli.wire)?;
+    let wire = Wire::open(&cli.wire)?;
     let options = Options { mac: cli.mac, ..Options::default() };
     let config = Config::new(options.device_id, cli.mac);
-    let mut server = Server::new(Chip::new(options), config);
+    let chip = Chip::new(options);
+    match cli.trace {
+        false => attend(cli, Server::new(chip, config), wire),
+        true => attend(cli, Server::new(Traced(chip), config), wire),
+    }
+}
+
+/// From the wait for QEMU to its end.
+fn attend<D: Device>(cli: &Cli, mut server: Server<D>, mut wire: Wire) -> Result<()> {
     let listener = run::listen(&cli.socket)?;
     let mut client = run::accept(&listener, &cli.socket, Duration::from_secs(cli.patience))?;
     let outcome = run::serve(&mut server, &mut client, &mut wire);
