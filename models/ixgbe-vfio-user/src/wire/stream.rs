@@ -117,6 +117,8 @@ impl Stream {
         self.filled -= std::mem::take(&mut self.taken);
         let read = peer.read(&mut self.input[self.filled..]);
         match read {
+            // The usual end of a QEMU.
+            Ok(0) if self.listener.is_some() => self.unplug(),
             Ok(0) => self.lose("it has closed the connection"),
             Ok(n) => {
                 self.filled += n;
@@ -138,6 +140,10 @@ impl Stream {
     /// The cable is pulled: another peer may come, if they come here.
     fn lose(&mut self, why: &str) {
         eprintln!("ixgbe-vfio-user: the wire's peer is given up: {why}");
+        self.unplug();
+    }
+
+    fn unplug(&mut self) {
         self.peer = None;
         self.taken = 0;
         self.filled = 0;
