@@ -455,8 +455,10 @@ impl Session {
         if let Ok(said) = std::fs::read(self.claim.instance.qemu_log()) {
             for line in said.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
                 let line = crate::serial::printable(line);
-                // QEMU announces the signal that we sent it.
-                if !(killed && line.contains("terminating on signal")) {
+                // QEMU announces the signal that we sent it, and wonders about the card's cable.
+                let known = killed && line.contains("terminating on signal")
+                    || self.nic.is_some() && line.contains("hub 0 with no nics");
+                if !known {
                     eprintln!("qemu: {line}");
                 }
             }

@@ -8,7 +8,9 @@ pub const INTX: u32 = 0;
 pub const MSI: u32 = 1;
 /// Messages by a table.
 pub const MSIX: u32 = 2;
-/// How many kinds there are: those two more (errors, requests) have none here.
+/// Errors of the link to the device, which there are none of: QEMU misses it otherwise.
+pub const ERROR: u32 = 3;
+/// How many kinds there are: the last one (a request to give the device back) has none here.
 pub const KINDS: u32 = 5;
 
 /// Entries of the MSI-X table.
@@ -59,12 +61,14 @@ pub struct Irqs {
     line: Vec<Vector>,
     message: Vec<Vector>,
     table: Vec<Vector>,
+    error: Vec<Vector>,
 }
 
 impl Default for Irqs {
     fn default() -> Irqs {
         let vectors = |count: usize| (0..count).map(|_| Vector::default()).collect();
-        Irqs { line: vectors(1), message: vectors(1), table: vectors(VECTORS) }
+        let table = vectors(VECTORS);
+        Irqs { line: vectors(1), message: vectors(1), table, error: vectors(1) }
     }
 }
 
@@ -72,7 +76,7 @@ impl Irqs {
     /// How many a kind has.
     pub fn count(kind: u32) -> u32 {
         match kind {
-            INTX | MSI => 1,
+            INTX | MSI | ERROR => 1,
             MSIX => VECTORS as u32,
             _ => 0,
         }
@@ -87,6 +91,7 @@ impl Irqs {
             INTX => &mut self.line,
             MSI => &mut self.message,
             MSIX => &mut self.table,
+            ERROR => &mut self.error,
             _ => return Err(Errno::EINVAL),
         };
         let start = start as usize;

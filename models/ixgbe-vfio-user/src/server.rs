@@ -356,7 +356,7 @@ fn irq_info(mut body: Body<'_>) -> Answer {
     let kind = body.u32().ok_or(SHORT)?;
     let flags = match kind {
         irqs::INTX => EVENTFD | MASKABLE | AUTOMASKED,
-        irqs::MSI | irqs::MSIX => EVENTFD,
+        irqs::MSI | irqs::MSIX | irqs::ERROR => EVENTFD,
         _ if kind < irqs::KINDS => 0,
         _ => return refuse(Errno::EINVAL, format!("there are no interrupts of kind {kind}")),
     };

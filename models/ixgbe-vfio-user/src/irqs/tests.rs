@@ -82,7 +82,8 @@ fn interrupts_that_are_not_there_are_refused() {
     refused(MSIX, 64, Action::Trigger(1));
     refused(MSIX, 1, Action::Trigger(u32::MAX));
     refused(MSIX, u32::MAX, Action::Trigger(1));
-    refused(3, 0, Action::Trigger(1));
+    refused(ERROR, 0, Action::Trigger(2));
+    refused(4, 0, Action::Trigger(1));
     refused(u32::MAX, 0, Action::Remove(0));
     let (_end, pipe) = nix::unistd::pipe().unwrap();
     assert_eq!(EventFd::take(pipe).unwrap_err(), Errno::EINVAL);

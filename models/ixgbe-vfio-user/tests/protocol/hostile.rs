@@ -114,7 +114,7 @@ fn interrupts_that_are_not_there_and_files_that_are_none_are_refused() {
     refused([ASSIGN, MSIX, 0, 2], &[good]);
     refused([ASSIGN, MSIX, 0, 1], &[good, good]);
     refused([ASSIGN, MSIX, 0, 1], &[file.as_raw_fd()]);
-    refused([ASSIGN, 3, 0, 1], &[good]);
+    refused([ASSIGN, 4, 0, 1], &[good]);
     refused([ASSIGN, MSIX, 1, u32::MAX], &[]);
     refused([1 | 1 << 5, MSIX, 0, 1], &[good]);
     for flags in [0, 1, 1 << 5, 3 | 1 << 5, 1 | 3 << 4, 1 << 2 | 1 << 3, 1 | 1 << 5 | 1 << 9] {
