@@ -1,0 +1,14 @@
+//! The driver against the model of the chip: conversations, opening and its failures, lies, a seeded run.
+#![deny(unsafe_code)]
+
+mod frames;
+mod hostile;
+mod link;
+mod memory;
+mod opening;
+mod receive;
+mod registers;
+mod restart;
+mod rig;
+mod steering;
+mod transmit;

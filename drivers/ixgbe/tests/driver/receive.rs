@@ -1,0 +1,247 @@
+//! Receiving: lengths, rings that wrap, verdicts, several buffers, filters, interrupts.
+use crate::frames::{Flow, MAC, TCP, UDP, frame};
+use crate::rig::Rig;
+use ix_dataplane::device::{RxBatch, RxChecksum, RxQueue};
+use ix_dataplane::mbuf::NO_MBUF;
+use ix_model_ixgbe::{Faults, Options};
+
+#[test]
+fn frames_of_all_lengths_arrive_as_they_were_while_the_ring_wraps() {
+    let mut rig = Rig::single();
+    for len in 0..1460_usize {
+        rig.replenish();
+        let payload: Vec<u8> = (0..len).map(|i| (i * 7 + len) as u8).collect();
+        let sent = frame(Flow::tcp(len as u16), &payload);
+        assert!(rig.world.receive(&sent));
+        let got = rig.poll(0);
+        assert_eq!(got.len(), 1, "length {len}");
+        // What is shorter than a frame on a wire has padding.
+        assert_eq!(&got[0].1[..sent.len()], sent);
+        assert_eq!(got[0].1.len(), sent.len().max(60));
+        rig.free(got);
+    }
+    assert_eq!(rig.poll(0).len(), 0);
+    rig.assert_conserved(0);
+    rig.assert_clean();
+}
+
+#[test]
+fn a_poll_takes_no_more_than_it_may_and_says_what_waits() {
+    let mut rig = Rig::single();
+    rig.replenish();
+    for i in 0..100 {
+        assert!(rig.world.receive(&frame(Flow::tcp(i), &[])));
+    }
+    let mut batch = RxBatch::new();
+    assert_eq!(rig.port.rx[0].waiting(), 100);
+    assert_eq!(rig.port.rx[0].poll(10, &mut batch), 10);
+    assert_eq!(rig.port.rx[0].waiting(), 90);
+    assert_eq!(rig.port.rx[0].poll(0, &mut batch), 0);
+    assert_eq!(rig.port.rx[0].poll(1000, &mut batch), 90);
+    assert!(!rig.port.rx[0].has_frames() && rig.port.rx[0].waiting() == 0);
+    let ports = batch
+        .iter()
+        .map(|f| u16::from_be_bytes([rig.area.data(&f.mbuf)[34], rig.area.data(&f.mbuf)[35]]));
+    assert!(ports.eq(0..100), "in order");
+}
+
+#[test]
+fn one_register_write_posts_a_batch_and_few_missing_buffers_none() {
+    let mut rig = Rig::single();
+    rig.watch();
+    rig.replenish();
+    assert_eq!(rig.writes(), [(0x1018, 255)], "one less than the ring");
+    for round in 0..3 {
+        for i in 0..64 {
+            assert!(rig.world.receive(&frame(Flow::tcp(i), &[])));
+        }
+        let got = rig.poll(0);
+        assert_eq!((got.len(), rig.writes().len()), (64, 0));
+        rig.free(got);
+        rig.replenish();
+        assert_eq!(rig.writes(), [(0x1018, (255 + 64 * (round + 1)) % 256)]);
+    }
+    assert!(rig.world.receive(&frame(Flow::tcp(1), &[])));
+    let got = rig.poll(0);
+    rig.free(got);
+    rig.replenish();
+    assert_eq!(rig.writes(), []);
+}
+
+#[test]
+fn a_ring_without_buffers_drops_and_counts_and_goes_on() {
+    let mut rig = Rig::single();
+    rig.replenish();
+    let taken = (0..300).filter(|i| rig.world.receive(&frame(Flow::tcp(*i), &[]))).count();
+    assert_eq!(taken, 255);
+    assert_eq!(rig.port.control.read_statistics().rx_no_descriptor, 45);
+    for _ in 0..4 {
+        let got = rig.poll(0);
+        rig.free(got);
+    }
+    rig.replenish();
+    assert!(rig.world.receive(&frame(Flow::tcp(1), &[])));
+    rig.assert_conserved(0);
+}
+
+#[test]
+fn the_chips_verdict_is_good_only_where_both_sums_are_right() {
+    let mut rig = Rig::single();
+    let mut verdict = |bytes: &[u8]| {
+        rig.replenish();
+        assert!(rig.world.receive(bytes));
+        let got = rig.poll(0);
+        let verdict = got[0].0.checksum;
+        rig.free(got);
+        verdict
+    };
+    for v6 in [false, true] {
+        for protocol in [TCP, UDP] {
+            let flow = Flow { v6, protocol, source: 9, ports: [5, 6] };
+            let good = frame(flow, b"all is well");
+            assert_eq!(verdict(&good), RxChecksum::Good);
+            let mut spoiled = good.clone();
+            *spoiled.last_mut().unwrap() ^= 1;
+            let mut short = good.clone();
+            short.push(0);
+            assert_eq!(verdict(&short), RxChecksum::Good, "padding does not count");
+            assert_eq!(verdict(&spoiled), RxChecksum::Unknown);
+            if !v6 {
+                let mut header = good.clone();
+                header[22] ^= 1;
+                assert_eq!(verdict(&header), RxChecksum::Unknown);
+                let mut fragment = good.clone();
+                fragment[20] |= 0x20;
+                assert_eq!(verdict(&fragment), RxChecksum::Unknown);
+            }
+        }
+    }
+    let mut arp = vec![0; 60];
+    arp[..6].fill(0xff);
+    arp[12..14].copy_from_slice(&[8, 6]);
+    assert_eq!(verdict(&arp), RxChecksum::Unknown);
+}
+
+#[test]
+fn a_jumbo_frame_comes_in_several_buffers() {
+    let mut rig = Rig::new(Options::default(), |c| (c.queue_pairs, c.mtu) = (1, Some(9000)));
+    for len in [1986, 1994, 1995, 4000, 4042, 8946] {
+        rig.replenish();
+        let payload: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        let sent = frame(Flow::tcp(len as u16), &payload);
+        assert!(rig.world.receive(&sent), "length {}", sent.len());
+        assert!(rig.world.receive(&frame(Flow::tcp(1), &[1])), "a small one behind it");
+        let got = rig.poll(0);
+        assert_eq!((got.len(), &got[0].1), (2, &sent), "length {}", sent.len());
+        assert_eq!(got[0].0.checksum, RxChecksum::Good);
+        assert!(got[0].0.hash.is_some() && got[0].0.len.min(2048) == got[0].0.len);
+        rig.free(got);
+    }
+    rig.assert_conserved(0);
+    assert!(!rig.world.receive(&vec![2; 9100]), "longer than was asked for");
+    assert_eq!(rig.port.control.read_statistics().rx_oversize, 1);
+    rig.assert_clean();
+}
+
+#[test]
+fn a_frame_whose_end_is_still_to_come_waits() {
+    let faults = Faults { write_back_delay_ns: 100_000, seed: 3, ..Faults::default() };
+    let options = Options { faults, ..Options::default() };
+    let mut rig = Rig::new(options, |c| (c.queue_pairs, c.mtu) = (1, Some(9000)));
+    for round in 0..200 {
+        rig.replenish();
+        let sent = frame(Flow::tcp(round), &[round as u8; 8000]);
+        assert!(rig.world.receive(&sent));
+        let mut got = Vec::new();
+        for _ in 0..100 {
+            rig.world.advance(3_000);
+            got.extend(rig.poll(0));
+        }
+        assert_eq!(got.len(), 1, "round {round}");
+        assert_eq!(got[0].1, sent);
+        rig.free(got);
+    }
+    rig.assert_conserved(0);
+}
+
+#[test]
+fn filters_take_what_is_for_this_host_and_groups() {
+    let mut rig = Rig::single();
+    rig.replenish();
+    let to = |destination: [u8; 6]| {
+        let mut bytes = frame(Flow::tcp(1), &[]);
+        bytes[..6].copy_from_slice(&destination);
+        bytes
+    };
+    let other = [2, 3, 4, 5, 6, 7];
+    let group = [0x33, 0x33, 0, 0, 0x12, 0x34];
+    let takes = |rig: &Rig, destination| rig.world.receive(&to(destination));
+    assert!(takes(&rig, MAC) && takes(&rig, [0xff; 6]) && takes(&rig, group));
+    assert!(!takes(&rig, other));
+    rig.port.control.set_promiscuous(true);
+    assert!(takes(&rig, other));
+    rig.port.control.set_promiscuous(false);
+    assert!(!takes(&rig, other));
+    rig.port.control.set_multicast(&[group]);
+    assert!(takes(&rig, group) && takes(&rig, [0xff; 6]));
+    assert!(!takes(&rig, [0x33, 0x33, 0, 0, 0x56, 0x78]));
+    let statistics = *rig.port.control.read_statistics();
+    assert_eq!((statistics.rx_all, statistics.rx_good), (9, 6));
+    assert_eq!((statistics.rx_multicast, statistics.rx_broadcast), (2, 2));
+}
+
+#[test]
+fn a_halted_core_is_woken_by_its_queues_vector_only_and_only_when_it_is_armed() {
+    let mut rig = Rig::plain();
+    rig.replenish();
+    let flows: Vec<Vec<u8>> = (0..400).map(|port| frame(Flow::tcp(port), &[])).collect();
+    assert!(rig.interrupts().is_empty());
+    assert!(flows[..100].iter().all(|f| rig.world.receive(f)));
+    assert!(rig.interrupts().is_empty(), "polled: no interrupts");
+    for queue in 0..4 {
+        let got = rig.poll(queue);
+        rig.free(got);
+    }
+    rig.replenish();
+    for queue in &mut rig.port.rx {
+        assert!(!queue.arm_interrupt(), "nothing waits");
+    }
+    // The causes of what was polled are still there: one message each, at once.
+    let mut stale = rig.interrupts();
+    stale.sort_unstable();
+    assert_eq!(stale, [1, 2, 3, 4]);
+    for queue in &mut rig.port.rx {
+        queue.disarm_interrupt();
+        assert!(!queue.arm_interrupt());
+    }
+    assert!(rig.interrupts().is_empty());
+    let mut seen = [false; 4];
+    for bytes in &flows[100..] {
+        assert!(rig.world.receive(bytes));
+        let woken = rig.interrupts();
+        let queue = (0..4).find(|q| rig.port.rx[*q].has_frames()).expect("it is in a queue");
+        assert_eq!(woken, [queue as u16 + 1]);
+        seen[queue] = true;
+        // Its message has masked it: no second one before it is armed again.
+        let got = rig.poll(queue);
+        rig.free(got);
+        rig.port.rx[queue].replenish(&mut rig.pool);
+        assert!(!rig.port.rx[queue].arm_interrupt());
+    }
+    assert_eq!(seen, [true; 4]);
+    assert!(rig.world.receive(&flows[0]));
+    let queue = (0..4).find(|q| rig.port.rx[*q].has_frames()).unwrap();
+    assert!(rig.port.rx[queue].arm_interrupt(), "what waits is said");
+}
+
+#[test]
+fn a_frame_is_one_buffer_and_no_more() {
+    let mut rig = Rig::single();
+    rig.replenish();
+    assert!(rig.world.receive(&frame(Flow::tcp(1), &[1; 1000])));
+    let got = rig.poll(0);
+    assert_eq!((got[0].0.rest.first(), got[0].0.merged, got[0].0.offset), (NO_MBUF, 0, 0));
+    rig.assert_conserved(1);
+    rig.free(got);
+    rig.assert_conserved(0);
+}

@@ -1,0 +1,168 @@
+//! Transmitting: pieces, contexts, reports, doorbells, rings that wrap.
+use crate::frames::{Flow, TCP, UDP, frame, sum_field, without_sum};
+use crate::rig::Rig;
+use ix_dataplane::device::{TxChecksum, TxFrame, TxFull, TxQueue};
+use ix_model_ixgbe::{Faults, Options};
+
+fn checksum(flow: Flow) -> TxChecksum {
+    let start = 14 + flow.l3();
+    TxChecksum { start: start as u16, offset: (sum_field(flow) - start) as u16 }
+}
+
+fn flow(number: u16) -> Flow {
+    let protocol = if number & 1 == 0 { TCP } else { UDP };
+    Flow { v6: number & 2 != 0, protocol, source: 7, ports: [11211, number] }
+}
+
+#[test]
+fn frames_of_any_number_of_pieces_leave_as_they_are_while_the_ring_wraps() {
+    let mut rig = Rig::single();
+    for round in 0..600_usize {
+        let pieces = round % 18 + 1;
+        let lens: Vec<usize> =
+            (0..pieces).map(|i| if i == 0 { 60 } else { 1 + (i * round) % 70 }).collect();
+        let bytes: Vec<u8> =
+            (0..lens.iter().sum()).map(|i: usize| (i * 31 + round) as u8).collect();
+        let queued = rig.frame(&bytes, &lens);
+        rig.port.tx[0].push(&queued).expect("there is room");
+        assert!(rig.sent().is_empty(), "nothing before the kick");
+        rig.port.tx[0].kick();
+        assert_eq!(rig.sent(), [bytes]);
+        assert_eq!(rig.port.tx[0].reclaim(), 1);
+        assert_eq!(rig.port.tx[0].in_flight(), 0);
+    }
+    rig.assert_clean();
+}
+
+#[test]
+fn the_chip_fills_in_checksums_and_contexts_are_written_only_when_they_change() {
+    let mut rig = Rig::single();
+    for round in 0..400 {
+        let flow = flow(round % 4);
+        let payload = vec![round as u8; usize::from(round)];
+        let bytes = without_sum(flow, &payload);
+        let headers = 14 + flow.l3() + flow.l4();
+        let lens = [headers, payload.len()];
+        let mut queued = rig.frame(&bytes, if payload.is_empty() { &lens[..1] } else { &lens });
+        queued.checksum = Some(checksum(flow));
+        rig.port.tx[0].push(&queued).expect("there is room");
+        rig.port.tx[0].kick();
+        assert_eq!(rig.sent(), [frame(flow, &payload)], "round {round}");
+        assert_eq!(rig.port.tx[0].reclaim(), 1);
+    }
+    // Two kinds in turn: both contexts stay.
+    let used = |rig: &Rig| rig.world.read(0x6010);
+    let [a, b] = [flow(0), flow(1)].map(|flow| {
+        let mut queued =
+            rig.frame(&without_sum(flow, &[1; 30]), &[14 + flow.l3() + flow.l4() + 30]);
+        queued.checksum = Some(checksum(flow));
+        queued
+    });
+    for queued in [&a, &b, &a] {
+        rig.port.tx[0].push(queued).unwrap();
+        rig.port.tx[0].kick();
+    }
+    let before = used(&rig);
+    for _ in 0..20 {
+        rig.port.tx[0].push(&a).unwrap();
+        rig.port.tx[0].push(&b).unwrap();
+    }
+    rig.port.tx[0].kick();
+    assert_eq!((used(&rig) + 256 - before) % 256, 40, "one descriptor for each frame");
+    assert_eq!(rig.sent().len(), 43);
+    rig.assert_clean();
+}
+
+#[test]
+fn one_register_write_shows_a_batch_and_none_shows_nothing() {
+    let mut rig = Rig::single();
+    rig.watch();
+    let bytes = frame(Flow::tcp(1), &[]);
+    let queued = rig.frame(&bytes, &[bytes.len()]);
+    rig.port.tx[0].kick();
+    assert_eq!(rig.writes(), []);
+    for _ in 0..64 {
+        rig.port.tx[0].push(&queued).unwrap();
+    }
+    rig.port.tx[0].kick();
+    rig.port.tx[0].kick();
+    assert_eq!(rig.writes(), [(0x6018, 64)]);
+    assert_eq!((rig.port.tx[0].reclaim(), rig.port.tx[0].reclaim()), (64, 0));
+    assert_eq!(rig.sent().len(), 64);
+}
+
+#[test]
+fn a_full_ring_says_so_and_takes_frames_again_when_some_are_complete() {
+    let faults = Faults { write_back_delay_ns: 1_000, ..Faults::default() };
+    let mut rig = Rig::new(Options { faults, ..Options::default() }, |c| {
+        (c.queue_pairs, c.tx_ring) = (1, 64);
+    });
+    let bytes = frame(Flow::tcp(1), &[5; 10]);
+    let queued = rig.frame(&bytes, &[30, bytes.len() - 30]);
+    let mut pushed = 0;
+    let mut completed = 0;
+    for _ in 0..200 {
+        while rig.port.tx[0].push(&queued) == Ok(()) {
+            pushed += 1;
+        }
+        assert_eq!(rig.port.tx[0].push(&queued), Err(TxFull));
+        rig.port.tx[0].kick();
+        completed += rig.port.tx[0].reclaim();
+        assert!(pushed - completed <= 31);
+        rig.world.advance(5_000);
+        completed += rig.port.tx[0].reclaim();
+    }
+    assert!(pushed > 200 * 30, "{pushed}");
+    assert_eq!((rig.sent().len() as u32, completed), (pushed, pushed));
+    rig.assert_clean();
+}
+
+#[test]
+fn completion_is_counted_only_when_the_chip_says_so() {
+    let faults = Faults { write_back_delay_ns: 1_000_000, seed: 5, ..Faults::default() };
+    let mut rig = Rig::new(Options { faults, ..Options::default() }, |c| c.queue_pairs = 1);
+    let bytes = frame(Flow::tcp(1), &[]);
+    let queued = rig.frame(&bytes, &[bytes.len()]);
+    let mut completed = 0;
+    for batch in 1..=50_u32 {
+        for _ in 0..batch {
+            rig.port.tx[0].push(&queued).unwrap();
+        }
+        rig.port.tx[0].kick();
+        let mut now = 0;
+        while now < batch {
+            let more = rig.port.tx[0].reclaim();
+            now += more;
+            assert_eq!(rig.port.tx[0].in_flight(), batch - now);
+            rig.world.advance(10_000);
+        }
+        completed += now;
+    }
+    assert_eq!(completed, rig.sent().len() as u32);
+}
+
+#[test]
+fn a_checksum_that_the_chip_has_not_is_left_out_and_counted() {
+    let mut rig = Rig::single();
+    let bytes = without_sum(Flow::tcp(1), &[1; 20]);
+    let mut queued: TxFrame = rig.frame(&bytes, &[bytes.len()]);
+    queued.checksum = Some(TxChecksum { start: 34, offset: 10 });
+    rig.port.tx[0].push(&queued).unwrap();
+    rig.port.tx[0].kick();
+    assert_eq!((rig.sent(), rig.port.tx[0].device_errors()), (vec![bytes], 1));
+    rig.assert_clean();
+}
+
+#[test]
+fn a_pair_is_a_frame_of_two_pieces() {
+    let mut rig = Rig::single();
+    let flow = Flow::tcp(80);
+    let bytes = without_sum(flow, &[3; 500]);
+    let queued = rig.frame(&bytes, &[54, 500]);
+    let [headers, payload] = [queued.fragments[0], queued.fragments[1]];
+    rig.port.tx[0].push_pair(headers, payload, Some(checksum(flow))).unwrap();
+    rig.port.tx[0].kick();
+    assert_eq!(rig.sent(), [frame(flow, &[3; 500])]);
+    let statistics = *rig.port.control.read_statistics();
+    assert_eq!((statistics.tx_good, statistics.tx_good_bytes), (1, 558));
+}
