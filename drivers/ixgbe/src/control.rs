@@ -194,10 +194,11 @@ impl<M: Mmio + Clone> Control<M> {
     /// Stops the chip: after this it touches no memory. The proof lets the queues of this port
     /// give back what they hold. On failure it may be tried again.
     pub fn reset(&mut self, clock: Clock<'_>) -> Result<Stopped, InitError> {
-        // What it has counted is lost otherwise.
+        let quiet = init::quiesce(&self.chip, clock)?;
+        // What it has counted is lost otherwise; and it counts no more.
         self.read_statistics();
         self.running = false;
-        init::reset(&self.chip, clock)?;
+        init::reset_quiet(&self.chip, quiet, clock)?;
         Ok(Stopped::new())
     }
 

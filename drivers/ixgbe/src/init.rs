@@ -75,13 +75,27 @@ pub(crate) struct Settings {
 
 /// Stops the chip: after this it touches no memory (§4.2.1.6.1).
 pub(crate) fn reset<M: Mmio>(chip: &Chip<M>, clock: Clock<'_>) -> Result<(), InitError> {
+    let quiet = quiesce(chip, clock)?;
+    reset_quiet(chip, quiet, clock)
+}
+
+/// The first half: no more frames in, no new requests. Whether those that were under way have ended (§5.2.5.3.2).
+pub(crate) fn quiesce<M: Mmio>(chip: &Chip<M>, clock: Clock<'_>) -> Result<bool, InitError> {
     chip.present()?;
     disable_interrupts(chip);
-    // §5.2.5.3.2: no new requests, and wait for those that are under way.
     chip.change(RXCTRL, 0, RXCTRL_ENABLE);
     chip.change(CTRL, CTRL_MASTER_DISABLE, 0);
     let quiet = chip.wait(clock, MASTER_DEADLINE, STATUS, |status| status & STATUS_MASTER == 0);
-    if quiet.is_err() {
+    Ok(quiet.is_ok())
+}
+
+/// The second half.
+pub(crate) fn reset_quiet<M: Mmio>(
+    chip: &Chip<M>,
+    quiet: bool,
+    clock: Clock<'_>,
+) -> Result<(), InitError> {
+    if !quiet {
         // The transmit path is flushed, and the reset is done twice (§5.2.5.3.2).
         chip.change(HLREG0, HLREG0_LOOPBACK, 0);
         chip.change(GCR_EXT, GCR_EXT_BUFFERS_CLEAR, 0);

@@ -56,6 +56,13 @@ impl Ring {
         unsafe { self.cells.get_unchecked((number & self.mask) as usize) }
     }
 
+    /// The descriptors from a number on, at most `count`, up to the ring's end.
+    #[inline(always)]
+    pub fn run(&self, number: u32, count: usize) -> &'static [Descriptor] {
+        let rest = &self.cells[(number & self.mask) as usize..];
+        &rest[..count.min(rest.len())]
+    }
+
     /// Number modulo the length.
     #[inline(always)]
     pub const fn slot(&self, number: u32) -> u32 {
@@ -100,11 +107,6 @@ impl<T: Copy> Table<T> {
     pub fn set(&mut self, index: u32, value: T) {
         // SAFETY: as in `get`.
         unsafe { *self.entries.get_unchecked_mut((index & self.mask) as usize) = value }
-    }
-
-    /// All entries.
-    pub fn entries(&mut self) -> &mut [T] {
-        &mut self.entries
     }
 }
 

@@ -4,15 +4,16 @@
 //! The chip can lie about lengths, ends and verdicts only: there are no ids, and descriptors that were not posted are not
 //! looked at. So a lie costs frames, which are counted, and never an agreement on who owns what.
 use crate::chip::Chip;
-use crate::memory::{Ring, Table};
+use crate::memory::{Descriptor, Ring};
 use crate::port::Stopped;
 use crate::regs::{EIMC_EX, EIMS_EX, RDT, Reg};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::fence;
 use ix_dataplane::device::{Mmio, RxBatch, RxChecksum, RxFrame, RxQueue};
 use ix_dataplane::limits::{FRAME_BUFFERS_MAX, MBUF_BYTES};
-use ix_dataplane::mbuf::{Area, Mbuf, NO_MBUF, Pool, Rest, RestBuilder};
+use ix_dataplane::mbuf::{Area, Mbuf, Pool, Rest, RestBuilder};
 
 /// Descriptors that are missing before some are posted: one register write for so many. Fewer with small rings.
 const REPLENISH_MIN: u32 = 16;
@@ -30,18 +31,17 @@ mod word {
     pub const IP_BAD: u64 = 1 << 31;
 }
 
-/// First word: packet type and RSS type (§7.1.6.2.1).
+/// First word: packet type and RSS type (§7.1.6.2.1). Only types with ports were asked for.
 const KIND_V6: u64 = 1 << 6;
-/// RSS types with ports: TCP and UDP over both (table 7-17).
-const HASHED: u64 = 1 << 1 | 1 << 3 | 1 << 7 | 1 << 8;
+const RSS_TYPE: u64 = 0xf;
 
 /// A receive queue of a port.
 #[derive(Debug)]
 pub struct IxgbeRx<M> {
     ring: Ring,
     area: &'static Area,
-    /// By descriptor: the buffer that the chip has, or `NO_MBUF`.
-    shadow: Table<u32>,
+    /// By descriptor, from `completed` to `posted`: the buffer that the chip has.
+    shadow: Box<[u32]>,
     /// Descriptors ever completed and posted, modulo 2^32.
     completed: u32,
     posted: u32,
@@ -69,27 +69,50 @@ impl Done {
     }
 }
 
-/// The verdict on both sums. IPv6 has none of its own (§7.1.11).
+/// The verdict on both sums. IPv6 has none of its own; its packet type is the bit that says of IPv4's that it was
+/// checked (§7.1.11).
 #[inline(always)]
 fn verdict(first: u64, word: u64) -> RxChecksum {
-    let told = word & (word::L4_CHECKED | word::L4_BAD | word::IP_BAD);
-    if told == word::L4_CHECKED && (word & word::IP_CHECKED != 0 || first & KIND_V6 != 0) {
-        RxChecksum::Good
-    } else {
-        RxChecksum::Unknown
-    }
+    const { assert!(KIND_V6 == word::IP_CHECKED) };
+    const WANTED: u64 = word::L4_CHECKED | word::IP_CHECKED;
+    let told = (word | first & KIND_V6) & (WANTED | word::L4_BAD | word::IP_BAD);
+    if told == WANTED { RxChecksum::Good } else { RxChecksum::Unknown }
 }
 
 #[inline(always)]
 fn hash(first: u64) -> Option<u32> {
-    (HASHED >> (first & 0xf) & 1 != 0).then_some((first >> 32) as u32)
+    (first & RSS_TYPE != 0).then_some((first >> 32) as u32)
 }
 
-/// Whether a frame that ends in this descriptor, its only one, is sound: one comparison for flags, one for the length.
+/// Whether a descriptor is done, and the only one of a sound frame of up to 2,047 bytes: a look at bits and a comparison. One of
+/// 2,048 bytes goes the long way.
 #[inline(always)]
 fn is_whole(word: u64) -> bool {
-    word & (word::END | word::MAC_ERROR) == word::END
-        && ((word >> 32) as u16).wrapping_sub(HEADER) <= MBUF_BYTES as u16 - HEADER
+    const { assert!(MBUF_BYTES == 2048) };
+    const TOO_LONG: u64 = 0xf800 << 32;
+    word & (TOO_LONG | word::DONE | word::END | word::MAC_ERROR) == word::DONE | word::END
+        && (word >> 32) as u16 >= HEADER
+}
+
+/// Takes sound frames of one buffer from a run of descriptors and their buffers.
+#[inline(never)]
+fn take_run(cells: &[Descriptor], shadow: &[u32], batch: &mut RxBatch) {
+    batch.extend(cells.iter().zip(shadow).map_while(|(descriptor, raw)| {
+        let word = descriptor[1].load(Acquire);
+        if !is_whole(word) {
+            return None;
+        }
+        let first = descriptor[0].load(Relaxed);
+        Some(RxFrame {
+            mbuf: Mbuf::from_raw(*raw),
+            offset: 0,
+            len: (word >> 32) as u16,
+            rest: Rest::NONE,
+            merged: 0,
+            checksum: verdict(first, word),
+            hash: hash(first),
+        })
+    }));
 }
 
 impl<M: Mmio + Clone> IxgbeRx<M> {
@@ -104,7 +127,7 @@ impl<M: Mmio + Clone> IxgbeRx<M> {
         IxgbeRx {
             ring,
             area,
-            shadow: Table::new(len, NO_MBUF),
+            shadow: (0..len).map(|_| 0).collect(),
             completed: 0,
             posted: 0,
             skipping: false,
@@ -157,11 +180,9 @@ impl<M: Mmio> IxgbeRx<M> {
     /// Gives all buffers back after the port was reset, and begins anew: empty, ready for
     /// [`crate::Control::restart`].
     pub fn rewind(&mut self, _stopped: &Stopped, pool: &mut Pool) {
-        for slot in self.shadow.entries() {
-            let raw = core::mem::replace(slot, NO_MBUF);
-            if raw != NO_MBUF {
-                pool.free(Mbuf::from_raw(raw));
-            }
+        while self.completed != self.posted {
+            let mbuf = self.take();
+            pool.free(mbuf);
         }
         self.give_back(pool);
         self.completed = 0;
@@ -196,8 +217,7 @@ impl<M: Mmio> IxgbeRx<M> {
 
     /// Takes the buffer of the next descriptor out of the shadow.
     fn take(&mut self) -> Mbuf {
-        let raw = self.shadow.get(self.completed);
-        self.shadow.set(self.completed, NO_MBUF);
+        let raw = self.shadow[self.ring.slot(self.completed) as usize];
         self.completed = self.completed.wrapping_add(1);
         Mbuf::from_raw(raw)
     }
@@ -278,37 +298,22 @@ impl<M: Mmio> IxgbeRx<M> {
     /// The fast way: sound frames of one buffer, up to the first that is not. Whether there is such a one.
     #[inline(always)]
     fn take_whole(&mut self, room: usize, batch: &mut RxBatch) -> bool {
-        let ring = self.ring;
-        let most = self.posted.wrapping_sub(self.completed).min(room as u32);
-        let end = self.completed.wrapping_add(most);
-        let mut at = self.completed;
-        let mut odd = false;
-        while at != end {
-            let descriptor = ring.at(at);
-            let word = descriptor[1].load(Acquire);
-            if word & word::DONE == 0 {
-                break;
+        let mut left = usize::from(self.outstanding()).min(room);
+        while left > 0 {
+            // Up to the ring's end, then from its start: straight through both.
+            let (cells, slots) =
+                (self.ring.run(self.completed, left), self.ring.slot(self.completed));
+            let shadow = &self.shadow[slots as usize..][..cells.len()];
+            let before = batch.len();
+            take_run(cells, shadow, batch);
+            let taken = batch.len() - before;
+            self.completed = self.completed.wrapping_add(taken as u32);
+            if taken < cells.len() {
+                return self.is_done(self.completed);
             }
-            if !is_whole(word) {
-                odd = true;
-                break;
-            }
-            let first = descriptor[0].load(Relaxed);
-            let raw = self.shadow.get(at);
-            self.shadow.set(at, NO_MBUF);
-            at = at.wrapping_add(1);
-            batch.push(RxFrame {
-                mbuf: Mbuf::from_raw(raw),
-                offset: 0,
-                len: (word >> 32) as u16,
-                rest: Rest::NONE,
-                merged: 0,
-                checksum: verdict(first, word),
-                hash: hash(first),
-            });
+            left -= taken;
         }
-        self.completed = at;
-        odd
+        false
     }
 }
 
@@ -352,18 +357,27 @@ impl<M: Mmio> RxQueue for IxgbeRx<M> {
         if room < REPLENISH_MIN.min(len / 4) {
             return;
         }
-        let (ring, area) = (self.ring, self.area);
-        let mut posted = self.posted;
-        for _ in 0..room {
-            let Some(mbuf) = pool.alloc() else { break };
-            let descriptor = ring.at(posted);
-            descriptor[0].store(area.bus_addr(&mbuf, 0).0, Relaxed);
-            descriptor[1].store(0, Relaxed);
-            self.shadow.set(posted, mbuf.into_raw());
-            posted = posted.wrapping_add(1);
+        let (first, area) = (self.posted, self.area);
+        let mut left = room as usize;
+        while left > 0 {
+            let (cells, slots) = (self.ring.run(self.posted, left), self.ring.slot(self.posted));
+            let shadow = &mut self.shadow[slots as usize..][..cells.len()];
+            let mut posted = 0;
+            for (descriptor, raw) in cells.iter().zip(shadow) {
+                let Some(mbuf) = pool.alloc() else { break };
+                let bus = area.bus_addr(&mbuf, 0);
+                *raw = mbuf.into_raw();
+                descriptor[0].store(bus.0, Relaxed);
+                descriptor[1].store(0, Relaxed);
+                posted += 1;
+            }
+            self.posted = self.posted.wrapping_add(posted as u32);
+            left -= posted;
+            if posted < cells.len() {
+                break;
+            }
         }
-        if posted != self.posted {
-            self.posted = posted;
+        if self.posted != first {
             self.tell();
         }
     }

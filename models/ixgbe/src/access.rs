@@ -79,9 +79,13 @@ impl Chip {
         }
     }
 
+    /// Whether the chip makes requests (§5.2.5.3.2).
+    pub(crate) fn is_master(&self) -> bool {
+        self.map.get(Id::CTRL) & MASTER_DISABLE == 0 || self.faults.stuck_master
+    }
+
     fn status(&self) -> u32 {
-        let control = self.map.get(Id::CTRL);
-        let master = control & MASTER_DISABLE == 0 || self.faults.stuck_master;
+        let master = self.is_master();
         let link = if self.link.is_up() { STATUS_LINK_UP } else { 0 };
         link | if master { STATUS_MASTER } else { 0 }
     }

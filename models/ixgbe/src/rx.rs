@@ -110,7 +110,7 @@ impl Chip {
             self.counts.dropped_link_down += 1;
             return false;
         }
-        if self.map.get(Id::RXCTRL) & RX_ENABLE == 0 {
+        if self.map.get(Id::RXCTRL) & RX_ENABLE == 0 || !self.is_master() {
             self.counts.dropped_disabled += 1;
             return false;
         }

@@ -10,5 +10,6 @@ mod receive;
 mod registers;
 mod restart;
 mod rig;
+mod soak;
 mod steering;
 mod transmit;

@@ -1,0 +1,8 @@
+//! The model by its registers, as a driver sees it, in what this project's own driver does not use: legacy descriptors,
+//! segmentation, VLAN tags, moderation, the module's EEPROM, loopback.
+mod general;
+mod interrupts;
+mod receive;
+mod rig;
+mod sfp;
+mod transmit;
