@@ -86,9 +86,12 @@ pub struct Run {
     /// Network: user, stream=PATH (a peer listens on that Unix socket) or tap=INTERFACE
     #[arg(long, default_value = "user")]
     pub net: Backend,
-    /// Network card
+    /// Network card; ixgbe is an Intel 82599 that another program plays, and needs a QEMU with vfio-user
     #[arg(long, default_value = "virtio")]
     pub nic: Nic,
+    /// The program that plays it [default: ixgbe-vfio-user beside this one]
+    #[arg(long, value_name = "PATH")]
+    pub nic_program: Option<PathBuf>,
     /// Port of this machine that leads to the guest: [ADDRESS:]HOST:GUEST[/udp]; may be repeated.
     /// Host port 0 takes a free one. Default: the application's usual port, with --net user
     #[arg(long, value_name = "HOST:GUEST")]
@@ -154,6 +157,8 @@ pub struct Run {
 pub enum Nic {
     /// virtio-net over PCI.
     Virtio,
+    /// An Intel 82599 over vfio-user.
+    Ixgbe,
 }
 
 /// What an idle core does.

@@ -200,6 +200,11 @@ impl Instance {
         self.dir.join("qemu.log")
     }
 
+    /// What the program that plays the network card said.
+    pub fn nic_log(&self) -> PathBuf {
+        self.dir.join("nic.log")
+    }
+
     /// The description's file.
     pub fn description(&self) -> PathBuf {
         self.dir.join("instance.json")
@@ -285,6 +290,9 @@ impl Instance {
             self.writer_lock(),
             self.serial(),
             self.qemu_log(),
+            self.nic_log(),
+            self.dir.join("nic"),
+            self.dir.join("wire"),
             self.description(),
             self.dir.join("policy.toml"),
             self.dir.join("policy.log"),

@@ -4,8 +4,9 @@ use crate::cli::{Control, Run};
 use crate::command::Writer;
 use crate::instance::{self, Base, Claim};
 use crate::net::{self, Address, Backend, Forward, Protocol};
+use crate::nic::{self, Played, Player};
 use crate::page::Page;
-use crate::qemu::{self, Accelerator, Boot, Ending, Machine};
+use crate::qemu::{self, Accelerator, Boot, Card, Ending, Machine};
 use crate::serial::Follower;
 use anyhow::{Context, Result, bail, ensure};
 use ix_abi::control::{CommandCode, header};
@@ -40,7 +41,11 @@ pub fn run(options: &Run) -> Result<u8> {
     check_app(&images, &options.app)?;
     let name = options.name.clone().unwrap_or_else(|| options.app.clone());
     instance::check_name(&name)?;
-    let qemu = qemu::find(options.qemu.as_deref(), std::env::var_os("PATH"))?;
+    let player = Player::find(options)?;
+    let qemu = match player {
+        None => qemu::find(options.qemu.as_deref(), std::env::var_os("PATH"))?,
+        Some(_) => nic::find_qemu(options, &images)?,
+    };
     let queues = check_network(options)?;
     if options.accel == Accelerator::Kvm && !Path::new("/dev/kvm").exists() {
         bail!("--accel kvm needs /dev/kvm, which this machine does not have: use --accel tcg");
@@ -49,7 +54,7 @@ pub fn run(options: &Run) -> Result<u8> {
     let rules = options.acl.as_deref().map(acl::compile).transpose()?;
     let base = Base::from_env()?;
     // Asked only where it matters: it starts QEMU once more.
-    let rss = queues > 1 && qemu::has_good_rss(&qemu);
+    let rss = queues > 1 && player.is_none() && qemu::has_good_rss(&qemu);
     let machine = |dir: &Path| -> Result<Machine> {
         Ok(Machine {
             qemu: qemu.clone(),
@@ -62,6 +67,7 @@ pub fn run(options: &Run) -> Result<u8> {
             memory_mib: options.memory,
             accel: options.accel,
             net: options.net.clone(),
+            card: player.as_ref().map_or(Card::Virtio, |_| Player::card(dir)),
             queues,
             rss,
             forwards: forwards.clone(),
@@ -75,7 +81,11 @@ pub fn run(options: &Run) -> Result<u8> {
         })
     };
     if options.dry_run {
-        println!("{}", machine(&base.directory(&name))?.shell());
+        let dir = base.directory(&name);
+        if let Some(player) = &player {
+            println!("{} &", player.shell(&dir));
+        }
+        println!("{}", machine(&dir)?.shell());
         return Ok(0);
     }
     let claim = base.claim(&name)?;
@@ -86,7 +96,7 @@ pub fn run(options: &Run) -> Result<u8> {
     if let Some((_, rules, _)) = rules {
         add_rules(&images.join("initrd"), &rules, &machine.archive)?;
     }
-    Session::start(claim, &machine, options)?.stay()
+    Session::start(claim, &machine, player.as_ref(), options)?.stay()
 }
 
 /// The images' directory: as given, `$IX_IMAGES`, or `build/images` here or beside this program.
@@ -220,6 +230,8 @@ fn raise_file_limit() {
 struct Session {
     claim: Claim,
     child: Child,
+    /// The network card, if another program plays it.
+    nic: Option<Played>,
     /// Where it is shared. A line is for who wants something of it.
     page: Option<Page>,
     serial: Follower,
@@ -242,7 +254,12 @@ enum Attempt {
 }
 
 impl Session {
-    fn start(claim: Claim, machine: &Machine, options: &Run) -> Result<Session> {
+    fn start(
+        claim: Claim,
+        machine: &Machine,
+        player: Option<&Player>,
+        options: &Run,
+    ) -> Result<Session> {
         let instance = &claim.instance;
         let page = match machine.control_by {
             Control::Shared => Some(Page::create(&instance.control())?),
@@ -255,6 +272,7 @@ impl Session {
         claim.share_lock()?;
         raise_file_limit();
         let started = Instant::now();
+        let nic = player.map(|player| player.start(instance)).transpose()?;
         let child = Command::new(&machine.qemu)
             .args(machine.args())
             .stdin(Stdio::null())
@@ -268,6 +286,7 @@ impl Session {
             serial: Follower::open(&instance.serial())?,
             claim,
             child,
+            nic,
             page,
             signals,
             started,
@@ -289,6 +308,7 @@ impl Session {
             "app": options.app,
             "launcher_pid": std::process::id(),
             "qemu_pid": self.child.id(),
+            "nic_pid": self.nic.as_ref().map(Played::pid),
             "qemu": machine.qemu,
             "started_unix": since_epoch.map_or(0, |d| d.as_secs()),
             "cores": options.cores,
@@ -310,6 +330,7 @@ impl Session {
                 return Ok(self.ended(status));
             }
             self.look_at_page();
+            self.look_at_nic()?;
             if self.signals.pending().next().is_some() {
                 self.end_harder();
             }
@@ -350,6 +371,24 @@ impl Session {
             self.ready = true;
             self.tell_ready(&format!("{READY}: {}", self.claim.instance.name));
         }
+    }
+
+    /// A machine whose card is gone is of no use.
+    fn look_at_nic(&mut self) -> Result<()> {
+        let Some(nic) = &mut self.nic else { return Ok(()) };
+        if let Some(status) = nic.ended()?
+            && self.ending.is_none()
+        {
+            // They end together: QEMU may be about to.
+            std::thread::sleep(GRACE / 4);
+            if self.child.try_wait()?.is_none() {
+                eprintln!(
+                    "ixcp: the network card's program has ended ({status}), so QEMU is ended"
+                );
+                self.end_harder();
+            }
+        }
+        Ok(())
     }
 
     fn tell_ready(&self, line: &str) {
@@ -416,10 +455,18 @@ impl Session {
         if let Ok(said) = std::fs::read(self.claim.instance.qemu_log()) {
             for line in said.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
                 let line = crate::serial::printable(line);
-                // QEMU announces the signal that we sent it.
-                if !(killed && line.contains("terminating on signal")) {
+                // QEMU announces the signal that we sent it, and wonders about the card's cable.
+                let known = killed && line.contains("terminating on signal")
+                    || self.nic.is_some() && line.contains("hub 0 with no nics");
+                if !known {
                     eprintln!("qemu: {line}");
                 }
+            }
+        }
+        if let Some(nic) = &mut self.nic {
+            nic.end();
+            for line in nic.said().lines() {
+                eprintln!("{line}");
             }
         }
         eprintln!("ixcp: {}", ending.text());

@@ -8,7 +8,7 @@
 //! - [`policy`] decides about cores; [`daemon`] has it decide about all dataplanes, [`host`] is what it has of the host;
 //!   [`sim`] tries policies in simulated time;
 //! - [`record`] writes down a run, [`plot`] draws it, [`svg`] is how;
-//! - [`net`], [`qemu`] and [`launch`] start a machine; [`control`] speaks to it; [`render`] draws.
+//! - [`net`], [`qemu`], [`nic`] and [`launch`] start a machine; [`control`] speaks to it; [`render`] draws.
 //!
 //! Nothing that the kernel writes is trusted: sizes, versions, counts and texts are checked.
 #![deny(unsafe_code)]
@@ -27,6 +27,7 @@ pub mod line;
 pub mod measured;
 pub mod metrics;
 pub mod net;
+pub mod nic;
 pub mod observe;
 pub mod page;
 pub mod plot;

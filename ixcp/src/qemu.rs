@@ -18,6 +18,20 @@ pub enum Accelerator {
     Kvm,
 }
 
+/// The network card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Card {
+    /// QEMU's own virtio-net.
+    Virtio,
+    /// Another program's (`nic.rs`).
+    VfioUser {
+        /// Where it serves the device.
+        socket: PathBuf,
+        /// Where its cable ends; QEMU's user network is plugged in there.
+        wire: PathBuf,
+    },
+}
+
 /// Everything that decides the command line.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -35,6 +49,8 @@ pub struct Machine {
     pub accel: Accelerator,
     /// Network back end.
     pub net: Backend,
+    /// Network card.
+    pub card: Card,
     /// Queue pairs that the back end offers.
     pub queues: u32,
     /// Whether this QEMU's receive-side scaling can be relied on.
@@ -64,7 +80,15 @@ impl Machine {
         args.flag("-nodefaults").flag("-no-reboot");
         // Its threads have names then, by which `top -H` tells what a core costs.
         args.pair("-name", "ix,debug-threads=on");
-        args.pair("-machine", "q35");
+        match self.card {
+            Card::Virtio => args.pair("-machine", "q35"),
+            // The other program sees the machine's memory.
+            Card::VfioUser { .. } => {
+                let memory = self.memory_mib;
+                let object = format!("memory-backend-memfd,id=ram,size={memory}M,share=on");
+                args.pair("-object", object).pair("-machine", "q35,memory-backend=ram")
+            }
+        };
         match self.accel {
             Accelerator::Tcg => args.pair("-accel", "tcg"),
             Accelerator::Kvm => args.pair("-accel", "kvm"),
@@ -98,21 +122,47 @@ impl Machine {
     }
 
     fn network(&self, args: &mut Args) {
+        match &self.card {
+            Card::Virtio => self.virtio(args),
+            Card::VfioUser { socket, wire } => self.vfio_user(args, socket, wire),
+        }
+    }
+
+    /// The card reaches other networks by itself; to QEMU's own one leads its cable, and a hub of two ports.
+    fn vfio_user(&self, args: &mut Args, socket: &Path, wire: &Path) {
+        if self.net == Backend::User {
+            args.pair("-netdev", self.user_network());
+            let head = ["stream,id=wire,server=off,addr.type=unix,addr.path="];
+            args.option("-netdev", &head, wire, "");
+            for end in ["net", "wire"] {
+                args.pair("-netdev", format!("hubport,id=hub-{end},hubid=0,netdev={end}"));
+            }
+        }
+        let socket = serde_json::json!({"type": "unix", "path": socket.to_string_lossy()});
+        let device = serde_json::json!({"driver": "vfio-user-pci", "socket": socket});
+        args.pair("-device", device.to_string());
+    }
+
+    fn user_network(&self) -> String {
+        let mut text = "user,id=net".to_owned();
+        if self.address6 == Address6::Off {
+            text += ",ipv6=off";
+        }
+        for f in &self.forwards {
+            let guest = match self.address {
+                Address::Static { ip, .. } => ip.to_string(),
+                // QEMU's DHCP server gives its first address, which is QEMU's default.
+                Address::Dhcp => String::new(),
+            };
+            text += &format!(",hostfwd={}:{}-{guest}:{}", f.protocol, f.host, f.guest);
+        }
+        text
+    }
+
+    fn virtio(&self, args: &mut Args) {
         match &self.net {
             Backend::User => {
-                let mut text = "user,id=net".to_owned();
-                if self.address6 == Address6::Off {
-                    text += ",ipv6=off";
-                }
-                for f in &self.forwards {
-                    let guest = match self.address {
-                        Address::Static { ip, .. } => ip.to_string(),
-                        // QEMU's DHCP server gives its first address, which is QEMU's default.
-                        Address::Dhcp => String::new(),
-                    };
-                    text += &format!(",hostfwd={}:{}-{guest}:{}", f.protocol, f.host, f.guest);
-                }
-                args.pair("-netdev", text);
+                args.pair("-netdev", self.user_network());
             }
             Backend::Stream(path) => {
                 let head = ["stream,id=net,server=off,addr.type=unix,addr.path="];
@@ -138,9 +188,14 @@ impl Machine {
 
     /// The command as one could type it into a shell.
     pub fn shell(&self) -> String {
-        let words = std::iter::once(self.qemu.clone().into_os_string()).chain(self.args());
-        words.map(|w| quote(&w.to_string_lossy())).collect::<Vec<_>>().join(" ")
+        shell_words(&self.qemu, &self.args())
     }
+}
+
+/// A program and its arguments as one could type them into a shell.
+pub fn shell_words(program: &Path, args: &[OsString]) -> String {
+    let words = std::iter::once(program.as_os_str()).chain(args.iter().map(OsString::as_os_str));
+    words.map(|w| quote(&w.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
 struct Args(Vec<OsString>);
@@ -332,13 +387,15 @@ fn major_version(said: &str) -> Option<u32> {
     said.split_once("version ")?.1.split('.').next()?.parse().ok()
 }
 
+/// Whether a program is there and may be run.
+pub fn runs(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
 /// Finds QEMU: the given program, or the usual one in the search path.
 pub fn find(given: Option<&Path>, search: Option<OsString>) -> Result<PathBuf> {
     const NAME: &str = "qemu-system-x86_64";
-    let runs = |path: &Path| {
-        use std::os::unix::fs::PermissionsExt;
-        path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-    };
     let wanted = given.unwrap_or(Path::new(NAME));
     if wanted.components().count() > 1 {
         if runs(wanted) {

@@ -14,7 +14,7 @@ const BOOT_MAX: Duration = Duration::from_secs(120);
 const PORT: u16 = 5001;
 /// The speculation that mitigations are against does not exist under translation; the clock is the one that
 /// a dataplane uses, too. Both make Linux faster.
-const APPEND: &str =
+pub(crate) const APPEND: &str =
     "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off tsc=reliable clocksource=tsc";
 
 /// Kernel and archive.
@@ -26,12 +26,17 @@ pub struct Images {
 
 /// The guest's images; `None` after saying SKIPPED.
 pub fn images() -> Option<Images> {
-    let dir = need::workspace().join("build/linux");
+    images_in("build/linux", "cargo xtask linux-guest")
+}
+
+/// The same, of a directory that a command makes.
+pub(crate) fn images_in(dir: &str, maker: &str) -> Option<Images> {
+    let dir = need::workspace().join(dir);
     let images = Images { kernel: dir.join("vmlinuz"), initrd: dir.join("initrd") };
     for file in [&images.kernel, &images.initrd] {
         if !file.is_file() {
             let file = file.strip_prefix(need::workspace()).unwrap_or(file).display();
-            need::skip(&format!("no {file}: cargo xtask linux-guest makes it out of a package"));
+            need::skip(&format!("no {file}: {maker} makes it out of packages"));
             return None;
         }
     }
@@ -95,16 +100,23 @@ impl Linux {
         let netdev =
             format!("stream,id=net,server=off,addr.type=unix,addr.path={}", socket.display());
         let device = "virtio-net-pci,netdev=net,disable-legacy=on,romfile=";
-        let mut child = Command::new(qemu)
+        let mut command = Command::new(qemu);
+        command
             .args(["-nodefaults", "-no-reboot", "-machine", "q35", "-accel", "tcg", "-cpu", "max"])
-            .args(["-smp", "1", "-m", "1024M", "-display", "none", "-monitor", "none"])
-            .args(["-serial", "stdio", "-netdev", &netdev])
-            .args(["-device", &format!("{device},mac=52:54:00:00:00:{number:02x}")])
+            .args(["-smp", "1", "-m", "1024M", "-netdev", &netdev])
+            .args(["-device", &format!("{device},mac=52:54:00:00:00:{number:02x}")]);
+        Linux::boot(command, images, &append, ip)
+    }
+
+    /// Boots it in a machine whose console and kernel are still to be named.
+    pub(crate) fn boot(mut qemu: Command, images: &Images, append: &str, ip: Ipv4Addr) -> Linux {
+        let mut child = qemu
+            .args(["-display", "none", "-monitor", "none", "-serial", "stdio"])
             .arg("-kernel")
             .arg(&images.kernel)
             .arg("-initrd")
             .arg(&images.initrd)
-            .args(["-append", &append])
+            .args(["-append", append])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -150,6 +162,27 @@ impl Linux {
         writeln!(self.console, "{word} {to} {PORT} {seed} {bytes}").map_err(|e| e.to_string())?;
         let answer = self.answer(patience);
         parse(&answer).ok_or(answer)
+    }
+
+    /// Runs a program of the archive to its end; gives its exit code and what it says.
+    #[track_caller]
+    pub fn run(&mut self, words: &str, patience: Duration) -> (i32, Vec<String>) {
+        let from = self.read;
+        writeln!(self.console, "run {words}").expect("the guest listens");
+        let answer = self.answer(patience);
+        let code = answer.strip_prefix("result exit=").and_then(|code| code.parse().ok());
+        let code = code.unwrap_or_else(|| panic!("{words}: {answer}\n{}", self.log()));
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = said[from..self.read].iter().filter_map(|line| line.split_once("out: "));
+        (code, lines.map(|(_, line)| line.to_owned()).collect())
+    }
+
+    /// The same of one that must do well.
+    #[track_caller]
+    pub fn run_ok(&mut self, words: &str, patience: Duration) -> Vec<String> {
+        let (code, lines) = self.run(words, patience);
+        assert_eq!(code, 0, "{words}: {}\n{}", lines.join("\n"), self.log());
+        lines
     }
 
     /// The next line that the program says.

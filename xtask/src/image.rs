@@ -1,5 +1,6 @@
 //! The boot images: the kernel, stripped, and one archive of applications and kernel symbols.
 use crate::packages::{self, Package};
+use crate::qemu;
 use crate::workspace::{self, build_dir, cargo, target_dir};
 use anyhow::{Context, Result, anyhow};
 use ix_kernel_core::{archive, symbols};
@@ -48,12 +49,22 @@ fn stripped(program: &Path) -> Result<Vec<u8>> {
 /// `cargo xtask run`: images, then `ixcp run` in this process's place, so that signals reach it.
 pub fn run(args: &[OsString]) -> Result<()> {
     let own_qemu = args.iter().any(|a| a.to_string_lossy().starts_with("--qemu"));
+    let ixgbe = asks_for_ixgbe(args);
     if !own_qemu {
         packages::install(&[Package::QEMU], true)?;
     }
+    // Where `ixcp` finds it, unless it is the installed one.
+    if ixgbe && !own_qemu {
+        qemu::fetch_vfio_user()?;
+    }
     eprintln!("xtask: building (release)");
     build()?;
-    workspace::run(cargo().args(["build", "--release", "-p", "ixcp"]).args(workspace::quiet()))?;
+    let mut programs = cargo();
+    programs.args(["build", "--release", "-p", "ixcp"]).args(workspace::quiet());
+    if ixgbe {
+        programs.args(["-p", "ixgbe-vfio-user"]);
+    }
+    workspace::run(&mut programs)?;
     let program = target_dir().join("release/ixcp");
     // Shown in what `ixcp` prints, so: as short as a person would type it.
     let shown = std::env::current_dir()
@@ -65,4 +76,24 @@ pub fn run(args: &[OsString]) -> Result<()> {
         .args(args)
         .exec();
     Err(error).with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// `--nic ixgbe` or `--nic=ixgbe`, before the application's own arguments.
+fn asks_for_ixgbe(args: &[OsString]) -> bool {
+    let own: Vec<&OsString> = args.iter().take_while(|a| *a != "--").collect();
+    own.iter().any(|a| *a == "--nic=ixgbe")
+        || own.windows(2).any(|pair| pair[0] == "--nic" && pair[1] == "ixgbe")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_card_is_looked_for_among_the_launchers_own_options() {
+        let asks =
+            |words: &[&str]| asks_for_ixgbe(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        assert!(asks(&["--cores", "2", "--nic", "ixgbe"]) && asks(&["--nic=ixgbe"]));
+        assert!(!asks(&["--nic", "virtio"]) && !asks(&["--", "--nic", "ixgbe"]) && !asks(&[]));
+    }
 }

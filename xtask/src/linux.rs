@@ -1,78 +1,85 @@
-//! A Linux guest in `build/linux`: the kernel of the distribution's cloud images, fetched and unpacked without root,
-//! and an archive with the modules of a virtio network card and one static program, which is all its user space.
+//! Linux guests, of the distribution's kernels, fetched and unpacked without root: an archive with the modules of a network
+//! card and one static program of ours, which is `/init`. One has a virtio card and nothing else (`build/linux`); one has an
+//! Intel 82599 and some programs of the distribution that look at it (`build/linux-ixgbe`).
 use crate::cpio::Archive;
 use crate::packages::codename;
 use crate::qemu;
 use crate::workspace::{self, build_dir, cargo, output, target_dir};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The package that names the newest kernel for virtual machines.
-const PACKAGE: &str = "linux-image-cloud-amd64";
-/// In the order of their needs; those that a kernel has built in are not there.
-const MODULES: [&str; 8] = [
-    "virtio",
-    "virtio_ring",
-    "virtio_pci_legacy_dev",
-    "virtio_pci_modern_dev",
-    "virtio_pci",
-    "failover",
-    "net_failover",
-    "virtio_net",
-];
+mod modules;
+mod programs;
+
+/// A guest.
+#[derive(Debug)]
+pub struct Guest {
+    /// Its directory below `build`.
+    directory: &'static str,
+    /// The package that names the newest kernel of its kind.
+    package: &'static str,
+    /// What it loads, with all that these need; those that a kernel has built in are not there.
+    modules: &'static [&'static str],
+    /// Packages of programs, and where these are in them.
+    packages: &'static [&'static str],
+    programs: &'static [&'static str],
+}
+
+/// The kernel for virtual machines, with a virtio card.
+pub const VIRTIO: Guest = Guest {
+    directory: "linux",
+    package: "linux-image-cloud-amd64",
+    modules: &["virtio_pci", "virtio_net"],
+    packages: &[],
+    programs: &[],
+};
+
+/// The kernel for all machines, since the other one has no driver for an 82599.
+pub const IXGBE: Guest = Guest {
+    directory: "linux-ixgbe",
+    package: "linux-image-amd64",
+    modules: &["ixgbe"],
+    packages: &["busybox-static", "ethtool", "iperf3"],
+    programs: &["bin/busybox", "sbin/ethtool", "usr/bin/iperf3"],
+};
+
 /// What the program is built for: named, so that its flags are not those of everything else.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Fetches the kernel unless it is there, and builds the archive; gives the directory.
-pub fn build() -> Result<PathBuf> {
-    let dir = build_dir().join("linux");
+/// Fetches a guest's kernel and programs unless they are there, and builds the archive; gives the directory.
+pub fn build(guest: &Guest) -> Result<PathBuf> {
+    let dir = build_dir().join(guest.directory);
     if !dir.join("vmlinuz").is_file() {
-        fetch(&dir)?;
+        fetch(guest, &dir)?;
     }
-    let archive = archive(&dir.join("modules"), &std::fs::read(program()?)?)?;
+    let archive = archive(guest, &dir, &std::fs::read(program()?)?)?;
     workspace::write(&dir.join("initrd"), &archive)?;
     Ok(dir)
 }
 
-/// Kernel and modules, under names that do not change with its version.
-fn fetch(dir: &Path) -> Result<()> {
+/// Kernel, modules and programs, under names that do not change with its version.
+fn fetch(guest: &Guest, dir: &Path) -> Result<()> {
     let codename = codename()?;
-    println!("xtask: fetching the newest kernel of {codename} into {}", dir.display());
+    let package = guest.package;
+    println!("xtask: fetching the newest {package} of {codename} into {}", dir.display());
     let _ = std::fs::remove_dir_all(dir);
-    qemu::unpack_newest(dir, &[&codename], PACKAGE)?;
+    qemu::unpack_newest(dir, &[&codename], package)?;
     let root = dir.join("root");
-    let modules = dir.join("modules");
-    std::fs::create_dir_all(&modules)?;
     let files = files_below(&root)?;
-    for name in MODULES {
-        if let Some(path) = files.iter().find(|p| module_name(p) == Some(name)) {
-            std::fs::write(modules.join(name), unpacked(path)?)?;
-        }
-    }
+    modules::copy(guest.modules, &files, &dir.join("modules"))?;
     let named =
         |p: &&PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz"));
-    let kernel = files.iter().find(named).context("the package has no kernel")?;
+    let kernel = files.iter().find(named).context("the package has no kernel")?.clone();
+    if !guest.packages.is_empty() {
+        programs::fetch(&codename, guest.packages, &dir.join("programs"))?;
+    }
+    // Last: its being there says that all is.
     std::fs::copy(kernel, dir.join("vmlinuz"))?;
     Ok(std::fs::remove_dir_all(root)?)
 }
 
-/// `virtio_net` of `…/virtio_net.ko` or `….ko.xz`; the kernel takes both characters for the same.
-fn module_name(path: &Path) -> Option<&str> {
-    let name = path.file_name()?.to_str()?;
-    name.strip_suffix(".ko").or_else(|| name.strip_suffix(".ko.xz"))
-}
-
-/// A module as the kernel loads it.
-fn unpacked(path: &Path) -> Result<Vec<u8>> {
-    if path.extension().is_some_and(|e| e == "xz") {
-        let done = Command::new("xz").arg("-dc").arg(path).output().context("cannot start xz")?;
-        ensure!(done.status.success(), "xz cannot unpack {}", path.display());
-        return Ok(done.stdout);
-    }
-    Ok(std::fs::read(path)?)
-}
-
+/// All files, links left out.
 fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut dirs = vec![dir.to_owned()];
@@ -89,7 +96,7 @@ fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The guest's only program, linked with the static C library: the guest has no other.
+/// The guest's `/init`, linked with the static C library.
 fn program() -> Result<PathBuf> {
     const PACKAGE: &str = "ix-linux-guest";
     let mut build = cargo();
@@ -104,16 +111,19 @@ fn program() -> Result<PathBuf> {
     Ok(program)
 }
 
-fn archive(modules: &Path, program: &[u8]) -> Result<Vec<u8>> {
+fn archive(guest: &Guest, dir: &Path, program: &[u8]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
-    for dir in ["dev", "proc", "modules"] {
+    for dir in ["dev", "proc", "sys", "tmp", "modules"] {
         archive.directory(dir);
     }
     archive.device("dev/console", 5, 1);
-    for (i, name) in MODULES.iter().enumerate() {
-        if let Ok(bytes) = std::fs::read(modules.join(name)) {
-            archive.file(&format!("modules/{i}-{name}.ko"), &bytes);
-        }
+    archive.device("dev/null", 1, 3);
+    for (i, (name, bytes)) in modules::load(guest.modules, &dir.join("modules"))?.iter().enumerate()
+    {
+        archive.file(&format!("modules/{i:02}-{name}.ko"), bytes);
+    }
+    if !guest.programs.is_empty() {
+        programs::add(&mut archive, &dir.join("programs/root"), guest.programs)?;
     }
     archive.file("init", program);
     Ok(archive.finish())

@@ -67,7 +67,11 @@ enum Command {
     /// Fetches Bochs into build/bochs, without root
     Bochs,
     /// Makes a Linux guest in build/linux: the distribution's kernel, fetched without root, and one program
-    LinuxGuest,
+    LinuxGuest {
+        /// One for an Intel 82599, in build/linux-ixgbe
+        #[arg(long)]
+        ixgbe: bool,
+    },
     /// Runs the fuzz targets guided by coverage
     Fuzz {
         /// A target, or part of the names of some
@@ -84,6 +88,9 @@ enum Command {
         /// Its major version
         #[arg(long, default_value_t = 10)]
         version: u32,
+        /// One that takes devices of other processes (vfio-user), whatever its version, into build/qemu-vfio-user
+        #[arg(long, conflicts_with = "version")]
+        vfio_user: bool,
     },
 }
 
@@ -107,15 +114,22 @@ fn main() -> ExitCode {
             println!("{}", path.display());
             true
         }),
-        Command::LinuxGuest => linux::build().map(|path| {
+        Command::LinuxGuest { ixgbe } => linux::build(match ixgbe {
+            true => &linux::IXGBE,
+            false => &linux::VIRTIO,
+        })
+        .map(|path| {
             println!("{}", path.display());
             true
         }),
         Command::Fuzz { target, seconds, keep } => fuzz::fuzz(target.as_deref(), seconds, keep),
-        Command::Qemu { version } => qemu::fetch(version).map(|path| {
-            println!("{}", path.display());
-            true
-        }),
+        Command::Qemu { version, vfio_user } => {
+            let fetched = if vfio_user { qemu::fetch_vfio_user() } else { qemu::fetch(version) };
+            fetched.map(|path| {
+                println!("{}", path.display());
+                true
+            })
+        }
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,7 +1,7 @@
-//! Another QEMU of the distribution, unpacked into `build/qemu-VERSION` beside the installed one: apt
-//! with a state of its own resolves and fetches, dpkg unpacks. Neither needs root.
+//! Another QEMU of the distribution, unpacked into `build/qemu-VERSION` or `build/qemu-vfio-user` beside the
+//! installed one: apt with a state of its own resolves and fetches, dpkg unpacks. Neither needs root.
 use crate::packages::codename;
-use crate::workspace::{build_dir, output, run};
+use crate::workspace::{self, build_dir, output, run};
 use anyhow::{Context, Result, bail, ensure};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,32 +9,56 @@ use std::process::{Command, Stdio};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Fetches it unless it is there; gives the program to start.
+/// The first release whose backports have a QEMU with vfio-user (10.1). The version there moves on.
+const VFIO_USER_SUITE: &str = "trixie";
+
+/// Fetches a version of the distribution's backports unless it is there; gives the program to start.
 pub fn fetch(version: u32) -> Result<PathBuf> {
     let dir = build_dir().join(format!("qemu-{version}"));
+    let what = format!("QEMU {version}");
+    fetch_into(&dir, &what, &codename()?, |program| reports(program, version))
+}
+
+/// Finds or fetches one that takes devices of other processes over vfio-user; gives the program to start.
+pub fn fetch_vfio_user() -> Result<PathBuf> {
+    if let Some(installed) = workspace::find("qemu-system-x86_64")
+        && has_vfio_user(&installed)
+    {
+        return Ok(installed);
+    }
+    let dir = build_dir().join("qemu-vfio-user");
+    fetch_into(&dir, "a QEMU with vfio-user", VFIO_USER_SUITE, has_vfio_user)
+}
+
+/// Of a release and its backports, unless what is there already is good.
+fn fetch_into(
+    dir: &Path,
+    what: &str,
+    release: &str,
+    good: impl Fn(&Path) -> bool,
+) -> Result<PathBuf> {
     let program = dir.join("qemu-system-x86_64");
-    if reports(&program, version) {
+    if good(&program) {
         return Ok(program);
     }
-    println!(
-        "xtask: fetching QEMU {version} from the distribution's backports into {}",
-        dir.display()
-    );
-    let _ = std::fs::remove_dir_all(&dir);
-    let codename = codename()?;
-    let suite = format!("{codename}-backports");
-    unpack(&dir, &[&codename, &suite], &["-t", &suite, "qemu-system-x86", "seabios"])?;
-    write_wrapper(&dir, &program)?;
-    ensure!(
-        reports(&program, version),
-        "the backports of this distribution have no QEMU {version}"
-    );
+    println!("xtask: fetching {what} from the backports of {release} into {}", dir.display());
+    let _ = std::fs::remove_dir_all(dir);
+    let suite = format!("{release}-backports");
+    unpack(dir, &[release, &suite], &["-t", &suite, "qemu-system-x86", "seabios"])?;
+    write_wrapper(dir, &program)?;
+    ensure!(good(&program), "the backports of {release} do not have {what}");
     Ok(program)
 }
 
 fn reports(program: &Path, version: u32) -> bool {
     let Ok(text) = output(Command::new(program).arg("--version")) else { return false };
     text.contains(&format!("version {version}."))
+}
+
+/// Asked for one device: the list of all of them loads modules, of which those of an installed QEMU do not fit.
+fn has_vfio_user(program: &Path) -> bool {
+    let help = output(Command::new(program).args(["-device", "vfio-user-pci,help"]));
+    help.is_ok_and(|text| text.starts_with("vfio-user-pci options"))
 }
 
 /// Fetches packages of these suites, with all that they need, and unpacks them into `dir/root`.
@@ -137,13 +161,18 @@ fn unpack_all(dir: &Path) -> Result<()> {
 /// The program needs its own libraries and firmware: a script that starts it so, in its own place.
 fn write_wrapper(dir: &Path, program: &Path) -> Result<()> {
     let root = dir.join("root").canonicalize()?;
+    // Releases since trixie have it where the system's own directories were merged into.
+    let loader = ["lib64", "usr/lib64"].map(|sub| root.join(sub).join("ld-linux-x86-64.so.2"));
+    let loader = loader.iter().find(|path| path.is_file());
+    let loader = loader.context("the packages have no dynamic loader")?;
     let script = format!(
         "#!/bin/sh\n# Made by `cargo xtask qemu`: the unpacked QEMU with its own libraries and firmware.\n\
          R='{}'\nL=$R/usr/lib/x86_64-linux-gnu\nexport QEMU_MODULE_DIR=$L/qemu\n\
-         exec \"$R/lib64/ld-linux-x86-64.so.2\" --library-path \"$L:$R/lib/x86_64-linux-gnu\" \
+         exec '{}' --library-path \"$L:$R/lib/x86_64-linux-gnu\" \
          \"$R/usr/bin/qemu-system-x86_64\" -L \"$R/usr/share/qemu\" -L \"$R/usr/share/seabios\" \
          -L \"$R/usr/lib/ipxe/qemu\" \"$@\"\n",
-        root.display()
+        root.display(),
+        loader.display()
     );
     std::fs::write(program, script)?;
     std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755))?;

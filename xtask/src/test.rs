@@ -93,7 +93,7 @@ pub fn prove_sim(walk: &Walk) -> Result<bool> {
 /// `cargo xtask prove bridge`: IX and Linux, and Linux and Linux, by turns on one bridge; prints a table.
 pub fn prove_bridge() -> Result<bool> {
     image::build()?;
-    linux::build()?;
+    linux::build(&linux::VIRTIO)?;
     workspace::run(cargo().args(["build", "--quiet", "--release", "-p", "ixcp"]))?;
     let mut command = cargo();
     command.args(["test", "--quiet", "--release", "-p", "ix-tests", "--test", "e2e", "bridge::"]);
@@ -129,7 +129,7 @@ fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
     if filter.is_none_or(|f| f.contains("bridge")) {
         heading("the Linux guest");
         // Its tests say SKIPPED without it.
-        if let Err(e) = linux::build() {
+        if let Err(e) = linux::build(&linux::VIRTIO) {
             println!("xtask: no Linux guest to test with: {e:#}");
         }
     }

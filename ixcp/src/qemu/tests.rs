@@ -11,6 +11,7 @@ fn machine(net: Backend) -> Machine {
         memory_mib: 512,
         accel: Accelerator::Tcg,
         net,
+        card: Card::Virtio,
         queues: 1,
         rss: true,
         forwards: vec!["11211:11211".parse().unwrap(), "0.0.0.0:7:9/udp".parse().unwrap()],
@@ -42,6 +43,32 @@ fn the_user_network_forwards_every_port_to_the_guests_address() {
         value_of(&args, "-device", "virtio"),
         "virtio-net-pci,netdev=net,disable-legacy=on,romfile="
     );
+}
+
+#[test]
+fn a_card_of_another_program_sees_the_memory_and_is_cabled_to_the_network() {
+    let card = Card::VfioUser { socket: "/run/a,b/nic".into(), wire: "/run/a,b/wire".into() };
+    let user = Machine { card, ..machine(Backend::User) };
+    let args = user.args();
+    assert_eq!(value_of(&args, "-machine", "q35"), "q35,memory-backend=ram");
+    assert_eq!(
+        value_of(&args, "-object", "memory-backend-memfd"),
+        "memory-backend-memfd,id=ram,size=512M,share=on"
+    );
+    assert!(value_of(&args, "-netdev", "user").contains("hostfwd=tcp:127.0.0.1:11211"));
+    assert_eq!(
+        value_of(&args, "-netdev", "stream"),
+        "stream,id=wire,server=off,addr.type=unix,addr.path=/run/a,,b/wire"
+    );
+    value_of(&args, "-netdev", "hubport,id=hub-net,hubid=0,netdev=net");
+    value_of(&args, "-netdev", "hubport,id=hub-wire,hubid=0,netdev=wire");
+    assert_eq!(
+        value_of(&args, "-device", "{"),
+        r#"{"driver":"vfio-user-pci","socket":{"path":"/run/a,b/nic","type":"unix"}}"#
+    );
+    // Its own program reaches other networks.
+    let tap = Machine { net: Backend::Tap("ix0".into()), ..user };
+    assert!(!tap.args().contains(&"-netdev".into()));
 }
 
 #[test]

@@ -5,12 +5,14 @@
 //! ```text
 //! send IP PORT SEED BYTES      a stream to a sink, until its verdict
 //! receive IP PORT SEED BYTES   a stream from a source, until its end
+//! run PROGRAM ARGUMENT…        a program of the archive, with what it says
 //! ```
-//! The answer is one line, `peer: result …` or `peer: failed …`.
+//! The answer is one line, `peer: result …` or `peer: failed …`; before that of `run` come the program's lines, each as `out: …`.
 #![deny(unsafe_code)]
 
 mod boot;
 mod netlink;
+mod program;
 mod transfer;
 
 use std::io::{BufRead, Write};
@@ -25,6 +27,13 @@ fn main() {
     }
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { break };
+        if let Some(words) = line.strip_prefix("run ") {
+            match program::run(words, |line| say(&format!("out: {line}"))) {
+                Ok(code) => say(&format!("peer: result exit={code}")),
+                Err(e) => say(&format!("peer: failed: {e}")),
+            }
+            continue;
+        }
         match command(&line) {
             Some((to, request)) => match transfer::run(to, &request) {
                 Ok(outcome) => say(&format!("peer: result {outcome}")),

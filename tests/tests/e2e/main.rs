@@ -10,6 +10,7 @@ mod daemon;
 mod hostile;
 mod instructions;
 mod iso;
+mod ixgbe;
 mod memcached;
 mod qemu;
 mod restarts;

@@ -1,0 +1,102 @@
+//! The loop: one client, one wire, and the chip's time, waited for together.
+use crate::Device;
+use crate::server::Server;
+use crate::socket::Socket;
+use crate::wire::{BUFFER_BYTES, Wire};
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Frames taken from the wire before the client is looked at again: its processors wait while it is not.
+const FRAMES_AT_ONCE: usize = 64;
+
+/// Makes a socket and listens there; one that nobody serves any more is replaced.
+///
+/// # Errors
+/// Somebody listens there, or there is something else.
+pub fn listen(path: &Path) -> Result<UnixListener> {
+    let stale = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket())
+        && UnixStream::connect(path).is_err();
+    if stale {
+        std::fs::remove_file(path)
+            .with_context(|| format!("cannot remove the old socket {}", path.display()))?;
+    }
+    UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))
+}
+
+/// Waits for a client. The socket's name goes away then: there is one client only.
+///
+/// # Errors
+/// Nobody comes in time.
+pub fn accept(listener: &UnixListener, path: &Path, patience: Duration) -> Result<Socket> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        match ppoll(&mut fds, Some(TimeSpec::from_duration(left)), None) {
+            Ok(0) => bail!("no client has come to {} in {} s", path.display(), patience.as_secs()),
+            Ok(_) => break,
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e).context("cannot wait"),
+        }
+    }
+    let (stream, _) = listener.accept().context("cannot take a client")?;
+    let _ = std::fs::remove_file(path);
+    Socket::new(stream)
+}
+
+/// Serves a client until it leaves.
+///
+/// # Errors
+/// The client does not keep to the protocol.
+pub fn serve<D: Device>(
+    server: &mut Server<D>,
+    client: &mut Socket,
+    wire: &mut Wire,
+) -> Result<()> {
+    let started = Instant::now();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let now_ns = started.elapsed().as_nanos() as u64;
+        server.tick(now_ns, wire);
+        wire.flush();
+        let timeout = server.device.next_tick_ns().map(|at| at.saturating_sub(now_ns));
+        let (asked, frames) = wait(client, wire, timeout.map(Duration::from_nanos))?;
+        if asked {
+            let Some(mut request) = client.receive()? else { return Ok(()) };
+            let answer = server.request(&mut request, wire);
+            client.done(request);
+            // First the frames: the client may wait for the answer and then look for them.
+            wire.flush();
+            if let Some(answer) = answer {
+                client.send(&answer)?;
+            }
+        }
+        for _ in 0..if frames { FRAMES_AT_ONCE } else { 0 } {
+            let Some(len) = wire.receive(&mut buffer) else { break };
+            server.receive(&buffer[..len], wire);
+        }
+    }
+}
+
+/// Until there is something to do; whether the client asks, and whether the wire has something.
+fn wait(client: &Socket, wire: &Wire, timeout: Option<Duration>) -> Result<(bool, bool)> {
+    let mut want = PollFlags::POLLIN;
+    want.set(PollFlags::POLLOUT, wire.is_behind());
+    let wire = wire.as_fd().map(|fd| PollFd::new(fd, want));
+    let count = 1 + usize::from(wire.is_some());
+    let client = PollFd::new(client.as_fd(), PollFlags::POLLIN);
+    let mut fds = [client.clone(), wire.unwrap_or(client)];
+    match ppoll(&mut fds[..count], timeout.map(TimeSpec::from_duration), None) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(e) => return Err(e).context("cannot wait"),
+    }
+    let any = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+    Ok((any(&fds[0]), count == 2 && any(&fds[1])))
+}

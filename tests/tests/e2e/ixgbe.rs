@@ -1,0 +1,172 @@
+//! Linux's own driver for the 82599 drives the model, through QEMU and vfio-user: whether it takes it for the chip.
+use ix_tests::ixgbe::{self, Cable, IP, MAC, Rig};
+use ix_tests::need;
+use ix_tests::peer::Listener;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// What one command in the guest may take, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// QEMU's user network.
+const HOST: &str = "10.0.2.2";
+
+/// A line that says this.
+#[track_caller]
+fn has(lines: &[String], text: &str) {
+    assert!(lines.iter().any(|line| line.contains(text)), "no {text:?} in\n{}", lines.join("\n"));
+}
+
+fn value(statistics: &[(String, u64)], name: &str) -> u64 {
+    let found = statistics.iter().find(|(known, _)| known == name);
+    found.unwrap_or_else(|| panic!("no {name} in {statistics:?}")).1
+}
+
+#[track_caller]
+fn pings(rig: &mut Rig, times: u32) {
+    let lines = rig.linux.run_ok(&format!("busybox ping -c {times} -W 5 {HOST}"), PATIENCE);
+    has(&lines, &format!("{times} packets received"));
+}
+
+/// The link is there a moment after the card was switched on.
+#[track_caller]
+fn wait_for_link(rig: &mut Rig) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let lines = rig.linux.run_ok("ethtool eth0", PATIENCE);
+        // The driver knows the speed a moment after its kernel knows the link.
+        let said = |text: &str| lines.iter().any(|line| line.contains(text));
+        if said("Link detected: yes") && said("Speed: 10000Mb/s") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no link:\n{}", lines.join("\n"));
+    }
+}
+
+/// What a driver of a chip must never lead it to: memory that it was not given.
+#[track_caller]
+fn card_is_content(rig: &mut Rig) {
+    assert!(rig.card_lives(), "the card's program has ended:\n{}", rig.card_log());
+    assert_eq!(rig.card_log(), "");
+}
+
+#[test]
+fn linux_takes_the_model_for_the_chip() {
+    let Some(tools) = ixgbe::tools() else { return };
+    let _machine = need::machine();
+    let mut rig = Rig::start(&tools, 2, Cable::User);
+    has(&rig.linux.run_ok("ethtool -i eth0", PATIENCE), "driver: ixgbe");
+    wait_for_link(&mut rig);
+    pings(&mut rig, 5);
+    let statistics = rig.statistics();
+    for name in ["rx_packets", "tx_packets", "rx_pkts_nic", "tx_pkts_nic"] {
+        assert!(value(&statistics, name) >= 5, "{name} in {statistics:?}");
+    }
+    for name in ["rx_crc_errors", "rx_missed_errors", "rx_csum_offload_errors", "tx_timeout_count"]
+    {
+        assert_eq!(value(&statistics, name), 0, "{name}");
+    }
+    has(&rig.linux.run_ok("ethtool -m eth0", PATIENCE), "10G Base-SR");
+    has(&rig.linux.run_ok("ethtool -l eth0", PATIENCE), "Combined:\t2");
+    // One vector for each queue and one for the rest, and each was heard.
+    let interrupts = rig.linux.run_ok("busybox grep eth0 /proc/interrupts", PATIENCE);
+    assert_eq!(interrupts.len(), 3, "{interrupts:?}");
+    card_is_content(&mut rig);
+}
+
+/// Registers by patterns, EEPROM, interrupts, packets looped back in the chip, link.
+#[test]
+fn the_model_passes_the_self_test_of_linux() {
+    let Some(tools) = ixgbe::tools() else { return };
+    let _machine = need::machine();
+    let mut rig = Rig::start(&tools, 1, Cable::User);
+    wait_for_link(&mut rig);
+    let (_, lines) = rig.linux.run("ethtool -t eth0 offline", PATIENCE);
+    has(&lines, "The test result is PASS");
+    wait_for_link(&mut rig);
+    pings(&mut rig, 2);
+    card_is_content(&mut rig);
+}
+
+#[test]
+fn the_module_comes_and_goes() {
+    let Some(tools) = ixgbe::tools() else { return };
+    let _machine = need::machine();
+    let mut rig = Rig::start(&tools, 1, Cable::User);
+    let modules = rig.linux.run_ok("busybox ls /modules", PATIENCE);
+    let module = modules.iter().find(|name| name.ends_with("-ixgbe.ko")).expect("its module");
+    for _ in 0..if need::prove() { 100 } else { 20 } {
+        rig.linux.run_ok("busybox rmmod ixgbe", PATIENCE);
+        rig.linux.run_ok(&format!("busybox insmod /modules/{module}"), PATIENCE);
+        rig.linux.run_ok(&format!("busybox ip address add {IP}/24 dev eth0"), PATIENCE);
+        rig.linux.run_ok("busybox ip link set eth0 up", PATIENCE);
+        wait_for_link(&mut rig);
+        pings(&mut rig, 1);
+    }
+    card_is_content(&mut rig);
+}
+
+/// UDP to a port of the guest where nobody listens; the ports tell flows apart.
+fn datagram(from: u16, to: u16) -> Vec<u8> {
+    let payload = [0x5a; 26];
+    let udp_len = 8 + payload.len() as u16;
+    let mut ip = vec![0x45, 0];
+    ip.extend((20 + udp_len).to_be_bytes());
+    ip.extend([0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 2, 2]);
+    ip.extend(IP.octets());
+    let sum: u32 = ip.as_chunks::<2>().0.iter().map(|w| u32::from(u16::from_be_bytes(*w))).sum();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = [&MAC[..], &[0x52, 0x54, 0, 0, 0, 0xfe], &[8, 0], &ip].concat();
+    frame.extend([from, to, udp_len, 0].map(u16::to_be_bytes).concat());
+    frame.extend(payload);
+    frame
+}
+
+fn send(peer: &mut UnixStream, frame: &[u8]) {
+    peer.write_all(&[&(frame.len() as u32).to_be_bytes()[..], frame].concat()).expect("sent");
+}
+
+#[test]
+fn flows_are_spread_over_four_queues() {
+    const FLOWS: u16 = 64;
+    const EACH: u64 = 10;
+    let Some(tools) = ixgbe::tools() else { return };
+    let _machine = need::machine();
+    let listener = Listener::bind();
+    let mut rig = Rig::start(&tools, 4, Cable::Peer(listener.path()));
+    let mut peer = listener.accept();
+    // What the guest says to the world is not read: the card's program has to live with that.
+    wait_for_link(&mut rig);
+    has(&rig.linux.run_ok("ethtool -x eth0", PATIENCE), "toeplitz: on");
+    // By default Linux hashes UDP by its addresses only.
+    rig.linux.run_ok("ethtool -N eth0 rx-flow-hash udp4 sdfn", PATIENCE);
+    let queues = |rig: &mut Rig| -> [u64; 4] {
+        let statistics = rig.statistics();
+        std::array::from_fn(|i| value(&statistics, &format!("rx_queue_{i}_packets")))
+    };
+    let before = queues(&mut rig);
+    for _ in 0..EACH {
+        for flow in 0..FLOWS {
+            send(&mut peer, &datagram(1000 + flow * 7, 4000));
+        }
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let counts = loop {
+        let now = queues(&mut rig);
+        let counts: [u64; 4] = std::array::from_fn(|i| now[i] - before[i]);
+        if counts.iter().sum::<u64>() >= u64::from(FLOWS) * EACH || Instant::now() > deadline {
+            break counts;
+        }
+    };
+    println!("ixgbe: {FLOWS} flows of {EACH} frames on four queues: {counts:?}");
+    assert_eq!(counts.iter().sum::<u64>(), u64::from(FLOWS) * EACH, "{counts:?}");
+    // A flow stays on its queue, and no queue has more than half of them.
+    for count in counts {
+        assert!(
+            count > 0 && count.is_multiple_of(EACH) && count <= u64::from(FLOWS) * EACH / 2,
+            "{counts:?}"
+        );
+    }
+    card_is_content(&mut rig);
+}
