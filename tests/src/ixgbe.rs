@@ -38,6 +38,19 @@ pub fn tools() -> Option<Tools> {
     Some(Tools { qemu, player, images })
 }
 
+/// What plays the card for any guest: QEMU and the card's program; `None` after saying SKIPPED.
+pub fn card() -> Option<(PathBuf, PathBuf)> {
+    let Some(qemu) = qemu() else {
+        need::skip("no QEMU with vfio-user: cargo xtask qemu --vfio-user fetches one");
+        return None;
+    };
+    let Some(player) = player() else {
+        need::skip("no ixgbe-vfio-user: cargo build --release -p ixgbe-vfio-user");
+        return None;
+    };
+    Some((qemu, player))
+}
+
 /// The fetched one, or the installed one if it is new enough.
 pub fn qemu() -> Option<PathBuf> {
     let fetched = need::workspace().join("build/qemu-vfio-user/qemu-system-x86_64");

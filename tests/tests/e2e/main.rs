@@ -4,6 +4,7 @@ mod acl;
 mod background;
 mod boot;
 mod bridge;
+mod card;
 mod control;
 mod cores;
 mod daemon;

@@ -1,0 +1,75 @@
+//! IX on an Intel 82599: the kernel's driver against the model of the chip, through QEMU and vfio-user.
+use crate::{Kv, serves};
+use ix_tests::ixgbe;
+use ix_tests::need;
+use ix_tests::vm::{Config, Vm};
+
+const CORES: u32 = 4;
+
+fn boot() -> Option<Vm> {
+    let built = need::built()?;
+    let (qemu, player) = ixgbe::card()?;
+    let config = Config::new(&built, "kv").cores(CORES).forward("11211").with("--nic", "ixgbe");
+    Some(config.with("--qemu", qemu).with("--nic-program", player).boot())
+}
+
+fn clients(vm: &Vm) -> Vec<Kv> {
+    (0..32).map(|_| Kv::connect(vm)).collect()
+}
+
+fn exchange(clients: &mut [Kv], round: usize) {
+    for (i, client) in clients.iter_mut().enumerate() {
+        let value = round.to_string();
+        client.set(&format!("key{i}"), value.as_bytes());
+        assert_eq!(client.get(&format!("key{i}")).as_deref(), Some(value.as_bytes()));
+    }
+}
+
+#[test]
+fn four_queues_carry_flows_by_rss_and_nothing_is_lost_when_groups_move() {
+    let _machine = need::machine();
+    let Some(vm) = boot() else { return };
+    assert!(vm.log().contains("ixgbe, 4 queue pairs for 4 cores"), "{}", vm.log());
+    let mut clients = clients(&vm);
+    exchange(&mut clients, 0);
+    let before = vm.snapshot();
+    for core in &before.cores {
+        assert!(core.counters.get("rx_packets") > 0, "{:?}", core.counters);
+    }
+    assert_eq!(before.total.counters.get("rx_steered_out"), 0, "the card finds the cores itself");
+    for round in 1..=3 {
+        for group in 0..32 {
+            let to = (group + round) % CORES as usize;
+            vm.ixcp_ok(&["flows", "move", &group.to_string(), &to.to_string()]);
+            let at = group % 32;
+            exchange(&mut clients[at..=at], round);
+        }
+        exchange(&mut clients, round);
+    }
+    let steered = vm.snapshot().total.counters.get("rx_steered_out");
+    exchange(&mut clients, 4);
+    let after = vm.snapshot().total.counters;
+    assert_eq!(after.get("rx_steered_out"), steered, "the table follows the groups");
+    for name in ["tcp_retransmits", "tcp_out_of_order", "tcp_resets_sent"] {
+        assert_eq!(after.get(name), before.total.counters.get(name), "{name}");
+    }
+}
+
+#[test]
+fn cores_and_applications_come_and_go_on_it() {
+    let _machine = need::machine();
+    let Some(vm) = boot() else { return };
+    let mut clients = clients(&vm);
+    for (round, count) in ["1", "4", "2", "4"].iter().enumerate() {
+        vm.ixcp_ok(&["cores", "set", count]);
+        exchange(&mut clients, round);
+    }
+    drop(clients);
+    // The card is reset, and its buffers are scrubbed, before the next application has them.
+    for _ in 0..2 {
+        vm.ixcp_ok(&["restart-app"]);
+        serves(&vm);
+    }
+    let total = vm.snapshot().total;
+    assert_eq!(total.drops.get("device_error"), 0, "{:?}", total.drops);
+}
