@@ -116,8 +116,8 @@ impl<M: Mmio + Clone> IxgbeTx<M> {
 
 impl<M: Mmio> IxgbeTx<M> {
     /// Frames that the chip has, or will have after the next kick.
-    pub fn in_flight(&self) -> u32 {
-        self.pushed.wrapping_sub(self.reclaimed)
+    pub fn in_flight(&self) -> u16 {
+        self.pushed.wrapping_sub(self.reclaimed) as u16
     }
 
     /// Descriptors of the ring.
@@ -139,7 +139,7 @@ impl<M: Mmio> IxgbeTx<M> {
     /// Begins anew after the port was reset: the frames in flight count as complete (whether they were
     /// sent is unknown), and the next [`TxQueue::reclaim`] says so.
     pub fn rewind(&mut self, _stopped: &Stopped) {
-        self.owed = self.owed.wrapping_add(self.in_flight());
+        self.owed = self.owed.wrapping_add(u32::from(self.in_flight()));
         (self.written, self.shown, self.completed, self.asked) = (0, 0, 0, 0);
         (self.pushed, self.reclaimed) = (0, 0);
         (self.reports_asked, self.reports_seen) = (0, 0);
@@ -156,7 +156,7 @@ impl<M: Mmio> IxgbeTx<M> {
     /// Ends the queue after the port was reset: the frames in flight, whose memory is the
     /// sender's again. Whether they were sent is unknown.
     pub fn abandon(self, _stopped: &Stopped) -> u32 {
-        self.in_flight().wrapping_add(self.owed)
+        u32::from(self.in_flight()).wrapping_add(self.owed)
     }
 
     fn tell(&self) {

@@ -237,6 +237,13 @@ impl Chip {
         self.link.flap(self.now_ns, for_ns);
     }
 
+    /// The board's sensor, at SDP0, or the X540's own, says that it is too hot.
+    pub fn overheat(&mut self) {
+        let has_sensor = matches!(self.options.device_id, 0x1528 | 0x1560);
+        let cause = if has_sensor { interrupts::SENSOR } else { interrupts::SDP0 };
+        self.interrupts.raise_other(cause);
+    }
+
     /// The other end comes or goes.
     pub fn set_partner(&mut self, there: bool) {
         self.link.partner = there;

@@ -197,6 +197,7 @@ fn a_chip_that_may_not_reach_memory_is_reported_and_the_port_works_after_a_resta
     rig.port.tx[0].kick();
     assert_eq!(rig.port.tx[0].reclaim(), 0);
     assert!(rig.world.chip.borrow().counts.refused >= 2);
+    assert!(rig.port.control.read_events().memory_error);
     rig.world.memory.cut_off.set(false);
     rig.restart();
     rig.replenish();

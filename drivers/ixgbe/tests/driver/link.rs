@@ -2,9 +2,9 @@
 use crate::frames::{Flow, frame};
 use crate::memory;
 use crate::rig::{Rig, World, open};
-use ix_dataplane::device::TxQueue;
+use ix_dataplane::device::{RxQueue, TxQueue};
 use ix_dataplane::time::Instant;
-use ix_ixgbe::{Link, LinkError};
+use ix_ixgbe::{Events, Link, LinkError};
 use ix_model_ixgbe::{Faults, Options};
 
 fn opened_with(faults: Faults) -> (std::rc::Rc<World>, ix_ixgbe::Port<crate::rig::Bar>) {
@@ -43,7 +43,7 @@ fn an_empty_cage_and_a_silent_partner_are_told_apart() {
     world.chip.borrow_mut().set_partner(true);
     let up = port.control.wait_for_link(&world.clock());
     world.advance(10_000_000);
-    assert!(up.is_ok() || port.control.read_link_up(Instant(world.now.get())));
+    assert!(up.is_ok() || port.control.read_link_up());
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn frames_wait_while_the_link_flaps_and_leave_when_it_is_back() {
     assert_eq!((rig.port.tx[0].reclaim(), rig.sent().len()), (0, 0));
     rig.world.advance(60_000_000);
     assert_eq!((rig.port.tx[0].reclaim(), rig.sent()), (1, vec![bytes]));
-    assert!(rig.port.control.read_link_up(Instant(rig.world.now.get())));
+    assert!(rig.port.control.read_link_up());
 }
 
 #[test]
@@ -68,4 +68,26 @@ fn a_card_that_was_taken_out_is_noticed() {
     assert!(!rig.port.control.read_needs_reset());
     rig.world.gone.set(true);
     assert!(rig.port.control.read_needs_reset());
+}
+
+#[test]
+fn events_are_said_once_and_do_not_take_the_queues_causes_with_them() {
+    for device_id in [0x10fb, 0x1528] {
+        let mut rig = Rig::new(Options { device_id, ..Options::default() }, |_| {});
+        let _the_link_came_up = rig.port.control.read_events();
+        assert_eq!(rig.port.control.read_events(), Events::default());
+        rig.replenish();
+        let bytes = frame(Flow::tcp(1), &[]);
+        assert!(rig.world.receive(&bytes));
+        rig.world.chip.borrow_mut().overheat();
+        rig.world.chip.borrow_mut().flap_link(1_000);
+        rig.world.advance(10_000_000);
+        let seen = Events { link_changed: true, overheated: true, ..Events::default() };
+        assert_eq!(rig.port.control.read_events(), seen);
+        assert_eq!(rig.port.control.read_events(), Events::default());
+        rig.port.rx.iter_mut().for_each(|queue| _ = queue.arm_interrupt());
+        assert_eq!(rig.interrupts().len(), 1, "its cause is still there");
+        rig.world.gone.set(true);
+        assert_eq!(rig.port.control.read_events(), Events::default());
+    }
 }

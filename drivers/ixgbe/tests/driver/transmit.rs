@@ -133,7 +133,7 @@ fn completion_is_counted_only_when_the_chip_says_so() {
         while now < batch {
             let more = rig.port.tx[0].reclaim();
             now += more;
-            assert_eq!(rig.port.tx[0].in_flight(), batch - now);
+            assert_eq!(u32::from(rig.port.tx[0].in_flight()), batch - now);
             rig.world.advance(10_000);
         }
         completed += now;
