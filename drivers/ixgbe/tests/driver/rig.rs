@@ -138,6 +138,7 @@ pub fn config<'a>(area: &'static Area, clock: &'a dyn Fn() -> Instant) -> Config
         first_vector: Some(1),
         mtu: None,
         promiscuous: false,
+        tso: false,
         clock,
     }
 }
