@@ -86,7 +86,7 @@ impl Chip {
         let base = u64::from(self.map.at(Id::TDBAL, queue))
             | u64::from(self.map.at(Id::TDBAH, queue)) << 32;
         while head != tail {
-            let at = base + 16 * u64::from(head);
+            let at = base.wrapping_add(16 * u64::from(head));
             let mut descriptor = [0; 16];
             if !self.dma_read(memory, at, &mut descriptor) {
                 break;
