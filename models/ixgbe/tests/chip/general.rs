@@ -112,7 +112,10 @@ fn registers_and_descriptors_can_be_anything_in_any_order() {
                 2 | 3 => _ = rig.receive(&tcp(&[1; 200])[..(word >> 50) as usize % 255]),
                 4 => rig.tick(20_000_000 + step * 1000),
                 5..8 => {
-                    rig.write(offset as u32, [0, u32::MAX, 0xffff_ff80, 1 << 25][step as usize % 4])
+                    rig.write(
+                        offset as u32,
+                        [0, u32::MAX, 0xffff_ff80, 1 << 25][step as usize % 4],
+                    );
                 }
                 8..11 => rig.write(offset as u32, next() as u32),
                 _ => {
