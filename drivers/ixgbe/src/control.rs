@@ -225,8 +225,8 @@ impl<M: Mmio + Clone> Control<M> {
         self.changed = 0;
         self.settled = None;
         enable_queues(&self.chip, &self.setups, clock)?;
-        init::enable_receive(&self.chip, clock)?;
         Statistics::start(&self.chip);
+        init::enable_receive(&self.chip, clock)?;
         self.link_since = clock();
         self.running = true;
         Ok(())

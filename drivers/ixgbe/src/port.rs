@@ -157,8 +157,8 @@ impl<M: Mmio + Clone> Port<M> {
         }
         let control = Control::new(chip.clone(), settings, setups.clone(), (config.clock)());
         enable_queues(chip, &setups, config.clock)?;
-        init::enable_receive(chip, config.clock)?;
         Statistics::start(chip);
+        init::enable_receive(chip, config.clock)?;
         let capabilities = Capabilities {
             tx_checksum: true,
             rx_checksum: true,
