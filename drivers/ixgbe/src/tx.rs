@@ -1,6 +1,6 @@
 //! A transmit queue: advanced descriptors (§7.2.3.2.4), one per piece. The chip is asked to report (RS) at the end of what
-//! each doorbell shows, and every 32 descriptors; it answers in the descriptor itself (DD), in order. So a batch is seen to
-//! be complete by one look or two.
+//! each doorbell shows, and every 16 descriptors; it answers in the descriptor itself (DD), in order. So a batch is seen to
+//! be complete by a few looks.
 //!
 //! A frame whose checksum shall be filled in needs a context (§7.2.3.2.3), of which the chip keeps two: one is written only when a
 //! frame wants another than both. So it is for frames that it cuts into segments.
@@ -13,8 +13,9 @@ use core::sync::atomic::fence;
 use ix_dataplane::device::{Fragment, Gso, Mmio, TxChecksum, TxFrame, TxFull, TxQueue};
 use ix_dataplane::limits::TX_FRAGS_MAX;
 
-/// §8.2.3.9.10: RS at least once in 40 descriptors.
-const REPORT_EVERY: u32 = 32;
+/// §8.2.3.9.10: RS at least once in 40 descriptors. A frame asks for a report if so many have gone by at its end.
+const REPORT_EVERY: u32 = 16;
+const _: () = assert!(REPORT_EVERY - 1 + FRAME_DESCRIPTORS_MAX as u32 <= 40);
 /// The longest piece (§7.2.3.2.2: 15.5 KB).
 const PIECE_MAX: u32 = 15_872;
 /// Descriptors of the largest frame: a context, a piece for each fragment, and one more for each 15.5 KB of 64.

@@ -142,6 +142,25 @@ fn completion_is_counted_only_when_the_chip_says_so() {
 }
 
 #[test]
+fn a_report_is_asked_for_once_in_40_descriptors_however_frames_are_cut() {
+    let mut rig = Rig::single();
+    for pieces in 1..=18 {
+        let bytes = frame(Flow::tcp(1), &[9; 100]);
+        let mut lens = vec![1; pieces];
+        lens[0] = bytes.len() - (pieces - 1);
+        let large = rig.frame(&bytes, &lens);
+        let small = rig.frame(&bytes, &[bytes.len()]);
+        for before in 0..40 {
+            let frames = (0..before).map(|_| &small).chain([&large, &large]);
+            let count = frames.map(|frame| rig.port.tx[0].push(frame).expect("room")).count();
+            rig.port.tx[0].kick();
+            assert_eq!(rig.port.tx[0].reclaim() as usize, count);
+        }
+    }
+    rig.assert_clean();
+}
+
+#[test]
 fn a_checksum_that_the_chip_has_not_is_left_out_and_counted() {
     let mut rig = Rig::single();
     let bytes = without_sum(Flow::tcp(1), &[1; 20]);
