@@ -7,8 +7,10 @@ use crate::error::{CommandError, InitError, LinkError};
 use crate::events::Events;
 use crate::init::{self, Settings};
 use crate::link::{self, Link};
+use crate::pci::Media;
 use crate::port::{QueueSetup, Stopped, enable_queues};
 use crate::regs::{EICR, RETA};
+use crate::sfp::{self, Module, ModuleError};
 use crate::statistics::Statistics;
 use crate::{GROUPS, RSS_KEY_BYTES};
 use alloc::vec::Vec;
@@ -161,6 +163,14 @@ impl<M: Mmio + Clone> Control<M> {
     pub fn read_link_up(&self) -> bool {
         let link = link::read(&self.chip, self.settings.media, self.link_since, self.link_since);
         matches!(link, Link::Up { .. })
+    }
+
+    /// What module is in the cage. Takes some milliseconds.
+    pub fn read_module(&self, clock: Clock<'_>) -> Result<Module, ModuleError> {
+        if self.settings.media != Media::SfpPlus {
+            return Err(ModuleError::Absent);
+        }
+        sfp::read(&self.chip, clock)
     }
 
     /// What has happened since the last time. Reads a register, which takes the events back and leaves the queues' causes.

@@ -26,6 +26,7 @@ pub mod pci;
 mod port;
 pub mod regs;
 mod rx;
+pub mod sfp;
 pub mod statistics;
 mod tx;
 

@@ -60,9 +60,12 @@ registers! {
     STATUS = 0x00008;
     CTRL_EXT = 0x00018;
     ESDP = 0x00020;
+    I2CCTL = 0x00028;
     EEC = 0x10010;
     EERD = 0x10014;
     EEMNGCTL = 0x10110;
+    SWSM = 0x10140;
+    SW_FW_SYNC = 0x10160;
     GCR_EXT = 0x11050;
 
     GPIE = 0x00898;

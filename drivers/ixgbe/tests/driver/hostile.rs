@@ -221,6 +221,7 @@ fn eight_hundred_chips_whose_registers_lie_neither_hang_nor_break_anything() {
         opened += 1;
         let _ = port.control.wait_for_link(&clock);
         let _ = (port.control.read_events(), *port.control.read_statistics());
+        let _ = port.control.read_module(&clock);
         port.control.set_reta(3, 1).expect("both are there");
         port.control.commit(clock()).expect("none is under way");
         let _ = port.control.poll(clock());

@@ -4,6 +4,7 @@ use crate::memory;
 use crate::rig::{Rig, World, open};
 use ix_dataplane::device::{RxQueue, TxQueue};
 use ix_dataplane::time::Instant;
+use ix_ixgbe::sfp::{Medium, ModuleError};
 use ix_ixgbe::{Events, Link, LinkError};
 use ix_model_ixgbe::{Faults, Options};
 
@@ -90,4 +91,26 @@ fn events_are_said_once_and_do_not_take_the_queues_causes_with_them() {
         rig.world.gone.set(true);
         assert_eq!(rig.port.control.read_events(), Events::default());
     }
+}
+
+#[test]
+fn the_module_says_who_made_it_and_how_warm_it_is() {
+    let rig = Rig::plain();
+    let clock = rig.world.clock();
+    let module = rig.port.control.read_module(&clock).expect("one is there");
+    assert_eq!((module.medium, module.celsius), (Medium::ShortRange, Some(35)));
+    assert_eq!(&module.vendor, b"Intel Corp      ");
+    assert_eq!((&module.part, &module.serial), (b"FTLX8571D3BCV-IT", b"IX0000000000001 "));
+    assert_eq!(rig.port.control.read_module(&clock), Ok(module), "the semaphores were given back");
+    assert_eq!(rig.world.read(0x10160), 0);
+    // Firmware has the lines.
+    let bar = crate::rig::Bar(rig.world.clone());
+    ix_dataplane::device::Mmio::write32(&bar, 0x10160, 0x40);
+    let busy = rig.port.control.read_module(&clock).expect_err("they are taken");
+    assert!(busy == ModuleError::Busy && busy.to_string().contains("firmware"), "{busy}");
+    rig.world.chip.borrow_mut().set_module(false);
+    assert_eq!(rig.port.control.read_module(&clock), Err(ModuleError::Absent));
+    rig.assert_clean();
+    let copper = Rig::new(Options { device_id: 0x1528, ..Options::default() }, |_| {});
+    assert_eq!(copper.port.control.read_module(&clock), Err(ModuleError::Absent));
 }
