@@ -58,6 +58,18 @@ fn player() -> Option<PathBuf> {
     dirs.into_iter().flatten().map(|dir| dir.join("ixgbe-vfio-user")).find(|path| path.is_file())
 }
 
+/// The guest's iperf3, to be run on this machine: as a program of a distribution that need not be this one.
+pub fn iperf3() -> Command {
+    let root = need::workspace().join("build/linux-ixgbe/programs/root");
+    let libraries = ["lib", "usr/lib"].map(|dir| root.join(dir).join("x86_64-linux-gnu"));
+    let loader = libraries.iter().map(|dir| dir.join("ld-linux-x86-64.so.2"));
+    let mut command =
+        Command::new(loader.into_iter().find(|path| path.exists()).unwrap_or_default());
+    let path = libraries.map(|dir| dir.to_string_lossy().into_owned()).join(":");
+    command.args(["--library-path", &path]).arg(root.join("usr/bin/iperf3"));
+    command
+}
+
 /// Where the card's cable leads.
 #[derive(Clone, Copy, Debug)]
 pub enum Cable<'a> {
