@@ -13,11 +13,11 @@ pub(crate) struct Chip<M>(pub M);
 
 impl<M: Mmio> Chip<M> {
     pub fn read(&self, register: Reg) -> u32 {
-        self.0.read32(register.0 as usize)
+        self.0.read32(register.offset())
     }
 
     pub fn write(&self, register: Reg, value: u32) {
-        self.0.write32(register.0 as usize, value);
+        self.0.write32(register.offset(), value);
     }
 
     /// Sets and clears bits.

@@ -4,10 +4,13 @@
 //! ([`Control::poll`]) until it says [`Progress::Done`].
 use crate::chip::{Chip, Clock};
 use crate::error::{CommandError, InitError, LinkError};
+use crate::events::Events;
 use crate::init::{self, Settings};
 use crate::link::{self, Link};
+use crate::pci::Media;
 use crate::port::{QueueSetup, Stopped, enable_queues};
-use crate::regs::RETA;
+use crate::regs::{EICR, RETA};
+use crate::sfp::{self, Module, ModuleError};
 use crate::statistics::Statistics;
 use crate::{GROUPS, RSS_KEY_BYTES};
 use alloc::vec::Vec;
@@ -42,7 +45,7 @@ pub struct Control<M> {
     chip: Chip<M>,
     settings: Settings,
     setups: Vec<QueueSetup>,
-    table: [u8; GROUPS],
+    table: [u16; GROUPS],
     /// Registers of the table that the chip has not got.
     changed: u32,
     /// Those that the change under way has written, and when it is done.
@@ -65,7 +68,7 @@ impl<M: Mmio + Clone> Control<M> {
             chip,
             settings,
             setups,
-            table: core::array::from_fn(|entry| (entry % pairs) as u8),
+            table: core::array::from_fn(|entry| (entry % pairs) as u16),
             changed: 0,
             written: 0,
             settled: None,
@@ -88,7 +91,7 @@ impl<M: Mmio + Clone> Control<M> {
     }
 
     /// The indirection table as it will be after the next commit: the receive queue by flow group.
-    pub fn reta(&self) -> &[u8; GROUPS] {
+    pub fn reta(&self) -> &[u16; GROUPS] {
         &self.table
     }
 
@@ -98,8 +101,8 @@ impl<M: Mmio + Clone> Control<M> {
         if queue >= self.settings.pairs {
             return Err(CommandError::OutOfRange);
         }
-        if *slot != queue as u8 {
-            *slot = queue as u8;
+        if *slot != queue {
+            *slot = queue;
             self.changed |= 1 << (usize::from(entry) / PER_REGISTER);
         }
         Ok(())
@@ -137,7 +140,7 @@ impl<M: Mmio + Clone> Control<M> {
 
     fn table_register(&self, register: usize) -> u32 {
         let at = PER_REGISTER * register;
-        u32::from_le_bytes(core::array::from_fn(|i| self.table[at + i]))
+        u32::from_le_bytes(core::array::from_fn(|i| self.table[at + i] as u8))
     }
 
     fn write_table(&self, registers: u32) {
@@ -157,8 +160,22 @@ impl<M: Mmio + Clone> Control<M> {
     }
 
     /// Whether the link is up. Reads a register: not for each loop.
-    pub fn read_link_up(&mut self, now: Instant) -> bool {
-        matches!(self.read_link(now), Link::Up { .. })
+    pub fn read_link_up(&self) -> bool {
+        let link = link::read(&self.chip, self.settings.media, self.link_since, self.link_since);
+        matches!(link, Link::Up { .. })
+    }
+
+    /// What module is in the cage. Takes some milliseconds.
+    pub fn read_module(&self, clock: Clock<'_>) -> Result<Module, ModuleError> {
+        if self.settings.media != Media::SfpPlus {
+            return Err(ModuleError::Absent);
+        }
+        sfp::read(&self.chip, clock)
+    }
+
+    /// What has happened since the last time. Reads a register, which takes the events back and leaves the queues' causes.
+    pub fn read_events(&self) -> Events {
+        Events::from_cause(self.chip.read(EICR))
     }
 
     /// Waits until the link is up, at most for [`link::LINK_DEADLINE`] since it was started; its speed in Mb/s.
@@ -218,8 +235,8 @@ impl<M: Mmio + Clone> Control<M> {
         self.changed = 0;
         self.settled = None;
         enable_queues(&self.chip, &self.setups, clock)?;
-        init::enable_receive(&self.chip, clock)?;
         Statistics::start(&self.chip);
+        init::enable_receive(&self.chip, clock)?;
         self.link_since = clock();
         self.running = true;
         Ok(())

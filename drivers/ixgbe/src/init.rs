@@ -58,7 +58,9 @@ const DMATXCTL_ENABLE: u32 = 1;
 const RXCTRL_ENABLE: u32 = 1;
 const SECRXCTRL_DISABLE: u32 = 1 << 1;
 const SECRXSTAT_READY: u32 = 1;
-/// GPIE (§7.3.1.8): a vector per queue, masked by its message, and the pending bits of PCI.
+/// GPIE (§8.2.3.5.18): reads of EICR leave the queues' causes; a vector per queue, masked by its message, and the pending
+/// bits of PCI.
+const GPIE_OTHER_CLEAR: u32 = 1 << 5;
 const GPIE_MULTIPLE: u32 = 1 << 4 | 1 << 30 | 1 << 31;
 const IVAR_VALID: u32 = 0x80;
 
@@ -249,8 +251,9 @@ fn interrupts<M: Mmio>(chip: &Chip<M>, settings: &Settings) {
     chip.fill(IVAR, 0, 0);
     chip.write(IVAR_MISC, 0);
     chip.fill(EITR, 0, 0);
+    chip.write(GPIE, GPIE_OTHER_CLEAR);
     let Some(first) = settings.first_vector else { return };
-    chip.write(GPIE, GPIE_MULTIPLE);
+    chip.write(GPIE, GPIE_OTHER_CLEAR | GPIE_MULTIPLE);
     chip.write(EIAC, 0xffff);
     chip.fill(EIAM_EX, 0, u32::MAX);
     for queue in 0..u32::from(settings.pairs) {

@@ -63,6 +63,9 @@ pub struct Config<'a> {
     pub mtu: Option<u16>,
     /// Unicast frames for others, too.
     pub promiscuous: bool,
+    /// Whoever sends frames to be cut into segments prepares their headers as the chip wants them (§7.2.4), and not as
+    /// virtio does: 0 in IPv4's sum, and in TCP's the pseudo-header's *without* a length. `false`: no segmentation.
+    pub tso: bool,
     /// For deadlines.
     pub clock: Clock<'a>,
 }
@@ -154,8 +157,8 @@ impl<M: Mmio + Clone> Port<M> {
         }
         let control = Control::new(chip.clone(), settings, setups.clone(), (config.clock)());
         enable_queues(chip, &setups, config.clock)?;
-        init::enable_receive(chip, config.clock)?;
         Statistics::start(chip);
+        init::enable_receive(chip, config.clock)?;
         let capabilities = Capabilities {
             tx_checksum: true,
             rx_checksum: true,
@@ -164,7 +167,7 @@ impl<M: Mmio + Clone> Port<M> {
             queue_pairs: pairs,
             groups: GROUPS as u16,
             mtu,
-            tso: 0,
+            tso: if config.tso { u16::MAX } else { 0 },
         };
         Ok(Port { rx, tx, control, capabilities, mac })
     }

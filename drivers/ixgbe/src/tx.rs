@@ -1,24 +1,25 @@
 //! A transmit queue: advanced descriptors (§7.2.3.2.4), one per piece. The chip is asked to report (RS) at the end of what
-//! each doorbell shows, and every 32 descriptors; it answers in the descriptor itself (DD), in order. So a batch is seen to
-//! be complete by one look or two.
+//! each doorbell shows, and every 16 descriptors; it answers in the descriptor itself (DD), in order. So a batch is seen to
+//! be complete by a few looks.
 //!
 //! A frame whose checksum shall be filled in needs a context (§7.2.3.2.3), of which the chip keeps two: one is written only when a
-//! frame wants another than both.
+//! frame wants another than both. So it is for frames that it cuts into segments.
 use crate::chip::Chip;
 use crate::memory::{Descriptor, Ring, Table};
 use crate::port::Stopped;
 use crate::regs::{Reg, TDT};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::fence;
-use ix_dataplane::device::{Fragment, Mmio, TxChecksum, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{Fragment, Gso, Mmio, TxChecksum, TxFrame, TxFull, TxQueue};
 use ix_dataplane::limits::TX_FRAGS_MAX;
 
-/// §8.2.3.9.10: RS at least once in 40 descriptors.
-const REPORT_EVERY: u32 = 32;
-/// Descriptors of the largest frame, with a context.
-pub(crate) const FRAME_DESCRIPTORS_MAX: u16 = TX_FRAGS_MAX as u16 + 1;
+/// §8.2.3.9.10: RS at least once in 40 descriptors. A frame asks for a report if so many have gone by at its end.
+const REPORT_EVERY: u32 = 16;
+const _: () = assert!(REPORT_EVERY - 1 + FRAME_DESCRIPTORS_MAX as u32 <= 40);
 /// The longest piece (§7.2.3.2.2: 15.5 KB).
-pub(crate) const PIECE_MAX: u32 = 15_872;
+const PIECE_MAX: u32 = 15_872;
+/// Descriptors of the largest frame: a context, a piece for each fragment, and one more for each 15.5 KB of 64.
+pub(crate) const FRAME_DESCRIPTORS_MAX: u16 = TX_FRAGS_MAX as u16 + 1 + 5;
 /// Bytes of an Ethernet header.
 const HEADER: u16 = 14;
 
@@ -31,6 +32,9 @@ mod word {
     pub const DONE: u64 = 1 << 32;
     pub const DATA: u64 = 3 << 20 | ADVANCED | INSERT_FCS;
     pub const CONTEXT: u64 = 2 << 20 | ADVANCED;
+    /// The chip cuts it into segments, and fills in IPv4's sum and length, too.
+    pub const SEGMENT: u64 = 1 << 31;
+    pub const IP_SUM: u64 = 1 << 40;
     /// Which of both contexts.
     pub const INDEX_SHIFT: u32 = 36;
     /// A context is to be looked at, and the transport's sum filled in.
@@ -39,10 +43,13 @@ mod word {
     /// Of a context: IPv4; TCP, not UDP.
     pub const V4: u64 = 1 << 10;
     pub const TCP: u64 = 1 << 11;
+    /// Of a context: bytes of the TCP header, payload of a segment.
+    pub const L4_LEN_SHIFT: u32 = 40;
+    pub const MSS_SHIFT: u32 = 48;
 }
 
-/// No checksum has this as its two numbers.
-const NO_CONTEXT: u32 = u32::MAX;
+/// No frame has this as its wishes.
+const NO_CONTEXT: u64 = u64::MAX;
 /// Where TCP has its sum.
 const TCP_FIELD: u16 = 16;
 /// And UDP.
@@ -74,8 +81,8 @@ pub struct IxgbeTx<M> {
     reports: Table<Report>,
     reports_asked: u32,
     reports_seen: u32,
-    /// What both contexts of the chip are, by `start << 16 | offset`; the one used last.
-    contexts: [u32; 2],
+    /// What both contexts of the chip are, see [`wishes`]; the one used last.
+    contexts: [u64; 2],
     recent: usize,
     /// Frames of before a reset that are to be reported as complete.
     owed: u32,
@@ -88,6 +95,16 @@ pub struct IxgbeTx<M> {
 fn set(descriptor: &Descriptor, first: u64, second: u64) {
     descriptor[0].store(first, Relaxed);
     descriptor[1].store(second, Relaxed);
+}
+
+/// What a frame wants of a context: the checksum, the TCP header's length and a segment's payload.
+#[inline(always)]
+fn wishes(checksum: TxChecksum, gso: Option<Gso>) -> u64 {
+    let plain = u64::from(checksum.start) << 16 | u64::from(checksum.offset);
+    gso.map_or(plain, |gso| {
+        let l4 = gso.header_len.wrapping_sub(checksum.start) & 0xff;
+        plain | u64::from(l4) << 32 | u64::from(gso.size) << word::MSS_SHIFT
+    })
 }
 
 impl<M: Mmio + Clone> IxgbeTx<M> {
@@ -116,8 +133,8 @@ impl<M: Mmio + Clone> IxgbeTx<M> {
 
 impl<M: Mmio> IxgbeTx<M> {
     /// Frames that the chip has, or will have after the next kick.
-    pub fn in_flight(&self) -> u32 {
-        self.pushed.wrapping_sub(self.reclaimed)
+    pub fn in_flight(&self) -> u16 {
+        self.pushed.wrapping_sub(self.reclaimed) as u16
     }
 
     /// Descriptors of the ring.
@@ -139,7 +156,7 @@ impl<M: Mmio> IxgbeTx<M> {
     /// Begins anew after the port was reset: the frames in flight count as complete (whether they were
     /// sent is unknown), and the next [`TxQueue::reclaim`] says so.
     pub fn rewind(&mut self, _stopped: &Stopped) {
-        self.owed = self.owed.wrapping_add(self.in_flight());
+        self.owed = self.owed.wrapping_add(u32::from(self.in_flight()));
         (self.written, self.shown, self.completed, self.asked) = (0, 0, 0, 0);
         (self.pushed, self.reclaimed) = (0, 0);
         (self.reports_asked, self.reports_seen) = (0, 0);
@@ -156,7 +173,7 @@ impl<M: Mmio> IxgbeTx<M> {
     /// Ends the queue after the port was reset: the frames in flight, whose memory is the
     /// sender's again. Whether they were sent is unknown.
     pub fn abandon(self, _stopped: &Stopped) -> u32 {
-        self.in_flight().wrapping_add(self.owed)
+        u32::from(self.in_flight()).wrapping_add(self.owed)
     }
 
     fn tell(&self) {
@@ -171,12 +188,12 @@ impl<M: Mmio> IxgbeTx<M> {
 
     /// The bits of a data descriptor for a checksum, whose context is the chip's then. A descriptor of room was seen to be there.
     #[inline(always)]
-    fn checksum_bits(&mut self, checksum: TxChecksum) -> u64 {
-        let key = u32::from(checksum.start) << 16 | u32::from(checksum.offset);
-        if self.contexts[self.recent] != key {
+    fn checksum_bits(&mut self, checksum: TxChecksum, gso: Option<Gso>) -> u64 {
+        let wishes = wishes(checksum, gso);
+        if self.contexts[self.recent] != wishes {
             let other = 1 - self.recent;
             self.recent = other;
-            if self.contexts[other] != key && !self.write_context(other, checksum, key) {
+            if self.contexts[other] != wishes && !self.write_context(other, checksum, wishes, gso) {
                 return 0;
             }
         }
@@ -186,7 +203,13 @@ impl<M: Mmio> IxgbeTx<M> {
     /// Writes a context. `false`: the chip has no such checksum.
     #[cold]
     #[inline(never)]
-    fn write_context(&mut self, index: usize, checksum: TxChecksum, key: u32) -> bool {
+    fn write_context(
+        &mut self,
+        index: usize,
+        checksum: TxChecksum,
+        wishes: u64,
+        gso: Option<Gso>,
+    ) -> bool {
         let l3 = checksum.start.wrapping_sub(HEADER);
         let known = matches!(checksum.offset, TCP_FIELD | UDP_FIELD) && (20..0x200).contains(&l3);
         if !known {
@@ -194,13 +217,15 @@ impl<M: Mmio> IxgbeTx<M> {
             return false;
         }
         let tcp = if checksum.offset == TCP_FIELD { word::TCP } else { 0 };
-        // The pseudo-header is in the field already, so the family matters little; IPv4 with 20 bytes of
+        // For sums the family matters little, since the pseudo-header is in the field already: IPv4 with 20 bytes of
         // options or more is taken for IPv6.
-        let v4 = if l3 < 40 { word::V4 } else { 0 };
-        let second = word::CONTEXT | tcp | v4 | (index as u64) << word::INDEX_SHIFT;
+        let is_v4 = gso.map_or(l3 < 40, |gso| !gso.ipv6);
+        let v4 = if is_v4 { word::V4 } else { 0 };
+        let cut = (wishes >> 32 & 0xff) << word::L4_LEN_SHIFT | wishes >> 48 << word::MSS_SHIFT;
+        let second = word::CONTEXT | tcp | v4 | cut | (index as u64) << word::INDEX_SHIFT;
         set(self.ring.at(self.written), u64::from(HEADER) << 9 | u64::from(l3), second);
         self.written = self.written.wrapping_add(1);
-        self.contexts[index] = key;
+        self.contexts[index] = wishes;
         true
     }
 
@@ -215,7 +240,13 @@ impl<M: Mmio> IxgbeTx<M> {
             set(self.ring.at(at), fragment.bus.0, second);
             at = at.wrapping_add(1);
         }
-        second |= word::END;
+        self.end_frame(at, second);
+    }
+
+    /// The descriptor before `at`, whose second word this is, ends a frame.
+    #[inline(always)]
+    fn end_frame(&mut self, at: u32, second: u64) {
+        let second = second | word::END;
         self.written = at;
         self.pushed = self.pushed.wrapping_add(1);
         if at.wrapping_sub(self.asked) >= REPORT_EVERY {
@@ -224,6 +255,34 @@ impl<M: Mmio> IxgbeTx<M> {
             self.ring.at(at.wrapping_sub(1))[1].store(second, Relaxed);
             self.last = second;
         }
+    }
+
+    /// A frame that the chip cuts into segments (§7.2.4); pieces of more than 15.5 KB are several.
+    #[cold]
+    #[inline(never)]
+    fn push_large(&mut self, frame: &TxFrame, gso: Gso) -> Result<(), TxFull> {
+        let pieces: u32 = frame.fragments.iter().map(|f| f.len.div_ceil(PIECE_MAX)).sum();
+        if self.room() <= pieces {
+            return Err(TxFull);
+        }
+        let mut bits = word::SEGMENT | if gso.ipv6 { 0 } else { word::IP_SUM };
+        bits |= frame.checksum.map_or(0, |checksum| self.checksum_bits(checksum, Some(gso)));
+        let payload = (frame.len() as u64).saturating_sub(u64::from(gso.header_len));
+        bits |= word::DATA | payload << word::LEN_SHIFT;
+        let mut at = self.written;
+        let mut second = 0;
+        for fragment in &frame.fragments {
+            let mut from = 0;
+            while from < fragment.len {
+                let len = (fragment.len - from).min(PIECE_MAX);
+                second = bits | u64::from(len);
+                set(self.ring.at(at), fragment.bus.0 + u64::from(from), second);
+                at = at.wrapping_add(1);
+                from += len;
+            }
+        }
+        self.end_frame(at, second);
+        Ok(())
     }
 
     /// Asks for a report at the last descriptor, whose second word this is.
@@ -245,7 +304,7 @@ impl<M: Mmio> IxgbeTx<M> {
         if self.room() <= fragments.len() as u32 {
             return Err(TxFull);
         }
-        let bits = checksum.map_or(0, |checksum| self.checksum_bits(checksum));
+        let bits = checksum.map_or(0, |checksum| self.checksum_bits(checksum, None));
         self.write_pieces(fragments, bits, total);
         Ok(())
     }
@@ -254,8 +313,11 @@ impl<M: Mmio> IxgbeTx<M> {
 impl<M: Mmio> TxQueue for IxgbeTx<M> {
     #[inline]
     fn push(&mut self, frame: &TxFrame) -> Result<(), TxFull> {
-        debug_assert!(frame.fragments.iter().all(|f| f.len > 0 && f.len <= PIECE_MAX));
-        debug_assert!(!frame.is_empty() && frame.gso.is_none());
+        debug_assert!(frame.fragments.iter().all(|f| f.len > 0) && !frame.is_empty());
+        if let Some(gso) = frame.gso {
+            return self.push_large(frame, gso);
+        }
+        debug_assert!(frame.fragments.iter().all(|f| f.len <= PIECE_MAX));
         match frame.fragments.as_slice() {
             // The constant lengths make straight lines of these.
             [a] => self.push_fragments(&[*a], frame.checksum, a.len),

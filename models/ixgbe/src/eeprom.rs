@@ -5,7 +5,7 @@ pub(crate) const WORDS: usize = 1024;
 /// EEC.EE_Size for that many: 2^(n + 6) words.
 pub(crate) const SIZE_CODE: u32 = 4;
 
-/// §6.4.5.? word 0x3f: the sum of words 0 to 0x3f, and of what the pointers lead to, is this.
+/// Word 0x3f is such that the sum of words 0 to 0x3f, and of what the pointers lead to, is this.
 const SUM: u16 = 0xbaba;
 const CHECKSUM_WORD: usize = 0x3f;
 /// Pointers to sections that the checksum covers.

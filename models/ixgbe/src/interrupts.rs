@@ -9,6 +9,10 @@ const OTHERS: u32 = 0x7fff_0000;
 pub(crate) const RX_MISS: u32 = 1 << 17;
 /// Link status change.
 pub(crate) const LINK_CHANGE: u32 = 1 << 20;
+/// The X540's thermal sensor.
+pub(crate) const SENSOR: u32 = 1 << 23;
+/// The pin SDP0.
+pub(crate) const SDP0: u32 = 1 << 24;
 /// PCI exception.
 pub(crate) const PCI_EXCEPTION: u32 = 1 << 18;
 

@@ -92,6 +92,8 @@ pub struct Counts {
     pub bad_rings: u64,
     /// Transmit descriptors that make no sense.
     pub bad_descriptors: u64,
+    /// Times that 40 transmit descriptors went by without one that asks for a report (§8.2.3.9.10).
+    pub late_reports: u64,
     /// Frames from the wire while the link was down.
     pub dropped_link_down: u64,
     /// While reception or their queue was disabled.
@@ -235,6 +237,13 @@ impl Chip {
     /// The link goes down with the next tick, and comes back `for_ns` later.
     pub fn flap_link(&mut self, for_ns: u64) {
         self.link.flap(self.now_ns, for_ns);
+    }
+
+    /// The board's sensor, at SDP0, or the X540's own, says that it is too hot.
+    pub fn overheat(&mut self) {
+        let has_sensor = matches!(self.options.device_id, 0x1528 | 0x1560);
+        let cause = if has_sensor { interrupts::SENSOR } else { interrupts::SDP0 };
+        self.interrupts.raise_other(cause);
     }
 
     /// The other end comes or goes.

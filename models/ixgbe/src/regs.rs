@@ -128,8 +128,8 @@ registers! {
 
     PFCTOP Rw = 0x8808 { 0x03008 }
     FCTTV Rw = 0 { 0x03200 + 4 * 4 }
-    FCRTL Rw/0x8007_ffe0 = 0 { 0x03220 + 4 * 8 }
-    FCRTH Rw/0x8007_ffe0 = 0 { 0x03260 + 4 * 8 }
+    FCRTL Rw/0x8007_fff0 = 0 { 0x03220 + 4 * 8 }
+    FCRTH Rw/0x8007_fff0 = 0 { 0x03260 + 4 * 8 }
     FCRTV Rw = 0 { 0x032a0 }
     FCCFG Rw = 0 { 0x03d00 }
     TFCS Ro = 1 { 0x0ce00 }

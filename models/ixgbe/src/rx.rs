@@ -272,7 +272,7 @@ impl Chip {
         }
         let mut head = ring.head;
         for (number, piece) in frame.chunks(ring.buffer).enumerate() {
-            let at = ring.base + 16 * u64::from(head);
+            let at = ring.base.wrapping_add(16 * u64::from(head));
             let mut descriptor = [0; 16];
             if !self.dma_read(memory, at, &mut descriptor) {
                 return false;

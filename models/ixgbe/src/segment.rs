@@ -86,8 +86,8 @@ fn finish(frame: &mut [u8], wishes: &Wishes) -> bool {
     done.is_some()
 }
 
+/// The field as it is counts: drivers have it 0.
 fn ip_sum(frame: &mut [u8], l2: usize, l3: usize) -> Option<()> {
-    put(frame, l2 + 10, 0)?;
     let value = !fold(sum(frame.get(l2..l2 + l3)?, 0));
     put(frame, l2 + 10, value)
 }
@@ -100,15 +100,17 @@ fn fill(frame: &mut [u8], start: usize, at: usize) -> Option<()> {
 }
 
 fn segment(frame: &[u8], wishes: &Wishes, flags: (u32, u32), send: &mut impl FnMut(&[u8])) -> bool {
-    let Context { l2, l3, l4, mss, tcp, .. } = wishes.context;
+    let Context { l2, l3, l4, mss, tcp, v4, .. } = wishes.context;
     let headers = l2 + l3 + l4;
-    if mss == 0 || !tcp || l4 < 20 || l3 < 20 || frame.len() < headers {
+    let l3_least = if v4 { 20 } else { 40 };
+    if mss == 0 || !tcp || l4 < 20 || l3 < l3_least || frame.len() < headers {
         return false;
     }
     let payload = &frame[headers..];
     let count = payload.len().div_ceil(mss).max(1);
+    let mut pieces = payload.chunks(mss);
     for number in 0..count {
-        let piece = payload.chunks(mss).nth(number).unwrap_or(&[]);
+        let piece = pieces.next().unwrap_or(&[]);
         let mut out = [&frame[..headers], piece].concat();
         let mask = match number {
             _ if number + 1 == count => flags.1 & 0xfff,

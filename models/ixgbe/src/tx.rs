@@ -9,6 +9,8 @@ use crate::{Chip, Memory, Outside, filter, statistics};
 const TX_ENABLE: u32 = 1;
 /// TDWBAL.Head_WB_En.
 const HEAD_WRITE_BACK: u32 = 1;
+/// A report is to be asked for once in so many descriptors (§8.2.3.9.10).
+const REPORT_WITHIN: u32 = 40;
 /// The longest frame before segmentation (§7.2.4: 256 KiB).
 const FRAME_MAX: usize = 256 * 1024;
 
@@ -33,6 +35,8 @@ struct Queue {
     first: Option<u64>,
     bad: bool,
     contexts: [Context; 2],
+    /// Descriptors since the last report was asked for.
+    unreported: u32,
 }
 
 /// The transmit side's own state.
@@ -86,7 +90,7 @@ impl Chip {
         let base = u64::from(self.map.at(Id::TDBAL, queue))
             | u64::from(self.map.at(Id::TDBAH, queue)) << 32;
         while head != tail {
-            let at = base + 16 * u64::from(head);
+            let at = base.wrapping_add(16 * u64::from(head));
             let mut descriptor = [0; 16];
             if !self.dma_read(memory, at, &mut descriptor) {
                 break;
@@ -100,7 +104,14 @@ impl Chip {
             };
             let (low, high) = (word(0), word(8));
             self.take_descriptor(queue, low, high, memory, outside);
+            let state = &mut self.tx.queues[queue];
+            state.unreported += 1;
+            if state.unreported > REPORT_WITHIN {
+                self.counts.late_reports += 1;
+                state.unreported = 0;
+            }
             if high & word::REPORT != 0 {
+                state.unreported = 0;
                 self.report(queue, at, head, low, high, memory);
             }
         }

@@ -1,6 +1,7 @@
 //! A chip that lies: lengths, ends, verdicts, reports; memory that it may not reach.
 use crate::frames::{Flow, frame};
-use crate::rig::Rig;
+use crate::memory;
+use crate::rig::{Rig, World, open};
 use ix_dataplane::device::{RxBatch, RxQueue, TxQueue};
 use ix_model_ixgbe::Options;
 
@@ -197,8 +198,39 @@ fn a_chip_that_may_not_reach_memory_is_reported_and_the_port_works_after_a_resta
     rig.port.tx[0].kick();
     assert_eq!(rig.port.tx[0].reclaim(), 0);
     assert!(rig.world.chip.borrow().counts.refused >= 2);
+    assert!(rig.port.control.read_events().memory_error);
     rig.world.memory.cut_off.set(false);
     rig.restart();
     rig.replenish();
     assert_eq!((rig.port.tx[0].reclaim(), rig.world.receive(&bytes)), (1, true));
+}
+
+#[test]
+fn eight_hundred_chips_whose_registers_lie_neither_hang_nor_break_anything() {
+    let mut opened = 0;
+    for seed in 1..=800_u64 {
+        let world = World::with_memory(Options::default(), 1 << 20);
+        world.look_ns.set(2_000_000);
+        world.lies.set((
+            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            [2, 20, 500, 5_000][seed as usize % 4],
+        ));
+        let area = memory::area(&world.memory, 1, 64);
+        let clock = world.clock();
+        let Ok(mut port) = open(&world, area, |config| config.queue_pairs = 2) else { continue };
+        opened += 1;
+        let _ = port.control.wait_for_link(&clock);
+        let _ = (port.control.read_events(), *port.control.read_statistics());
+        let _ = port.control.read_module(&clock);
+        port.control.set_reta(3, 1).expect("both are there");
+        port.control.commit(clock()).expect("none is under way");
+        let _ = port.control.poll(clock());
+        if let Ok(stopped) = port.control.reset(&clock) {
+            port.tx.iter_mut().for_each(|queue| queue.rewind(&stopped));
+            let _ = port.control.restart(stopped, &clock);
+        }
+        assert!(world.now.get() < 600_000_000_000, "every wait has its end");
+        assert_eq!(world.chip.borrow().counts.refused, 0);
+    }
+    assert!(opened > 150, "{opened}");
 }

@@ -2,9 +2,10 @@
 use crate::frames::{Flow, frame};
 use crate::memory;
 use crate::rig::{Rig, World, open};
-use ix_dataplane::device::TxQueue;
+use ix_dataplane::device::{RxQueue, TxQueue};
 use ix_dataplane::time::Instant;
-use ix_ixgbe::{Link, LinkError};
+use ix_ixgbe::sfp::{Medium, ModuleError};
+use ix_ixgbe::{Events, Link, LinkError};
 use ix_model_ixgbe::{Faults, Options};
 
 fn opened_with(faults: Faults) -> (std::rc::Rc<World>, ix_ixgbe::Port<crate::rig::Bar>) {
@@ -43,7 +44,7 @@ fn an_empty_cage_and_a_silent_partner_are_told_apart() {
     world.chip.borrow_mut().set_partner(true);
     let up = port.control.wait_for_link(&world.clock());
     world.advance(10_000_000);
-    assert!(up.is_ok() || port.control.read_link_up(Instant(world.now.get())));
+    assert!(up.is_ok() || port.control.read_link_up());
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn frames_wait_while_the_link_flaps_and_leave_when_it_is_back() {
     assert_eq!((rig.port.tx[0].reclaim(), rig.sent().len()), (0, 0));
     rig.world.advance(60_000_000);
     assert_eq!((rig.port.tx[0].reclaim(), rig.sent()), (1, vec![bytes]));
-    assert!(rig.port.control.read_link_up(Instant(rig.world.now.get())));
+    assert!(rig.port.control.read_link_up());
 }
 
 #[test]
@@ -68,4 +69,48 @@ fn a_card_that_was_taken_out_is_noticed() {
     assert!(!rig.port.control.read_needs_reset());
     rig.world.gone.set(true);
     assert!(rig.port.control.read_needs_reset());
+}
+
+#[test]
+fn events_are_said_once_and_do_not_take_the_queues_causes_with_them() {
+    for device_id in [0x10fb, 0x1528] {
+        let mut rig = Rig::new(Options { device_id, ..Options::default() }, |_| {});
+        let _the_link_came_up = rig.port.control.read_events();
+        assert_eq!(rig.port.control.read_events(), Events::default());
+        rig.replenish();
+        let bytes = frame(Flow::tcp(1), &[]);
+        assert!(rig.world.receive(&bytes));
+        rig.world.chip.borrow_mut().overheat();
+        rig.world.chip.borrow_mut().flap_link(1_000);
+        rig.world.advance(10_000_000);
+        let seen = Events { link_changed: true, overheated: true, ..Events::default() };
+        assert_eq!(rig.port.control.read_events(), seen);
+        assert_eq!(rig.port.control.read_events(), Events::default());
+        rig.port.rx.iter_mut().for_each(|queue| _ = queue.arm_interrupt());
+        assert_eq!(rig.interrupts().len(), 1, "its cause is still there");
+        rig.world.gone.set(true);
+        assert_eq!(rig.port.control.read_events(), Events::default());
+    }
+}
+
+#[test]
+fn the_module_says_who_made_it_and_how_warm_it_is() {
+    let rig = Rig::plain();
+    let clock = rig.world.clock();
+    let module = rig.port.control.read_module(&clock).expect("one is there");
+    assert_eq!((module.medium, module.celsius), (Medium::ShortRange, Some(35)));
+    assert_eq!(&module.vendor, b"Intel Corp      ");
+    assert_eq!((&module.part, &module.serial), (b"FTLX8571D3BCV-IT", b"IX0000000000001 "));
+    assert_eq!(rig.port.control.read_module(&clock), Ok(module), "the semaphores were given back");
+    assert_eq!(rig.world.read(0x10160), 0);
+    // Firmware has the lines.
+    let bar = crate::rig::Bar(rig.world.clone());
+    ix_dataplane::device::Mmio::write32(&bar, 0x10160, 0x40);
+    let busy = rig.port.control.read_module(&clock).expect_err("they are taken");
+    assert!(busy == ModuleError::Busy && busy.to_string().contains("firmware"), "{busy}");
+    rig.world.chip.borrow_mut().set_module(false);
+    assert_eq!(rig.port.control.read_module(&clock), Err(ModuleError::Absent));
+    rig.assert_clean();
+    let copper = Rig::new(Options { device_id: 0x1528, ..Options::default() }, |_| {});
+    assert_eq!(copper.port.control.read_module(&clock), Err(ModuleError::Absent));
 }

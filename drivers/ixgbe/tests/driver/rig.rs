@@ -48,6 +48,10 @@ pub struct World {
     pub writes: RefCell<Option<Vec<(u32, u32)>>>,
     /// The card was taken out.
     pub gone: Cell<bool>,
+    /// State of a generator, while registers read what it makes up; and of how many reads one is a lie.
+    pub lies: Cell<(u64, u64)>,
+    /// What a look at the clock takes.
+    pub look_ns: Cell<u64>,
 }
 
 impl World {
@@ -63,6 +67,8 @@ impl World {
             now: Cell::new(0),
             writes: RefCell::default(),
             gone: Cell::new(false),
+            lies: Cell::new((0, 0)),
+            look_ns: Cell::new(10_000),
         })
     }
 
@@ -81,11 +87,25 @@ impl World {
         self.chip.borrow_mut().read32(offset)
     }
 
-    /// A clock of which each look takes 10 µs.
+    /// What a register reads instead of the truth, now and then.
+    fn lie(&self) -> Option<u32> {
+        let (mut state, one_in) = self.lies.get();
+        if one_in == 0 {
+            return None;
+        }
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        self.lies.set((state, one_in));
+        let lies = (state >> 8).is_multiple_of(one_in);
+        lies.then(|| [0, u32::MAX, (state >> 32) as u32, 1 << (state >> 59)][(state & 3) as usize])
+    }
+
+    /// A clock of which each look takes some time, 10 µs at first.
     pub fn clock(self: &Rc<World>) -> impl Fn() -> Instant + use<> {
         let world = self.clone();
         move || {
-            world.advance(10_000);
+            world.advance(world.look_ns.get());
             Instant(world.now.get())
         }
     }
@@ -109,7 +129,10 @@ impl Mmio for Bar {
         panic!("registers have 32 bits")
     }
     fn read32(&self, offset: usize) -> u32 {
-        if self.0.gone.get() { u32::MAX } else { self.0.read(offset as u32) }
+        if self.0.gone.get() {
+            return u32::MAX;
+        }
+        self.0.lie().unwrap_or_else(|| self.0.read(offset as u32))
     }
     fn write8(&self, _: usize, _: u8) {
         panic!("registers have 32 bits")
@@ -138,6 +161,7 @@ pub fn config<'a>(area: &'static Area, clock: &'a dyn Fn() -> Instant) -> Config
         first_vector: Some(1),
         mtu: None,
         promiscuous: false,
+        tso: false,
         clock,
     }
 }
@@ -227,6 +251,7 @@ impl Rig {
         assert_eq!(counts.refused, 0, "at {:x?}", counts.last_refused);
         assert_eq!(counts.unknown_reads + counts.unknown_writes, 0, "{:#x}", counts.last_unknown);
         assert_eq!((counts.bad_rings, counts.bad_descriptors, counts.dropped_tx), (0, 0, 0));
+        assert_eq!(counts.late_reports, 0);
     }
 
     /// A frame in DMA memory, in as many pieces as there are lengths, with these bytes.

@@ -50,7 +50,7 @@ fn a_frame_follows_its_group_to_the_queue_that_the_table_names() {
         let flow = Flow::tcp(port);
         let bytes = frame(flow, &[]);
         let group = group_of(hash(&toeplitz, flow), 128).0;
-        let before = u16::from(rig.port.control.reta()[usize::from(group)]);
+        let before = rig.port.control.reta()[usize::from(group)];
         let target = (before + 1 + port % 3) % 4;
         let control = &mut rig.port.control;
         control.set_reta(group, target).unwrap();

@@ -1,7 +1,7 @@
 //! Transmitting: pieces, contexts, reports, doorbells, rings that wrap.
-use crate::frames::{Flow, TCP, UDP, frame, sum_field, without_sum};
+use crate::frames::{Flow, TCP, UDP, frame, pseudo, sum, sum_field, without_sum};
 use crate::rig::Rig;
-use ix_dataplane::device::{TxChecksum, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{Gso, TxChecksum, TxFrame, TxFull, TxQueue};
 use ix_model_ixgbe::{Faults, Options};
 
 fn checksum(flow: Flow) -> TxChecksum {
@@ -133,12 +133,31 @@ fn completion_is_counted_only_when_the_chip_says_so() {
         while now < batch {
             let more = rig.port.tx[0].reclaim();
             now += more;
-            assert_eq!(rig.port.tx[0].in_flight(), batch - now);
+            assert_eq!(u32::from(rig.port.tx[0].in_flight()), batch - now);
             rig.world.advance(10_000);
         }
         completed += now;
     }
     assert_eq!(completed, rig.sent().len() as u32);
+}
+
+#[test]
+fn a_report_is_asked_for_once_in_40_descriptors_however_frames_are_cut() {
+    let mut rig = Rig::single();
+    for pieces in 1..=18 {
+        let bytes = frame(Flow::tcp(1), &[9; 100]);
+        let mut lens = vec![1; pieces];
+        lens[0] = bytes.len() - (pieces - 1);
+        let large = rig.frame(&bytes, &lens);
+        let small = rig.frame(&bytes, &[bytes.len()]);
+        for before in 0..40 {
+            let frames = (0..before).map(|_| &small).chain([&large, &large]);
+            let count = frames.map(|frame| rig.port.tx[0].push(frame).expect("room")).count();
+            rig.port.tx[0].kick();
+            assert_eq!(rig.port.tx[0].reclaim() as usize, count);
+        }
+    }
+    rig.assert_clean();
 }
 
 #[test]
@@ -165,4 +184,61 @@ fn a_pair_is_a_frame_of_two_pieces() {
     assert_eq!(rig.sent(), [frame(flow, &[3; 500])]);
     let statistics = *rig.port.control.read_statistics();
     assert_eq!((statistics.tx_good, statistics.tx_good_bytes), (1, 558));
+}
+
+/// A frame for the chip to cut: its headers as the chip wants them.
+fn large(flow: Flow, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = without_sum(flow, payload);
+    if !flow.v6 {
+        bytes[24..26].fill(0);
+    }
+    let at = sum_field(flow);
+    bytes[at..at + 2].copy_from_slice(&pseudo(flow, 0).to_be_bytes());
+    bytes[14 + flow.l3() + 13] = 0x18;
+    bytes
+}
+
+#[test]
+fn large_frames_leave_as_segments_whose_sums_and_numbers_are_right() {
+    let mut rig = Rig::new(Options::default(), |c| (c.queue_pairs, c.tso) = (1, true));
+    assert_eq!(rig.port.capabilities.tso, u16::MAX);
+    for round in 0..300_usize {
+        let flow = Flow { v6: round % 2 == 1, protocol: TCP, source: 4, ports: [80, 81] };
+        let size = [1000, 1440, 536][round % 3];
+        let payload: Vec<u8> = (0..1 + round * 211).map(|i| (i * 13 + round) as u8).collect();
+        let bytes = large(flow, &payload);
+        let headers = 34 + flow.l3();
+        // Headers, a few bytes, and what may be more than a descriptor takes.
+        let first = payload.len().min(77);
+        let lens: Vec<usize> =
+            [headers, first, payload.len() - first].into_iter().filter(|len| *len > 0).collect();
+        let mut queued = rig.frame(&bytes, &lens);
+        queued.checksum = Some(checksum(flow));
+        queued.gso = Some(Gso { size, header_len: headers as u16, ipv6: flow.v6 });
+        rig.port.tx[0].push(&queued).expect("there is room");
+        // And one of the ordinary kind behind it, whose context is another.
+        let small = without_sum(flow, &[1]);
+        let mut ordinary = rig.frame(&small, &[small.len()]);
+        ordinary.checksum = Some(checksum(flow));
+        rig.port.tx[0].push(&ordinary).expect("there is room");
+        rig.port.tx[0].kick();
+        let mut sent = rig.sent();
+        assert_eq!(sent.pop(), Some(frame(flow, &[1])));
+        assert_eq!(sent.len(), payload.len().div_ceil(usize::from(size)), "round {round}");
+        let mut joined: Vec<u8> = Vec::new();
+        let last = sent.len() - 1;
+        for (number, segment) in sent.iter().enumerate() {
+            let l4 = 14 + flow.l3();
+            let sequence = u32::from_be_bytes(segment[l4 + 4..l4 + 8].try_into().unwrap());
+            assert_eq!(sequence as usize, joined.len());
+            let sound = sum(&segment[l4..], u64::from(pseudo(flow, segment.len() - l4)));
+            assert_eq!(sound, 0xffff, "round {round}, segment {number}");
+            assert!(flow.v6 || sum(&segment[14..34], 0) == 0xffff);
+            assert_eq!(segment[l4 + 13] & 8 != 0, number == last, "PSH");
+            joined.extend(&segment[headers..]);
+        }
+        assert_eq!(joined, payload);
+        assert_eq!(rig.port.tx[0].reclaim(), 2);
+    }
+    rig.assert_clean();
 }

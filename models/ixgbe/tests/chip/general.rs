@@ -1,5 +1,5 @@
 //! Resets, EEPROM, semaphores, link, unknown registers.
-use crate::rig::{ENABLE, Rig, tcp};
+use crate::rig::{BUFFERS, ENABLE, Rig, tcp};
 use ix_model_ixgbe::{Faults, Options};
 
 fn word(rig: &mut Rig, at: u32) -> u16 {
@@ -88,7 +88,7 @@ fn offsets_without_a_register_read_0_and_are_counted() {
 }
 
 #[test]
-fn registers_can_be_written_with_anything_in_any_order() {
+fn registers_and_descriptors_can_be_anything_in_any_order() {
     let mut state = 0x1234_5678_9abc_def1_u64;
     let mut next = || {
         state ^= state << 13;
@@ -96,25 +96,40 @@ fn registers_can_be_written_with_anything_in_any_order() {
         state ^= state << 17;
         state
     };
-    for round in 0..40 {
+    for _ in 0..800 {
         let mut rig = Rig::running();
-        for step in 0..5_000 {
+        for step in 0..200 {
             let word = next();
             // Mostly where queues and interrupts are.
-            let offset = match word % 4 {
-                0 => word >> 8 & 0x7fffc,
-                1 => 0x1000 | word >> 8 & 0x3c,
-                2 => 0x6000 | word >> 8 & 0x3c,
+            let offset = match word % 8 {
+                0..3 => word >> 8 & 0x7fffc,
+                3..5 => 0x1000 | word >> 8 & 0x3c,
+                5 => 0x6000 | word >> 8 & 0x3c,
                 _ => 0x800 | word >> 8 & 0x3fc,
             };
-            match word >> 40 & 7 {
-                0 => _ = rig.read(offset as u32),
-                1 => _ = rig.receive(&tcp(&[1; 200])),
-                2 => rig.tick(20_000_000 + step * 1000),
-                _ => rig.write(offset as u32, next() as u32),
+            match word >> 40 & 15 {
+                0 | 1 => _ = rig.read(offset as u32),
+                2 | 3 => _ = rig.receive(&tcp(&[1; 200])[..(word >> 50) as usize % 255]),
+                4 => rig.tick(20_000_000 + step * 1000),
+                5..8 => {
+                    rig.write(
+                        offset as u32,
+                        [0, u32::MAX, 0xffff_ff80, 1 << 25][step as usize % 4],
+                    );
+                }
+                8..11 => rig.write(offset as u32, next() as u32),
+                _ => {
+                    // Contexts, data and what is neither; where there is memory, mostly.
+                    let at = if next() % 8 == 0 { next() } else { BUFFERS + next() % 0x1000 };
+                    let kind = [2 << 20 | 1 << 29, 3 << 20 | 1 << 29, 0, next() & 0x2ff0_0000];
+                    let short = if step % 4 == 0 { 0 } else { 0xff00 };
+                    let high = next() & !(0x2ff0_0000 | short) | kind[step as usize % 4] | 1 << 24;
+                    let context = next() & 0xffff_3e3f;
+                    rig.send(&[[if step % 4 == 0 { context } else { at }, high & !(0xc0 << 40)]]);
+                }
             }
         }
         rig.tick(1 << 40);
-        let _ = (round, rig.chip.next_tick_ns());
+        let _ = rig.chip.next_tick_ns();
     }
 }
