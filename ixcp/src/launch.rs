@@ -32,6 +32,8 @@ const LINE_LAG: Duration = Duration::from_millis(300);
 const GRACE: Duration = Duration::from_secs(2);
 /// The member of the boot archive that holds the firewall's rules.
 const RULES: &str = "acl";
+/// The exit code when the machine has lost its network card: as if QEMU had failed.
+const CARD_LOST: u8 = 5;
 /// What the kernel prints when the application serves.
 pub const READY: &str = "ix: ready";
 
@@ -232,6 +234,8 @@ struct Session {
     child: Child,
     /// The network card, if another program plays it.
     nic: Option<Played>,
+    /// That program has ended while QEMU ran.
+    card_lost: bool,
     /// Where it is shared. A line is for who wants something of it.
     page: Option<Page>,
     serial: Follower,
@@ -287,6 +291,7 @@ impl Session {
             claim,
             child,
             nic,
+            card_lost: false,
             page,
             signals,
             started,
@@ -385,6 +390,7 @@ impl Session {
                 eprintln!(
                     "ixcp: the network card's program has ended ({status}), so QEMU is ended"
                 );
+                self.card_lost = true;
                 self.end_harder();
             }
         }
@@ -470,11 +476,15 @@ impl Session {
             }
         }
         eprintln!("ixcp: {}", ending.text());
-        if ending.exit_code() == 0 {
+        let code = match ending.exit_code() {
+            0 if self.card_lost => CARD_LOST,
+            code => code,
+        };
+        if code == 0 {
             self.claim.remove();
         } else {
             eprintln!("ixcp: its files are kept in {}", self.claim.instance.dir().display());
         }
-        ending.exit_code()
+        code
     }
 }

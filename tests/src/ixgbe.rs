@@ -19,8 +19,10 @@ const MEMORY: &str = "512M";
 /// What such a guest takes.
 #[derive(Clone, Debug)]
 pub struct Tools {
-    qemu: PathBuf,
-    player: PathBuf,
+    /// A QEMU with vfio-user.
+    pub qemu: PathBuf,
+    /// The card's program.
+    pub player: PathBuf,
     images: Images,
 }
 
@@ -71,6 +73,18 @@ fn player() -> Option<PathBuf> {
     dirs.into_iter().flatten().map(|dir| dir.join("ixgbe-vfio-user")).find(|path| path.is_file())
 }
 
+/// The guest's iperf3, to be run on this machine: as a program of a distribution that need not be this one.
+pub fn iperf3() -> Command {
+    let root = need::workspace().join("build/linux-ixgbe/programs/root");
+    let libraries = ["lib", "usr/lib"].map(|dir| root.join(dir).join("x86_64-linux-gnu"));
+    let loader = libraries.iter().map(|dir| dir.join("ld-linux-x86-64.so.2"));
+    let mut command =
+        Command::new(loader.into_iter().find(|path| path.exists()).unwrap_or_default());
+    let path = libraries.map(|dir| dir.to_string_lossy().into_owned()).join(":");
+    command.args(["--library-path", &path]).arg(root.join("usr/bin/iperf3"));
+    command
+}
+
 /// Where the card's cable leads.
 #[derive(Clone, Copy, Debug)]
 pub enum Cable<'a> {
@@ -78,15 +92,34 @@ pub enum Cable<'a> {
     User,
     /// To a peer that listens there.
     Peer(&'a Path),
+    /// To a TAP interface of this machine.
+    Tap(&'a str),
 }
 
-/// A guest with its card; both end with this value.
+fn joined(head: &str, path: &Path) -> OsString {
+    let mut text = OsString::from(head);
+    text.push(path);
+    text
+}
+
+/// A guest with its card; both end with this value, the guest first.
 #[derive(Debug)]
 pub struct Rig {
     /// The guest.
     pub linux: Linux,
-    card: Child,
+    card: Card,
     dir: temp_dir::TempDir,
+}
+
+/// The card's program.
+#[derive(Debug)]
+struct Card(Child);
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Rig {
@@ -95,14 +128,11 @@ impl Rig {
     pub fn start(tools: &Tools, cores: u32, cable: Cable<'_>) -> Rig {
         let dir = temp_dir::TempDir::with_prefix("ix-ixgbe-").expect("a directory");
         let (socket, wire) = (dir.child("nic"), dir.child("wire"));
-        let mut place = OsString::from(match cable {
-            Cable::User => "listen=",
-            Cable::Peer(_) => "stream=",
-        });
-        place.push(match cable {
-            Cable::User => &wire,
-            Cable::Peer(path) => path,
-        });
+        let place = match cable {
+            Cable::User => joined("listen=", &wire),
+            Cable::Peer(path) => joined("stream=", path),
+            Cable::Tap(name) => format!("tap={name}").into(),
+        };
         let log = std::fs::File::create(dir.child("log")).expect("a file");
         let card = Command::new(&tools.player)
             .arg("--socket")
@@ -114,6 +144,7 @@ impl Rig {
             .stderr(log)
             .spawn()
             .expect("the card's program starts");
+        let card = Card(card);
         let deadline = Instant::now() + BEGIN_MAX;
         while !socket.exists() {
             assert!(Instant::now() < deadline, "no card");
@@ -144,7 +175,7 @@ impl Rig {
 
     /// Whether the card's program still runs.
     pub fn card_lives(&mut self) -> bool {
-        matches!(self.card.try_wait(), Ok(None))
+        matches!(self.card.0.try_wait(), Ok(None))
     }
 
     /// What the card's program has complained about.
@@ -169,7 +200,5 @@ impl Drop for Rig {
         if std::thread::panicking() {
             eprintln!("--- the card's program said:\n{}\n---", self.card_log());
         }
-        let _ = self.card.kill();
-        let _ = self.card.wait();
     }
 }

@@ -172,13 +172,14 @@ fn nothing_is_left_for_later_in_the_source() {
 
 /// Which crate may depend on which, at build time (tests may see everything). The order is design §3:
 /// abi ← acl ← dataplane ← drivers ← kernel; abi ← libix ← apps; abi ← ixcp.
-const DEPENDENCIES: [(&str, &[&str]); 22] = [
+const DEPENDENCIES: [(&str, &[&str]); 23] = [
     ("ix-abi", &[]),
     ("ix-acl", &["ix-abi"]),
     ("ix-dataplane", &["ix-abi", "ix-acl"]),
     ("ix-ixgbe", &["ix-abi", "ix-dataplane"]),
     ("ix-virtio-net", &["ix-abi", "ix-dataplane"]),
     ("ix-model-ixgbe", &[]),
+    ("ixgbe-vfio-user", &["ix-model-ixgbe"]),
     ("ix-kernel-core", &["ix-abi"]),
     ("ix-rt", &[]),
     (

@@ -118,6 +118,7 @@ fn archive(guest: &Guest, dir: &Path, program: &[u8]) -> Result<Vec<u8>> {
     }
     archive.device("dev/console", 5, 1);
     archive.device("dev/null", 1, 3);
+    archive.device("dev/urandom", 1, 9);
     for (i, (name, bytes)) in modules::load(guest.modules, &dir.join("modules"))?.iter().enumerate()
     {
         archive.file(&format!("modules/{i:02}-{name}.ko"), bytes);

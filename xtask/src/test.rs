@@ -133,6 +133,14 @@ fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
             println!("xtask: no Linux guest to test with: {e:#}");
         }
     }
+    if filter.is_none_or(|f| f.contains("ixgbe")) {
+        heading("a QEMU and a Linux guest for an 82599");
+        // Their tests say SKIPPED without them.
+        let fetched = qemu::fetch_vfio_user().and_then(|_| linux::build(&linux::IXGBE));
+        if let Err(e) = fetched {
+            println!("xtask: no QEMU or no Linux guest to test the 82599 with: {e:#}");
+        }
+    }
     if filter.is_none() || filter.is_some_and(|f| f.contains("qemu")) {
         heading("QEMU 10");
         // Its test says SKIPPED without it.

@@ -87,6 +87,8 @@ pub fn serve<D: Device>(
 
 /// Until there is something to do; whether the client asks, and whether the wire has something.
 fn wait(client: &Socket, wire: &Wire, timeout: Option<Duration>) -> Result<(bool, bool)> {
+    let input = wire.has_input();
+    let timeout = if input { Some(Duration::ZERO) } else { timeout };
     let mut want = PollFlags::POLLIN;
     want.set(PollFlags::POLLOUT, wire.is_behind());
     let wire = wire.as_fd().map(|fd| PollFd::new(fd, want));
@@ -98,5 +100,5 @@ fn wait(client: &Socket, wire: &Wire, timeout: Option<Duration>) -> Result<(bool
         Err(e) => return Err(e).context("cannot wait"),
     }
     let any = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
-    Ok((any(&fds[0]), count == 2 && any(&fds[1])))
+    Ok((any(&fds[0]), input || count == 2 && any(&fds[1])))
 }

@@ -137,6 +137,11 @@ impl Wire {
         matches!(&self.kind, Kind::Stream(stream) if stream.is_behind())
     }
 
+    /// Whether there is something to receive that no waiting would tell of.
+    pub fn has_input(&self) -> bool {
+        matches!(&self.kind, Kind::Stream(stream) if stream.has_input())
+    }
+
     /// Sends what has gathered.
     pub fn flush(&mut self) {
         if let Kind::Stream(stream) = &mut self.kind {

@@ -1,8 +1,15 @@
-//! Linux's own driver for the 82599 drives the model, through QEMU and vfio-user: whether it takes it for the chip.
-use ix_tests::ixgbe::{self, Cable, IP, MAC, Rig};
+//! Linux's own driver for the 82599 drives the model, through QEMU and vfio-user: whether it takes it for the chip. And
+//! how `ixcp run --nic ixgbe` handles the program that plays it.
+use ix_tests::ixgbe::{self, Cable, IP, MAC, Rig, Tools};
 use ix_tests::need;
 use ix_tests::peer::Listener;
+use ix_tests::tap::Tap;
+use ix_tests::tools::run;
+use ix_tests::vm::{Config, Vm};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -106,6 +113,42 @@ fn the_module_comes_and_goes() {
     card_is_content(&mut rig);
 }
 
+/// Megabits in a second, of the lines that iperf3 ends with.
+fn megabits(lines: &[String], side: &str) -> Option<f64> {
+    let line = lines.iter().rev().find(|line| line.trim_end().ends_with(side))?;
+    let (before, _) = line.split_once(" Mbits/sec")?;
+    before.rsplit(' ').next()?.parse().ok()
+}
+
+/// TCP with segmentation and checksums by the card, both ways, through QEMU's user network.
+#[test]
+fn iperf3_of_linux_is_served() {
+    let Some(tools) = ixgbe::tools() else { return };
+    let _machine = need::machine();
+    let mut rig = Rig::start(&tools, 2, Cable::User);
+    wait_for_link(&mut rig);
+    for (way, reverse) in [("sending", ""), ("receiving", " -R")] {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("a port").port();
+        drop(free);
+        let mut server = ixgbe::iperf3();
+        server.args(["-s", "-1", "-B", "127.0.0.1", "-p", &port.to_string()]);
+        let server = std::thread::spawn(move || run(&mut server, PATIENCE));
+        let command = format!("iperf3 -c {HOST} -p {port} -t 4 -f m{reverse}");
+        let lines = rig.linux.run_ok(&command, PATIENCE);
+        let rate = megabits(&lines, "receiver");
+        println!("ixgbe: {way}: {rate:?} Mbit/s");
+        // Not a measurement, on a busy machine and translated: that it flows.
+        assert!(rate.is_some_and(|rate| rate > 1.0), "{}", lines.join("\n"));
+        assert!(server.join().expect("a server").ok());
+    }
+    let statistics = rig.statistics();
+    for name in ["rx_csum_offload_errors", "tx_timeout_count", "rx_length_errors"] {
+        assert_eq!(value(&statistics, name), 0, "{name}");
+    }
+    card_is_content(&mut rig);
+}
+
 /// UDP to a port of the guest where nobody listens; the ports tell flows apart.
 fn datagram(from: u16, to: u16) -> Vec<u8> {
     let payload = [0x5a; 26];
@@ -169,4 +212,59 @@ fn flows_are_spread_over_four_queues() {
         );
     }
     card_is_content(&mut rig);
+}
+
+#[test]
+fn a_tap_is_a_cable_too() {
+    let Some(tools) = ixgbe::tools() else { return };
+    let Some(tap) = Tap::make(false) else { return };
+    let _machine = need::machine();
+    let mut rig = Rig::start(&tools, 1, Cable::Tap(&tap.name));
+    wait_for_link(&mut rig);
+    rig.linux.run_ok(&format!("busybox ip address add {} dev eth0", tap.guest), PATIENCE);
+    let host = Ipv4Addr::from_bits(tap.guest_ip().to_bits() - 1);
+    let lines = rig.linux.run_ok(&format!("busybox ping -c 3 -W 5 -s 1400 {host}"), PATIENCE);
+    has(&lines, "3 packets received");
+    card_is_content(&mut rig);
+}
+
+/// A dataplane with that card, and its launcher's description.
+fn dataplane(tools: &Tools) -> Option<(Vm, Pid)> {
+    let built = need::built()?;
+    let vm = Config::new(&built, "kv")
+        .with("--nic", "ixgbe")
+        .with("--qemu", &tools.qemu)
+        .with("--nic-program", &tools.player)
+        .forward("11211")
+        .boot();
+    let text = std::fs::read_to_string(vm.dir().join("instance.json")).expect("described");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let pid = json["nic_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a number");
+    Some((vm, Pid::from_raw(pid)))
+}
+
+fn lives(pid: Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("ixgbe"))
+}
+
+#[test]
+fn ixcp_starts_the_card_and_ends_it_with_the_machine() {
+    let Some(tools) = ixgbe::tools() else { return };
+    let _machine = need::machine();
+    let Some((mut vm, card)) = dataplane(&tools) else { return };
+    assert!(lives(card));
+    assert_eq!(vm.interrupt(), 0, "{}", vm.log());
+    assert!(!lives(card));
+    assert!(!vm.log().contains("ixgbe-vfio-user:"), "{}", vm.log());
+}
+
+#[test]
+fn a_machine_that_loses_its_card_is_ended_and_it_is_said_why() {
+    let Some(tools) = ixgbe::tools() else { return };
+    let _machine = need::machine();
+    let Some((mut vm, card)) = dataplane(&tools) else { return };
+    assert!(lives(card));
+    kill(card, Signal::SIGKILL).expect("killed");
+    assert_eq!(vm.wait_end(PATIENCE), 5, "{}", vm.log());
+    vm.wait_for("the network card's program has ended", PATIENCE);
 }

@@ -55,6 +55,15 @@ impl Stream {
         self.peer.is_some() && self.sent < self.output.len()
     }
 
+    /// Whether a frame, or what is none, has been read already.
+    pub fn has_input(&self) -> bool {
+        let have = &self.input[self.taken..self.filled];
+        have.split_first_chunk::<HEAD_BYTES>().is_some_and(|(head, rest)| {
+            let len = u32::from_be_bytes(*head) as usize;
+            rest.len() >= len || len > LENGTH_MAX
+        })
+    }
+
     pub fn send(&mut self, frame: &[u8]) -> Sent {
         if self.peer.is_none() {
             return Sent::Nobody;

@@ -149,6 +149,21 @@ fn frames_go_both_ways() {
     );
 }
 
+/// More than the loop takes at once, and all of them in one read: the rest must not wait for the next event.
+#[test]
+fn many_frames_at_once_all_arrive() {
+    const FRAMES: u64 = 300;
+    let mut client = Client::new();
+    let events = [event()];
+    client.set_irqs([ASSIGN, MSIX, 1, 1], &[events[0].as_fd().as_raw_fd()]).unwrap();
+    let frame = [&64u32.to_be_bytes()[..], &[0xcd; 64]].concat();
+    client.peer.write_all(&frame.repeat(FRAMES as usize)).unwrap();
+    let mut count = 0;
+    while count < FRAMES {
+        count += interrupts(&events[0]);
+    }
+}
+
 #[test]
 fn a_reset_is_one_of_function_and_configuration() {
     let mut client = Client::new();
