@@ -3,6 +3,7 @@ use crate::cli::{Acl, AclSet, AclShow, AclTest};
 use crate::command::{CommandError, Writer};
 use crate::instance::{Base, Instance};
 use crate::page::Page;
+use crate::render::count;
 use anyhow::{Context, Result, bail};
 use file::Note;
 use ix_abi::IpAddress;
@@ -45,7 +46,8 @@ fn set(options: &AclSet) -> Result<u8> {
     let (rules, source, _) = compile(&options.file)?;
     let instance = Base::from_env()?.find(options.target.which())?;
     send_set(&instance, &source)?;
-    print(&format!("{}: {} rules in force on all cores\n", instance.name, rules.rules.len()));
+    let count = count(rules.rules.len() as u64, "rule");
+    print(&format!("{}: {count} in force on all cores\n", instance.name));
     Ok(0)
 }
 

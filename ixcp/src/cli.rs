@@ -12,13 +12,18 @@ mod watch;
 pub use policy::{Daemon, Plot, Policy, PolicyLog, PolicySet, PolicyShow, Record, Simulate};
 pub use watch::{Completions, Metrics, Top};
 
+/// What the exit codes mean; those above 2 are of `run` only ([`crate::qemu::Ending`]).
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the message says why), 2 wrong usage; of `ixcp run` also \
+    3 kernel panic, 4 CPU exception in the kernel, 5 QEMU failed, 6 the application failed, 7 the kernel ended the \
+    application (6 and 7 with --append onexit=stop), 8 the kernel cannot run on this machine or with this command line, \
+    9 a self-test failed.";
+
 /// Launches, watches and steers IX dataplanes.
 #[derive(Debug, Parser)]
 #[command(
     version,
     about,
-    after_help = "Exit codes: 0 done, 1 failed (the message says why), \
-    2 wrong usage, 3 kernel panic, 4 CPU exception in the kernel, 5 QEMU failed."
+    after_help = EXIT_CODES
 )]
 pub struct Cli {
     /// What to do.
@@ -73,6 +78,7 @@ pub enum Command {
 
 /// `ixcp run`.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
 pub struct Run {
     /// Application to start
     #[arg(long, default_value = "kv")]
@@ -184,10 +190,10 @@ impl Idle {
 #[derive(Debug, Args)]
 pub struct Target {
     /// Name of the dataplane; not needed if only one runs
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub name: Option<String>,
     /// Serial line that leads to it (a terminal or a Unix socket), if it shares no memory with this machine
-    #[arg(long, value_name = "PATH", conflicts_with = "name", value_parser = line_path)]
+    #[arg(long, global = true, value_name = "PATH", conflicts_with = "name", value_parser = line_path)]
     pub serial: Option<String>,
 }
 
@@ -233,7 +239,7 @@ pub struct Cores {
     #[command(flatten)]
     pub target: Target,
     /// Prints JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
 }
 
@@ -276,7 +282,7 @@ pub struct Flows {
     #[command(flatten)]
     pub target: Target,
     /// Prints JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
 }
 
@@ -508,6 +514,34 @@ mod tests {
         let Command::Run(run) = cli.command else { panic!("not run") };
         assert_eq!((run.app.as_str(), run.cores), ("kv", 1));
         assert_eq!(run.args, ["-m", "64"]);
+    }
+
+    #[test]
+    fn which_dataplane_and_json_may_stand_before_and_after_what_is_done() {
+        for words in [
+            "cores --name kv --json set 2",
+            "cores set 2 --name kv --json",
+            "cores --json set --name kv 2",
+            "cores --name kv --json",
+        ] {
+            let cli = Cli::try_parse_from(["ixcp"].into_iter().chain(words.split(' '))).unwrap();
+            let Command::Cores(cores) = cli.command else { panic!("not cores") };
+            assert!(cores.target.which() == Some("kv") && cores.json, "{words}: {cores:?}");
+        }
+        let words = ["ixcp", "flows", "move", "0", "1", "--serial", "line"];
+        let Command::Flows(flows) = Cli::try_parse_from(words).unwrap().command else { panic!() };
+        assert!(flows.target.which() == Some("./line") && !flows.json, "{flows:?}");
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_help() {
+        let mut command = Cli::command();
+        let run = command.find_subcommand_mut("run").unwrap().render_help().to_string();
+        for help in [run, Cli::command().render_help().to_string()] {
+            let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+            let codes = words.split_once("Exit codes:").expect("they are listed").1;
+            assert!((0..=9).all(|code| codes.contains(&format!("{code} "))), "{codes}");
+        }
     }
 
     #[test]

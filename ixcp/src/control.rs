@@ -151,32 +151,37 @@ struct Row {
 
 /// `ixcp ls`.
 pub fn ls(options: &Ls) -> Result<u8> {
-    let rows: Vec<Row> = Base::from_env()?.list()?.iter().map(row).collect();
+    let base = Base::from_env()?;
+    let rows: Vec<Row> = base.list()?.iter().map(row).collect();
     if options.json {
         print(&(serde_json::to_string_pretty(&rows)? + "\n"));
         return Ok(0);
     }
     if rows.is_empty() {
-        print("no dataplane runs\n");
+        print(&format!("no dataplane runs (looked in {})\n", base.directory("").display()));
         return Ok(0);
     }
-    let mut text = format!(
-        "{:<16} {:<12} {:<8} {:>5} {:<18} {}\n",
-        "NAME", "STATE", "APP", "CORES", "ADDRESS", "FORWARDS"
-    );
-    for r in rows {
-        text += &format!(
-            "{:<16} {:<12} {:<8} {:>5} {:<18} {}\n",
-            r.name,
-            r.state,
-            r.app,
-            r.cores,
-            r.address,
-            r.forwards.join(" ")
-        );
-    }
-    print(&text);
+    print(&table(&rows));
     Ok(0)
+}
+
+/// Each column is as wide as its longest entry.
+fn table(rows: &[Row]) -> String {
+    let width = |least: usize, cell: fn(&Row) -> &str| {
+        rows.iter().map(|row| cell(row).chars().count()).max().unwrap_or(0).max(least)
+    };
+    let (name, state) = (width(16, |r| &r.name), width(12, |r| &r.state));
+    let (app, address) = (width(8, |r| &r.app), width(18, |r| &r.address));
+    let line = |cells: [&str; 6]| {
+        let [n, s, a, c, ip, f] = cells;
+        format!("{n:<name$} {s:<state$} {a:<app$} {c:>5} {ip:<address$} {f}\n")
+    };
+    let mut text = line(["NAME", "STATE", "APP", "CORES", "ADDRESS", "FORWARDS"]);
+    for r in rows {
+        let (cores, forwards) = (r.cores.to_string(), r.forwards.join(" "));
+        text += &line([&r.name, &r.state, &r.app, &cores, &r.address, &forwards]);
+    }
+    text
 }
 
 fn row(instance: &Instance) -> Row {
@@ -207,4 +212,29 @@ fn row(instance: &Instance) -> Row {
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_below_their_heads_whatever_the_state() {
+        let row = |state: &str| Row {
+            name: "kv".to_owned(),
+            state: state.to_owned(),
+            app: "kv".to_owned(),
+            cores: 2,
+            address: "10.0.2.15/24".to_owned(),
+            forwards: vec!["127.0.0.1:1:1/tcp".to_owned()],
+            qemu_pid: None,
+        };
+        let text = table(&[row("ready"), row("application ended")]);
+        let at = |line: &str, word: &str| line.find(word).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for line in &lines[1..] {
+            assert_eq!(at(line, "10.0.2.15"), at(lines[0], "ADDRESS"), "{text}");
+            assert_eq!(at(line, "127.0.0.1"), at(lines[0], "FORWARDS"), "{text}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! - [`pilot`] looks at one dataplane and acts; [`log`] remembers what was decided, and from which figures.
 use crate::cli::Daemon;
 use crate::control::print;
-use crate::instance::{Base, Instance};
+use crate::instance::{Base, Instance, check_name};
 use crate::policy::{Config, config};
 use anyhow::{Context, Result};
 use pilot::Pilot;
@@ -46,18 +46,41 @@ pub fn run(options: &Daemon) -> Result<u8> {
     // Now, rather than when the first dataplane comes.
     store::check(&changes)?;
     let base = Base::from_env()?;
-    let _lock = lock::take(&base)?;
+    for name in &options.name {
+        check_name(name)?;
+    }
+    let task = lock::Task { names: options.name.clone(), settings: changes.clone() };
+    let _lock = lock::take(&base, &task)?;
     let ended = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, ended.clone()).context("cannot handle signals")?;
     }
-    print(&format!(
-        "ixcp daemon: watches {}; Ctrl-C ends it, and the dataplanes go on\n",
-        base.directory("").display()
-    ));
+    let whom = match options.name.as_slice() {
+        [] => base.directory("").display().to_string(),
+        names => format!("only {} in {}", names.join(", "), base.directory("").display()),
+    };
+    print(&format!("ixcp daemon: watches {whom}; Ctrl-C ends it, and the dataplanes go on\n"));
+    if let Some(text) = missing(&base, &options.name)? {
+        eprintln!("ixcp daemon: {text}");
+    }
     watch(&base, &options.name, &changes, &ended)?;
     print("ixcp daemon: ended; nobody decides about cores now\n");
     Ok(0)
+}
+
+/// Names that were given and of which no dataplane runs: they may come, but they may also be mistyped.
+fn missing(base: &Base, names: &[String]) -> Result<Option<String>> {
+    let there: Vec<String> = base.list()?.into_iter().map(|instance| instance.name).collect();
+    let absent: Vec<&str> = names.iter().filter(|n| !there.contains(n)).map(|n| &**n).collect();
+    if absent.is_empty() {
+        return Ok(None);
+    }
+    let these = match there.is_empty() {
+        true => "none runs at all".to_owned(),
+        false => format!("these do: {}", there.join(", ")),
+    };
+    let names = absent.join(", ");
+    Ok(Some(format!("warning: no dataplane named {names} runs ({these}); it is waited for")))
 }
 
 /// A thread for each dataplane: none waits for another's moves.

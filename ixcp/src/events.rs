@@ -3,8 +3,9 @@
 use crate::cli::Events;
 use crate::instance::{Base, Instance};
 use crate::page::Page;
+use crate::render::count;
 use crate::{serial, snapshot};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ix_abi::control::{header, log_offset};
 use ix_abi::event_log::{CAPACITY, EventKind, NEWEST, Record, record_offset, text_bytes};
 use ix_abi::limits::CORES_MAX;
@@ -75,6 +76,13 @@ impl Log {
         Ok(Log { seen: vec![0; cores] })
     }
 
+    /// Complains if there is no such core.
+    fn ensure_core(&self, core: usize) -> Result<()> {
+        let cores = self.seen.len();
+        ensure!(core < cores, "there is no core {core}: it has {}", count(cores as u64, "core"));
+        Ok(())
+    }
+
     /// What has come since, in the order of time.
     pub fn read(&mut self, page: &Page) -> Vec<Entry> {
         let mut all = Vec::new();
@@ -117,6 +125,9 @@ pub fn events(options: &Events) -> Result<u8> {
     let (path, instance) = find(options)?;
     let page = Page::open(&path)?;
     let mut log = Log::open(&page)?;
+    if let Some(core) = options.core {
+        log.ensure_core(core)?;
+    }
     let wanted = |e: &Entry| options.core.is_none_or(|core| core == e.core);
     let first: Vec<Entry> = log.read(&page).into_iter().filter(wanted).collect();
     let mut out = std::io::stdout().lock();

@@ -7,7 +7,7 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::unistd::{Pid, geteuid};
 use serde_json::Value;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,6 +72,7 @@ impl Base {
     /// The one of that name; without a name, the only one.
     pub fn find(&self, name: Option<&str>) -> Result<Instance> {
         if let Some(line) = name.filter(|name| name.contains('/')) {
+            check_line(Path::new(line))?;
             return Ok(self.on_line(line));
         }
         let mut all = self.list()?;
@@ -80,13 +81,19 @@ impl Base {
             return match all.into_iter().find(|i| i.name == name) {
                 Some(instance) => Ok(instance),
                 None if names.is_empty() => {
-                    bail!("no dataplane named {name} runs (none runs at all)")
+                    bail!(
+                        "no dataplane named {name} runs (none runs at all in {})",
+                        self.0.display()
+                    )
                 }
                 None => bail!("no dataplane named {name} runs; these do: {names}"),
             };
         }
         match all.len() {
-            0 => bail!("no dataplane runs: start one with `ixcp run`"),
+            0 => bail!(
+                "no dataplane runs (looked in {}): start one with `ixcp run`",
+                self.0.display()
+            ),
             1 => Ok(all.remove(0)),
             _ => bail!("several dataplanes run, choose one with --name: {names}"),
         }
@@ -111,6 +118,15 @@ impl Base {
         self.0.join(name)
     }
 
+    /// Complains if a dataplane of that name runs. Nobody keeps it from being taken afterwards: see [`Base::claim`].
+    pub fn ensure_free(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        match self.list()?.iter().find(|instance| instance.name == name) {
+            Some(instance) => Err(taken(instance)),
+            None => Ok(()),
+        }
+    }
+
     /// Takes a name for a new instance; gives the lock that marks it as alive.
     pub fn claim(&self, name: &str) -> Result<Claim> {
         check_name(name)?;
@@ -123,13 +139,18 @@ impl Base {
                 None => break,
             }
         }
-        let pid = instance.describe().ok().and_then(|d| d.get("launcher_pid")?.as_u64());
-        let whose = pid.map(|p| format!(" (process {p})")).unwrap_or_default();
-        bail!(
-            "a dataplane named {name} runs already{whose}: choose another name with --name, or end \
-             it with `ixcp stop --name {name}`"
-        )
+        Err(taken(&instance))
     }
+}
+
+fn taken(instance: &Instance) -> anyhow::Error {
+    let pid = instance.describe().ok().and_then(|d| d.get("launcher_pid")?.as_u64());
+    let whose = pid.map(|p| format!(" (process {p})")).unwrap_or_default();
+    let name = &instance.name;
+    anyhow::anyhow!(
+        "a dataplane named {name} runs already{whose}: choose another name with --name, or end \
+         it with `ixcp stop --name {name}`"
+    )
 }
 
 /// One instance's directory.
@@ -182,6 +203,11 @@ impl Instance {
     /// The control page: a file, or the serial line over which it is told.
     pub fn control(&self) -> PathBuf {
         self.line.clone().unwrap_or_else(|| self.dir.join("control"))
+    }
+
+    /// Whether nothing is known of it but a serial line.
+    pub fn is_line(&self) -> bool {
+        self.line.is_some()
     }
 
     /// The lock of those who write commands.
@@ -302,6 +328,19 @@ impl Instance {
         }
         Ok(Some(Claim { instance: self.clone(), lock, cleaned }))
     }
+}
+
+/// A serial line is a terminal or a socket; anything else would be taken for a control page.
+fn check_line(path: &Path) -> Result<()> {
+    let meta = std::fs::metadata(path)
+        .with_context(|| format!("cannot open the serial line {}", path.display()))?;
+    let kind = meta.file_type();
+    ensure!(
+        kind.is_socket() || kind.is_char_device(),
+        "{} is no serial line: it is neither a terminal nor a socket",
+        path.display()
+    );
+    Ok(())
 }
 
 /// A name is also a file name, and is typed in shells.

@@ -1,5 +1,6 @@
 //! `ixcp run`: prepares an instance, starts QEMU, stays with it, and ends it in order.
 use crate::acl;
+use crate::app_end;
 use crate::cli::{Control, Run};
 use crate::command::Writer;
 use crate::instance::{self, Base, Claim};
@@ -52,9 +53,13 @@ pub fn run(options: &Run) -> Result<u8> {
     if options.accel == Accelerator::Kvm && !Path::new("/dev/kvm").exists() {
         bail!("--accel kvm needs /dev/kvm, which this machine does not have: use --accel tcg");
     }
+    let base = Base::from_env()?;
+    if !options.dry_run {
+        // Before the ports: those of a second one of that name would be the first one's.
+        base.ensure_free(&name)?;
+    }
     let forwards = forwards(options)?;
     let rules = options.acl.as_deref().map(acl::compile).transpose()?;
-    let base = Base::from_env()?;
     // Asked only where it matters: it starts QEMU once more.
     let rss = queues > 1 && player.is_none() && qemu::has_good_rss(&qemu);
     let machine = |dir: &Path| -> Result<Machine> {
@@ -228,6 +233,12 @@ fn raise_file_limit() {
     }
 }
 
+/// This program, as it was called.
+fn me() -> String {
+    let me = std::env::args().next().filter(|arg| arg.contains('/'));
+    me.unwrap_or_else(|| "ixcp".to_owned())
+}
+
 /// A running QEMU and everything that belongs to it.
 struct Session {
     claim: Claim,
@@ -248,6 +259,10 @@ struct Session {
     /// When the control page first said so.
     ready_since: Option<Instant>,
     told_slow: bool,
+    /// Since when the control page says that the application has ended.
+    app_ended_since: Option<Instant>,
+    /// That this was told.
+    told_ended: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -300,6 +315,8 @@ impl Session {
             ready: false,
             ready_since: None,
             told_slow: false,
+            app_ended_since: None,
+            told_ended: false,
         };
         session.describe(machine, options)?;
         Ok(session)
@@ -336,13 +353,15 @@ impl Session {
             }
             self.look_at_page();
             self.look_at_nic()?;
+            self.look_at_app();
             if self.signals.pending().next().is_some() {
                 self.end_harder();
             }
             if self.ending.is_some_and(|(_, since)| since.elapsed() > GRACE) {
                 self.end_harder();
             }
-            if !self.ready && !self.told_slow && self.started.elapsed() > SLOW {
+            let waits = !self.ready && self.app_ended_since.is_none();
+            if waits && !self.told_slow && self.started.elapsed() > SLOW {
                 self.told_slow = true;
                 eprintln!(
                     "ixcp: not ready after {} s; it goes on waiting (Ctrl-C ends it)",
@@ -397,10 +416,30 @@ impl Session {
         Ok(())
     }
 
+    /// An application that has ended by itself is not waited for: says what can be done. One that serves again may end again.
+    fn look_at_app(&mut self) {
+        let Some(exit) = self.page.as_ref().and_then(app_end::of) else {
+            (self.app_ended_since, self.told_ended) = (None, false);
+            return;
+        };
+        let since = *self.app_ended_since.get_or_insert_with(Instant::now);
+        if self.told_ended || self.ending.is_some() || since.elapsed() <= LINE_LAG {
+            return;
+        }
+        self.told_ended = true;
+        let (name, me) = (&self.claim.instance.name, me());
+        let before = if self.ready { "" } else { " before it was ready" };
+        eprintln!(
+            "ixcp: the application has ended{before} ({}); the machine goes on\n  \
+             start it afresh   {me} restart-app --name {name}\n  \
+             end it            Ctrl-C, or {me} stop --name {name}",
+            app_end::text(exit)
+        );
+    }
+
     fn tell_ready(&self, line: &str) {
         let name = &self.claim.instance.name;
-        let me = std::env::args().next().filter(|arg| arg.contains('/'));
-        let me = me.unwrap_or_else(|| "ixcp".to_owned());
+        let me = me();
         let mut text = format!("{line}\n");
         for f in &self.forwards {
             text += &format!(

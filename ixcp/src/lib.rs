@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 pub mod acl;
+pub mod app_end;
 pub mod capture;
 pub mod cli;
 pub mod command;

@@ -31,12 +31,12 @@ const CHUNK_BYTES: usize = READ_WORDS_MAX * 8;
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
     /// A system call failed.
-    #[error("{action}: {source}")]
+    #[error("{action}: {cause}")]
     Io {
         /// What was tried.
         action: &'static str,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Not something that carries bytes both ways.
     #[error("it is neither a terminal nor a socket")]
@@ -61,7 +61,7 @@ pub enum LineError {
 }
 
 fn failed(action: &'static str) -> impl FnOnce(io::Error) -> LineError {
-    move |source| LineError::Io { action, source }
+    move |cause| LineError::Io { action, cause }
 }
 
 #[derive(Debug)]

@@ -23,14 +23,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
     /// A system call failed.
-    #[error("cannot {action} the control page {}: {source}", path.display())]
+    #[error("cannot {action} the control page {}: {cause}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// On which file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said. It is in the text, and so no `source`, which would be told twice.
+        cause: io::Error,
     },
     /// A file of another size.
     #[error("{} is not a control page: it has {found} bytes instead of {PAGE_BYTES}", path.display())]
@@ -41,12 +41,12 @@ pub enum MapError {
         found: u64,
     },
     /// A serial line that leads to none.
-    #[error("no control page over the serial line {}: {source}", path.display())]
+    #[error("no control page over the serial line {}: {cause}", path.display())]
     Line {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: LineError,
+        cause: LineError,
     },
 }
 
@@ -95,7 +95,7 @@ impl Page {
         let kind = std::fs::metadata(path).map_err(failed("open", path))?.file_type();
         if kind.is_socket() || kind.is_char_device() {
             let line = Line::open(path)
-                .map_err(|source| MapError::Line { path: path.to_owned(), source })?;
+                .map_err(|cause| MapError::Line { path: path.to_owned(), cause })?;
             return Ok(Page(Backing::Line(Box::new(Mutex::new(Shadow::new(line))))));
         }
         let file = OpenOptions::new()
@@ -195,7 +195,7 @@ impl Drop for Mapped {
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MapError {
-    move |source| MapError::Io { action, path: path.to_owned(), source }
+    move |cause| MapError::Io { action, path: path.to_owned(), cause }
 }
 
 #[cfg(test)]

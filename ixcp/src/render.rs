@@ -1,6 +1,8 @@
 //! A status drawn for people.
+use crate::app_end;
 use crate::measured::short;
 use crate::snapshot::{Core, Snapshot};
+use ix_abi::control::State;
 use ix_abi::stats::Counter;
 use std::fmt::Write;
 
@@ -29,6 +31,10 @@ fn head(out: &mut String, name: &str, s: &Snapshot) {
         n => format!("started {n} times"),
     };
     let ready = match s.ready_ns {
+        _ if s.state == State::AppEnded.text() => format!(
+            "it has ended ({}); `ixcp restart-app` starts it afresh, `ixcp stop` ends the machine",
+            app_end::text(s.app_exit)
+        ),
         0 => "not ready yet".to_owned(),
         ns => format!("ready after {:.2} s", ns as f64 / 1e9),
     };
@@ -38,20 +44,27 @@ fn head(out: &mut String, name: &str, s: &Snapshot) {
         let p99 = short(d.delay_p99_ns);
         let _ = writeln!(
             out,
-            "wants {} cores: {} (queueing delay p99 {p99}, {busy:.1}% busy); has woken {} by itself",
-            d.cores, d.reason, d.wakes
+            "wants {}: {} (queueing delay p99 {p99}, {busy:.1}% busy); has woken {} by itself",
+            count(d.cores.into(), "core"),
+            d.reason,
+            d.wakes
         );
     }
     let _ = writeln!(
         out,
-        "{} cores, {} queue pairs, {} flow groups, batch bound {}, {} MiB, TSC {:.0} MHz",
-        s.cores.len(),
-        s.queues,
-        s.groups,
+        "{}, {}, {}, batch bound {}, {} MiB, TSC {:.0} MHz",
+        count(s.cores.len() as u64, "core"),
+        count(s.queues, "queue pair"),
+        count(s.groups, "flow group"),
         s.batch,
         s.memory_bytes >> 20,
         s.tsc_khz as f64 / 1e3
     );
+}
+
+/// So many of something, in words.
+pub fn count(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// All its addresses.
@@ -229,6 +242,7 @@ fn drops(out: &mut String, s: &Snapshot) {
 mod tests {
     use super::*;
     use crate::fake::scene;
+    use ix_abi::control::header;
     use ix_abi::stats::Drop;
 
     #[test]
@@ -244,6 +258,18 @@ mod tests {
         assert!(!text.contains(Drop::NoBuffer.name()), "{text}");
         assert!(text.contains("           1  ████████████████████████ 20  (10 + 10)"), "{text}");
         assert!(text.contains("        8–15  ████▊                    4  (2 + 2)"), "{text}");
+    }
+
+    #[test]
+    fn an_application_that_has_ended_is_not_waited_for() {
+        let scene = scene(1);
+        scene.page.store(header::STATE, State::AppEnded.0.into());
+        scene.page.store(header::READY_NS, 0);
+        scene.page.store(header::APP_EXIT, 3);
+        let text = status("kv", &crate::snapshot::read(&scene.page).unwrap());
+        assert!(text.contains("started once, it has ended (exit code 3)"), "{text}");
+        assert!(text.contains("restart-app") && !text.contains("not ready yet"), "{text}");
+        assert!(text.contains("\n1 core, 1 queue pair, 128 flow groups"), "{text}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub mod world;
 pub use curve::Curve;
 pub use report::Report;
 pub use service::Service;
-pub use world::{Setup, run};
+pub use world::{Setup, run, run_with};
 
 #[cfg(test)]
 mod tests;

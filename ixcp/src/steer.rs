@@ -2,16 +2,23 @@
 use crate::cli::{Batch, Cores, CoresAction, Flows, FlowsAction};
 use crate::command::{CommandError, Writer};
 use crate::control::{print, take};
+use crate::daemon::lock;
 use crate::instance::{Base, Instance};
 use crate::measured::{self, Load};
 use crate::page::Page;
-use anyhow::{Context, Result, bail};
+use crate::policy::Kind;
+use crate::snapshot;
+use anyhow::{Context, Result, anyhow, bail};
 use ix_abi::Status;
 use ix_abi::control::{CommandCode, OWNERS_BASE, header};
 use ix_abi::limits::CORES_MAX;
 use serde::Serialize;
+use serde_json::json;
+use shape::Shape;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
+
+mod shape;
 
 /// How long a booting kernel is waited for.
 const BOOT: Duration = Duration::from_secs(5);
@@ -115,19 +122,17 @@ pub fn cores(options: &Cores) -> Result<u8> {
             text
         });
     };
+    snapshot::check(&page)?;
+    let shape = Shape::of(&page);
+    shape.check_cores(action).map_err(|why| anyhow!("{} {why}", instance.name))?;
     let active = page.load(header::ACTIVE);
     let bit = |core: u16| 1u64 << core;
     let (code, arg) = match *action {
         CoresAction::Set { count } => (CommandCode::SetCores, count.into()),
         CoresAction::Park { core } => (CommandCode::SetCoreSet, active & !bit(core)),
         CoresAction::Unpark { core } => (CommandCode::SetCoreSet, active | bit(core)),
-        CoresAction::Reserve { count } => return reserve(&instance, &page, count, all),
+        CoresAction::Reserve { count } => return reserve(&instance, &page, count, options.json),
     };
-    if let CoresAction::Park { core } | CoresAction::Unpark { core } = *action
-        && u64::from(core) >= all
-    {
-        bail!("{} has {all} cores, there is no core {core}: see `ixcp cores`", instance.name);
-    }
     match send(&instance, &page, code, [arg, 0, 0, 0]) {
         Err(CommandError::Refused(Status::Invalid)) => {
             bail!("{} has {all} cores: so many or such cannot serve", instance.name)
@@ -146,20 +151,59 @@ pub fn cores(options: &Cores) -> Result<u8> {
         CommandCode::SetCores => arg,
         _ => arg.count_ones().into(),
     };
-    print(&format!("{}: {count} of {all} cores serve\n", instance.name));
+    let name = &instance.name;
+    say(
+        options.json,
+        &json!({ "name": name, "serving": count, "cores": all }),
+        &format!("{name}: {count} of {all} cores serve"),
+    );
+    let chosen = matches!(action, CoresAction::Set { .. }).then_some(count);
+    if let Some(text) = overruled(&Base::from_env()?, &instance, chosen) {
+        eprintln!("ixcp: {text}");
+    }
     Ok(0)
 }
 
+/// What was done, in one of both ways.
+fn say(as_json: bool, json: &serde_json::Value, text: &str) {
+    if as_json { print(&format!("{json:#}\n")) } else { print(&format!("{text}\n")) }
+}
+
+/// Whether a daemon may undo what was said of cores: so many of them, or, if `None`, which ones.
+fn overruled(base: &Base, instance: &Instance, chosen: Option<u64>) -> Option<String> {
+    let daemon = lock::decides(base, instance)?;
+    let config = daemon.config(instance).ok()?;
+    let by = match (config.policy, config.fixed.cores) {
+        (Kind::Static, 0) => return None,
+        (Kind::Static, fixed) if chosen == Some(fixed.into()) => return None,
+        (Kind::Static, fixed) => format!("static with static.cores={fixed}"),
+        (policy, _) => policy.to_string(),
+    };
+    // 0: the static policy leaves the cores alone.
+    let (cores, name) = (chosen.unwrap_or(0), &instance.name);
+    Some(format!(
+        "warning: daemon {} decides by policy {by} and may change this at once; \
+         `ixcp policy set static static.cores={cores} --name {name}` keeps it",
+        daemon.pid
+    ))
+}
+
 /// `ixcp cores reserve`.
-fn reserve(instance: &Instance, page: &Page, count: u16, all: u64) -> Result<u8> {
+fn reserve(instance: &Instance, page: &Page, count: u16, json: bool) -> Result<u8> {
+    let all = page.load(header::CORES);
     match send(instance, page, CommandCode::Reserve, [count.into(), 0, 0, 0]) {
         Err(CommandError::Refused(Status::Invalid)) => bail!(
-            "{count} of the {all} cores cannot be reserved, since only those that do not serve can be: `ixcp cores set` first"
+            "{count} of the {all} cores cannot be reserved, since only those that do not serve can be: `ixcp cores set {}` first",
+            all.saturating_sub(count.into()).max(1)
         ),
         outcome => outcome.context("the cores are as they were")?,
     };
     let name = &instance.name;
-    print(&format!("{name}: {count} of {all} cores are reserved for background threads\n"));
+    say(
+        json,
+        &json!({ "name": name, "reserved": count, "cores": all }),
+        &format!("{name}: {count} of {all} cores are reserved for background threads"),
+    );
     Ok(0)
 }
 
@@ -219,10 +263,12 @@ pub fn flows(options: &Flows) -> Result<u8> {
             text
         });
     };
+    snapshot::check(&page)?;
+    Shape::of(&page).check_move(group, core).map_err(|why| anyhow!("{} {why}", instance.name))?;
     match send(&instance, &page, CommandCode::MoveGroup, [group.into(), core.into(), 0, 0]) {
         Err(CommandError::Refused(Status::Invalid)) => {
             bail!(
-                "there is no flow group {group}, or core {core} does not serve: see `ixcp cores` and `ixcp flows`"
+                "core {core} does not serve any more, or flow group {group} has gone: see `ixcp cores` and `ixcp flows`"
             )
         }
         Err(CommandError::Refused(Status::Again)) => {
@@ -235,7 +281,12 @@ pub fn flows(options: &Flows) -> Result<u8> {
         }
         outcome => outcome.context("the group is where it was")?,
     };
-    print(&format!("{}: flow group {group} is at core {core}\n", instance.name));
+    let name = &instance.name;
+    say(
+        options.json,
+        &json!({ "name": name, "group": group, "core": core }),
+        &format!("{name}: flow group {group} is at core {core}"),
+    );
     Ok(0)
 }
 

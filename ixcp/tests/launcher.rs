@@ -1,5 +1,7 @@
 //! `ixcp run` as a program, with a shell script in QEMU's place: what is printed where, what is
 //! cleaned, which exit code follows from what. The booted kernel is tested in `tests/tests/e2e`.
+use ix_abi::control::{State, header};
+use ixcp::page::Page;
 use nix::sys::signal::{Signal, kill};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -220,5 +222,33 @@ fn a_page_that_no_kernel_writes_is_reported_as_booting() {
     let status = scene.ixcp("", &["status"]).output().unwrap();
     assert_eq!(status.status.code(), Some(1));
     assert!(text(&status.stderr).contains("has not written the control page yet"));
+    end(child, Signal::SIGTERM);
+}
+
+#[test]
+fn an_application_that_ends_before_it_is_ready_is_told_with_its_code_and_what_to_do() {
+    let scene = Scene::new();
+    let child = scene.ixcp("exec sleep 60", &["run"]).spawn().unwrap();
+    scene.wait_for_instance();
+    let page = Page::open(&scene.path("run/kv/control")).unwrap();
+    page.store(header::APP_EXIT, 3);
+    page.store(header::STATE, State::AppEnded.0.into());
+    std::thread::sleep(Duration::from_secs(1));
+    let done = end(child, Signal::SIGTERM);
+    let err = text(&done.stderr);
+    assert!(err.contains("has ended before it was ready (exit code 3)"), "{err}");
+    assert!(err.contains("restart-app --name kv") && err.contains("stop --name kv"), "{err}");
+    assert_eq!(err.matches("has ended").count(), 1, "{err}");
+}
+
+#[test]
+fn a_name_that_is_taken_is_told_before_a_port_that_is() {
+    let scene = Scene::new();
+    let child = scene.ixcp("exec sleep 60", &["run"]).spawn().unwrap();
+    scene.wait_for_instance();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let forward = format!("{}:11211", port.local_addr().unwrap().port());
+    let second = scene.ixcp("exit 33", &["run", "--forward", &forward]).output().unwrap();
+    assert!(text(&second.stderr).contains("kv runs already (process"), "{}", text(&second.stderr));
     end(child, Signal::SIGTERM);
 }

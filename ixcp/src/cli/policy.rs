@@ -76,7 +76,7 @@ pub struct PolicyLog {
     /// Goes on with what is decided, until the dataplane ends or Ctrl-C
     #[arg(long)]
     pub follow: bool,
-    /// Prints JSON, one object a line
+    /// Prints JSON (with --follow one object a line)
     #[arg(long)]
     pub json: bool,
 }

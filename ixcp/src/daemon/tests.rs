@@ -3,6 +3,7 @@ use super::*;
 use crate::fake::{self, Kernel};
 use crate::instance::Claim;
 use crate::page::Page;
+use crate::policy::Kind;
 use ix_abi::Status;
 use ix_abi::control::{BULK_BASE, CommandCode, MAGIC, command, header, outcome};
 use ix_abi::demand::{LIMIT_WORDS, Limits, Want, word};
@@ -309,15 +310,43 @@ fn only_one_daemon_decides_and_the_second_says_who_does() {
     let dir = temp_dir::TempDir::new().unwrap();
     let base = Base::at(dir.path().join("ix")).unwrap();
     assert_eq!(lock::holder(&base), None);
-    let first = lock::take(&base).unwrap();
-    let said = lock::take(&base).unwrap_err().to_string();
+    let none = lock::Task::default();
+    let first = lock::take(&base, &none).unwrap();
+    let said = lock::take(&base, &none).unwrap_err().to_string();
     assert!(said.contains(&format!("process {}", std::process::id())), "{said}");
-    assert_eq!(lock::holder(&base), Some(std::process::id()));
+    let us = lock::Holder { pid: std::process::id(), task: none.clone() };
+    assert_eq!(lock::holder(&base), Some(us));
     drop(first);
     assert_eq!(lock::holder(&base), None);
-    lock::take(&base).unwrap();
+    lock::take(&base, &none).unwrap();
     // It is no dataplane.
     assert!(base.list().unwrap().is_empty());
+}
+
+#[test]
+fn a_daemon_tells_whom_it_watches_and_by_what_it_decides() {
+    let scene = Scene::new();
+    let (base, kv) = (&scene.base, &scene.claim.instance);
+    let settings = config::setting("policy=latency").unwrap();
+    let task = lock::Task { names: vec!["nope".to_owned()], settings };
+    let lock = lock::take(base, &task).unwrap();
+    assert_eq!(lock::holder(base).unwrap().task, task);
+    assert_eq!(lock::decides(base, kv), None);
+    drop(lock);
+    let task = lock::Task { names: vec!["kv".to_owned()], ..task };
+    let _lock = lock::take(base, &task).unwrap();
+    let daemon = lock::decides(base, kv).unwrap();
+    assert_eq!(daemon.config(kv).unwrap().policy, Kind::Latency);
+}
+
+#[test]
+fn a_daemon_warns_of_names_that_nothing_has() {
+    let scene = Scene::new();
+    let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+    assert_eq!(missing(&scene.base, &names(&["kv"])).unwrap(), None);
+    assert_eq!(missing(&scene.base, &[]).unwrap(), None);
+    let text = missing(&scene.base, &names(&["kv", "nope"])).unwrap().unwrap();
+    assert!(text.contains("named nope runs (these do: kv)"), "{text}");
 }
 
 #[test]

@@ -66,3 +66,12 @@ fn a_record_that_is_being_written_is_left_out_and_nonsense_is_no_record() {
     page.store(header::CORES, 65);
     assert!(Log::open(page).unwrap_err().to_string().contains("corrupted"));
 }
+
+#[test]
+fn a_core_that_does_not_exist_is_refused() {
+    let scene = scene(2);
+    let log = Log::open(&scene.page).unwrap();
+    log.ensure_core(1).unwrap();
+    let said = log.ensure_core(9).unwrap_err().to_string();
+    assert!(said.contains("there is no core 9: it has 2 cores"), "{said}");
+}

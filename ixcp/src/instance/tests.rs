@@ -85,3 +85,28 @@ fn the_process_of_a_description_must_be_the_instances_qemu() {
     claim.write_description(&me).unwrap();
     assert_eq!(claim.instance.qemu_pid(), None);
 }
+
+#[test]
+fn who_finds_nothing_is_told_where_it_was_looked_for() {
+    let dir = temp_dir::TempDir::new().unwrap();
+    let base = Base::at(dir.path().join("ix")).unwrap();
+    let said = format!("{:#}", base.find(None).unwrap_err());
+    let place = base.directory("").display().to_string();
+    assert!(said.contains(place.trim_end_matches('/')), "{said}");
+    let _kv = base.claim("kv").unwrap();
+    assert!(base.ensure_free("kv").unwrap_err().to_string().contains("kv runs already"));
+    base.ensure_free("web").unwrap();
+}
+
+#[test]
+fn a_line_that_is_missing_or_no_line_is_called_a_line_and_the_cause_is_told_once() {
+    let dir = temp_dir::TempDir::new().unwrap();
+    let base = Base::at(dir.path().join("ix")).unwrap();
+    let said = format!("{:#}", base.find(Some("/nonexist")).unwrap_err());
+    assert!(said.contains("the serial line /nonexist"), "{said}");
+    assert_eq!(said.matches("os error 2").count(), 1, "{said}");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let said = base.find(file.to_str()).unwrap_err().to_string();
+    assert!(said.contains("neither a terminal nor a socket"), "{said}");
+}

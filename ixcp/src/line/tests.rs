@@ -188,8 +188,8 @@ fn who_does_not_answer_is_given_up_with_words() {
     assert!(matches!(Line::open(&path), Err(LineError::Io { .. })));
     let _silent = UnixListener::bind(&path).unwrap();
     let start = Instant::now();
-    let Err(MapError::Line { source, .. }) = Page::open(&path) else { panic!("somebody answers") };
-    assert!(matches!(source, LineError::Silent), "{source}");
+    let Err(MapError::Line { cause, .. }) = Page::open(&path) else { panic!("somebody answers") };
+    assert!(matches!(cause, LineError::Silent), "{cause}");
     assert!(start.elapsed() < 2 * ANSWER * TRIES as u32, "{:?}", start.elapsed());
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();

@@ -48,3 +48,10 @@ fn an_offset_outside_the_page_is_a_bug() {
     let page = Page::create(&dir.path().join("control")).unwrap();
     page.load(PAGE_BYTES);
 }
+
+#[test]
+fn the_cause_is_told_once() {
+    let error = anyhow::Error::from(Page::open(Path::new("/nope")).unwrap_err());
+    let said = format!("{error:#}");
+    assert_eq!(said.matches("os error 2").count(), 1, "{said}");
+}

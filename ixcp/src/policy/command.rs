@@ -13,11 +13,13 @@ use ix_abi::demand::{Want, word};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Seek, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use toml::Table;
 
 /// Time between two looks at a log.
 const LOOK: Duration = Duration::from_millis(50);
+/// Time between two words about a simulation that takes long.
+const PROGRESS: Duration = Duration::from_secs(3);
 
 /// `ixcp policy`.
 pub fn run(options: &Policy) -> Result<u8> {
@@ -36,7 +38,10 @@ pub fn run(options: &Policy) -> Result<u8> {
 #[derive(Serialize)]
 struct Shown<'a> {
     name: &'a str,
+    /// The daemon that decides about this dataplane.
     daemon_pid: Option<u32>,
+    /// A daemon that runs and watches others only.
+    daemon_elsewhere_pid: Option<u32>,
     settings: Table,
     config: Config,
     serving: Option<u32>,
@@ -48,15 +53,22 @@ struct Shown<'a> {
 fn show(options: &PolicyShow) -> Result<u8> {
     let base = Base::from_env()?;
     let instance = base.find(options.target.name.as_deref())?;
-    let daemon_pid = lock::holder(&base);
+    let (daemon, elsewhere) = match lock::holder(&base) {
+        Some(holder) if holder.watches(&instance) => (Some(holder), None),
+        other => (None, other),
+    };
     let page = Page::open(&instance.control())?;
     let view = reader::read(&page).ok();
     let want = view.as_ref().map(|_| Want::decode(page.load(word::WANT)));
     let shown = Shown {
         name: &instance.name,
-        daemon_pid,
+        daemon_pid: daemon.as_ref().map(|d| d.pid),
+        daemon_elsewhere_pid: elsewhere.as_ref().map(|d| d.pid),
         settings: store::read(&instance)?,
-        config: store::load(&instance, &Table::new())?,
+        config: match &daemon {
+            Some(daemon) => daemon.config(&instance)?,
+            None => store::load(&instance, &Table::new())?,
+        },
         serving: view.as_ref().map(|v| v.active.count_ones()),
         wants: view.as_ref().and_then(|v| v.sample.wants),
         reason: want.map(|want| want.reason.text()),
@@ -67,12 +79,18 @@ fn show(options: &PolicyShow) -> Result<u8> {
         return Ok(0);
     }
     let mut out = format!("{}: policy {}", instance.name, shown.config.policy);
-    out += &match daemon_pid {
-        Some(pid) => format!(", daemon {pid} decides\n"),
-        None => ", but NO DAEMON RUNS: start one with `ixcp daemon`\n".to_owned(),
+    out += &match (&daemon, &elsewhere) {
+        (Some(daemon), _) => format!(", daemon {} decides\n", daemon.pid),
+        (None, Some(other)) => format!(", but NO DAEMON DECIDES: {}\n", ignores(other)),
+        (None, None) => ", but NO DAEMON RUNS: start one with `ixcp daemon`\n".to_owned(),
     };
     if shown.settings.get("policy").is_none() {
-        out += "nothing was set here: a daemon started with --policy or --config goes by that\n";
+        out += match daemon {
+            Some(_) => "nothing was set here: it is as the daemon was told, or the default\n",
+            None => {
+                "nothing was set here: a daemon started with --policy or --config goes by that\n"
+            }
+        };
     } else {
         let text = toml::to_string(&shown.settings)?;
         let _ = writeln!(out, "set here: {}", text.lines().collect::<Vec<_>>().join(" ").trim());
@@ -89,6 +107,18 @@ fn show(options: &PolicyShow) -> Result<u8> {
     }
     print(&out);
     Ok(0)
+}
+
+/// A daemon that does not decide about the dataplane in question.
+fn ignores(daemon: &lock::Holder) -> String {
+    match daemon.task.names.as_slice() {
+        [] => format!("daemon {} does not watch what is behind a serial line", daemon.pid),
+        names => format!(
+            "daemon {} watches only {}; end it and start one without --name",
+            daemon.pid,
+            names.join(", ")
+        ),
+    }
 }
 
 /// Parked cores that the kernel may wake now.
@@ -109,7 +139,8 @@ fn set(options: &PolicySet) -> Result<u8> {
     Config::from_table(changes.clone(), "these settings").context("nothing was changed")?;
     store::write(&instance, &changes)?;
     let then = match lock::holder(&base) {
-        Some(pid) => format!("daemon {pid} takes it over"),
+        Some(daemon) if daemon.watches(&instance) => format!("daemon {} takes it over", daemon.pid),
+        Some(other) => format!("NO DAEMON TAKES IT OVER: {}", ignores(&other)),
         None => "it holds as soon as a daemon runs: `ixcp daemon`".to_owned(),
     };
     print(&format!("{}: policy {}; {then}\n", instance.name, options.policy));
@@ -119,6 +150,10 @@ fn set(options: &PolicySet) -> Result<u8> {
 fn log(options: &PolicyLog) -> Result<u8> {
     let instance = Base::from_env()?.find(options.target.name.as_deref())?;
     let path = log::path(&instance);
+    if options.json && !options.follow {
+        print(&array(&std::fs::read_to_string(&path).unwrap_or_default()));
+        return Ok(0);
+    }
     let mut reader = match std::fs::File::open(&path) {
         Ok(file) => Some(BufReader::new(file)),
         Err(_) if options.follow => None,
@@ -147,6 +182,16 @@ fn log(options: &PolicyLog) -> Result<u8> {
             return Ok(0);
         }
         wait(&mut reader, &instance, got)?;
+    }
+}
+
+/// The lines of a log as an array, without those that are only half written.
+fn array(log: &str) -> String {
+    let good = |line: &&str| serde_json::from_str::<log::Line>(line).is_ok();
+    let lines: Vec<&str> = log.lines().filter(good).collect();
+    match lines.is_empty() {
+        true => "[]\n".to_owned(),
+        false => format!("[\n  {}\n]\n", lines.join(",\n  ")),
     }
 }
 
@@ -185,7 +230,7 @@ fn simulate(options: &Simulate) -> Result<u8> {
     setup.connections = options.connections;
     setup.seed = options.seed;
     setup.peak_rps = options.peak.or(setup.peak_rps);
-    let report = sim::run(&setup);
+    let report = sim::run_with(&setup, &mut progress());
     if let Some(file) = &options.svg {
         svg::write(file, &crate::plot::of_report(&report))?;
     }
@@ -202,4 +247,31 @@ fn simulate(options: &Simulate) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// Tells on standard error how far a simulation is, if it takes longer than one would wait in silence.
+fn progress() -> impl FnMut(f64) {
+    let (start, mut told) = (Instant::now(), Duration::ZERO);
+    move |share| {
+        let elapsed = start.elapsed();
+        if elapsed - told >= PROGRESS {
+            told = elapsed;
+            eprintln!(
+                "ixcp: {:.0} % simulated after {:.0} s",
+                share * 100.0,
+                elapsed.as_secs_f64()
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_without_decisions_is_an_empty_array() {
+        assert_eq!(array(""), "[]\n");
+        assert_eq!(array("{\"half"), "[]\n");
+    }
 }

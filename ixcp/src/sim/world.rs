@@ -79,10 +79,18 @@ impl Setup {
 
 /// Runs it from the beginning to the end.
 pub fn run(setup: &Setup) -> Report {
+    run_with(setup, &mut |_| {})
+}
+
+/// The same, and tells after each tenth of a simulated second which share is done.
+pub fn run_with(setup: &Setup, progress: &mut dyn FnMut(f64)) -> Report {
     let mut world = World::new(setup);
     let slices = (setup.curve.seconds() * 1e9 / SLICE as f64).round() as u64;
     for slice in 0..slices {
         world.slice(slice * SLICE);
+        if slice % (POINT / SLICE) == 0 {
+            progress(slice as f64 / slices as f64);
+        }
     }
     world.report()
 }

@@ -28,3 +28,30 @@ fn the_busiest_groups_come_first() {
     let many: Vec<_> = (0..20).map(|group| load(group, 1.0)).collect();
     assert!(busiest(&many).ends_with("and 12 more groups\n"), "{}", busiest(&many));
 }
+
+#[test]
+fn who_sets_cores_against_a_daemon_is_warned() {
+    let dir = temp_dir::TempDir::new().unwrap();
+    let base = Base::at(dir.path().join("ix")).unwrap();
+    let kv = base.claim("kv").unwrap().instance;
+    assert_eq!(overruled(&base, &kv, Some(2)), None, "no daemon");
+    let daemon = |names: &[&str], setting: &str| {
+        let names = names.iter().map(|n| (*n).to_owned()).collect();
+        let settings = crate::policy::config::setting(setting).unwrap();
+        lock::take(&base, &lock::Task { names, settings }).unwrap()
+    };
+    let held = daemon(&[], "policy=latency");
+    let text = overruled(&base, &kv, Some(2)).unwrap();
+    assert!(text.contains("by policy latency") && text.contains("static.cores=2"), "{text}");
+    assert!(overruled(&base, &kv, None).unwrap().contains("static.cores=0"));
+    drop(held);
+    let held = daemon(&["other"], "policy=latency");
+    assert_eq!(overruled(&base, &kv, Some(2)), None, "it ignores kv");
+    drop(held);
+    let held = daemon(&[], "policy=static");
+    assert_eq!(overruled(&base, &kv, Some(2)), None);
+    drop(held);
+    let _held = daemon(&[], "static.cores=3");
+    assert_eq!(overruled(&base, &kv, Some(3)), None);
+    assert!(overruled(&base, &kv, Some(2)).unwrap().contains("static with static.cores=3"));
+}
