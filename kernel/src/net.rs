@@ -301,6 +301,8 @@ fn open_ixgbe(
         first_vector: msix.as_ref().map(|_| 0),
         mtu,
         promiscuous: false,
+        // The engine's headers are as virtio wants them.
+        tso: false,
         clock: &|| Instant(time::now_ns()),
     };
     let opened = ix_ixgbe::Port::open(registers, &mut KernelDma, &config);

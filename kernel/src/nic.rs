@@ -162,10 +162,7 @@ impl Control {
 
     /// The queue of a group, as the table has it.
     pub fn queue_of(&self, group: u16) -> Option<u16> {
-        match self {
-            Control::Virtio(c) => c.reta().get(usize::from(group)).copied(),
-            Control::Ixgbe(c) => c.reta().get(usize::from(group)).map(|queue| u16::from(*queue)),
-        }
+        each!(Control, self, c => c.reta().get(usize::from(group)).copied())
     }
 
     /// Notes what the table is to say of a group.

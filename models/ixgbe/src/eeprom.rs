@@ -45,10 +45,10 @@ impl Eeprom {
         (words[0x29], words[0x2d], words[0x2e]) = (0x4d80, 0x8000, 0x0001);
         words[CAPABILITIES] = 0;
         words[FIRMWARE_POINTER] = 0x140;
-        // Pass-through patch configuration, whose word 4 is a version above 5.
-        words[0x140 + 7] = 0x160;
+        // Pass-through patch configuration, whose word 7 is a version above 5.
+        words[0x140 + 4] = 0x160;
         words[0x140 + 2] = 0xffff;
-        words[0x160 + 4] = 6;
+        words[0x160 + 7] = 6;
         // For the kinds of modules 3 to 6 (copper and optics on both ports) the same sequence.
         words[SFP_LIST_POINTER] = 0x100;
         words[0x100] = 0;
