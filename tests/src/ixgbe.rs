@@ -126,6 +126,20 @@ impl Rig {
     /// Starts both, and waits until the guest has its address.
     #[track_caller]
     pub fn start(tools: &Tools, cores: u32, cable: Cable<'_>) -> Rig {
+        Rig::begin(tools, cores, cable, &["-machine", "q35,memory-backend=ram"], APPEND)
+    }
+
+    /// The same with Intel's IOMMU between card and memory, which the guest opens page by page.
+    #[track_caller]
+    pub fn behind_iommu(tools: &Tools, cores: u32, cable: Cable<'_>) -> Rig {
+        let machine = "q35,kernel-irqchip=split,memory-backend=ram";
+        let iommu = "intel-iommu,caching-mode=on,intremap=on";
+        let append = format!("{APPEND} intel_iommu=on iommu.strict=1");
+        Rig::begin(tools, cores, cable, &["-machine", machine, "-device", iommu], &append)
+    }
+
+    #[track_caller]
+    fn begin(tools: &Tools, cores: u32, cable: Cable<'_>, machine: &[&str], append: &str) -> Rig {
         let dir = temp_dir::TempDir::with_prefix("ix-ixgbe-").expect("a directory");
         let (socket, wire) = (dir.child("nic"), dir.child("wire"));
         let place = match cable {
@@ -152,7 +166,8 @@ impl Rig {
         }
         let mut qemu = Command::new(&tools.qemu);
         qemu.args(["-nodefaults", "-no-reboot", "-accel", "tcg", "-cpu", "max"])
-            .args(["-machine", "q35,memory-backend=ram", "-m", MEMORY, "-smp", &cores.to_string()])
+            .args(["-m", MEMORY, "-smp", &cores.to_string()])
+            .args(machine)
             .args(["-object", &format!("memory-backend-memfd,id=ram,size={MEMORY},share=on")]);
         if let Cable::User = cable {
             let wire =
@@ -166,7 +181,7 @@ impl Rig {
         let address = serde_json::json!({"type": "unix", "path": socket.to_str()});
         let device = serde_json::json!({"driver": "vfio-user-pci", "socket": address});
         qemu.args(["-device", &device.to_string()]);
-        let append = format!("{APPEND} ix.address={IP}/24");
+        let append = format!("{append} ix.address={IP}/24");
         let linux = Linux::boot(qemu, &tools.images, &append, IP);
         let mut rig = Rig { linux, card, dir };
         rig.linux.wait_ready();

@@ -5,8 +5,9 @@ use ix_model_ixgbe::Memory;
 use nix::errno::Errno;
 use std::os::fd::OwnedFd;
 
-/// Most maps at a time (`max_dma_maps`). A machine has some tens.
-pub const MAPS_MAX: usize = 4096;
+/// Most maps at a time (`max_dma_maps`). A machine has some tens; behind an IOMMU each page that a driver gives to the
+/// card may be one. The system allows a process about 65,000.
+pub const MAPS_MAX: usize = 32_768;
 /// What addresses, sizes and offsets of maps are multiples of (`pgsizes`).
 pub const PAGE_BYTES: u64 = 4096;
 

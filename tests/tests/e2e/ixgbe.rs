@@ -81,6 +81,20 @@ fn linux_takes_the_model_for_the_chip() {
     card_is_content(&mut rig);
 }
 
+/// Intel's IOMMU shows the card only what the driver has given it: the descriptors of a ring, each buffer of a packet.
+#[test]
+fn linux_and_the_model_work_behind_an_iommu() {
+    let Some(tools) = ixgbe::tools() else { return };
+    let _machine = need::machine();
+    let mut rig = Rig::behind_iommu(&tools, 2, Cable::User);
+    wait_for_link(&mut rig);
+    has(&rig.linux.run_ok("busybox dmesg", PATIENCE), "DMAR: IOMMU enabled");
+    pings(&mut rig, 5);
+    let (_, lines) = rig.linux.run("ethtool -t eth0 offline", PATIENCE);
+    has(&lines, "The test result is PASS");
+    card_is_content(&mut rig);
+}
+
 /// Registers by patterns, EEPROM, interrupts, packets looped back in the chip, link.
 #[test]
 fn the_model_passes_the_self_test_of_linux() {
