@@ -158,7 +158,7 @@ pub fn ls(options: &Ls) -> Result<u8> {
         return Ok(0);
     }
     if rows.is_empty() {
-        print(&format!("no dataplane runs (looked in {})\n", base.directory("").display()));
+        print(&format!("no dataplane runs (looked in {})\n", base.path().display()));
         return Ok(0);
     }
     print(&table(&rows));

@@ -113,6 +113,11 @@ impl Base {
         Instance { name: path.to_owned(), dir: self.0.clone(), line: Some(PathBuf::from(path)) }
     }
 
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Where an instance of that name has its files.
     pub fn directory(&self, name: &str) -> PathBuf {
         self.0.join(name)

@@ -252,3 +252,32 @@ fn a_name_that_is_taken_is_told_before_a_port_that_is() {
     assert!(text(&second.stderr).contains("kv runs already (process"), "{}", text(&second.stderr));
     end(child, Signal::SIGTERM);
 }
+
+#[test]
+fn policy_show_and_set_tell_whether_the_daemon_decides_about_this_dataplane() {
+    let scene = Scene::new();
+    let child = scene.ixcp("exec sleep 60", &["run"]).spawn().unwrap();
+    scene.wait_for_instance();
+    let said = |args: &[&str]| text(&scene.ixcp("", args).output().unwrap().stdout);
+    assert!(said(&["policy", "show"]).contains("NO DAEMON RUNS"));
+    assert_eq!(said(&["policy", "log", "--json"]), "[]\n");
+    let daemon = |args: &[&str], words: &str| {
+        let daemon = scene.ixcp("", &[&["daemon", "--policy", "latency"], args].concat()).spawn();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !said(&["policy", "show"]).contains(words) {
+            assert!(Instant::now() < deadline, "{}", said(&["policy", "show"]));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        daemon.unwrap()
+    };
+    let restricted = daemon(&["--name", "nope"], "kv: policy static, but NO DAEMON DECIDES");
+    let set = said(&["policy", "set", "static"]);
+    assert!(set.contains("NO DAEMON TAKES IT OVER") && set.contains("only nope"), "{set}");
+    let told = end(restricted, Signal::SIGTERM);
+    assert!(text(&told.stderr).contains("no dataplane named nope runs"), "{}", text(&told.stderr));
+    std::fs::remove_file(scene.path("run/kv/policy.toml")).unwrap();
+    let all = daemon(&[], "kv: policy latency, daemon");
+    assert!(said(&["policy", "set", "static"]).contains(&format!("daemon {} takes it", all.id())));
+    end(all, Signal::SIGTERM);
+    end(child, Signal::SIGTERM);
+}
