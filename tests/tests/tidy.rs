@@ -184,7 +184,15 @@ const DEPENDENCIES: [(&str, &[&str]); 23] = [
     ("ix-rt", &[]),
     (
         "ix-kernel",
-        &["ix-abi", "ix-acl", "ix-dataplane", "ix-kernel-core", "ix-rt", "ix-virtio-net"],
+        &[
+            "ix-abi",
+            "ix-acl",
+            "ix-dataplane",
+            "ix-ixgbe",
+            "ix-kernel-core",
+            "ix-rt",
+            "ix-virtio-net",
+        ],
     ),
     ("ix-testapp", &["ix-abi", "ix-rt"]),
     ("libix", &["ix-abi", "ix-rt"]),
