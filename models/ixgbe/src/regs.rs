@@ -268,7 +268,7 @@ registers! {
     AUTOC Special = 0x0000_6004 { 0x042a0 }
     LINKS Ro = 0 { 0x042a4 }
     AUTOC2 Rw = 0x0002_0000 { 0x042a8 }
-    ANLP1 Ro = 0 { 0x042b0 }
+    ANLP1 Ro = 0x0001_0000 { 0x042b0 }
     ANLP2 Ro = 0 { 0x042b4 }
     MACC Rw = 0 { 0x04330 }
     LINKS2 Ro = 0 { 0x04324 }

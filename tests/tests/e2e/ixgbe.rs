@@ -116,7 +116,7 @@ fn the_module_comes_and_goes() {
     let mut rig = Rig::start(&tools, 1, Cable::User);
     let modules = rig.linux.run_ok("busybox ls /modules", PATIENCE);
     let module = modules.iter().find(|name| name.ends_with("-ixgbe.ko")).expect("its module");
-    for _ in 0..if need::prove() { 100 } else { 20 } {
+    for _ in 0..if need::prove() { 20 } else { 5 } {
         rig.linux.run_ok("busybox rmmod ixgbe", PATIENCE);
         rig.linux.run_ok(&format!("busybox insmod /modules/{module}"), PATIENCE);
         rig.linux.run_ok(&format!("busybox ip address add {IP}/24 dev eth0"), PATIENCE);
