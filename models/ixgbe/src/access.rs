@@ -1,4 +1,5 @@
 //! What reads and writes of single registers do.
+use crate::faults::Random;
 use crate::map::Map;
 use crate::regs::Id;
 use crate::rx::QUEUE_ENABLE;
@@ -213,6 +214,36 @@ impl Chip {
         self.map.set(Id::RAL, low);
         self.map.set(Id::RAH, high | filter::ADDRESS_VALID);
         clear_all_but_first(&mut self.map, &[Id::RXPBSIZE, Id::TXPBSIZE, Id::TXPBTHRESH]);
+        if self.faults.other_link_mode {
+            self.map.set(Id::AUTOC, link::MODE_SLOW | 4);
+        }
+        if self.faults.undefined_is_anything {
+            self.spoil_undefined();
+        }
+    }
+}
+
+impl Chip {
+    /// Tables whose reset value is "X" in the datasheet.
+    fn spoil_undefined(&mut self) {
+        let mut random = Random::new(self.faults.seed ^ self.now_ns);
+        let tables = [
+            (Id::RAL, 1, 128),
+            (Id::RAH, 1, 128),
+            (Id::MTA, 0, 128),
+            (Id::VFTA, 0, 128),
+            (Id::MPSAR, 0, 256),
+            (Id::PFUTA, 0, 128),
+            (Id::PFVLVF, 0, 64),
+            (Id::FTQF, 0, 128),
+            (Id::RETA, 0, 32),
+            (Id::RSSRK, 0, 10),
+            (Id::RDBAL, 0, 128),
+            (Id::TDBAL, 0, 128),
+        ];
+        for (id, first, end) in tables {
+            (first..end).for_each(|i| self.map.write(id, i, random.next() as u32));
+        }
     }
 }
 

@@ -19,6 +19,10 @@ pub struct Faults {
     pub stuck_eeprom: bool,
     /// A bit of the EEPROM has flipped: its checksum is wrong.
     pub bad_eeprom: bool,
+    /// The EEPROM starts the link in another mode than the module's: 1 Gb/s.
+    pub other_link_mode: bool,
+    /// What the datasheet calls undefined after a reset is anything, not 0.
+    pub undefined_is_anything: bool,
     /// The cage is empty.
     pub no_module: bool,
     /// The other end is not there.

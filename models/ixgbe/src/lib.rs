@@ -92,6 +92,8 @@ pub struct Counts {
     pub bad_rings: u64,
     /// Transmit descriptors that make no sense.
     pub bad_descriptors: u64,
+    /// Frames that came while HLREG0.RXCRCSTRP and RDRXCTL.CRCStrip contradicted each other (§8.2.3.8.8).
+    pub contradictions: u64,
     /// Times that 40 transmit descriptors went by without one that asks for a report (§8.2.3.9.10).
     pub late_reports: u64,
     /// Frames from the wire while the link was down.

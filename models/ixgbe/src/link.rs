@@ -4,6 +4,11 @@ use crate::regs::Id;
 
 /// AUTOC.FLU: force the link up.
 const FORCE_LINK_UP: u32 = 1;
+/// AUTOC.LMS, and the only mode that the partner speaks: 10 Gb/s, serial.
+const MODE: u32 = 7 << 13;
+const MODE_SERIAL: u32 = 3 << 13;
+/// AUTOC.LMS for 1 Gb/s.
+pub(crate) const MODE_SLOW: u32 = 2 << 13;
 /// AUTOC.Restart_AN: clears itself.
 const RESTART: u32 = 1 << 12;
 /// LINKS: up, 10 Gb/s, and the same in the bits of the serial interface.
@@ -60,8 +65,9 @@ impl Link {
             self.up = false;
             self.rises_at = Some(now.saturating_add(for_ns));
         }
-        let possible = self.partner && self.module && map.get(Id::ESDP) & LASER_OFF == 0
-            || map.get(Id::AUTOC) & FORCE_LINK_UP != 0;
+        let autoc = map.get(Id::AUTOC);
+        let heard = self.partner && self.module && map.get(Id::ESDP) & LASER_OFF == 0;
+        let possible = heard && autoc & MODE == MODE_SERIAL || autoc & FORCE_LINK_UP != 0;
         if !possible {
             self.up = false;
             // Looked at again with the next tick.

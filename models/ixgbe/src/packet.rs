@@ -63,6 +63,13 @@ pub(crate) fn fold(mut sum: u64) -> u16 {
     sum as u16
 }
 
+/// The frame check sequence of IEEE 802.3 §3.2.9, as it lies behind the frame.
+pub(crate) fn fcs(frame: &[u8]) -> [u8; 4] {
+    let step = |crc: u32| if crc & 1 == 0 { crc >> 1 } else { crc >> 1 ^ 0xedb8_8320 };
+    let byte = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc));
+    (!frame.iter().fold(u32::MAX, byte)).to_le_bytes()
+}
+
 /// Looks at a frame as the parser does.
 pub(crate) fn parse(frame: &[u8], vlan_type: u16) -> Layers {
     let mut layers = Layers::default();

@@ -13,6 +13,9 @@ pub(crate) const QUEUE_ENABLE: u32 = 1 << 25;
 const VLAN_STRIP: u32 = 1 << 30;
 /// SRRCTL.Drop_En.
 const DROP_ENABLE: u32 = 1 << 28;
+/// HLREG0.RXCRCSTRP and RDRXCTL.CRCStrip.
+const MAC_STRIPS: u32 = 1 << 1;
+const DMA_STRIPS: u32 = 1 << 1;
 /// HLREG0.JUMBOEN.
 const JUMBO_ENABLE: u32 = 1 << 2;
 /// RXCSUM.PCSD: the hash is in the descriptor, not a fragment's sum.
@@ -142,7 +145,20 @@ impl Chip {
         }
         statistics::passed(&mut self.map, frame.len(), cast);
         let (queue, about) = self.classify(frame, &layers, cast);
+        let with_fcs: Vec<u8>;
+        if !self.strips_fcs() {
+            with_fcs = [frame, &packet::fcs(frame)].concat();
+            frame = &with_fcs;
+        }
         self.deliver(frame, queue, about, memory, outside)
+    }
+
+    /// Whether the FCS stays on the chip. Both bits have to agree (§8.2.3.8.8).
+    fn strips_fcs(&mut self) -> bool {
+        let strips = self.map.get(Id::HLREG0) & MAC_STRIPS != 0;
+        let agrees = strips == (self.map.get(Id::RDRXCTL) & DMA_STRIPS != 0);
+        self.counts.contradictions += u64::from(!agrees);
+        strips
     }
 
     /// The queue, and what will be said of the frame.

@@ -140,3 +140,33 @@ fn every_write_of_opening_is_to_a_register_that_the_model_has() {
     rig.assert_clean();
     assert_eq!(rig.port.capabilities.mtu, 9000);
 }
+
+#[test]
+fn what_is_undefined_after_a_reset_is_defined_when_the_port_is_open() {
+    let faults = Faults { undefined_is_anything: true, seed: 7, ..Faults::default() };
+    let mut rig = Rig::new(Options { faults, ..Options::default() }, |_| {});
+    for again in [false, true] {
+        let words =
+            |first: u32, count: u32, stride: u32| (0..count).map(move |i| first + i * stride);
+        // RAL, RAH but for the first; MTA, VFTA, MPSAR, PFUTA, PFVLVF, FTQF.
+        let tables = words(0xa208, 127, 8)
+            .chain(words(0xa20c, 127, 8))
+            .chain(words(0x5200, 128, 4))
+            .chain(words(0xa000, 128, 4))
+            .chain(words(0xa604, 255, 4))
+            .chain(words(0xf400, 128, 4))
+            .chain(words(0xf100, 64, 4))
+            .chain(words(0xe600, 128, 4));
+        for at in tables {
+            assert_eq!(rig.world.read(at), 0, "{at:#x}, after a restart: {again}");
+        }
+        rig.restart();
+    }
+}
+
+#[test]
+fn the_link_comes_up_whatever_mode_the_eeprom_has_begun() {
+    let faults = Faults { other_link_mode: true, ..Faults::default() };
+    let rig = Rig::new(Options { faults, ..Options::default() }, |_| {});
+    assert!(rig.port.control.read_link_up());
+}

@@ -251,7 +251,7 @@ impl Rig {
         assert_eq!(counts.refused, 0, "at {:x?}", counts.last_refused);
         assert_eq!(counts.unknown_reads + counts.unknown_writes, 0, "{:#x}", counts.last_unknown);
         assert_eq!((counts.bad_rings, counts.bad_descriptors, counts.dropped_tx), (0, 0, 0));
-        assert_eq!(counts.late_reports, 0);
+        assert_eq!((counts.late_reports, counts.contradictions), (0, 0));
     }
 
     /// A frame in DMA memory, in as many pieces as there are lengths, with these bytes.

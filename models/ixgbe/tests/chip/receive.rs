@@ -94,3 +94,24 @@ fn loopback_brings_back_what_is_sent_without_a_link() {
     assert!(rig.send(&[[at, bytes.len() as u64 | 9 << 24]]).is_empty());
     assert_eq!(rig.bytes(BUFFERS, bytes.len()), bytes);
 }
+
+#[test]
+fn the_fcs_comes_too_if_it_is_not_stripped() {
+    let mut rig = Rig::running();
+    let bytes = tcp(b"123456789");
+    let hlreg0 = rig.read(0x4240);
+    rig.write(0x4240, hlreg0 & !2);
+    assert!(rig.receive(&bytes));
+    let [_, word] = rig.received(0);
+    assert_eq!((word >> 32) as u16 as usize, bytes.len() + 4);
+    // A frame with its FCS has the same remainder, whatever it is.
+    let crc = |bytes: &[u8]| {
+        let step = |crc: u32| if crc & 1 == 0 { crc >> 1 } else { crc >> 1 ^ 0xedb8_8320 };
+        bytes.iter().fold(u32::MAX, |crc, b| (0..8).fold(crc ^ u32::from(*b), |crc, _| step(crc)))
+    };
+    assert_eq!(crc(&rig.bytes(BUFFERS, bytes.len() + 4)), 0xdebb_20e3);
+    assert_eq!(rig.chip.counts.contradictions, 0);
+    rig.write(0x4240, hlreg0);
+    assert!(rig.receive(&bytes));
+    assert_eq!(rig.chip.counts.contradictions, 1);
+}
