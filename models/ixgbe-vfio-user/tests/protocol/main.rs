@@ -8,7 +8,8 @@ mod hostile;
 mod ordinary;
 
 /// Registers: 0x10 the address of the next transfer, 0x14 its length, 0x18 the first four bytes there inverted, 0x1c sends an interrupt,
-/// 0x20 sends what is at the address as a frame, 0x24 asks for an interrupt in so many nanoseconds, 0x28 counts resets.
+/// 0x20 sends what is at the address as a frame, 0x24 asks for an interrupt in so many nanoseconds, 0x28 counts resets,
+/// 0x2c is 1 after a frame that could not be written to memory, 2 after one that was.
 #[derive(Debug, Default)]
 struct Toy {
     registers: [u32; 32],
@@ -45,6 +46,7 @@ impl Device for Toy {
 
     fn receive(&mut self, frame: &[u8], memory: &dyn Memory, outside: &mut dyn Outside) -> bool {
         let written = memory.write(u64::from(self.registers[4]), frame);
+        self.registers[11] = 1 + u32::from(written);
         outside.interrupt(1);
         written
     }

@@ -149,6 +149,26 @@ fn frames_go_both_ways() {
     );
 }
 
+#[test]
+fn a_function_that_is_no_bus_master_writes_nothing_and_sends_no_message() {
+    let mut client = Client::new();
+    let file = memory(0x4000);
+    client.map(0, 0x4000, &file, 0).unwrap();
+    let events = [event()];
+    client.set_irqs([ASSIGN, MSIX, 1, 1], &[events[0].as_fd().as_raw_fd()]).unwrap();
+    client.write(CONFIG, 4, &[2, 0]);
+    client.peer.write_all(&[&64u32.to_be_bytes()[..], &[0xcd; 64]].concat()).unwrap();
+    while client.register(0x2c) == 0 {}
+    assert_eq!(client.register(0x2c), 1);
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 0).unwrap();
+    assert_eq!(byte, [0]);
+    // The next one is told of, and the last one was not kept for it.
+    client.write(CONFIG, 4, &[6, 0]);
+    client.set(0x1c, 1);
+    assert_eq!(interrupts(&events[0]), 1);
+}
+
 /// More than the loop takes at once, and all of them in one read: the rest must not wait for the next event.
 #[test]
 fn many_frames_at_once_all_arrive() {
