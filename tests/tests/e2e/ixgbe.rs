@@ -267,6 +267,7 @@ fn ixcp_starts_the_card_and_ends_it_with_the_machine() {
     let _machine = need::machine();
     let Some((mut vm, card)) = dataplane(&tools) else { return };
     assert!(lives(card));
+    crate::serves(&vm);
     assert_eq!(vm.interrupt(), 0, "{}", vm.log());
     assert!(!lives(card));
     assert!(!vm.log().contains("ixgbe-vfio-user:"), "{}", vm.log());
