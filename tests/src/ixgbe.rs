@@ -29,14 +29,7 @@ pub struct Tools {
 /// All of it; `None` after saying SKIPPED.
 pub fn tools() -> Option<Tools> {
     let images = linux::images_in("build/linux-ixgbe", "cargo xtask linux-guest --ixgbe")?;
-    let Some(qemu) = qemu() else {
-        need::skip("no QEMU with vfio-user: cargo xtask qemu --vfio-user fetches one");
-        return None;
-    };
-    let Some(player) = player() else {
-        need::skip("no ixgbe-vfio-user: cargo build --release -p ixgbe-vfio-user");
-        return None;
-    };
+    let (qemu, player) = card()?;
     Some(Tools { qemu, player, images })
 }
 

@@ -204,8 +204,8 @@ impl Engine {
         self.local.measure.alarm = u64::MAX;
         self.local.measure.force(false);
         let half = self.load() / 2;
-        let mut groups = (0..self.local.groups).map(GroupId);
-        if groups.by_ref().filter(|id| self.moves.rests(*id) && self.owns(*id)).nth(1).is_none() {
+        let groups = (0..self.local.groups).map(GroupId);
+        if groups.filter(|id| self.moves.rests(*id) && self.owns(*id)).nth(1).is_none() {
             // A core without groups serves nobody, not even its application.
             return;
         }
