@@ -61,7 +61,7 @@ open_enum! {
         Unlisten = 17: "unlisten",
         /// A flow group has come to this core: `a`.
         GroupIn = 18: "group in",
-        /// A flow group has left this core: `a`, to core `b`.
+        /// A flow group has gone to core `b`: `a`, and `small` others to the same core just before it (core 0's ring).
         GroupOut = 19: "group out",
         /// The kernel has panicked: `small` the line, `a` the instruction, `b` the last eight
         /// letters of the file's name. `Text` follows.
@@ -194,6 +194,7 @@ impl core::fmt::Display for Record {
                 write!(f, ": port {small}/{}", if a == 17 { "udp" } else { "tcp" })
             }
             EventKind::GroupIn => write!(f, ": {a}"),
+            EventKind::GroupOut if small > 0 => write!(f, ": {a} and {small} others, to core {b}"),
             EventKind::GroupOut => write!(f, ": {a} to core {b}"),
             EventKind::Panic => {
                 write!(f, " at …")?;

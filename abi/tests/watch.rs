@@ -131,6 +131,8 @@ fn every_event_has_a_line_whatever_its_arguments_are() {
     let line = |kind, small, a, b| Record { number: 1, kind, small, time_ns: 0, a, b }.to_string();
     assert_eq!(line(EventKind::Address, 0, 0x0f02_000a, 24), "address: 10.0.2.15/24");
     assert_eq!(line(EventKind::Command, 2, 0, 0), "command restart-app (0): ok");
+    assert_eq!(line(EventKind::GroupOut, 0, 7, 1), "group out: 7 to core 1");
+    assert_eq!(line(EventKind::GroupOut, 31, 7, 1), "group out: 7 and 31 others, to core 1");
     assert_eq!(line(EventKind::Drops, 18, 5, 17), "drops: tcp_no_port 5, 17 in all");
     assert_eq!(
         line(EventKind::AppEnds, 0, 1 << 32 | 14 << 40 | 1, 0),

@@ -509,9 +509,13 @@ impl Session {
             }
         }
         if let Some(nic) = &mut self.nic {
-            nic.end();
+            let status = nic.end();
             for line in nic.said().lines() {
                 eprintln!("{line}");
+            }
+            // QEMU does not always outlive its card long enough for `look_at_nic` to see that it was the first.
+            if let Some(status) = status.filter(|status| !status.success() && !self.card_lost) {
+                eprintln!("ixcp: the network card's program has ended ({status})");
             }
         }
         eprintln!("ixcp: {}", ending.text());

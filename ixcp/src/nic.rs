@@ -113,17 +113,19 @@ impl Played {
         lines.map(crate::serial::printable).collect::<Vec<_>>().join("\n")
     }
 
-    /// QEMU has ended: so does this.
-    pub fn end(&mut self) {
+    /// QEMU has ended: so does this. How it ended, if by itself.
+    pub fn end(&mut self) -> Option<ExitStatus> {
         let deadline = Instant::now() + END_MAX;
-        while let Ok(None) = self.child.try_wait() {
-            if Instant::now() > deadline {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
+        loop {
+            match self.child.try_wait() {
+                Ok(None) if Instant::now() <= deadline => std::thread::sleep(LOOK),
+                Ok(Some(status)) => return Some(status),
+                _ => break,
             }
-            std::thread::sleep(LOOK);
         }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        None
     }
 }
 

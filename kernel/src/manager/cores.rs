@@ -233,6 +233,8 @@ impl Cores {
     /// Moves that are over, also those that nobody here has asked for; how the last one ended.
     fn outcomes(&mut self, engine: &mut Engine) -> Status {
         let mut last = Status::Ok;
+        // Those to one core are one record: many moves must not drown what else happens.
+        let mut run = None;
         while let Some((group, status)) = engine.move_outcome() {
             if core::mem::take(&mut self.asked[usize::from(group.0) % GROUPS_MAX]) {
                 self.under_way = self.under_way.saturating_sub(1);
@@ -243,9 +245,16 @@ impl Cores {
                 self.astray |= is_parked(owner.0.into());
                 control::set(OWNERS_BASE + usize::from(group.0) * 8, owner.0.into());
                 control::set(header::MOVES, self.moves);
-                watch::log::record(EventKind::GroupOut, 0, group.0.into(), owner.0.into());
+                run = Some(match run {
+                    Some((_, to, before)) if to == owner => (group, to, before + 1),
+                    _ => {
+                        tell_moved(run);
+                        (group, owner, 0)
+                    }
+                });
             }
         }
+        tell_moved(run);
         last
     }
 
@@ -256,6 +265,13 @@ impl Cores {
             let owner = engine.owner(GroupId(group)).map_or(0, |core| core.0);
             control::set(OWNERS_BASE + usize::from(group) * 8, owner.into());
         }
+    }
+}
+
+/// A group has gone to a core, and so many before it.
+fn tell_moved(run: Option<(GroupId, CoreId, u16)>) {
+    if let Some((group, to, before)) = run {
+        watch::log::record(EventKind::GroupOut, before, group.0.into(), to.0.into());
     }
 }
 

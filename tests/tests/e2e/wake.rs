@@ -88,21 +88,23 @@ fn a_dataplane_asks_for_cores_wakes_one_and_offers_it_back() {
     assert_eq!((page.load(word::LIMITS_NUMBER), page.load(word::LIMITS + 40)), (1, 20_000));
 
     // It asks, and wakes nobody without a grant.
-    until(&vm, "no wish for more", || crowd.ask(4), || want(&page).cores > 1);
-    assert_ne!(want(&page).reason, Reason::Idle);
+    let more =
+        |want: Want| want.cores > 1 && ![Reason::Idle, Reason::Enough].contains(&want.reason);
+    until(&vm, "no wish for more", || crowd.ask(4), || more(want(&page)));
     assert_eq!((page.load(header::ACTIVE), page.load(word::WAKES)), (1, 0));
 
     // With a grant it does not wait for anybody; of what is granted, only parked cores count.
     let granted = Limits { grant: 0b0111 | 1 << 63, wake_delay_ns: 20_000, ..soon };
     limit(&vm, granted.encode()).expect("limits");
     until(&vm, "nobody woken", || crowd.ask(4), || page.load(word::WAKES) > 0);
-    let by_whom = page.load(word::LAST_WAKE);
-    assert_eq!(by_whom, 1, "the first parked one, by core 0");
     until(&vm, "no groups", || crowd.ask(4), || groups(&page, 1) > 0);
     until(&vm, "no load", || crowd.ask(4), || page.load(measure_offset(1) + window::FRAMES) > 0);
     assert_eq!(page.load(header::ACTIVE) & 0b1011, 0b0011, "core 3 was not granted");
     let events = vm.ixcp_ok(&["events"]);
-    assert!(events.contains("core woken: 1, queueing delay"), "{events}");
+    // The first parked one; if the load lasts, another behind it.
+    let woken = events.lines().find_map(|line| line.split_once("core woken: "));
+    assert!(woken.is_some_and(|(_, text)| text.starts_with("1, queueing delay")), "{events}");
+    assert!([1, 2, 2 | 1 << 16].contains(&page.load(word::LAST_WAKE)), "who was woken, by whom");
     assert!(events.contains("core serves") && events.contains("cores wanted"), "{events}");
 
     // The grant has a lease, and limits that are none change nothing.
