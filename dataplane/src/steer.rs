@@ -3,7 +3,7 @@
 //! A [`RemoteTx`] copies frame descriptors (not frames) into a ring to the owner of the queue; its
 //! [`MuxTx`] feeds them to the hardware among the owner's, remembers in order whose each one was,
 //! and counts them done when the hardware has. Both are `TxQueue`s: nobody above can tell.
-use crate::device::{TxFrame, TxFull, TxQueue};
+use crate::device::{Fragment, TxChecksum, TxFrame, TxFull, TxQueue};
 use crate::spsc::{Consumer, Padded, Producer, ring};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -116,13 +116,14 @@ impl<Q: TxQueue> MuxTx<Q> {
         &mut self.queue
     }
 
+    /// Lets the owner push a frame by `push`.
     #[inline]
-    fn submit(&mut self, frame: &TxFrame, source: Source) -> Result<(), TxFull> {
+    fn submit(&mut self, push: impl FnOnce(&mut Q) -> Result<(), TxFull>) -> Result<(), TxFull> {
         if self.in_flight.len() >= self.capacity {
             return Err(TxFull);
         }
-        self.queue.push(frame)?;
-        self.in_flight.push_back(source);
+        push(&mut self.queue)?;
+        self.in_flight.push_back(OWN);
         self.unkicked = true;
         Ok(())
     }
@@ -157,7 +158,17 @@ impl<Q: TxQueue> MuxTx<Q> {
 impl<Q: TxQueue> TxQueue for MuxTx<Q> {
     #[inline]
     fn push(&mut self, frame: &TxFrame) -> Result<(), TxFull> {
-        self.submit(frame, OWN)
+        self.submit(|queue| queue.push(frame))
+    }
+
+    #[inline]
+    fn push_pair(
+        &mut self,
+        headers: Fragment,
+        payload: Fragment,
+        checksum: Option<TxChecksum>,
+    ) -> Result<(), TxFull> {
+        self.submit(|queue| queue.push_pair(headers, payload, checksum))
     }
 
     /// What room the owner has left is the remotes'.

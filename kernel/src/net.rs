@@ -8,7 +8,9 @@ use core::ptr::NonNull;
 
 use ix_abi::CoreId;
 use ix_abi::layout::{PAGE_BYTES, RX_BASE};
-use ix_dataplane::device::{BusAddr, Capabilities, Dma, DmaRegion, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{
+    BusAddr, Capabilities, Dma, DmaRegion, Fragment, TxChecksum, TxFrame, TxFull, TxQueue,
+};
 use ix_dataplane::limits::MBUF_BYTES;
 use ix_dataplane::mbuf::Area;
 use ix_dataplane::rss;
@@ -80,6 +82,19 @@ impl TxQueue for Tx {
             Self::Queue(q) => q.push(frame),
             Self::Remote(q) => q.push(frame),
             Self::None(q) => q.push(frame),
+        }
+    }
+    #[inline]
+    fn push_pair(
+        &mut self,
+        headers: Fragment,
+        payload: Fragment,
+        checksum: Option<TxChecksum>,
+    ) -> Result<(), TxFull> {
+        match self {
+            Self::Queue(q) => q.push_pair(headers, payload, checksum),
+            Self::Remote(q) => q.push_pair(headers, payload, checksum),
+            Self::None(q) => q.push_pair(headers, payload, checksum),
         }
     }
     #[inline]

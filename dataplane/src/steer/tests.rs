@@ -15,11 +15,13 @@ struct Hardware {
     sent: Vec<u64>,
     may_complete: u32,
     kicks: u32,
+    /// Frames that came as a pair.
+    pairs: u32,
 }
 
 fn hardware(capacity: usize) -> Hardware {
     let (ring, sent) = (VecDeque::new(), Vec::new());
-    Hardware { capacity, ring, unseen: 0, sent, may_complete: 0, kicks: 0 }
+    Hardware { capacity, ring, unseen: 0, sent, may_complete: 0, kicks: 0, pairs: 0 }
 }
 
 impl TxQueue for Hardware {
@@ -29,6 +31,19 @@ impl TxQueue for Hardware {
         }
         self.ring.push_back(frame.fragments[0].bus.0);
         self.unseen += 1;
+        Ok(())
+    }
+
+    fn push_pair(
+        &mut self,
+        headers: Fragment,
+        payload: Fragment,
+        checksum: Option<TxChecksum>,
+    ) -> Result<(), TxFull> {
+        let mut frame = TxFrame { checksum, ..TxFrame::default() };
+        frame.fragments.extend([headers, payload]);
+        self.push(&frame)?;
+        self.pairs += 1;
         Ok(())
     }
 
@@ -103,6 +118,20 @@ fn a_full_ring_refuses_and_takes_again_when_the_owner_has_drained_it() {
     assert_eq!(mux.push(&frame(0, 0)), Err(TxFull));
     mux.kick();
     assert_eq!(mux.queue().ring.len(), 2);
+}
+
+#[test]
+fn a_pair_reaches_the_hardware_as_one_and_counts_as_a_frame() {
+    let (mut mux, _remotes) = shared(8, 2, 1, 2);
+    let piece = |n| Fragment { bus: BusAddr(n), len: 60 };
+    for n in 0..2 {
+        mux.push_pair(piece(n), piece(9), None).unwrap();
+    }
+    assert_eq!(mux.push_pair(piece(2), piece(9), None), Err(TxFull));
+    mux.kick();
+    assert_eq!((mux.queue().pairs, mux.queue().kicks), (2, 1));
+    mux.queue_mut().may_complete = 2;
+    assert_eq!(mux.reclaim(), 2);
 }
 
 #[test]
