@@ -281,6 +281,11 @@ impl<M: Send> Endpoint<M> {
         self.next(Kind::Home, |link| link.homes.pop())
     }
 
+    /// Whether messages of the last [`Endpoint::refresh`] were not read.
+    pub fn has_messages(&self) -> bool {
+        self.waiting[Kind::Message as usize] != 0
+    }
+
     /// The next control message.
     #[inline]
     pub fn next_message(&mut self) -> Option<(CoreId, M)> {

@@ -152,8 +152,8 @@ impl Moves {
     /// Whether a frame of the group, which its owner has sent to us, is of one that is on its way to us. If it went
     /// the other way just now, the owner had not heard of it.
     #[cold]
-    pub(crate) fn is_early(&mut self, group: Option<GroupId>) -> bool {
-        group.and_then(|group| self.get(group)).is_some_and(|m| matches!(m, Move::Rest))
+    pub(crate) fn is_early(&mut self, group: GroupId) -> bool {
+        self.rests(group)
     }
 
     /// Keeps a frame of a group that its sender has given to us, of which we shall hear at the next quiescent point.
@@ -312,10 +312,13 @@ impl Engine {
     /// Takes the frames that came before their groups.
     #[cold]
     pub(crate) fn take_early(&mut self) {
+        // A group is sent before its frames: once all messages are read, one that is not here does not come. It has gone
+        // the other way, and so do they.
+        let all_heard = !self.local.mesh.has_messages();
         // What is early still is put behind them.
         for _ in 0..self.moves.early.len() {
             if let Some((from, frame)) = self.moves.early.pop_front() {
-                self.local.forwarded_by = Some(from);
+                self.local.forwarded_by = Some(from).filter(|_| !all_heard);
                 core_loop::take(self, &frame);
             }
         }

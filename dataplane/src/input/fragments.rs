@@ -2,7 +2,7 @@
 //! whole. All fragments from one host go to one core, whatever queue they came from.
 use super::eth::{self, HEADER as ETHERNET};
 use super::reassembly::{self, Part};
-use super::transport::steer;
+use super::transport::steer_to_owner;
 use crate::device::{RxChecksum, RxFrame};
 use crate::engine::Engine;
 use crate::fragments::{Key, Piece, Table};
@@ -48,9 +48,9 @@ pub fn handle(engine: &mut Engine, frame: RxFrame) {
     }
     let source = [26, 27, 28, 29].map(|at| fragment.headers[at]);
     let id = group_of(local.toeplitz.hash_v4(source, local.address, 0, 0), local.groups);
-    let owner = local.owners.get(usize::from(id.0)).copied();
-    if owner != Some(local.core) {
-        return steer(engine, frame, owner);
+    let id = usize::from(id.0);
+    if local.owners.get(id) != Some(&local.core) {
+        return steer_to_owner(engine, frame, id);
     }
     let Fragment { key, piece, payload, headers } = fragment;
     let part = Part { key, piece, payload, headers: &headers, mark: CE };

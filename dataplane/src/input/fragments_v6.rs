@@ -2,7 +2,7 @@
 //! without extension headers.
 use super::eth::{self, HEADER as ETHERNET};
 use super::reassembly::{self, Part};
-use super::transport::steer;
+use super::transport::steer_to_owner;
 use crate::device::{RxChecksum, RxFrame};
 use crate::engine::Engine;
 use crate::fragments::{Key, Piece};
@@ -45,9 +45,9 @@ pub struct Fragment {
 pub fn handle(engine: &mut Engine, frame: RxFrame, f: &Fragment) -> Option<RxFrame> {
     let local = &mut engine.local;
     let id = group_of(local.toeplitz.hash_v6(f.source, f.destination, 0, 0), local.groups);
-    let owner = local.owners.get(usize::from(id.0)).copied();
-    if owner != Some(local.core) {
-        steer(engine, frame, owner);
+    let id = usize::from(id.0);
+    if local.owners.get(id) != Some(&local.core) {
+        steer_to_owner(engine, frame, id);
         return None;
     }
     let (offset, len) = (usize::from(f.offset) * 8, f.len);

@@ -2,7 +2,7 @@
 //! elsewhere than the connection, so it may have to go to the core that owns that.
 use super::eth;
 use super::ipv4::Ip;
-use super::transport::steer;
+use super::transport::steer_to_owner;
 use crate::acl::{self, Counts};
 use crate::device::RxFrame;
 use crate::engine::Engine;
@@ -54,8 +54,7 @@ pub fn handle<A: Family>(engine: &mut Engine, frame: RxFrame, ip: &Ip<A>) {
     let hash = A::hash(&local.toeplitz, theirs, ours, (remote_port, local_port));
     let id = usize::from(group_of(hash, local.groups).0);
     let Some(group) = engine.groups.get_mut(id).and_then(Option::as_mut) else {
-        let owner = local.owners.get(id).copied();
-        return steer(engine, frame, owner);
+        return steer_to_owner(engine, frame, id);
     };
     let (from, here) = (ip.source.to_ip(), ip.destination.to_ip());
     let question = Flow::icmp(Direction::In, from, here, head[0], head[1]);

@@ -18,7 +18,7 @@ use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{Fields, Packet, flag};
 use crate::udp;
 use ix_abi::stats::{Counter, Drop};
-use ix_abi::{CoreId, SocketAddress};
+use ix_abi::{CoreId, GroupId, SocketAddress};
 use ix_acl::{Direction, Protocol};
 
 const UDP_HEADER: usize = 8;
@@ -155,18 +155,19 @@ pub(super) fn whose<A: Family>(
 /// Hands a frame to the core that owns the group at that place.
 #[inline]
 pub(super) fn steer_to_owner(engine: &mut Engine, frame: RxFrame, group: usize) {
-    let owner = engine.local.owners.get(group).copied();
+    let local = &mut engine.local;
+    let owner = local.owners.get(group).copied();
+    if let Some(from) = local.forwarded_by.filter(|from| Some(*from) == owner)
+        && engine.moves.is_early(GroupId(group as u16))
+    {
+        return engine.moves.keep_early(local, from, frame);
+    }
     steer(engine, frame, owner);
 }
 
 /// Hands a frame to another core.
 pub(super) fn steer(engine: &mut Engine, frame: RxFrame, owner: Option<CoreId>) {
     let local = &mut engine.local;
-    if let Some(from) = local.forwarded_by.filter(|from| Some(*from) == owner)
-        && engine.moves.is_early(frame.hash.map(|hash| group_of(hash, local.groups)))
-    {
-        return engine.moves.keep_early(local, from, frame);
-    }
     let owner = owner.filter(|owner| *owner != local.core);
     let Some(owner) = owner else { return eth::drop(engine, frame, Drop::SteerFull) };
     match local.mesh.send_frame(owner, frame) {

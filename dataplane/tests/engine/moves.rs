@@ -364,6 +364,36 @@ fn a_frame_that_is_quicker_than_its_group_is_kept() {
 }
 
 #[test]
+fn a_frame_that_is_read_after_its_group_has_gone_for_good_follows_it() {
+    let mut talk = talk();
+    let conn = open(&mut talk, 1);
+    // Core 1 is so slow that it has not read all when it gives up flushing what is forwarded to it.
+    talk.station.engines[1].set_rx_batch(1);
+    for _ in 0..60 {
+        let frame = talk.frame(ACK, conn.seq, conn.ack, 8000, &[], &[]);
+        talk.give(frame);
+    }
+    let frame = data(&talk, &conn, 0, b"late");
+    talk.give(frame);
+    run(&mut talk, 0);
+    about_to_go(&mut talk, conn.group);
+    for _ in 0..6 {
+        run(&mut talk, 1);
+        run(&mut talk, 0);
+        talk.now = talk.now + MOVE_SETTLE_TIMEOUT;
+    }
+    assert_eq!(owner(&talk, conn.group), [0]);
+    assert_eq!(lengths(&events(&mut talk, 0)), [0; 0], "it waits at core 1");
+    talk.station.engines[1].set_rx_batch(64);
+    for _ in 0..4 {
+        after(&mut talk, A_BIT);
+    }
+    assert_eq!(lengths(&events(&mut talk, 0)), [4]);
+    assert!(talk.station.engines.iter().all(|engine| engine.is_settled()));
+    talk.station.assert_buffers_conserved();
+}
+
+#[test]
 fn an_application_that_ends_while_a_group_is_under_way_leaves_nothing() {
     let mut talk = talk();
     let conn = open(&mut talk, 1);
