@@ -84,6 +84,9 @@ open_enum! {
         CoresWanted = 26: "cores wanted",
         /// The grant to wake cores has ended, since nobody renewed it (core 0's ring): `a` the number of the limits.
         GrantEnds = 27: "grant ends",
+        /// The IOMMU has refused a request of a device (core 0's ring): `small` the device (bus, device and function as in PCI), `a` the
+        /// page, `b` bits 0–7 why, bit 8 a write.
+        DmaRefused = 28: "dma refused",
     }
 }
 
@@ -215,6 +218,15 @@ impl core::fmt::Display for Record {
                 write!(f, "queueing delay p99 {} us, utilisation {permille}‰", a / 1000)
             }
             EventKind::GrantEnds => write!(f, ": limits {a}"),
+            EventKind::DmaRefused => {
+                let (bus, device, function) = (small >> 8, small >> 3 & 31, small & 7);
+                let what = if b >> 8 & 1 == 0 { "read from" } else { "write to" };
+                write!(
+                    f,
+                    ": {bus:02x}:{device:02x}.{function} tried to {what} {a:#x}, reason {}",
+                    b as u8
+                )
+            }
             _ => write!(f, " {}: {small} {a:#x} {b:#x}", kind.0),
         }
     }

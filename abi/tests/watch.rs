@@ -133,6 +133,8 @@ fn every_event_has_a_line_whatever_its_arguments_are() {
     assert_eq!(line(EventKind::Command, 2, 0, 0), "command restart-app (0): ok");
     assert_eq!(line(EventKind::GroupOut, 0, 7, 1), "group out: 7 to core 1");
     assert_eq!(line(EventKind::GroupOut, 31, 7, 1), "group out: 7 and 31 others, to core 1");
+    let refused = "dma refused: 00:02.0 tried to write to 0x5000, reason 5";
+    assert_eq!(line(EventKind::DmaRefused, 0x10, 0x5000, 0x105), refused);
     assert_eq!(line(EventKind::Drops, 18, 5, 17), "drops: tcp_no_port 5, 17 in all");
     assert_eq!(
         line(EventKind::AppEnds, 0, 1 << 32 | 14 << 40 | 1, 0),
@@ -143,5 +145,5 @@ fn every_event_has_a_line_whatever_its_arguments_are() {
 #[test]
 fn numbers_of_events_never_change() {
     let numbers: Vec<u16> = EventKind::ALL.iter().map(|kind| kind.0).collect();
-    assert_eq!(numbers, (1..=27).collect::<Vec<u16>>());
+    assert_eq!(numbers, (1..=28).collect::<Vec<u16>>());
 }

@@ -98,6 +98,9 @@ pub struct Run {
     /// The program that plays it [default: ixgbe-vfio-user beside this one]
     #[arg(long, value_name = "PATH")]
     pub nic_program: Option<PathBuf>,
+    /// An IOMMU between network card and memory (Intel VT-d): the card reaches what it was given, and nothing else
+    #[arg(long)]
+    pub iommu: bool,
     /// Port of this machine that leads to the guest: [ADDRESS:]HOST:GUEST[/udp]; may be repeated.
     /// Host port 0 takes a free one. Default: the application's usual port, with --net user
     #[arg(long, value_name = "HOST:GUEST")]

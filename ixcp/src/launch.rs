@@ -77,6 +77,7 @@ pub fn run(options: &Run) -> Result<u8> {
             card: player.as_ref().map_or(Card::Virtio, |_| Player::card(dir)),
             queues,
             rss,
+            iommu: options.iommu,
             forwards: forwards.clone(),
             address: options.ip,
             address6: options.ip6,
@@ -207,7 +208,9 @@ fn boot_line(options: &Run) -> Result<String> {
     };
     let verbose = options.verbose.then_some("verbose");
     let mtu = options.mtu.map(|mtu| format!("mtu={mtu}"));
-    let words = verbose.into_iter().chain(mtu.as_deref()).chain(options.append.as_deref());
+    let iommu = options.iommu.then_some("iommu=on");
+    let words =
+        verbose.into_iter().chain(mtu.as_deref()).chain(iommu).chain(options.append.as_deref());
     let extra = words.collect::<Vec<_>>().join(" ");
     let boot = Boot {
         app: &options.app,

@@ -57,6 +57,8 @@ pub struct Machine {
     pub rss: bool,
     /// Forwarded ports (user network only).
     pub forwards: Vec<Forward>,
+    /// An IOMMU stands between card and memory.
+    pub iommu: bool,
     /// The guest's address.
     pub address: Address,
     /// Its IPv6 addresses.
@@ -112,6 +114,10 @@ impl Machine {
                 args.option("-chardev", &head, &self.control, "");
                 args.pair("-serial", "chardev:control");
             }
+        }
+        if self.iommu {
+            // It tells cards that others play of what they may reach now, also where they might nothing before.
+            args.pair("-device", "intel-iommu,caching-mode=on");
         }
         self.network(&mut args);
         args.pair("-kernel", &self.kernel);
@@ -178,6 +184,9 @@ impl Machine {
             }
         }
         let mut device = "virtio-net-pci,netdev=net,disable-legacy=on,romfile=".to_owned();
+        if self.iommu {
+            device += ",iommu_platform=on";
+        }
         if self.queues > 1 {
             // Two vectors for each pair, one for configuration changes, one for control.
             let rss = if self.rss { "on" } else { "off" };

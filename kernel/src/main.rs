@@ -16,6 +16,7 @@ mod crash;
 mod entropy;
 mod exit;
 mod firmware;
+mod iommu;
 mod line;
 mod manager;
 mod measure;

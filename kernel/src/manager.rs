@@ -175,6 +175,7 @@ impl Manager {
         if let Some(reason) = lifecycle::finish() {
             self.app_ended(reason);
         }
+        crate::iommu::look(now);
         self.renewal.tick(now);
         self.scrubbed |= self.renewal.take_scrubbed();
         // A frame in each tick: the network is served in between.

@@ -18,7 +18,9 @@ use ix_dataplane::steer::{MuxTx, RemoteTx};
 use ix_dataplane::time::Instant;
 use ix_ixgbe::pci as ixgbe_pci;
 use ix_kernel_core::addr::Phys;
+use ix_kernel_core::cmdline::Iommu;
 use ix_virtio_net::{Config, Features, Port, Transport, pci as vpci};
+use ix_vtd::Rights;
 
 use crate::cpu::percore;
 use crate::cpu::trap::VECTOR_DEVICE_FIRST;
@@ -26,7 +28,8 @@ use crate::mem::{self, layout};
 use crate::nic::{Control, Queue, Rx};
 use crate::pci::Function;
 use crate::pci::msix::Msix;
-use crate::{apic, entropy, time};
+use crate::start::machine;
+use crate::{apic, entropy, iommu, time};
 
 /// Receive buffers of each core: 8 MiB.
 const BUFFERS_PER_CORE: u32 = 4096;
@@ -35,13 +38,16 @@ const TX_RING: u16 = 1024;
 /// Flow groups where there is no NIC.
 const GROUPS_WITHOUT_NIC: u16 = 128;
 
-/// Bus addresses are physical ones until an IOMMU stands behind this.
+/// Bus addresses are physical ones, to which an IOMMU holds the card if there is one.
 pub struct KernelDma;
 
 impl Dma for KernelDma {
     fn alloc(&mut self, len: usize, align: usize) -> Option<DmaRegion> {
         let bytes = (len as u64).max(1).checked_next_multiple_of(4096)?;
         let pa = mem::alloc_contiguous(bytes, align as u64)?;
+        if !iommu::give(pa, bytes, Rights::Write) {
+            return None;
+        }
         let ptr = NonNull::new(layout::direct(pa) as *mut u8)?;
         Some(DmaRegion { ptr, bus: BusAddr(pa.0), len: bytes as usize })
     }
@@ -156,6 +162,9 @@ fn make_area(cores: usize) -> Option<(&'static Area, (Phys, u64))> {
     let bytes = cores as u64 * u64::from(BUFFERS_PER_CORE) * MBUF_BYTES as u64;
     let bytes = bytes.next_multiple_of(PAGE_BYTES);
     let pa = mem::alloc_contiguous(bytes, PAGE_BYTES)?;
+    if !iommu::give(pa, bytes, Rights::Write) {
+        return None;
+    }
     let data = NonNull::new(layout::direct(pa) as *mut u8)?;
     // SAFETY: fresh memory in the direct map, never freed, used through the area only (and by the
     // device and, read-only, the application).
@@ -173,10 +182,14 @@ pub fn driver(f: &Function) -> Option<&'static str> {
 
 /// Opens the first card that there is a driver for, or makes a port without one. Errors say what to do.
 pub fn open(functions: &[Function], cores: usize, mtu: Option<u16>) -> Result<Net, String> {
+    let nic = functions.iter().find(|f| driver(f).is_some());
+    if let Some(f) = nic {
+        iommu::guard(f, machine().config.iommu)
+            .map_err(|e| alloc::format!("network card {f}: {e}"))?;
+    }
     let (area, area_memory) = make_area(cores)
         .ok_or_else(|| alloc::format!("no memory for the receive buffers of {cores} cores"))?;
     let rss_key = rss::draw_key(entropy::fill);
-    let nic = functions.iter().find(|f| driver(f).is_some());
     let Some(f) = nic else {
         log::warn!("no network card that the kernel knows: running without");
         return Ok(without_nic(cores, area, area_memory, rss_key));
@@ -284,12 +297,25 @@ fn open_virtio(
         clock: &|| Instant(time::now_ns()),
     };
     let port = Port::open(transport, &mut KernelDma, &config).map_err(|e| e.to_string())?;
+    if iommu::is_on() && !port.behind_iommu {
+        goes_past(f)?;
+    }
     point_vectors(msix.as_ref(), port.rx.len());
     tell(f, "virtio", &port.capabilities, (cores, mtu));
     let rx = port.rx.into_iter().map(Rx::Virtio).collect();
     let tx = port.tx.into_iter().map(Queue::Virtio).collect();
     let (control, capabilities, mac) = (Control::Virtio(port.control), port.capabilities, port.mac);
     Ok(Opened { shares: share_out(rx, tx, cores), control, capabilities, mac })
+}
+
+/// A device that the hypervisor lets past the IOMMU.
+fn goes_past(f: &Function) -> Result<(), String> {
+    let text = "the IOMMU does not see what this virtio card does (QEMU: iommu_platform=on)";
+    if machine().config.iommu == Iommu::On {
+        return Err(text.into());
+    }
+    log::warn!("network card {f}: {text}");
+    Ok(())
 }
 
 /// Bytes of an 82599's registers (§8.1.1).

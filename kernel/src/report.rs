@@ -252,7 +252,7 @@ fn tables(fw: &Firmware) {
     log::info!("report: ACPI:{text}");
     let has = |name: &[u8; 4]| facts().tables.contains(name);
     let iommu = match (has(b"DMAR"), has(b"IVRS")) {
-        (true, _) => "Intel VT-d, not used",
+        (true, _) => "Intel VT-d",
         (_, true) => "AMD-Vi, not used",
         _ => "none",
     };

@@ -34,7 +34,8 @@ use crate::platform::KernelPlatform;
 use crate::renew::Renewal;
 use crate::user::lifecycle;
 use crate::{
-    apic, control, cpu, crash, entropy, firmware, mem, pci, report, smp, time, unsupported, watch,
+    apic, control, cpu, crash, entropy, firmware, iommu, mem, pci, report, smp, time, unsupported,
+    watch,
 };
 
 /// What the boot core found out and every core may read.
@@ -247,6 +248,10 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
     log::debug!("engines are made, the heap has {} KiB", mem::heap::figures().0 >> 10);
     if let Err(e) = manager.start_app(static_address()) {
         unsupported!("app {}: {e}", m.config.app.unwrap_or(""));
+    }
+    if let Some(bytes) = iommu::given_bytes() {
+        let all = mem::total_bytes() >> 20;
+        log::info!("IOMMU: of {all} MiB the network card reaches {} MiB", bytes >> 20);
     }
     if let Some(kit) = KITS[0].lock().as_mut() {
         kit.manager = Some(manager);

@@ -76,6 +76,8 @@ pub struct Port<M> {
     pub capabilities: Capabilities,
     /// The MAC address.
     pub mac: [u8; 6],
+    /// It goes through what the platform has between devices and memory (§6.2, `ACCESS_PLATFORM`), not past it.
+    pub behind_iommu: bool,
 }
 
 /// What was read of `struct virtio_net_config` (§5.1.4).
@@ -138,7 +140,8 @@ impl<M: Mmio + Clone> Port<M> {
         control.start_steering(config.clock)?;
         let mac = if features.contains(Features::MAC) { device.mac } else { config.fallback_mac };
         let capabilities = capabilities(features, &device, pairs, config.mtu);
-        Ok(Port { rx, tx, control, capabilities, mac })
+        let behind_iommu = features.contains(Features::ACCESS_PLATFORM);
+        Ok(Port { rx, tx, control, capabilities, mac, behind_iommu })
     }
 }
 

@@ -14,6 +14,7 @@ fn machine(net: Backend) -> Machine {
         card: Card::Virtio,
         queues: 1,
         rss: true,
+        iommu: false,
         forwards: vec!["11211:11211".parse().unwrap(), "0.0.0.0:7:9/udp".parse().unwrap()],
         address: "10.0.2.15/24".parse().unwrap(),
         address6: Address6::Auto,
@@ -94,6 +95,16 @@ fn a_multi_queue_tap_gets_queues_vectors_and_rss() {
     let tap = machine(Backend::Tap("ix0".into()));
     let args = Machine { queues: 2, rss: false, ..tap }.args();
     assert!(value_of(&args, "-device", "virtio").ends_with(",mq=on,rss=off,vectors=6"));
+}
+
+#[test]
+fn an_iommu_comes_before_the_card_which_goes_through_it() {
+    let args = Machine { iommu: true, ..machine(Backend::User) }.args();
+    let at = |start: &str| args.iter().position(|arg| arg.to_string_lossy().starts_with(start));
+    assert!(at("intel-iommu,caching-mode=on").expect("an IOMMU") < at("virtio").expect("a card"));
+    assert!(value_of(&args, "-device", "virtio").contains(",iommu_platform=on"));
+    let args = machine(Backend::User).args();
+    assert!(!args.iter().any(|arg| arg.to_string_lossy().contains("iommu")));
 }
 
 #[test]

@@ -54,6 +54,17 @@ pub enum Congestion {
     Dctcp,
 }
 
+/// Whether an IOMMU is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Iommu {
+    /// If there is one that sees the network card.
+    Auto,
+    /// The kernel does not run without.
+    On,
+    /// It is left as the firmware left it.
+    Off,
+}
+
 /// Explicit congestion notification.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ecn {
@@ -85,6 +96,8 @@ pub struct Config<'a> {
     pub ecn: Ecn,
     /// The largest IP packet; `None`: as the network card says.
     pub mtu: Option<u16>,
+    /// Whether an IOMMU keeps the network card from memory that it was not given.
+    pub iommu: Iommu,
     /// Whether fragmented datagrams are put together.
     pub reassemble: bool,
     pub log: log_level::Level,
@@ -137,6 +150,7 @@ impl Default for Config<'_> {
             congestion: Congestion::Cubic,
             ecn: Ecn::Accept,
             mtu: None,
+            iommu: Iommu::Auto,
             reassemble: true,
             log: log_level::Level::Info,
             selftest: None,
@@ -241,6 +255,14 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
         "mtu" => {
             let range = MTU_MIN..=u64::from(u16::MAX);
             c.mtu = Some(number(value, range, "1280 to 65535 bytes are wanted")? as u16);
+        }
+        "iommu" => {
+            c.iommu = match value {
+                "auto" => Iommu::Auto,
+                "on" => Iommu::On,
+                "off" => Iommu::Off,
+                _ => return Err("auto, on or off is wanted"),
+            };
         }
         "fragments" => {
             c.reassemble = match value {

@@ -98,6 +98,8 @@ pub struct Facts {
     pub modules: usize,
     /// Names of ACPI's tables.
     pub tables: Tables,
+    /// Where DMAR is, which names the IOMMUs, and how long.
+    pub dmar: Option<(u64, u64)>,
     pub efi: Option<efi::SystemTable>,
     pub machine: smbios::Machine,
     /// Why there is no screen although the loader left one.
@@ -138,7 +140,8 @@ extern "C" fn ix_boot_main(protocol: u32, info: u32) -> ! {
         }
     }
     let mut tables = ArrayVec::new();
-    let rsdp = keep_acpi(&mut h, &mut tables);
+    let mut dmar = None;
+    let rsdp = keep_acpi(&mut h, &mut tables, &mut dmar);
     let efi = h.efi_system_table.and_then(|at| efi::read(&BootMemory, at));
     let cmdline = copy_cmdline(h.cmdline);
     let mut boot = BootInfo::new(regions_of(&h.plan));
@@ -158,6 +161,7 @@ extern "C" fn ix_boot_main(protocol: u32, info: u32) -> ! {
         ranges_dropped: h.plan.map().dropped(),
         modules: h.modules.len() + h.more_modules,
         tables,
+        dmar,
         machine: efi
             .as_ref()
             .map_or_else(|| smbios::find(&BootMemory), |t| t.smbios)
@@ -189,7 +193,7 @@ fn start_screen(h: &Handover) -> Option<&'static str> {
 }
 
 /// Takes ACPI's tables out of the usable memory, whatever the map says; gives the RSDP's address.
-fn keep_acpi(h: &mut Handover, tables: &mut Tables) -> Option<u64> {
+fn keep_acpi(h: &mut Handover, tables: &mut Tables, dmar: &mut Option<(u64, u64)>) -> Option<u64> {
     let rsdp = match h.rsdp {
         Rsdp::At(at) => at,
         Rsdp::Copy(copy) => {
@@ -204,6 +208,9 @@ fn keep_acpi(h: &mut Handover, tables: &mut Tables) -> Option<u64> {
     acpi_tables::for_each(&BootMemory, rsdp, |name, at, len| {
         h.plan.keep("ACPI table", at, len, Kind::AcpiReclaim);
         let _ = tables.try_push(name);
+        if &name == b"DMAR" {
+            *dmar = Some((at, len));
+        }
     });
     Some(rsdp)
 }

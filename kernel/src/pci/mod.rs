@@ -10,6 +10,7 @@ pub mod registers;
 use alloc::vec::Vec;
 
 use ix_kernel_core::addr::Phys;
+use ix_vtd::SourceId;
 use pci_types::capability::PciCapability;
 use pci_types::{
     Bar, CommandRegister, ConfigRegionAccess, EndpointHeader, HeaderType, PciAddress, PciHeader,
@@ -199,6 +200,18 @@ impl core::fmt::Display for Function {
         let (bus, device, function) = (a.bus(), a.device(), a.function());
         write!(f, "{bus:02x}:{device:02x}.{function} [{:04x}:{:04x}]", self.vendor, self.device)
     }
+}
+
+/// The first and the last bus behind a bridge; `None` if that is none.
+pub fn buses_behind(bridge: SourceId) -> Option<(u8, u8)> {
+    let entry = bridge.entry() as u8;
+    let header = PciHeader::new(PciAddress::new(0, bridge.bus(), entry >> 3, entry & 7));
+    let config = config();
+    if header.id(config).0 == 0xFFFF || header.header_type(config) != HeaderType::PciPciBridge {
+        return None;
+    }
+    let bridge = PciPciBridgeHeader::from_header(header, config)?;
+    Some((bridge.secondary_bus_number(config), bridge.subordinate_bus_number(config)))
 }
 
 fn config() -> &'static Config {

@@ -12,7 +12,7 @@ use x86_64::instructions::interrupts;
 use crate::cpu::percore;
 use crate::pci::Function;
 use crate::start::machine;
-use crate::{apic, firmware, net, time};
+use crate::{apic, firmware, iommu, net, time};
 
 type Outcome = Result<(), String>;
 
@@ -77,4 +77,45 @@ pub fn msix(functions: &[Function]) -> Outcome {
         return Err("no halt was tried: frames came too fast".into());
     }
     Ok(())
+}
+
+/// A frame arrives in the receive area, and none any more once the area is taken from the card; the test sends one now and then.
+pub fn iommu(functions: &[Function]) -> Outcome {
+    let mut net = net::open(functions, 1, None)?;
+    if !iommu::is_on() {
+        return Err("there is no IOMMU".into());
+    }
+    let mut pool = Pool::new(net.area, CoreId(0));
+    let rx = net.shares[0].rx.first_mut().ok_or("no network card")?;
+    rx.replenish(&mut pool);
+    let mut batch = ix_dataplane::device::RxBatch::new();
+    within_seconds(10, || rx.poll(1, &mut batch) > 0).ok_or("no frame arrives")?;
+    batch.drain(..).for_each(|f| pool.free(f.mbuf));
+    let (area, bytes) = net.area_memory;
+    if !iommu::take(area, bytes) {
+        return Err("the receive area cannot be taken back".into());
+    }
+    let fault = within_seconds(10, || {
+        iommu::next_fault().is_some_and(|fault| {
+            log::info!("{fault}");
+            fault.write && (area.0..area.0 + bytes).contains(&fault.page)
+        })
+    });
+    fault.ok_or("the card was not kept from what was taken from it")?;
+    while rx.poll(64, &mut batch) > 0 {
+        batch.drain(..).for_each(|f| pool.free(f.mbuf));
+    }
+    Ok(())
+}
+
+/// Waits until `done`, at most so many seconds.
+fn within_seconds(seconds: u64, mut done: impl FnMut() -> bool) -> Option<()> {
+    let end = time::now_ns() + seconds * 1_000_000_000;
+    while time::now_ns() < end {
+        if done() {
+            return Some(());
+        }
+        core::hint::spin_loop();
+    }
+    None
 }

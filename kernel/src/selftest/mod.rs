@@ -35,6 +35,7 @@ pub fn run_if_asked(cores: usize, functions: &[Function]) {
         "smep" => memory::execute_user(),
         "timers" => devices::timers(),
         "msix" => devices::msix(functions),
+        "iommu" => devices::iommu(functions),
         "user" => user::run(|| Ok(())),
         "nmi" => cores::nmi(),
         "wake" => cores::wake(cores),

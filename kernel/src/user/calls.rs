@@ -231,10 +231,15 @@ impl Mapping {
             }
             let frame = program.space.lock().map_fresh(self.next, Access::Write);
             match frame {
-                Ok(frame) => enter_in_map(&program.map, self.next, frame),
+                Ok(frame) => {
+                    let entered = enter_in_map(&program.map, self.next, frame);
+                    self.next += PAGE_BYTES;
+                    if !entered {
+                        return Some(self.undo(program, MapError::NoMemory));
+                    }
+                }
                 Err(e) => return Some(self.undo(program, e)),
             }
-            self.next += PAGE_BYTES;
         }
         (self.next == self.range.end).then_some(0)
     }

@@ -17,13 +17,14 @@ use ix_dataplane::usermem::UserMap;
 use ix_kernel_core::addr::Phys;
 use ix_kernel_core::elf_image::{ElfError, Image};
 use ix_kernel_core::paging::{Access, MapError};
+use ix_vtd::Rights;
 use spin::Mutex;
 
 use super::background::Threads;
 use super::space::AddressSpace;
 use super::state::UserState;
 use crate::mem::{self, layout};
-use crate::{entropy, time};
+use crate::{entropy, iommu, time};
 
 /// What the application is told and given, besides its image.
 #[derive(Clone, Copy)]
@@ -174,8 +175,8 @@ impl Builder {
     /// Maps a fresh page; `sendable` ones go into the engine's table.
     fn page(&mut self, va: u64, access: Access, sendable: bool) -> Result<Phys, LoadError> {
         let frame = self.space.map_fresh(va, access)?;
-        if sendable {
-            enter_in_map(&self.map, va, frame);
+        if sendable && !enter_in_map(&self.map, va, frame) {
+            return Err(MapError::NoMemory.into());
         }
         Ok(frame)
     }
@@ -195,11 +196,16 @@ impl Builder {
     }
 }
 
-/// Lets engines send from a frame.
-pub fn enter_in_map(map: &UserMap, va: u64, frame: Phys) {
-    // SAFETY: the frame is RAM in the direct map; bus addresses are physical ones (no IOMMU); it is
+/// Lets engines send from a frame, and the card read it. `false`: there is no memory for the IOMMU's tables.
+#[must_use]
+pub fn enter_in_map(map: &UserMap, va: u64, frame: Phys) -> bool {
+    if !iommu::give(frame, PAGE_BYTES, Rights::Read) {
+        return false;
+    }
+    // SAFETY: the frame is RAM in the direct map; bus addresses are physical ones, which the card was given; it is
     // freed only as the contract says (`lifecycle`, `calls::unmap`).
     unsafe { map.map(va, layout::direct(frame) as usize, BusAddr(frame.0)) };
+    true
 }
 
 fn set_boot_time(events: Phys, unix_ns: u64) {

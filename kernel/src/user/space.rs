@@ -7,6 +7,7 @@ use core::sync::atomic::AtomicU32;
 use ix_kernel_core::addr::{LARGE_PAGE, PAGE, Phys, Virt};
 use ix_kernel_core::paging::{self, Access, MapError, MaxPage, Range, Space, Tables};
 
+use crate::iommu;
 use crate::mem::{self, DirectTables, layout};
 
 /// Top-level entries of the lower half.
@@ -64,7 +65,10 @@ impl AddressSpace {
 
     /// Frees a frame that [`AddressSpace::unmap`] had handed over.
     pub fn free(frame: Phys) {
-        mem::free(frame, LARGE_PAGE);
+        // What the card may still reach is nobody's.
+        if iommu::take(frame, LARGE_PAGE) {
+            mem::free(frame, LARGE_PAGE);
+        }
     }
 
     /// The 2 MiB frame under `va` and the offset in it.
@@ -123,8 +127,6 @@ impl Drop for AddressSpace {
     fn drop(&mut self) {
         paging::for_each_table(&mut DirectTables, self.root, LOWER, &mut |_, t| mem::free(t, PAGE));
         mem::free(self.root, PAGE);
-        for frame in core::mem::take(&mut self.owned).into_values() {
-            mem::free(frame, LARGE_PAGE);
-        }
+        core::mem::take(&mut self.owned).into_values().for_each(Self::free);
     }
 }

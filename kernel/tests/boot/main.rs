@@ -174,7 +174,9 @@ fn frames_arrive(vm: Vm, name: &str) {
         ours.display()
     );
     let vm = vm.extra(&["-netdev", &netdev, "-device"]);
-    let vm = vm.extra(&["virtio-net-pci,disable-legacy=on,netdev=n0,romfile="]);
+    let platform = if name == "iommu" { ",iommu_platform=on" } else { "" };
+    let card = format!("virtio-net-pci,disable-legacy=on,netdev=n0,romfile={platform}");
+    let vm = vm.extra(&[&card]);
     let mut frame = [0u8; 60];
     frame[..6].fill(0xFF);
     let mut n = 0;
@@ -191,6 +193,23 @@ fn frames_arrive(vm: Vm, name: &str) {
 #[test]
 fn a_frame_ends_a_halt_by_msi_x() {
     frames_arrive(Vm::new("selftest=msix"), "msix");
+}
+
+#[test]
+fn what_is_taken_from_the_card_is_out_of_its_reach() {
+    let vm = Vm::new("iommu=on selftest=iommu").extra(&["-device", "intel-iommu"]);
+    frames_arrive(vm, "iommu");
+}
+
+#[test]
+fn an_iommu_that_is_wanted_has_to_be_there_and_to_see_the_card() {
+    let card =
+        ["-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n,disable-legacy=on,romfile="];
+    let Some(run) = Vm::new("iommu=on").extra(&card).run() else { return };
+    run.ended_with(UNSUPPORTED).says("no IOMMU that sees the card");
+    let vm = Vm::new("iommu=on").extra(&["-device", "intel-iommu"]).extra(&card);
+    let Some(run) = vm.run() else { return };
+    run.ended_with(UNSUPPORTED).says("QEMU: iommu_platform=on");
 }
 
 #[test]

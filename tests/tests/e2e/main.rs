@@ -10,6 +10,7 @@ mod cores;
 mod daemon;
 mod hostile;
 mod instructions;
+mod iommu;
 mod iso;
 mod ixgbe;
 mod memcached;
