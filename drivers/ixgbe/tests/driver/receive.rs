@@ -1,7 +1,7 @@
 //! Receiving: lengths, rings that wrap, verdicts, several buffers, filters, interrupts.
 use crate::frames::{Flow, MAC, TCP, UDP, frame};
 use crate::rig::Rig;
-use ix_dataplane::device::{RxBatch, RxChecksum, RxQueue};
+use ix_dataplane::device::{NicRx, RxBatch, RxChecksum, RxQueue};
 use ix_dataplane::mbuf::NO_MBUF;
 use ix_model_ixgbe::{Faults, Options};
 

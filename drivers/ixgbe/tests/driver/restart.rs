@@ -1,7 +1,7 @@
 //! A port that is stopped and started again, with its queues rewound: after anything that went before.
 use crate::frames::{Flow, frame};
 use crate::rig::Rig;
-use ix_dataplane::device::{RxQueue, TxQueue};
+use ix_dataplane::device::{NicControl, NicRx, NicTx, RxQueue, TxQueue};
 use ix_dataplane::time::Instant;
 use ix_ixgbe::{CommandError, InitError};
 

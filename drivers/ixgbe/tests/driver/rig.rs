@@ -3,7 +3,9 @@
 
 use crate::memory::{self, Memory, TestDma};
 use ix_abi::CoreId;
-use ix_dataplane::device::{Fragment, Mmio, RxBatch, RxFrame, RxQueue, TxFrame};
+use ix_dataplane::device::{
+    Fragment, Mmio, NicControl, NicRx, NicTx, RxBatch, RxFrame, RxQueue, TxFrame,
+};
 use ix_dataplane::mbuf::{Area, Pool};
 use ix_dataplane::time::Instant;
 use ix_ixgbe::pci::{Media, media};

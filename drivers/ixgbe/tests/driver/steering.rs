@@ -1,7 +1,7 @@
 //! RSS: spread by flow, hashes, the indirection table.
 use crate::frames::{Flow, TCP, UDP, frame};
 use crate::rig::{KEY, Rig};
-use ix_dataplane::device::{RxBatch, RxQueue};
+use ix_dataplane::device::{NicControl, RxBatch, RxQueue};
 use ix_dataplane::rss::{Toeplitz, group_of};
 use ix_dataplane::time::Instant;
 use ix_ixgbe::{CommandError, Progress};

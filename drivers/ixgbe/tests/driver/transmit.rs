@@ -1,7 +1,7 @@
 //! Transmitting: pieces, contexts, reports, doorbells, rings that wrap.
 use crate::frames::{Flow, TCP, UDP, frame, pseudo, sum, sum_field, without_sum};
 use crate::rig::Rig;
-use ix_dataplane::device::{Gso, TxChecksum, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{Gso, NicTx, TxChecksum, TxFrame, TxFull, TxQueue};
 use ix_model_ixgbe::{Faults, Options};
 
 fn checksum(flow: Flow) -> TxChecksum {

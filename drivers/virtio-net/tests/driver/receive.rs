@@ -2,7 +2,7 @@
 use crate::fake::queue::scatter;
 use crate::fake::{Model, Rng};
 use crate::rig::{Rig, tcp_frame};
-use ix_dataplane::device::{RxBatch, RxChecksum, RxQueue};
+use ix_dataplane::device::{NicControl, NicRx, RxBatch, RxChecksum, RxQueue};
 use ix_virtio_net::Features;
 
 /// In one buffer.

@@ -1,7 +1,7 @@
 //! A port that is stopped and started again, with its queues rewound: after anything that went before.
 use crate::fake::Model;
 use crate::rig::{Rig, tcp_frame, ticking};
-use ix_dataplane::device::TxQueue;
+use ix_dataplane::device::{NicControl, NicRx, NicTx, TxQueue};
 use ix_virtio_net::Features;
 
 /// Stops it, rewinds all queues, starts it.

@@ -1,7 +1,7 @@
 //! RSS, the indirection table, hash report, the control queue.
 use crate::fake::Model;
 use crate::rig::{KEY, Rig, tcp_frame, ticking};
-use ix_dataplane::device::{RxBatch, RxQueue};
+use ix_dataplane::device::{NicControl, RxBatch, RxQueue};
 use ix_dataplane::time::Instant;
 use ix_virtio_net::{CommandError, Features, Progress};
 

@@ -1,7 +1,7 @@
 //! Transmitting, as conversations with an honest device.
 use crate::fake::{Model, Rng};
 use crate::rig::Rig;
-use ix_dataplane::device::{Gso, TxChecksum, TxFull, TxQueue};
+use ix_dataplane::device::{Gso, NicControl, NicTx, TxChecksum, TxFull, TxQueue};
 use ix_dataplane::limits::TX_FRAGS_MAX;
 use ix_virtio_net::Features;
 use std::collections::VecDeque;
