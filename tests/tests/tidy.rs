@@ -172,12 +172,14 @@ fn nothing_is_left_for_later_in_the_source() {
 
 /// Which crate may depend on which, at build time (tests may see everything). The order is design §3:
 /// abi ← acl ← dataplane ← drivers ← kernel; abi ← libix ← apps; abi ← ixcp.
-const DEPENDENCIES: [(&str, &[&str]); 23] = [
+const DEPENDENCIES: [(&str, &[&str]); 25] = [
     ("ix-abi", &[]),
     ("ix-acl", &["ix-abi"]),
     ("ix-dataplane", &["ix-abi", "ix-acl"]),
     ("ix-ixgbe", &["ix-abi", "ix-dataplane"]),
     ("ix-virtio-net", &["ix-abi", "ix-dataplane"]),
+    ("ix-memory-nic", &["ix-dataplane"]),
+    ("ix-driver-conformance", &["ix-abi", "ix-dataplane", "ix-memory-nic"]),
     ("ix-model-ixgbe", &[]),
     ("ixgbe-vfio-user", &["ix-model-ixgbe"]),
     ("ix-kernel-core", &["ix-abi"]),
@@ -224,6 +226,7 @@ const DEPENDENCIES: [(&str, &[&str]); 23] = [
             "ix-abi",
             "ix-dataplane",
             "ix-kernel-core",
+            "ix-memory-nic",
             "ix-virtio-net",
             "hostile",
             "ixcp",
