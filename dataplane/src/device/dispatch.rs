@@ -1,8 +1,8 @@
 //! One type for the parts of whichever driver it is, without dynamic dispatch: an enum for each part, whose every call is a
 //! branch that always goes the same way.
 
-/// Makes the enums `Rx`, `Queue` (to transmit), `Control` and `Stopped` over drivers, each a [`Nic`](crate::device::Nic), and
-/// implements the traits of the contract for them. Of its own it has a proof of one driver that is shown to another: a queue
+/// Makes the enums `Rx`, `Queue` (to transmit), `Control` and `Stopped` over drivers, each a [`Nic`](crate::device::Nic),
+/// implements the traits of the contract for them, and calls all of them `Card`. Of its own it has a proof of one driver that is shown to another: a queue
 /// ignores it, a control part refuses it. The crate must have `alloc` in scope.
 #[macro_export]
 macro_rules! nics {
@@ -35,6 +35,18 @@ macro_rules! nics {
         #[derive(Debug)]
         pub enum Stopped {
             $(#[allow(missing_docs, reason = "a driver")] $name(<$nic as $crate::device::Nic>::Stopped),)+
+        }
+
+        /// A card of one of them, by the types of its parts.
+        #[derive(Debug)]
+        #[allow(dead_code, reason = "for whoever is generic over a card")]
+        pub enum Card {}
+
+        impl $crate::device::Nic for Card {
+            type Stopped = Stopped;
+            type Rx = Rx;
+            type Tx = Queue;
+            type Control = Control;
         }
 
         impl $crate::device::RxQueue for Rx {

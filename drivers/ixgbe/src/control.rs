@@ -36,6 +36,8 @@ pub struct Control<M> {
     settings: Settings,
     setups: Vec<QueueSetup>,
     table: [u16; GROUPS],
+    /// The same as the chip was told last: what is staged meanwhile is none of the change under way.
+    told: [u16; GROUPS],
     /// Registers of the table that the chip has not got.
     changed: u32,
     /// Those that the change under way has written, and when it is done.
@@ -54,11 +56,13 @@ impl<M: Mmio + Clone> Control<M> {
         now: Instant,
     ) -> Control<M> {
         let pairs = usize::from(settings.pairs);
+        let table = core::array::from_fn(|entry| (entry % pairs) as u16);
         let control = Control {
             chip,
             settings,
             setups,
-            table: core::array::from_fn(|entry| (entry % pairs) as u16),
+            table,
+            told: table,
             changed: 0,
             written: 0,
             settled: None,
@@ -77,7 +81,7 @@ impl<M: Mmio + Clone> Control<M> {
 
     fn table_register(&self, register: usize) -> u32 {
         let at = PER_REGISTER * register;
-        u32::from_le_bytes(core::array::from_fn(|i| self.table[at + i] as u8))
+        u32::from_le_bytes(core::array::from_fn(|i| self.told[at + i] as u8))
     }
 
     fn write_table(&self, registers: u32) {
@@ -136,6 +140,7 @@ impl<M: Mmio + Clone> Control<M> {
 
     fn start(&mut self, clock: Clock<'_>) -> Result<(), InitError> {
         init::prepare(&self.chip, &self.settings, clock)?;
+        self.told = self.table;
         self.write_table(u32::MAX);
         self.changed = 0;
         self.settled = None;
@@ -183,6 +188,7 @@ impl<M: Mmio + Clone> NicControl for Control<M> {
             return Err(CommandError::Busy);
         }
         self.written = core::mem::take(&mut self.changed);
+        self.told = self.table;
         self.write_table(self.written);
         self.settled = Some(now + RETA_SETTLE);
         Ok(())
