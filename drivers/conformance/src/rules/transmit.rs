@@ -92,6 +92,7 @@ pub fn a_pair_is_a_frame_of_two_pieces<B: Bench>(make: &Make<'_, B>) -> Verdict 
         if round % 50 == 0 {
             while rig.tx[0].push_pair(headers, payload, frame.checksum) == Ok(()) {
                 pushed += 1;
+                assert!(pushed < 10_000, "a ring ends");
             }
             assert_eq!(rig.tx[0].push(&frame), Err(TxFull), "full for a pair, full for a frame");
         } else {
