@@ -130,7 +130,7 @@ pub fn check<B: Bench>(name: &str, rule: Rule<B>, make: &Make<'_, B>, not_offere
     let expected = not_offered.contains(&name);
     match rule(make) {
         Verdict::Kept => {
-            assert!(!expected, "{name}: it is offered after all: take it from the list")
+            assert!(!expected, "{name}: it is offered after all: take it from the list");
         }
         Verdict::NotOffered(why) => {
             println!("{name}: NOT OFFERED: {why}");
