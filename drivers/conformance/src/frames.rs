@@ -2,6 +2,8 @@
 use ix_dataplane::device::TxChecksum;
 use ix_dataplane::rss::Toeplitz;
 
+pub use ix_memory_nic::segments;
+
 /// Bytes of an Ethernet header.
 pub const ETHERNET: usize = 14;
 /// Fewest bytes of a frame on a wire, without FCS.

@@ -48,6 +48,7 @@ macro_rules! for_each_rule {
             offload::the_hash_is_the_engines,
             offload::what_has_no_ports_has_no_hash_and_comes_to_queue_0,
             offload::checksums_that_are_asked_for_are_filled_in,
+            offload::large_frames_leave_as_segments,
             transmit::frames_of_any_number_of_pieces_leave_as_they_are,
             transmit::the_smallest_and_the_largest_frame_leave_as_they_are,
             transmit::nothing_leaves_before_a_kick,

@@ -19,6 +19,7 @@ mod bare {
             capabilities.rss = false;
             capabilities.queue_pairs = 1;
             capabilities.mtu = 1500;
+            capabilities.tso = 0;
         })
     }
 
@@ -28,6 +29,7 @@ mod bare {
         the_hash_is_the_engines,
         what_has_no_ports_has_no_hash_and_comes_to_queue_0,
         checksums_that_are_asked_for_are_filled_in,
+        large_frames_leave_as_segments,
         flows_come_to_the_queues_that_the_table_names,
         a_change_of_the_table_moves_a_flow_and_loses_nothing,
         entries_and_queues_that_do_not_exist_are_refused,

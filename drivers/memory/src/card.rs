@@ -283,21 +283,21 @@ impl Card {
         if !self.running {
             return out;
         }
-        let (now, mtu) = (self.now, self.capabilities.mtu);
+        let (now, offers) = (self.now, &self.capabilities);
         for ring in &mut self.tx {
             for slot in ring.frames.iter_mut().filter(|slot| slot.fetched.is_none()) {
                 if slot.times.is_none_or(|(fetch, _)| fetch > now) {
                     break;
                 }
-                let bytes = packet::gather(&*self.bus, &slot.frame, mtu);
-                out.push(packet::with_checksum(bytes.clone(), &slot.frame));
+                let bytes = packet::gather(&*self.bus, &slot.frame, offers);
+                out.extend(packet::finish(bytes.clone(), &slot.frame));
                 slot.fetched = Some(bytes);
             }
             let done = |slot: &Slot| slot.times.is_some_and(|(_, done)| done <= now);
             for slot in ring.frames.iter_mut().take_while(|slot| !self.stalled && done(slot)) {
                 slot.done = true;
             }
-            ring.retire(&*self.bus, mtu);
+            ring.retire(&*self.bus, offers);
         }
         out
     }
@@ -308,17 +308,17 @@ impl Card {
         let mut left = ring.frames.iter_mut().filter(|slot| slot.fetched.is_some() && !slot.done);
         let Some(slot) = left.nth(nth) else { return false };
         slot.done = true;
-        ring.retire(&*self.bus, self.capabilities.mtu);
+        ring.retire(&*self.bus, &self.capabilities);
         true
     }
 }
 
 impl TxRing {
     /// Reports what is complete, in the order of the ring.
-    fn retire(&mut self, bus: &dyn Bus, mtu: u16) {
+    fn retire(&mut self, bus: &dyn Bus, offers: &Capabilities) {
         while self.frames.front().is_some_and(|slot| slot.done) {
             let Some(slot) = self.frames.pop_front() else { break };
-            let bytes = packet::gather(bus, &slot.frame, mtu);
+            let bytes = packet::gather(bus, &slot.frame, offers);
             assert!(
                 slot.fetched.as_ref() == Some(&bytes),
                 "memory of a frame in flight was reused: {:?}",

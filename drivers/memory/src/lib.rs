@@ -1,5 +1,5 @@
 //! A network card of plain memory: driver and device in one, for the simulation and for tests. It has what a card has
-//! (rings, RSS with an indirection table, checksum offloads, frames over several buffers, interrupts, reset) and takes its time:
+//! (rings, RSS with an indirection table, checksums and segments, frames over several buffers, interrupts, reset) and takes its time:
 //! it fetches a frame's bytes late, reports it complete later still, and looks then whether they are what they
 //! were, so that memory which is used again too early is found.
 //!
@@ -13,10 +13,12 @@ mod card;
 mod control;
 mod packet;
 mod queues;
+mod segment;
 
 pub use card::{Bus, Card, Config, SharedCard};
 pub use control::{CommandError, MemoryControl, SETTLE, Stopped};
 pub use queues::{MemoryRx, MemoryTx};
+pub use segment::segments;
 
 use ix_dataplane::device::Nic;
 use std::cell::RefCell;

@@ -1,14 +1,15 @@
 //! What the card knows of frames: flows, checksums.
 use crate::card::Bus;
-use ix_dataplane::device::TxFrame;
+use crate::segment::segments;
+use ix_dataplane::device::{Capabilities, TxFrame};
 use ix_dataplane::rss::Toeplitz;
 use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket};
 
 /// Bytes of an Ethernet header.
 const HEADER: usize = 14;
 
-/// Reads the pieces of a frame, whose IP packet has at most `mtu` bytes.
-pub(crate) fn gather(bus: &dyn Bus, frame: &TxFrame, mtu: u16) -> Vec<u8> {
+/// Reads the pieces of a frame, which is no longer than the card takes.
+pub(crate) fn gather(bus: &dyn Bus, frame: &TxFrame, offers: &Capabilities) -> Vec<u8> {
     let mut bytes = Vec::new();
     for fragment in &frame.fragments {
         assert!(fragment.len > 0, "an empty fragment in {frame:?}");
@@ -16,31 +17,35 @@ pub(crate) fn gather(bus: &dyn Bus, frame: &TxFrame, mtu: u16) -> Vec<u8> {
         bytes.resize(at + fragment.len as usize, 0);
         bus.read(fragment.bus, &mut bytes[at..]);
     }
-    let most = HEADER + usize::from(mtu);
+    let most = if frame.gso.is_some() { offers.tso } else { offers.mtu };
+    let most = HEADER + usize::from(most);
     assert!((HEADER..=most).contains(&bytes.len()), "a frame of {} bytes", bytes.len());
     bytes
 }
 
-/// Fills in the checksum that is asked for.
-pub(crate) fn with_checksum(mut bytes: Vec<u8>, frame: &TxFrame) -> Vec<u8> {
+/// What leaves: the frame with the checksum that is asked for, or its segments.
+pub(crate) fn finish(mut bytes: Vec<u8>, frame: &TxFrame) -> Vec<Vec<u8>> {
+    if let Some(gso) = frame.gso {
+        return segments(&bytes, frame.checksum.expect("wanted with a checksum"), gso);
+    }
     if let Some(checksum) = frame.checksum {
         let start = usize::from(checksum.start);
         let at = start + usize::from(checksum.offset);
         assert!(at + 2 <= bytes.len(), "a checksum outside of the frame: {checksum:?}");
         // 0 would say that there is none (RFC 768); for TCP both are the same number.
-        let sum = match !sum(&bytes[start..]) {
+        let sum = match !sum(&bytes[start..], 0) {
             0 => u16::MAX,
             sum => sum,
         };
         bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     }
-    bytes
+    vec![bytes]
 }
 
-/// The ones' complement sum of RFC 1071, folded.
-fn sum(bytes: &[u8]) -> u16 {
+/// The ones' complement sum of RFC 1071, folded, from a number on.
+pub(crate) fn sum(bytes: &[u8], start: u64) -> u16 {
     let words = bytes.chunks(2).map(|c| u64::from(c[0]) << 8 | u64::from(*c.get(1).unwrap_or(&0)));
-    let mut sum: u64 = words.sum();
+    let mut sum: u64 = start + words.sum::<u64>();
     while sum > 0xffff {
         sum = (sum >> 16) + (sum & 0xffff);
     }

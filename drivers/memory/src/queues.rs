@@ -119,6 +119,8 @@ impl TxQueue for MemoryTx {
         let mut card = self.card.borrow_mut();
         let offered = card.capabilities().tx_checksum;
         assert!(offered || frame.checksum.is_none(), "a checksum is asked of a card without");
+        let cuts = card.capabilities().tso > 0;
+        assert!(cuts || frame.gso.is_none(), "segments are asked of a card that makes none");
         let ring = &mut card.tx[self.queue];
         if ring.frames.len() >= ring.slots {
             return Err(TxFull);

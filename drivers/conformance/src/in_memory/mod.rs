@@ -46,7 +46,7 @@ impl InMemory {
             queue_pairs: wishes.pairs,
             groups: 128,
             mtu: wishes.mtu,
-            tso: 0,
+            tso: u16::MAX,
         };
         adjust(&mut capabilities);
         let Port { rx, tx, control, card } = ix_memory_nic::open(Config {

@@ -1,7 +1,9 @@
 //! What the device says of frames and fills in: verdicts, hashes, checksums.
-use crate::frames::{FRAME_MIN, Flow, TCP, UDP, frame, without_sum};
+use crate::frames::{
+    ETHERNET, FRAME_MIN, Flow, TCP, UDP, frame, sum, transport_is_right, without_sum,
+};
 use crate::{Bench, Make, Rig, Verdict, Wishes};
-use ix_dataplane::device::{RxChecksum, TxQueue};
+use ix_dataplane::device::{Gso, RxChecksum, TxQueue};
 
 /// `Good` covers IP's header and the transport, and is said of frames where both are right; of others it is not.
 pub fn checksums_are_good_only_where_both_are_right<B: Bench>(make: &Make<'_, B>) -> Verdict {
@@ -48,8 +50,8 @@ fn fragment(whole: &[u8]) -> Vec<u8> {
     let mut bytes = whole.to_vec();
     bytes[20] |= 0x20;
     bytes[24..26].fill(0);
-    let sum = !crate::frames::sum(&bytes[14..34], 0);
-    bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+    let value = !sum(&bytes[14..34], 0);
+    bytes[24..26].copy_from_slice(&value.to_be_bytes());
     bytes
 }
 
@@ -124,6 +126,63 @@ pub fn checksums_that_are_asked_for_are_filled_in<B: Bench>(make: &Make<'_, B>) 
         rig.device.settle();
         assert!(rig.device.sent() == expected, "round {round}");
         assert_eq!(rig.tx[0].reclaim(), 6);
+    }
+    rig.finish();
+    Verdict::Kept
+}
+
+/// FIN, PSH and ACK.
+const LAST: u8 = 0x19;
+const ACK: u8 = 0x10;
+
+/// Frames of up to what is offered become segments of the size asked for, each whole in itself; ordinary ones between them stay
+/// what they are.
+pub fn large_frames_leave_as_segments<B: Bench>(make: &Make<'_, B>) -> Verdict {
+    let mut rig = Rig::new(make, Wishes::default());
+    let most = usize::from(rig.capabilities.tso);
+    if most == 0 {
+        return Verdict::NotOffered("the stack cuts itself");
+    }
+    assert!(rig.capabilities.tx_checksum, "segments without checksums are of no use");
+    for round in 0..300_usize {
+        let flow = Flow { v6: round % 2 == 1, protocol: TCP, source: 4, ports: [80, 81] };
+        let size = [1000, 1440, 536][round % 3];
+        let (headers, l4) = (flow.headers(), ETHERNET + flow.l3());
+        let len = if round == 299 { most + ETHERNET - headers } else { 1 + round * 211 };
+        let payload: Vec<u8> = (0..len).map(|i| (i * 13 + round) as u8).collect();
+        let mut bytes = without_sum(flow, &payload);
+        let first = (round as u32).wrapping_mul(0x5555_5555);
+        bytes[l4 + 4..l4 + 8].copy_from_slice(&first.to_be_bytes());
+        bytes[l4 + 13] = LAST;
+        let some = payload.len().min(77);
+        let pieces: Vec<usize> =
+            [headers, some, len - some].into_iter().filter(|len| *len > 0).collect();
+        let mut large = rig.frame(&bytes, &pieces);
+        large.checksum = Some(flow.checksum());
+        large.gso = Some(Gso { size, header_len: headers as u16, ipv6: flow.v6 });
+        rig.push(0, &large);
+        let small = without_sum(flow, &[1]);
+        let mut ordinary = rig.frame(&small, &[small.len()]);
+        ordinary.checksum = Some(flow.checksum());
+        rig.push(0, &ordinary);
+        rig.tx[0].kick();
+        rig.device.settle();
+        let mut sent = rig.device.sent();
+        assert!(sent.pop() == Some(frame(flow, &[1])), "round {round}: the ordinary one");
+        assert_eq!(rig.tx[0].reclaim(), 2, "two frames were pushed");
+        assert_eq!(sent.len(), len.div_ceil(usize::from(size)), "round {round}: segments");
+        let mut joined: Vec<u8> = Vec::new();
+        for (number, segment) in sent.iter().enumerate() {
+            let sequence = u32::from_be_bytes(segment[l4 + 4..l4 + 8].try_into().expect("four"));
+            assert_eq!(sequence, first.wrapping_add(joined.len() as u32), "round {round}");
+            assert_eq!(transport_is_right(segment), Some(true), "round {round}: {number}");
+            assert!(flow.v6 || sum(&segment[14..34], 0) == 0xffff, "round {round}: {number}");
+            let flags = if number + 1 == sent.len() { LAST } else { ACK };
+            assert_eq!(segment[l4 + 13], flags, "round {round}: {number} of {}", sent.len());
+            assert!(segment.len() - headers <= usize::from(size));
+            joined.extend(&segment[headers..]);
+        }
+        assert!(joined == payload, "round {round}");
     }
     rig.finish();
     Verdict::Kept

@@ -24,6 +24,8 @@ pub enum Defect {
     RingsForNoBuffers,
     // Transmitting.
     SumsTcpOnly,
+    SegmentsOfAnotherSize,
+    MakesNoSegments,
     KeepsTheLastSum,
     LosesThe17thPiece,
     CutsAt1024,
@@ -92,6 +94,8 @@ pub const DEFECTS: &[(Defect, &str)] = &[
     (HashForAll, "what_has_no_ports_has_no_hash_and_comes_to_queue_0"),
     (SumsTcpOnly, "checksums_that_are_asked_for_are_filled_in"),
     (KeepsTheLastSum, "checksums_that_are_asked_for_are_filled_in"),
+    (SegmentsOfAnotherSize, "large_frames_leave_as_segments"),
+    (MakesNoSegments, "large_frames_leave_as_segments"),
     (LosesThe17thPiece, "frames_of_any_number_of_pieces_leave_as_they_are"),
     (CutsAt1024, "the_smallest_and_the_largest_frame_leave_as_they_are"),
     (ShowsAtPush, "nothing_leaves_before_a_kick"),

@@ -87,5 +87,6 @@ impl Bench for Chip {
 }
 
 ix_driver_conformance::conformance!(make, not offered: [
+    large_frames_leave_as_segments,
     frames_complete_in_the_order_of_pushes_whatever_order_the_device_has,
 ]);

@@ -4,7 +4,7 @@ use crate::fake::memory::{Buffers, FakeDma};
 use crate::fake::queue::Chain;
 use crate::fake::{Fake, FakeMmio, Model};
 use crate::rig::{KEY, config, open, ticking};
-use ix_dataplane::device::{BusAddr, Dma, TxChecksum};
+use ix_dataplane::device::{BusAddr, Dma, Gso, TxChecksum};
 use ix_dataplane::time::Instant;
 use ix_driver_conformance::{Bench, Open, Wishes, frames};
 use ix_virtio_net::{Features, Port};
@@ -13,6 +13,9 @@ use std::collections::VecDeque;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM` and `VIRTIO_NET_HDR_F_DATA_VALID` (§5.1.6).
 const NEEDS_CSUM: u8 = 1;
 const DATA_VALID: u8 = 2;
+/// `VIRTIO_NET_HDR_GSO_TCPV4` and `_TCPV6`.
+const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
 
 /// The device in software as a world of its own. It works when it was told to, as a device that sleeps between.
 struct Device {
@@ -83,11 +86,18 @@ impl Device {
     fn transmit(&mut self, pair: usize) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         while let Some((chain, header, mut bytes)) = self.fake.with(|d| d.take_transmit(pair)) {
-            if header[0] & NEEDS_CSUM != 0 {
-                let word = |at| u16::from_le_bytes([header[at], header[at + 1]]);
-                frames::fill_in(&mut bytes, TxChecksum { start: word(6), offset: word(8) });
+            let word = |at| u16::from_le_bytes([header[at], header[at + 1]]);
+            let checksum = TxChecksum { start: word(6), offset: word(8) };
+            let gso = Gso { size: word(4), header_len: word(2), ipv6: header[1] == GSO_TCPV6 };
+            if header[1] != 0 {
+                assert!(header[0] == NEEDS_CSUM && matches!(header[1], GSO_TCPV4 | GSO_TCPV6));
+                out.extend(frames::segments(&bytes, checksum, gso));
+            } else {
+                if header[0] & NEEDS_CSUM != 0 {
+                    frames::fill_in(&mut bytes, checksum);
+                }
+                out.push(bytes);
             }
-            out.push(bytes);
             if self.hold {
                 self.held[pair].push_back(chain);
             } else {
@@ -199,5 +209,6 @@ mod bare {
         checksums_are_good_only_where_both_are_right,
         the_hash_is_the_engines,
         checksums_that_are_asked_for_are_filled_in,
+        large_frames_leave_as_segments,
     ]);
 }

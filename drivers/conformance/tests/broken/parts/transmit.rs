@@ -2,7 +2,7 @@
 use super::Proof;
 use crate::bench::Shared;
 use crate::defect::Defect::*;
-use ix_dataplane::device::{Fragment, NicTx, TxChecksum, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{Fragment, Gso, NicTx, TxChecksum, TxFrame, TxFull, TxQueue};
 use ix_memory_nic::MemoryTx;
 use std::rc::Rc;
 
@@ -56,6 +56,10 @@ impl BrokenTx {
                 self.sum = frame.checksum.or(self.sum);
                 frame.checksum = self.sum;
             }
+            Some(SegmentsOfAnotherSize) => {
+                frame.gso = frame.gso.map(|gso| Gso { size: gso.size + 1, ..gso });
+            }
+            Some(MakesNoSegments) => frame.gso = frame.gso.filter(|gso| gso.ipv6),
             Some(LosesThe17thPiece) => frame.fragments.truncate(16),
             Some(CutsAt1024) => frame.truncate(1024),
             Some(FullRingLeavesAPiece) => {
