@@ -1,7 +1,7 @@
 //! The contract with network drivers (`ix_dataplane::device`, `docs/drivers.md`) as tests: rules that every driver keeps,
 //! each run against a device in software behind a [`Bench`].
 //!
-//! ```ignore
+//! ```text
 //! ix_driver_conformance::conformance!(|wishes| MyBench::open(wishes), not offered: [
 //!     frames_complete_in_the_order_of_pushes_whatever_order_the_device_has,
 //! ]);
