@@ -4,10 +4,17 @@
 //! ones it holds, and handing a queue to another core is a move. Nothing here is called
 //! concurrently for one queue. A driver never trusts what its device writes: it keeps a shadow of
 //! what it posted and counts answers that make no sense.
+//!
+//! Here is what the core loop calls for frames; what it takes to steer, stop and start a port is in `port`.
 use crate::limits::{RX_BATCH_MAX, TX_FRAGS_MAX};
 use crate::mbuf::{Mbuf, Pool, Rest};
 use arrayvec::ArrayVec;
 use core::ptr::NonNull;
+
+mod dispatch;
+mod port;
+
+pub use port::{Clock, Nic, NicControl, NicRx, NicTx, Progress};
 
 /// An address as a device sees it. Comes only from a [`Dma`] service or from what it registered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

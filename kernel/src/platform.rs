@@ -10,7 +10,7 @@ use ix_abi::event_log::EventKind;
 use ix_abi::stats::{CoreStats, Counter};
 use ix_dataplane::app::{AppPort, Drain};
 use ix_dataplane::core_loop::run_once;
-use ix_dataplane::device::{RxQueue, TxQueue};
+use ix_dataplane::device::{NicRx as _, NicTx as _, RxQueue, TxQueue};
 use ix_dataplane::engine::Engine;
 use ix_dataplane::measure::Measure;
 use ix_dataplane::platform::{AppFault, AppReturn, Platform, Work};

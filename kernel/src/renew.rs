@@ -10,13 +10,14 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use ix_dataplane::device::{NicControl as _, NicRx as _, NicTx as _, Progress};
 use ix_dataplane::engine::Engine;
 use ix_dataplane::time::Instant;
 use spin::Mutex;
 
 use crate::cpu::percore::CORES_MAX;
 use crate::net::Tx;
-use crate::nic::{Control, Progress, Rx, Stopped};
+use crate::nic::{Control, Rx, Stopped};
 use crate::time;
 use crate::user::lifecycle;
 
@@ -223,7 +224,7 @@ impl Renewal {
         }
         match control.poll(now) {
             Progress::Pending => {}
-            Progress::Done => self.is_redirected(engine),
+            Progress::Done | Progress::Idle => self.is_redirected(engine),
             Progress::Failed(e) => {
                 log::warn!("the device does not take its table of groups: {e}");
                 // Ours says what the device's does.

@@ -172,13 +172,15 @@ fn nothing_is_left_for_later_in_the_source() {
 
 /// Which crate may depend on which, at build time (tests may see everything). The order is design §3:
 /// abi ← acl ← dataplane ← drivers ← kernel; abi ← libix ← apps; abi ← ixcp.
-const DEPENDENCIES: [(&str, &[&str]); 24] = [
+const DEPENDENCIES: [(&str, &[&str]); 26] = [
     ("ix-abi", &[]),
     ("ix-acl", &["ix-abi"]),
     ("ix-dataplane", &["ix-abi", "ix-acl"]),
     ("ix-ixgbe", &["ix-abi", "ix-dataplane"]),
     ("ix-vtd", &["ix-dataplane"]),
     ("ix-virtio-net", &["ix-abi", "ix-dataplane"]),
+    ("ix-memory-nic", &["ix-dataplane"]),
+    ("ix-driver-conformance", &["ix-abi", "ix-dataplane", "ix-memory-nic"]),
     ("ix-model-ixgbe", &[]),
     ("ixgbe-vfio-user", &["ix-model-ixgbe"]),
     ("ix-kernel-core", &["ix-abi"]),
@@ -226,6 +228,7 @@ const DEPENDENCIES: [(&str, &[&str]); 24] = [
             "ix-abi",
             "ix-dataplane",
             "ix-kernel-core",
+            "ix-memory-nic",
             "ix-virtio-net",
             "hostile",
             "ixcp",

@@ -2,10 +2,9 @@
 use crate::error::InitError;
 use crate::regs::{Array, Reg};
 use ix_dataplane::device::Mmio;
-use ix_dataplane::time::{Duration, Instant};
+use ix_dataplane::time::Duration;
 
-/// The clock that deadlines are measured with: nanoseconds since boot.
-pub type Clock<'a> = &'a dyn Fn() -> Instant;
+pub use ix_dataplane::device::Clock;
 
 /// A port's BAR 0.
 #[derive(Clone, Debug)]

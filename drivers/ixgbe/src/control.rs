@@ -14,7 +14,7 @@ use crate::sfp::{self, Module, ModuleError};
 use crate::statistics::Statistics;
 use crate::{GROUPS, RSS_KEY_BYTES};
 use alloc::vec::Vec;
-use ix_dataplane::device::Mmio;
+use ix_dataplane::device::{self, Mmio, NicControl};
 use ix_dataplane::time::{Duration, Instant};
 
 /// Frames that the chip had classified before the table changed have been written to their queue after this: as long as
@@ -26,18 +26,8 @@ const PER_REGISTER: usize = 4;
 /// Registers of the table.
 const REGISTERS: usize = GROUPS / PER_REGISTER;
 
-/// How far the change under way is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// There is none.
-    Idle,
-    /// It was written; frames that were on their way may still come to where they were to go before.
-    Pending,
-    /// It was done; said once.
-    Done,
-    /// It was not; said once.
-    Failed(CommandError),
-}
+/// How far a change of the table is.
+pub type Progress = device::Progress<CommandError>;
 
 /// The control part of a port. One core holds it.
 #[derive(Debug)]
@@ -46,6 +36,8 @@ pub struct Control<M> {
     settings: Settings,
     setups: Vec<QueueSetup>,
     table: [u16; GROUPS],
+    /// The same as the chip was told last: what is staged meanwhile is none of the change under way.
+    told: [u16; GROUPS],
     /// Registers of the table that the chip has not got.
     changed: u32,
     /// Those that the change under way has written, and when it is done.
@@ -64,11 +56,13 @@ impl<M: Mmio + Clone> Control<M> {
         now: Instant,
     ) -> Control<M> {
         let pairs = usize::from(settings.pairs);
+        let table = core::array::from_fn(|entry| (entry % pairs) as u16);
         let control = Control {
             chip,
             settings,
             setups,
-            table: core::array::from_fn(|entry| (entry % pairs) as u16),
+            table,
+            told: table,
             changed: 0,
             written: 0,
             settled: None,
@@ -80,67 +74,14 @@ impl<M: Mmio + Clone> Control<M> {
         control
     }
 
-    /// Queue pairs of the port.
-    pub fn pairs(&self) -> u16 {
-        self.settings.pairs
-    }
-
     /// The key of the hash.
     pub fn rss_key(&self) -> &[u8; RSS_KEY_BYTES] {
         &self.settings.rss_key
     }
 
-    /// The indirection table as it will be after the next commit: the receive queue by flow group.
-    pub fn reta(&self) -> &[u16; GROUPS] {
-        &self.table
-    }
-
-    /// Stages a new receive queue for a flow group.
-    pub fn set_reta(&mut self, entry: u16, queue: u16) -> Result<(), CommandError> {
-        let slot = self.table.get_mut(usize::from(entry)).ok_or(CommandError::OutOfRange)?;
-        if queue >= self.settings.pairs {
-            return Err(CommandError::OutOfRange);
-        }
-        if *slot != queue {
-            *slot = queue;
-            self.changed |= 1 << (usize::from(entry) / PER_REGISTER);
-        }
-        Ok(())
-    }
-
-    /// Writes the registers of the table that have changed: one for each four groups (§8.2.3.7.15). Frames that arrive after
-    /// [`Progress::Done`] follow it.
-    pub fn commit(&mut self, now: Instant) -> Result<(), CommandError> {
-        if !self.running {
-            return Err(CommandError::Stopped);
-        }
-        if self.settled.is_some() {
-            return Err(CommandError::Busy);
-        }
-        self.written = core::mem::take(&mut self.changed);
-        self.write_table(self.written);
-        self.settled = Some(now + RETA_SETTLE);
-        Ok(())
-    }
-
-    /// Looks whether the change under way is done.
-    pub fn poll(&mut self, now: Instant) -> Progress {
-        let Some(settled) = self.settled else { return Progress::Idle };
-        if now < settled {
-            return Progress::Pending;
-        }
-        self.settled = None;
-        for register in (0..REGISTERS).filter(|r| self.written >> r & 1 != 0) {
-            if self.chip.read(RETA.at(register as u32)) != self.table_register(register) {
-                return Progress::Failed(CommandError::Refused { register: register as u16 });
-            }
-        }
-        Progress::Done
-    }
-
     fn table_register(&self, register: usize) -> u32 {
         let at = PER_REGISTER * register;
-        u32::from_le_bytes(core::array::from_fn(|i| self.table[at + i] as u8))
+        u32::from_le_bytes(core::array::from_fn(|i| self.told[at + i] as u8))
     }
 
     fn write_table(&self, registers: u32) {
@@ -159,12 +100,6 @@ impl<M: Mmio + Clone> Control<M> {
         link
     }
 
-    /// Whether the link is up. Reads a register: not for each loop.
-    pub fn read_link_up(&self) -> bool {
-        let link = link::read(&self.chip, self.settings.media, self.link_since, self.link_since);
-        matches!(link, Link::Up { .. })
-    }
-
     /// What module is in the cage. Takes some milliseconds.
     pub fn read_module(&self, clock: Clock<'_>) -> Result<Module, ModuleError> {
         if self.settings.media != Media::SfpPlus {
@@ -181,11 +116,6 @@ impl<M: Mmio + Clone> Control<M> {
     /// Waits until the link is up, at most for [`link::LINK_DEADLINE`] since it was started; its speed in Mb/s.
     pub fn wait_for_link(&mut self, clock: Clock<'_>) -> Result<u32, LinkError> {
         link::wait(&self.chip, self.settings.media, self.link_since, clock)
-    }
-
-    /// Whether the chip is still there (§5.2: what was taken out reads all ones). Reads a register.
-    pub fn read_needs_reset(&self) -> bool {
-        self.chip.present().is_err()
     }
 
     /// What the chip has counted. Reads about forty registers.
@@ -208,29 +138,9 @@ impl<M: Mmio + Clone> Control<M> {
         init::set_multicast(&self.chip, groups);
     }
 
-    /// Stops the chip: after this it touches no memory. The proof lets the queues of this port
-    /// give back what they hold. On failure it may be tried again.
-    pub fn reset(&mut self, clock: Clock<'_>) -> Result<Stopped, InitError> {
-        let quiet = init::quiesce(&self.chip, clock)?;
-        // What it has counted is lost otherwise; and it counts no more.
-        self.read_statistics();
-        self.running = false;
-        init::reset_quiet(&self.chip, quiet, clock)?;
-        Ok(Stopped::new())
-    }
-
-    /// Starts the chip again after a reset, with the same queues, table and key. All queues must have been rewound. On failure it is
-    /// left reset.
-    pub fn restart(&mut self, _stopped: Stopped, clock: Clock<'_>) -> Result<(), InitError> {
-        let started = self.start(clock);
-        if started.is_err() {
-            let _ = init::reset(&self.chip, clock);
-        }
-        started
-    }
-
     fn start(&mut self, clock: Clock<'_>) -> Result<(), InitError> {
         init::prepare(&self.chip, &self.settings, clock)?;
+        self.told = self.table;
         self.write_table(u32::MAX);
         self.changed = 0;
         self.settled = None;
@@ -240,5 +150,88 @@ impl<M: Mmio + Clone> Control<M> {
         self.link_since = clock();
         self.running = true;
         Ok(())
+    }
+}
+
+impl<M: Mmio + Clone> NicControl for Control<M> {
+    type Stopped = Stopped;
+    type CommandError = CommandError;
+    type StartError = InitError;
+
+    fn pairs(&self) -> u16 {
+        self.settings.pairs
+    }
+
+    fn reta(&self) -> &[u16] {
+        &self.table
+    }
+
+    fn set_reta(&mut self, entry: u16, queue: u16) -> Result<(), CommandError> {
+        let slot = self.table.get_mut(usize::from(entry)).ok_or(CommandError::OutOfRange)?;
+        if queue >= self.settings.pairs {
+            return Err(CommandError::OutOfRange);
+        }
+        if *slot != queue {
+            *slot = queue;
+            self.changed |= 1 << (usize::from(entry) / PER_REGISTER);
+        }
+        Ok(())
+    }
+
+    /// Writes the registers of the table that have changed: one for each four groups (§8.2.3.7.15). Frames that arrive after
+    /// [`Progress::Done`] follow it.
+    fn commit(&mut self, now: Instant) -> Result<(), CommandError> {
+        if !self.running {
+            return Err(CommandError::Stopped);
+        }
+        if self.settled.is_some() {
+            return Err(CommandError::Busy);
+        }
+        self.written = core::mem::take(&mut self.changed);
+        self.told = self.table;
+        self.write_table(self.written);
+        self.settled = Some(now + RETA_SETTLE);
+        Ok(())
+    }
+
+    fn poll(&mut self, now: Instant) -> Progress {
+        let Some(settled) = self.settled else { return Progress::Idle };
+        if now < settled {
+            return Progress::Pending;
+        }
+        self.settled = None;
+        for register in (0..REGISTERS).filter(|r| self.written >> r & 1 != 0) {
+            if self.chip.read(RETA.at(register as u32)) != self.table_register(register) {
+                return Progress::Failed(CommandError::Refused { register: register as u16 });
+            }
+        }
+        Progress::Done
+    }
+
+    fn read_link_up(&self) -> bool {
+        let link = link::read(&self.chip, self.settings.media, self.link_since, self.link_since);
+        matches!(link, Link::Up { .. })
+    }
+
+    /// Whether the chip is still there (§5.2: what was taken out reads all ones). Reads a register.
+    fn read_needs_reset(&self) -> bool {
+        self.chip.present().is_err()
+    }
+
+    fn reset(&mut self, clock: Clock<'_>) -> Result<Stopped, InitError> {
+        let quiet = init::quiesce(&self.chip, clock)?;
+        // What it has counted is lost otherwise; and it counts no more.
+        self.read_statistics();
+        self.running = false;
+        init::reset_quiet(&self.chip, quiet, clock)?;
+        Ok(Stopped::new())
+    }
+
+    fn restart(&mut self, _stopped: Stopped, clock: Clock<'_>) -> Result<(), InitError> {
+        let started = self.start(clock);
+        if started.is_err() {
+            let _ = init::reset(&self.chip, clock);
+        }
+        started
     }
 }

@@ -11,7 +11,7 @@ use crate::statistics::Statistics;
 use crate::tx::{FRAME_DESCRIPTORS_MAX, IxgbeTx};
 use crate::{GROUPS, QUEUE_PAIRS_MAX, RSS_KEY_BYTES};
 use alloc::vec::Vec;
-use ix_dataplane::device::{BusAddr, Capabilities, Dma, Mmio};
+use ix_dataplane::device::{BusAddr, Capabilities, Dma, Mmio, Nic};
 use ix_dataplane::limits::MBUF_BYTES;
 use ix_dataplane::mbuf::Area;
 use ix_dataplane::time::Duration;
@@ -115,6 +115,13 @@ pub(crate) struct QueueSetup {
     queue: u16,
     bus: BusAddr,
     bytes: u32,
+}
+
+impl<M: Mmio + Clone> Nic for Port<M> {
+    type Stopped = Stopped;
+    type Rx = IxgbeRx<M>;
+    type Tx = IxgbeTx<M>;
+    type Control = Control<M>;
 }
 
 impl<M: Mmio + Clone> Port<M> {

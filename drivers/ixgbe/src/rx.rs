@@ -11,7 +11,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::fence;
-use ix_dataplane::device::{Mmio, RxBatch, RxChecksum, RxFrame, RxQueue};
+use ix_dataplane::device::{Mmio, NicRx, RxBatch, RxChecksum, RxFrame, RxQueue};
 use ix_dataplane::limits::{FRAME_BUFFERS_MAX, MBUF_BYTES};
 use ix_dataplane::mbuf::{Area, Mbuf, Pool, Rest, RestBuilder};
 
@@ -148,11 +148,6 @@ impl<M: Mmio> IxgbeRx<M> {
         self.posted.wrapping_sub(self.completed) as u16
     }
 
-    /// Buffers that this queue holds, the chip's and those on their way back to a pool.
-    pub fn held(&self) -> usize {
-        usize::from(self.outstanding()) + self.returned.len()
-    }
-
     /// Descriptors of the ring. One less can be posted: a full ring would look like an empty one (§7.1.9).
     pub fn ring_len(&self) -> u16 {
         self.ring.len() as u16
@@ -163,38 +158,8 @@ impl<M: Mmio> IxgbeRx<M> {
         self.queue
     }
 
-    /// Never: there is nothing that the chip could have lost count of.
-    pub fn is_quarantined(&self) -> bool {
-        false
-    }
-
-    /// Whether the chip has written what nobody has polled.
-    pub fn has_frames(&self) -> bool {
-        self.outstanding() > 0 && self.is_done(self.completed)
-    }
-
     fn is_done(&self, number: u32) -> bool {
         self.ring.at(number)[1].load(Acquire) & word::DONE != 0
-    }
-
-    /// Gives all buffers back after the port was reset, and begins anew: empty, ready for
-    /// [`crate::Control::restart`].
-    pub fn rewind(&mut self, _stopped: &Stopped, pool: &mut Pool) {
-        while self.completed != self.posted {
-            let mbuf = self.take();
-            pool.free(mbuf);
-        }
-        self.give_back(pool);
-        self.completed = 0;
-        self.posted = 0;
-        self.skipping = false;
-    }
-
-    /// The port was started again: what was posted meanwhile is told.
-    pub fn restarted(&mut self) {
-        if self.posted != 0 {
-            self.tell();
-        }
     }
 
     /// Gives all buffers back after the port was reset, and ends the queue.
@@ -401,5 +366,39 @@ impl<M: Mmio> RxQueue for IxgbeRx<M> {
 
     fn device_errors(&self) -> u64 {
         self.errors
+    }
+}
+
+impl<M: Mmio> NicRx for IxgbeRx<M> {
+    type Stopped = Stopped;
+
+    fn held(&self) -> usize {
+        usize::from(self.outstanding()) + self.returned.len()
+    }
+
+    /// Never: there is nothing that the chip could have lost count of.
+    fn is_quarantined(&self) -> bool {
+        false
+    }
+
+    fn has_frames(&self) -> bool {
+        self.outstanding() > 0 && self.is_done(self.completed)
+    }
+
+    fn rewind(&mut self, _stopped: &Stopped, pool: &mut Pool) {
+        while self.completed != self.posted {
+            let mbuf = self.take();
+            pool.free(mbuf);
+        }
+        self.give_back(pool);
+        self.completed = 0;
+        self.posted = 0;
+        self.skipping = false;
+    }
+
+    fn restarted(&mut self) {
+        if self.posted != 0 {
+            self.tell();
+        }
     }
 }

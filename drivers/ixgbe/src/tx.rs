@@ -10,7 +10,7 @@ use crate::port::Stopped;
 use crate::regs::{Reg, TDT};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::fence;
-use ix_dataplane::device::{Fragment, Gso, Mmio, TxChecksum, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{Fragment, Gso, Mmio, NicTx, TxChecksum, TxFrame, TxFull, TxQueue};
 use ix_dataplane::limits::TX_FRAGS_MAX;
 
 /// §8.2.3.9.10: RS at least once in 40 descriptors. A frame asks for a report if so many have gone by at its end.
@@ -132,42 +132,15 @@ impl<M: Mmio + Clone> IxgbeTx<M> {
 }
 
 impl<M: Mmio> IxgbeTx<M> {
-    /// Frames that the chip has, or will have after the next kick.
-    pub fn in_flight(&self) -> u16 {
-        self.pushed.wrapping_sub(self.reclaimed) as u16
-    }
-
     /// Descriptors of the ring.
     pub fn ring_len(&self) -> u16 {
         self.ring.len() as u16
-    }
-
-    /// Never, as on the receive side.
-    pub fn is_quarantined(&self) -> bool {
-        false
     }
 
     /// Frames that could not be sent as they were: pieces of impossible length, checksums that are neither TCP's nor UDP's. They
     /// left without.
     pub fn device_errors(&self) -> u64 {
         self.errors
-    }
-
-    /// Begins anew after the port was reset: the frames in flight count as complete (whether they were
-    /// sent is unknown), and the next [`TxQueue::reclaim`] says so.
-    pub fn rewind(&mut self, _stopped: &Stopped) {
-        self.owed = self.owed.wrapping_add(u32::from(self.in_flight()));
-        (self.written, self.shown, self.completed, self.asked) = (0, 0, 0, 0);
-        (self.pushed, self.reclaimed) = (0, 0);
-        (self.reports_asked, self.reports_seen) = (0, 0);
-        self.contexts = [NO_CONTEXT; 2];
-    }
-
-    /// The port was started again: what was published meanwhile is told.
-    pub fn restarted(&mut self) {
-        if self.shown != 0 {
-            self.tell();
-        }
     }
 
     /// Ends the queue after the port was reset: the frames in flight, whose memory is the
@@ -363,5 +336,32 @@ impl<M: Mmio> TxQueue for IxgbeTx<M> {
             self.reports_seen = self.reports_seen.wrapping_add(1);
         }
         self.reclaimed.wrapping_sub(before) + core::mem::take(&mut self.owed)
+    }
+}
+
+impl<M: Mmio> NicTx for IxgbeTx<M> {
+    type Stopped = Stopped;
+
+    fn in_flight(&self) -> u16 {
+        self.pushed.wrapping_sub(self.reclaimed) as u16
+    }
+
+    /// Never, as on the receive side.
+    fn is_quarantined(&self) -> bool {
+        false
+    }
+
+    fn rewind(&mut self, _stopped: &Stopped) {
+        self.owed = self.owed.wrapping_add(u32::from(self.in_flight()));
+        (self.written, self.shown, self.completed, self.asked) = (0, 0, 0, 0);
+        (self.pushed, self.reclaimed) = (0, 0);
+        (self.reports_asked, self.reports_seen) = (0, 0);
+        self.contexts = [NO_CONTEXT; 2];
+    }
+
+    fn restarted(&mut self) {
+        if self.shown != 0 {
+            self.tell();
+        }
     }
 }

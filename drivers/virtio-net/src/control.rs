@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
-use ix_dataplane::device::{BusAddr, Dma, Mmio};
+use ix_dataplane::device::{self, BusAddr, Dma, Mmio, NicControl};
 use ix_dataplane::time::{Duration, Instant};
 
 /// How long the device may take for a command. QEMU answers from its main loop, which may be busy.
@@ -42,18 +42,8 @@ const CONFIG_STATUS: usize = 6;
 /// Class, command, `virtio_net_rss_config` with a full table and key; rounded up.
 const COMMAND_BYTES: usize = 512;
 
-/// How far the command under way is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// There is none.
-    Idle,
-    /// The device has not answered yet.
-    Pending,
-    /// It was done; said once.
-    Done,
-    /// It was not; said once.
-    Failed(CommandError),
-}
+/// How far a change of the table is.
+pub type Progress = device::Progress<CommandError>;
 
 /// The control part of a port. One core holds it.
 #[derive(Debug)]
@@ -89,77 +79,9 @@ impl<M: Mmio + Clone> Control<M> {
         self.features
     }
 
-    /// Queue pairs of the port.
-    pub fn pairs(&self) -> u16 {
-        self.pairs
-    }
-
-    /// The indirection table as it will be after the next commit: the receive queue by flow group.
-    pub fn reta(&self) -> &[u16; GROUPS] {
-        &self.table
-    }
-
-    /// Stages a new receive queue for a flow group.
-    pub fn set_reta(&mut self, entry: u16, queue: u16) -> Result<(), CommandError> {
-        if !self.features.contains(Features::RSS) {
-            return Err(CommandError::Unsupported);
-        }
-        let slot = self.table.get_mut(usize::from(entry)).ok_or(CommandError::OutOfRange)?;
-        if queue >= self.pairs {
-            return Err(CommandError::OutOfRange);
-        }
-        *slot = queue;
-        Ok(())
-    }
-
-    /// Sends the table to the device: all of it, since the device knows no smaller change
-    /// (§5.1.6.5.7). Frames that arrive after [`Progress::Done`] follow it.
-    pub fn commit(&mut self, now: Instant) -> Result<(), CommandError> {
-        if !self.features.contains(Features::RSS) {
-            return Err(CommandError::Unsupported);
-        }
-        let payload = rss_config(&self.table, self.pairs, &self.rss_key);
-        self.submit(MQ_RSS_CONFIG, &payload, now)
-    }
-
-    /// Looks whether the command under way is done.
-    pub fn poll(&mut self, now: Instant) -> Progress {
-        self.queue.as_mut().map_or(Progress::Idle, |queue| queue.poll(now))
-    }
-
-    /// Whether the link is up, as far as the device tells. Reads a register: not for each loop.
-    pub fn read_link_up(&self) -> bool {
-        !self.features.contains(Features::STATUS)
-            || self.transport.device_config().read16(CONFIG_STATUS) & LINK_UP != 0
-    }
-
-    /// Whether the device has given up and asks to be reset (§2.1.2). Reads a register.
-    pub fn read_needs_reset(&self) -> bool {
-        self.transport.read_status() & (status::NEEDS_RESET | status::FAILED) != 0
-    }
-
     /// Takes back an INTx interrupt, where MSI-X is not used (§4.1.4.5). Whether it was a queue's.
     pub fn acknowledge_intx(&self) -> bool {
         self.transport.read_isr() & 1 != 0
-    }
-
-    /// Stops the device: after this it touches no memory. The proof lets the queues of this port
-    /// give back what they hold. On failure it may be tried again.
-    pub fn reset(&mut self, clock: Clock<'_>) -> Result<Stopped, InitError> {
-        self.transport.reset(clock)?;
-        if let Some(queue) = self.queue.take() {
-            self.stopped_queue = Some(queue);
-        }
-        Ok(Stopped::new())
-    }
-
-    /// Starts the device again after a reset, with the same features, queues and table (§3.1.1). All queues
-    /// must have been rewound. On failure the device is left reset, with `FAILED` set.
-    pub fn restart(&mut self, stopped: Stopped, clock: Clock<'_>) -> Result<(), InitError> {
-        self.start(stopped, clock).inspect_err(|_| {
-            let _ = self.reset(clock);
-            self.transport.add_status(status::FAILED);
-        })
     }
 
     fn start(&mut self, stopped: Stopped, clock: Clock<'_>) -> Result<(), InitError> {
@@ -221,6 +143,71 @@ impl<M: Mmio + Clone> Control<M> {
                 Progress::Done | Progress::Idle => return Ok(()),
             }
         }
+    }
+}
+
+impl<M: Mmio + Clone> NicControl for Control<M> {
+    type Stopped = Stopped;
+    type CommandError = CommandError;
+    type StartError = InitError;
+
+    fn pairs(&self) -> u16 {
+        self.pairs
+    }
+
+    fn reta(&self) -> &[u16] {
+        &self.table
+    }
+
+    fn set_reta(&mut self, entry: u16, queue: u16) -> Result<(), CommandError> {
+        if !self.features.contains(Features::RSS) {
+            return Err(CommandError::Unsupported);
+        }
+        let slot = self.table.get_mut(usize::from(entry)).ok_or(CommandError::OutOfRange)?;
+        if queue >= self.pairs {
+            return Err(CommandError::OutOfRange);
+        }
+        *slot = queue;
+        Ok(())
+    }
+
+    /// Sends the table to the device: all of it, since the device knows no smaller change
+    /// (§5.1.6.5.7). Frames that arrive after [`Progress::Done`] follow it.
+    fn commit(&mut self, now: Instant) -> Result<(), CommandError> {
+        if !self.features.contains(Features::RSS) {
+            return Err(CommandError::Unsupported);
+        }
+        let payload = rss_config(&self.table, self.pairs, &self.rss_key);
+        self.submit(MQ_RSS_CONFIG, &payload, now)
+    }
+
+    fn poll(&mut self, now: Instant) -> Progress {
+        self.queue.as_mut().map_or(Progress::Idle, |queue| queue.poll(now))
+    }
+
+    fn read_link_up(&self) -> bool {
+        !self.features.contains(Features::STATUS)
+            || self.transport.device_config().read16(CONFIG_STATUS) & LINK_UP != 0
+    }
+
+    /// Whether the device has given up and asks to be reset (§2.1.2). Reads a register.
+    fn read_needs_reset(&self) -> bool {
+        self.transport.read_status() & (status::NEEDS_RESET | status::FAILED) != 0
+    }
+
+    fn reset(&mut self, clock: Clock<'_>) -> Result<Stopped, InitError> {
+        self.transport.reset(clock)?;
+        if let Some(queue) = self.queue.take() {
+            self.stopped_queue = Some(queue);
+        }
+        Ok(Stopped::new())
+    }
+
+    fn restart(&mut self, stopped: Stopped, clock: Clock<'_>) -> Result<(), InitError> {
+        self.start(stopped, clock).inspect_err(|_| {
+            let _ = self.reset(clock);
+            self.transport.add_status(status::FAILED);
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::transport::{Clock, NO_VECTOR, Transport, status};
 use crate::tx::{self, TxOptions, VirtioTx};
 use crate::{GROUPS, RSS_KEY_BYTES};
 use alloc::vec::Vec;
-use ix_dataplane::device::{Capabilities, Dma, Mmio};
+use ix_dataplane::device::{Capabilities, Dma, Mmio, Nic};
 use ix_dataplane::limits::{FRAME_BYTES_MAX, MBUF_BYTES};
 use ix_dataplane::mbuf::Area;
 
@@ -89,6 +89,13 @@ struct DeviceConfig {
     key_bytes_max: u8,
     table_len_max: u16,
     hash_types: u32,
+}
+
+impl<M: Mmio + Clone> Nic for Port<M> {
+    type Stopped = Stopped;
+    type Rx = VirtioRx<M>;
+    type Tx = VirtioTx<M>;
+    type Control = Control<M>;
 }
 
 impl<M: Mmio + Clone> Port<M> {

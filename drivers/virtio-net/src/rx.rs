@@ -11,7 +11,7 @@ use crate::port::Stopped;
 use crate::ring::{Ring, USED_NO_NOTIFY, UsedState, descriptor_word, flag};
 use crate::transport::QueueSetup;
 use alloc::vec::Vec;
-use ix_dataplane::device::{Mmio, RxBatch, RxChecksum, RxFrame, RxQueue};
+use ix_dataplane::device::{Mmio, NicRx, RxBatch, RxChecksum, RxFrame, RxQueue};
 use ix_dataplane::limits::{FRAME_BUFFERS_MAX, MBUF_BYTES};
 use ix_dataplane::mbuf::{Area, Mbuf, NO_MBUF, Pool, Rest, RestBuilder};
 
@@ -97,50 +97,9 @@ impl<M: Mmio> VirtioRx<M> {
         self.posted.wrapping_sub(self.completed)
     }
 
-    /// Buffers that this queue holds, the device's and those on their way back to a pool.
-    pub fn held(&self) -> usize {
-        usize::from(self.outstanding()) + self.returned.len()
-    }
-
     /// Entries of the ring.
     pub fn ring_len(&self) -> u16 {
         self.ring.size()
-    }
-
-    /// Whether the device misbehaved so that the queue is out of use until the port is reset.
-    pub fn is_quarantined(&self) -> bool {
-        self.quarantined
-    }
-
-    /// Frames that the device has written and nobody has polled.
-    pub fn has_frames(&self) -> bool {
-        let ready = self.ring.used_state().index.wrapping_sub(self.completed);
-        !self.quarantined && ready != 0 && ready <= self.outstanding()
-    }
-
-    /// Gives all buffers back after the port was reset, and begins anew: empty, out of quarantine,
-    /// ready for [`crate::Control::restart`].
-    pub fn rewind(&mut self, stopped: &Stopped, pool: &mut Pool) {
-        for (id, slot) in self.shadow.entries().iter_mut().enumerate() {
-            let raw = core::mem::replace(slot, NO_MBUF);
-            if raw != NO_MBUF {
-                pool.free(Mbuf::from_raw(raw));
-            }
-            self.ids.set(id, id as u16);
-            self.ring.set_available(id as u16, id as u16);
-        }
-        self.give_back(pool);
-        self.ring.rewind(stopped);
-        self.in_order = true;
-        self.posted = 0;
-        self.completed = 0;
-        self.untold = false;
-        self.quarantined = false;
-    }
-
-    /// The port was started again: what was published meanwhile is told at the next poll.
-    pub fn restarted(&mut self) {
-        self.untold = self.posted != 0;
     }
 
     /// Gives all buffers back after the port was reset, and ends the queue.
@@ -440,5 +399,44 @@ impl<M: Mmio> RxQueue for VirtioRx<M> {
 
     fn device_errors(&self) -> u64 {
         self.errors
+    }
+}
+
+impl<M: Mmio> NicRx for VirtioRx<M> {
+    type Stopped = Stopped;
+
+    fn held(&self) -> usize {
+        usize::from(self.outstanding()) + self.returned.len()
+    }
+
+    fn is_quarantined(&self) -> bool {
+        self.quarantined
+    }
+
+    fn has_frames(&self) -> bool {
+        let ready = self.ring.used_state().index.wrapping_sub(self.completed);
+        !self.quarantined && ready != 0 && ready <= self.outstanding()
+    }
+
+    fn rewind(&mut self, stopped: &Stopped, pool: &mut Pool) {
+        for (id, slot) in self.shadow.entries().iter_mut().enumerate() {
+            let raw = core::mem::replace(slot, NO_MBUF);
+            if raw != NO_MBUF {
+                pool.free(Mbuf::from_raw(raw));
+            }
+            self.ids.set(id, id as u16);
+            self.ring.set_available(id as u16, id as u16);
+        }
+        self.give_back(pool);
+        self.ring.rewind(stopped);
+        self.in_order = true;
+        self.posted = 0;
+        self.completed = 0;
+        self.untold = false;
+        self.quarantined = false;
+    }
+
+    fn restarted(&mut self) {
+        self.untold = self.posted != 0;
     }
 }

@@ -2,10 +2,9 @@
 use crate::error::InitError;
 use crate::pci::{Layout, Window};
 use ix_dataplane::device::{BusAddr, Mmio};
-use ix_dataplane::time::{Duration, Instant};
+use ix_dataplane::time::Duration;
 
-/// The clock that deadlines are measured with: nanoseconds since boot.
-pub type Clock<'a> = &'a dyn Fn() -> Instant;
+pub use ix_dataplane::device::Clock;
 
 /// How long a device may take to reset. QEMU does it at once; hardware may drain DMA first.
 pub const RESET_DEADLINE: Duration = Duration::from_s(1);

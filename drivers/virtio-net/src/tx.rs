@@ -19,7 +19,7 @@ use crate::transport::QueueSetup;
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
-use ix_dataplane::device::{BusAddr, Dma, Fragment, Mmio, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{BusAddr, Dma, Fragment, Mmio, NicTx, TxFrame, TxFull, TxQueue};
 use ix_dataplane::limits::TX_FRAGS_MAX;
 
 /// Descriptors of the largest frame: the header's and the fragments'. No chain and no table may be
@@ -160,44 +160,14 @@ impl<M: Mmio> VirtioTx<M> {
         }
     }
 
-    /// Frames that the device has, or will have after the next kick.
-    pub fn in_flight(&self) -> u16 {
-        self.pushed.wrapping_sub(self.reclaimed)
-    }
-
     /// Entries of the ring.
     pub fn ring_len(&self) -> u16 {
         self.ring.size()
     }
 
-    /// Whether the device misbehaved so that the queue is out of use until the port is reset.
-    pub fn is_quarantined(&self) -> bool {
-        self.limit == 0
-    }
-
     /// Answers of the device that made no sense.
     pub fn device_errors(&self) -> u64 {
         self.errors
-    }
-
-    /// Begins anew after the port was reset: the frames in flight count as complete (whether they were
-    /// sent is unknown), and the next [`TxQueue::reclaim`] says so.
-    pub fn rewind(&mut self, stopped: &Stopped) {
-        self.owed += u32::from(self.in_flight());
-        self.ring.rewind(stopped);
-        let size = self.ring.size();
-        self.done.entries().fill(false);
-        self.waiting = 0;
-        self.chains.taken = 0;
-        self.chains.free = size;
-        (self.pushed, self.published, self.completed, self.reclaimed) = (0, 0, 0, 0);
-        self.untold = false;
-        self.limit = size;
-    }
-
-    /// The port was started again: what was published meanwhile is told at the next reclaim.
-    pub fn restarted(&mut self) {
-        self.untold = self.published != 0;
     }
 
     pub(crate) fn setup(&self) -> QueueSetup {
@@ -415,5 +385,34 @@ impl<M: Mmio> TxQueue for VirtioTx<M> {
             }
         }
         u32::from(in_order) + self.reclaim_in_any_order(ready - in_order)
+    }
+}
+
+impl<M: Mmio> NicTx for VirtioTx<M> {
+    type Stopped = Stopped;
+
+    fn in_flight(&self) -> u16 {
+        self.pushed.wrapping_sub(self.reclaimed)
+    }
+
+    fn is_quarantined(&self) -> bool {
+        self.limit == 0
+    }
+
+    fn rewind(&mut self, stopped: &Stopped) {
+        self.owed += u32::from(self.in_flight());
+        self.ring.rewind(stopped);
+        let size = self.ring.size();
+        self.done.entries().fill(false);
+        self.waiting = 0;
+        self.chains.taken = 0;
+        self.chains.free = size;
+        (self.pushed, self.published, self.completed, self.reclaimed) = (0, 0, 0, 0);
+        self.untold = false;
+        self.limit = size;
+    }
+
+    fn restarted(&mut self) {
+        self.untold = self.published != 0;
     }
 }

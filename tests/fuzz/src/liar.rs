@@ -14,7 +14,9 @@ use ix_abi::{CoreId, layout::PAGE_BYTES};
 use ix_dataplane::app::{AppPort, Drain};
 use ix_dataplane::config::{Addressing, Config, Ipv4Config};
 use ix_dataplane::core_loop::run_once;
-use ix_dataplane::device::{Dma, RxBatch, RxFrame, RxQueue, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{
+    Dma, NicControl, NicRx, NicTx, RxBatch, RxFrame, RxQueue, TxFrame, TxFull, TxQueue,
+};
 use ix_dataplane::engine::Engine;
 use ix_dataplane::limits::{MBUF_BYTES, TX_HEADER_REGION_BYTES};
 use ix_dataplane::mbuf::Pool;

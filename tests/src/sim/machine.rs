@@ -10,7 +10,7 @@ use super::faults::{self, Scope};
 use super::heap::Heap;
 use super::memory::{Bus, Pages};
 use super::net::StationId;
-use super::nic::{HwTx, Nic, SharedNic, SimRx};
+use super::nic::{self, HwTx, SharedCard, SimRx};
 use super::swarm::MachineDraw;
 use super::{MS, S, Time, US};
 use ix_abi::CoreId;
@@ -151,7 +151,7 @@ pub struct Machine {
     /// Its address on the network.
     pub id: StationId,
     cores: Vec<Core>,
-    nic: SharedNic,
+    nic: SharedCard,
     signals: Rc<Signals>,
     shared: Rc<RefCell<Shared>>,
     user: Arc<UserMap>,
@@ -195,8 +195,9 @@ impl Machine {
         // SAFETY: freed when the machine is dropped, after the engines and the NIC.
         let area_ref: &'static Area = unsafe { &*area };
         let rss_key = draw_key(|bytes| rng.fill(bytes));
-        let nic = Nic::new(&draw, &rss_key, area_ref, Rc::clone(&bus), rng.fork());
-        let nic = Rc::new(RefCell::new(nic));
+        let (nic, rxs, hardware) =
+            nic::open(&draw, &rss_key, area_ref, Rc::clone(&bus), rng.fork());
+        let mut rxs = rxs.into_iter();
         let signals = Rc::new(Signals::default());
         let (heap, user) = memory(&draw, &bus);
         let mut plans: Vec<Vec<_>> = (0..draw.cores).map(|_| Vec::new()).collect();
@@ -220,7 +221,7 @@ impl Machine {
         rng.fill(&mut secret);
         let address = Ipv4Config { address: id.ip(), prefix: 24, gateway: None };
         let sizes = mesh::Sizes { frames: draw.mesh, homes: draw.mesh, ..mesh::Sizes::default() };
-        let txs = transmit_queues(&draw, &nic, &signals);
+        let txs = transmit_queues(&draw, hardware, &signals);
         let meshes = mesh::build(draw.cores, sizes);
         let mut cores = Vec::new();
         for (((number, tx), mesh), plan) in (0..draw.cores).zip(txs).zip(meshes).zip(plans) {
@@ -244,8 +245,7 @@ impl Machine {
             let mut engine = Engine::new(config, pool, mesh, &headers);
             let context = Context::new(usize::from(number), plan);
             attach(&mut engine, number, &context, &user);
-            let queue = usize::from(number);
-            let rx = (number < draw.queues).then(|| SimRx { nic: Rc::clone(&nic), queue });
+            let rx = rxs.next();
             let platform = SimPlatform {
                 signals: Rc::clone(&signals),
                 rx: rx.into_iter().collect(),
@@ -361,9 +361,15 @@ impl Machine {
         self.cores.iter().map(|core| core.engine.stats().dropped(reason)).sum()
     }
 
+    /// Buffers that the card has, or that faults keep from everybody.
+    fn buffers_of_card(&self) -> usize {
+        let queues = self.cores.iter().flat_map(|core| &core.platform.rx);
+        self.nic.borrow().buffers() + queues.map(SimRx::hoarded).sum::<usize>()
+    }
+
     /// What must be true at any time: the engines' books agree with themselves.
     pub fn check_books(&self) {
-        let mut found = self.nic.borrow().buffers();
+        let mut found = self.buffers_of_card();
         for core in &self.cores {
             let books = core.engine.conservation();
             assert_eq!(books.broken, 0, "{:?}: {books:?}", self.id);
@@ -378,7 +384,7 @@ impl Machine {
     pub fn check_conservation(&self) {
         assert_eq!(self.user.pins_total(), 0, "{:?}: user memory stays pinned", self.id);
         assert!(self.shared.borrow().heap.is_empty(), "{:?}: `sent` did not come for all", self.id);
-        let free = self.count(Counter::BuffersFree) + self.nic.borrow().buffers() as u64;
+        let free = self.count(Counter::BuffersFree) + self.buffers_of_card() as u64;
         assert_eq!(free, self.buffers, "{:?}: receive buffers are lost", self.id);
         self.check_books();
         for core in &self.cores {
@@ -472,7 +478,7 @@ impl Drop for Machine {
 }
 
 /// Core `i` has hardware queue `i` if there are so many; the others go through core `i % queues`.
-fn transmit_queues(draw: &MachineDraw, nic: &SharedNic, signals: &Rc<Signals>) -> Vec<SimTx> {
+fn transmit_queues(draw: &MachineDraw, queues: Vec<HwTx>, signals: &Rc<Signals>) -> Vec<SimTx> {
     let mut sources: Vec<Vec<_>> = (0..draw.queues).map(|_| Vec::new()).collect();
     let mut remotes = Vec::new();
     for core in draw.queues..draw.cores {
@@ -483,8 +489,7 @@ fn transmit_queues(draw: &MachineDraw, nic: &SharedNic, signals: &Rc<Signals>) -
         sources[usize::from(owner)].push(source);
         remotes.push(SimTx::Remote(tx));
     }
-    let hardware = sources.into_iter().enumerate().map(|(queue, sources)| {
-        let tx = HwTx { nic: Rc::clone(nic), queue };
+    let hardware = sources.into_iter().zip(queues).map(|(sources, tx)| {
         if sources.is_empty() {
             SimTx::Hardware(tx)
         } else {

@@ -2,7 +2,7 @@
 use crate::frames::{Flow, frame};
 use crate::memory;
 use crate::rig::{Rig, World, open};
-use ix_dataplane::device::{RxBatch, RxQueue, TxQueue};
+use ix_dataplane::device::{NicControl, NicTx, RxBatch, RxQueue, TxQueue};
 use ix_model_ixgbe::Options;
 
 /// A generator of the test's own (xorshift).

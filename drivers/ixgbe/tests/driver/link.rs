@@ -2,7 +2,7 @@
 use crate::frames::{Flow, frame};
 use crate::memory;
 use crate::rig::{Rig, World, open};
-use ix_dataplane::device::{RxQueue, TxQueue};
+use ix_dataplane::device::{NicControl, RxQueue, TxQueue};
 use ix_dataplane::time::Instant;
 use ix_ixgbe::sfp::{Medium, ModuleError};
 use ix_ixgbe::{Events, Link, LinkError};

@@ -1,6 +1,7 @@
 //! Opening: what is set up, and what can fail.
 use crate::memory::{self, TestDma};
 use crate::rig::{Bar, KEY, Rig, World, config, open};
+use ix_dataplane::device::NicControl;
 use ix_ixgbe::pci::{Media, media};
 use ix_ixgbe::{InitError, Port};
 use ix_model_ixgbe::{Faults, Options};

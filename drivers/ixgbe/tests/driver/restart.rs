@@ -1,9 +1,9 @@
 //! A port that is stopped and started again, with its queues rewound: after anything that went before.
 use crate::frames::{Flow, frame};
 use crate::rig::Rig;
-use ix_dataplane::device::{RxQueue, TxQueue};
+use ix_dataplane::device::{NicControl, NicRx, NicTx, RxQueue, TxQueue};
 use ix_dataplane::time::Instant;
-use ix_ixgbe::{CommandError, InitError};
+use ix_ixgbe::InitError;
 
 fn works(rig: &mut Rig) {
     for round in 0..300_u16 {
@@ -46,30 +46,6 @@ fn a_port_works_on_after_a_restart_with_all_buffers_and_frames_accounted_for() {
         assert_eq!(rig.world.read(0xeb08), 0x0302_0300, "the table is as it was");
         works(&mut rig);
     }
-}
-
-#[test]
-fn what_is_published_before_the_start_is_told_after_it() {
-    let mut rig = Rig::plain();
-    let clock = rig.world.clock();
-    let stopped = rig.port.control.reset(&clock).expect("it resets");
-    assert_eq!(rig.port.control.commit(clock()), Err(CommandError::Stopped));
-    for queue in 0..4 {
-        rig.port.rx[queue].rewind(&stopped, &mut rig.pool);
-        rig.port.tx[queue].rewind(&stopped);
-    }
-    rig.replenish();
-    let bytes = frame(Flow::tcp(1), &[]);
-    let queued = rig.frame(&bytes, &[54]);
-    rig.port.tx[0].push(&queued).expect("room");
-    rig.port.tx[0].kick();
-    rig.port.control.restart(stopped, &clock).expect("it starts");
-    rig.port.rx.iter_mut().for_each(ix_ixgbe::IxgbeRx::restarted);
-    rig.port.tx.iter_mut().for_each(ix_ixgbe::IxgbeTx::restarted);
-    rig.port.control.wait_for_link(&clock).expect("the link comes up");
-    assert_eq!((rig.sent(), rig.port.tx[0].reclaim()), (vec![bytes.clone()], 1));
-    assert!(rig.world.receive(&bytes));
-    rig.assert_clean();
 }
 
 #[test]

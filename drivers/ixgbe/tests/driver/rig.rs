@@ -3,7 +3,9 @@
 
 use crate::memory::{self, Memory, TestDma};
 use ix_abi::CoreId;
-use ix_dataplane::device::{Fragment, Mmio, RxBatch, RxFrame, RxQueue, TxFrame};
+use ix_dataplane::device::{
+    Fragment, Mmio, NicControl, NicRx, NicTx, RxBatch, RxFrame, RxQueue, TxFrame,
+};
 use ix_dataplane::mbuf::{Area, Pool};
 use ix_dataplane::time::Instant;
 use ix_ixgbe::pci::{Media, media};
@@ -247,11 +249,7 @@ impl Rig {
 
     /// Nothing went wrong that a right driver avoids.
     pub fn assert_clean(&self) {
-        let counts = self.world.chip.borrow().counts;
-        assert_eq!(counts.refused, 0, "at {:x?}", counts.last_refused);
-        assert_eq!(counts.unknown_reads + counts.unknown_writes, 0, "{:#x}", counts.last_unknown);
-        assert_eq!((counts.bad_rings, counts.bad_descriptors, counts.dropped_tx), (0, 0, 0));
-        assert_eq!((counts.late_reports, counts.contradictions), (0, 0));
+        assert_clean(&self.world);
     }
 
     /// A frame in DMA memory, in as many pieces as there are lengths, with these bytes.
@@ -305,4 +303,13 @@ pub fn bytes(area: &Area, frame: &RxFrame) -> Vec<u8> {
     let mut bytes = area.data(&frame.mbuf)[start..start + usize::from(frame.len)].to_vec();
     frame.rest.pieces(area).for_each(|piece| bytes.extend(piece));
     bytes
+}
+
+/// See [`Rig::assert_clean`].
+pub fn assert_clean(world: &World) {
+    let counts = world.chip.borrow().counts;
+    assert_eq!(counts.refused, 0, "at {:x?}", counts.last_refused);
+    assert_eq!(counts.unknown_reads + counts.unknown_writes, 0, "{:#x}", counts.last_unknown);
+    assert_eq!((counts.bad_rings, counts.bad_descriptors, counts.dropped_tx), (0, 0, 0));
+    assert_eq!((counts.late_reports, counts.contradictions), (0, 0));
 }

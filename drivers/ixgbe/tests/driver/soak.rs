@@ -5,7 +5,8 @@ use crate::frames::{Flow, TCP, UDP, frame, sum_field, without_sum};
 use crate::hostile::Random;
 use crate::rig::{KEY, Rig, bytes};
 use ix_dataplane::device::{
-    BusAddr, Fragment, RxBatch, RxFrame, RxQueue, TxChecksum, TxFrame, TxQueue,
+    BusAddr, Fragment, NicControl, NicRx, NicTx, RxBatch, RxFrame, RxQueue, TxChecksum, TxFrame,
+    TxQueue,
 };
 use ix_dataplane::rss::Toeplitz;
 use ix_ixgbe::{IxgbeRx, IxgbeTx, Progress};

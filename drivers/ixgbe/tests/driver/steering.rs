@@ -1,7 +1,7 @@
 //! RSS: spread by flow, hashes, the indirection table.
 use crate::frames::{Flow, TCP, UDP, frame};
 use crate::rig::{KEY, Rig};
-use ix_dataplane::device::{RxBatch, RxQueue};
+use ix_dataplane::device::NicControl;
 use ix_dataplane::rss::{Toeplitz, group_of};
 use ix_dataplane::time::Instant;
 use ix_ixgbe::{CommandError, Progress};
@@ -95,23 +95,4 @@ fn table_entries_and_queues_that_do_not_exist_are_refused() {
     assert_eq!(control.set_reta(128, 0), Err(CommandError::OutOfRange));
     assert_eq!(control.set_reta(0, 4), Err(CommandError::OutOfRange));
     assert_eq!(control.reta()[0], 0);
-}
-
-#[test]
-fn what_is_neither_tcp_nor_udp_has_no_hash_and_comes_to_queue_0_wherever_group_0_is() {
-    let mut rig = Rig::plain();
-    rig.port.control.set_reta(0, 2).unwrap();
-    rig.port.control.commit(Instant(0)).unwrap();
-    rig.replenish();
-    let mut icmp = frame(Flow::tcp(1), &[]);
-    icmp[23] = 1;
-    let mut fragment = frame(Flow::tcp(1), &[]);
-    fragment[20] |= 0x20;
-    let mut arp = vec![0xff; 60];
-    arp[12..14].copy_from_slice(&[8, 6]);
-    let all = [icmp, fragment, arp];
-    assert!(all.iter().all(|bytes| rig.world.receive(bytes)));
-    let mut batch = RxBatch::new();
-    assert_eq!(rig.port.rx[0].poll(64, &mut batch), 3);
-    assert!(batch.iter().all(|frame| frame.hash.is_none()));
 }

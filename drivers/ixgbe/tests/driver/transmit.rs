@@ -1,7 +1,7 @@
 //! Transmitting: pieces, contexts, reports, doorbells, rings that wrap.
 use crate::frames::{Flow, TCP, UDP, frame, pseudo, sum, sum_field, without_sum};
 use crate::rig::Rig;
-use ix_dataplane::device::{Gso, TxChecksum, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{Gso, NicTx, TxChecksum, TxFrame, TxFull, TxQueue};
 use ix_model_ixgbe::{Faults, Options};
 
 fn checksum(flow: Flow) -> TxChecksum {
@@ -12,26 +12,6 @@ fn checksum(flow: Flow) -> TxChecksum {
 fn flow(number: u16) -> Flow {
     let protocol = if number & 1 == 0 { TCP } else { UDP };
     Flow { v6: number & 2 != 0, protocol, source: 7, ports: [11211, number] }
-}
-
-#[test]
-fn frames_of_any_number_of_pieces_leave_as_they_are_while_the_ring_wraps() {
-    let mut rig = Rig::single();
-    for round in 0..600_usize {
-        let pieces = round % 18 + 1;
-        let lens: Vec<usize> =
-            (0..pieces).map(|i| if i == 0 { 60 } else { 1 + (i * round) % 70 }).collect();
-        let bytes: Vec<u8> =
-            (0..lens.iter().sum()).map(|i: usize| (i * 31 + round) as u8).collect();
-        let queued = rig.frame(&bytes, &lens);
-        rig.port.tx[0].push(&queued).expect("there is room");
-        assert!(rig.sent().is_empty(), "nothing before the kick");
-        rig.port.tx[0].kick();
-        assert_eq!(rig.sent(), [bytes]);
-        assert_eq!(rig.port.tx[0].reclaim(), 1);
-        assert_eq!(rig.port.tx[0].in_flight(), 0);
-    }
-    rig.assert_clean();
 }
 
 #[test]
@@ -170,20 +150,6 @@ fn a_checksum_that_the_chip_has_not_is_left_out_and_counted() {
     rig.port.tx[0].kick();
     assert_eq!((rig.sent(), rig.port.tx[0].device_errors()), (vec![bytes], 1));
     rig.assert_clean();
-}
-
-#[test]
-fn a_pair_is_a_frame_of_two_pieces() {
-    let mut rig = Rig::single();
-    let flow = Flow::tcp(80);
-    let bytes = without_sum(flow, &[3; 500]);
-    let queued = rig.frame(&bytes, &[54, 500]);
-    let [headers, payload] = [queued.fragments[0], queued.fragments[1]];
-    rig.port.tx[0].push_pair(headers, payload, Some(checksum(flow))).unwrap();
-    rig.port.tx[0].kick();
-    assert_eq!(rig.sent(), [frame(flow, &[3; 500])]);
-    let statistics = *rig.port.control.read_statistics();
-    assert_eq!((statistics.tx_good, statistics.tx_good_bytes), (1, 558));
 }
 
 /// A frame for the chip to cut: its headers as the chip wants them.

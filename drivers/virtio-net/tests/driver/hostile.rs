@@ -5,7 +5,7 @@ use crate::fake::queue::{Chain, scatter};
 use crate::fake::{Fake, FakeMmio, Model, Rng};
 use crate::rig::{config, frame, open, ticking};
 use ix_abi::CoreId;
-use ix_dataplane::device::{RxBatch, RxFrame, RxQueue, TxFrame, TxQueue};
+use ix_dataplane::device::{NicControl, NicRx, NicTx, RxBatch, RxFrame, RxQueue, TxFrame, TxQueue};
 use ix_dataplane::limits::{FRAME_BUFFERS_MAX, MBUF_BYTES};
 use ix_dataplane::mbuf::Pool;
 use ix_virtio_net::{Features, Port};

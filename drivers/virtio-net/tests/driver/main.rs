@@ -2,6 +2,7 @@
 //! by seed, a device on another thread.
 #![deny(unsafe_code)]
 
+mod conformance;
 mod fake;
 mod hostile;
 mod opening;

@@ -2,7 +2,7 @@
 use crate::fake::queue::scatter;
 use crate::fake::{Model, Rng};
 use crate::rig::{Rig, tcp_frame};
-use ix_dataplane::device::{RxBatch, RxChecksum, RxQueue};
+use ix_dataplane::device::{NicControl, NicRx, RxChecksum, RxQueue};
 use ix_virtio_net::Features;
 
 /// In one buffer.
@@ -25,30 +25,6 @@ fn frames_arrive_in_order_with_their_bytes_behind_the_header() {
         }
         assert_eq!(rig.rx().device_errors(), 0);
     }
-}
-
-#[test]
-fn a_ring_goes_round_many_times_and_never_loses_a_buffer() {
-    let mut rig = Rig::new(Model::default(), |c| c.rx_ring = 8);
-    let mut rng = Rng(1);
-    let (mut sent, mut seen) = (0_u32, 0_u32);
-    // 2^16 wraps of the indices twice.
-    while seen < 140_000 {
-        rig.replenish();
-        for _ in 0..rng.below(10) {
-            let mut frame = tcp_frame([1, 2, 3, 4], 5, 60);
-            frame[50..54].copy_from_slice(&sent.to_le_bytes());
-            sent += u32::from(rig.fake.with(|d| d.receive_at(0, &NO_FLAGS, &frame)));
-        }
-        let got = rig.poll();
-        for (_, bytes) in &got {
-            assert_eq!(bytes[50..54], seen.to_le_bytes());
-            seen += 1;
-        }
-        rig.assert_conserved(got.len());
-        rig.free(got);
-    }
-    assert_eq!(rig.rx().device_errors(), 0);
 }
 
 #[test]
@@ -83,38 +59,6 @@ fn buffers_completed_out_of_order_are_the_right_ones() {
 }
 
 #[test]
-fn a_poll_takes_no_more_than_it_may() {
-    let mut rig = Rig::without(Features::empty());
-    rig.replenish();
-    for _ in 0..10 {
-        rig.fake.with(|d| d.receive_at(0, &NO_FLAGS, &tcp_frame([1, 1, 1, 1], 1, 60)));
-    }
-    let mut batch = RxBatch::new();
-    assert_eq!(rig.rx().poll(3, &mut batch), 3);
-    assert_eq!(rig.rx().poll(0, &mut batch), 0);
-    assert_eq!(rig.rx().poll(100, &mut batch), 7);
-    assert_eq!(batch.len(), 10);
-    for frame in batch {
-        rig.pool.free(frame.mbuf);
-    }
-}
-
-#[test]
-fn an_empty_pool_posts_what_there_is_and_goes_on_later() {
-    let mut rig = Rig::without(Features::empty());
-    let mut aside = Vec::new();
-    while rig.pool.available() > 5 {
-        aside.push(rig.pool.alloc().unwrap());
-    }
-    rig.replenish();
-    assert_eq!(rig.rx().outstanding(), 5);
-    aside.into_iter().for_each(|m| rig.pool.free(m));
-    rig.replenish();
-    assert_eq!(rig.rx().outstanding(), 256);
-    rig.assert_conserved(0);
-}
-
-#[test]
 fn the_device_is_told_once_per_replenish_and_only_if_it_wants_to_know() {
     let mut rig = Rig::without(Features::empty());
     let memory = rig.buffers.memory.clone();
@@ -140,24 +84,6 @@ fn the_device_is_told_once_per_replenish_and_only_if_it_wants_to_know() {
     let got = rig.poll();
     rig.free(got);
     assert_eq!(rig.fake.notifications(0), 2, "once");
-}
-
-#[test]
-fn an_armed_queue_asks_for_an_interrupt_and_says_if_frames_wait() {
-    let mut rig = Rig::without(Features::empty());
-    let memory = rig.buffers.memory.clone();
-    rig.replenish();
-    let wanted = |rig: &Rig| rig.fake.with(|d| d.queues[0].wants_interrupt(&memory));
-    assert!(!wanted(&rig), "never while polling");
-    assert!(!rig.rx().arm_interrupt());
-    assert!(wanted(&rig));
-    rig.rx().disarm_interrupt();
-    assert!(!wanted(&rig));
-    rig.fake.with(|d| d.receive_at(0, &NO_FLAGS, &tcp_frame([1, 1, 1, 1], 1, 60)));
-    assert!(rig.rx().arm_interrupt(), "a frame waits: do not halt");
-    let got = rig.poll();
-    rig.free(got);
-    assert!(!rig.rx().arm_interrupt());
 }
 
 #[test]
@@ -233,23 +159,6 @@ fn frames_of_several_buffers_arrive_whole() {
         }
         assert_eq!(rig.rx().device_errors(), 0);
     }
-}
-
-#[test]
-fn a_poll_is_bounded_in_frames_whatever_they_take() {
-    let mut rig = Rig::without(Features::empty());
-    rig.replenish();
-    rig.fake.with(|d| (0..10).for_each(|i| assert!(d.receive_at(0, &NO_FLAGS, &[i; 5000]))));
-    let mut batch = RxBatch::new();
-    assert_eq!(rig.port.rx[0].poll(0, &mut batch), 0);
-    assert_eq!(rig.port.rx[0].poll(3, &mut batch), 3);
-    assert_eq!(rig.port.rx[0].poll(64, &mut batch), 7);
-    for frame in batch.drain(..) {
-        rig.pool.free(frame.mbuf);
-        frame.rest.free(&mut rig.pool);
-    }
-    rig.replenish();
-    rig.assert_conserved(0);
 }
 
 #[test]

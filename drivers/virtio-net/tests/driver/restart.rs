@@ -1,7 +1,7 @@
 //! A port that is stopped and started again, with its queues rewound: after anything that went before.
 use crate::fake::Model;
 use crate::rig::{Rig, tcp_frame, ticking};
-use ix_dataplane::device::TxQueue;
+use ix_dataplane::device::{NicControl, NicRx, NicTx, TxQueue};
 use ix_virtio_net::Features;
 
 /// Stops it, rewinds all queues, starts it.
@@ -35,26 +35,6 @@ fn works(rig: &mut Rig) {
 }
 
 #[test]
-fn a_port_works_on_after_a_restart_with_all_buffers_and_frames_accounted_for() {
-    for without in [Features::empty(), Features::INDIRECT_DESC, Features::RSS] {
-        let mut rig = Rig::without(without);
-        works(&mut rig);
-        for flying in [0u32, 1, 7] {
-            let (frame, _) = rig.frame(&[60]);
-            for _ in 0..flying {
-                rig.tx().push(&frame).expect("room");
-            }
-            rig.tx().kick();
-            restart(&mut rig);
-            assert_eq!(rig.pool.available(), rig.pool.capacity(), "all buffers are home");
-            assert_eq!(rig.tx().reclaim(), flying, "what was in flight is the sender's again");
-            assert_eq!(rig.tx().reclaim(), 0);
-            works(&mut rig);
-        }
-    }
-}
-
-#[test]
 fn a_quarantined_port_is_of_use_again_after_a_restart() {
     let mut rig = Rig::without(Features::empty());
     rig.replenish();
@@ -71,29 +51,6 @@ fn a_quarantined_port_is_of_use_again_after_a_restart() {
     assert!(!rig.rx().is_quarantined() && !rig.tx().is_quarantined());
     assert_eq!(rig.tx().reclaim(), 1);
     works(&mut rig);
-}
-
-#[test]
-fn what_is_published_before_the_start_is_told_after_it() {
-    let mut rig = Rig::without(Features::empty());
-    let stopped = rig.port.control.reset(&ticking()).expect("it resets");
-    for queue in &mut rig.port.rx {
-        queue.rewind(&stopped, &mut rig.pool);
-    }
-    rig.port.tx.iter_mut().for_each(|queue| queue.rewind(&stopped));
-    let (frame, bytes) = rig.frame(&[60]);
-    rig.tx().push(&frame).expect("room");
-    rig.tx().kick();
-    rig.replenish();
-    rig.port.control.restart(stopped, &ticking()).expect("it starts again");
-    rig.rx().restarted();
-    rig.tx().restarted();
-    let before = (rig.fake.notifications(0), rig.fake.notifications(1));
-    rig.poll();
-    rig.tx().reclaim();
-    let after = (rig.fake.notifications(0), rig.fake.notifications(1));
-    assert_eq!(after, (before.0 + 1, before.1 + 1), "the device is told of both");
-    assert_eq!(rig.fake.with(|d| d.transmit(0)).expect("it is there").1, bytes);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use crate::fake::memory::{Buffers, FakeDma, Memory};
 use crate::fake::{Fake, FakeMmio, Model};
 use ix_abi::CoreId;
-use ix_dataplane::device::{BusAddr, Fragment, RxBatch, RxFrame, RxQueue, TxFrame};
+use ix_dataplane::device::{BusAddr, Fragment, NicRx, RxBatch, RxFrame, RxQueue, TxFrame};
 use ix_dataplane::mbuf::Pool;
 use ix_dataplane::time::Instant;
 use ix_virtio_net::{Config, Features, InitError, Port, VirtioRx, VirtioTx};

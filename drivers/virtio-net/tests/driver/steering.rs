@@ -1,7 +1,7 @@
 //! RSS, the indirection table, hash report, the control queue.
 use crate::fake::Model;
-use crate::rig::{KEY, Rig, tcp_frame, ticking};
-use ix_dataplane::device::{RxBatch, RxQueue};
+use crate::rig::{KEY, Rig, ticking};
+use ix_dataplane::device::NicControl;
 use ix_dataplane::time::Instant;
 use ix_virtio_net::{CommandError, Features, Progress};
 
@@ -23,54 +23,6 @@ fn without_rss_the_pairs_are_enabled_by_number() {
     assert_eq!((steering.pairs, steering.table.len()), (4, 0));
     assert_eq!(steering.key, KEY, "by the hash configuration");
     assert!(!rig.port.capabilities.rss && rig.port.capabilities.hash_report);
-}
-
-#[test]
-fn a_frame_follows_its_group_to_the_queue_that_the_table_names() {
-    let mut rig = Rig::without(Features::empty());
-    for queue in &mut rig.port.rx {
-        queue.replenish(&mut rig.pool);
-    }
-    let mut seen = [0; 4];
-    for port in 0..400 {
-        let frame = tcp_frame([10, 0, 2, 2], 2000 + port, 80);
-        let pair = rig.fake.with(|d| d.receive(&frame)).expect("there is a buffer");
-        let mut batch = RxBatch::new();
-        assert_eq!(rig.port.rx[pair].poll(64, &mut batch), 1);
-        let got = batch.pop().unwrap();
-        let hash = got.hash.expect("TCP has a hash");
-        assert_eq!(usize::from(rig.port.control.reta()[hash as usize % 128]), pair);
-        rig.pool.free(got.mbuf);
-        seen[pair] += 1;
-
-        // Move the group, as a migration does, and see the next frame arrive elsewhere.
-        let entry = (hash % 128) as u16;
-        let target = (pair as u16 + 1) % 4;
-        let control = &mut rig.port.control;
-        control.set_reta(entry, target).unwrap();
-        control.commit(Instant(0)).unwrap();
-        assert_eq!(control.poll(Instant(1)), Progress::Done);
-        assert_eq!(control.poll(Instant(1)), Progress::Idle);
-        assert_eq!(rig.fake.with(|d| d.receive(&frame)), Some(usize::from(target)));
-        assert_eq!(rig.port.rx[usize::from(target)].poll(64, &mut batch), 1);
-        rig.pool.free(batch.pop().unwrap().mbuf);
-        rig.port.rx[pair].replenish(&mut rig.pool);
-        rig.port.rx[usize::from(target)].replenish(&mut rig.pool);
-    }
-    assert!(seen.iter().all(|n| *n > 50), "{seen:?}");
-    rig.assert_conserved(0);
-}
-
-#[test]
-fn frames_that_are_neither_tcp_nor_udp_have_no_hash_and_come_to_queue_0() {
-    let mut rig = Rig::without(Features::empty());
-    rig.replenish();
-    let mut frame = tcp_frame([10, 0, 2, 2], 1, 80);
-    frame[23] = 1;
-    assert_eq!(rig.fake.with(|d| d.receive(&frame)), Some(0));
-    let got = rig.poll();
-    assert_eq!(got[0].0.hash, None);
-    rig.free(got);
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod toeplitz;
 
 use ix_abi::CoreId;
 use ix_dataplane::device::{
-    BusAddr, Dma, Fragment, RxBatch, RxChecksum, RxQueue, TxChecksum, TxFrame, TxQueue,
+    BusAddr, Dma, Fragment, NicControl, RxBatch, RxChecksum, RxQueue, TxChecksum, TxFrame, TxQueue,
 };
 use ix_dataplane::mbuf::{Area, Pool};
 use ix_virtio_net::{Config, Features, Port, Progress};

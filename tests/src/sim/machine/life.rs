@@ -3,6 +3,7 @@
 use super::{Machine, attach, memory};
 use crate::sim::app::Context;
 use crate::sim::heap::Heap;
+use crate::sim::nic;
 use crate::sim::swarm::MachineDraw;
 use crate::sim::{MS, Time, US};
 use ix_abi::{CoreId, GroupId, Status};
@@ -158,7 +159,7 @@ impl Machine {
             if self.rng.chance(1, 2) {
                 break;
             }
-            self.nic.borrow_mut().redirect(&redirect);
+            nic::redirect(&mut self.nic.borrow_mut(), &redirect);
             self.cores[0].engine.redirected();
         }
         while let Some((group, status)) = self.cores[0].engine.move_outcome() {

@@ -1,14 +1,21 @@
 //! The Toeplitz hash bit by bit, as the specification words it (virtio 1.2 §5.1.6.4.3.2).
 
-/// `hash_report` value and hash input of a TCP or UDP frame over IPv4 without options.
+/// `hash_report` value and hash input of a TCP or UDP frame: over IPv4 without options and no fragment, or over IPv6
+/// without extensions.
 pub fn input(frame: &[u8]) -> Option<(u8, Vec<u8>)> {
-    let is_ipv4 = frame.get(12..15)? == [0x08, 0x00, 0x45];
-    let kind = match frame.get(23)? {
-        6 => 2,
-        17 => 3,
+    let (protocol, kinds, input) = match *frame.get(12..15)? {
+        [0x08, 0x00, 0x45] if frame.get(20)? & 0x3f == 0 && *frame.get(21)? == 0 => {
+            (frame.get(23)?, [2, 3], frame.get(26..38)?)
+        }
+        [0x86, 0xdd, _] => (frame.get(20)?, [5, 6], frame.get(22..58)?),
         _ => return None,
     };
-    is_ipv4.then(|| (kind, frame[26..38].to_vec()))
+    let kind = match protocol {
+        6 => kinds[0],
+        17 => kinds[1],
+        _ => return None,
+    };
+    Some((kind, input.to_vec()))
 }
 
 pub fn hash(key: &[u8], input: &[u8]) -> u32 {
