@@ -131,6 +131,17 @@ pub struct Gso {
     pub ipv6: bool,
 }
 
+/// How the headers of a frame with a [`Gso`] are to be when the device gets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pseudo {
+    /// As those of the whole packet: TCP's sum has the pseudo-header's (virtio 1.2 §5.1.6.2).
+    #[default]
+    WithLength,
+    /// 0 in IPv4's sum, and in TCP's the pseudo-header's with 0 for the length, which differs from segment to segment
+    /// (82599 datasheet §7.2.4).
+    WithoutLength,
+}
+
 /// A frame to transmit. The memory stays untouched until the queue reports it complete.
 #[derive(Clone, Debug, Default)]
 pub struct TxFrame {
@@ -214,6 +225,8 @@ pub struct Capabilities {
     pub mtu: u16,
     /// Largest IP packet that the device cuts into TCP segments, over IPv4 and IPv6; 0: it does not.
     pub tso: u16,
+    /// How it wants the headers of such packets.
+    pub gso_pseudo: Pseudo,
 }
 
 /// Memory that a driver and its device share: zeroed, contiguous for both.

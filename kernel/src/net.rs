@@ -8,7 +8,9 @@ use core::ptr::NonNull;
 
 use ix_abi::CoreId;
 use ix_abi::layout::{PAGE_BYTES, RX_BASE};
-use ix_dataplane::device::{BusAddr, Capabilities, Dma, DmaRegion, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{
+    BusAddr, Capabilities, Dma, DmaRegion, Pseudo, TxFrame, TxFull, TxQueue,
+};
 use ix_dataplane::limits::MBUF_BYTES;
 use ix_dataplane::mbuf::Area;
 use ix_dataplane::rss;
@@ -187,6 +189,7 @@ fn without_nic(cores: usize, area: &'static Area, mem: (Phys, u64), rss_key: [u8
         groups: GROUPS_WITHOUT_NIC,
         mtu: 1500,
         tso: 0,
+        gso_pseudo: Pseudo::WithLength,
     };
     let shares = (0..cores).map(none).collect();
     let mac = local_mac();
@@ -301,8 +304,7 @@ fn open_ixgbe(
         first_vector: msix.as_ref().map(|_| 0),
         mtu,
         promiscuous: false,
-        // The engine's headers are as virtio wants them.
-        tso: false,
+        tso: true,
         clock: &|| Instant(time::now_ns()),
     };
     let opened = ix_ixgbe::Port::open(registers, &mut KernelDma, &config);

@@ -11,7 +11,7 @@ use crate::statistics::Statistics;
 use crate::tx::{FRAME_DESCRIPTORS_MAX, IxgbeTx};
 use crate::{GROUPS, QUEUE_PAIRS_MAX, RSS_KEY_BYTES};
 use alloc::vec::Vec;
-use ix_dataplane::device::{BusAddr, Capabilities, Dma, Mmio};
+use ix_dataplane::device::{BusAddr, Capabilities, Dma, Mmio, Pseudo};
 use ix_dataplane::limits::MBUF_BYTES;
 use ix_dataplane::mbuf::Area;
 use ix_dataplane::time::Duration;
@@ -63,8 +63,7 @@ pub struct Config<'a> {
     pub mtu: Option<u16>,
     /// Unicast frames for others, too.
     pub promiscuous: bool,
-    /// Whoever sends frames to be cut into segments prepares their headers as the chip wants them (§7.2.4), and not as
-    /// virtio does: 0 in IPv4's sum, and in TCP's the pseudo-header's *without* a length. `false`: no segmentation.
+    /// Large frames are cut into segments; who sends them prepares their headers as [`Pseudo::WithoutLength`] says (§7.2.4).
     pub tso: bool,
     /// For deadlines.
     pub clock: Clock<'a>,
@@ -168,6 +167,7 @@ impl<M: Mmio + Clone> Port<M> {
             groups: GROUPS as u16,
             mtu,
             tso: if config.tso { u16::MAX } else { 0 },
+            gso_pseudo: Pseudo::WithoutLength,
         };
         Ok(Port { rx, tx, control, capabilities, mac })
     }

@@ -6,7 +6,7 @@ use super::faults::{self, Kind, Scope};
 use super::memory::Bus;
 use super::swarm::MachineDraw;
 use ix_dataplane::device::{
-    Capabilities, RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue,
+    Capabilities, Pseudo, RxBatch, RxChecksum, RxFrame, RxQueue, TxFrame, TxFull, TxQueue,
 };
 use ix_dataplane::limits::{FRAME_BYTES_MAX, MBUF_BYTES};
 use ix_dataplane::mbuf::{Area, Mbuf, Pool, Rest};
@@ -87,6 +87,7 @@ impl Nic {
             groups: draw.groups,
             mtu: 1500,
             tso: 0,
+            gso_pseudo: Pseudo::WithLength,
         };
         let rx = |_| RxRing {
             posted: VecDeque::new(),

@@ -73,3 +73,25 @@ fn cores_and_applications_come_and_go_on_it() {
     let total = vm.snapshot().total;
     assert_eq!(total.drops.get("device_error"), 0, "{:?}", total.drops);
 }
+
+/// Large sends are frames that the card cuts: fewer than the segments that arrive, and larger than the wire takes.
+#[test]
+fn large_answers_are_cut_into_segments_by_the_card() {
+    const VALUE_BYTES: usize = 200_000;
+    let _machine = need::machine();
+    let Some(vm) = boot() else { return };
+    let mut kv = Kv::connect(&vm);
+    let value = crate::bytes(1, VALUE_BYTES);
+    kv.set("large", &value);
+    let before = vm.snapshot().total.counters;
+    for _ in 0..10 {
+        assert!(kv.get("large").as_deref() == Some(&value[..]), "another value");
+    }
+    let after = vm.snapshot().total.counters;
+    let told = |name| after.get(name) - before.get(name);
+    let (frames, bytes) = (told("tx_packets"), told("tx_bytes"));
+    println!("card: {bytes} bytes in {frames} frames");
+    // Acknowledgements and ends of windows count, too.
+    assert!(bytes > 10 * VALUE_BYTES as u64 && bytes / frames > 2 * 1514, "{bytes} in {frames}");
+    assert_eq!(told("tcp_retransmits"), 0);
+}
