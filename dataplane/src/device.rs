@@ -97,6 +97,11 @@ pub trait RxQueue {
 
     /// Answers of the device that made no sense, since the queue was made.
     fn device_errors(&self) -> u64;
+
+    /// Frames that were dropped because they are not of the port's VLAN, since the queue was made.
+    fn other_vlan(&self) -> u64 {
+        0
+    }
 }
 
 /// A piece of a frame to transmit.

@@ -207,8 +207,9 @@ fn boot_line(options: &Run) -> Result<String> {
     };
     let verbose = options.verbose.then_some("verbose");
     let mtu = options.mtu.map(|mtu| format!("mtu={mtu}"));
-    let words = verbose.into_iter().chain(mtu.as_deref()).chain(options.append.as_deref());
-    let extra = words.collect::<Vec<_>>().join(" ");
+    let vlan = options.vlan.map(|vlan| format!("vlan={vlan}"));
+    let words = [verbose, mtu.as_deref(), vlan.as_deref(), options.append.as_deref()];
+    let extra = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
     let boot = Boot {
         app: &options.app,
         cores: options.cores,

@@ -79,6 +79,9 @@ impl RxQueue for Rx {
     fn device_errors(&self) -> u64 {
         each!(Rx, self, q => q.device_errors())
     }
+    fn other_vlan(&self) -> u64 {
+        each!(Rx, self, q => q.other_vlan())
+    }
 }
 
 impl Rx {

@@ -29,7 +29,7 @@ use crate::cpu::{descriptors, features};
 use crate::line::Line;
 use crate::manager::{Fixed, Manager};
 use crate::mem::layout;
-use crate::net::{self, Share};
+use crate::net::{self, Share, Wishes};
 use crate::platform::KernelPlatform;
 use crate::renew::Renewal;
 use crate::user::lifecycle;
@@ -207,10 +207,11 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
         Ok(false) => line = control_line(),
         Err(e) => log::error!("control page: {e}"),
     }
-    let mut net = match net::open(functions, cores, m.config.mtu) {
-        Ok(net) => net,
-        Err(e) => unsupported!("{e}"),
-    };
+    let mut net =
+        match net::open(functions, cores, Wishes { mtu: m.config.mtu, vlan: m.config.vlan }) {
+            Ok(net) => net,
+            Err(e) => unsupported!("{e}"),
+        };
     report::idle_cards(functions);
     log::debug!("port is open");
     let [m0, m1, m2, m3, m4, m5] = net.mac;

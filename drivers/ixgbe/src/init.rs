@@ -44,6 +44,8 @@ const RXCSUM_HASH_IN_DESCRIPTOR: u32 = 1 << 13;
 const RFCTL_NO_COALESCING: u32 = 1 << 5;
 /// VLNCTRL.VET: the type of tagged frames, and no more.
 const VLAN_TYPE: u32 = 0x8100;
+/// VLNCTRL.VFE.
+const VLAN_FILTER: u32 = 1 << 30;
 const RAH_VALID: u32 = 1 << 31;
 const MRQC_RSS: u32 = 1;
 /// TCP and UDP over IPv4 and IPv6. All else, fragments included, comes to queue 0 without a hash.
@@ -71,6 +73,7 @@ pub(crate) struct Settings {
     pub mtu: u16,
     pub pairs: u16,
     pub promiscuous: bool,
+    pub vlan: Option<u16>,
     pub rss_key: [u8; RSS_KEY_BYTES],
     pub first_vector: Option<u16>,
 }
@@ -149,7 +152,7 @@ pub(crate) fn prepare<M: Mmio>(
     // §4.6.4: PHY and link.
     link::start(chip, settings.media);
     flow_control_off(chip, settings.media);
-    filters(chip, settings.promiscuous);
+    filters(chip, settings);
     receive(chip, settings);
     rss(chip, settings);
     transmit(chip);
@@ -187,24 +190,32 @@ const fn receive_buffer(media: Media) -> u32 {
 }
 
 /// §4.6.7: tables that are undefined after a reset.
-fn filters<M: Mmio>(chip: &Chip<M>, promiscuous: bool) {
+fn filters<M: Mmio>(chip: &Chip<M>, settings: &Settings) {
     chip.fill(RAH, 1, 0);
     chip.fill(RAL, 1, 0);
     chip.fill(MTA, 0, 0);
-    chip.fill(VFTA, 0, 0);
     chip.fill(PFUTA, 0, 0);
     chip.fill(PFVLVF, 0, 0);
     chip.fill(FTQF, 0, 0);
     chip.fill(ETQF, 0, 0);
     chip.write(SYNQF, 0);
-    // No VLAN filter, tags stay where they are.
-    chip.write(VLNCTRL, VLAN_TYPE);
+    vlan_filter(chip, settings.vlan);
     // The first address belongs to the first pool, the only one.
     chip.write(MPSAR.at(0), 1);
     chip.fill(MPSAR, 1, 0);
     // Multicast is the engine's to judge: it knows which groups it is in.
-    let unicast = if promiscuous { FCTRL_UNICAST_ALL } else { 0 };
+    let unicast = if settings.promiscuous { FCTRL_UNICAST_ALL } else { 0 };
     chip.write(FCTRL, FCTRL_BROADCAST | FCTRL_MULTICAST_ALL | unicast);
+}
+
+/// §7.1.1.2: tagged frames of this VLAN only. Those without a tag pass all the same.
+fn vlan_filter<M: Mmio>(chip: &Chip<M>, vlan: Option<u16>) {
+    chip.fill(VFTA, 0, 0);
+    let filter = vlan.map_or(0, |id| {
+        chip.write(VFTA.at(u32::from(id / 32)), 1 << (id % 32));
+        VLAN_FILTER
+    });
+    chip.write(VLNCTRL, VLAN_TYPE | filter);
 }
 
 /// §4.6.7.

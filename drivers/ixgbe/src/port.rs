@@ -25,11 +25,15 @@ const RING_MAX: u16 = 8192;
 
 /// The largest IP packet: 9.5 KB of jumbo frames, for which the transmit buffer's threshold is set.
 pub const MTU_MAX: u16 = 9_710;
+/// IEEE 802.1Q: 4,095 is reserved, and 0 no VLAN.
+const VLAN_MAX: u16 = 4_094;
 const MTU_MIN: u16 = 68;
 const MTU_DEFAULT: u16 = 1_500;
 
 /// RXDCTL.ENABLE, TXDCTL.ENABLE.
 const ENABLE: u32 = 1 << 25;
+/// RXDCTL.VME.
+const RXDCTL_VLAN_STRIP: u32 = 1 << 30;
 /// SRRCTL: advanced descriptors of one buffer; frames without a descriptor are dropped, so that a queue
 /// whose core is slow does not hold up the others (§7.1.4).
 const SRRCTL_ONE_BUFFER: u32 = 1 << 25;
@@ -65,6 +69,9 @@ pub struct Config<'a> {
     pub promiscuous: bool,
     /// Large frames are cut into segments; who sends them prepares their headers as [`Pseudo::WithoutLength`] says (§7.2.4).
     pub tso: bool,
+    /// The only VLAN of the port (1 to 4,094): frames of others, and frames without a tag, are dropped; the tag is taken off
+    /// what arrives and put on what is sent, so that nobody above sees it. `None`: tags stay where they are.
+    pub vlan: Option<u16>,
     /// For deadlines.
     pub clock: Clock<'a>,
 }
@@ -107,10 +114,20 @@ pub struct Port<M> {
     pub mac: [u8; 6],
 }
 
+/// What a queue is for.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// Perhaps taking VLAN tags off.
+    Receive {
+        strip: bool,
+    },
+    Transmit,
+}
+
 /// A queue, as the chip has to be told of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QueueSetup {
-    receive: bool,
+    way: Way,
     queue: u16,
     bus: BusAddr,
     bytes: u32,
@@ -140,6 +157,7 @@ impl<M: Mmio + Clone> Port<M> {
             mtu,
             pairs,
             promiscuous: config.promiscuous,
+            vlan: config.vlan,
             rss_key: config.rss_key,
             first_vector: config.first_vector,
         };
@@ -148,11 +166,15 @@ impl<M: Mmio + Clone> Port<M> {
         for queue in 0..pairs {
             let vector = config.first_vector.map(|first| first + queue);
             let ring = Ring::alloc(dma, "a receive ring", config.rx_ring)?;
-            setups.push(QueueSetup::new(true, queue, &ring));
-            rx.push(IxgbeRx::new(chip, ring, config.area, queue, vector));
+            setups.push(QueueSetup::new(
+                Way::Receive { strip: config.vlan.is_some() },
+                queue,
+                &ring,
+            ));
+            rx.push(IxgbeRx::new(chip, ring, config.area, queue, vector, config.vlan));
             let ring = Ring::alloc(dma, "a transmit ring", config.tx_ring)?;
-            setups.push(QueueSetup::new(false, queue, &ring));
-            tx.push(IxgbeTx::new(chip, ring, queue));
+            setups.push(QueueSetup::new(Way::Transmit, queue, &ring));
+            tx.push(IxgbeTx::new(chip, ring, queue, config.vlan));
         }
         let control = Control::new(chip.clone(), settings, setups.clone(), (config.clock)());
         enable_queues(chip, &setups, config.clock)?;
@@ -184,6 +206,8 @@ fn check(config: &Config<'_>) -> Result<(), InitError> {
         bad("rings have a power of two of descriptors, from 8 to 8192")
     } else if config.tx_ring <= FRAME_DESCRIPTORS_MAX {
         bad("a transmit ring must take the largest frame: 32 descriptors at least")
+    } else if config.vlan.is_some_and(|id| !(1..=VLAN_MAX).contains(&id)) {
+        bad("VLANs are numbered from 1 to 4094")
     } else if vectors > 64 {
         bad("the MSI-X table has 64 entries")
     } else {
@@ -192,12 +216,17 @@ fn check(config: &Config<'_>) -> Result<(), InitError> {
 }
 
 impl QueueSetup {
-    fn new(receive: bool, queue: u16, ring: &Ring) -> QueueSetup {
-        QueueSetup { receive, queue, bus: ring.bus(), bytes: ring.len() * 16 }
+    fn new(way: Way, queue: u16, ring: &Ring) -> QueueSetup {
+        QueueSetup { way, queue, bus: ring.bus(), bytes: ring.len() * 16 }
     }
 
     /// §4.6.7.1.1.
-    fn enable_receive<M: Mmio>(&self, chip: &Chip<M>, clock: Clock<'_>) -> Result<(), u32> {
+    fn enable_receive<M: Mmio>(
+        &self,
+        strip: bool,
+        chip: &Chip<M>,
+        clock: Clock<'_>,
+    ) -> Result<(), u32> {
         let queue = u32::from(self.queue);
         chip.write(RDBAL.at(queue), self.bus.0 as u32);
         chip.write(RDBAH.at(queue), (self.bus.0 >> 32) as u32);
@@ -207,7 +236,8 @@ impl QueueSetup {
         chip.change(DCA_RXCTRL.at(queue), 0, DCA_RXCTRL_RESERVED);
         chip.write(RDH.at(queue), 0);
         chip.write(RDT.at(queue), 0);
-        chip.change(RXDCTL.at(queue), ENABLE, 0);
+        let strip = if strip { RXDCTL_VLAN_STRIP } else { 0 };
+        chip.change(RXDCTL.at(queue), ENABLE | strip, 0);
         chip.wait(clock, QUEUE_DEADLINE, RXDCTL.at(queue), |value| value & ENABLE != 0)
     }
 
@@ -233,10 +263,9 @@ pub(crate) fn enable_queues<M: Mmio>(
     clock: Clock<'_>,
 ) -> Result<(), InitError> {
     for setup in setups {
-        let (what, enabled) = if setup.receive {
-            ("receive", setup.enable_receive(chip, clock))
-        } else {
-            ("transmit", setup.enable_transmit(chip, clock))
+        let (what, enabled) = match setup.way {
+            Way::Receive { strip } => ("receive", setup.enable_receive(strip, chip, clock)),
+            Way::Transmit => ("transmit", setup.enable_transmit(chip, clock)),
         };
         enabled.map_err(|_| InitError::QueueTimeout { what, queue: setup.queue })?;
     }

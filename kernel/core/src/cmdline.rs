@@ -85,6 +85,8 @@ pub struct Config<'a> {
     pub ecn: Ecn,
     /// The largest IP packet; `None`: as the network card says.
     pub mtu: Option<u16>,
+    /// The only VLAN of the network card.
+    pub vlan: Option<u16>,
     /// Whether fragmented datagrams are put together.
     pub reassemble: bool,
     pub log: log_level::Level,
@@ -137,6 +139,7 @@ impl Default for Config<'_> {
             congestion: Congestion::Cubic,
             ecn: Ecn::Accept,
             mtu: None,
+            vlan: None,
             reassemble: true,
             log: log_level::Level::Info,
             selftest: None,
@@ -185,6 +188,8 @@ pub fn parse(line: &str) -> Result<Config<'_>, BadWord<'_>> {
 
 /// RFC 8200 §5: no link of IPv6 takes less.
 const MTU_MIN: u64 = 1280;
+/// IEEE 802.1Q: 4,095 is reserved.
+const VLAN_MAX: u64 = 4094;
 
 fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
     if word == "verbose" {
@@ -241,6 +246,9 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
         "mtu" => {
             let range = MTU_MIN..=u64::from(u16::MAX);
             c.mtu = Some(number(value, range, "1280 to 65535 bytes are wanted")? as u16);
+        }
+        "vlan" => {
+            c.vlan = Some(number(value, 1..=VLAN_MAX, "a VLAN from 1 to 4094 is wanted")? as u16);
         }
         "fragments" => {
             c.reassemble = match value {

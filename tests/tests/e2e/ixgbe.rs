@@ -2,7 +2,8 @@
 //! how `ixcp run --nic ixgbe` handles the program that plays it.
 use ix_tests::ixgbe::{self, Cable, IP, MAC, Rig, Tools};
 use ix_tests::need;
-use ix_tests::peer::Listener;
+use ix_tests::peer::faults::Faults;
+use ix_tests::peer::{Host, Listener};
 use ix_tests::tap::Tap;
 use ix_tests::tools::run;
 use ix_tests::vm::{Config, Vm};
@@ -224,6 +225,45 @@ fn flows_are_spread_over_four_queues() {
             count > 0 && count.is_multiple_of(EACH) && count <= u64::from(FLOWS) * EACH / 2,
             "{counts:?}"
         );
+    }
+    card_is_content(&mut rig);
+}
+
+/// The driver has the card put on and take off the tags, and filter by them; the peer sees what is on the cable.
+#[test]
+fn linux_lives_in_a_vlan_by_the_card() {
+    const VLAN: u16 = 5;
+    let Some(tools) = ixgbe::tools() else { return };
+    let _machine = need::machine();
+    let listener = Listener::bind();
+    let mut rig = Rig::start(&tools, 2, Cable::Peer(listener.path()));
+    let modules = rig.linux.run_ok("busybox ls /modules", PATIENCE);
+    if !modules.iter().any(|name| name.ends_with("-8021q.ko")) {
+        return need::skip("the guest is without 8021q: cargo xtask linux-guest --ixgbe adds it");
+    }
+    wait_for_link(&mut rig);
+    let features = rig.linux.run_ok("ethtool -k eth0", PATIENCE);
+    for name in ["rx-vlan-offload: on", "tx-vlan-offload: on", "rx-vlan-filter: on"] {
+        has(&features, name);
+    }
+    for command in [
+        &format!("ip link add link eth0 name eth0.{VLAN} type vlan id {VLAN}"),
+        &format!("ip address add 10.0.5.15/24 dev eth0.{VLAN}"),
+        &format!("ip link set eth0.{VLAN} up"),
+    ] {
+        rig.linux.run_ok(&format!("busybox {command}"), PATIENCE);
+    }
+    let outside = [10, 0, 5, 2].into();
+    let mut host = Host::with_address(listener.accept(), Faults::NONE, outside, 0xfe);
+    host.set_vlan(Some(VLAN));
+    let guest = Ipv4Addr::new(10, 0, 5, 15);
+    for len in [1, 1000, 1472] {
+        host.ping(guest, &crate::bytes(3, len), PATIENCE).expect("tagged");
+    }
+    let short = Duration::from_millis(500);
+    for vlan in [Some(VLAN + 1), None] {
+        host.set_vlan(vlan);
+        assert!(host.ping(guest, b"?", short).is_err(), "{vlan:?}");
     }
     card_is_content(&mut rig);
 }

@@ -13,3 +13,4 @@ mod rig;
 mod soak;
 mod steering;
 mod transmit;
+mod vlan;

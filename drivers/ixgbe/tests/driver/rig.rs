@@ -162,6 +162,7 @@ pub fn config<'a>(area: &'static Area, clock: &'a dyn Fn() -> Instant) -> Config
         mtu: None,
         promiscuous: false,
         tso: false,
+        vlan: None,
         clock,
     }
 }
