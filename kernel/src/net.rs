@@ -165,6 +165,8 @@ pub struct Wishes {
     pub mtu: Option<u16>,
     /// The only VLAN.
     pub vlan: Option<u16>,
+    /// Pause frames.
+    pub pause: bool,
 }
 
 /// Opens the first card that there is a driver for, or makes a port without one. Errors say what to do.
@@ -264,6 +266,9 @@ fn open_virtio(
             "cannot tag frames (vlan={vlan}): put its interface on the host into that VLAN and leave the option out"
         ));
     }
+    if wishes.pause {
+        return Err("sends no pause frames (pause=on): leave the option out".to_string());
+    }
     f.enable();
     let layout = vpci::parse(|at| f.read32(at)).map_err(|e| e.to_string())?;
     let map = |w: vpci::Window| {
@@ -318,6 +323,7 @@ fn open_ixgbe(
         promiscuous: false,
         tso: true,
         vlan: wishes.vlan,
+        flow_control: wishes.pause,
         clock: &|| Instant(time::now_ns()),
     };
     let opened = ix_ixgbe::Port::open(registers, &mut KernelDma, &config);

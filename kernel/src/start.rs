@@ -207,11 +207,11 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
         Ok(false) => line = control_line(),
         Err(e) => log::error!("control page: {e}"),
     }
-    let mut net =
-        match net::open(functions, cores, Wishes { mtu: m.config.mtu, vlan: m.config.vlan }) {
-            Ok(net) => net,
-            Err(e) => unsupported!("{e}"),
-        };
+    let wishes = Wishes { mtu: m.config.mtu, vlan: m.config.vlan, pause: m.config.pause };
+    let mut net = match net::open(functions, cores, wishes) {
+        Ok(net) => net,
+        Err(e) => unsupported!("{e}"),
+    };
     report::idle_cards(functions);
     log::debug!("port is open");
     let [m0, m1, m2, m3, m4, m5] = net.mac;

@@ -72,6 +72,9 @@ pub struct Config<'a> {
     /// The only VLAN of the port (1 to 4,094): frames of others, and frames without a tag, are dropped; the tag is taken off
     /// what arrives and put on what is sent, so that nobody above sees it. `None`: tags stay where they are.
     pub vlan: Option<u16>,
+    /// Pause frames (IEEE 802.3x), both ways: the chip sends some when its packet buffer fills, and obeys those that come. It does not
+    /// negotiate them. Frames without a descriptor then wait in the buffer and are not dropped, so one slow core holds up all.
+    pub flow_control: bool,
     /// For deadlines.
     pub clock: Clock<'a>,
 }
@@ -117,9 +120,10 @@ pub struct Port<M> {
 /// What a queue is for.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// Perhaps taking VLAN tags off.
+    /// Perhaps taking VLAN tags off, perhaps dropping frames for which there is no descriptor.
     Receive {
         strip: bool,
+        drop: bool,
     },
     Transmit,
 }
@@ -158,19 +162,17 @@ impl<M: Mmio + Clone> Port<M> {
             pairs,
             promiscuous: config.promiscuous,
             vlan: config.vlan,
+            flow_control: config.flow_control,
             rss_key: config.rss_key,
             first_vector: config.first_vector,
         };
         let mac = init::prepare(chip, &settings, config.clock)?;
+        let way = Way::Receive { strip: config.vlan.is_some(), drop: !config.flow_control };
         let (mut rx, mut tx, mut setups) = (Vec::new(), Vec::new(), Vec::new());
         for queue in 0..pairs {
             let vector = config.first_vector.map(|first| first + queue);
             let ring = Ring::alloc(dma, "a receive ring", config.rx_ring)?;
-            setups.push(QueueSetup::new(
-                Way::Receive { strip: config.vlan.is_some() },
-                queue,
-                &ring,
-            ));
+            setups.push(QueueSetup::new(way, queue, &ring));
             rx.push(IxgbeRx::new(chip, ring, config.area, queue, vector, config.vlan));
             let ring = Ring::alloc(dma, "a transmit ring", config.tx_ring)?;
             setups.push(QueueSetup::new(Way::Transmit, queue, &ring));
@@ -223,7 +225,7 @@ impl QueueSetup {
     /// §4.6.7.1.1.
     fn enable_receive<M: Mmio>(
         &self,
-        strip: bool,
+        (strip, drop): (bool, bool),
         chip: &Chip<M>,
         clock: Clock<'_>,
     ) -> Result<(), u32> {
@@ -232,7 +234,8 @@ impl QueueSetup {
         chip.write(RDBAH.at(queue), (self.bus.0 >> 32) as u32);
         chip.write(RDLEN.at(queue), self.bytes);
         let buffer = (MBUF_BYTES / 1024) as u32;
-        chip.write(SRRCTL.at(queue), buffer | SRRCTL_ONE_BUFFER | SRRCTL_DROP);
+        let drop = if drop { SRRCTL_DROP } else { 0 };
+        chip.write(SRRCTL.at(queue), buffer | SRRCTL_ONE_BUFFER | drop);
         chip.change(DCA_RXCTRL.at(queue), 0, DCA_RXCTRL_RESERVED);
         chip.write(RDH.at(queue), 0);
         chip.write(RDT.at(queue), 0);
@@ -264,7 +267,9 @@ pub(crate) fn enable_queues<M: Mmio>(
 ) -> Result<(), InitError> {
     for setup in setups {
         let (what, enabled) = match setup.way {
-            Way::Receive { strip } => ("receive", setup.enable_receive(strip, chip, clock)),
+            Way::Receive { strip, drop } => {
+                ("receive", setup.enable_receive((strip, drop), chip, clock))
+            }
             Way::Transmit => ("transmit", setup.enable_transmit(chip, clock)),
         };
         enabled.map_err(|_| InitError::QueueTimeout { what, queue: setup.queue })?;

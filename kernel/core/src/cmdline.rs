@@ -85,6 +85,8 @@ pub struct Config<'a> {
     pub ecn: Ecn,
     /// The largest IP packet; `None`: as the network card says.
     pub mtu: Option<u16>,
+    /// Whether the network card sends and obeys pause frames.
+    pub pause: bool,
     /// The only VLAN of the network card.
     pub vlan: Option<u16>,
     /// Whether fragmented datagrams are put together.
@@ -140,6 +142,7 @@ impl Default for Config<'_> {
             ecn: Ecn::Accept,
             mtu: None,
             vlan: None,
+            pause: false,
             reassemble: true,
             log: log_level::Level::Info,
             selftest: None,
@@ -249,6 +252,13 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
         }
         "vlan" => {
             c.vlan = Some(number(value, 1..=VLAN_MAX, "a VLAN from 1 to 4094 is wanted")? as u16);
+        }
+        "pause" => {
+            c.pause = match value {
+                "on" => true,
+                "off" => false,
+                _ => return Err("on or off is wanted"),
+            };
         }
         "fragments" => {
             c.reassemble = match value {

@@ -76,7 +76,7 @@ impl Chip {
         let enabled = self.is_master()
             && self.map.get(Id::DMATXCTL) & TX_ENABLE != 0
             && self.map.at(Id::TXDCTL, queue) & QUEUE_ENABLE != 0
-            && (self.link.is_up() || self.is_loopback());
+            && (self.link.is_up() && !self.pause.holds() || self.is_loopback());
         let len = self.map.at(Id::TDLEN, queue) / 16;
         let tail = self.map.at(Id::TDT, queue);
         let mut head = self.map.at(Id::TDH, queue);

@@ -9,6 +9,7 @@ use ix_tests::tools::run;
 use ix_tests::vm::{Config, Vm};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use smoltcp::socket::tcp::State;
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
@@ -265,6 +266,60 @@ fn linux_lives_in_a_vlan_by_the_card() {
         host.set_vlan(vlan);
         assert!(host.ping(guest, b"?", short).is_err(), "{vlan:?}");
     }
+    card_is_content(&mut rig);
+}
+
+/// IEEE 802.3 annex 31B: so many times 512 bits.
+fn pause(quanta: u16) -> Vec<u8> {
+    let mut frame = vec![1, 0x80, 0xc2, 0, 0, 1, 0x52, 0x54, 0, 0, 0, 0xfe, 0x88, 8, 0, 1];
+    frame.extend(quanta.to_be_bytes());
+    frame.resize(60, 0);
+    frame
+}
+
+/// Whether the guest does not answer a SYN to a port without anybody, while it is asked for silence again and again: each time
+/// for 3.4 ms.
+fn is_silenced(host: &mut Host) -> bool {
+    host.inject(&pause(u16::MAX));
+    let conn = host.start_connect(IP, 9);
+    let answered = host.until(Duration::from_millis(200), "", |host| {
+        host.inject(&pause(u16::MAX));
+        (host.state(conn) != State::SynSent).then_some(Ok(()))
+    });
+    host.forget(conn);
+    answered.is_err()
+}
+
+/// What the driver has set up obeys a pause frame, counts it, and obeys none when that is off.
+#[test]
+fn linux_has_pause_frames_obeyed_or_not() {
+    let Some(tools) = ixgbe::tools() else { return };
+    let _machine = need::machine();
+    let listener = Listener::bind();
+    let mut rig = Rig::start(&tools, 1, Cable::Peer(listener.path()));
+    let mut host = Host::new(listener.accept(), Faults::NONE);
+    wait_for_link(&mut rig);
+    let guest = IP;
+    host.ping(guest, b"first", PATIENCE).expect("an answer");
+    let told = rig.linux.run_ok("ethtool -a eth0", PATIENCE);
+    has(&told, "RX:\t\ton");
+    has(&told, "TX:\t\ton");
+    let count = |rig: &mut Rig| {
+        let statistics = rig.statistics();
+        ["rx_flow_control_xoff", "rx_flow_control_xon"].map(|name| value(&statistics, name))
+    };
+    let before = count(&mut rig);
+    // On a busy machine one may come too late.
+    assert!((0..20).any(|_| is_silenced(&mut host)), "never silent");
+    host.inject(&pause(0));
+    host.ping(guest, b"again", PATIENCE).expect("an answer");
+    let after = count(&mut rig);
+    assert!(after[0] > before[0] && after[1] == before[1] + 1, "{before:?} {after:?}");
+    rig.linux.run_ok("ethtool -A eth0 rx off tx off", PATIENCE);
+    wait_for_link(&mut rig);
+    let told = rig.linux.run_ok("ethtool -a eth0", PATIENCE);
+    has(&told, "RX:\t\toff");
+    assert!(!is_silenced(&mut host));
     card_is_content(&mut rig);
 }
 

@@ -163,6 +163,7 @@ pub fn config<'a>(area: &'static Area, clock: &'a dyn Fn() -> Instant) -> Config
         promiscuous: false,
         tso: false,
         vlan: None,
+        flow_control: false,
         clock,
     }
 }
