@@ -206,6 +206,7 @@ impl Chip {
         self.rx.reset();
         self.tx.reset();
         self.pause = Pause::default();
+        self.faults.stuck_tx = false;
         self.link.restart(self.now_ns);
         self.load_from_eeprom();
     }

@@ -346,10 +346,8 @@ fn dataplane(tools: &Tools) -> Option<(Vm, Pid)> {
         .with("--nic-program", &tools.player)
         .forward("11211")
         .boot();
-    let text = std::fs::read_to_string(vm.dir().join("instance.json")).expect("described");
-    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let pid = json["nic_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a number");
-    Some((vm, Pid::from_raw(pid)))
+    let card = vm.card_pid().expect("described");
+    Some((vm, card))
 }
 
 fn lives(pid: Pid) -> bool {
