@@ -248,6 +248,8 @@ counters! {
         FragmentTimeout = "fragment_timeout",
         /// A frame of several buffers that is no TCP segment, or whose headers are not in the first.
         SpansBuffers = "spans_buffers",
+        /// Without the tag of the network card's VLAN.
+        OtherVlan = "other_vlan",
     }
 }
 

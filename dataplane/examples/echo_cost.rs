@@ -299,6 +299,7 @@ fn build(connections: usize, offload: bool) -> Bench {
         groups: 128,
         mtu: 1500,
         tso: 0,
+        gso_pseudo: Pseudo::WithLength,
     };
     let gateway = Some([10, 0, 0, 254]);
     let address = Ipv4Config { address: US, prefix: 24, gateway };

@@ -413,6 +413,9 @@ fn publish<P: Platform>(engine: &mut Engine, platform: &mut P) {
     let before = core::mem::replace(&mut engine.accounting.device_errors, errors);
     // Fewer than before: a queue went to another core.
     stats.drops[Drop::DeviceError as usize] += errors.saturating_sub(before);
+    let others = platform.rx_queues().iter().map(RxQueue::other_vlan).sum();
+    let before = core::mem::replace(&mut engine.accounting.other_vlan, others);
+    stats.drops[Drop::OtherVlan as usize] += others.saturating_sub(before);
     stats.set(Counter::BuffersFree, pool.available() as u64);
     stats.set(Counter::BuffersTotal, pool.capacity() as u64);
     stats.set(Counter::TcpListeners, listeners.len() as u64);

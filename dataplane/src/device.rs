@@ -104,6 +104,11 @@ pub trait RxQueue {
 
     /// Answers of the device that made no sense, since the queue was made.
     fn device_errors(&self) -> u64;
+
+    /// Frames that were dropped because they are not of the port's VLAN, since the queue was made.
+    fn other_vlan(&self) -> u64 {
+        0
+    }
 }
 
 /// A piece of a frame to transmit.
@@ -136,6 +141,17 @@ pub struct Gso {
     pub header_len: u16,
     /// Over IPv6, not IPv4.
     pub ipv6: bool,
+}
+
+/// How the headers of a frame with a [`Gso`] are to be when the device gets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pseudo {
+    /// As those of the whole packet: TCP's sum has the pseudo-header's (virtio 1.2 §5.1.6.2).
+    #[default]
+    WithLength,
+    /// 0 in IPv4's sum, and in TCP's the pseudo-header's with 0 for the length, which differs from segment to segment
+    /// (82599 datasheet §7.2.4).
+    WithoutLength,
 }
 
 /// A frame to transmit. The memory stays untouched until the queue reports it complete.
@@ -221,6 +237,8 @@ pub struct Capabilities {
     pub mtu: u16,
     /// Largest IP packet that the device cuts into TCP segments, over IPv4 and IPv6; 0: it does not.
     pub tso: u16,
+    /// How it wants the headers of such packets.
+    pub gso_pseudo: Pseudo,
 }
 
 /// Memory that a driver and its device share: zeroed, contiguous for both.

@@ -66,6 +66,7 @@ pub struct Engine {
 pub(crate) struct Accounting {
     pub(crate) publish_at: Instant,
     pub(crate) device_errors: u64,
+    pub(crate) other_vlan: u64,
 }
 
 impl Engine {

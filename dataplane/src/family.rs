@@ -7,7 +7,7 @@ use core::fmt::Debug;
 use ix_abi::IpAddress;
 
 /// Bytes of an Ethernet header.
-const ETHERNET: usize = 14;
+pub(crate) const ETHERNET: usize = 14;
 
 /// An address of one family, and with it the family.
 pub trait Family: Copy + Eq + Debug {

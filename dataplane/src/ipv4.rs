@@ -9,6 +9,8 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// Bytes of a header without options.
 pub const HEADER: usize = 20;
+/// Where a header has its sum.
+pub const SUM: core::ops::Range<usize> = 10..12;
 
 /// Writes a header. Every packet of ours is atomic: DF set, identification 0 (RFC 6864 §4.1).
 #[inline(always)]
@@ -39,5 +41,5 @@ pub fn emit_marked(
         + word([64, protocol, 0, 0])
         + word(from)
         + word(to);
-    h[10..12].copy_from_slice(&checksum::finish(sum));
+    h[SUM].copy_from_slice(&checksum::finish(sum));
 }

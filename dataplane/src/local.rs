@@ -6,6 +6,7 @@ use crate::addresses::Ipv6;
 use crate::app::App;
 use crate::config::{Config, Ipv4Config};
 use crate::conn::{Conn, Flags};
+use crate::device::Pseudo;
 use crate::fifo::GroupSet;
 use crate::input::fragments::{self, Fragments};
 use crate::limits::{NEIGHBOR_EPOCH, RX_BATCH_MAX};
@@ -106,6 +107,8 @@ pub struct Local {
     pub mss: u16,
     /// Largest IP packet that the device cuts into segments; 0: it does not.
     pub tso: u16,
+    /// How it wants their headers.
+    pub gso_pseudo: Pseudo,
     /// What new connections control congestion by.
     pub congestion: Algorithm,
     /// Whether connections use explicit congestion notification.
@@ -222,6 +225,7 @@ impl Local {
             congestion: config.congestion,
             ecn: config.ecn,
             tso: if config.capabilities.tx_checksum { config.capabilities.tso } else { 0 },
+            gso_pseudo: config.capabilities.gso_pseudo,
             tx_checksum: config.capabilities.tx_checksum,
             fragments: config.reassemble.then(fragments::table),
             neighbors: neighbor::Table::new(neighbor::Limits::default(), rng.key()),

@@ -4,13 +4,14 @@
 //! parsed, filtered, and copied into the ring that the platform gave or formatted for its console.
 //! Nothing here waits: a packet for which there is no room is counted as missed.
 use crate::checksum;
-use crate::device::{RxBatch, RxChecksum};
+use crate::device::{Pseudo, RxBatch, RxChecksum};
 use crate::input::eth;
 use crate::ipv4::{TCP, UDP};
 use crate::limits::MBUF_BYTES;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::rss::{Toeplitz, group_of};
+use crate::tcp::gso;
 use crate::time::Instant;
 use crate::usermem::Extent;
 use alloc::boxed::Box;
@@ -191,8 +192,11 @@ pub(crate) fn sent(local: &mut Local, gather: impl FnOnce(&mut Scratch)) {
     let Some(mut on) = local.tap.0.take() else { return };
     on.scratch.len = 0;
     on.scratch.left_out = 0;
-    let (header, partial) = local.tx.last();
+    let (header, partial, large) = local.tx.last();
     on.scratch.push(header);
+    if large && local.gso_pseudo == Pseudo::WithoutLength {
+        gso::put_length_back(&mut on.scratch.bytes[..on.scratch.len]);
+    }
     gather(&mut on.scratch);
     on.see(Context::of(local), None, Direction::Out, partial);
     local.tap.0 = Some(on);

@@ -202,14 +202,14 @@ impl Tx {
         number
     }
 
-    /// The headers of the frame that was pushed last, which had them in its slot, and whether its
-    /// checksum is the device's to complete.
-    pub fn last(&mut self) -> (&[u8], bool) {
+    /// The headers of the frame that was pushed last, which had them in its slot, whether its
+    /// checksum is the device's to complete, and whether the device cuts it.
+    pub fn last(&mut self) -> (&[u8], bool, bool) {
         let len = self.frame.fragments.first().map_or(0, |f| f.len as usize);
-        let partial = self.frame.checksum.is_some();
+        let (partial, large) = (self.frame.checksum.is_some(), self.frame.gso.is_some());
         // In flight already: the device reads it too, and nobody writes it.
         let (slot, _) = self.headers.slot(self.next.wrapping_sub(self.base).wrapping_sub(1));
-        (slot.get(..len).unwrap_or(&[]), partial)
+        (slot.get(..len).unwrap_or(&[]), partial, large)
     }
 
     /// Hands over a frame that is all in one received buffer.

@@ -135,6 +135,9 @@ pub struct Run {
     /// Largest IP packet, if the network card takes it; the interface on the host is not changed
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1280..))]
     pub mtu: Option<u16>,
+    /// The only VLAN of the dataplane, if the network card can tag frames (an 82599 can, virtio-net cannot)
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..=4094))]
+    pub vlan: Option<u16>,
     /// Prints a line for each packet, from the boot on (`ixcp trace off` ends it)
     #[arg(long)]
     pub verbose: bool,

@@ -208,10 +208,10 @@ fn boot_line(options: &Run) -> Result<String> {
     };
     let verbose = options.verbose.then_some("verbose");
     let mtu = options.mtu.map(|mtu| format!("mtu={mtu}"));
+    let vlan = options.vlan.map(|vlan| format!("vlan={vlan}"));
     let iommu = options.iommu.then_some("iommu=on");
-    let words =
-        verbose.into_iter().chain(mtu.as_deref()).chain(iommu).chain(options.append.as_deref());
-    let extra = words.collect::<Vec<_>>().join(" ");
+    let words = [verbose, mtu.as_deref(), vlan.as_deref(), iommu, options.append.as_deref()];
+    let extra = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
     let boot = Boot {
         app: &options.app,
         cores: options.cores,

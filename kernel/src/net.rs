@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use ix_abi::CoreId;
 use ix_abi::layout::{PAGE_BYTES, RX_BASE};
 use ix_dataplane::device::{
-    BusAddr, Capabilities, Dma, DmaRegion, Fragment, TxChecksum, TxFrame, TxFull, TxQueue,
+    BusAddr, Capabilities, Dma, DmaRegion, Fragment, Pseudo, TxChecksum, TxFrame, TxFull, TxQueue,
 };
 use ix_dataplane::limits::MBUF_BYTES;
 use ix_dataplane::mbuf::Area;
@@ -180,8 +180,19 @@ pub fn driver(f: &Function) -> Option<&'static str> {
     ixgbe_pci::media(f.vendor, f.device).map(|_| "ixgbe")
 }
 
+/// What is asked of the card.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wishes {
+    /// The largest IP packet.
+    pub mtu: Option<u16>,
+    /// The only VLAN.
+    pub vlan: Option<u16>,
+    /// Pause frames.
+    pub pause: bool,
+}
+
 /// Opens the first card that there is a driver for, or makes a port without one. Errors say what to do.
-pub fn open(functions: &[Function], cores: usize, mtu: Option<u16>) -> Result<Net, String> {
+pub fn open(functions: &[Function], cores: usize, wishes: Wishes) -> Result<Net, String> {
     let nic = functions.iter().find(|f| driver(f).is_some());
     if let Some(f) = nic {
         iommu::guard(f, machine().config.iommu)
@@ -195,8 +206,8 @@ pub fn open(functions: &[Function], cores: usize, mtu: Option<u16>) -> Result<Ne
         return Ok(without_nic(cores, area, area_memory, rss_key));
     };
     let opened = match ixgbe_pci::media(f.vendor, f.device) {
-        Some(media) => open_ixgbe(f, media, cores, area, (rss_key, mtu)),
-        None => open_virtio(f, cores, area, (rss_key, mtu)),
+        Some(media) => open_ixgbe(f, media, cores, area, (rss_key, wishes)),
+        None => open_virtio(f, cores, area, (rss_key, wishes)),
     };
     let Opened { shares, control, capabilities, mac } =
         opened.map_err(|e| alloc::format!("network card {f}: {e}"))?;
@@ -215,6 +226,7 @@ fn without_nic(cores: usize, area: &'static Area, mem: (Phys, u64), rss_key: [u8
         groups: GROUPS_WITHOUT_NIC,
         mtu: 1500,
         tso: 0,
+        gso_pseudo: Pseudo::WithLength,
     };
     let shares = (0..cores).map(none).collect();
     let mac = local_mac();
@@ -255,13 +267,8 @@ fn point_vectors(msix: Option<&Msix>, queues: usize) {
     }
 }
 
-fn tell(
-    f: &Function,
-    driver: &str,
-    capabilities: &Capabilities,
-    (cores, mtu): (usize, Option<u16>),
-) {
-    if mtu.is_some_and(|wanted| wanted > capabilities.mtu) {
+fn tell(f: &Function, driver: &str, capabilities: &Capabilities, (cores, wishes): (usize, Wishes)) {
+    if wishes.mtu.is_some_and(|wanted| wanted > capabilities.mtu) {
         log::warn!("network card {f}: takes no more than an MTU of {}", capabilities.mtu);
     }
     log::info!(
@@ -269,14 +276,25 @@ fn tell(
         capabilities.queue_pairs,
         capabilities.mtu
     );
+    if let Some(vlan) = wishes.vlan {
+        log::info!("network card {f}: in VLAN {vlan}");
+    }
 }
 
 fn open_virtio(
     f: &Function,
     cores: usize,
     area: &'static Area,
-    (rss_key, mtu): ([u8; 40], Option<u16>),
+    (rss_key, wishes): ([u8; 40], Wishes),
 ) -> Result<Opened, String> {
+    if let Some(vlan) = wishes.vlan {
+        return Err(alloc::format!(
+            "cannot tag frames (vlan={vlan}): put its interface on the host into that VLAN and leave the option out"
+        ));
+    }
+    if wishes.pause {
+        return Err("sends no pause frames (pause=on): leave the option out".to_string());
+    }
     f.enable();
     let layout = vpci::parse(|at| f.read32(at)).map_err(|e| e.to_string())?;
     let map = |w: vpci::Window| {
@@ -292,7 +310,7 @@ fn open_virtio(
         rss_key,
         first_vector: msix.as_ref().map(|_| 0),
         fallback_mac: local_mac(),
-        mtu,
+        mtu: wishes.mtu,
         decline: Features::empty(),
         clock: &|| Instant(time::now_ns()),
     };
@@ -301,7 +319,7 @@ fn open_virtio(
         goes_past(f)?;
     }
     point_vectors(msix.as_ref(), port.rx.len());
-    tell(f, "virtio", &port.capabilities, (cores, mtu));
+    tell(f, "virtio", &port.capabilities, (cores, wishes));
     let rx = port.rx.into_iter().map(Rx::Virtio).collect();
     let tx = port.tx.into_iter().map(Queue::Virtio).collect();
     let (control, capabilities, mac) = (Control::Virtio(port.control), port.capabilities, port.mac);
@@ -326,7 +344,7 @@ fn open_ixgbe(
     media: ixgbe_pci::Media,
     cores: usize,
     area: &'static Area,
-    (rss_key, mtu): ([u8; 40], Option<u16>),
+    (rss_key, wishes): ([u8; 40], Wishes),
 ) -> Result<Opened, String> {
     f.enable();
     let registers = f.map(0, 0, IXGBE_REGISTERS).ok_or("BAR 0 cannot be mapped")?;
@@ -340,16 +358,17 @@ fn open_ixgbe(
         tx_ring: TX_RING,
         rss_key,
         first_vector: msix.as_ref().map(|_| 0),
-        mtu,
+        mtu: wishes.mtu,
         promiscuous: false,
-        // The engine's headers are as virtio wants them.
-        tso: false,
+        tso: true,
+        vlan: wishes.vlan,
+        flow_control: wishes.pause,
         clock: &|| Instant(time::now_ns()),
     };
     let opened = ix_ixgbe::Port::open(registers, &mut KernelDma, &config);
     let port = opened.map_err(|e| e.to_string())?;
     point_vectors(msix.as_ref(), port.rx.len());
-    tell(f, "ixgbe", &port.capabilities, (cores, mtu));
+    tell(f, "ixgbe", &port.capabilities, (cores, wishes));
     let rx = port.rx.into_iter().map(Rx::Ixgbe).collect();
     let tx = port.tx.into_iter().map(Queue::Ixgbe).collect();
     let (control, capabilities, mac) = (Control::Ixgbe(port.control), port.capabilities, port.mac);

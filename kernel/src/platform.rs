@@ -32,6 +32,8 @@ const SPIN_NS: u64 = 50_000;
 const TICK_NS: u64 = 1_000_000;
 /// The same for a parked core.
 const PARKED_TICK_NS: u64 = 100_000_000;
+/// A halt shorter than this is none: the way in and out takes as long.
+const HALT_MIN_NS: u64 = 2_000;
 /// A store is visible to other cores after this: the sleeper waits so that wakers need no fence.
 const STORE_VISIBLE_NS: u64 = 1_000;
 
@@ -200,22 +202,18 @@ impl KernelPlatform {
         let again = run_once(engine, self);
         let called = self.parked && self.is_called(engine);
         let deadline = work.deadline.min(again.deadline);
-        let frames = self.rx.iter_mut().any(RxQueue::arm_interrupt);
-        let background = self.background_deadline();
-        if let Some(ns) = background
+        if let Some(ns) = self.background_deadline()
             && !again.busy
             && !called
-            && !frames
             && !lifecycle::is_ending()
         {
-            self.halt(deadline.min(Instant(ns)));
+            self.halt_unless_soon(deadline.min(Instant(ns)));
         }
         // Somebody has woken us: there is more to come, so look for a while.
         if !me.sleeping.load(Ordering::Relaxed) {
             self.woken = time::now_ns();
         }
         me.sleeping.store(false, Ordering::Relaxed);
-        self.rx.iter_mut().for_each(RxQueue::disarm_interrupt);
         if again.busy {
             self.last_busy = self.now;
         }
@@ -266,6 +264,18 @@ impl KernelPlatform {
         }
         // Each serves once.
         engine.set_grant(grant.filter(|_| self.grant.1 == wake.count && !self.parked));
+    }
+
+    /// Not for a moment, as while a ring is full: with some cards it takes two writes of registers.
+    fn halt_unless_soon(&mut self, deadline: Instant) {
+        if deadline.0.saturating_sub(time::now_ns()) < HALT_MIN_NS {
+            core::hint::spin_loop();
+            return;
+        }
+        if !self.rx.iter_mut().any(RxQueue::arm_interrupt) {
+            self.halt(deadline);
+        }
+        self.rx.iter_mut().for_each(RxQueue::disarm_interrupt);
     }
 
     fn halt(&mut self, deadline: Instant) {

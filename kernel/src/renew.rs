@@ -254,9 +254,9 @@ impl Renewal {
     pub fn tick(&mut self, now: u64) {
         let step = step();
         match step % PHASES {
-            IDLE if self.wanted || WANTED.load(Ordering::Relaxed) => self.announce(now),
-            QUIET if self.all_have(step, now) => self.stop(now),
-            STOPPED_NOW if self.all_have(step, now) => self.start(now),
+            IDLE if self.wanted || WANTED.load(Ordering::Relaxed) => self.announce(),
+            QUIET if self.all_have(step, now) => self.stop(),
+            STOPPED_NOW if self.all_have(step, now) => self.start(),
             STARTED if self.all_have(step, now) => {
                 self.scrubbed |= SCRUB.swap(false, Ordering::Relaxed);
                 DONE.fetch_add(1, Ordering::Release);
@@ -266,7 +266,7 @@ impl Renewal {
         }
     }
 
-    fn stop(&mut self, now: u64) {
+    fn stop(&mut self) {
         WANTED.store(false, Ordering::Relaxed);
         if let Some(control) = &mut self.control {
             match control.reset(&clock) {
@@ -282,7 +282,7 @@ impl Renewal {
             }
         }
         SCRUB.store(core::mem::take(&mut self.wanted), Ordering::Relaxed);
-        self.announce(now);
+        self.announce();
     }
 
     /// The cores go on as they were.
@@ -292,18 +292,19 @@ impl Renewal {
         lifecycle::kick_others();
     }
 
-    fn start(&mut self, now: u64) {
+    fn start(&mut self) {
         let stopped = STOPPED.lock().take();
         if let (Some(control), Some(stopped)) = (&mut self.control, stopped)
             && let Err(e) = control.restart(stopped, &clock)
         {
             log::error!("network card: it does not start again after a reset: {e}");
         }
-        self.announce(now);
+        self.announce();
     }
 
-    fn announce(&mut self, now: u64) {
-        self.since = now;
+    fn announce(&mut self) {
+        // Not since the tick began: what came before may have taken long.
+        self.since = time::now_ns();
         self.told = false;
         STEP.store(step().wrapping_add(1), Ordering::Release);
         lifecycle::kick_others();

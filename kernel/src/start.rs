@@ -29,7 +29,7 @@ use crate::cpu::{descriptors, features};
 use crate::line::Line;
 use crate::manager::{Fixed, Manager};
 use crate::mem::layout;
-use crate::net::{self, Share};
+use crate::net::{self, Share, Wishes};
 use crate::platform::KernelPlatform;
 use crate::renew::Renewal;
 use crate::user::lifecycle;
@@ -208,7 +208,8 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
         Ok(false) => line = control_line(),
         Err(e) => log::error!("control page: {e}"),
     }
-    let mut net = match net::open(functions, cores, m.config.mtu) {
+    let wishes = Wishes { mtu: m.config.mtu, vlan: m.config.vlan, pause: m.config.pause };
+    let mut net = match net::open(functions, cores, wishes) {
         Ok(net) => net,
         Err(e) => unsupported!("{e}"),
     };

@@ -118,6 +118,11 @@ impl Host {
         }
     }
 
+    /// From now on in this VLAN: what is sent has its tag, what comes without is not seen.
+    pub fn set_vlan(&mut self, vlan: Option<u16>) {
+        self.device.set_vlan(vlan);
+    }
+
     /// Frames lost, doubled and delayed so far.
     pub fn faults(&self) -> faults::Counts {
         self.device.faults()

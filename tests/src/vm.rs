@@ -234,6 +234,13 @@ impl Vm {
         self.base().join(&self.name)
     }
 
+    /// The program that plays the network card, if QEMU does not.
+    pub fn card_pid(&self) -> Option<Pid> {
+        let text = std::fs::read_to_string(self.dir().join("instance.json")).ok()?;
+        let json: serde_json::Value = serde_json::from_str(&text).ok()?;
+        json["nic_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw)
+    }
+
     /// Where a guest port can be reached.
     #[track_caller]
     pub fn address(&self, guest: u16, protocol: &str) -> SocketAddr {

@@ -39,10 +39,13 @@ pub const VIRTIO: Guest = Guest {
 pub const IXGBE: Guest = Guest {
     directory: "linux-ixgbe",
     package: "linux-image-amd64",
-    modules: &["ixgbe"],
+    modules: &["ixgbe", "8021q"],
     packages: &["busybox-static", "ethtool", "iperf3"],
     programs: &["bin/busybox", "sbin/ethtool", "usr/bin/iperf3"],
 };
+
+/// The file that says which modules were fetched.
+const HAS: &str = "modules.fetched";
 
 /// What the program is built for: named, so that its flags are not those of everything else.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -50,7 +53,9 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Fetches a guest's kernel and programs unless they are there, and builds the archive; gives the directory.
 pub fn build(guest: &Guest) -> Result<PathBuf> {
     let dir = build_dir().join(guest.directory);
-    if !dir.join("vmlinuz").is_file() {
+    // Fetched when it had other modules, it lacks some.
+    let has = std::fs::read_to_string(dir.join(HAS)).unwrap_or_default();
+    if !dir.join("vmlinuz").is_file() || has != guest.modules.join(" ") {
         fetch(guest, &dir)?;
     }
     let archive = archive(guest, &dir, &std::fs::read(program()?)?)?;
@@ -75,6 +80,7 @@ fn fetch(guest: &Guest, dir: &Path) -> Result<()> {
         programs::fetch(&codename, guest.packages, &dir.join("programs"))?;
     }
     // Last: its being there says that all is.
+    std::fs::write(dir.join(HAS), guest.modules.join(" "))?;
     std::fs::copy(kernel, dir.join("vmlinuz"))?;
     Ok(std::fs::remove_dir_all(root)?)
 }

@@ -11,7 +11,7 @@ use ix_abi::stats::CoreStats;
 use ix_dataplane::app::AppPort;
 use ix_dataplane::config::{Addressing, Config, Ipv4Config, initial_owner};
 use ix_dataplane::core_loop::run_once;
-use ix_dataplane::device::Capabilities;
+use ix_dataplane::device::{Capabilities, Pseudo};
 use ix_dataplane::engine::Engine;
 use ix_dataplane::limits::MBUF_BYTES;
 use ix_dataplane::mbuf::{Area, Pool};
@@ -158,6 +158,7 @@ fn config(setup: Setup, core: CoreId, cores: u16) -> Config {
         rx_checksum: setup.offload,
         rss: cores > 1,
         tso: if setup.tso { u16::MAX } else { 0 },
+        gso_pseudo: Pseudo::WithLength,
         hash_report: setup.offload,
         queue_pairs: cores,
         groups: GROUPS,

@@ -70,6 +70,9 @@ macro_rules! nics {
             fn device_errors(&self) -> u64 {
                 match self { $(Self::$name(q) => q.device_errors(),)+ }
             }
+            fn other_vlan(&self) -> u64 {
+                match self { $(Self::$name(q) => q.other_vlan(),)+ }
+            }
         }
 
         impl $crate::device::NicRx for Rx {

@@ -6,7 +6,7 @@ use self::syn::syn;
 use crate::acl;
 use crate::checksum;
 use crate::conn::{Conn, Flags, State};
-use crate::device::{Fragment, TxChecksum, TxFull, TxQueue};
+use crate::device::{Fragment, Pseudo, TxChecksum, TxFull, TxQueue};
 use crate::family::Family;
 use crate::fast::emit;
 use crate::flow_table::NIL;
@@ -383,6 +383,7 @@ fn segment_of<T: TxQueue, A: Family>(
         })
     };
     let len = gso::shape::<A>(frame, HEADER + options, piece.size, piece.len, len);
+    let large = frame.gso.is_some();
     let mut flags = piece.flags;
     if len < piece.len {
         flags &= !(flag::FIN | flag::PSH);
@@ -406,6 +407,9 @@ fn segment_of<T: TxQueue, A: Family>(
     }
     let tcp_len = ((HEADER + options) as u32 + len) as u16;
     finish_checksum(slot, &emit, HEADER + options, tcp_len, sum, offload);
+    if large && local.gso_pseudo == Pseudo::WithoutLength {
+        gso::leave_length_out(slot, emit.ip_from, emit.ip_to);
+    }
     let number = local.tx.push(queue, &mut local.stats)?;
     let number = group.tx_number(number);
     let conn = &mut group.conns[index];

@@ -7,6 +7,8 @@ use crate::support::station::{Setup, Station};
 use ix_abi::SocketAddress;
 use ix_abi::capture::{Direction, Filter, Head, NO_GROUP, flag, ring};
 use ix_abi::stats::Counter;
+use ix_dataplane::checksum;
+use ix_dataplane::device::Pseudo;
 use ix_dataplane::tap::Ring;
 use ix_dataplane::time::{Duration, Instant};
 use std::cell::{Cell, RefCell};
@@ -107,7 +109,12 @@ fn sorted(mut frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 
 /// An echo of `bytes` bytes to a watched server.
 fn exchange(seed: u64, cores: u16, offload: bool, bytes: u64, filter: Filter) -> Watched {
-    let mut server = Station::new(Setup { cores, offload, ..Setup::new(1) });
+    exchange_with(seed, Setup { cores, offload, ..Setup::new(1) }, bytes, filter)
+}
+
+fn exchange_with(seed: u64, setup: Setup, bytes: u64, filter: Filter) -> Watched {
+    let (cores, offload) = (setup.cores, setup.offload);
+    let mut server = Station::new(setup);
     let echoes = (0..cores).map(|core| {
         let mut echo = Echo::new(7);
         if core > 0 {
@@ -164,6 +171,24 @@ fn both_directions_of_a_connection_have_one_group_and_a_filter_for_it_finds_them
     let frames = all.captured.iter().filter(|(_, bytes)| is_tcp(bytes)).count();
     assert_eq!(found.captured.len(), frames);
     assert!(exchange(3, 2, true, 20_000, only((group + 1) % 8)).captured.is_empty());
+}
+
+/// What the device wants of headers is not what others want to see.
+#[test]
+fn frames_for_the_device_to_cut_look_the_same_however_it_wants_their_headers() {
+    let captured = |gso_pseudo| {
+        let setup = Setup { offload: true, tso: 2000, gso_pseudo, mtu: 576, ..Setup::new(1) };
+        let filter = Filter { direction: Direction::Out, ..Filter::default() };
+        let server = exchange_with(5, setup, 40_000, filter);
+        assert!(server.station.machines[0].tx.large > 5);
+        server.of(true)
+    };
+    let [with, without] = [Pseudo::WithLength, Pseudo::WithoutLength].map(captured);
+    assert!(with.iter().any(|bytes| bytes.len() > 590), "large ones");
+    assert!(with == without);
+    for bytes in with.iter().filter(|bytes| bytes[12..14] == [8, 0]) {
+        assert!(checksum::is_good(checksum::sum(&bytes[14..34])));
+    }
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Segmentation as a device does it, and what it may rely on (virtio 1.2 §5.1.6.2).
-use ix_dataplane::checksum::{add, finish, fold, sum};
-use ix_dataplane::device::{Gso, TxChecksum, TxFrame};
+use ix_dataplane::checksum::{add, finish, fold, is_good, sum};
+use ix_dataplane::device::{Gso, Pseudo, TxChecksum, TxFrame};
 
 const FIN: u8 = 1;
 const PSH: u8 = 8;
 const CWR: u8 = 128;
 
 /// The frames that leave for a gathered one.
-pub fn segments(frame: &TxFrame, f: &[u8], gso: Gso) -> Vec<Vec<u8>> {
+pub fn segments(frame: &TxFrame, f: &[u8], gso: Gso, wanted: Pseudo) -> Vec<Vec<u8>> {
     let header = usize::from(gso.header_len);
     let size = usize::from(gso.size);
     let tcp = if gso.ipv6 { 54 } else { 34 };
@@ -23,7 +23,13 @@ pub fn segments(frame: &TxFrame, f: &[u8], gso: Gso) -> Vec<Vec<u8>> {
     assert_eq!(f[tcp + 13] & CWR, 0, "that needs HOST_ECN");
     let wish = TxChecksum { start: tcp as u16, offset: 16 };
     assert_eq!(frame.checksum, Some(wish), "a partial checksum");
-    let partial = fold(pseudo(f, tcp, f.len() - tcp));
+    let counted = if wanted == Pseudo::WithLength { f.len() - tcp } else { 0 };
+    let partial = fold(pseudo(f, tcp, counted));
+    if !gso.ipv6 {
+        // Of 0 the 82599 makes the sum of each segment (§7.2.4.7.1); others take it as it is.
+        let right = wanted == Pseudo::WithLength && is_good(sum(&f[14..34]));
+        assert!(right || wanted == Pseudo::WithoutLength && f[24..26] == [0, 0], "IPv4's sum");
+    }
     assert_eq!(f[tcp + 16..tcp + 18], partial.to_ne_bytes(), "of the pseudo-header alone");
     let seq = u32::from_be_bytes(f[tcp + 4..tcp + 8].try_into().unwrap());
     let pieces = f[header..].chunks(size);

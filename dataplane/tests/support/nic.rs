@@ -141,14 +141,17 @@ pub struct Tx {
     pub kicks: u64,
     /// The largest IP packet that it cuts into segments.
     pub tso: u16,
+    /// How it wants their headers.
+    pub pseudo: Pseudo,
     /// Frames that it cut.
     pub large: u64,
 }
 
 impl Tx {
-    pub fn new(depth: usize, tso: u16) -> Tx {
+    pub fn new(depth: usize, tso: u16, pseudo: Pseudo) -> Tx {
         let (ring, outbox) = (VecDeque::new(), VecDeque::new());
-        Tx { ring, outbox, depth, completed: 0, stalled: false, kicks: 0, tso, large: 0 }
+        let (completed, stalled, kicks, large) = (0, false, 0, 0);
+        Tx { ring, outbox, depth, completed, stalled, kicks, tso, pseudo, large }
     }
 
     /// The device works: gathers what was pushed, completes it.
@@ -162,7 +165,7 @@ impl Tx {
                 Some(gso) => {
                     assert!(bytes.len() <= 14 + usize::from(self.tso), "no such frames wanted");
                     self.large += 1;
-                    self.outbox.extend(segments(&frame, &bytes, gso));
+                    self.outbox.extend(segments(&frame, &bytes, gso, self.pseudo));
                 }
                 None => self.outbox.push_back(bytes),
             }

@@ -8,7 +8,7 @@ use ix_abi::stats::{CoreStats, Counter, Drop as Reason};
 use ix_dataplane::app::AppPort;
 use ix_dataplane::config::{Addressing, Config, Ipv4Config};
 use ix_dataplane::core_loop::run_once;
-use ix_dataplane::device::{BusAddr, Capabilities, DmaRegion};
+use ix_dataplane::device::{BusAddr, Capabilities, DmaRegion, Pseudo};
 use ix_dataplane::engine::Engine;
 use ix_dataplane::limits::{MBUF_BYTES, TX_HEADER_REGION_BYTES};
 use ix_dataplane::mbuf::{Area, Pool};
@@ -109,6 +109,7 @@ pub struct Setup {
     pub mtu: u16,
     /// Segmentation by the NIC: the largest IP packet.
     pub tso: u16,
+    pub gso_pseudo: Pseudo,
     pub groups: u16,
     pub connections: u32,
     /// Changes each engine's configuration.
@@ -130,6 +131,7 @@ impl Setup {
             offload: false,
             mtu: 1500,
             tso: 0,
+            gso_pseudo: Pseudo::WithLength,
             groups: 8,
             connections: 1024,
             configure: |_| (),
@@ -169,6 +171,7 @@ impl Station {
             groups: setup.groups,
             mtu: setup.mtu,
             tso: setup.tso,
+            gso_pseudo: setup.gso_pseudo,
         };
         let gateway = setup.gateway;
         let addressing = if setup.dhcp {
@@ -204,7 +207,7 @@ impl Station {
             machines.push(Machine {
                 now: Instant(1_000_000),
                 rx,
-                tx: Tx::new(setup.tx_depth, setup.tso),
+                tx: Tx::new(setup.tx_depth, setup.tso, setup.gso_pseudo),
                 app: None,
                 context: Context::new(std::ptr::null_mut(), std::ptr::null_mut()),
                 faults: Vec::new(),

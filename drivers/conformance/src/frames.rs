@@ -127,6 +127,15 @@ pub fn fill_in(bytes: &mut [u8], checksum: TxChecksum) {
     bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
 
+/// Headers of a TCP packet with the pseudo-header's sum, as `Pseudo::WithoutLength` has them.
+pub fn without_length(flow: Flow, bytes: &mut [u8]) {
+    if !flow.v6 {
+        bytes[24..26].fill(0);
+    }
+    let at = sum_field(flow);
+    bytes[at..at + 2].copy_from_slice(&pseudo(flow, 0).to_be_bytes());
+}
+
 /// The same with the pseudo-header's sum in the field.
 pub fn without_sum(flow: Flow, payload: &[u8]) -> Vec<u8> {
     let (l3, l4) = (flow.l3(), flow.l4());

@@ -3,7 +3,7 @@ use crate::chip::{Chip, Clock, pause};
 use crate::error::InitError;
 use crate::pci::Media;
 use crate::regs::*;
-use crate::{RSS_KEY_BYTES, eeprom, link};
+use crate::{RSS_KEY_BYTES, eeprom, link, marks};
 use ix_dataplane::device::Mmio;
 use ix_dataplane::time::Duration;
 
@@ -44,7 +44,16 @@ const RXCSUM_HASH_IN_DESCRIPTOR: u32 = 1 << 13;
 const RFCTL_NO_COALESCING: u32 = 1 << 5;
 /// VLNCTRL.VET: the type of tagged frames, and no more.
 const VLAN_TYPE: u32 = 0x8100;
+/// VLNCTRL.VFE.
+const VLAN_FILTER: u32 = 1 << 30;
 const RAH_VALID: u32 = 1 << 31;
+/// FCRTL.XONE, FCRTH.FCEN, FCCFG.TFCE for the link (§8.2.3.3.3, .4, .7).
+const FCRTL_XON: u32 = 1 << 31;
+const FCRTH_ENABLE: u32 = 1 << 31;
+const FCCFG_SEND: u32 = 1 << 3;
+/// MFLCN.DPF and RFCE (§8.2.3.22.34): pause frames are obeyed, and nobody else sees them.
+const MFLCN_DISCARD_PAUSE: u32 = 1 << 1;
+const MFLCN_OBEY: u32 = 1 << 3;
 const MRQC_RSS: u32 = 1;
 /// TCP and UDP over IPv4 and IPv6. All else, fragments included, comes to queue 0 without a hash.
 const MRQC_FIELDS: u32 = 1 << 16 | 1 << 21 | 1 << 22 | 1 << 23;
@@ -71,6 +80,8 @@ pub(crate) struct Settings {
     pub mtu: u16,
     pub pairs: u16,
     pub promiscuous: bool,
+    pub vlan: Option<u16>,
+    pub flow_control: bool,
     pub rss_key: [u8; RSS_KEY_BYTES],
     pub first_vector: Option<u16>,
 }
@@ -148,8 +159,8 @@ pub(crate) fn prepare<M: Mmio>(
     chip.change(CTRL_EXT, CTRL_EXT_DRIVER_LOADED | CTRL_EXT_NO_SNOOP_DISABLE, 0);
     // §4.6.4: PHY and link.
     link::start(chip, settings.media);
-    flow_control_off(chip, settings.media);
-    filters(chip, settings.promiscuous);
+    flow_control(chip, settings);
+    filters(chip, settings);
     receive(chip, settings);
     rss(chip, settings);
     transmit(chip);
@@ -170,13 +181,18 @@ fn read_mac<M: Mmio>(chip: &Chip<M>) -> Result<[u8; 6], InitError> {
 }
 
 /// §4.6.3.2: written even where it is off; FCRTH's threshold is needed in any case.
-fn flow_control_off<M: Mmio>(chip: &Chip<M>, media: Media) {
-    chip.fill(FCTTV, 0, 0);
-    chip.fill(FCRTL, 0, 0);
-    chip.write(FCRTH.at(0), receive_buffer(media) - 0x6000);
+fn flow_control<M: Mmio>(chip: &Chip<M>, settings: &Settings) {
+    let at = marks::marks(receive_buffer(settings.media), settings.mtu);
+    let on = |bits| if settings.flow_control { bits } else { 0 };
+    chip.fill(FCTTV, 0, on(marks::TIME << 16 | marks::TIME));
+    chip.write(FCRTL.at(0), on(at.low | FCRTL_XON));
+    chip.fill(FCRTL, 1, 0);
+    chip.write(FCRTH.at(0), at.high | on(FCRTH_ENABLE));
     chip.fill(FCRTH, 1, 0);
-    chip.write(FCRTV, 0);
-    chip.write(FCCFG, 0);
+    chip.write(FCRTV, on(marks::TIME / 2));
+    chip.write(FCCFG, on(FCCFG_SEND));
+    let obey = MFLCN_DISCARD_PAUSE | MFLCN_OBEY;
+    chip.change(MFLCN, on(obey), obey);
 }
 
 const fn receive_buffer(media: Media) -> u32 {
@@ -187,24 +203,32 @@ const fn receive_buffer(media: Media) -> u32 {
 }
 
 /// §4.6.7: tables that are undefined after a reset.
-fn filters<M: Mmio>(chip: &Chip<M>, promiscuous: bool) {
+fn filters<M: Mmio>(chip: &Chip<M>, settings: &Settings) {
     chip.fill(RAH, 1, 0);
     chip.fill(RAL, 1, 0);
     chip.fill(MTA, 0, 0);
-    chip.fill(VFTA, 0, 0);
     chip.fill(PFUTA, 0, 0);
     chip.fill(PFVLVF, 0, 0);
     chip.fill(FTQF, 0, 0);
     chip.fill(ETQF, 0, 0);
     chip.write(SYNQF, 0);
-    // No VLAN filter, tags stay where they are.
-    chip.write(VLNCTRL, VLAN_TYPE);
+    vlan_filter(chip, settings.vlan);
     // The first address belongs to the first pool, the only one.
     chip.write(MPSAR.at(0), 1);
     chip.fill(MPSAR, 1, 0);
     // Multicast is the engine's to judge: it knows which groups it is in.
-    let unicast = if promiscuous { FCTRL_UNICAST_ALL } else { 0 };
+    let unicast = if settings.promiscuous { FCTRL_UNICAST_ALL } else { 0 };
     chip.write(FCTRL, FCTRL_BROADCAST | FCTRL_MULTICAST_ALL | unicast);
+}
+
+/// §7.1.1.2: tagged frames of this VLAN only. Those without a tag pass all the same.
+fn vlan_filter<M: Mmio>(chip: &Chip<M>, vlan: Option<u16>) {
+    chip.fill(VFTA, 0, 0);
+    let filter = vlan.map_or(0, |id| {
+        chip.write(VFTA.at(u32::from(id / 32)), 1 << (id % 32));
+        VLAN_FILTER
+    });
+    chip.write(VLNCTRL, VLAN_TYPE | filter);
 }
 
 /// §4.6.7.

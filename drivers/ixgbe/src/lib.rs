@@ -21,6 +21,7 @@ pub mod error;
 mod events;
 mod init;
 pub mod link;
+mod marks;
 mod memory;
 pub mod pci;
 mod port;

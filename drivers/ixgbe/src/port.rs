@@ -11,7 +11,7 @@ use crate::statistics::Statistics;
 use crate::tx::{FRAME_DESCRIPTORS_MAX, IxgbeTx};
 use crate::{GROUPS, QUEUE_PAIRS_MAX, RSS_KEY_BYTES};
 use alloc::vec::Vec;
-use ix_dataplane::device::{BusAddr, Capabilities, Dma, Mmio, Nic};
+use ix_dataplane::device::{BusAddr, Capabilities, Dma, Mmio, Nic, Pseudo};
 use ix_dataplane::limits::MBUF_BYTES;
 use ix_dataplane::mbuf::Area;
 use ix_dataplane::time::Duration;
@@ -25,11 +25,15 @@ const RING_MAX: u16 = 8192;
 
 /// The largest IP packet: 9.5 KB of jumbo frames, for which the transmit buffer's threshold is set.
 pub const MTU_MAX: u16 = 9_710;
+/// IEEE 802.1Q: 4,095 is reserved, and 0 no VLAN.
+const VLAN_MAX: u16 = 4_094;
 const MTU_MIN: u16 = 68;
 const MTU_DEFAULT: u16 = 1_500;
 
 /// RXDCTL.ENABLE, TXDCTL.ENABLE.
 const ENABLE: u32 = 1 << 25;
+/// RXDCTL.VME.
+const RXDCTL_VLAN_STRIP: u32 = 1 << 30;
 /// SRRCTL: advanced descriptors of one buffer; frames without a descriptor are dropped, so that a queue
 /// whose core is slow does not hold up the others (§7.1.4).
 const SRRCTL_ONE_BUFFER: u32 = 1 << 25;
@@ -63,9 +67,14 @@ pub struct Config<'a> {
     pub mtu: Option<u16>,
     /// Unicast frames for others, too.
     pub promiscuous: bool,
-    /// Whoever sends frames to be cut into segments prepares their headers as the chip wants them (§7.2.4), and not as
-    /// virtio does: 0 in IPv4's sum, and in TCP's the pseudo-header's *without* a length. `false`: no segmentation.
+    /// Large frames are cut into segments; who sends them prepares their headers as [`Pseudo::WithoutLength`] says (§7.2.4).
     pub tso: bool,
+    /// The only VLAN of the port (1 to 4,094): frames of others, and frames without a tag, are dropped; the tag is taken off
+    /// what arrives and put on what is sent, so that nobody above sees it. `None`: tags stay where they are.
+    pub vlan: Option<u16>,
+    /// Pause frames (IEEE 802.3x), both ways: the chip sends some when its packet buffer fills, and obeys those that come. It does not
+    /// negotiate them. Frames without a descriptor then wait in the buffer and are not dropped, so one slow core holds up all.
+    pub flow_control: bool,
     /// For deadlines.
     pub clock: Clock<'a>,
 }
@@ -108,10 +117,21 @@ pub struct Port<M> {
     pub mac: [u8; 6],
 }
 
+/// What a queue is for.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// Perhaps taking VLAN tags off, perhaps dropping frames for which there is no descriptor.
+    Receive {
+        strip: bool,
+        drop: bool,
+    },
+    Transmit,
+}
+
 /// A queue, as the chip has to be told of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QueueSetup {
-    receive: bool,
+    way: Way,
     queue: u16,
     bus: BusAddr,
     bytes: u32,
@@ -148,19 +168,22 @@ impl<M: Mmio + Clone> Port<M> {
             mtu,
             pairs,
             promiscuous: config.promiscuous,
+            vlan: config.vlan,
+            flow_control: config.flow_control,
             rss_key: config.rss_key,
             first_vector: config.first_vector,
         };
         let mac = init::prepare(chip, &settings, config.clock)?;
+        let way = Way::Receive { strip: config.vlan.is_some(), drop: !config.flow_control };
         let (mut rx, mut tx, mut setups) = (Vec::new(), Vec::new(), Vec::new());
         for queue in 0..pairs {
             let vector = config.first_vector.map(|first| first + queue);
             let ring = Ring::alloc(dma, "a receive ring", config.rx_ring)?;
-            setups.push(QueueSetup::new(true, queue, &ring));
-            rx.push(IxgbeRx::new(chip, ring, config.area, queue, vector));
+            setups.push(QueueSetup::new(way, queue, &ring));
+            rx.push(IxgbeRx::new(chip, ring, config.area, queue, vector, config.vlan));
             let ring = Ring::alloc(dma, "a transmit ring", config.tx_ring)?;
-            setups.push(QueueSetup::new(false, queue, &ring));
-            tx.push(IxgbeTx::new(chip, ring, queue));
+            setups.push(QueueSetup::new(Way::Transmit, queue, &ring));
+            tx.push(IxgbeTx::new(chip, ring, queue, config.vlan));
         }
         let control = Control::new(chip.clone(), settings, setups.clone(), (config.clock)());
         enable_queues(chip, &setups, config.clock)?;
@@ -175,6 +198,7 @@ impl<M: Mmio + Clone> Port<M> {
             groups: GROUPS as u16,
             mtu,
             tso: if config.tso { u16::MAX } else { 0 },
+            gso_pseudo: Pseudo::WithoutLength,
         };
         Ok(Port { rx, tx, control, capabilities, mac })
     }
@@ -191,6 +215,8 @@ fn check(config: &Config<'_>) -> Result<(), InitError> {
         bad("rings have a power of two of descriptors, from 8 to 8192")
     } else if config.tx_ring <= FRAME_DESCRIPTORS_MAX {
         bad("a transmit ring must take the largest frame: 32 descriptors at least")
+    } else if config.vlan.is_some_and(|id| !(1..=VLAN_MAX).contains(&id)) {
+        bad("VLANs are numbered from 1 to 4094")
     } else if vectors > 64 {
         bad("the MSI-X table has 64 entries")
     } else {
@@ -199,22 +225,29 @@ fn check(config: &Config<'_>) -> Result<(), InitError> {
 }
 
 impl QueueSetup {
-    fn new(receive: bool, queue: u16, ring: &Ring) -> QueueSetup {
-        QueueSetup { receive, queue, bus: ring.bus(), bytes: ring.len() * 16 }
+    fn new(way: Way, queue: u16, ring: &Ring) -> QueueSetup {
+        QueueSetup { way, queue, bus: ring.bus(), bytes: ring.len() * 16 }
     }
 
     /// §4.6.7.1.1.
-    fn enable_receive<M: Mmio>(&self, chip: &Chip<M>, clock: Clock<'_>) -> Result<(), u32> {
+    fn enable_receive<M: Mmio>(
+        &self,
+        (strip, drop): (bool, bool),
+        chip: &Chip<M>,
+        clock: Clock<'_>,
+    ) -> Result<(), u32> {
         let queue = u32::from(self.queue);
         chip.write(RDBAL.at(queue), self.bus.0 as u32);
         chip.write(RDBAH.at(queue), (self.bus.0 >> 32) as u32);
         chip.write(RDLEN.at(queue), self.bytes);
         let buffer = (MBUF_BYTES / 1024) as u32;
-        chip.write(SRRCTL.at(queue), buffer | SRRCTL_ONE_BUFFER | SRRCTL_DROP);
+        let drop = if drop { SRRCTL_DROP } else { 0 };
+        chip.write(SRRCTL.at(queue), buffer | SRRCTL_ONE_BUFFER | drop);
         chip.change(DCA_RXCTRL.at(queue), 0, DCA_RXCTRL_RESERVED);
         chip.write(RDH.at(queue), 0);
         chip.write(RDT.at(queue), 0);
-        chip.change(RXDCTL.at(queue), ENABLE, 0);
+        let strip = if strip { RXDCTL_VLAN_STRIP } else { 0 };
+        chip.change(RXDCTL.at(queue), ENABLE | strip, 0);
         chip.wait(clock, QUEUE_DEADLINE, RXDCTL.at(queue), |value| value & ENABLE != 0)
     }
 
@@ -240,10 +273,11 @@ pub(crate) fn enable_queues<M: Mmio>(
     clock: Clock<'_>,
 ) -> Result<(), InitError> {
     for setup in setups {
-        let (what, enabled) = if setup.receive {
-            ("receive", setup.enable_receive(chip, clock))
-        } else {
-            ("transmit", setup.enable_transmit(chip, clock))
+        let (what, enabled) = match setup.way {
+            Way::Receive { strip, drop } => {
+                ("receive", setup.enable_receive((strip, drop), chip, clock))
+            }
+            Way::Transmit => ("transmit", setup.enable_transmit(chip, clock)),
         };
         enabled.map_err(|_| InitError::QueueTimeout { what, queue: setup.queue })?;
     }

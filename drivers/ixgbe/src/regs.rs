@@ -138,12 +138,17 @@ registers! {
     AUTOC = 0x042a0;
     LINKS = 0x042a4;
     AUTOC2 = 0x042a8;
+    MFLCN = 0x04294;
 
     CRCERRS = 0x04000;
     ILLERRC = 0x04004;
     MLFC = 0x04034;
     MRFC = 0x04038;
     RLEC = 0x04040;
+    LXONTXC = 0x03f60;
+    LXOFFTXC = 0x03f68;
+    LXONRXCNT = 0x041a4;
+    LXOFFRXCNT = 0x041a8;
     RXMPC = 0x03fa0 [4; 8];
     GPRC = 0x04074;
     BPRC = 0x04078;

@@ -24,11 +24,14 @@ const HEADER: u16 = 14;
 mod word {
     pub const DONE: u64 = 1;
     pub const END: u64 = 1 << 1;
+    pub const TAGGED: u64 = 1 << 3;
     pub const L4_CHECKED: u64 = 1 << 5;
     pub const IP_CHECKED: u64 = 1 << 6;
     pub const MAC_ERROR: u64 = 1 << 29;
     pub const L4_BAD: u64 = 1 << 30;
     pub const IP_BAD: u64 = 1 << 31;
+    /// The tag, if there was one and it was taken off.
+    pub const TAG_SHIFT: u32 = 48;
 }
 
 /// First word: packet type and RSS type (§7.1.6.2.1). Only types with ports were asked for.
@@ -50,6 +53,9 @@ pub struct IxgbeRx<M> {
     /// Buffers that came back unusable, on their way to a pool. Never more than the ring's.
     returned: Vec<u32>,
     errors: u64,
+    /// What a frame's last descriptor has to be.
+    wanted: Wanted,
+    other_vlan: u64,
     chip: Chip<M>,
     tail: Reg,
     queue: u16,
@@ -84,22 +90,47 @@ fn hash(first: u64) -> Option<u32> {
     (first & RSS_TYPE != 0).then_some((first >> 32) as u32)
 }
 
-/// Whether a descriptor is done, and the only one of a sound frame of up to 2,047 bytes: a look at bits and a comparison. One of
-/// 2,048 bytes goes the long way.
-#[inline(always)]
-fn is_whole(word: u64) -> bool {
-    const { assert!(MBUF_BYTES == 2048) };
-    const TOO_LONG: u64 = 0xf800 << 32;
-    word & (TOO_LONG | word::DONE | word::END | word::MAC_ERROR) == word::DONE | word::END
-        && (word >> 32) as u16 >= HEADER
+/// What the second word of a sound frame's last descriptor is under a mask.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    mask: u64,
+    value: u64,
+}
+
+impl Wanted {
+    /// Done, the end, without error; and of this VLAN, whose tag the chip has taken off.
+    const fn new(vlan: Option<u16>) -> Wanted {
+        let (mask, value) = (word::DONE | word::END | word::MAC_ERROR, word::DONE | word::END);
+        match vlan {
+            None => Wanted { mask, value },
+            Some(id) => Wanted {
+                mask: mask | word::TAGGED | 0xfff << word::TAG_SHIFT,
+                value: value | word::TAGGED | (id as u64) << word::TAG_SHIFT,
+            },
+        }
+    }
+
+    #[inline(always)]
+    const fn is(self, word: u64) -> bool {
+        word & self.mask == self.value
+    }
+
+    /// Whether a descriptor is done, and the only one of a sound frame of up to 2,047 bytes: a look at bits and a comparison.
+    /// One of 2,048 bytes goes the long way.
+    #[inline(always)]
+    const fn is_whole(self, word: u64) -> bool {
+        const { assert!(MBUF_BYTES == 2048) };
+        const TOO_LONG: u64 = 0xf800 << 32;
+        word & (self.mask | TOO_LONG) == self.value && (word >> 32) as u16 >= HEADER
+    }
 }
 
 /// Takes sound frames of one buffer from a run of descriptors and their buffers.
 #[inline(never)]
-fn take_run(cells: &[Descriptor], shadow: &[u32], batch: &mut RxBatch) {
+fn take_run(cells: &[Descriptor], shadow: &[u32], wanted: Wanted, batch: &mut RxBatch) {
     batch.extend(cells.iter().zip(shadow).map_while(|(descriptor, raw)| {
         let word = descriptor[1].load(Acquire);
-        if !is_whole(word) {
+        if !wanted.is_whole(word) {
             return None;
         }
         let first = descriptor[0].load(Relaxed);
@@ -122,6 +153,7 @@ impl<M: Mmio + Clone> IxgbeRx<M> {
         area: &'static Area,
         queue: u16,
         vector: Option<u16>,
+        vlan: Option<u16>,
     ) -> IxgbeRx<M> {
         let len = ring.len() as u16;
         IxgbeRx {
@@ -133,6 +165,8 @@ impl<M: Mmio + Clone> IxgbeRx<M> {
             skipping: false,
             returned: Vec::with_capacity(usize::from(len)),
             errors: 0,
+            wanted: Wanted::new(vlan),
+            other_vlan: 0,
             chip: chip.clone(),
             tail: RDT.at(u32::from(queue)),
             queue,
@@ -218,9 +252,12 @@ impl<M: Mmio> IxgbeRx<M> {
         }
         self.skipping = end.is_none();
         match end {
-            Some(end) if sound => self.take_chain(count, end, batch),
+            Some(end) if sound && self.wanted.is(end.word) => self.take_chain(count, end, batch),
             _ => {
-                self.errors += 1;
+                // Sound, but not of this VLAN: the chip lets frames without any tag through.
+                let other = sound && end.is_some();
+                self.other_vlan += u64::from(other);
+                self.errors += u64::from(!other);
                 for _ in 0..count {
                     let mbuf = self.take();
                     self.returned.push(mbuf.into_raw());
@@ -270,7 +307,7 @@ impl<M: Mmio> IxgbeRx<M> {
                 (self.ring.run(self.completed, left), self.ring.slot(self.completed));
             let shadow = &self.shadow[slots as usize..][..cells.len()];
             let before = batch.len();
-            take_run(cells, shadow, batch);
+            take_run(cells, shadow, self.wanted, batch);
             let taken = batch.len() - before;
             self.completed = self.completed.wrapping_add(taken as u32);
             if taken < cells.len() {
@@ -366,6 +403,10 @@ impl<M: Mmio> RxQueue for IxgbeRx<M> {
 
     fn device_errors(&self) -> u64 {
         self.errors
+    }
+
+    fn other_vlan(&self) -> u64 {
+        self.other_vlan
     }
 }
 

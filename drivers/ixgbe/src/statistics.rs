@@ -34,7 +34,15 @@ pub struct Statistics {
     pub local_faults: u64,
     /// See above.
     pub remote_faults: u64,
-    /// Frames sent.
+    /// Pause frames that have come: to go on, and to stop.
+    pub rx_xon: u64,
+    /// See above.
+    pub rx_xoff: u64,
+    /// Pause frames that the chip has sent: to go on, and to stop.
+    pub tx_xon: u64,
+    /// See above.
+    pub tx_xoff: u64,
+    /// Frames sent; pause frames may be among them.
     pub tx_good: u64,
     /// Their bytes.
     pub tx_good_bytes: u64,
@@ -61,6 +69,10 @@ impl Statistics {
         self.rx_oversize += read(ROC);
         self.local_faults += read(MLFC);
         self.remote_faults += read(MRFC);
+        self.rx_xon += read(LXONRXCNT);
+        self.rx_xoff += read(LXOFFRXCNT);
+        self.tx_xon += read(LXONTXC);
+        self.tx_xoff += read(LXOFFTXC);
         self.tx_good += read(GPTC);
         self.tx_good_bytes += wide(GOTCL, GOTCH);
     }

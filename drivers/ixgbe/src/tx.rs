@@ -40,6 +40,11 @@ mod word {
     /// A context is to be looked at, and the transport's sum filled in.
     pub const CHECKSUM: u64 = 1 << 39 | 1 << 41;
     pub const LEN_SHIFT: u32 = 46;
+    /// The context's tag is inserted; a context is to be looked at, for that alone.
+    pub const TAG: u64 = 1 << 30;
+    pub const CONTEXT_USED: u64 = 1 << 39;
+    /// Of a context, in its first word.
+    pub const CONTEXT_TAG_SHIFT: u32 = 16;
     /// Of a context: IPv4; TCP, not UDP.
     pub const V4: u64 = 1 << 10;
     pub const TCP: u64 = 1 << 11;
@@ -50,6 +55,8 @@ mod word {
 
 /// No frame has this as its wishes.
 const NO_CONTEXT: u64 = u64::MAX;
+/// The wishes of a frame that has none but the port's tag.
+const NO_CHECKSUM: u64 = 0;
 /// Where TCP has its sum.
 const TCP_FIELD: u16 = 16;
 /// And UDP.
@@ -81,6 +88,11 @@ pub struct IxgbeTx<M> {
     reports: Table<Report>,
     reports_asked: u32,
     reports_seen: u32,
+    /// The tag of all frames, 0 if they have none, and what their descriptors have for it.
+    vlan: u16,
+    tag: u64,
+    /// What descriptors have for a checksum, and for the tag.
+    checksum: u64,
     /// What both contexts of the chip are, see [`wishes`]; the one used last.
     contexts: [u64; 2],
     recent: usize,
@@ -108,7 +120,8 @@ fn wishes(checksum: TxChecksum, gso: Option<Gso>) -> u64 {
 }
 
 impl<M: Mmio + Clone> IxgbeTx<M> {
-    pub(crate) fn new(chip: &Chip<M>, ring: Ring, queue: u16) -> IxgbeTx<M> {
+    pub(crate) fn new(chip: &Chip<M>, ring: Ring, queue: u16, vlan: Option<u16>) -> IxgbeTx<M> {
+        let tag = if vlan.is_some() { word::TAG } else { 0 };
         IxgbeTx {
             ring,
             written: 0,
@@ -121,6 +134,9 @@ impl<M: Mmio + Clone> IxgbeTx<M> {
             reports: Table::new(ring.len() as u16, Report::default()),
             reports_asked: 0,
             reports_seen: 0,
+            vlan: vlan.unwrap_or(0),
+            tag,
+            checksum: word::CHECKSUM | tag,
             contexts: [NO_CONTEXT; 2],
             recent: 0,
             owed: 0,
@@ -165,12 +181,31 @@ impl<M: Mmio> IxgbeTx<M> {
         let wishes = wishes(checksum, gso);
         if self.contexts[self.recent] != wishes {
             let other = 1 - self.recent;
-            self.recent = other;
             if self.contexts[other] != wishes && !self.write_context(other, checksum, wishes, gso) {
-                return 0;
+                return self.plain_bits();
             }
+            self.recent = other;
         }
-        word::CHECKSUM | (self.recent as u64) << word::INDEX_SHIFT
+        self.checksum | (self.recent as u64) << word::INDEX_SHIFT
+    }
+
+    /// The same for a frame whose checksum is not the chip's to fill in.
+    #[inline(always)]
+    fn plain_bits(&mut self) -> u64 {
+        if self.tag == 0 { 0 } else { self.tag_bits() }
+    }
+
+    /// And on a port with a VLAN, whose tag comes from a context, too.
+    #[inline(never)]
+    fn tag_bits(&mut self) -> u64 {
+        if self.contexts[self.recent] != NO_CHECKSUM {
+            let other = 1 - self.recent;
+            if self.contexts[other] != NO_CHECKSUM {
+                self.put_context(other, NO_CHECKSUM, 0, 0);
+            }
+            self.recent = other;
+        }
+        self.tag | word::CONTEXT_USED | (self.recent as u64) << word::INDEX_SHIFT
     }
 
     /// Writes a context. `false`: the chip has no such checksum.
@@ -195,11 +230,17 @@ impl<M: Mmio> IxgbeTx<M> {
         let is_v4 = gso.map_or(l3 < 40, |gso| !gso.ipv6);
         let v4 = if is_v4 { word::V4 } else { 0 };
         let cut = (wishes >> 32 & 0xff) << word::L4_LEN_SHIFT | wishes >> 48 << word::MSS_SHIFT;
-        let second = word::CONTEXT | tcp | v4 | cut | (index as u64) << word::INDEX_SHIFT;
-        set(self.ring.at(self.written), u64::from(HEADER) << 9 | u64::from(l3), second);
+        self.put_context(index, wishes, l3, tcp | v4 | cut);
+        true
+    }
+
+    /// Writes a context's descriptor (§7.2.3.2.3).
+    fn put_context(&mut self, index: usize, wishes: u64, l3: u16, bits: u64) {
+        let tag = u64::from(self.vlan) << word::CONTEXT_TAG_SHIFT;
+        let second = word::CONTEXT | bits | (index as u64) << word::INDEX_SHIFT;
+        set(self.ring.at(self.written), tag | u64::from(HEADER) << 9 | u64::from(l3), second);
         self.written = self.written.wrapping_add(1);
         self.contexts[index] = wishes;
-        true
     }
 
     /// Writes the pieces of a frame, the last of which ends it. There is room.
@@ -239,7 +280,10 @@ impl<M: Mmio> IxgbeTx<M> {
             return Err(TxFull);
         }
         let mut bits = word::SEGMENT | if gso.ipv6 { 0 } else { word::IP_SUM };
-        bits |= frame.checksum.map_or(0, |checksum| self.checksum_bits(checksum, Some(gso)));
+        bits |= match frame.checksum {
+            Some(checksum) => self.checksum_bits(checksum, Some(gso)),
+            None => self.plain_bits(),
+        };
         let payload = (frame.len() as u64).saturating_sub(u64::from(gso.header_len));
         bits |= word::DATA | payload << word::LEN_SHIFT;
         let mut at = self.written;
@@ -277,7 +321,10 @@ impl<M: Mmio> IxgbeTx<M> {
         if self.room() <= fragments.len() as u32 {
             return Err(TxFull);
         }
-        let bits = checksum.map_or(0, |checksum| self.checksum_bits(checksum, None));
+        let bits = match checksum {
+            Some(checksum) => self.checksum_bits(checksum, None),
+            None => self.plain_bits(),
+        };
         self.write_pieces(fragments, bits, total);
         Ok(())
     }

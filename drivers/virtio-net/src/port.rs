@@ -9,7 +9,7 @@ use crate::transport::{Clock, NO_VECTOR, Transport, status};
 use crate::tx::{self, TxOptions, VirtioTx};
 use crate::{GROUPS, RSS_KEY_BYTES};
 use alloc::vec::Vec;
-use ix_dataplane::device::{Capabilities, Dma, Mmio, Nic};
+use ix_dataplane::device::{Capabilities, Dma, Mmio, Nic, Pseudo};
 use ix_dataplane::limits::{FRAME_BYTES_MAX, MBUF_BYTES};
 use ix_dataplane::mbuf::Area;
 
@@ -291,5 +291,6 @@ fn capabilities(
         groups: GROUPS as u16,
         mtu,
         tso: if features.contains(Features::HOST_TSO4) { TSO_MAX } else { 0 },
+        gso_pseudo: Pseudo::WithLength,
     }
 }

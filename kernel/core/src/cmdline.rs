@@ -98,6 +98,10 @@ pub struct Config<'a> {
     pub mtu: Option<u16>,
     /// Whether an IOMMU keeps the network card from memory that it was not given.
     pub iommu: Iommu,
+    /// Whether the network card sends and obeys pause frames.
+    pub pause: bool,
+    /// The only VLAN of the network card.
+    pub vlan: Option<u16>,
     /// Whether fragmented datagrams are put together.
     pub reassemble: bool,
     pub log: log_level::Level,
@@ -151,6 +155,8 @@ impl Default for Config<'_> {
             ecn: Ecn::Accept,
             mtu: None,
             iommu: Iommu::Auto,
+            vlan: None,
+            pause: false,
             reassemble: true,
             log: log_level::Level::Info,
             selftest: None,
@@ -199,6 +205,8 @@ pub fn parse(line: &str) -> Result<Config<'_>, BadWord<'_>> {
 
 /// RFC 8200 §5: no link of IPv6 takes less.
 const MTU_MIN: u64 = 1280;
+/// IEEE 802.1Q: 4,095 is reserved.
+const VLAN_MAX: u64 = 4094;
 
 fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
     if word == "verbose" {
@@ -256,12 +264,22 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
             let range = MTU_MIN..=u64::from(u16::MAX);
             c.mtu = Some(number(value, range, "1280 to 65535 bytes are wanted")? as u16);
         }
+        "vlan" => {
+            c.vlan = Some(number(value, 1..=VLAN_MAX, "a VLAN from 1 to 4094 is wanted")? as u16);
+        }
         "iommu" => {
             c.iommu = match value {
                 "auto" => Iommu::Auto,
                 "on" => Iommu::On,
                 "off" => Iommu::Off,
                 _ => return Err("auto, on or off is wanted"),
+            };
+        }
+        "pause" => {
+            c.pause = match value {
+                "on" => true,
+                "off" => false,
+                _ => return Err("on or off is wanted"),
             };
         }
         "fragments" => {

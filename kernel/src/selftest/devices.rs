@@ -40,7 +40,7 @@ pub fn timers() -> Outcome {
 
 /// Halts until the network card has a frame; the test sends one now and then.
 pub fn msix(functions: &[Function]) -> Outcome {
-    let mut net = net::open(functions, 1, None)?;
+    let mut net = net::open(functions, 1, net::Wishes::default())?;
     let mut pool = Pool::new(net.area, CoreId(0));
     let rx = net.shares[0].rx.first_mut().ok_or("no network card")?;
     rx.replenish(&mut pool);
@@ -81,7 +81,7 @@ pub fn msix(functions: &[Function]) -> Outcome {
 
 /// A frame arrives in the receive area, and none any more once the area is taken from the card; the test sends one now and then.
 pub fn iommu(functions: &[Function]) -> Outcome {
-    let mut net = net::open(functions, 1, None)?;
+    let mut net = net::open(functions, 1, net::Wishes::default())?;
     if !iommu::is_on() {
         return Err("there is no IOMMU".into());
     }

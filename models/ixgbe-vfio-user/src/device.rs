@@ -16,6 +16,8 @@ pub trait Device {
     fn next_tick_ns(&self) -> Option<u64>;
     /// A reset of the function.
     fn reset(&mut self);
+    /// From now on it sends nothing, until a reset.
+    fn hang(&mut self) {}
 }
 
 impl Device for Chip {
@@ -41,6 +43,10 @@ impl Device for Chip {
 
     fn reset(&mut self) {
         Chip::reset(self);
+    }
+
+    fn hang(&mut self) {
+        self.faults.stuck_tx = true;
     }
 }
 
@@ -77,5 +83,10 @@ impl<D: Device> Device for Traced<D> {
     fn reset(&mut self) {
         eprintln!("reset");
         self.0.reset();
+    }
+
+    fn hang(&mut self) {
+        eprintln!("hang");
+        self.0.hang();
     }
 }

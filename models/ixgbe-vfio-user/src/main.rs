@@ -14,14 +14,15 @@ use ix_model_ixgbe::{Chip, Options};
 use ixgbe_vfio_user::Device;
 use ixgbe_vfio_user::config::Config;
 use ixgbe_vfio_user::device::Traced;
-use ixgbe_vfio_user::run;
+use ixgbe_vfio_user::run::{self, Requests};
 use ixgbe_vfio_user::server::Server;
 use ixgbe_vfio_user::wire::{Place, Wire};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// An Intel 82599 for QEMU 10.1 and later, over vfio-user: serves one QEMU, and ends with it
+/// An Intel 82599 for QEMU 10.1 and later, over vfio-user: serves one QEMU, and ends with it. SIGUSR1 makes the chip hang: it
+/// sends nothing until the guest resets it
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
@@ -67,21 +68,28 @@ fn main() -> ExitCode {
 }
 
 fn serve(cli: &Cli) -> Result<()> {
+    // Before anybody can have found the program: the signal would end it.
+    let requests = Requests::open()?;
     let wire = Wire::open(&cli.wire)?;
     let options = Options { mac: cli.mac, ..Options::default() };
     let config = Config::new(options.device_id, cli.mac);
     let chip = Chip::new(options);
     match cli.trace {
-        false => attend(cli, Server::new(chip, config), wire),
-        true => attend(cli, Server::new(Traced(chip), config), wire),
+        false => attend(cli, Server::new(chip, config), wire, &requests),
+        true => attend(cli, Server::new(Traced(chip), config), wire, &requests),
     }
 }
 
 /// From the wait for QEMU to its end.
-fn attend<D: Device>(cli: &Cli, mut server: Server<D>, mut wire: Wire) -> Result<()> {
+fn attend<D: Device>(
+    cli: &Cli,
+    mut server: Server<D>,
+    mut wire: Wire,
+    requests: &Requests,
+) -> Result<()> {
     let listener = run::listen(&cli.socket)?;
     let mut client = run::accept(&listener, &cli.socket, Duration::from_secs(cli.patience))?;
-    let outcome = run::serve(&mut server, &mut client, &mut wire);
+    let outcome = run::serve(&mut server, &mut client, &mut wire, requests);
     let counts = wire.counts;
     println!(
         "ixgbe-vfio-user: {} frames sent, {} received; {} lost to a slow peer, {} to none, {} odd; {} requests \

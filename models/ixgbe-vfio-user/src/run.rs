@@ -6,6 +6,8 @@ use crate::wire::{BUFFER_BYTES, Wire};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
@@ -51,6 +53,28 @@ pub fn accept(listener: &UnixListener, path: &Path, patience: Duration) -> Resul
     Socket::new(stream)
 }
 
+/// What the program can be asked for while it runs: by SIGUSR1, that the chip hangs.
+#[derive(Debug)]
+pub struct Requests(SignalFd);
+
+impl Requests {
+    /// The signal does not end the program from now on.
+    ///
+    /// # Errors
+    /// The system does not allow it.
+    pub fn open() -> Result<Requests> {
+        let mask = SigSet::from(Signal::SIGUSR1);
+        mask.thread_block().context("cannot block a signal")?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        Ok(Requests(SignalFd::with_flags(&mask, flags).context("cannot wait for a signal")?))
+    }
+
+    /// Whether the chip is to hang.
+    fn take(&self) -> bool {
+        matches!(self.0.read_signal(), Ok(Some(_)))
+    }
+}
+
 /// Serves a client until it leaves.
 ///
 /// # Errors
@@ -59,6 +83,7 @@ pub fn serve<D: Device>(
     server: &mut Server<D>,
     client: &mut Socket,
     wire: &mut Wire,
+    requests: &Requests,
 ) -> Result<()> {
     let started = Instant::now();
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -67,7 +92,11 @@ pub fn serve<D: Device>(
         server.tick(now_ns, wire);
         wire.flush();
         let timeout = server.device.next_tick_ns().map(|at| at.saturating_sub(now_ns));
-        let (asked, frames) = wait(client, wire, timeout.map(Duration::from_nanos))?;
+        let Woken { asked, frames, requested } =
+            wait(client, wire, requests, timeout.map(Duration::from_nanos))?;
+        if requested && requests.take() {
+            server.device.hang();
+        }
         if asked {
             let Some(mut request) = client.receive()? else { return Ok(()) };
             let answer = server.request(&mut request, wire);
@@ -85,20 +114,37 @@ pub fn serve<D: Device>(
     }
 }
 
-/// Until there is something to do; whether the client asks, and whether the wire has something.
-fn wait(client: &Socket, wire: &Wire, timeout: Option<Duration>) -> Result<(bool, bool)> {
+/// What there is to do.
+struct Woken {
+    /// The client asks.
+    asked: bool,
+    /// The wire has something.
+    frames: bool,
+    /// A signal has come.
+    requested: bool,
+}
+
+/// Until there is something to do.
+fn wait(
+    client: &Socket,
+    wire: &Wire,
+    requests: &Requests,
+    timeout: Option<Duration>,
+) -> Result<Woken> {
     let input = wire.has_input();
     let timeout = if input { Some(Duration::ZERO) } else { timeout };
     let mut want = PollFlags::POLLIN;
     want.set(PollFlags::POLLOUT, wire.is_behind());
     let wire = wire.as_fd().map(|fd| PollFd::new(fd, want));
-    let count = 1 + usize::from(wire.is_some());
-    let client = PollFd::new(client.as_fd(), PollFlags::POLLIN);
-    let mut fds = [client.clone(), wire.unwrap_or(client)];
+    let count = 2 + usize::from(wire.is_some());
+    let read = |fd| PollFd::new(fd, PollFlags::POLLIN);
+    let client = read(client.as_fd());
+    let mut fds = [client.clone(), read(requests.0.as_fd()), wire.unwrap_or(client)];
     match ppoll(&mut fds[..count], timeout.map(TimeSpec::from_duration), None) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(e) => return Err(e).context("cannot wait"),
     }
     let any = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
-    Ok((any(&fds[0]), input || count == 2 && any(&fds[1])))
+    let frames = input || count == 3 && any(&fds[2]);
+    Ok(Woken { asked: any(&fds[0]), frames, requested: any(&fds[1]) })
 }

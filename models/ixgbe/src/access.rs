@@ -1,6 +1,7 @@
 //! What reads and writes of single registers do.
 use crate::faults::Random;
 use crate::map::Map;
+use crate::pause::Pause;
 use crate::regs::Id;
 use crate::rx::QUEUE_ENABLE;
 use crate::{Chip, Memory, Outside, eeprom, filter, link};
@@ -116,6 +117,7 @@ impl Chip {
             Id::RDT => {
                 self.map.set_at(id, index, value & 0xffff);
                 self.drain_waiting(memory);
+                self.judge_buffer(outside);
                 self.deliver_interrupts(outside);
             }
             Id::TDT => {
@@ -135,6 +137,7 @@ impl Chip {
             Id::RXDCTL => {
                 self.write_rxdctl(index, value);
                 self.drain_waiting(memory);
+                self.judge_buffer(outside);
             }
             Id::TXDCTL => {
                 self.write_txdctl(index, value);
@@ -202,6 +205,8 @@ impl Chip {
         self.interrupts.reset();
         self.rx.reset();
         self.tx.reset();
+        self.pause = Pause::default();
+        self.faults.stuck_tx = false;
         self.link.restart(self.now_ns);
         self.load_from_eeprom();
     }

@@ -15,6 +15,8 @@ pub struct Faults {
     pub stuck_rx_enable: bool,
     /// TXDCTL.ENABLE of no queue becomes set.
     pub stuck_tx_enable: bool,
+    /// No transmit descriptor is taken, until the next reset cures it.
+    pub stuck_tx: bool,
     /// EERD never says that it is done.
     pub stuck_eeprom: bool,
     /// A bit of the EEPROM has flipped: its checksum is wrong.

@@ -14,6 +14,7 @@ mod interrupts;
 mod link;
 mod map;
 mod packet;
+mod pause;
 mod regs;
 mod rx;
 mod segment;
@@ -30,6 +31,7 @@ use eeprom::Eeprom;
 use interrupts::Interrupts;
 use link::Link;
 use map::Map;
+use pause::Pause;
 use rx::Rx;
 use sfp::Sfp;
 use tx::Tx;
@@ -125,6 +127,7 @@ pub struct Chip {
     interrupts: Interrupts,
     rx: Rx,
     tx: Tx,
+    pause: Pause,
     now_ns: u64,
 }
 
@@ -150,6 +153,7 @@ impl Chip {
             interrupts: Interrupts::new(),
             rx: Rx::new(faults.seed),
             tx: Tx::new(faults.seed),
+            pause: Pause::default(),
             now_ns: 0,
             faults,
             options,
@@ -210,6 +214,7 @@ impl Chip {
                 self.run_all_tx(memory, outside);
             }
         }
+        self.tick_pause(memory, outside);
         while let Some(item) = self.rx.write_backs.take_due(self.now_ns) {
             self.finish(item, memory);
         }
@@ -226,6 +231,7 @@ impl Chip {
             self.rx.write_backs.next_ns(),
             self.tx.write_backs.next_ns(),
             self.interrupts.next_tick_ns(),
+            self.pause.next_ns(),
         ];
         all.into_iter().flatten().min()
     }

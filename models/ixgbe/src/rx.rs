@@ -83,6 +83,11 @@ impl Rx {
         }
     }
 
+    /// What of the packet buffer is in use.
+    pub const fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
     pub fn reset(&mut self) {
         self.waiting.clear();
         self.waiting_bytes = 0;
@@ -125,6 +130,9 @@ impl Chip {
             frame = &padded;
         }
         statistics::arrived(&mut self.map, frame.len());
+        if self.take_pause(frame, memory, outside) {
+            return false;
+        }
         let vlan_type = self.map.get(Id::VLNCTRL) as u16;
         let layers = packet::parse(frame, vlan_type);
         let tag = if layers.vlan.is_some() { 4 } else { 0 };
@@ -235,6 +243,7 @@ impl Chip {
         }
         self.rx.waiting_bytes += frame.len();
         self.rx.waiting.push_back(Waiting { frame: frame.to_vec(), queue, about });
+        self.judge_buffer(outside);
         true
     }
 

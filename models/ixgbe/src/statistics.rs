@@ -81,3 +81,12 @@ pub(crate) fn sent(map: &mut Map, queue: usize, len: usize, cast: Cast) {
     map.count(Id::QPTC, at, 1);
     map.count_wide(Id::QBTC_L, Id::QBTC_H, at, (len + FCS) as u64);
 }
+
+/// A pause frame leaves. Linux takes it that these are among the frames sent.
+pub(crate) fn control_sent(map: &mut Map, len: usize) {
+    map.count(Id::TPT, 0, 1);
+    map.count(Id::GPTC, 0, 1);
+    map.count(Id::MPTC, 0, 1);
+    map.count_wide(Id::GOTCL, Id::GOTCH, 0, (len + FCS) as u64);
+    count_size(map, &SENT, len + FCS);
+}

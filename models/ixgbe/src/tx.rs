@@ -74,9 +74,10 @@ impl Chip {
     /// Sends what a queue has from its head to its tail.
     pub(crate) fn run_tx(&mut self, queue: usize, memory: &dyn Memory, outside: &mut dyn Outside) {
         let enabled = self.is_master()
+            && !self.faults.stuck_tx
             && self.map.get(Id::DMATXCTL) & TX_ENABLE != 0
             && self.map.at(Id::TXDCTL, queue) & QUEUE_ENABLE != 0
-            && (self.link.is_up() || self.is_loopback());
+            && (self.link.is_up() && !self.pause.holds() || self.is_loopback());
         let len = self.map.at(Id::TDLEN, queue) / 16;
         let tail = self.map.at(Id::TDT, queue);
         let mut head = self.map.at(Id::TDH, queue);

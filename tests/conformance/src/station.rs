@@ -11,7 +11,7 @@ use ix_abi::stats::CoreStats;
 use ix_dataplane::app::AppPort;
 use ix_dataplane::config::{Addressing, Config, Ipv4Config};
 use ix_dataplane::core_loop::run_once;
-use ix_dataplane::device::{BusAddr, Capabilities, DmaRegion};
+use ix_dataplane::device::{BusAddr, Capabilities, DmaRegion, Pseudo};
 use ix_dataplane::engine::Engine;
 use ix_dataplane::limits::{MBUF_BYTES, TX_HEADER_REGION_BYTES};
 use ix_dataplane::mbuf::{Area, Pool};
@@ -135,7 +135,7 @@ impl Station {
         let machine = Machine {
             now: Instant(1_000_000_000),
             rx: [rx],
-            tx: Tx::new(RING, settings.tso),
+            tx: Tx::new(RING, settings.tso, Pseudo::WithLength),
             player: Player::new(settings.returns),
             context,
             faults: Vec::new(),
@@ -178,6 +178,7 @@ fn config(settings: &Settings) -> Config {
         tx_checksum: settings.offload,
         rx_checksum: settings.offload,
         tso: settings.tso,
+        gso_pseudo: Pseudo::WithLength,
         rss: false,
         hash_report: false,
         queue_pairs: 1,

@@ -14,7 +14,7 @@ use ix_abi::{CoreId, DeadReason, Handle, SocketAddress, Status};
 use ix_dataplane::app::{AppPort, Drain};
 use ix_dataplane::config::{Addressing, Config, Ipv4Config};
 use ix_dataplane::core_loop::run_once;
-use ix_dataplane::device::Capabilities;
+use ix_dataplane::device::{Capabilities, Pseudo};
 use ix_dataplane::engine::Engine;
 use ix_dataplane::mbuf::{Holder, Pool};
 use ix_dataplane::platform::{AppFault, AppReturn, Platform};
@@ -325,6 +325,7 @@ impl Machine {
             groups: GROUPS,
             mtu: 1500,
             tso: 0,
+            gso_pseudo: Pseudo::WithLength,
         };
         let address = Ipv4Config { address: wire::STATION, prefix: 24, gateway: None };
         let addressing = Addressing::Static(address);

@@ -24,6 +24,7 @@ pub struct StreamDevice {
     outgoing: VecDeque<u8>,
     received: VecDeque<Vec<u8>>,
     paths: [Path; 2],
+    vlan: Option<u16>,
     capture: Capture,
     start: Instant,
     ended: bool,
@@ -39,10 +40,16 @@ impl StreamDevice {
             outgoing: VecDeque::new(),
             received: VecDeque::new(),
             paths: [Path::new(faults, 0), Path::new(faults, 1)],
+            vlan: None,
             capture: Capture::default(),
             start: Instant::now(),
             ended: false,
         }
+    }
+
+    /// From now on in this VLAN: what is sent has its tag, what comes without is not seen.
+    pub fn set_vlan(&mut self, vlan: Option<u16>) {
+        self.vlan = vlan;
     }
 
     /// Whether the other side has hung up.
@@ -107,7 +114,9 @@ impl StreamDevice {
             let Some(frame) = self.incoming.get(at + 4..at + 4 + len) else { break };
             self.capture.record(self.start.elapsed(), frame);
             let received = &mut self.received;
-            self.paths[0].push(frame.to_vec(), |frame| received.push_back(frame));
+            if let Some(frame) = untagged(frame, self.vlan) {
+                self.paths[0].push(frame, |frame| received.push_back(frame));
+            }
             at += 4 + len;
         }
         self.incoming.drain(..at);
@@ -130,10 +139,30 @@ impl StreamDevice {
 
     /// Sends a frame as it is, through the faults.
     pub fn inject(&mut self, frame: &[u8]) {
-        self.capture.record(self.start.elapsed(), frame);
+        let frame = tagged(frame, self.vlan);
+        self.capture.record(self.start.elapsed(), &frame);
         let out = &mut self.outgoing;
-        self.paths[1].push(frame.to_vec(), |frame| enqueue(out, &frame));
+        self.paths[1].push(frame, |frame| enqueue(out, &frame));
     }
+}
+
+/// IEEE 802.1Q: a type of its own and the VLAN, behind the addresses.
+const TAG: [u8; 2] = [0x81, 0x00];
+
+fn tagged(frame: &[u8], vlan: Option<u16>) -> Vec<u8> {
+    match (vlan, frame.split_at_checked(12)) {
+        (Some(id), Some((addresses, rest))) => {
+            [addresses, &TAG[..], &id.to_be_bytes()[..], rest].concat()
+        }
+        _ => frame.to_vec(),
+    }
+}
+
+/// The frame, if it is of the VLAN, without the tag.
+fn untagged(frame: &[u8], vlan: Option<u16>) -> Option<Vec<u8>> {
+    let Some(id) = vlan else { return Some(frame.to_vec()) };
+    let tag = [TAG, id.to_be_bytes()].concat();
+    (frame.get(12..16) == Some(&tag[..])).then(|| [&frame[..12], &frame[16..]].concat())
 }
 
 fn enqueue(out: &mut VecDeque<u8>, frame: &[u8]) {

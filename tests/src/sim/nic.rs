@@ -2,7 +2,9 @@
 use super::faults::{self, Kind, Scope};
 use super::memory::Bus;
 use super::swarm::MachineDraw;
-use ix_dataplane::device::{BusAddr, Capabilities, RxBatch, RxQueue, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{
+    BusAddr, Capabilities, Pseudo, RxBatch, RxQueue, TxFrame, TxFull, TxQueue,
+};
 use ix_dataplane::mbuf::{Area, Mbuf, Pool};
 use ix_dataplane::moves::Redirect;
 use ix_dataplane::rng::Rng;
@@ -34,6 +36,7 @@ pub fn open(
         groups: draw.groups,
         mtu: 1500,
         tso: 0,
+        gso_pseudo: Pseudo::WithLength,
     };
     let port = ix_memory_nic::open(Config {
         area,

@@ -95,6 +95,8 @@ fn a_reserved_core_with_nothing_to_run_leaves_its_cpu_to_others() {
     let _machine = need::machine();
     let Some(vm) = kv(3, "background=1") else { return };
     vm.wait_for(RECLAIMS, Duration::from_secs(5));
+    // The thread begins at once; the core's flow groups go to others one after the other, each when the card has followed.
+    vm.wait_for("2 of 3 cores serve", Duration::from_secs(20));
     let cores = json(&vm, &["cores"]);
     let states: Vec<_> = cores["cores"].as_array().unwrap().iter().map(|c| &c["state"]).collect();
     assert_eq!(states[2], "background", "{cores:#}");

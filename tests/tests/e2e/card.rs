@@ -2,7 +2,10 @@
 use crate::{Kv, serves};
 use ix_tests::ixgbe;
 use ix_tests::need;
+use ix_tests::peer::faults::Faults;
+use ix_tests::peer::{GUEST_IP, Host, Listener};
 use ix_tests::vm::{Config, Vm};
+use std::time::Duration;
 
 const CORES: u32 = 4;
 
@@ -72,4 +75,75 @@ fn cores_and_applications_come_and_go_on_it() {
     }
     let total = vm.snapshot().total;
     assert_eq!(total.drops.get("device_error"), 0, "{:?}", total.drops);
+}
+
+/// Large sends are frames that the card cuts: fewer than the segments that arrive, and larger than the wire takes.
+#[test]
+fn large_answers_are_cut_into_segments_by_the_card() {
+    const VALUE_BYTES: usize = 200_000;
+    let _machine = need::machine();
+    let Some(vm) = boot() else { return };
+    let mut kv = Kv::connect(&vm);
+    let value = crate::bytes(1, VALUE_BYTES);
+    kv.set("large", &value);
+    let before = vm.snapshot().total.counters;
+    for _ in 0..10 {
+        assert!(kv.get("large").as_deref() == Some(&value[..]), "another value");
+    }
+    let after = vm.snapshot().total.counters;
+    let told = |name| after.get(name) - before.get(name);
+    let (frames, bytes) = (told("tx_packets"), told("tx_bytes"));
+    println!("card: {bytes} bytes in {frames} frames");
+    // Acknowledgements and ends of windows count, too.
+    assert!(bytes > 10 * VALUE_BYTES as u64 && bytes / frames > 2 * 1514, "{bytes} in {frames}");
+    assert_eq!(told("tcp_retransmits"), 0);
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const VLAN: u16 = 0x105;
+
+#[test]
+fn a_dataplane_lives_in_one_vlan_and_hears_nothing_of_others() {
+    let Some(built) = need::built() else { return };
+    let Some((qemu, player)) = ixgbe::card() else { return };
+    let _machine = need::machine();
+    let listener = Listener::bind();
+    let vm = Config::new(&built, "echo")
+        .cores(2)
+        .stream(listener.path())
+        .with("--nic", "ixgbe")
+        .with("--vlan", VLAN.to_string())
+        .with("--qemu", qemu)
+        .with("--nic-program", player)
+        .boot();
+    let mut host = Host::new(listener.accept(), Faults::NONE);
+    host.set_vlan(Some(VLAN));
+    host.ping(GUEST_IP, &crate::bytes(1, 1400), PATIENCE).expect("tagged");
+    for _ in 0..3 {
+        let conn = host.connect(GUEST_IP, 7, PATIENCE).expect("a connection");
+        let data = crate::bytes(2, 1_000_000);
+        assert!(host.exchange(conn, &data, PATIENCE).expect("an echo") == data);
+        host.close(conn, PATIENCE).expect("an end");
+    }
+    assert_eq!(vm.snapshot().total.drops.get("other_vlan"), 0);
+    let received = vm.snapshot().total.counters.get("rx_packets");
+    for vlan in [Some(VLAN + 1), Some(0), None] {
+        host.set_vlan(vlan);
+        let answer = host.ping(GUEST_IP, b"?", Duration::from_millis(300));
+        assert!(answer.is_err(), "{vlan:?}: {answer:?}");
+    }
+    let total = vm.snapshot().total;
+    assert!(total.drops.get("other_vlan") > 0, "the chip lets untagged frames through");
+    assert_eq!(total.counters.get("rx_packets"), received, "none came to the stack");
+    host.set_vlan(Some(VLAN));
+    host.ping(GUEST_IP, b"!", PATIENCE).expect("tagged");
+}
+
+#[test]
+fn a_card_that_cannot_tag_frames_is_refused_in_a_vlan() {
+    let Some(built) = need::built() else { return };
+    let _machine = need::machine();
+    let mut vm = Config::new(&built, "kv").with("--vlan", "5").start();
+    assert_eq!(vm.wait_end(PATIENCE), 8, "{}", vm.log());
+    assert!(vm.log().contains("cannot tag frames (vlan=5)"), "{}", vm.log());
 }

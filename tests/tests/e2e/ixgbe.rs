@@ -2,12 +2,14 @@
 //! how `ixcp run --nic ixgbe` handles the program that plays it.
 use ix_tests::ixgbe::{self, Cable, IP, MAC, Rig, Tools};
 use ix_tests::need;
-use ix_tests::peer::Listener;
+use ix_tests::peer::faults::Faults;
+use ix_tests::peer::{Host, Listener};
 use ix_tests::tap::Tap;
 use ix_tests::tools::run;
 use ix_tests::vm::{Config, Vm};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use smoltcp::socket::tcp::State;
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
@@ -233,6 +235,99 @@ fn flows_are_spread_over_four_queues() {
     card_is_content(&mut rig);
 }
 
+/// The driver has the card put on and take off the tags, and filter by them; the peer sees what is on the cable.
+#[test]
+fn linux_lives_in_a_vlan_by_the_card() {
+    const VLAN: u16 = 5;
+    let Some(tools) = ixgbe::tools() else { return };
+    let _machine = need::machine();
+    let listener = Listener::bind();
+    let mut rig = Rig::start(&tools, 2, Cable::Peer(listener.path()));
+    let modules = rig.linux.run_ok("busybox ls /modules", PATIENCE);
+    if !modules.iter().any(|name| name.ends_with("-8021q.ko")) {
+        return need::skip("the guest is without 8021q: cargo xtask linux-guest --ixgbe adds it");
+    }
+    wait_for_link(&mut rig);
+    let features = rig.linux.run_ok("ethtool -k eth0", PATIENCE);
+    for name in ["rx-vlan-offload: on", "tx-vlan-offload: on", "rx-vlan-filter: on"] {
+        has(&features, name);
+    }
+    for command in [
+        &format!("ip link add link eth0 name eth0.{VLAN} type vlan id {VLAN}"),
+        &format!("ip address add 10.0.5.15/24 dev eth0.{VLAN}"),
+        &format!("ip link set eth0.{VLAN} up"),
+    ] {
+        rig.linux.run_ok(&format!("busybox {command}"), PATIENCE);
+    }
+    let outside = [10, 0, 5, 2].into();
+    let mut host = Host::with_address(listener.accept(), Faults::NONE, outside, 0xfe);
+    host.set_vlan(Some(VLAN));
+    let guest = Ipv4Addr::new(10, 0, 5, 15);
+    for len in [1, 1000, 1472] {
+        host.ping(guest, &crate::bytes(3, len), PATIENCE).expect("tagged");
+    }
+    let short = Duration::from_millis(500);
+    for vlan in [Some(VLAN + 1), None] {
+        host.set_vlan(vlan);
+        assert!(host.ping(guest, b"?", short).is_err(), "{vlan:?}");
+    }
+    card_is_content(&mut rig);
+}
+
+/// IEEE 802.3 annex 31B: so many times 512 bits.
+fn pause(quanta: u16) -> Vec<u8> {
+    let mut frame = vec![1, 0x80, 0xc2, 0, 0, 1, 0x52, 0x54, 0, 0, 0, 0xfe, 0x88, 8, 0, 1];
+    frame.extend(quanta.to_be_bytes());
+    frame.resize(60, 0);
+    frame
+}
+
+/// Whether the guest does not answer a SYN to a port without anybody, while it is asked for silence again and again: each time
+/// for 3.4 ms.
+fn is_silenced(host: &mut Host) -> bool {
+    host.inject(&pause(u16::MAX));
+    let conn = host.start_connect(IP, 9);
+    let answered = host.until(Duration::from_millis(200), "", |host| {
+        host.inject(&pause(u16::MAX));
+        (host.state(conn) != State::SynSent).then_some(Ok(()))
+    });
+    host.forget(conn);
+    answered.is_err()
+}
+
+/// What the driver has set up obeys a pause frame, counts it, and obeys none when that is off.
+#[test]
+fn linux_has_pause_frames_obeyed_or_not() {
+    let Some(tools) = ixgbe::tools() else { return };
+    let _machine = need::machine();
+    let listener = Listener::bind();
+    let mut rig = Rig::start(&tools, 1, Cable::Peer(listener.path()));
+    let mut host = Host::new(listener.accept(), Faults::NONE);
+    wait_for_link(&mut rig);
+    let guest = IP;
+    host.ping(guest, b"first", PATIENCE).expect("an answer");
+    let told = rig.linux.run_ok("ethtool -a eth0", PATIENCE);
+    has(&told, "RX:\t\ton");
+    has(&told, "TX:\t\ton");
+    let count = |rig: &mut Rig| {
+        let statistics = rig.statistics();
+        ["rx_flow_control_xoff", "rx_flow_control_xon"].map(|name| value(&statistics, name))
+    };
+    let before = count(&mut rig);
+    // On a busy machine one may come too late.
+    assert!((0..20).any(|_| is_silenced(&mut host)), "never silent");
+    host.inject(&pause(0));
+    host.ping(guest, b"again", PATIENCE).expect("an answer");
+    let after = count(&mut rig);
+    assert!(after[0] > before[0] && after[1] == before[1] + 1, "{before:?} {after:?}");
+    rig.linux.run_ok("ethtool -A eth0 rx off tx off", PATIENCE);
+    wait_for_link(&mut rig);
+    let told = rig.linux.run_ok("ethtool -a eth0", PATIENCE);
+    has(&told, "RX:\t\toff");
+    assert!(!is_silenced(&mut host));
+    card_is_content(&mut rig);
+}
+
 #[test]
 fn a_tap_is_a_cable_too() {
     let Some(tools) = ixgbe::tools() else { return };
@@ -256,10 +351,8 @@ fn dataplane(tools: &Tools) -> Option<(Vm, Pid)> {
         .with("--nic-program", &tools.player)
         .forward("11211")
         .boot();
-    let text = std::fs::read_to_string(vm.dir().join("instance.json")).expect("described");
-    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let pid = json["nic_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a number");
-    Some((vm, Pid::from_raw(pid)))
+    let card = vm.card_pid().expect("described");
+    Some((vm, card))
 }
 
 fn lives(pid: Pid) -> bool {

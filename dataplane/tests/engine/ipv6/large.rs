@@ -1,10 +1,16 @@
 //! What is larger than a packet: segments that the device cuts, fragments, paths that take less.
 use super::*;
+use ix_dataplane::device::Pseudo;
 
 #[test]
 fn the_device_cuts_segments_over_ipv6() {
+    cuts_segments(Pseudo::WithLength);
+    cuts_segments(Pseudo::WithoutLength);
+}
+
+fn cuts_segments(pseudo: Pseudo) {
     let mut talk = Talk::new(|setup| {
-        (setup.offload, setup.tso) = (true, 65_535);
+        (setup.offload, setup.tso, setup.gso_pseudo) = (true, 65_535, pseudo);
         setup.configure = |config| config.ipv6 = Mode::Auto(Identifiers::Eui64);
     });
     talk.pass(Duration::from_ms(2_500));

@@ -4,7 +4,7 @@ mod memory;
 pub use memory::Memory;
 
 use crate::{Bench, KEY, Open, Wishes};
-use ix_dataplane::device::{BusAddr, Capabilities};
+use ix_dataplane::device::{BusAddr, Capabilities, Pseudo};
 use ix_dataplane::rng::Rng;
 use ix_dataplane::time::Instant;
 use ix_memory_nic::{Config, Port, SharedCard};
@@ -47,6 +47,7 @@ impl InMemory {
             groups: 128,
             mtu: wishes.mtu,
             tso: u16::MAX,
+            gso_pseudo: Pseudo::WithLength,
         };
         adjust(&mut capabilities);
         let Port { rx, tx, control, card } = ix_memory_nic::open(Config {

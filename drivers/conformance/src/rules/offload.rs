@@ -1,9 +1,10 @@
 //! What the device says of frames and fills in: verdicts, hashes, checksums.
 use crate::frames::{
-    ETHERNET, FRAME_MIN, Flow, TCP, UDP, frame, sum, transport_is_right, without_sum,
+    ETHERNET, FRAME_MIN, Flow, TCP, UDP, frame, sum, transport_is_right, without_length,
+    without_sum,
 };
 use crate::{Bench, Make, Rig, Verdict, Wishes};
-use ix_dataplane::device::{Gso, RxChecksum, TxQueue};
+use ix_dataplane::device::{Gso, Pseudo, RxChecksum, TxQueue};
 
 /// `Good` covers IP's header and the transport, and is said of frames where both are right; of others it is not.
 pub fn checksums_are_good_only_where_both_are_right<B: Bench>(make: &Make<'_, B>) -> Verdict {
@@ -154,6 +155,9 @@ pub fn large_frames_leave_as_segments<B: Bench>(make: &Make<'_, B>) -> Verdict {
         let first = (round as u32).wrapping_mul(0x5555_5555);
         bytes[l4 + 4..l4 + 8].copy_from_slice(&first.to_be_bytes());
         bytes[l4 + 13] = LAST;
+        if rig.capabilities.gso_pseudo == Pseudo::WithoutLength {
+            without_length(flow, &mut bytes);
+        }
         let some = payload.len().min(77);
         let pieces: Vec<usize> =
             [headers, some, len - some].into_iter().filter(|len| *len > 0).collect();

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod conformance;
+mod flow_control;
 mod frames;
 mod hostile;
 mod link;
@@ -14,3 +15,4 @@ mod rig;
 mod soak;
 mod steering;
 mod transmit;
+mod vlan;

@@ -167,3 +167,39 @@ fn a_frame_is_one_buffer_and_no_more() {
     rig.free(got);
     rig.assert_conserved(0);
 }
+
+/// §8.2.3.8.7: one buffer, and a header of none; whatever PSRTYPE says then.
+#[test]
+fn headers_are_not_split_off_and_nothing_is_coalesced() {
+    let mut rig = Rig::plain();
+    for queue in 0..4 {
+        assert_eq!(rig.world.read(0x1014 + 0x40 * queue) >> 25 & 7, 1, "SRRCTL.DESCTYPE");
+        assert_eq!(rig.world.read(0x102c + 0x40 * queue), 0, "RSCCTL");
+    }
+    assert_eq!(rig.world.read(0x5008) & 1 << 5, 1 << 5, "RFCTL.RSC_DIS");
+    rig.replenish();
+    // Headers and payload, and segments in a row, stay as they came.
+    let segments: Vec<Vec<u8>> = (0..4).map(|i| frame(Flow::tcp(9), &[i; 700])).collect();
+    assert!(segments.iter().all(|bytes| rig.world.receive(bytes)));
+    let got: Vec<_> = (0..4).flat_map(|queue| rig.poll(queue)).collect();
+    assert_eq!(got.iter().map(|(_, bytes)| bytes).collect::<Vec<_>>(), Vec::from_iter(&segments));
+    rig.free(got);
+}
+
+#[test]
+fn promiscuous_mode_stays_over_a_restart_and_a_list_of_groups_does_not() {
+    let mut rig = Rig::single();
+    let to = |destination: [u8; 6]| {
+        let mut bytes = frame(Flow::tcp(1), &[]);
+        bytes[..6].copy_from_slice(&destination);
+        bytes
+    };
+    let (other, group) = ([2, 3, 4, 5, 6, 7], [0x33, 0x33, 0, 0, 0x56, 0x78]);
+    rig.port.control.set_promiscuous(true);
+    rig.port.control.set_multicast(&[]);
+    rig.replenish();
+    assert!(rig.world.receive(&to(other)) && !rig.world.receive(&to(group)));
+    rig.restart();
+    rig.replenish();
+    assert!(rig.world.receive(&to(other)) && rig.world.receive(&to(group)));
+}

@@ -94,3 +94,24 @@ fn a_chip_that_does_not_start_again_is_left_stopped_and_may_be_tried_again() {
     rig.port.rx[0].disarm_interrupt();
     works(&mut rig);
 }
+
+/// Nothing tells it but that nothing leaves; a reset is the cure.
+#[test]
+fn a_chip_that_sends_nothing_more_sends_again_after_a_restart() {
+    let mut rig = Rig::single();
+    rig.world.chip.borrow_mut().faults.stuck_tx = true;
+    let bytes = frame(Flow::tcp(1), &[1; 10]);
+    let queued = rig.frame(&bytes, &[bytes.len()]);
+    for _ in 0..20 {
+        rig.port.tx[0].push(&queued).expect("there is room");
+        rig.port.tx[0].kick();
+    }
+    rig.world.advance(1_000_000_000);
+    assert_eq!((rig.sent().len(), rig.port.tx[0].reclaim()), (0, 0));
+    rig.restart();
+    assert_eq!((rig.sent().len(), rig.port.tx[0].reclaim()), (0, 20));
+    rig.port.tx[0].push(&queued).expect("there is room");
+    rig.port.tx[0].kick();
+    assert_eq!((rig.sent(), rig.port.tx[0].reclaim()), (vec![bytes], 1));
+    rig.assert_clean();
+}

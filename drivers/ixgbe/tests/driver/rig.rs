@@ -164,6 +164,8 @@ pub fn config<'a>(area: &'static Area, clock: &'a dyn Fn() -> Instant) -> Config
         mtu: None,
         promiscuous: false,
         tso: false,
+        vlan: None,
+        flow_control: false,
         clock,
     }
 }

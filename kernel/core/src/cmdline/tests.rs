@@ -45,6 +45,19 @@ fn the_mtu_is_in_bytes_of_ip() {
 }
 
 #[test]
+fn pause_frames_are_off_unless_asked_for() {
+    assert!(!parse("").unwrap().pause && !parse("pause=off").unwrap().pause);
+    assert!(parse("pause=on").unwrap().pause);
+}
+
+#[test]
+fn a_vlan_has_12_bits_two_values_of_which_are_none() {
+    assert_eq!(parse("vlan=1").unwrap().vlan, Some(1));
+    assert_eq!(parse("vlan=4094").unwrap().vlan, Some(4094));
+    assert_eq!(parse("").unwrap().vlan, None);
+}
+
+#[test]
 fn arguments_belong_to_the_application_even_if_they_look_like_keys() {
     let c = parse("app=kv -- cores=99 -- x").unwrap();
     assert_eq!((c.cores, c.args), (None, "cores=99 -- x"));
@@ -65,6 +78,9 @@ fn mistakes_name_the_word() {
         "fragments=1",
         "mtu=1279",
         "mtu=65536",
+        "vlan=0",
+        "pause=yes",
+        "vlan=4095",
         "kv",
         "cores=0",
         "cores=65",

@@ -59,7 +59,8 @@ impl Client {
             let mut client = Socket::new(other).unwrap();
             let config = Config::new(0x10fb, [2, 0, 0, 0, 0, 1]);
             let mut server = Server::new(Toy::default(), config);
-            let outcome = run::serve(&mut server, &mut client, &mut wire);
+            let requests = run::Requests::open().expect("signals");
+            let outcome = run::serve(&mut server, &mut client, &mut wire, &requests);
             (outcome.map_err(|e| format!("{e:#}")), server.complaints.count())
         });
         Client { stream, peer, server, _dir: dir, next: 1 }

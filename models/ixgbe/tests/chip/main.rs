@@ -2,6 +2,7 @@
 //! segmentation, VLAN tags, moderation, the module's EEPROM, loopback.
 mod general;
 mod interrupts;
+mod pause;
 mod receive;
 mod rig;
 mod sfp;

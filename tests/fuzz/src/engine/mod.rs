@@ -18,7 +18,7 @@ use ix_abi::{CoreId, GroupId};
 use ix_dataplane::app::{AppPort, Drain};
 use ix_dataplane::config::{Addressing, Config, Ipv4Config};
 use ix_dataplane::core_loop::run_once;
-use ix_dataplane::device::Capabilities;
+use ix_dataplane::device::{Capabilities, Pseudo};
 use ix_dataplane::engine::Engine;
 use ix_dataplane::mbuf::{Holder, Mbuf, Pool, WAITS};
 use ix_dataplane::mesh;
@@ -128,6 +128,7 @@ impl Machine {
             groups: GROUPS,
             mtu: 1500,
             tso: 0,
+            gso_pseudo: Pseudo::WithLength,
         };
         let static_address = Ipv4Config { address: wire::STATION, prefix: 24, gateway: None };
         let addressing =
