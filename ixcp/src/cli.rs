@@ -81,7 +81,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Run {
-    /// Application to start
+    /// Application to start; nictest is a self-test of the network card (docs/hardware.md)
     #[arg(long, default_value = "kv")]
     pub app: String,
     /// Cores
@@ -164,9 +164,10 @@ pub struct Run {
 }
 
 impl Run {
-    /// The guest's address, as given or of QEMU's user network.
+    /// The guest's address, as given, or of QEMU's user network; a card of this machine is not in that.
     pub fn address(&self) -> Address {
-        self.ip.unwrap_or(Address::USUAL)
+        let usual = if self.vfio.is_some() { Address::Dhcp } else { Address::USUAL };
+        self.ip.unwrap_or(usual)
     }
 }
 

@@ -289,6 +289,10 @@ fn an_address_has_to_be_given() {
     let (done, said, _) = run(&host, &["--ip", "192.0.2.7/24"]);
     assert_eq!(done.status.code(), Some(0), "{said}");
     says(&said, &["without --gw"]);
+    // The card's self-test needs none.
+    let (done, said, arguments) = run(&host, &["--app", "nictest"]);
+    assert_eq!(done.status.code(), Some(0), "{said}");
+    follows(&arguments, "-append", "app=nictest cores=2 ip=dhcp");
     let (done, said, arguments) = run(&host, &["--ip", "dhcp"]);
     assert_eq!(done.status.code(), Some(0), "{said}");
     follows(&arguments, "-append", "app=kv cores=2 ip=dhcp");

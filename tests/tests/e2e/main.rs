@@ -13,6 +13,7 @@ mod instructions;
 mod iso;
 mod ixgbe;
 mod memcached;
+mod nictest;
 mod qemu;
 mod restarts;
 mod serial;

@@ -1,6 +1,7 @@
 //! The driver against the model of the chip: conversations, opening and its failures, lies, a seeded run.
 #![deny(unsafe_code)]
 
+mod diagnosis;
 mod frames;
 mod hostile;
 mod link;
