@@ -38,6 +38,8 @@ pub struct Faults {
     pub no_interrupts: bool,
     /// The highest bit of RSSRK's words is stuck at 0.
     pub stuck_register_bit: bool,
+    /// Wrong checksums are called right.
+    pub blind_checksums: bool,
     /// Statistics of frames received are not counted.
     pub stuck_statistics: bool,
     /// For what is drawn.
@@ -46,7 +48,7 @@ pub struct Faults {
 
 impl Faults {
     /// Names that [`Faults::add`] knows.
-    pub const NAMES: [&str; 13] = [
+    pub const NAMES: [&str; 14] = [
         "stuck-reset",
         "stuck-auto-read",
         "stuck-dma-init",
@@ -59,6 +61,7 @@ impl Faults {
         "flipped-bits",
         "no-interrupts",
         "stuck-register-bit",
+        "blind-checksums",
         "stuck-statistics",
     ];
 
@@ -76,6 +79,7 @@ impl Faults {
             "no-partner" => &mut self.no_partner,
             "no-interrupts" => &mut self.no_interrupts,
             "stuck-register-bit" => &mut self.stuck_register_bit,
+            "blind-checksums" => &mut self.blind_checksums,
             "stuck-statistics" => &mut self.stuck_statistics,
             "flipped-bits" => {
                 self.flip_every = 100;

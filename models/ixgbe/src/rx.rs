@@ -204,6 +204,9 @@ impl Chip {
             }
         }
         about.status |= checksum_status(frame, layers);
+        if self.faults.blind_checksums {
+            about.status &= !(status::IP_BAD | status::L4_BAD);
+        }
         if cast == Cast::Multi {
             about.status |= status::NOT_EXACT;
         }

@@ -176,6 +176,10 @@ fn frames_that_come_back_changed_are_told_by_byte() {
 fn silent_vectors_stuck_bits_and_counters_are_told() {
     let _machine = need::machine();
     let silent = "without an interrupt";
+    fails(
+        "blind-checksums",
+        &[("checksum rx", "its checksum is wrong, and the card says otherwise")],
+    );
     fails("no-interrupts", &[("interrupts", silent), ("wake", silent)]);
     fails("stuck-statistics", &[("statistics", "frames received: the card counted 0, ")]);
     let hash = "the hash is";

@@ -53,7 +53,7 @@ pub fn items(report: &mut Report, f: &Function, bench: &mut Bench) {
     match vectors {
         Some(_) => report.outcome("wake", &woken),
         None => {
-            report.not_offered("wake", format_args!("the card has no MSI-X vector for each queue"))
+            report.not_offered("wake", format_args!("the card has no MSI-X vector for each queue"));
         }
     }
 }
