@@ -94,7 +94,7 @@ fn without_an_iommu_it_is_said_how_to_switch_it_on() {
 fn vfios_mode_without_an_iommu_is_none() {
     let host = MadeHost::good();
     host.write(&format!("sys/kernel/iommu_groups/{GROUP}/name"), "vfio-noiommu\n");
-    says(&refusal(&host), &["unsafe mode", "QEMU does not take"]);
+    says(&refusal(&host), &["without an IOMMU (VFIO", "QEMU does not take"]);
 }
 
 #[test]

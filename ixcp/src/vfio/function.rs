@@ -93,7 +93,7 @@ impl Function {
         let name = std::fs::read_to_string(group.directory(host).join("name")).unwrap_or_default();
         ensure!(
             name.trim() != "vfio-noiommu",
-            "{} is in a group without an IOMMU (VFIO's unsafe mode), which QEMU does not take: {}",
+            "{} is in a group without an IOMMU (VFIO's mode for that), which QEMU does not take: {}",
             self.bdf,
             advice::no_iommu(host, self.bdf)
         );

@@ -1,10 +1,12 @@
 //! The card's self-test and its report: on virtio-net, on the model of the 82599, and on one that has something wrong with it.
+use ix_tests::bare::Bare;
 use ix_tests::ixgbe;
 use ix_tests::need;
 use ix_tests::vm::{Config, Vm};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Under a busy machine's translation.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -134,6 +136,37 @@ fn the_model_passes_all_items_on_four_queues() {
     report.ends(true);
     // What the card's program would complain of: memory that it was led to and may not reach.
     assert!(!report.log.contains("ixgbe-vfio-user:"), "{}", report.log);
+}
+
+/// As on a real machine: a firmware, GRUB and a stick, and a card whose cable leads nowhere.
+#[test]
+fn the_iso_tests_the_model_without_ixcp() {
+    let _machine = need::machine();
+    let (Some(iso), Some((qemu, player))) = (need::iso(), ixgbe::card()) else { return };
+    let dir = temp_dir::TempDir::new().expect("a directory");
+    let socket = dir.child("nic");
+    let mut card = Command::new(player).arg("--socket").arg(&socket).spawn().expect("a card");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !socket.exists() {
+        assert!(Instant::now() < deadline, "no card");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let address = serde_json::json!({"type": "unix", "path": socket.to_str()});
+    let device = serde_json::json!({"driver": "vfio-user-pci", "socket": address}).to_string();
+    let disc = format!("if=none,id=ix,format=raw,readonly=on,file={}", iso.display());
+    let memory = "memory-backend-memfd,id=ram,size=512M,share=on";
+    let args = ["-machine", "q35,memory-backend=ram", "-object", memory, "-m", "512"];
+    let more = ["-cpu", "max", "-smp", "2", "-drive", &disc, "-device", "ide-cd,drive=ix"];
+    let all = [&args[..], &more, &["-device", &device]].concat();
+    let mut vm = Bare::start(&qemu, &all, 11211);
+    vm.wait_for_pressing("ix: IX ", Some('n'), PATIENCE);
+    assert_eq!(vm.wait_end(PATIENCE), Some(33), "{}", vm.log());
+    let log = vm.log();
+    for text in ["started by GRUB 2", "PASS        loopback 1", "nictest: ALL PASSED"] {
+        assert!(log.contains(text), "no {text:?}:\n{log}");
+    }
+    // It ends with QEMU.
+    card.wait().expect("ended");
 }
 
 /// A card with a fault fails in these items with these words, and in no others.
