@@ -1,6 +1,7 @@
 //! The command line of `ixcp`.
 use crate::net::{Address, Address6, Backend, Forward};
 use crate::qemu::Accelerator;
+use crate::vfio::Bdf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -80,7 +81,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Run {
-    /// Application to start
+    /// Application to start; nictest is a self-test of the network card (docs/hardware.md)
     #[arg(long, default_value = "kv")]
     pub app: String,
     /// Cores
@@ -101,6 +102,10 @@ pub struct Run {
     /// An IOMMU between network card and memory (Intel VT-d): the card reaches what it was given, and nothing else
     #[arg(long)]
     pub iommu: bool,
+    /// A card of this machine for the guest, by its PCI function (01:00.0): in place of --nic and --net, with an address of its
+    /// network by --ip (docs/hardware.md)
+    #[arg(long, value_name = "BDF", conflicts_with_all = ["nic", "nic_program", "net", "forward"])]
+    pub vfio: Option<Bdf>,
     /// Port of this machine that leads to the guest: [ADDRESS:]HOST:GUEST[/udp]; may be repeated.
     /// Host port 0 takes a free one. Default: the application's usual port, with --net user
     #[arg(long, value_name = "HOST:GUEST")]
@@ -108,15 +113,15 @@ pub struct Run {
     /// Name of this dataplane [default: the application's]
     #[arg(long)]
     pub name: Option<String>,
-    /// How instructions are executed
-    #[arg(long, default_value = "tcg")]
-    pub accel: Accelerator,
+    /// How instructions are executed [default: tcg; with --vfio kvm, if it works]
+    #[arg(long)]
+    pub accel: Option<Accelerator>,
     /// QEMU's program
     #[arg(long, value_name = "PATH")]
     pub qemu: Option<PathBuf>,
-    /// The guest's address: A.B.C.D/LENGTH or dhcp
-    #[arg(long, default_value = "10.0.2.15/24")]
-    pub ip: Address,
+    /// The guest's address: A.B.C.D/LENGTH or dhcp [default: 10.0.2.15/24; with --vfio none]
+    #[arg(long)]
+    pub ip: Option<Address>,
     /// The guest's gateway [default: 10.0.2.2 with the default address]
     #[arg(long)]
     pub gw: Option<Ipv4Addr>,
@@ -162,6 +167,14 @@ pub struct Run {
     /// Arguments of the application
     #[arg(last = true)]
     pub args: Vec<String>,
+}
+
+impl Run {
+    /// The guest's address, as given, or of QEMU's user network; a card of this machine is not in that.
+    pub fn address(&self) -> Address {
+        let usual = if self.vfio.is_some() { Address::Dhcp } else { Address::USUAL };
+        self.ip.unwrap_or(usual)
+    }
 }
 
 /// Network cards.

@@ -9,9 +9,11 @@ use crate::nic::{self, Played, Player};
 use crate::page::Page;
 use crate::qemu::{self, Accelerator, Boot, Card, Ending, Machine};
 use crate::serial::Follower;
+use crate::vfio::{self, Host};
 use anyhow::{Context, Result, bail, ensure};
 use ix_abi::control::{CommandCode, header};
 use ix_kernel_core::archive::{self, Archive};
+use ix_kernel_core::cmdline::NICTEST;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -37,6 +39,8 @@ const RULES: &str = "acl";
 const CARD_LOST: u8 = 5;
 /// What the kernel prints when the application serves.
 pub const READY: &str = "ix: ready";
+/// What each line of the report of a card's self-test begins with.
+const REPORT: &str = "ix: nictest: ";
 
 /// Runs a dataplane until it ends; gives the exit code.
 pub fn run(options: &Run) -> Result<u8> {
@@ -50,9 +54,13 @@ pub fn run(options: &Run) -> Result<u8> {
         Some(_) => nic::find_qemu(options, &images)?,
     };
     let queues = check_network(options)?;
-    if options.accel == Accelerator::Kvm && !Path::new("/dev/kvm").exists() {
-        bail!("--accel kvm needs /dev/kvm, which this machine does not have: use --accel tcg");
+    let host = Host::from_env();
+    if let Some(bdf) = options.vfio {
+        ask_for_address(options)?;
+        let passed = vfio::check(&host, bdf, options.memory)?;
+        passed.told.iter().for_each(|line| eprintln!("ixcp: {line}"));
     }
+    let accel = accelerator(options, &host)?;
     let base = Base::from_env()?;
     if !options.dry_run {
         // Before the ports: those of a second one of that name would be the first one's.
@@ -72,14 +80,18 @@ pub fn run(options: &Run) -> Result<u8> {
             },
             cores: options.cores,
             memory_mib: options.memory,
-            accel: options.accel,
+            accel,
             net: options.net.clone(),
-            card: player.as_ref().map_or(Card::Virtio, |_| Player::card(dir)),
+            card: match (options.vfio, &player) {
+                (Some(bdf), _) => Card::Vfio(bdf),
+                (None, Some(_)) => Player::card(dir),
+                (None, None) => Card::Virtio,
+            },
             queues,
             rss,
             iommu: options.iommu,
             forwards: forwards.clone(),
-            address: options.ip,
+            address: options.address(),
             address6: options.ip6,
             append: boot_line(options)?,
             control: dir.join("control"),
@@ -99,6 +111,13 @@ pub fn run(options: &Run) -> Result<u8> {
     let claim = base.claim(&name)?;
     if claim.cleaned {
         eprintln!("ixcp: cleaned up after an earlier {name} that did not end in order");
+    }
+    if options.vfio.is_some()
+        && options.control == Control::Shared
+        && let Err(error) = vfio::check_control(claim.instance.dir())
+    {
+        claim.remove();
+        return Err(error);
     }
     let machine = machine(claim.instance.dir())?;
     if let Some((_, rules, _)) = rules {
@@ -141,6 +160,45 @@ fn check_app(images: &Path, app: &str) -> Result<()> {
     Ok(())
 }
 
+/// As asked for; with a card of this machine KVM, if it works. That it does not is said.
+fn accelerator(options: &Run, host: &Host) -> Result<Accelerator> {
+    match (options.accel, options.vfio) {
+        (Some(Accelerator::Kvm), _) => match vfio::kvm_trouble(host) {
+            Some(why) => bail!("--accel kvm: {why}; --accel tcg works anywhere"),
+            None => Ok(Accelerator::Kvm),
+        },
+        (Some(given), _) => Ok(given),
+        (None, None) => Ok(Accelerator::Tcg),
+        (None, Some(_)) => match vfio::kvm_trouble(host) {
+            Some(why) => {
+                eprintln!(
+                    "ixcp: WITHOUT KVM, so instructions are translated, and nothing that is measured says anything about the \
+                     card: {why}"
+                );
+                Ok(Accelerator::Tcg)
+            }
+            None => Ok(Accelerator::Kvm),
+        },
+    }
+}
+
+/// A card of this machine is in a network that nobody here knows.
+fn ask_for_address(options: &Run) -> Result<()> {
+    if options.app == NICTEST && options.ip.is_none() {
+        // What it sends goes to itself.
+        return Ok(());
+    }
+    ensure!(
+        options.ip.is_some(),
+        "with --vfio the guest is in the network of the card, not in QEMU's, and needs an address of it: --ip A.B.C.D/LENGTH and \
+         --gw A.B.C.D (the network's router), or --ip dhcp"
+    );
+    if matches!(options.ip, Some(Address::Static { .. })) && options.gw.is_none() {
+        eprintln!("ixcp: without --gw the guest reaches its own network only");
+    }
+    Ok(())
+}
+
 /// Checks that the back end is there; gives the number of queue pairs it offers.
 fn check_network(options: &Run) -> Result<u32> {
     ensure!(
@@ -161,7 +219,7 @@ fn check_network(options: &Run) -> Result<u32> {
 
 /// The ports to forward: as given, else the application's usual one.
 fn forwards(options: &Run) -> Result<Vec<Forward>> {
-    if options.net != Backend::User {
+    if options.net != Backend::User || options.vfio.is_some() {
         return Ok(Vec::new());
     }
     let mut wanted = options.forward.clone();
@@ -201,11 +259,8 @@ fn add_rules(from: &Path, rules: &[u8], to: &Path) -> Result<()> {
 }
 
 fn boot_line(options: &Run) -> Result<String> {
-    let usual = "10.0.2.15/24".parse() == Ok(options.ip);
-    let gateway = match options.ip {
-        Address::Static { .. } if usual => Some(Ipv4Addr::new(10, 0, 2, 2)),
-        _ => None,
-    };
+    let usual = options.vfio.is_none() && options.address() == Address::USUAL;
+    let gateway = usual.then_some(Ipv4Addr::new(10, 0, 2, 2));
     let verbose = options.verbose.then_some("verbose");
     let mtu = options.mtu.map(|mtu| format!("mtu={mtu}"));
     let vlan = options.vlan.map(|vlan| format!("vlan={vlan}"));
@@ -215,7 +270,7 @@ fn boot_line(options: &Run) -> Result<String> {
     let boot = Boot {
         app: &options.app,
         cores: options.cores,
-        address: options.ip,
+        address: options.address(),
         gateway: options.gw.or(gateway),
         address6: options.ip6,
         gateway6: options.gw6,
@@ -338,8 +393,8 @@ impl Session {
             "started_unix": since_epoch.map_or(0, |d| d.as_secs()),
             "cores": options.cores,
             "memory_mib": options.memory,
-            "net": options.net.to_string(),
-            "ip": options.ip.to_string(),
+            "net": options.vfio.map_or_else(|| options.net.to_string(), |bdf| format!("vfio={bdf}")),
+            "ip": options.address().to_string(),
             "forwards": machine.forwards,
             "control": instance.control(),
             "serial": instance.serial(),
@@ -380,6 +435,9 @@ impl Session {
             if line.starts_with(READY) && !self.ready {
                 self.ready = true;
                 self.tell_ready(&line);
+            } else if line.starts_with(REPORT) {
+                // It was asked for, perhaps for a file.
+                let _ = writeln!(std::io::stdout(), "{line}");
             } else {
                 eprintln!("{line}");
             }

@@ -8,7 +8,7 @@
 //! - [`policy`] decides about cores; [`daemon`] has it decide about all dataplanes, [`host`] is what it has of the host;
 //!   [`sim`] tries policies in simulated time;
 //! - [`record`] writes down a run, [`plot`] draws it, [`svg`] is how;
-//! - [`net`], [`qemu`], [`nic`] and [`launch`] start a machine; [`control`] speaks to it; [`render`] draws.
+//! - [`net`], [`qemu`], [`nic`], [`vfio`] and [`launch`] start a machine; [`control`] speaks to it; [`render`] draws.
 //!
 //! Nothing that the kernel writes is trusted: sizes, versions, counts and texts are checked.
 #![deny(unsafe_code)]
@@ -42,6 +42,7 @@ pub mod snapshot;
 pub mod steer;
 pub mod svg;
 pub mod top;
+pub mod vfio;
 
 #[cfg(test)]
 mod fake;

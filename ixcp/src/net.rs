@@ -135,6 +135,11 @@ pub enum Address {
     },
 }
 
+impl Address {
+    /// What QEMU's user network gives its first guest.
+    pub const USUAL: Address = Address::Static { ip: Ipv4Addr::new(10, 0, 2, 15), prefix: 24 };
+}
+
 impl FromStr for Address {
     type Err = String;
     fn from_str(s: &str) -> Result<Address, String> {

@@ -1,6 +1,7 @@
 //! The QEMU command line of a dataplane, and what QEMU's exit status means.
 use crate::cli::Control;
 use crate::net::{Address, Address6, Backend, Forward};
+use crate::vfio::Bdf;
 use anyhow::{Result, bail};
 use ix_abi::control::PAGE_BYTES;
 use std::ffi::OsString;
@@ -30,6 +31,8 @@ pub enum Card {
         /// Where its cable ends; QEMU's user network is plugged in there.
         wire: PathBuf,
     },
+    /// One of this machine (`vfio.rs`).
+    Vfio(Bdf),
 }
 
 /// Everything that decides the command line.
@@ -83,7 +86,7 @@ impl Machine {
         // Its threads have names then, by which `top -H` tells what a core costs.
         args.pair("-name", "ix,debug-threads=on");
         match self.card {
-            Card::Virtio => args.pair("-machine", "q35"),
+            Card::Virtio | Card::Vfio(_) => args.pair("-machine", "q35"),
             // The other program sees the machine's memory.
             Card::VfioUser { .. } => {
                 let memory = self.memory_mib;
@@ -92,10 +95,9 @@ impl Machine {
             }
         };
         match self.accel {
-            Accelerator::Tcg => args.pair("-accel", "tcg"),
-            Accelerator::Kvm => args.pair("-accel", "kvm"),
+            Accelerator::Tcg => args.pair("-accel", "tcg").pair("-cpu", "max"),
+            Accelerator::Kvm => args.pair("-accel", "kvm").pair("-cpu", "host"),
         };
-        args.pair("-cpu", "max");
         args.pair("-smp", self.cores.to_string());
         args.pair("-m", format!("{}M", self.memory_mib));
         args.pair("-display", "none").pair("-monitor", "none");
@@ -131,6 +133,8 @@ impl Machine {
         match &self.card {
             Card::Virtio => self.virtio(args),
             Card::VfioUser { socket, wire } => self.vfio_user(args, socket, wire),
+            // What the card has for booting from the network is not run.
+            Card::Vfio(bdf) => drop(args.pair("-device", format!("vfio-pci,host={bdf},rombar=0"))),
         }
     }
 

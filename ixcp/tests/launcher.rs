@@ -88,6 +88,17 @@ fn standard_output_gets_the_ready_line_once_and_standard_error_the_rest() {
 }
 
 #[test]
+fn the_report_of_a_cards_self_test_goes_to_standard_output() {
+    let scene = Scene::new();
+    let script =
+        "echo 'ix: starts' > \"$serial\"; echo 'ix: nictest: PASS link' >> \"$serial\"; exit 45";
+    let done = scene.run(script);
+    assert_eq!(text(&done.stdout), "ix: nictest: PASS link\n");
+    assert!(text(&done.stderr).starts_with("ix: starts\nixcp: a self-test"), "{done:?}");
+    assert_eq!(done.status.code(), Some(9));
+}
+
+#[test]
 fn every_way_to_end_has_its_exit_code_and_message() {
     for (status, code, message) in [
         (33, 0, "has stopped"),

@@ -3,6 +3,7 @@ use crate::packages::{self, Package};
 use crate::qemu;
 use crate::workspace::{self, build_dir, cargo, target_dir};
 use anyhow::{Context, Result, anyhow};
+use ix_kernel_core::cmdline::NICTEST;
 use ix_kernel_core::{archive, symbols};
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -35,7 +36,9 @@ pub fn build() -> Result<()> {
     let packed = archive::build(&members).map_err(|e| anyhow!("cannot pack the archive: {e}"))?;
     workspace::write(&images.join("kernel"), &stripped(&built.join("ix-kernel"))?)?;
     workspace::write(&images.join("initrd"), &packed)?;
-    workspace::write(&images.join("apps"), (APPS.join("\n") + "\n").as_bytes())
+    // One more is in the kernel itself.
+    let apps = [&APPS[..], &[NICTEST]].concat();
+    workspace::write(&images.join("apps"), (apps.join("\n") + "\n").as_bytes())
 }
 
 fn stripped(program: &Path) -> Result<Vec<u8>> {

@@ -129,6 +129,12 @@ fn menu(options: &Options) -> Result<String> {
             "selftest=report report=1".to_owned(),
             false,
         ),
+        entry(
+            'n',
+            "test the network card, then stop",
+            format!("app={} report=1", ix_kernel_core::cmdline::NICTEST),
+            false,
+        ),
         entry('t', "test memory, then stop", "selftest=placement report=1".to_owned(), false),
     ];
     let mut text = format!(

@@ -17,6 +17,9 @@ use alloc::vec::Vec;
 use ix_dataplane::device::{self, Mmio, NicControl};
 use ix_dataplane::time::{Duration, Instant};
 
+mod diagnosis;
+pub use diagnosis::RegisterFault;
+
 /// Frames that the chip had classified before the table changed have been written to their queue after this: as long as
 /// the datasheet has one wait after a queue was disabled (§4.6.7.1.2).
 pub const RETA_SETTLE: Duration = Duration::from_us(100);

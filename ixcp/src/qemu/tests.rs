@@ -73,6 +73,16 @@ fn a_card_of_another_program_sees_the_memory_and_is_cabled_to_the_network() {
 }
 
 #[test]
+fn a_card_of_this_machine_is_all_the_network_there_is() {
+    let card = Card::Vfio("0002:41:00.1".parse().unwrap());
+    let args = Machine { card, accel: Accelerator::Kvm, ..machine(Backend::User) }.args();
+    assert_eq!(value_of(&args, "-device", "vfio"), "vfio-pci,host=0002:41:00.1,rombar=0");
+    assert_eq!(value_of(&args, "-cpu", ""), "host");
+    assert!(!args.contains(&"-netdev".into()));
+    assert_eq!(value_of(&machine(Backend::User).args(), "-cpu", ""), "max");
+}
+
+#[test]
 fn without_ipv6_the_user_network_has_none_either() {
     let args = Machine { address6: Address6::Off, ..machine(Backend::User) }.args();
     assert!(args.iter().any(|a| a.to_str().is_some_and(|a| a.starts_with("user,id=net,ipv6=off"))));

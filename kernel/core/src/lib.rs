@@ -21,6 +21,7 @@ pub mod frames;
 pub mod lines;
 pub mod memory_map;
 pub mod multiboot2;
+pub mod nictest;
 pub mod paging;
 pub mod pixels;
 pub mod placement;

@@ -5,7 +5,10 @@ mod cores;
 mod devices;
 mod faults;
 mod memory;
+mod nic;
 mod user;
+
+use ix_kernel_core::cmdline::NICTEST;
 
 use crate::exit::{Exit, exit};
 use crate::pci::Function;
@@ -36,6 +39,7 @@ pub fn run_if_asked(cores: usize, functions: &[Function]) {
         "timers" => devices::timers(),
         "msix" => devices::msix(functions),
         "iommu" => devices::iommu(functions),
+        NICTEST => nic::run(cores, functions),
         "user" => user::run(|| Ok(())),
         "nmi" => cores::nmi(),
         "wake" => cores::wake(cores),

@@ -8,9 +8,9 @@
 //! ```
 #![deny(unsafe_code)]
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Parser;
-use ix_model_ixgbe::{Chip, Options};
+use ix_model_ixgbe::{Chip, Faults, Options};
 use ixgbe_vfio_user::Device;
 use ixgbe_vfio_user::config::Config;
 use ixgbe_vfio_user::device::Traced;
@@ -39,6 +39,9 @@ struct Cli {
     /// Seconds to wait for QEMU
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     patience: u64,
+    /// Something that is wrong with the card, for whoever tests what a driver makes of it; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(Faults::NAMES))]
+    fault: Vec<String>,
     /// Tells each access to a register on standard error
     #[arg(long)]
     trace: bool,
@@ -71,7 +74,11 @@ fn serve(cli: &Cli) -> Result<()> {
     // Before anybody can have found the program: the signal would end it.
     let requests = Requests::open()?;
     let wire = Wire::open(&cli.wire)?;
-    let options = Options { mac: cli.mac, ..Options::default() };
+    let mut faults = Faults::default();
+    for name in &cli.fault {
+        ensure!(faults.add(name), "there is no fault {name}");
+    }
+    let options = Options { mac: cli.mac, faults, ..Options::default() };
     let config = Config::new(options.device_id, cli.mac);
     let chip = Chip::new(options);
     match cli.trace {

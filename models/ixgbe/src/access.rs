@@ -154,7 +154,8 @@ impl Chip {
                 self.map.set(id, kept);
             }
             Id::RSSRK => {
-                self.map.write(id, index, value);
+                let stuck = u32::from(self.faults.stuck_register_bit) << 31;
+                self.map.write(id, index, value & !stuck);
                 self.rx.toeplitz = None;
             }
             Id::SECRXSTAT => {}

@@ -34,8 +34,64 @@ pub struct Faults {
     pub write_back_delay_ns: u64,
     /// So many of the next accesses to memory are answered with an error.
     pub dma_errors: u32,
+    /// A bit of each so manieth frame's last byte flips inside of the chip, behind the FCS's back; 0: of none.
+    pub flip_every: u32,
+    /// Interrupts are not sent.
+    pub no_interrupts: bool,
+    /// The highest bit of RSSRK's words is stuck at 0.
+    pub stuck_register_bit: bool,
+    /// Wrong checksums are called right.
+    pub blind_checksums: bool,
+    /// Statistics of frames received are not counted.
+    pub stuck_statistics: bool,
     /// For what is drawn.
     pub seed: u64,
+}
+
+impl Faults {
+    /// Names that [`Faults::add`] knows.
+    pub const NAMES: [&str; 14] = [
+        "stuck-reset",
+        "stuck-auto-read",
+        "stuck-dma-init",
+        "stuck-rx-enable",
+        "stuck-tx-enable",
+        "stuck-eeprom",
+        "bad-eeprom",
+        "no-module",
+        "no-partner",
+        "flipped-bits",
+        "no-interrupts",
+        "stuck-register-bit",
+        "blind-checksums",
+        "stuck-statistics",
+    ];
+
+    /// Adds a fault by its name. `false`: there is none of that name.
+    pub fn add(&mut self, name: &str) -> bool {
+        let fault = match name {
+            "stuck-reset" => &mut self.stuck_reset,
+            "stuck-auto-read" => &mut self.stuck_auto_read,
+            "stuck-dma-init" => &mut self.stuck_dma_init,
+            "stuck-rx-enable" => &mut self.stuck_rx_enable,
+            "stuck-tx-enable" => &mut self.stuck_tx_enable,
+            "stuck-eeprom" => &mut self.stuck_eeprom,
+            "bad-eeprom" => &mut self.bad_eeprom,
+            "no-module" => &mut self.no_module,
+            "no-partner" => &mut self.no_partner,
+            "no-interrupts" => &mut self.no_interrupts,
+            "stuck-register-bit" => &mut self.stuck_register_bit,
+            "blind-checksums" => &mut self.blind_checksums,
+            "stuck-statistics" => &mut self.stuck_statistics,
+            "flipped-bits" => {
+                self.flip_every = 100;
+                return true;
+            }
+            _ => return false,
+        };
+        *fault = true;
+        true
+    }
 }
 
 /// A small generator (SplitMix64).

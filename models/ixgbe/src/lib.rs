@@ -230,7 +230,7 @@ impl Chip {
             self.link.next_ns(),
             self.rx.write_backs.next_ns(),
             self.tx.write_backs.next_ns(),
-            self.interrupts.next_tick_ns(),
+            self.interrupts.next_tick_ns().filter(|_| !self.faults.no_interrupts),
             self.pause.next_ns(),
         ];
         all.into_iter().flatten().min()
@@ -274,7 +274,9 @@ impl Chip {
     }
 
     pub(crate) fn deliver_interrupts(&mut self, outside: &mut dyn Outside) {
-        self.interrupts.deliver(self.now_ns, &self.map, outside);
+        if !self.faults.no_interrupts {
+            self.interrupts.deliver(self.now_ns, &self.map, outside);
+        }
     }
 
     pub(crate) fn dma_read(&mut self, memory: &dyn Memory, at: u64, to: &mut [u8]) -> bool {

@@ -71,6 +71,8 @@ pub(crate) struct Rx {
     waiting_bytes: usize,
     pub toeplitz: Option<Toeplitz>,
     pub write_backs: WriteBacks,
+    /// Frames since the last in which a bit flipped.
+    since_flip: u32,
 }
 
 impl Rx {
@@ -80,6 +82,7 @@ impl Rx {
             waiting_bytes: 0,
             toeplitz: None,
             write_backs: WriteBacks::new(seed),
+            since_flip: 0,
         }
     }
 
@@ -151,7 +154,14 @@ impl Chip {
             self.counts.dropped_by_filter += 1;
             return false;
         }
-        statistics::passed(&mut self.map, frame.len(), cast);
+        if !self.faults.stuck_statistics {
+            statistics::passed(&mut self.map, frame.len(), cast);
+        }
+        let flipped: Vec<u8>;
+        if self.takes_flip() {
+            flipped = flip_last(frame);
+            frame = &flipped;
+        }
         let (queue, about) = self.classify(frame, &layers, cast);
         let with_fcs: Vec<u8>;
         if !self.strips_fcs() {
@@ -159,6 +169,19 @@ impl Chip {
             frame = &with_fcs;
         }
         self.deliver(frame, queue, about, memory, outside)
+    }
+
+    /// Whether this frame is one of those in which a bit flips.
+    fn takes_flip(&mut self) -> bool {
+        if self.faults.flip_every == 0 {
+            return false;
+        }
+        self.rx.since_flip += 1;
+        let takes = self.rx.since_flip >= self.faults.flip_every;
+        if takes {
+            self.rx.since_flip = 0;
+        }
+        takes
     }
 
     /// Whether the FCS stays on the chip. Both bits have to agree (§8.2.3.8.8).
@@ -189,6 +212,9 @@ impl Chip {
             }
         }
         about.status |= checksum_status(frame, layers);
+        if self.faults.blind_checksums {
+            about.status &= !(status::IP_BAD | status::L4_BAD);
+        }
         if cast == Cast::Multi {
             about.status |= status::NOT_EXACT;
         }
@@ -363,6 +389,12 @@ fn packet_kind(layers: &Layers) -> u32 {
         None => 0,
     };
     network | transport
+}
+
+fn flip_last(frame: &[u8]) -> Vec<u8> {
+    let mut flipped = frame.to_vec();
+    flipped.last_mut().into_iter().for_each(|byte| *byte ^= 1);
+    flipped
 }
 
 /// §7.1.11: the sums that were checked, and those that are wrong.

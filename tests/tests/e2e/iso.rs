@@ -125,6 +125,21 @@ fn a_bios_can_give_a_framebuffer_too() {
     assert!(shown.iter().any(|l| l.starts_with("ix: ready: kv at")), "{shown:#?}");
 }
 
+/// What a person with a card starts from a stick.
+#[test]
+fn the_iso_tests_the_network_card() {
+    let _machine = need::machine();
+    let (firmware, machine, memory) = (Firmware::Bios, "q35", "256");
+    let boot = Boot { firmware, machine, memory, stick: true, key: 'n', more: &[] };
+    let Some(mut vm) = boot.start() else { return };
+    assert_eq!(vm.wait_end(BOOT_MAX), Some(33), "{}", vm.log());
+    all_said(
+        &vm.log(),
+        &["started by GRUB 2", "nictest: PASS        transmit", "nictest: ALL PASSED"],
+    );
+    all_said(&vm.log(), &["report: PCI"]);
+}
+
 /// Reports and ends; gives the log.
 fn report(firmware: Firmware, memory: &str, more: &[&str]) -> Option<String> {
     let _machine = need::machine();

@@ -14,6 +14,7 @@ mod iommu;
 mod iso;
 mod ixgbe;
 mod memcached;
+mod nictest;
 mod qemu;
 mod restarts;
 mod serial;

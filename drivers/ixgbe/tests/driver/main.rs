@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod conformance;
+mod diagnosis;
 mod flow_control;
 mod frames;
 mod hostile;

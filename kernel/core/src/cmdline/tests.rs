@@ -128,3 +128,9 @@ fn verbose_stands_alone() {
     assert!(parse("app=kv -- verbose").is_ok_and(|c| !c.verbose));
     assert!(parse("verbose=yes").is_err());
 }
+
+#[test]
+fn the_cards_self_test_is_started_as_an_application_is() {
+    let config = parse("app=nictest cores=2").unwrap();
+    assert_eq!((config.app, config.selftest), (None, Some(NICTEST)));
+}

@@ -133,3 +133,12 @@ fn registers_and_descriptors_can_be_anything_in_any_order() {
         let _ = rig.chip.next_tick_ns();
     }
 }
+
+#[test]
+fn faults_have_names() {
+    for name in Faults::NAMES {
+        let mut faults = Faults::default();
+        assert!(faults.add(name) && faults != Faults::default(), "{name}");
+    }
+    assert!(!Faults::default().add("none"));
+}
