@@ -47,14 +47,16 @@ impl Memory {
         self.granted.lock().unwrap().clear();
     }
 
-    pub fn grant(&self, range: Range<u64>) {
+    fn grant(&self, range: Range<u64>) {
         self.granted.lock().unwrap().push(range);
     }
 
     pub fn check(&self, bus: u64, len: usize) {
         let end = bus + len as u64;
         let granted = self.granted.lock().unwrap();
-        let inside = granted.iter().any(|g| g.start <= bus && end <= g.end);
+        // They ascend: the first that ends behind it is the only one that can have it.
+        let at = granted.partition_point(|g| g.end < end);
+        let inside = granted.get(at).is_some_and(|g| g.start <= bus);
         assert!(inside, "descriptor or ring outside the memory given: {bus:#x}+{len}");
     }
 
