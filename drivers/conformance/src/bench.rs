@@ -57,6 +57,9 @@ pub type Make<'a, B> = dyn Fn(&Wishes) -> Open<B> + 'a;
 
 /// A device in software with its driver. It is honest; what lies is a driver's own matter (`hostile` in its tests).
 ///
+/// It works when it was told to and not before: a doorbell that rings while it is stopped is not heard, and a device that sleeps without
+/// buffers looks for them when it hears one.
+///
 /// Deterministic, one thread. Time passes by [`Bench::settle`] and with each look at [`Bench::clock`], or not at all.
 pub trait Bench: Sized {
     /// The driver.

@@ -31,9 +31,12 @@ pub struct Memory {
 impl Memory {
     /// Never freed: references into it are `'static`.
     pub fn new(bytes: usize) -> Rc<Memory> {
-        let layout = Layout::from_size_align(bytes.max(1), PAGE).expect("a sane size");
+        // Aligned here and not by the allocator, which would have to write the zeros: most of it is never touched.
+        let layout = Layout::array::<u8>(bytes + PAGE).expect("a sane size");
         // SAFETY: the layout is not empty.
-        let base = NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory");
+        let start = unsafe { alloc_zeroed(layout) };
+        // SAFETY: there is a page more than asked for.
+        let base = NonNull::new(unsafe { start.add(start.align_offset(PAGE)) }).expect("memory");
         let (next, granted) = (Cell::new(0), RefCell::default());
         Rc::new(Memory { base, bytes, next, granted })
     }

@@ -7,6 +7,8 @@ const FOUR: Wishes = Wishes { pairs: 4, rx_ring: 64, tx_ring: 64, mtu: 1500, buf
 
 /// It receives and sends, on all queues.
 fn works<B: Bench>(rig: &mut Rig<B>) {
+    // What was posted before a start is told here at the latest.
+    assert!(rig.poll_all().is_empty(), "no frame has come");
     for round in 0..100_u16 {
         rig.replenish();
         let bytes = numbered(Flow::any(round), u32::from(round), 80);

@@ -14,6 +14,7 @@ use std::rc::Rc;
 const BUS_BASE: u64 = 0x77_0000_0000;
 /// Between two grants, so that an overrun is seen.
 const GAP: usize = 64;
+const PAGE: usize = 4096;
 
 pub struct Memory {
     base: NonNull<u8>,
@@ -27,9 +28,12 @@ pub struct Memory {
 impl Memory {
     /// Never freed: references into it are `'static`.
     pub fn new(bytes: usize) -> Rc<Memory> {
-        let layout = Layout::from_size_align(bytes, 4096).unwrap();
+        // Aligned here and not by the allocator, which would have to write the zeros: most of it is never touched.
+        let layout = Layout::array::<u8>(bytes + PAGE).unwrap();
         // SAFETY: the layout is not empty.
-        let base = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
+        let start = unsafe { alloc_zeroed(layout) };
+        // SAFETY: there is a page more than asked for.
+        let base = NonNull::new(unsafe { start.add(start.align_offset(PAGE)) }).unwrap();
         let (next, granted) = (Cell::new(0), RefCell::default());
         Rc::new(Memory { base, bytes, next, granted, cut_off: Cell::new(false) })
     }

@@ -9,6 +9,7 @@ use ix_dataplane::time::Instant;
 use ix_driver_conformance::{Bench, Open, Wishes, frames};
 use ix_virtio_net::{Features, Port};
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering::SeqCst;
 
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM` and `VIRTIO_NET_HDR_F_DATA_VALID` (§5.1.6).
 const NEEDS_CSUM: u8 = 1;
@@ -24,6 +25,9 @@ struct Device {
     pairs: usize,
     /// Bells heard, by queue.
     heard: Vec<u32>,
+    /// By pair: it has run out of buffers, or began without, and waits for a bell.
+    dry: Vec<bool>,
+    resets: u32,
     counted: u64,
     hold: bool,
     /// By pair: frames that have left and are not complete.
@@ -51,6 +55,8 @@ fn make(wishes: &Wishes, decline: Features, pairs_max: u16) -> Open<Device> {
         buffers,
         pairs,
         heard: vec![0; 2 * pairs],
+        dry: vec![true; pairs],
+        resets: 0,
         counted: 0,
         hold: false,
         held: vec![VecDeque::new(); pairs],
@@ -62,9 +68,19 @@ fn make(wishes: &Wishes, decline: Features, pairs_max: u16) -> Open<Device> {
 impl Device {
     /// Whether the driver has rung for a queue since the last look.
     fn hears(&mut self, queue: usize) -> bool {
-        let rung = self.fake.notifications(queue);
+        let rung = self.fake.bells.heard[queue].load(SeqCst);
         let before = std::mem::replace(&mut self.heard[queue], rung);
         rung != before
+    }
+
+    /// Whether the device looks for buffers of a pair.
+    fn looks(&mut self, pair: usize) -> bool {
+        let resets = self.fake.with(|d| d.resets);
+        if std::mem::replace(&mut self.resets, resets) != resets {
+            self.dry.fill(true);
+        }
+        self.dry[pair] &= !self.hears(2 * pair);
+        !self.dry[pair]
     }
 
     fn complete(&mut self, pair: usize, chain: &Chain) {
@@ -113,18 +129,22 @@ impl Bench for Device {
     type Nic = Port<FakeMmio>;
 
     fn deliver(&mut self, frame: &[u8]) -> bool {
+        let (pair, mut header) = self.fake.with(|d| d.steer(frame));
+        if !self.looks(pair) {
+            return false;
+        }
         let memory = &self.buffers.memory;
-        let taken = self.fake.with(|d| {
-            let (pair, mut header) = d.steer(frame);
+        let (taken, wakes) = self.fake.with(|d| {
             // Of the transport alone: of IPv4's header virtio says nothing.
             let valid = frames::transport_is_right(frame) == Some(true);
             header[0] |= if valid && d.has(Features::GUEST_CSUM) { DATA_VALID } else { 0 };
             let taken = d.receive_at(pair, &header, frame);
             let wakes = taken && d.queues[2 * pair].wants_interrupt(memory);
-            (taken, wakes.then_some(pair))
+            (taken, wakes)
         });
-        self.interrupts.extend(taken.1);
-        taken.0
+        self.dry[pair] = !taken;
+        self.interrupts.extend(wakes.then_some(pair));
+        taken
     }
 
     fn sent(&mut self) -> Vec<Vec<u8>> {

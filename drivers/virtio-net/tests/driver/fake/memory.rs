@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 const BUS_BASE: u64 = 0x77_0000_0000;
 /// Between two grants, so that an overrun is seen.
 const GAP: usize = 64;
+const PAGE: usize = 4096;
 
 pub struct Memory {
     base: NonNull<u8>,
@@ -32,9 +33,12 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// Never freed: references into it are `'static`.
     pub fn new(bytes: usize) -> Arc<Memory> {
-        let layout = Layout::from_size_align(bytes, 4096).unwrap();
+        // Aligned here and not by the allocator, which would have to write the zeros: most of it is never touched.
+        let layout = Layout::array::<u8>(bytes + PAGE).unwrap();
         // SAFETY: the layout is not empty.
-        let base = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
+        let start = unsafe { alloc_zeroed(layout) };
+        // SAFETY: there is a page more than asked for.
+        let base = NonNull::new(unsafe { start.add(start.align_offset(PAGE)) }).unwrap();
         Arc::new(Memory { base, bytes, next: AtomicUsize::new(0), granted: Mutex::default() })
     }
 
@@ -47,14 +51,16 @@ impl Memory {
         self.granted.lock().unwrap().clear();
     }
 
-    pub fn grant(&self, range: Range<u64>) {
+    fn grant(&self, range: Range<u64>) {
         self.granted.lock().unwrap().push(range);
     }
 
     pub fn check(&self, bus: u64, len: usize) {
         let end = bus + len as u64;
         let granted = self.granted.lock().unwrap();
-        let inside = granted.iter().any(|g| g.start <= bus && end <= g.end);
+        // They ascend: the first that ends behind it is the only one that can have it.
+        let at = granted.partition_point(|g| g.end < end);
+        let inside = granted.get(at).is_some_and(|g| g.start <= bus);
         assert!(inside, "descriptor or ring outside the memory given: {bus:#x}+{len}");
     }
 

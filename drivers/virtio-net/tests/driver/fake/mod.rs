@@ -98,6 +98,7 @@ pub struct Device {
     pub queues: Vec<Queue>,
     pub steering: Steering,
     pub commands: u32,
+    pub resets: u32,
     select: u16,
     feature_select: u32,
     driver_feature_select: u32,
@@ -110,6 +111,8 @@ pub struct Device {
 #[derive(Default)]
 pub struct Bells {
     pub count: [AtomicU32; QUEUES],
+    /// Those that a running device has heard.
+    pub heard: [AtomicU32; QUEUES],
     pub rung: Mutex<bool>,
     pub condition: Condvar,
 }
@@ -161,6 +164,7 @@ impl Fake {
             queues: (0..QUEUES).map(|_| Queue::default()).collect(),
             steering: Steering::default(),
             commands: 0,
+            resets: 0,
             select: 0,
             feature_select: 0,
             driver_feature_select: 0,
@@ -196,6 +200,7 @@ impl Fake {
 impl Device {
     fn reset(&mut self) {
         self.status = 0;
+        self.resets += 1;
         self.features = 0;
         self.reset_reads = self.model.reset_reads;
         self.queues = (0..QUEUES).map(|_| Queue::default()).collect();
@@ -505,6 +510,8 @@ impl FakeMmio {
             && device.model.noise.is_none()
         {
             assert_eq!(value as usize, offset / MULTIPLIER as usize, "§4.1.5.2");
+            let running = u32::from(device.status & 4 != 0);
+            self.bells.heard[offset / MULTIPLIER as usize].fetch_add(running, SeqCst);
             if value as usize == device.control_queue() {
                 device.serve_control();
             }
