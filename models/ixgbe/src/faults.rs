@@ -36,6 +36,8 @@ pub struct Faults {
     pub dma_errors: u32,
     /// A bit of each so manieth frame's last byte flips inside of the chip, behind the FCS's back; 0: of none.
     pub flip_every: u32,
+    /// Each so manieth frame that should be received is lost, and not counted; 0: none.
+    pub lose_every: u32,
     /// Interrupts are not sent.
     pub no_interrupts: bool,
     /// The highest bit of RSSRK's words is stuck at 0.
@@ -50,7 +52,7 @@ pub struct Faults {
 
 impl Faults {
     /// Names that [`Faults::add`] knows.
-    pub const NAMES: [&str; 14] = [
+    pub const NAMES: [&str; 15] = [
         "stuck-reset",
         "stuck-auto-read",
         "stuck-dma-init",
@@ -61,6 +63,7 @@ impl Faults {
         "no-module",
         "no-partner",
         "flipped-bits",
+        "lost-frames",
         "no-interrupts",
         "stuck-register-bit",
         "blind-checksums",
@@ -85,6 +88,10 @@ impl Faults {
             "stuck-statistics" => &mut self.stuck_statistics,
             "flipped-bits" => {
                 self.flip_every = 100;
+                return true;
+            }
+            "lost-frames" => {
+                self.lose_every = 100;
                 return true;
             }
             _ => return false,

@@ -98,7 +98,7 @@ pub struct Counts {
     pub contradictions: u64,
     /// Times that 40 transmit descriptors went by without one that asks for a report (§8.2.3.9.10).
     pub late_reports: u64,
-    /// Frames from the wire while the link was down.
+    /// Frames from the wire while the link was down, or the MAC in loopback.
     pub dropped_link_down: u64,
     /// While reception or their queue was disabled.
     pub dropped_disabled: u64,
@@ -202,6 +202,10 @@ impl Chip {
         memory: &dyn Memory,
         outside: &mut dyn Outside,
     ) -> bool {
+        if self.is_loopback() {
+            self.counts.dropped_link_down += 1;
+            return false;
+        }
         self.receive_frame(frame, memory, outside)
     }
 

@@ -71,8 +71,9 @@ pub(crate) struct Rx {
     waiting_bytes: usize,
     pub toeplitz: Option<Toeplitz>,
     pub write_backs: WriteBacks,
-    /// Frames since the last in which a bit flipped.
+    /// Frames since the last in which a bit flipped, and since the last that was lost.
     since_flip: u32,
+    since_loss: u32,
 }
 
 impl Rx {
@@ -83,6 +84,7 @@ impl Rx {
             toeplitz: None,
             write_backs: WriteBacks::new(seed),
             since_flip: 0,
+            since_loss: 0,
         }
     }
 
@@ -116,6 +118,9 @@ impl Chip {
         memory: &dyn Memory,
         outside: &mut dyn Outside,
     ) -> bool {
+        if every(self.faults.lose_every, &mut self.rx.since_loss) {
+            return false;
+        }
         let loopback = self.is_loopback();
         if !self.link.is_up() && !loopback {
             self.counts.dropped_link_down += 1;
@@ -158,7 +163,7 @@ impl Chip {
             statistics::passed(&mut self.map, frame.len(), cast);
         }
         let flipped: Vec<u8>;
-        if self.takes_flip() {
+        if every(self.faults.flip_every, &mut self.rx.since_flip) {
             flipped = flip_last(frame);
             frame = &flipped;
         }
@@ -169,19 +174,6 @@ impl Chip {
             frame = &with_fcs;
         }
         self.deliver(frame, queue, about, memory, outside)
-    }
-
-    /// Whether this frame is one of those in which a bit flips.
-    fn takes_flip(&mut self) -> bool {
-        if self.faults.flip_every == 0 {
-            return false;
-        }
-        self.rx.since_flip += 1;
-        let takes = self.rx.since_flip >= self.faults.flip_every;
-        if takes {
-            self.rx.since_flip = 0;
-        }
-        takes
     }
 
     /// Whether the FCS stays on the chip. Both bits have to agree (§8.2.3.8.8).
@@ -389,6 +381,15 @@ fn packet_kind(layers: &Layers) -> u32 {
         None => 0,
     };
     network | transport
+}
+
+/// Whether it is the turn of a fault that strikes each `every`th frame.
+const fn every(every: u32, since: &mut u32) -> bool {
+    if every == 0 {
+        return false;
+    }
+    *since = (*since + 1) % every;
+    *since == 0
 }
 
 fn flip_last(frame: &[u8]) -> Vec<u8> {

@@ -206,6 +206,20 @@ fn frames_that_come_back_changed_are_told_by_byte() {
 }
 
 #[test]
+fn frames_that_do_not_come_back_are_told_by_size() {
+    let _machine = need::machine();
+    let Some(report) = model("lost-frames", 2) else { return };
+    let items = ["loopback 0", "loopback 1", "checksum tx", "checksum rx"];
+    report.has("FAIL", &items, "1 of ");
+    report.has("FAIL", &items, "frames did not come back, the first of ");
+    report.has("FAIL", &["speed 64", "speed 1518"], "were lost");
+    report.has("FAIL", &["statistics"], "frames received: the card counted ");
+    // The rest is tried all the same.
+    report.has("PASS", &["registers", "link", "rss", "restart", "events"], "");
+    report.ends(false);
+}
+
+#[test]
 fn silent_vectors_stuck_bits_and_counters_are_told() {
     let _machine = need::machine();
     let silent = "without an interrupt";

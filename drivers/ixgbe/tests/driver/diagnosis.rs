@@ -38,6 +38,7 @@ fn in_loopback_frames_come_back_and_none_leaves() {
         assert_eq!(round(&mut rig, queue, 9 + queue as u16), 1, "queue {queue}");
     }
     assert!(rig.sent().is_empty());
+    assert!(!rig.world.receive(&frame(Flow::tcp(1), &[])), "nothing comes from the wire");
     rig.world.chip.borrow_mut().set_partner(true);
     assert!(rig.port.control.set_loopback(false, &clock));
     rig.port.control.wait_for_link(&clock).expect("as before");
