@@ -59,7 +59,7 @@ fn segments_in_a_row_become_one_frame_over_as_many_descriptors_as_it_takes() {
     // 5,054 bytes: two buffers are full, and the third has to wait for what may still come.
     assert_eq!(said(&rig, 0), (true, false, 1, 2, 2048));
     assert_eq!(said(&rig, 1), (true, false, 2, 3, 2048));
-    assert_eq!(said(&rig, 2).0, false);
+    assert!(!said(&rig, 2).0);
     rig.tick(10_000_000 + DELAY);
     assert_eq!(said(&rig, 2), (true, true, 0, 0, 958));
     let whole = gathered(&rig, &[0, 1, 2]);
