@@ -241,6 +241,21 @@ impl Vm {
         json["nic_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw)
     }
 
+    /// The network card's address.
+    #[track_caller]
+    pub fn mac(&self) -> [u8; 6] {
+        let text = self.snapshot().mac;
+        let octets = text.split(':').map(|octet| u8::from_str_radix(octet, 16));
+        let octets: Result<Vec<u8>, _> = octets.collect();
+        octets.ok().and_then(|octets| octets.try_into().ok()).expect("an address")
+    }
+
+    /// How many free buffers there may be more or less than before though none was lost: an 82599 gets new ones for each queue
+    /// when 16 are missing.
+    pub fn buffers_slack(&self, cores: u32) -> u64 {
+        if self.card_pid().is_some() { 15 * u64::from(cores) } else { 0 }
+    }
+
     /// Where a guest port can be reached.
     #[track_caller]
     pub fn address(&self, guest: u16, protocol: &str) -> SocketAddr {

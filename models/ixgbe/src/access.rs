@@ -135,7 +135,7 @@ impl Chip {
             }
             Id::RDH | Id::TDH => {}
             Id::RXDCTL => {
-                self.write_rxdctl(index, value);
+                self.write_rxdctl(index, value, memory);
                 self.drain_waiting(memory);
                 self.judge_buffer(outside);
             }

@@ -16,6 +16,7 @@ mod map;
 mod packet;
 mod pause;
 mod regs;
+mod rsc;
 mod rx;
 mod segment;
 mod sfp;
@@ -32,6 +33,7 @@ use interrupts::Interrupts;
 use link::Link;
 use map::Map;
 use pause::Pause;
+use rsc::Flow;
 use rx::Rx;
 use sfp::Sfp;
 use tx::Tx;
@@ -219,6 +221,7 @@ impl Chip {
             }
         }
         self.tick_pause(memory, outside);
+        self.tick_flows(memory);
         while let Some(item) = self.rx.write_backs.take_due(self.now_ns) {
             self.finish(item, memory);
         }
@@ -236,6 +239,7 @@ impl Chip {
             self.tx.write_backs.next_ns(),
             self.interrupts.next_tick_ns().filter(|_| !self.faults.no_interrupts),
             self.pause.next_ns(),
+            self.rx.flows.iter().map(Flow::until_ns).min(),
         ];
         all.into_iter().flatten().min()
     }

@@ -2,6 +2,7 @@
 use crate::filter::{self, Cast};
 use crate::packet::{self, Layers, Network, Toeplitz, Transport};
 use crate::regs::Id;
+use crate::rsc::Flow;
 use crate::write_back::{Item, QUEUES, WriteBacks};
 use crate::{Chip, Memory, Outside, interrupts, statistics};
 use std::collections::VecDeque;
@@ -57,11 +58,11 @@ struct Waiting {
 
 /// What the write-back says of a frame.
 #[derive(Clone, Copy, Debug, Default)]
-struct About {
-    kind: u32,
-    hash: u32,
-    status: u32,
-    vlan: u16,
+pub(crate) struct About {
+    pub kind: u32,
+    pub hash: u32,
+    pub status: u32,
+    pub vlan: u16,
 }
 
 /// The receive side's own state.
@@ -74,6 +75,8 @@ pub(crate) struct Rx {
     /// Frames since the last in which a bit flipped, and since the last that was lost.
     since_flip: u32,
     since_loss: u32,
+    /// Large frames under way.
+    pub flows: Vec<Flow>,
 }
 
 impl Rx {
@@ -85,6 +88,7 @@ impl Rx {
             write_backs: WriteBacks::new(seed),
             since_flip: 0,
             since_loss: 0,
+            flows: Vec::new(),
         }
     }
 
@@ -97,18 +101,19 @@ impl Rx {
         self.waiting.clear();
         self.waiting_bytes = 0;
         self.toeplitz = None;
+        self.flows.clear();
         self.write_backs.clear();
     }
 }
 
 /// Room in a queue, and in what pieces.
-struct Ring {
-    base: u64,
-    len: u32,
-    head: u32,
-    tail: u32,
-    buffer: usize,
-    legacy: bool,
+pub(crate) struct Ring {
+    pub base: u64,
+    pub len: u32,
+    pub head: u32,
+    pub tail: u32,
+    pub buffer: usize,
+    pub legacy: bool,
 }
 
 impl Chip {
@@ -243,6 +248,10 @@ impl Chip {
             about.status &= !status::VLAN;
             about.vlan = 0;
         }
+        if self.rx.waiting.is_empty() && self.coalesce(frame, queue, &about, memory) {
+            self.deliver_interrupts(outside);
+            return true;
+        }
         if self.rx.waiting.is_empty() && self.write_frame(frame, queue, about, memory) {
             self.deliver_interrupts(outside);
             return true;
@@ -280,7 +289,7 @@ impl Chip {
         }
     }
 
-    fn ring(&self, queue: usize) -> Option<Ring> {
+    pub(crate) fn ring(&self, queue: usize) -> Option<Ring> {
         let split = self.map.at(Id::SRRCTL, queue);
         let ring = Ring {
             base: u64::from(self.map.at(Id::RDBAL, queue))
@@ -336,7 +345,7 @@ impl Chip {
         true
     }
 
-    fn write_back_rx(&mut self, queue: usize, item: Item, memory: &dyn Memory) {
+    pub(crate) fn write_back_rx(&mut self, queue: usize, item: Item, memory: &dyn Memory) {
         let delay = self.faults.write_back_delay_ns;
         if let Some(item) = self.rx.write_backs.keep(queue, item, self.now_ns, delay) {
             self.finish(item, memory);
@@ -350,13 +359,14 @@ impl Chip {
     }
 
     /// RXDCTL is written (§4.6.7.1).
-    pub(crate) fn write_rxdctl(&mut self, queue: usize, value: u32) {
+    pub(crate) fn write_rxdctl(&mut self, queue: usize, value: u32, memory: &dyn Memory) {
         let before = self.map.at(Id::RXDCTL, queue);
         let mut value = value;
         if self.faults.stuck_rx_enable {
             value &= !QUEUE_ENABLE;
         }
         if before & !value & QUEUE_ENABLE != 0 {
+            self.end_flows(queue, memory);
             self.map.set_at(Id::RDH, queue, 0);
             self.rx.write_backs.hurry(queue);
         }
@@ -420,7 +430,13 @@ fn checksum_status(frame: &[u8], layers: &Layers) -> u32 {
 }
 
 /// The descriptor as it comes back: advanced (§7.1.6.2) or legacy (§7.1.5.1).
-fn write_back(about: &About, len: usize, last: bool, legacy: bool, read: &[u8; 16]) -> [u8; 16] {
+pub(crate) fn write_back(
+    about: &About,
+    len: usize,
+    last: bool,
+    legacy: bool,
+    read: &[u8; 16],
+) -> [u8; 16] {
     let end = if last { status::END } else { 0 };
     let said = if last { about.status } else { 0 };
     let mut bytes = *read;

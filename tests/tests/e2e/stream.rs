@@ -139,11 +139,7 @@ fn datagrams_come_back_over_ethernet() {
 fn frames_of_noise_are_dropped_with_a_reason_and_harm_nothing() {
     let Some((_machine, vm, mut host)) = echo(2, Faults::NONE) else { return };
     host.ping(GUEST_IP, b"first", PATIENCE).unwrap();
-    let guest: [u8; 6] = {
-        let mac = vm.snapshot().mac;
-        let octets: Vec<u8> = mac.split(':').map(|h| u8::from_str_radix(h, 16).unwrap()).collect();
-        octets.try_into().unwrap()
-    };
+    let guest = vm.mac();
     let rounds = if need::prove() { 100_000 } else { 3000 };
     for round in 0..rounds {
         let len = 14 + (round * 7919) as usize % 200;

@@ -5,5 +5,6 @@ mod interrupts;
 mod pause;
 mod receive;
 mod rig;
+mod rsc;
 mod sfp;
 mod transmit;
