@@ -12,6 +12,21 @@ pub fn skip(reason: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
+/// A machine with the usual card; `None` after saying SKIPPED where `IX_RUN_ARGS` asks for another one (`cargo xtask prove
+/// e2e-ixgbe`), with which the test cannot be for this reason.
+pub fn usual_card(reason: &str) -> Option<()> {
+    if std::env::var("IX_RUN_ARGS").is_ok_and(|args| args.contains("--nic")) {
+        skip(&format!("not on another card: {reason}"));
+        return None;
+    }
+    Some(())
+}
+
+/// The same, for machines whose instructions are counted.
+pub fn countable() -> Option<()> {
+    usual_card("a card of another program has no place in counted time (QEMU: Bad icount read)")
+}
+
 /// The workspace.
 pub fn workspace() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

@@ -123,9 +123,9 @@ impl Config {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // For whoever looks for the cause of a failure: `IX_RUN_ARGS="--idle poll"`.
+        // For whoever looks for the cause of a failure: `IX_RUN_ARGS="--idle poll"`; and another card for all.
         if let Ok(more) = std::env::var("IX_RUN_ARGS") {
-            command.args(more.split_whitespace());
+            command.args(beside(&more, &self.args));
         }
         if !self.app_args.is_empty() {
             command.arg("--").args(&self.app_args);
@@ -137,6 +137,27 @@ impl Config {
         collect(child.stderr.take(), said.clone(), |said| &mut said.err);
         Vm { child, runtime, said, started, built: self.built.clone(), name: self.name.clone() }
     }
+}
+
+/// Whether this QEMU is one of version 7.
+pub fn qemu_is_7(qemu: &Path) -> bool {
+    let said = Command::new(qemu).arg("--version").output().expect("it has been started");
+    String::from_utf8_lossy(&said.stdout).contains("version 7.")
+}
+
+/// Of `more`, the options with their values that a test does not set itself.
+fn beside<'a>(more: &'a str, own: &[OsString]) -> Vec<&'a str> {
+    let mut all = Vec::new();
+    let mut taken = true;
+    for word in more.split_whitespace() {
+        if word.starts_with("--") {
+            taken = !own.iter().any(|arg| arg == word);
+        }
+        if taken {
+            all.push(word);
+        }
+    }
+    all
 }
 
 /// Lines of `ixcp run`, each with the time of its arrival.

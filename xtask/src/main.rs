@@ -50,7 +50,8 @@ enum Command {
     },
     /// The long tests: the same ones with many more seeds and steps
     Prove {
-        /// Part of a test's name; `sim`: the simulation alone; `bridge`: beside Linux, with a table
+        /// Part of a test's name; `sim`: the simulation alone; `bridge`: beside Linux, with a table;
+        /// `e2e-ixgbe`: the end-to-end tests with an 82599; `e2e-iommu`: behind an IOMMU, too
         filter: Option<String>,
         #[command(flatten)]
         walk: test::Walk,
@@ -106,6 +107,8 @@ fn main() -> ExitCode {
         Command::Prove { filter, walk } => match filter.as_deref() {
             Some("sim") => test::prove_sim(&walk),
             Some("bridge") => test::prove_bridge(),
+            Some("e2e-ixgbe") => test::prove_card(&[]),
+            Some("e2e-iommu") => test::prove_card(&["--iommu"]),
             filter => test::prove(filter),
         },
         Command::Defects(options) => defects::run(&options),

@@ -102,6 +102,28 @@ pub fn prove_bridge() -> Result<bool> {
     watch(&mut command, PROVE_STEP_MAX, |_| ())
 }
 
+/// `cargo xtask prove e2e-ixgbe` and `e2e-iommu`: all end-to-end tests with an 82599 in place of virtio-net.
+pub fn prove_card(more: &[&str]) -> Result<bool> {
+    let start = Instant::now();
+    let mut outcome = Outcome::default();
+    prepare(&mut outcome, None);
+    let programs = ["build", "--quiet", "-p", "ixcp", "-p", "ixgbe-vfio-user"];
+    workspace::run(cargo().args(programs))?;
+    let qemu = qemu::fetch_vfio_user()?;
+    let built = workspace::target_dir().join("debug");
+    let (ixcp, player) = (built.join("ixcp"), built.join("ixgbe-vfio-user"));
+    let paths = [qemu.to_str(), player.to_str()].map(Option::unwrap_or_default);
+    let card = ["--nic", "ixgbe", "--qemu", paths[0], "--nic-program", paths[1]];
+    let mut command = cargo();
+    command.args(["test", "--quiet", "-p", "ix-tests", "--test", "e2e", "--"]);
+    command.args(["--format=pretty", "--test-threads=1"]);
+    command.env("IX_NEED_IMAGES", "1").env("IX_IXCP", ixcp);
+    command.env("IX_RUN_ARGS", [&card[..], more].concat().join(" "));
+    heading("the end-to-end tests with an 82599");
+    watch(&mut command, PROVE_STEP_MAX, |line| outcome.line(line))?;
+    finish(&outcome, start)
+}
+
 /// What the end-to-end tests boot.
 fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
     heading("images");

@@ -56,6 +56,14 @@ struct Lab {
 }
 
 impl Lab {
+    /// INVD and WBINVD are for ring 0 (Intel SDM vol. 2). QEMU 7.2 keeps to it; 10.0 and 11.1 translate them for every ring.
+    fn emulator_lets(&self, misdeed: &str) -> bool {
+        let text = std::fs::read_to_string(self.vm.dir().join("instance.json")).expect("described");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let qemu = std::path::Path::new(json["qemu"].as_str().expect("a path"));
+        ["invd", "wbinvd"].contains(&misdeed) && !ix_tests::vm::qemu_is_7(qemu)
+    }
+
     fn boot() -> Option<Lab> {
         Lab::boot_with(2, "limit=1000 heap=64")
     }
@@ -478,6 +486,10 @@ fn kind(name: &str) {
                         misdeed.answer,
                         began.elapsed().as_millis()
                     ));
+                }
+                Err(why) if why.contains("let live") && at.emulator_lets(misdeed.name) => {
+                    need::skip(&format!("{order}: this QEMU executes it in ring 3"));
+                    lab = None;
                 }
                 Err(why) => {
                     note(&format!("{order}: FAILED: {why}"));

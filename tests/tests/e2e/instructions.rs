@@ -41,7 +41,7 @@ fn measure(vm: &Vm, connections: usize) -> Figure {
 
 #[test]
 fn instructions_per_get_are_counted_at_1_and_16_connections() {
-    let Some(built) = need::built() else { return };
+    let (Some(()), Some(built)) = (need::countable(), need::built()) else { return };
     let _machine = need::machine();
     let vm = Config::new(&built, "kv").cores(1).counted().forward("11211").boot();
     for connections in [1, 16] {

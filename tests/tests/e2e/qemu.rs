@@ -13,7 +13,8 @@ fn version(program: &Path) -> String {
 }
 
 fn works(program: PathBuf) {
-    let Some(built) = need::built() else { return };
+    let usual = need::usual_card("this QEMU has no vfio-user");
+    let (Some(()), Some(built)) = (usual, need::built()) else { return };
     println!("{}", version(&program));
     let _machine = need::machine();
     for cores in [1, 2] {

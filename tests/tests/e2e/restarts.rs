@@ -93,6 +93,9 @@ struct Field {
 
 impl Field {
     fn boot(counted: bool) -> Option<Field> {
+        if counted {
+            need::countable()?;
+        }
         let built = need::built()?;
         let listener = Listener::bind();
         // Counted, QEMU runs cores in turn, each for up to 100 ms of guest time: one is exact.

@@ -74,6 +74,9 @@ fn large(tap: &Tap, mtu: Option<u16>) -> Option<(u64, u64, u64)> {
 
 #[test]
 fn what_linux_never_cut_arrives_in_large_frames() {
+    if need::usual_card("the driver of the 82599 has nothing coalesced").is_none() {
+        return;
+    }
     let _machine = need::machine();
     let Some(tap) = Tap::make(false) else { return };
     let Some((chains, merged, packets)) = large(&tap, None) else { return };
@@ -99,6 +102,7 @@ fn with_a_multi_queue_tap_both_cores_carry_connections() {
 
 /// A QEMU whose card spreads flows; `None` after saying SKIPPED.
 fn qemu_10() -> Option<PathBuf> {
+    need::usual_card("this is virtio-net's spreading of flows")?;
     let fetched = need::workspace().join("build/qemu-10/qemu-system-x86_64");
     if !fetched.is_file() {
         need::skip("no QEMU 10: cargo xtask qemu --version 10 fetches it");
@@ -114,6 +118,9 @@ fn with_the_receive_side_scaling_of_qemu_10_too() {
 }
 
 fn both_cores_carry_connections(qemu: Option<&Path>) {
+    if need::usual_card("the card's program opens one queue of a TAP").is_none() {
+        return;
+    }
     let _machine = need::machine();
     let Some(tap) = Tap::make(true) else { return };
     let Some(built) = need::built() else { return };

@@ -173,7 +173,7 @@ const TRIES: u64 = 40;
 #[test]
 fn instructions_from_the_first_late_frame_to_the_first_served_on_the_woken_core() {
     let _machine = need::machine();
-    let Some(built) = need::built() else { return };
+    let (Some(()), Some(built)) = (need::countable(), need::built()) else { return };
     // A nanosecond of the guest is an instruction, of whichever core; one core runs at a time.
     let vm = Config::new(&built, "kv").cores(2).counted().forward("11211").boot();
     let page = vm.page();
