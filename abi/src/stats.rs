@@ -250,6 +250,8 @@ counters! {
         SpansBuffers = "spans_buffers",
         /// Without the tag of the network card's VLAN.
         OtherVlan = "other_vlan",
+        /// The network card had no buffer for the frame; only some cards tell. Told with core 0's.
+        DeviceMissed = "device_missed",
     }
 }
 

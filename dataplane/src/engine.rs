@@ -67,6 +67,7 @@ pub(crate) struct Accounting {
     pub(crate) publish_at: Instant,
     pub(crate) device_errors: u64,
     pub(crate) other_vlan: u64,
+    pub(crate) device_missed: u64,
 }
 
 impl Engine {
@@ -179,6 +180,12 @@ impl Engine {
     /// Whether other cores have sent something since the last iteration: to be asked before a halt.
     pub fn has_mail(&mut self) -> bool {
         self.local.mesh.refresh()
+    }
+
+    /// The device has lost so many frames since its port was opened, for which it had no buffer.
+    pub fn count_missed(&mut self, total: u64) {
+        let before = core::mem::replace(&mut self.accounting.device_missed, total);
+        self.local.stats.drops[Drop::DeviceMissed as usize] += total.saturating_sub(before);
     }
 
     /// The quiescent point: messages of other cores, buffers that came home, the address.

@@ -177,6 +177,7 @@ impl Manager {
         }
         crate::iommu::look(now);
         self.renewal.tick(now);
+        self.renewal.count_missed(engine, now);
         self.scrubbed |= self.renewal.take_scrubbed();
         // A frame in each tick: the network is served in between.
         if self.scrubbed && mem::make_ready(program::frames_at_start(self.fixed.cores)) {

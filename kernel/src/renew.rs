@@ -57,6 +57,9 @@ pub fn step() -> u32 {
     STEP.load(Ordering::Acquire)
 }
 
+/// Between two counters of lost frames that are read: a register read takes a microsecond, in a virtual machine many.
+const MISSED_EVERY_NS: u64 = 20_000_000;
+
 /// A core asks for a reset of the device; the number that [`done`] has to exceed.
 #[cold]
 pub fn ask() -> u32 {
@@ -181,6 +184,8 @@ pub struct Renewal {
     redirecting: bool,
     cores: usize,
     /// A scrubbing is wanted; is done.
+    /// When the card is asked next what it has lost.
+    next_missed: u64,
     wanted: bool,
     scrubbed: bool,
     since: u64,
@@ -193,6 +198,7 @@ impl Renewal {
             control,
             redirecting: false,
             cores,
+            next_missed: 0,
             wanted: false,
             scrubbed: false,
             since: 0,
@@ -237,6 +243,17 @@ impl Renewal {
     fn is_redirected(&mut self, engine: &mut Engine) {
         self.redirecting = false;
         engine.redirected();
+    }
+
+    /// Every millisecond: now and then, what the card has lost for want of a buffer. Not while it is being stopped.
+    pub fn count_missed(&mut self, engine: &mut Engine, now: u64) {
+        if now < self.next_missed || step() % PHASES != IDLE {
+            return;
+        }
+        self.next_missed = now + MISSED_EVERY_NS;
+        if let Some(control) = &mut self.control {
+            engine.count_missed(control.poll_missed());
+        }
     }
 
     /// Wants the receive buffers scrubbed; no application may be attached.

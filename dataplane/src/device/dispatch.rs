@@ -179,6 +179,9 @@ macro_rules! nics {
             fn read_needs_reset(&self) -> bool {
                 match self { $(Self::$name(c) => c.read_needs_reset(),)+ }
             }
+            fn poll_missed(&mut self) -> u64 {
+                match self { $(Self::$name(c) => c.poll_missed(),)+ }
+            }
             fn reset(
                 &mut self,
                 clock: $crate::device::Clock<'_>,

@@ -128,6 +128,12 @@ pub trait NicControl {
     /// Whether the device has given up, or is gone, and wants a reset. Reads a register.
     fn read_needs_reset(&self) -> bool;
 
+    /// Frames that the device has lost since the port was opened because it had no buffer, as far as is known now: asked again and
+    /// again, it becomes all of them. 0 where the device does not tell. Reads at most one register: for a tick, not for each loop.
+    fn poll_missed(&mut self) -> u64 {
+        0
+    }
+
     /// Stops the device: after this it touches no memory. The proof lets the queues of this port
     /// give back what they hold. On failure it may be tried again.
     fn reset(&mut self, clock: Clock<'_>) -> Result<Self::Stopped, Self::StartError>;

@@ -35,6 +35,15 @@ fn statuses(talk: &mut Talk) -> Vec<Status> {
 }
 
 #[test]
+fn what_the_device_has_lost_is_counted_once() {
+    let mut talk = Talk::new(|_| ());
+    for (total, lost) in [(0, 0), (3, 3), (3, 3), (7, 7), (2, 7), (4, 9)] {
+        talk.station.engines[0].count_missed(total);
+        assert_eq!(talk.station.dropped(Reason::DeviceMissed), lost, "{total}");
+    }
+}
+
+#[test]
 fn nonsense_of_the_device_is_counted_as_drops() {
     let mut talk = Talk::new(|_| {});
     for errors in [0, 3, 3, 4] {

@@ -49,6 +49,8 @@ pub struct Control<M> {
     running: bool,
     link_since: Instant,
     statistics: Statistics,
+    /// Which counter of lost frames is read next.
+    next_missed: u32,
 }
 
 impl<M: Mmio + Clone> Control<M> {
@@ -72,6 +74,7 @@ impl<M: Mmio + Clone> Control<M> {
             running: true,
             link_since: now,
             statistics: Statistics::default(),
+            next_missed: 0,
         };
         control.write_table(u32::MAX);
         control
@@ -219,6 +222,14 @@ impl<M: Mmio + Clone> NicControl for Control<M> {
     /// Whether the chip is still there (§5.2: what was taken out reads all ones). Reads a register.
     fn read_needs_reset(&self) -> bool {
         self.chip.present().is_err()
+    }
+
+    fn poll_missed(&mut self) -> u64 {
+        if self.running {
+            self.statistics.add_missed(&self.chip, self.next_missed);
+            self.next_missed = (self.next_missed + 1) % (1 + u32::from(self.settings.pairs));
+        }
+        self.statistics.missed()
     }
 
     fn reset(&mut self, clock: Clock<'_>) -> Result<Stopped, InitError> {

@@ -77,6 +77,21 @@ impl Statistics {
         self.tx_good_bytes += wide(GOTCL, GOTCH);
     }
 
+    /// Frames that were lost for want of a descriptor or of room in the packet buffer.
+    pub const fn missed(&self) -> u64 {
+        self.rx_missed + self.rx_no_descriptor
+    }
+
+    /// Reads one of the counters of such frames: of the one packet buffer that is in use, or of a queue.
+    pub(crate) fn add_missed<M: Mmio>(&mut self, chip: &Chip<M>, number: u32) {
+        let (sum, register) = match number.checked_sub(1) {
+            None => (&mut self.rx_missed, RXMPC.at(0)),
+            Some(queue) => (&mut self.rx_no_descriptor, QPRDC.at(queue)),
+        };
+        // A chip that is gone reads all ones.
+        *sum += Some(chip.read(register)).filter(|lost| *lost != u32::MAX).map_or(0, u64::from);
+    }
+
     /// §4.6.5: clears the chip's, and gives each of 16 queues a counter of its own.
     pub(crate) fn start<M: Mmio>(chip: &Chip<M>) {
         Statistics::default().add(chip);

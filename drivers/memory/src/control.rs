@@ -115,6 +115,10 @@ impl NicControl for MemoryControl {
         false
     }
 
+    fn poll_missed(&mut self) -> u64 {
+        self.card.borrow().missed
+    }
+
     fn reset(&mut self, _clock: Clock<'_>) -> Result<Stopped, Infallible> {
         let mut card = self.card.borrow_mut();
         card.running = false;

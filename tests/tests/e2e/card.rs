@@ -5,7 +5,8 @@ use ix_tests::need;
 use ix_tests::peer::faults::Faults;
 use ix_tests::peer::{GUEST_IP, Host, Listener};
 use ix_tests::vm::{Config, Vm};
-use std::time::Duration;
+use nix::sys::signal::{Signal, kill};
+use std::time::{Duration, Instant};
 
 const CORES: u32 = 4;
 
@@ -149,4 +150,40 @@ fn a_card_that_cannot_tag_frames_is_refused_in_a_vlan() {
     let mut vm = Config::new(&built, "kv").with("--vlan", "5").start();
     assert_eq!(vm.wait_end(PATIENCE), 8, "{}", vm.log());
     assert!(vm.log().contains("cannot tag frames (vlan=5)"), "{}", vm.log());
+}
+
+/// While QEMU stands still its guest polls nothing, and the card's program goes on.
+#[test]
+fn frames_that_found_no_buffer_are_counted() {
+    const FRAMES: u64 = 5000;
+    let Some(built) = need::built() else { return };
+    let Some((qemu, player)) = ixgbe::card() else { return };
+    let _machine = need::machine();
+    let listener = Listener::bind();
+    let config = Config::new(&built, "kv").cores(1).with("--nic", "ixgbe").stream(listener.path());
+    let vm = config.with("--qemu", qemu).with("--nic-program", player).boot();
+    let mut host = Host::new(listener.accept(), Faults::NONE);
+    host.ping(GUEST_IP, b"?", PATIENCE).expect("an answer");
+    let pid = vm.qemu_pid().expect("it runs");
+    kill(pid, Signal::SIGSTOP).expect("stopped");
+    let mut frame = [0xff; 60];
+    frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+    for _ in 0..FRAMES {
+        host.inject(&frame);
+    }
+    host.run(Duration::from_secs(1));
+    kill(pid, Signal::SIGCONT).expect("goes on");
+    let deadline = Instant::now() + PATIENCE;
+    let figures = loop {
+        let drops = vm.snapshot().total.drops;
+        let (missed, odd) = (drops.get("device_missed"), drops.get("ether_type"));
+        if missed + odd >= FRAMES || Instant::now() > deadline {
+            break (missed, odd);
+        }
+        host.run(Duration::from_millis(20));
+    };
+    println!("card: of {FRAMES} frames {} were lost and {} arrived", figures.0, figures.1);
+    assert_eq!(figures.0 + figures.1, FRAMES, "{figures:?}");
+    assert!(figures.0 > FRAMES / 2, "{figures:?}");
+    host.ping(GUEST_IP, b"!", PATIENCE).expect("an answer");
 }

@@ -1,7 +1,7 @@
 //! Receiving: lengths, order, bounds, several buffers, scarcity.
 use crate::frames::{ETHERNET, FRAME_MIN, Flow, frame, number_of, numbered};
 use crate::{Bench, Make, Rig, Verdict, Wishes};
-use ix_dataplane::device::{NicRx, RxBatch, RxChecksum, RxFrame, RxQueue};
+use ix_dataplane::device::{NicControl, NicRx, RxBatch, RxChecksum, RxFrame, RxQueue};
 use ix_dataplane::limits::RX_BATCH_MAX;
 use ix_dataplane::mbuf::{Mbuf, NO_MBUF, Rest};
 use ix_dataplane::rng::Rng;
@@ -173,9 +173,13 @@ pub fn an_empty_pool_posts_what_there_is_and_goes_on_later<B: Bench>(
     Verdict::Kept
 }
 
-/// A core that does not poll loses frames that it has no buffers for, and only those.
+/// Asked so often, a control part knows all that was lost.
+const ASKED: usize = 64;
+
+/// A core that does not poll loses frames that it has no buffers for, and only those; a device that counts them is believed.
 pub fn a_ring_without_buffers_drops_and_goes_on<B: Bench>(make: &Make<'_, B>) -> Verdict {
     let mut rig = Rig::new(make, Wishes { rx_ring: 64, ..Wishes::default() });
+    let mut lost = 0;
     for round in 0..20_u32 {
         rig.replenish();
         let posted = rig.rx[0].held();
@@ -193,6 +197,9 @@ pub fn a_ring_without_buffers_drops_and_goes_on<B: Bench>(make: &Make<'_, B>) ->
         assert_eq!(numbers, taken);
         assert_eq!(rig.rx[0].held(), 0);
         assert!(!rig.device.deliver(&frame(Flow::tcp(1), &[])), "there is no buffer");
+        lost += 21;
+        let told = (0..ASKED).map(|_| rig.control.poll_missed()).last().unwrap_or(0);
+        assert!(told == 0 || told == lost, "{told} of {lost} lost frames are told");
         rig.free(got);
     }
     rig.finish();

@@ -1,7 +1,7 @@
 //! Receiving: lengths, rings that wrap, verdicts, several buffers, filters, interrupts.
 use crate::frames::{Flow, MAC, frame};
 use crate::rig::Rig;
-use ix_dataplane::device::{NicRx, RxChecksum, RxQueue};
+use ix_dataplane::device::{NicControl, NicRx, RxChecksum, RxQueue};
 use ix_dataplane::mbuf::NO_MBUF;
 use ix_model_ixgbe::{Faults, Options};
 
@@ -34,7 +34,11 @@ fn a_ring_without_buffers_drops_and_counts_and_goes_on() {
     rig.replenish();
     let taken = (0..300).filter(|i| rig.world.receive(&frame(Flow::tcp(*i), &[]))).count();
     assert_eq!(taken, 255);
+    // One counter after the other, each of which a look clears.
+    let told: Vec<u64> = (0..6).map(|_| rig.port.control.poll_missed()).collect();
+    assert_eq!((told[0], told[5]), (0, 45), "{told:?}");
     assert_eq!(rig.port.control.read_statistics().rx_no_descriptor, 45);
+    assert_eq!(rig.port.control.poll_missed(), 45);
     for _ in 0..4 {
         let got = rig.poll(0);
         rig.free(got);
