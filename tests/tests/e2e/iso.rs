@@ -182,7 +182,7 @@ fn the_report_names_firmware_memory_tables_and_devices() {
                 "report: kernel at 0x200000",
                 "report: module at 0x",
                 "report: boot information at 0x",
-                "report: IOMMU: Intel VT-d, not used; PCI configuration by ECAM: there",
+                "report: IOMMU: Intel VT-d; PCI configuration by ECAM: there",
                 "[8086:10d3] 0200 network: no driver",
                 "network: virtio-net",
                 "selftest report: passed",
