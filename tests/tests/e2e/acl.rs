@@ -299,7 +299,7 @@ fn fix_checksum(f: &mut [u8], at: usize, protocol: u8) {
 fn floods_of_nonsense_leave_it_serving_with_and_without_rules() {
     let files = Files::new();
     let rules = files.write("rules.toml", ONLY_ECHO);
-    let frames = if need::prove() { 2_000_000 } else { 10_000 };
+    let frames = if need::prove() { 2_000_000 } else { 6_000 };
     for with in [None, Some(rules.as_path())] {
         let Some((_machine, vm, mut host)) = echo(2, with) else { return };
         let conn = host.connect(GUEST_IP, ECHO, PATIENCE).unwrap();
