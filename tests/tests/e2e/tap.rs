@@ -42,7 +42,10 @@ fn linux_and_ix_exchange_streams() {
     reader.read_to_end(&mut got).expect("data in time");
     sending.join().unwrap();
     assert!(got == data, "{} of {} bytes, or others", got.len(), data.len());
-    assert_eq!(vm.snapshot().total.counters.get("tcp_resets_sent"), 0, "{}", vm.log());
+    // A FIN that a probe has sent again, since the machine was slow, is acknowledged twice: the second time nobody is there.
+    let counters = vm.snapshot().total.counters;
+    let again = counters.get("tcp_loss_probes") + counters.get("tcp_timeouts");
+    assert!(counters.get("tcp_resets_sent") <= again, "{counters:?}\n{}", vm.log());
 }
 
 /// A stream to the guest's echo and back; the guest's counters.
