@@ -207,7 +207,8 @@ fn one_daemon_looks_after_all_dataplanes_each_by_its_own_policy() {
     assert!(!out.status.success() && said.contains("other"), "{said}");
     first.ixcp_ok(&["policy", "set", "--name", "other", "static", "static.cores=2"]);
     wait_serving(&second, &daemon, |serving| serving == 2);
-    assert_eq!(first.page().load(header::ACTIVE).count_ones(), 1);
+    // On a busy machine the first may have wanted a second core for a moment.
+    wait_serving(&first, &daemon, |serving| serving == 1);
     serves(&first);
     serves(&second);
     // One that goes takes nothing with it.
