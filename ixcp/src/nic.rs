@@ -178,7 +178,8 @@ pub fn find_qemu(options: &Run, images: &Path) -> Result<PathBuf> {
     Ok(qemu)
 }
 
-fn has_vfio_user(qemu: &Path) -> bool {
+/// Whether a QEMU takes devices that other programs play.
+pub fn has_vfio_user(qemu: &Path) -> bool {
     let asked = Command::new(qemu).args(["-device", "vfio-user-pci,help"]).output();
     asked.is_ok_and(|o| o.status.success() && o.stdout.starts_with(b"vfio-user-pci options"))
 }

@@ -391,9 +391,13 @@ const RSS_SINCE: u32 = 10;
 
 /// Whether a QEMU's receive-side scaling can be relied on; asks the program for its version.
 pub fn has_good_rss(qemu: &Path) -> bool {
-    let said = std::process::Command::new(qemu).arg("--version").output();
-    let text = said.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-    major_version(&text).is_some_and(|major| major >= RSS_SINCE)
+    ask_major_version(qemu).is_some_and(|major| major >= RSS_SINCE)
+}
+
+/// A QEMU's major version, as the program says it.
+pub fn ask_major_version(qemu: &Path) -> Option<u32> {
+    let said = std::process::Command::new(qemu).arg("--version").output().ok()?;
+    major_version(&String::from_utf8_lossy(&said.stdout))
 }
 
 fn major_version(said: &str) -> Option<u32> {

@@ -1,6 +1,7 @@
 //! A Linux guest with the Intel 82599 that `ixgbe-vfio-user` plays: Linux's own driver as the judge of the model.
 use crate::linux::{self, APPEND, Images, Linux};
 use crate::need;
+use crate::vm::Config;
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -46,14 +47,18 @@ pub fn card() -> Option<(PathBuf, PathBuf)> {
     Some((qemu, player))
 }
 
+/// The same machine with the card in place of the usual one; `None` after saying SKIPPED.
+pub fn with_card(config: Config) -> Option<Config> {
+    let (qemu, player) = card()?;
+    let config = config.with("--nic", "ixgbe");
+    Some(config.with("--qemu", qemu).with("--nic-program", player))
+}
+
 /// The fetched one, or the installed one if it is new enough.
 pub fn qemu() -> Option<PathBuf> {
     let fetched = need::workspace().join("build/qemu-vfio-user/qemu-system-x86_64");
     let candidates = [Some(fetched), need::program("qemu-system-x86_64")];
-    candidates.into_iter().flatten().find(|program| {
-        let asked = Command::new(program).args(["-device", "vfio-user-pci,help"]).output();
-        asked.is_ok_and(|o| o.stdout.starts_with(b"vfio-user-pci options"))
-    })
+    candidates.into_iter().flatten().find(|program| ixcp::nic::has_vfio_user(program))
 }
 
 /// The card's program, where tests are built, or as a release.

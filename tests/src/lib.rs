@@ -10,6 +10,7 @@ pub mod linux;
 pub mod need;
 pub mod peer;
 pub mod sim;
+pub mod spread;
 pub mod tap;
 pub mod tools;
 pub mod vm;

@@ -1,6 +1,7 @@
 //! A booted machine for a test: `ixcp run` with a directory of its own, its output collected, every
 //! wait with a deadline, ended with the test.
 use crate::need::Built;
+use crate::spread;
 use ixcp::page::Page;
 use ixcp::snapshot::{self, Snapshot};
 use nix::sys::signal::{Signal, kill};
@@ -137,12 +138,6 @@ impl Config {
         collect(child.stderr.take(), said.clone(), |said| &mut said.err);
         Vm { child, runtime, said, started, built: self.built.clone(), name: self.name.clone() }
     }
-}
-
-/// Whether this QEMU is one of version 7.
-pub fn qemu_is_7(qemu: &Path) -> bool {
-    let said = Command::new(qemu).arg("--version").output().expect("it has been started");
-    String::from_utf8_lossy(&said.stdout).contains("version 7.")
 }
 
 /// Of `more`, the options with their values that a test does not set itself.
@@ -288,12 +283,15 @@ impl Vm {
         host.parse().expect("an address")
     }
 
-    /// A TCP connection to a forwarded guest port, with time limits.
+    /// A TCP connection to a forwarded guest port, with time limits. Its own port, which the guest sees, is a random one.
     #[track_caller]
     pub fn connect(&self, guest: u16) -> TcpStream {
         // QEMU's network keeps a backlog of one: who comes while it is full waits for a second.
         std::thread::sleep(Duration::from_millis(5));
-        let stream = TcpStream::connect(self.address(guest, "tcp")).expect("connects");
+        let SocketAddr::V4(address) = self.address(guest, "tcp") else {
+            panic!("forwarded ports are of IPv4");
+        };
+        let stream = spread::connect_from_anywhere(address).expect("connects");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
         stream.set_write_timeout(Some(Duration::from_secs(30))).expect("a time limit");
         stream.set_nodelay(true).expect("no delay");

@@ -12,9 +12,8 @@ const CORES: u32 = 4;
 
 fn boot() -> Option<Vm> {
     let built = need::built()?;
-    let (qemu, player) = ixgbe::card()?;
-    let config = Config::new(&built, "kv").cores(CORES).forward("11211").with("--nic", "ixgbe");
-    Some(config.with("--qemu", qemu).with("--nic-program", player).boot())
+    let config = Config::new(&built, "kv").cores(CORES).forward("11211");
+    Some(ixgbe::with_card(config)?.boot())
 }
 
 fn clients(vm: &Vm) -> Vec<Kv> {
@@ -106,17 +105,11 @@ const VLAN: u16 = 0x105;
 #[test]
 fn a_dataplane_lives_in_one_vlan_and_hears_nothing_of_others() {
     let Some(built) = need::built() else { return };
-    let Some((qemu, player)) = ixgbe::card() else { return };
     let _machine = need::machine();
     let listener = Listener::bind();
-    let vm = Config::new(&built, "echo")
-        .cores(2)
-        .stream(listener.path())
-        .with("--nic", "ixgbe")
-        .with("--vlan", VLAN.to_string())
-        .with("--qemu", qemu)
-        .with("--nic-program", player)
-        .boot();
+    let config = Config::new(&built, "echo").cores(2).stream(listener.path());
+    let Some(config) = ixgbe::with_card(config.with("--vlan", VLAN.to_string())) else { return };
+    let vm = config.boot();
     let mut host = Host::new(listener.accept(), Faults::NONE);
     host.set_vlan(Some(VLAN));
     host.ping(GUEST_IP, &crate::bytes(1, 1400), PATIENCE).expect("tagged");
@@ -157,11 +150,11 @@ fn a_card_that_cannot_tag_frames_is_refused_in_a_vlan() {
 fn frames_that_found_no_buffer_are_counted() {
     const FRAMES: u64 = 5000;
     let Some(built) = need::built() else { return };
-    let Some((qemu, player)) = ixgbe::card() else { return };
     let _machine = need::machine();
     let listener = Listener::bind();
-    let config = Config::new(&built, "kv").cores(1).with("--nic", "ixgbe").stream(listener.path());
-    let vm = config.with("--qemu", qemu).with("--nic-program", player).boot();
+    let config = Config::new(&built, "kv").cores(1).stream(listener.path());
+    let Some(config) = ixgbe::with_card(config) else { return };
+    let vm = config.boot();
     let mut host = Host::new(listener.accept(), Faults::NONE);
     host.ping(GUEST_IP, b"?", PATIENCE).expect("an answer");
     let pid = vm.qemu_pid().expect("it runs");

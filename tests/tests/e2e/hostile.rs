@@ -61,7 +61,7 @@ impl Lab {
         let text = std::fs::read_to_string(self.vm.dir().join("instance.json")).expect("described");
         let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let qemu = std::path::Path::new(json["qemu"].as_str().expect("a path"));
-        ["invd", "wbinvd"].contains(&misdeed) && !ix_tests::vm::qemu_is_7(qemu)
+        ["invd", "wbinvd"].contains(&misdeed) && ixcp::qemu::ask_major_version(qemu) != Some(7)
     }
 
     fn boot() -> Option<Lab> {

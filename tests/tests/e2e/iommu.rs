@@ -4,6 +4,9 @@ use crate::{Kv, serves};
 use ix_tests::vm::{Config, Vm};
 use ix_tests::{ixgbe, need};
 
+/// Values of half a MiB.
+const VALUES: u32 = 80;
+
 /// MiB of the two that the kernel's line names.
 fn reach(vm: &Vm) -> (u64, u64) {
     let log = vm.log();
@@ -20,12 +23,12 @@ fn serves_behind_it(config: Config) {
     for round in 0..3 {
         serves(&vm);
         let mut client = Kv::connect(&vm);
-        // More than was mapped at the start: the application asks for memory, which it sends from.
+        // More than the 32 MiB that are mapped at the start: the application asks for memory, which it sends from.
         let value = vec![b'a' + round; 1 << 19];
-        for i in 0..40 {
+        for i in 0..VALUES {
             client.set(&format!("key{i}"), &value);
         }
-        for i in 0..40 {
+        for i in 0..VALUES {
             assert_eq!(client.get(&format!("key{i}")).as_deref(), Some(&value[..]));
         }
         drop(client);
@@ -48,7 +51,6 @@ fn a_dataplane_serves_behind_it_on_virtio() {
 fn a_dataplane_serves_behind_it_on_the_82599() {
     let _machine = need::machine();
     let Some(built) = need::built() else { return };
-    let Some((qemu, player)) = ixgbe::card() else { return };
-    let config = Config::new(&built, "kv").with("--nic", "ixgbe");
-    serves_behind_it(config.with("--qemu", qemu).with("--nic-program", player));
+    let Some(config) = ixgbe::with_card(Config::new(&built, "kv")) else { return };
+    serves_behind_it(config);
 }

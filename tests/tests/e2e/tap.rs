@@ -1,16 +1,26 @@
 //! TCP against Linux's own stack, over a TAP interface. Needs root.
 use crate::{Kv, bytes};
 use ix_tests::need::{self, Built};
+use ix_tests::spread;
 use ix_tests::tap::Tap;
 use ix_tests::vm::{Config, Vm};
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 fn connect(tap: &Tap, port: u16) -> TcpStream {
     let address = SocketAddr::from((tap.guest_ip(), port));
     let stream = TcpStream::connect_timeout(&address, Duration::from_secs(10)).expect("connects");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// One of several connections that are to be spread over cores.
+fn connect_from_anywhere(tap: &Tap, port: u16) -> TcpStream {
+    let address = SocketAddrV4::new(tap.guest_ip(), port);
+    let stream = spread::connect_from_anywhere(address).expect("connects");
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
@@ -133,7 +143,7 @@ fn both_cores_carry_connections(qemu: Option<&Path>) {
     }
     let vm = config.boot();
     let mut clients: Vec<Kv> =
-        (0..64).map(|_| Kv(std::io::BufReader::new(connect(&tap, 11211)))).collect();
+        (0..64).map(|_| Kv(std::io::BufReader::new(connect_from_anywhere(&tap, 11211)))).collect();
     for (i, client) in clients.iter_mut().enumerate() {
         for round in 0..20 {
             let value = bytes(round, 100);
@@ -180,7 +190,7 @@ fn the_devices_table_follows_flow_groups_that_move() {
     let Some(tap) = Tap::make(true) else { return };
     let Some(built) = need::built() else { return };
     let vm = on_tap(&built, "echo", 2, &tap).with("--qemu", &fetched).boot();
-    let mut streams: Vec<_> = (0..64).map(|_| connect(&tap, 7)).collect();
+    let mut streams: Vec<_> = (0..64).map(|_| connect_from_anywhere(&tap, 7)).collect();
     let mut talk = |rounds: u64| {
         for round in 0..rounds {
             for (i, stream) in streams.iter_mut().enumerate() {
