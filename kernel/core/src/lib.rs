@@ -32,3 +32,4 @@ pub mod stacks;
 pub mod symbols;
 pub mod text_grid;
 pub mod threads;
+pub mod vmx;
