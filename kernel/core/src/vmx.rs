@@ -3,4 +3,5 @@
 
 pub mod capability;
 pub mod control;
+pub mod ept;
 pub mod fields;
