@@ -1,6 +1,7 @@
 //! The pure parts of the monitor that runs dataplanes under Intel VT-x: encodings, checks, parsers and
 //! state machines that need no ring 0. "SDM" is Intel's Software Developer's Manual, volume 3.
 
+pub mod bitmaps;
 pub mod capability;
 pub mod control;
 pub mod ept;
