@@ -5,4 +5,5 @@ pub mod bitmaps;
 pub mod capability;
 pub mod control;
 pub mod ept;
+pub mod exits;
 pub mod fields;
