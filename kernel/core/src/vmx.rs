@@ -4,6 +4,9 @@
 pub mod bitmaps;
 pub mod capability;
 pub mod control;
+pub mod cores;
+pub mod cpuid;
 pub mod ept;
 pub mod exits;
 pub mod fields;
+pub mod icr;
