@@ -10,3 +10,5 @@ pub mod ept;
 pub mod exits;
 pub mod fields;
 pub mod icr;
+pub mod pci;
+pub mod uart;
