@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod bochs;
+mod bochs_run;
 mod cost;
 mod cpio;
 mod defects;
@@ -67,6 +68,8 @@ enum Command {
     },
     /// Fetches Bochs into build/bochs, without root
     Bochs,
+    /// Builds the images and starts them in Bochs, which has VT-x
+    BochsRun(bochs_run::Options),
     /// Makes a Linux guest in build/linux: the distribution's kernel, fetched without root, and one program
     LinuxGuest {
         /// One for an Intel 82599, in build/linux-ixgbe
@@ -96,7 +99,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if let Command::BochsRun(options) = &command {
+        return bochs_run::run(options).map_or_else(failed, ExitCode::from);
+    }
+    let result = match command {
         Command::Image => image::build().map(|()| true),
         Command::Iso(options) => iso::build(&options).map(|path| {
             println!("{}", path.display());
@@ -117,6 +124,7 @@ fn main() -> ExitCode {
             println!("{}", path.display());
             true
         }),
+        Command::BochsRun(_) => Ok(true),
         Command::LinuxGuest { ixgbe } => linux::build(match ixgbe {
             true => &linux::IXGBE,
             false => &linux::VIRTIO,
@@ -137,9 +145,12 @@ fn main() -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(error),
     }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is passed as a function")]
+fn failed(error: anyhow::Error) -> ExitCode {
+    eprintln!("xtask: {error:#}");
+    ExitCode::FAILURE
 }

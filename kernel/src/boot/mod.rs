@@ -117,6 +117,11 @@ pub fn facts() -> &'static Facts {
     FACTS.get().expect("set by ix_boot_main")
 }
 
+/// Who made the firmware, as far as is known.
+pub fn maker() -> &'static str {
+    FACTS.get().map_or("", |f| f.machine.firmware_vendor.as_str())
+}
+
 /// The first Rust code. Runs on the boot core with the boot page tables.
 #[unsafe(no_mangle)]
 extern "C" fn ix_boot_main(protocol: u32, info: u32) -> ! {

@@ -130,6 +130,15 @@ pub fn crash_line(args: fmt::Arguments<'_>) {
     }
 }
 
+/// Waits until the serial port has sent everything: what is in it is lost when the machine goes off.
+pub fn drain() {
+    if let Some(console) = CONSOLE.try_lock()
+        && let Some(serial) = &console.serial
+    {
+        serial.drain();
+    }
+}
+
 struct Logger;
 
 impl log::Log for Logger {

@@ -3,7 +3,9 @@
 #![allow(unsafe_code, reason = "owns the UART's I/O ports")]
 
 use uart_16550::backend::PioBackend;
+use uart_16550::spec::registers::LSR;
 use uart_16550::{BaudRate, Config, Uart16550};
+use x86_64::instructions::port::PortReadOnly;
 
 const COM1: u16 = 0x3F8;
 /// How often a full transmitter is asked before the text is dropped: no log may hang the kernel. A port
@@ -34,6 +36,17 @@ impl Serial {
                     self.bytes(b"\r\n");
                 }
                 None => self.bytes(part.as_bytes()),
+            }
+        }
+    }
+
+    /// Waits until the last bit is on the line, with patience.
+    pub fn drain(&self) {
+        for _ in 0..PATIENCE {
+            // SAFETY: COM1's line status register; reading it clears nothing that is used.
+            let status = unsafe { PortReadOnly::<u8>::new(COM1 + 5).read() };
+            if status & LSR::TRANSMITTER_EMPTY.bits() != 0 {
+                return;
             }
         }
     }
