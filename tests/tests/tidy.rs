@@ -172,13 +172,14 @@ fn nothing_is_left_for_later_in_the_source() {
 
 /// Which crate may depend on which, at build time (tests may see everything). The order is design §3:
 /// abi ← acl ← dataplane ← drivers ← kernel; abi ← libix ← apps; abi ← ixcp.
-const DEPENDENCIES: [(&str, &[&str]); 26] = [
+const DEPENDENCIES: [(&str, &[&str]); 27] = [
     ("ix-abi", &[]),
     ("ix-acl", &["ix-abi"]),
     ("ix-dataplane", &["ix-abi", "ix-acl"]),
     ("ix-ixgbe", &["ix-abi", "ix-dataplane"]),
     ("ix-vtd", &["ix-dataplane"]),
     ("ix-virtio-net", &["ix-abi", "ix-dataplane"]),
+    ("ix-loopback", &["ix-dataplane"]),
     ("ix-memory-nic", &["ix-dataplane"]),
     ("ix-driver-conformance", &["ix-abi", "ix-dataplane", "ix-memory-nic"]),
     ("ix-model-ixgbe", &[]),
@@ -193,6 +194,7 @@ const DEPENDENCIES: [(&str, &[&str]); 26] = [
             "ix-dataplane",
             "ix-ixgbe",
             "ix-kernel-core",
+            "ix-loopback",
             "ix-rt",
             "ix-virtio-net",
             "ix-vtd",
