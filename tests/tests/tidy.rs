@@ -172,7 +172,7 @@ fn nothing_is_left_for_later_in_the_source() {
 
 /// Which crate may depend on which, at build time (tests may see everything). The order is design §3:
 /// abi ← acl ← dataplane ← drivers ← kernel; abi ← libix ← apps; abi ← ixcp.
-const DEPENDENCIES: [(&str, &[&str]); 27] = [
+const DEPENDENCIES: [(&str, &[&str]); 28] = [
     ("ix-abi", &[]),
     ("ix-acl", &["ix-abi"]),
     ("ix-dataplane", &["ix-abi", "ix-acl"]),
@@ -205,6 +205,7 @@ const DEPENDENCIES: [(&str, &[&str]); 27] = [
     ("echo", &["ix-abi", "ix-rt", "libix"]),
     ("hostile", &["ix-abi", "ix-rt"]),
     ("kv", &["ix-abi", "ix-rt", "libix"]),
+    ("kvcheck", &["ix-rt", "kv", "libix"]),
     ("stream", &["ix-abi", "ix-rt", "libix"]),
     ("ix-linux-guest", &["stream"]),
     ("ixcp", &["ix-abi", "ix-acl", "ix-kernel-core"]),
