@@ -43,6 +43,9 @@ pub struct Config {
     pub addressing: Addressing,
     /// Where IPv6 addresses come from; off by default.
     pub ipv6: Mode,
+    /// What is sent comes back, so that the station can talk to itself: its own address is a host as any other. On a link with
+    /// others nobody else may use that address, and what claims to come from it is dropped.
+    pub loopback: bool,
     /// Toeplitz key: the port's, drawn at boot.
     pub rss_key: [u8; 40],
     /// Key of the initial sequence numbers (RFC 6528), drawn at boot.
@@ -79,6 +82,7 @@ impl Config {
             capabilities,
             addressing,
             ipv6: Mode::Off,
+            loopback: false,
             rss_key: [0; 40],
             secret: [0; 16],
             seed: 0,

@@ -143,6 +143,8 @@ pub struct Local {
     pub acl_answers: Answers,
     /// Core 0 is to be told that rules were taken over.
     pub acl_answer: Option<Option<Box<Firewall>>>,
+    /// Our own address may be talked to, see `Config::loopback`.
+    pub loopback: bool,
     /// The RSS hash.
     pub toeplitz: Box<Toeplitz>,
     /// Key of initial sequence numbers.
@@ -242,6 +244,7 @@ impl Local {
             acl_generation: 0,
             acl_answers: Answers::default(),
             acl_answer: None,
+            loopback: config.loopback,
             toeplitz: Box::new(Toeplitz::new(&config.rss_key)),
             isn_key: SipKey([secret(0), secret(8)]),
             rng,

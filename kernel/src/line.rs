@@ -1,4 +1,4 @@
-//! The control page over COM2, for machines that share no memory with `ixcp`: frames (`ix_abi::frame`) that ask for words of the
+//! The control page over a serial line (COM2, or what `line=` names), for machines that share no memory with `ixcp`: frames (`ix_abi::frame`) that ask for words of the
 //! page, or bring some. Core 0 looks every millisecond, and in each iteration while something comes or goes: the port keeps no more
 //! than 16 bytes, of 87 us each. It takes and sends no more than a bounded number of bytes, and waits for nothing: who gets no
 //! answer asks again.
@@ -9,13 +9,13 @@ use ix_abi::frame::{
     self, Decoder, Frame, Kind, RANGE_BYTES, READ_WORDS_MAX, REPLY_BYTES_MAX, REQUEST_BYTES_MAX,
     Request,
 };
+use ix_kernel_core::cmdline;
 use uart_16550::backend::PioBackend;
 use uart_16550::spec::registers::FifoTriggerLevel;
 use uart_16550::{BaudRate, Config, Uart16550};
 
 use crate::control;
 
-const COM2: u16 = 0x2F8;
 /// Bytes taken in one go, and times that the transmitter's FIFO is filled. A real line brings 12 bytes a millisecond.
 const TAKE_MAX: usize = 64;
 const FILLS_MAX: usize = 8;
@@ -39,9 +39,9 @@ pub struct Line {
 
 impl Line {
     /// `None`: there is no port, or it does not answer.
-    pub fn open() -> Option<Self> {
-        // SAFETY: these are COM2's ports by the PC's convention, and nobody else uses them.
-        let mut uart = unsafe { Uart16550::new_port(COM2) }.ok()?;
+    pub fn open(at: cmdline::Line) -> Option<Self> {
+        // SAFETY: these are the ports of COM2 to COM4 by the PC's convention, and nobody else uses them.
+        let mut uart = unsafe { Uart16550::new_port(at.port()) }.ok()?;
         // Bochs says that there are bytes when as many have come as are to make an interrupt: at 14 it would be late.
         let config = Config {
             baud_rate: BaudRate::Baud115200,

@@ -18,6 +18,7 @@ mod exit;
 mod firmware;
 mod iommu;
 mod line;
+mod loopback;
 mod manager;
 mod measure;
 mod mem;

@@ -18,7 +18,7 @@ use ix_dataplane::steer::{MuxTx, RemoteTx};
 use ix_dataplane::time::Instant;
 use ix_ixgbe::pci as ixgbe_pci;
 use ix_kernel_core::addr::Phys;
-use ix_kernel_core::cmdline::Iommu;
+use ix_kernel_core::cmdline::{Iommu, Nic};
 use ix_virtio_net::{Config, Features, Port, Transport, pci as vpci};
 use ix_vtd::Rights;
 
@@ -29,7 +29,7 @@ use crate::nic::{Control, Queue, Rx};
 use crate::pci::Function;
 use crate::pci::msix::Msix;
 use crate::start::machine;
-use crate::{apic, entropy, iommu, time};
+use crate::{apic, entropy, iommu, loopback, time};
 
 /// Receive buffers of each core: 8 MiB.
 const BUFFERS_PER_CORE: u32 = 4096;
@@ -193,7 +193,8 @@ pub struct Wishes {
 
 /// Opens the first card that there is a driver for, or makes a port without one. Errors say what to do.
 pub fn open(functions: &[Function], cores: usize, wishes: Wishes) -> Result<Net, String> {
-    let nic = functions.iter().find(|f| driver(f).is_some());
+    let looped = machine().config.nic == Nic::Loopback;
+    let nic = functions.iter().find(|f| driver(f).is_some()).filter(|_| !looped);
     if let Some(f) = nic {
         iommu::guard(f, machine().config.iommu)
             .map_err(|e| alloc::format!("network card {f}: {e}"))?;
@@ -201,6 +202,11 @@ pub fn open(functions: &[Function], cores: usize, wishes: Wishes) -> Result<Net,
     let (area, area_memory) = make_area(cores)
         .ok_or_else(|| alloc::format!("no memory for the receive buffers of {cores} cores"))?;
     let rss_key = rss::draw_key(entropy::fill);
+    if looped {
+        let opened = open_loopback(cores, area, rss_key, wishes)
+            .map_err(|e| alloc::format!("the loopback card {e}"))?;
+        return Ok(opened.into_net(area, area_memory, rss_key));
+    }
     let Some(f) = nic else {
         log::warn!("no network card that the kernel knows: running without");
         return Ok(without_nic(cores, area, area_memory, rss_key));
@@ -209,10 +215,8 @@ pub fn open(functions: &[Function], cores: usize, wishes: Wishes) -> Result<Net,
         Some(media) => open_ixgbe(f, media, cores, area, (rss_key, wishes)),
         None => open_virtio(f, cores, area, (rss_key, wishes)),
     };
-    let Opened { shares, control, capabilities, mac } =
-        opened.map_err(|e| alloc::format!("network card {f}: {e}"))?;
-    let control = Some(control);
-    Ok(Net { shares, control, capabilities, mac, rss_key, area, area_memory })
+    let opened = opened.map_err(|e| alloc::format!("network card {f}: {e}"))?;
+    Ok(opened.into_net(area, area_memory, rss_key))
 }
 
 fn without_nic(cores: usize, area: &'static Area, mem: (Phys, u64), rss_key: [u8; 40]) -> Net {
@@ -247,6 +251,13 @@ struct Opened {
     control: Control,
     capabilities: Capabilities,
     mac: [u8; 6],
+}
+
+impl Opened {
+    fn into_net(self, area: &'static Area, area_memory: (Phys, u64), rss_key: [u8; 40]) -> Net {
+        let Self { shares, control, capabilities, mac } = self;
+        Net { shares, control: Some(control), capabilities, mac, rss_key, area, area_memory }
+    }
 }
 
 /// A vector for each of so many receive queues: entry `i` is queue `i`'s.
@@ -373,6 +384,26 @@ fn open_ixgbe(
     let tx = port.tx.into_iter().map(Queue::Ixgbe).collect();
     let (control, capabilities, mac) = (Control::Ixgbe(port.control), port.capabilities, port.mac);
     Ok(Opened { shares: share_out(rx, tx, cores), control, capabilities, mac })
+}
+
+fn open_loopback(
+    cores: usize,
+    area: &'static Area,
+    rss_key: [u8; 40],
+    wishes: Wishes,
+) -> Result<Opened, String> {
+    let port = loopback::open(cores, area, rss_key, wishes)?;
+    let capabilities = port.capabilities;
+    log::info!(
+        "network card: loopback, {} queue pairs for {cores} cores, MTU {}: what is sent comes back",
+        capabilities.queue_pairs,
+        capabilities.mtu
+    );
+    let rx = port.rx.into_iter().map(Rx::Loopback).collect();
+    let tx = port.tx.into_iter().map(Queue::Loopback).collect();
+    let shares = share_out(rx, tx, cores);
+    let control = Control::Loopback(port.control);
+    Ok(Opened { shares, control, capabilities, mac: local_mac() })
 }
 
 /// Queue pair `i` goes to core `i`; cores beyond the last pair send through those before, in turn, and

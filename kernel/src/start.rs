@@ -18,7 +18,7 @@ use ix_dataplane::slaac::{Identifiers, Mode};
 use ix_kernel_core::addr::Phys;
 use ix_kernel_core::archive::Archive;
 use ix_kernel_core::cmdline::{
-    self, Address, Address6, Config, Congestion, Ecn, Tcp, log_level::Level,
+    self, Address, Address6, Config, Congestion, Ecn, Nic, Tcp, log_level::Level,
 };
 use ix_kernel_core::stacks;
 use ix_kernel_core::symbols::{self, Symbols};
@@ -261,10 +261,11 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
 
 /// Where no memory is shared: the page over a serial line, if there is a port for it.
 fn control_line() -> Option<Line> {
-    let line = Line::open().filter(|_| control::use_own_memory(ix_abi::frame::PAGE_BYTES));
+    let at = machine().config.line;
+    let line = Line::open(at).filter(|_| control::use_own_memory(ix_abi::frame::PAGE_BYTES));
     match &line {
-        Some(_) => log::info!("control page over COM2"),
-        None => log::info!("no control page (ivshmem, or COM2): ixcp sees nothing"),
+        Some(_) => log::info!("control page over {}", at.name()),
+        None => log::info!("no control page (ivshmem, or {}): ixcp sees nothing", at.name()),
     }
     line
 }
@@ -300,7 +301,9 @@ fn make_kits(m: &Machine, net: net::Net, batch: usize) {
             Addressing::Static(Ipv4Config { address: addr, prefix, gateway })
         }
     };
+    let looped = m.config.nic == Nic::Loopback;
     let ipv6 = match m.config.address6 {
+        _ if looped => Mode::Off,
         Address6::Off => Mode::Off,
         Address6::Auto => Mode::Auto(Identifiers::Stable),
         Address6::Eui64 => Mode::Auto(Identifiers::Eui64),
@@ -325,6 +328,7 @@ fn make_kits(m: &Machine, net: net::Net, batch: usize) {
         let id = CoreId(core as u16);
         let mut c = EngineConfig::new(id, cores, net.mac, net.capabilities, addressing);
         c.ipv6 = ipv6;
+        c.loopback = looped;
         c.rss_key = net.rss_key;
         c.secret = secret;
         c.seed = entropy::next();

@@ -172,13 +172,14 @@ fn nothing_is_left_for_later_in_the_source() {
 
 /// Which crate may depend on which, at build time (tests may see everything). The order is design §3:
 /// abi ← acl ← dataplane ← drivers ← kernel; abi ← libix ← apps; abi ← ixcp.
-const DEPENDENCIES: [(&str, &[&str]); 26] = [
+const DEPENDENCIES: [(&str, &[&str]); 28] = [
     ("ix-abi", &[]),
     ("ix-acl", &["ix-abi"]),
     ("ix-dataplane", &["ix-abi", "ix-acl"]),
     ("ix-ixgbe", &["ix-abi", "ix-dataplane"]),
     ("ix-vtd", &["ix-dataplane"]),
     ("ix-virtio-net", &["ix-abi", "ix-dataplane"]),
+    ("ix-loopback", &["ix-dataplane"]),
     ("ix-memory-nic", &["ix-dataplane"]),
     ("ix-driver-conformance", &["ix-abi", "ix-dataplane", "ix-memory-nic"]),
     ("ix-model-ixgbe", &[]),
@@ -193,6 +194,7 @@ const DEPENDENCIES: [(&str, &[&str]); 26] = [
             "ix-dataplane",
             "ix-ixgbe",
             "ix-kernel-core",
+            "ix-loopback",
             "ix-rt",
             "ix-virtio-net",
             "ix-vtd",
@@ -203,6 +205,7 @@ const DEPENDENCIES: [(&str, &[&str]); 26] = [
     ("echo", &["ix-abi", "ix-rt", "libix"]),
     ("hostile", &["ix-abi", "ix-rt"]),
     ("kv", &["ix-abi", "ix-rt", "libix"]),
+    ("kvcheck", &["ix-rt", "kv", "libix"]),
     ("stream", &["ix-abi", "ix-rt", "libix"]),
     ("ix-linux-guest", &["stream"]),
     ("ixcp", &["ix-abi", "ix-acl", "ix-kernel-core"]),

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The applications: packages whose program of the same name is freestanding.
-const APPS: [&str; 4] = ["echo", "hostile", "kv", "stream"];
+const APPS: [&str; 5] = ["echo", "hostile", "kv", "kvcheck", "stream"];
 
 /// Builds everything into `build/images`.
 pub fn build() -> Result<()> {

@@ -125,7 +125,7 @@ pub(super) fn connect(engine: &mut Engine, cookie: Cookie, remote: SocketAddress
 fn open(engine: &mut Engine, cookie: Cookie, remote: SocketAddress) -> Result<Handle, Status> {
     let Engine { local, groups, .. } = engine;
     let host = match remote.ip.to_v4() {
-        Some(to) => to != [0; 4] && to[0] < 224 && to != local.address,
+        Some(to) => to != [0; 4] && to[0] < 224 && (to != local.address || local.loopback),
         None => ipv6::is_host(&remote.ip.0) && !local.is_ours(remote.ip),
     };
     if remote.port == 0 || !host {

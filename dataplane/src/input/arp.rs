@@ -29,7 +29,7 @@ pub fn handle(engine: &mut Engine, mut frame: RxFrame) {
     let sender_mac = EthernetAddress([p[8], p[9], p[10], p[11], p[12], p[13]]);
     let sender_ip = [p[14], p[15], p[16], p[17]];
     let ours = local.ipv4.is_some() && p[24..28] == local.address;
-    if sender_ip != [0; 4] && sender_ip != local.address {
+    if sender_ip != [0; 4] && (sender_ip != local.address || local.loopback) {
         learn(local, sender_ip, sender_mac, ours);
     }
     if !ours || p[6..8] != REQUEST {

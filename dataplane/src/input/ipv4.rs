@@ -81,7 +81,7 @@ pub(super) fn check(
     if source[0] == 127
         || source[0] >= 224
         || (unicast && source == [0; 4])
-        || source == local.address
+        || (source == local.address && !local.loopback)
     {
         return Err(Drop::IpMalformed);
     }

@@ -65,6 +65,43 @@ pub enum Iommu {
     Off,
 }
 
+/// Which network card is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nic {
+    /// The first one of the machine that there is a driver for.
+    Auto,
+    /// None: what is sent comes back.
+    Loopback,
+}
+
+/// The serial port of the framed control channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    Com2,
+    Com3,
+    Com4,
+}
+
+impl Line {
+    /// Its I/O ports, by the PC's convention.
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Com2 => 0x2F8,
+            Self::Com3 => 0x3E8,
+            Self::Com4 => 0x2E8,
+        }
+    }
+
+    /// As people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Com2 => "COM2",
+            Self::Com3 => "COM3",
+            Self::Com4 => "COM4",
+        }
+    }
+}
+
 /// Explicit congestion notification.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ecn {
@@ -96,6 +133,8 @@ pub struct Config<'a> {
     pub ecn: Ecn,
     /// The largest IP packet; `None`: as the network card says.
     pub mtu: Option<u16>,
+    pub nic: Nic,
+    pub line: Line,
     /// Whether an IOMMU keeps the network card from memory that it was not given.
     pub iommu: Iommu,
     /// Whether the network card sends and obeys pause frames.
@@ -154,6 +193,8 @@ impl Default for Config<'_> {
             congestion: Congestion::Cubic,
             ecn: Ecn::Accept,
             mtu: None,
+            nic: Nic::Auto,
+            line: Line::Com2,
             iommu: Iommu::Auto,
             vlan: None,
             pause: false,
@@ -200,7 +241,19 @@ pub fn parse(line: &str) -> Result<Config<'_>, BadWord<'_>> {
         }
         apply(&mut c, word).map_err(|why| BadWord { word, why })?;
     }
+    fits_loopback(&c).map_err(|why| BadWord { word: "nic=loopback", why })?;
     Ok(c)
+}
+
+/// Behind the loopback card there is nobody but the dataplane itself, and that over IPv4.
+fn fits_loopback(c: &Config<'_>) -> Result<(), &'static str> {
+    match (c.nic, c.address, c.address6) {
+        (Nic::Loopback, Address::Dhcp, _) => {
+            Err("nobody gives addresses there: ip=A.B.C.D/LEN is wanted")
+        }
+        (Nic::Loopback, _, Address6::Static { .. }) => Err("there is no IPv6: leave ip6= out"),
+        _ => Ok(()),
+    }
 }
 
 /// The application that is a self-test of the network card.
@@ -270,6 +323,21 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
         }
         "vlan" => {
             c.vlan = Some(number(value, 1..=VLAN_MAX, "a VLAN from 1 to 4094 is wanted")? as u16);
+        }
+        "nic" => {
+            c.nic = match value {
+                "auto" => Nic::Auto,
+                "loopback" => Nic::Loopback,
+                _ => return Err("auto or loopback is wanted"),
+            };
+        }
+        "line" => {
+            c.line = match value {
+                "com2" => Line::Com2,
+                "com3" => Line::Com3,
+                "com4" => Line::Com4,
+                _ => return Err("com2, com3 or com4 is wanted"),
+            };
         }
         "iommu" => {
             c.iommu = match value {

@@ -117,7 +117,7 @@ fn card(report: &mut Report, f: &Function, functions: &[Function], cores: usize)
 fn ixgbe(control: &mut Control) -> Option<&mut Ixgbe> {
     match control {
         Control::Ixgbe(c) => Some(c),
-        Control::Virtio(_) => None,
+        Control::Virtio(_) | Control::Loopback(_) => None,
     }
 }
 

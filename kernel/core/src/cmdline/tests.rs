@@ -70,6 +70,34 @@ fn a_loader_may_put_the_kernels_path_first() {
 }
 
 #[test]
+fn the_loopback_card_wants_an_address_and_has_no_ipv6() {
+    assert_eq!(parse("nic=auto").unwrap(), Config::default());
+    let c = parse("nic=loopback ip=10.0.0.1/24").unwrap();
+    assert_eq!((c.nic, c.address6), (Nic::Loopback, Address6::Auto));
+    for (line, words) in [
+        ("nic=loopback", "ip=A.B.C.D/LEN"),
+        ("ip=dhcp nic=loopback", "ip=A.B.C.D/LEN"),
+        ("ip6=fd00::1/64 ip=10.0.0.1/24 nic=loopback", "no IPv6"),
+    ] {
+        let bad = parse(line).unwrap_err();
+        assert!(bad.word == "nic=loopback" && bad.why.contains(words), "{line}: {bad}");
+    }
+}
+
+#[test]
+fn the_control_channels_port_is_the_second_unless_another_is_named() {
+    for (line, port, name) in [
+        ("", 0x2F8, "COM2"),
+        ("line=com2", 0x2F8, "COM2"),
+        ("line=com3", 0x3E8, "COM3"),
+        ("line=com4", 0x2E8, "COM4"),
+    ] {
+        let found = parse(line).unwrap().line;
+        assert_eq!((found.port(), found.name()), (port, name), "{line}");
+    }
+}
+
+#[test]
 fn mistakes_name_the_word() {
     for bad in [
         "aap=kv",
@@ -104,6 +132,10 @@ fn mistakes_name_the_word() {
         "onexit=",
         "bound=0",
         "heap=1",
+        "nic=eth0",
+        "line=com1",
+        "line=COM2",
+        "line=0x2f8",
         "tcp=moon",
     ] {
         let line = std::format!("cores=1 {bad} idle=poll");
