@@ -102,6 +102,16 @@ impl Line {
     }
 }
 
+/// Whether the kernel becomes a monitor that runs dataplanes under VT-x.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vmx {
+    /// If the CPU has what it takes, and no hypervisor is there already.
+    Auto,
+    /// The kernel does not run otherwise.
+    On,
+    Off,
+}
+
 /// Explicit congestion notification.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ecn {
@@ -158,6 +168,10 @@ pub struct Config<'a> {
     pub acl: Option<&'a str>,
     /// Times of TCP.
     pub tcp: Tcp,
+    /// Whether dataplanes run under the monitor.
+    pub vmx: Vmx,
+    /// Archive member that tells which dataplanes the monitor runs.
+    pub dataplanes: Option<&'a str>,
     /// Print the full boot report.
     pub report: bool,
     /// Print a line for each packet.
@@ -207,6 +221,8 @@ impl Default for Config<'_> {
             heap_mib: None,
             acl: None,
             tcp: Tcp::Internet,
+            vmx: Vmx::Auto,
+            dataplanes: None,
             report: false,
             verbose: false,
             args: "",
@@ -347,6 +363,15 @@ fn apply<'a>(c: &mut Config<'a>, word: &'a str) -> Result<(), &'static str> {
                 _ => return Err("auto, on or off is wanted"),
             };
         }
+        "vmx" => {
+            c.vmx = match value {
+                "auto" => Vmx::Auto,
+                "on" => Vmx::On,
+                "off" => Vmx::Off,
+                _ => return Err("auto, on or off is wanted"),
+            };
+        }
+        "dataplanes" => c.dataplanes = Some(value),
         "pause" => {
             c.pause = match value {
                 "on" => true,

@@ -67,3 +67,15 @@ pub fn kernel_image() -> Range<u64> {
 pub fn image_phys(va: Virt) -> Phys {
     Phys(va.0 - KERNEL_BASE)
 }
+
+unsafe extern "C" {
+    static __data_start: u8;
+    static __data_end: u8;
+    static __pristine: u8;
+}
+
+/// `.data` as a virtual range, and where its copy lies that is as it was before anything ran.
+pub fn data_and_copy() -> (Range<u64>, u64) {
+    let range = &raw const __data_start as u64..&raw const __data_end as u64;
+    (range, &raw const __pristine as u64)
+}
