@@ -11,4 +11,5 @@ pub mod exits;
 pub mod fields;
 pub mod icr;
 pub mod pci;
+pub mod start_info;
 pub mod uart;
