@@ -10,6 +10,7 @@ pub mod ept;
 pub mod exits;
 pub mod fields;
 pub mod icr;
+pub mod page;
 pub mod pci;
 pub mod start_info;
 pub mod uart;
