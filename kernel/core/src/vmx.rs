@@ -10,5 +10,8 @@ pub mod ept;
 pub mod exits;
 pub mod fields;
 pub mod icr;
+pub mod page;
+pub mod partition;
 pub mod pci;
+pub mod start_info;
 pub mod uart;

@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 mod tests;
 
 /// Functions of one dataplane, bridges included.
-pub const FUNCTIONS_MAX: usize = 16;
+pub const FUNCTIONS_MAX: usize = 32;
 /// Dwords of a function, outside the header, that may be written.
 const WINDOWS_MAX: usize = 12;
 
