@@ -57,6 +57,7 @@ ix_mb2_end:
 _start:                                 # multiboot2: its magic number is in eax
     movl %eax, %edi
     jmp ix_boot32
+.globl ix_pvh_start
 ix_pvh_start:
     movl $0x336ec578, %edi              # boot protocol: PVH
 ix_boot32:
