@@ -10,6 +10,7 @@ pub mod ept;
 pub mod exits;
 pub mod fields;
 pub mod icr;
+pub mod memory;
 pub mod page;
 pub mod partition;
 pub mod pci;
