@@ -4,7 +4,7 @@
 fn main() {
     let dir = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets this");
     println!("cargo:rerun-if-changed=link.ld");
-    for file in ["boot/boot.S", "cpu/traps.S", "user/enter.S"] {
+    for file in ["boot/boot.S", "cpu/traps.S", "user/enter.S", "vmx/switch.S"] {
         println!("cargo:rerun-if-changed=src/{file}");
     }
     println!("cargo:rerun-if-changed=testapp/link.ld");

@@ -98,8 +98,13 @@ pub fn backtrace(rip: u64, mut rbp: u64) {
     }
 }
 
+/// The function that an address is in, and how far from its start.
+pub fn name_of(address: u64) -> Option<(&'static str, u64)> {
+    SYMBOLS.get().and_then(|s| s.find(address))
+}
+
 fn say_frame(depth: usize, address: u64, look_up: u64) {
-    match SYMBOLS.get().and_then(|s| s.find(look_up)) {
+    match name_of(look_up) {
         Some((name, offset)) => {
             let offset = offset + (address - look_up);
             say(format_args!("#{depth:<2} {address:#018x} {name} +{offset:#x}"));

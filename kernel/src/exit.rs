@@ -28,6 +28,21 @@ pub enum Exit {
     SelftestFailed = 45,
 }
 
+impl Exit {
+    pub fn from_status(status: u32) -> Option<Self> {
+        let all = [
+            Self::Ok,
+            Self::Panic,
+            Self::Exception,
+            Self::AppFailed,
+            Self::AppKilled,
+            Self::Unsupported,
+            Self::SelftestFailed,
+        ];
+        all.into_iter().find(|why| *why as u32 == status)
+    }
+}
+
 pub fn exit(why: Exit) -> ! {
     interrupts::disable();
     // SAFETY: the port belongs to isa-debug-exit or to nobody.

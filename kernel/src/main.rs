@@ -34,6 +34,7 @@ mod smp;
 mod start;
 mod time;
 mod user;
+mod vmx;
 mod watch;
 
 pub use start::{core_main, kernel_main};

@@ -24,7 +24,7 @@ use crate::nic::Rx;
 use crate::user::background;
 use crate::user::lifecycle::{self, Reason, Wish};
 use crate::user::thread::Thread;
-use crate::{apic, control, measure, renew, time, watch};
+use crate::{apic, control, measure, renew, time, vmx, watch};
 
 /// How long an idle core polls before it halts.
 const SPIN_NS: u64 = 50_000;
@@ -139,7 +139,9 @@ impl KernelPlatform {
     pub fn run(mut self, mut engine: Engine) -> ! {
         control::set_core_state(self.core, CoreState::Running);
         watch::log::record(EventKind::CoreStarts, 0, 0, 0);
+        vmx::guest::announce_heartbeat(&percore::of(self.core).beats);
         loop {
+            percore::bump(&percore::of(self.core).beats);
             let work = run_once(&mut engine, &mut self);
             let ran = self.reserved != Reserved::No && self.run_background(work.deadline);
             if work.busy {

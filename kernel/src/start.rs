@@ -41,6 +41,7 @@ use crate::{
 /// What the boot core found out and every core may read.
 pub struct Machine {
     pub config: Config<'static>,
+    pub cmdline: &'static str,
     pub archive: Option<Archive<'static>>,
     pub boot: &'static BootInfo,
     /// Unix time of the boot in nanoseconds; 0 if unknown.
@@ -90,7 +91,7 @@ pub fn kernel_main(boot: &'static BootInfo, cmdline: &'static str) -> ! {
             "app={app}: the loader gave no module with the applications (GRUB: module2, QEMU: -initrd)"
         );
     }
-    MACHINE.call_once(|| Machine { config, archive, boot, boot_unix_ns: AtomicU64::new(0) });
+    MACHINE.call_once(|| Machine { config, cmdline, archive, boot, boot_unix_ns: AtomicU64::new(0) });
     run_on_stack(stacks::main_stack(0).1, boot_core)
 }
 
@@ -173,6 +174,7 @@ fn boot_core() -> ! {
     if m.config.report {
         report::full(m, &fw, clock, &functions);
     }
+    crate::vmx::start_if_wanted(m, cores, &functions);
     crate::selftest::run_if_asked(cores, &functions);
     set_up(m, &functions, cores);
     smp::release();
@@ -352,6 +354,9 @@ fn make_kits(m: &Machine, net: net::Net, batch: usize) {
 
 /// What every core does once the machine is set up.
 pub fn core_main(core: usize) -> ! {
+    if crate::vmx::is_monitor() {
+        crate::vmx::core_main(core);
+    }
     crate::selftest::other_core(core);
     let Some(kit) = KITS.get(core).and_then(|k| k.lock().take()) else { crash::park() };
     KernelPlatform::new(core, kit.share, machine().config.idle, kit.manager).run(kit.engine)

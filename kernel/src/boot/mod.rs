@@ -125,6 +125,7 @@ pub fn maker() -> &'static str {
 /// The first Rust code. Runs on the boot core with the boot page tables.
 #[unsafe(no_mangle)]
 extern "C" fn ix_boot_main(protocol: u32, info: u32) -> ! {
+    crate::vmx::keep_data();
     console::init();
     let mut h = match protocol {
         pvh::MAGIC => pvh::hand_over(u64::from(info)),

@@ -108,6 +108,13 @@ pub fn line(args: fmt::Arguments<'_>) {
     }
 }
 
+/// Writes a line of a dataplane, which is this one's guest.
+pub fn guest_line(name: &str, args: fmt::Arguments<'_>) {
+    if !CRASHED.load(Ordering::Relaxed) {
+        let _ = CONSOLE.lock().write_fmt(format_args!("{name}: {args}\n"));
+    }
+}
+
 /// From now on only [`crash_line`] writes: the core that crashed has the console.
 pub fn crash_begin() {
     CRASHED.store(true, Ordering::Relaxed);

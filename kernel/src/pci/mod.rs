@@ -214,6 +214,41 @@ pub fn buses_behind(bridge: SourceId) -> Option<(u8, u8)> {
     Some((bridge.secondary_bus_number(config), bridge.subordinate_bus_number(config)))
 }
 
+/// The address of a function by its number on bus 0 to 255: `bus << 8 | device << 3 | function`.
+pub fn address_of(bdf: u16) -> PciAddress {
+    PciAddress::new(0, (bdf >> 8) as u8, (bdf >> 3) as u8 & 31, bdf as u8 & 7)
+}
+
+/// Reads 1, 2 or 4 bytes of a function's first 256, aligned to their number.
+pub fn read_part(a: PciAddress, offset: u8, width: u8) -> u32 {
+    let _ports = config().ports.lock();
+    Config::select(a, u16::from(offset));
+    let port = 0xCFC + u16::from(offset & 3);
+    // SAFETY: the configuration data port; what is read is a dataplane's own function, or a bridge's header.
+    unsafe {
+        match width {
+            1 => u32::from(Port::<u8>::new(port).read()),
+            2 => u32::from(Port::<u16>::new(port).read()),
+            _ => Port::<u32>::new(port).read(),
+        }
+    }
+}
+
+/// Writes so many.
+pub fn write_part(a: PciAddress, offset: u8, width: u8, value: u32) {
+    let _ports = config().ports.lock();
+    Config::select(a, u16::from(offset));
+    let port = 0xCFC + u16::from(offset & 3);
+    // SAFETY: as above; what may be written the monitor's filter has judged.
+    unsafe {
+        match width {
+            1 => Port::<u8>::new(port).write(value as u8),
+            2 => Port::<u16>::new(port).write(value as u16),
+            _ => Port::<u32>::new(port).write(value),
+        }
+    }
+}
+
 fn config() -> &'static Config {
     CONFIG.get().expect("pci::scan comes first")
 }

@@ -9,6 +9,7 @@ use ix_kernel_core::addr::Phys;
 use ix_kernel_core::vmx::ept::Ept;
 use ix_kernel_core::vmx::page::Page;
 use ix_kernel_core::vmx::pci::Filter;
+use ix_kernel_core::vmx::restart::Lives;
 use ix_kernel_core::vmx::uart::Uart;
 use spin::Mutex;
 
@@ -107,6 +108,7 @@ pub struct Dataplane {
     pub page: Page<'static>,
     pub page_at: Phys,
     pub devices: Mutex<Devices>,
+    pub lives: Mutex<Lives>,
     pub virtual_cores: Vec<VirtualCore>,
     pub start_info: AtomicU64,
     /// Its own end, if it has: the status.
@@ -140,6 +142,7 @@ impl Dataplane {
             page,
             page_at,
             devices: Mutex::new(Devices { uart: Uart::new(), pci: filter, cmos: 0 }),
+            lives: Mutex::new(Lives::new()),
             virtual_cores,
             start_info: AtomicU64::new(0),
             status: AtomicU32::new(0),

@@ -15,6 +15,7 @@ unsafe extern "C" {
     fn ix_vmx_enter(registers: *mut GuestRegisters, launched: u32) -> u32;
     fn ix_vmx_unblock_nmi();
     static ix_vmx_exit: u8;
+    static ix_pvh_start: u8;
 }
 
 /// What the VMCS does not keep of a guest; `switch.S` knows the layout. Registers are in the order of their numbers.
@@ -49,6 +50,11 @@ pub struct Failed;
 /// Where the CPU comes back to from a guest.
 pub fn exit_address() -> u64 {
     &raw const ix_vmx_exit as u64
+}
+
+/// Where a hypervisor enters the kernel (boot.S): in 32-bit mode with paging off.
+pub fn pvh_entry() -> u64 {
+    &raw const ix_pvh_start as u64
 }
 
 pub fn rdmsr(msr: u32) -> u64 {

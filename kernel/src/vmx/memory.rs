@@ -77,6 +77,11 @@ impl Memory {
         self.bytes
     }
 
+    /// An address in it, for `hints`.
+    pub fn somewhere(&self) -> u64 {
+        self.ram().0
+    }
+
     fn ram(&self) -> (u64, u64) {
         let skipped = LOW_BYTES + image_bytes();
         (self.base.0 + skipped, self.bytes - skipped)

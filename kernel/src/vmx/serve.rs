@@ -7,21 +7,18 @@ use ix_kernel_core::vmx::exits::Exit;
 use ix_kernel_core::vmx::exits::{Interruption, entry_failure_detail, instruction_error};
 use ix_kernel_core::vmx::fields as f;
 use ix_kernel_core::vmx::page::Cause;
+use ix_kernel_core::vmx::watchdog::{LOOKS_DEFAULT, Watchdog};
 
 use super::dataplane::{Dataplane, State};
 use super::instructions::{self, Entered, GuestRegisters, read, rdmsr, write, wrmsr};
 use super::stop::{Stop, stop};
 use super::support::Support;
 use super::vmcs::{self, Start};
-use super::{exits, watchdog::Watchdog};
+use super::exits;
 use crate::crash;
 
 /// STI, MOV SS and NMI blocking: an NMI cannot be injected.
 const BLOCKS_NMI: u64 = 0b1011;
-
-unsafe extern "C" {
-    static ix_pvh_start: u8;
-}
 
 /// A core and whom it serves.
 pub struct Core<'a> {
@@ -36,7 +33,7 @@ pub struct Core<'a> {
 /// Serves a dataplane for good, as its core `me`.
 pub fn serve(s: &Support, d: &Dataplane, me: usize) -> ! {
     let registers = Box::new(GuestRegisters::new());
-    let mut core = Core { s, d, me, registers, watchdog: Watchdog::new(s) };
+    let mut core = Core { s, d, me, registers, watchdog: Watchdog::new(LOOKS_DEFAULT) };
     loop {
         match core.wait() {
             Ok(start) => core.live(start),
@@ -55,7 +52,7 @@ impl Core<'_> {
                 return Err(self.d.stay_out(self.me));
             }
             core.init.store(false, Ordering::Relaxed);
-            let entry = &raw const ix_pvh_start as u64;
+            let entry = instructions::pvh_entry();
             if let Some(start) = core.take_start(entry, self.d.start_info.load(Ordering::Relaxed)) {
                 return Ok(start);
             }
@@ -73,7 +70,8 @@ impl Core<'_> {
         vmcs::set_up(self.s, &self.d.fences);
         vmcs::begin(self.s, start, &mut self.registers);
         instructions::flush_ept(self.d.fences.ept_pointer, self.s.invept_single);
-        self.watchdog.start();
+        self.watchdog.restart();
+        self.arm_timer();
         let mut launched = false;
         while self.d.state() == State::Runs && !self.got_init() {
             self.deliver_nmi();

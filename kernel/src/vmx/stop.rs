@@ -10,6 +10,7 @@ use ix_kernel_core::paging;
 use ix_kernel_core::vmx::exits::Exit as VmExit;
 use ix_kernel_core::vmx::fields as f;
 use ix_kernel_core::vmx::page::{Cause, Containment};
+use ix_kernel_core::vmx::restart::Decision;
 
 use super::dataplane::{Dataplane, State};
 use super::instructions::{GuestRegisters, RBP, read};
@@ -76,10 +77,6 @@ pub fn stop(d: &Dataplane, me: usize, why: Stop, registers: &GuestRegisters) {
         return end(d, State::Ended);
     }
     let began = time::now_ns();
-    if !super::lives::another(d, began) {
-        d.say(format_args!("not started again: too many lives in a minute"));
-        return end(d, State::Down);
-    }
     // SAFETY: all its cores are out, and none enters before `run`.
     unsafe { d.memory.scrub() };
     if start(d).is_err() {
@@ -103,7 +100,13 @@ pub fn start(d: &Dataplane) -> Result<(), ()> {
         devices.pci.reset();
         devices.cmos = 0;
     }
-    d.page.set_lives(d.page.lives() + 1);
+    match d.lives.lock().start(time::now_ns()) {
+        Decision::Start { life } => d.page.set_lives(life),
+        Decision::StayDown { lives } => {
+            d.say(format_args!("not started again: it has had {lives} lives, too many in a minute"));
+            return Err(());
+        }
+    }
     let archive = machine().archive;
     // SAFETY: no core of it runs: before its first life, or as in `stop`.
     let loaded = unsafe { d.memory.load(archive.as_ref(), &d.command_line, &d.apic_ids) };

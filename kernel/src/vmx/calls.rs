@@ -1,0 +1,40 @@
+//! What a dataplane's kernel can ask of the monitor, by VMCALL: the number in RAX, an argument in RBX.
+
+use alloc::format;
+use core::sync::atomic::Ordering;
+
+use ix_kernel_core::vmx::fields as f;
+use ix_kernel_core::vmx::page::Cause;
+
+use super::hints;
+use super::instructions::{RAX, RBX, write};
+use super::memory::word;
+use super::serve::Core;
+use super::stop::Stop;
+
+/// RBX: guest-physical address of a 64-bit word in its memory that this core counts up while it is alive.
+pub const HEARTBEAT: u64 = 1;
+/// For `selftest=vmx-entry` only: spoils a field of the VMCS, so that the next entry fails.
+pub const SPOIL: u64 = 2;
+
+pub fn call(c: &mut Core<'_>) -> Result<(), Stop> {
+    let (number, argument) = (c.registers.general[RAX], c.registers.general[RBX]);
+    match number {
+        HEARTBEAT if word(&c.d.ept, argument).is_some() => {
+            c.d.virtual_cores[c.me].heartbeat.store(argument, Ordering::Relaxed);
+            c.watchdog.restart();
+        }
+        // Bit 1 of the flags is always 1 (SDM 27.3.1.4).
+        SPOIL if hints::are_given(c.d) => {
+            c.skip();
+            write(f::GUEST_RFLAGS, 0);
+            return Ok(());
+        }
+        _ => {
+            let text = format!("VMCALL {number:#x} with {argument:#x}");
+            return Err(Stop::Misdeed { cause: Cause::Hypercall, detail: number, text });
+        }
+    }
+    c.skip();
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! The kernel's side when it is a dataplane under the monitor: how it knows, what it tells, what it is told.
+#![allow(unsafe_code, reason = "VMCALL, and the monitor page by its address")]
+
+use core::arch::asm;
+use core::sync::atomic::AtomicU64;
+
+use ix_kernel_core::addr::{PAGE, Phys, Virt};
+use ix_kernel_core::paging;
+use ix_kernel_core::vmx::cpuid::{LEAF_PAGE, LEAF_SIGNATURE, LEAF_TSC, SIGNATURE};
+use ix_kernel_core::vmx::page::Page;
+use spin::Once;
+
+use super::calls;
+use crate::mem::{self, DirectTables};
+
+static PAGE_SEEN: Once<Option<Page<'static>>> = Once::new();
+
+/// Whether the hypervisor's name is that of IX's monitor.
+pub fn is_guest() -> bool {
+    let features = raw_cpuid::CpuId::new().get_feature_info();
+    if !features.is_some_and(|f| f.has_hypervisor()) {
+        return false;
+    }
+    let leaf = raw_cpuid::cpuid!(LEAF_SIGNATURE);
+    let mut name = [0; 12];
+    for (part, word) in name.as_chunks_mut::<4>().0.iter_mut().zip([leaf.ebx, leaf.ecx, leaf.edx]) {
+        *part = word.to_le_bytes();
+    }
+    &name == SIGNATURE
+}
+
+/// The TSC's frequency as the monitor has found it; `None`: there is no monitor.
+pub fn tsc_khz() -> Option<u64> {
+    is_guest().then(|| u64::from(raw_cpuid::cpuid!(LEAF_TSC).eax))
+}
+
+/// The monitor page, if there is one.
+pub fn page() -> Option<&'static Page<'static>> {
+    PAGE_SEEN.call_once(open).as_ref()
+}
+
+fn open() -> Option<Page<'static>> {
+    if !is_guest() {
+        return None;
+    }
+    let leaf = raw_cpuid::cpuid!(LEAF_PAGE);
+    let at = Phys(u64::from(leaf.ebx) << 32 | u64::from(leaf.eax));
+    let head = words(at, PAGE)?;
+    let bytes = Page::len_of(&head[..4])? as u64 * 8;
+    Page::open(words(at, bytes)?)
+}
+
+fn words(at: Phys, bytes: u64) -> Option<&'static [AtomicU64]> {
+    let va = mem::map_firmware(at, bytes).ok()?;
+    // SAFETY: mapped for good, read-only, and only loads are done: the monitor's side alone stores.
+    Some(unsafe { core::slice::from_raw_parts(va.0 as *const AtomicU64, bytes as usize / 8) })
+}
+
+/// How often the dataplane was started; 0: there is no monitor.
+pub fn life() -> u64 {
+    page().map_or(0, Page::lives)
+}
+
+/// Asks the monitor for something (`calls`). Only a guest of it may.
+pub fn call(number: u64, argument: u64) {
+    // SAFETY: the monitor changes no memory and no register for any call that there is. RBX is the compiler's own, so it is
+    // exchanged around the call.
+    unsafe {
+        asm!(
+            "xchg rbx, {argument}",
+            "vmcall",
+            "xchg rbx, {argument}",
+            argument = inout(reg) argument => _,
+            in("rax") number,
+        );
+    }
+}
+
+/// Tells the monitor the word that this core counts up while it is alive.
+pub fn announce_heartbeat(word: &'static AtomicU64) {
+    if !is_guest() {
+        return;
+    }
+    let at = Virt(word as *const AtomicU64 as u64);
+    if let Some(page) = paging::lookup(&DirectTables, mem::root(), at) {
+        call(calls::HEARTBEAT, page.pa.0 + (at.0 - page.va.0));
+    }
+}
