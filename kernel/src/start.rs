@@ -91,7 +91,13 @@ pub fn kernel_main(boot: &'static BootInfo, cmdline: &'static str) -> ! {
             "app={app}: the loader gave no module with the applications (GRUB: module2, QEMU: -initrd)"
         );
     }
-    MACHINE.call_once(|| Machine { config, cmdline, archive, boot, boot_unix_ns: AtomicU64::new(0) });
+    MACHINE.call_once(|| Machine {
+        config,
+        cmdline,
+        archive,
+        boot,
+        boot_unix_ns: AtomicU64::new(0),
+    });
     run_on_stack(stacks::main_stack(0).1, boot_core)
 }
 

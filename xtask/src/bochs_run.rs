@@ -153,7 +153,7 @@ fn config(options: &Options, root: &Path, disc: &Path, dir: &Path) -> Result<Str
         format!("com1: enabled=1, mode=file, dev={}/serial", dir.display()),
         format!("log: {}/log", dir.display()),
         "panic: action=fatal".to_owned(),
-        "pci: enabled=1, chipset=i440fx".to_owned(),
+        "pci: enabled=1, chipset=i440fx, slot1=pcivga".to_owned(),
         "clock: sync=none, time0=local".to_owned(),
         "display_library: term".to_owned(),
         format!("cpu: model={model}, count={cores}, ips=50000000, reset_on_triple_fault=0"),

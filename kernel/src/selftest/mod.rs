@@ -7,6 +7,7 @@ mod faults;
 mod memory;
 mod nic;
 mod user;
+mod vmx;
 
 use ix_kernel_core::cmdline::NICTEST;
 
@@ -47,6 +48,11 @@ pub fn run_if_asked(cores: usize, functions: &[Function]) {
         "panic-other" => cores::panic_other(),
         // Later, with everything set up (`crash_late`).
         "panic-late" | "fault-late" => return,
+        // Comes back in a life that is to serve.
+        _ if vmx::is_mine(name) => match vmx::run(name) {
+            Ok(()) if machine().config.app.is_some() => return,
+            outcome => outcome,
+        },
         other => crate::unsupported!("no self-test is called {other}"),
     };
     match outcome {
@@ -80,6 +86,7 @@ pub fn other_core(core: usize) {
     match machine().config.selftest {
         // It serves, until core 0 crashes.
         None | Some("panic-late" | "fault-late") => {}
+        Some(names) if vmx::is_mine(names) => vmx::other_core(names),
         Some(name) => cores::other_core(core, name),
     }
 }

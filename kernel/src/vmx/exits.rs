@@ -142,8 +142,7 @@ fn look(c: &mut Core<'_>) -> Result<(), Stop> {
     c.arm_timer();
     let at = c.d.virtual_cores[c.me].heartbeat.load(Ordering::Relaxed);
     let beat = (at != 0).then(|| word(&c.d.ept, at)).flatten();
-    let is_idle =
-        read(f::GUEST_ACTIVITY) == HALTED && read(f::GUEST_RFLAGS) & INTERRUPTS_ON != 0;
+    let is_idle = read(f::GUEST_ACTIVITY) == HALTED && read(f::GUEST_RFLAGS) & INTERRUPTS_ON != 0;
     match c.watchdog.look(Look { beat, is_idle }) {
         Verdict::Alive => Ok(()),
         Verdict::Hung { looks } => {
@@ -165,8 +164,8 @@ fn answer_cpuid(c: &mut Core<'_>) {
         tsc_khz: time::tsc_khz() as u32,
         instructions: c.s.instructions,
     };
-    let told = super::hints::answer(c.d, leaf)
-        .unwrap_or_else(|| cpuid::answer(leaf, subleaf, host, &who));
+    let told =
+        super::hints::answer(c.d, leaf).unwrap_or_else(|| cpuid::answer(leaf, subleaf, host, &who));
     for (register, value) in [(RAX, told.eax), (RBX, told.ebx), (RCX, told.ecx), (RDX, told.edx)] {
         g[register] = u64::from(value);
     }

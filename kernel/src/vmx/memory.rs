@@ -204,9 +204,8 @@ pub fn keep_data() {
 pub fn shared_words(words: usize) -> Option<(&'static [AtomicU64], Phys)> {
     let pa = mem::alloc_contiguous(words as u64 * 8, PAGE)?;
     // SAFETY: fresh RAM in the direct map, given to nobody else, never freed.
-    let slice = unsafe {
-        core::slice::from_raw_parts(layout::direct(pa) as *const AtomicU64, words)
-    };
+    let slice =
+        unsafe { core::slice::from_raw_parts(layout::direct(pa) as *const AtomicU64, words) };
     Some((slice, pa))
 }
 
@@ -231,7 +230,8 @@ pub fn word(ept: &Ept, gpa: u64) -> Option<u64> {
     if !gpa.is_multiple_of(8) {
         return None;
     }
-    let range = ept.translate(&HostTables, Gpa(gpa)).filter(|r| r.memory == MemoryType::WriteBack)?;
+    let range =
+        ept.translate(&HostTables, Gpa(gpa)).filter(|r| r.memory == MemoryType::WriteBack)?;
     let table = Phys(align_down(range.hpa.0, PAGE));
     Some(paging::Tables::read(&DirectTables, table, (range.hpa.0 % PAGE) as usize / 8).0)
 }

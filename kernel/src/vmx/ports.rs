@@ -28,7 +28,11 @@ pub fn access(d: &Dataplane, io: Io, rax: u64) -> Result<u64, Stop> {
     if io.is_string() {
         return Err(misdeed(io, rax));
     }
-    if io.is_in() { input(d, io, rax).map(|value| io.merge(rax, value)) } else { output(d, io, rax).map(|()| rax) }
+    if io.is_in() {
+        input(d, io, rax).map(|value| io.merge(rax, value))
+    } else {
+        output(d, io, rax).map(|()| rax)
+    }
 }
 
 fn misdeed(io: Io, rax: u64) -> Stop {

@@ -13,7 +13,12 @@ pub fn exits() {
             for i in 0..COUNTERS {
                 let n = d.page.exits(core, i);
                 if n > 0 {
-                    let _ = write!(text, "{}{} {n}", if text.is_empty() { "" } else { ", " }, counter_name(i));
+                    let _ = write!(
+                        text,
+                        "{}{} {n}",
+                        if text.is_empty() { "" } else { ", " },
+                        counter_name(i)
+                    );
                 }
             }
             log::info!("{}: exits of its core {core}: {text}", d.name);

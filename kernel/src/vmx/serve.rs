@@ -10,11 +10,11 @@ use ix_kernel_core::vmx::page::Cause;
 use ix_kernel_core::vmx::watchdog::{LOOKS_DEFAULT, Watchdog};
 
 use super::dataplane::{Dataplane, State};
-use super::instructions::{self, Entered, GuestRegisters, read, rdmsr, write, wrmsr};
+use super::exits;
+use super::instructions::{self, Entered, GuestRegisters, rdmsr, read, write, wrmsr};
 use super::stop::{Stop, stop};
 use super::support::Support;
 use super::vmcs::{self, Start};
-use super::exits;
 use crate::crash;
 
 /// STI, MOV SS and NMI blocking: an NMI cannot be injected.
@@ -79,6 +79,8 @@ impl Core<'_> {
             launched = true;
             if let Err(why) = self.came_out(entered) {
                 stop(self.d, self.me, why, &self.registers);
+                // What comes next is another life.
+                return;
             }
         }
     }
@@ -168,4 +170,3 @@ const X2APIC_IN_SERVICE: u32 = 0x810;
 const X2APIC_LVT_TIMER: u32 = 0x832;
 const X2APIC_TIMER_INITIAL: u32 = 0x838;
 const LVT_MASKED: u64 = 1 << 16;
-

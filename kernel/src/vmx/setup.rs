@@ -52,9 +52,8 @@ pub fn all(
     let partitions = match m.config.dataplanes {
         Some(name) => {
             let text = m.archive.and_then(|a| a.find(name));
-            let text = text.ok_or_else(|| {
-                format!("dataplanes={name}: the boot archive has no such member")
-            })?;
+            let text = text
+                .ok_or_else(|| format!("dataplanes={name}: the boot archive has no such member"))?;
             let machine = partition::Machine { cores, functions: &bdfs };
             partition::parse(text, &machine).map_err(|mistake| mistake.to_string())?
         }
@@ -88,7 +87,12 @@ fn everything<'a>(
         line: 0,
         cores: (0..cores as u8).collect(),
         memory: Wanted::Rest,
-        functions: functions.iter().filter(useful).take(partition::FUNCTIONS_MAX).map(bdf).collect(),
+        functions: functions
+            .iter()
+            .filter(useful)
+            .take(partition::FUNCTIONS_MAX)
+            .map(bdf)
+            .collect(),
         control: Control::Serial(m.config.line.port()),
         command_line,
     }
@@ -135,7 +139,10 @@ fn one(
         Wanted::Rest => Memory::take_most(KEPT_BYTES),
     };
     let memory = memory.ok_or_else(|| {
-        format!("{name}: not so much memory in one piece ({} MiB are free)", mem::free_bytes() >> 20)
+        format!(
+            "{name}: not so much memory in one piece ({} MiB are free)",
+            mem::free_bytes() >> 20
+        )
     })?;
     let ept = Ept::new(&mut HostTables, s.max_page, s.physical_bits).map_err(|_| no_memory())?;
     let fail = |e| format!("{name}: EPT: {e:?}");

@@ -103,7 +103,9 @@ pub fn start(d: &Dataplane) -> Result<(), ()> {
     match d.lives.lock().start(time::now_ns()) {
         Decision::Start { life } => d.page.set_lives(life),
         Decision::StayDown { lives } => {
-            d.say(format_args!("not started again: it has had {lives} lives, too many in a minute"));
+            d.say(format_args!(
+                "not started again: it has had {lives} lives, too many in a minute"
+            ));
             return Err(());
         }
     }
@@ -174,8 +176,8 @@ fn report(d: &Dataplane, me: usize, cause: Cause, detail: u64, text: &str, r: &G
     ));
     d.say(format_args!("rsp {:#018x}  cr2 {:#018x}", c.rsp, r.cr2));
     const NAMES: [&str; 16] = [
-        "rax", "rcx", "rdx", "rbx", "", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
-        "r14", "r15",
+        "rax", "rcx", "rdx", "rbx", "", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12",
+        "r13", "r14", "r15",
     ];
     for three in [[0, 3, 1], [2, 6, 7], [5, 8, 9], [10, 11, 12], [13, 14, 15]] {
         let [a, b, c] = three.map(|i| (NAMES[i], g[i]));

@@ -165,7 +165,8 @@ pub fn begin(s: &Support, start: Start, registers: &mut GuestRegisters) {
     let (code, data, ip, protected) = match start {
         Start::Boot { entry, start_info } => {
             registers.general[RBX] = start_info;
-            let flat = |selector, access| Descriptor { selector, base: 0, limit: 0xFFFF_FFFF, access };
+            let flat =
+                |selector, access| Descriptor { selector, base: 0, limit: 0xFFFF_FFFF, access };
             (flat(0x08, 0xC09B), flat(0x10, 0xC093), entry, CR0_PE)
         }
         Start::Startup { page } => {

@@ -1,0 +1,106 @@
+//! What a dataplane under the monitor must not do (`selftest=vmx-port,vmx-msr,…`): one misdeed in each life, in the order of
+//! the list, and in the life after the last the dataplane does what it is for. Without the monitor there is nothing to test.
+#![allow(unsafe_code, reason = "does what a dataplane must never do")]
+
+use alloc::format;
+use alloc::string::String;
+use core::arch::asm;
+
+use ix_kernel_core::addr::Phys;
+use x86_64::instructions::port::PortWriteOnly;
+use x86_64::registers::control::{Cr4, Cr4Flags};
+use x86_64::registers::model_specific::Msr;
+
+use crate::cpu::percore;
+use crate::vmx::guest;
+use crate::vmx::hints::{LEAF_BAR, LEAF_MONITOR, LEAF_NEIGHBOUR};
+use crate::{apic, crash, mem};
+
+type Outcome = Result<(), String>;
+
+/// Of no core that there is.
+const STRANGER: u32 = 0x1234;
+const TSC_MSR: u32 = 0x10;
+/// The keyboard controller: this value would reset the machine.
+const RESET: (u16, u8) = (0x64, 0xFE);
+
+/// Whether the name is one of these.
+pub fn is_mine(names: &str) -> bool {
+    names.starts_with("vmx-")
+}
+
+/// This life's misdeed. `Ok`: it has none left to do, and serves.
+pub fn run(names: &str) -> Outcome {
+    let life = guest::life();
+    if life == 0 {
+        return Err("there is no monitor".into());
+    }
+    let Some(name) = names.split(',').nth(life as usize - 1) else { return Ok(()) };
+    log::info!("selftest {name}: in life {life}");
+    match name.trim_start_matches("vmx-") {
+        "monitor-memory" => write_at(LEAF_MONITOR)?,
+        "neighbour-memory" => write_at(LEAF_NEIGHBOUR)?,
+        "bar" => write_at(LEAF_BAR)?,
+        "msr" => write_msr(),
+        "port" => write_port(),
+        "icr" => apic::send_init(STRANGER),
+        "cr4" => write_cr4(),
+        "triple" => triple_fault(),
+        "hang" => hang(),
+        "entry" => guest::call(crate::vmx::CALL_SPOIL, 0),
+        "panic" => panic!("asked for by selftest=vmx-panic"),
+        _ => crate::unsupported!("no misdeed is called {name}"),
+    }
+    Err(format!("{name} was not stopped"))
+}
+
+/// Writes to memory that is somebody else's.
+#[inline(never)]
+fn write_at(leaf: u32) -> Outcome {
+    let told = raw_cpuid::cpuid!(leaf);
+    let at = u64::from(told.ebx) << 32 | u64::from(told.eax);
+    if at == 0 {
+        return Err("the monitor knows of nothing such here".into());
+    }
+    let va = mem::map_device(Phys(at & !7), 8).map_err(|e| format!("not mapped: {e:?}"))?;
+    // SAFETY: none: what it writes to is not this kernel's. The monitor is to stop it.
+    unsafe { (va.0 as *mut u64).write_volatile(0x4D49_5344_4545_4421) };
+    Ok(())
+}
+
+fn write_msr() {
+    // SAFETY: as in `write_at`: all clocks would be wrong.
+    unsafe { Msr::new(TSC_MSR).write(0) };
+}
+
+fn write_port() {
+    // SAFETY: as in `write_at`.
+    unsafe { PortWriteOnly::<u8>::new(RESET.0).write(RESET.1) };
+}
+
+fn write_cr4() {
+    // SAFETY: as in `write_at`.
+    unsafe { Cr4::update(|cr4| cr4.insert(Cr4Flags::VIRTUAL_MACHINE_EXTENSIONS)) };
+}
+
+fn triple_fault() {
+    let none = [0u16; 5];
+    // SAFETY: as in `write_at`: with no handler to be found, an exception cannot be delivered, nor that, nor that.
+    unsafe { asm!("lidt [{}]", "ud2", in(reg) none.as_ptr()) };
+}
+
+/// The core is watched from its first heartbeat on; it has one, and none after.
+fn hang() -> ! {
+    guest::announce_heartbeat(&percore::this().beats);
+    loop {
+        x86_64::instructions::interrupts::disable();
+        core::hint::spin_loop();
+    }
+}
+
+/// What another core does meanwhile, until the monitor calls it out: it serves if there is nothing left to do.
+pub fn other_core(names: &str) {
+    if guest::life() as usize <= names.split(',').count() {
+        crash::park()
+    }
+}
