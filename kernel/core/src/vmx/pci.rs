@@ -348,7 +348,7 @@ const fn data_shift(port: u16, width: u8) -> Option<u32> {
         return None;
     }
     let byte = port - DATA_PORT;
-    if byte + width as u16 > 4 || byte % width as u16 != 0 {
+    if byte + width as u16 > 4 || !byte.is_multiple_of(width as u16) {
         return None;
     }
     Some(8 * byte as u32)
