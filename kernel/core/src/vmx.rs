@@ -17,5 +17,6 @@ pub mod partition;
 pub mod pci;
 pub mod restart;
 pub mod start_info;
+pub mod state;
 pub mod uart;
 pub mod watchdog;

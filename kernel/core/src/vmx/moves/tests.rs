@@ -152,7 +152,7 @@ fn never_two_at_once_and_every_deadline_ends() {
             }
             let n = running.iter().filter(|r| **r).count();
             assert_eq!(n, usize::from(switching.is_none()), "seed {seed}");
-            assert_eq!(s.running().map(|d| running[usize::from(d.0)]).unwrap_or(true), true);
+            assert!(s.running().is_none_or(|d| running[usize::from(d.0)]));
             assert_eq!(s.running().is_none(), switching.is_some(), "seed {seed}");
             assert_eq!(s.due_ns(), told, "seed {seed}");
             // Whatever has happened: at the deadline a look takes the core.
