@@ -7,6 +7,7 @@ pub mod bochs;
 pub mod bridge;
 pub mod ixgbe;
 pub mod linux;
+pub mod monitor;
 pub mod need;
 pub mod peer;
 pub mod sim;

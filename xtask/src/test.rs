@@ -141,9 +141,9 @@ fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
             println!("xtask: GRUB's image maker is not there: no ISO");
         }
     }
-    if filter.is_none_or(|f| f.contains("iso")) {
+    if filter.is_none_or(|f| ["iso", "serial", "vtx"].iter().any(|name| f.contains(name))) {
         heading("Bochs");
-        // Its test says SKIPPED without it.
+        // Its tests say SKIPPED without it.
         if let Err(e) = bochs::fetch() {
             println!("xtask: no Bochs to test with: {e:#}");
         }
@@ -186,6 +186,9 @@ fn tests(outcome: &mut Outcome, filter: Option<&str>, prove: bool) -> Result<()>
         }
         // With images built, a test that finds none is wrong, not skipped.
         command.env("IX_NEED_IMAGES", "1");
+        if let Ok(this) = std::env::current_exe() {
+            command.env("IX_XTASK", this);
+        }
         command.args(filter).arg("--").arg("--format=pretty").args(threads);
         heading(&format!("cargo test {}", which.join(" ")));
         let before = outcome.failed;

@@ -1,12 +1,14 @@
 //! What a core does under the monitor: enters its dataplane, sees to what brings it out, enters again.
 
 use alloc::boxed::Box;
+use alloc::string::ToString;
 use core::sync::atomic::Ordering;
 
 use ix_kernel_core::vmx::exits::Exit;
 use ix_kernel_core::vmx::exits::{Interruption, entry_failure_detail, instruction_error};
 use ix_kernel_core::vmx::fields as f;
 use ix_kernel_core::vmx::page::Cause;
+use ix_kernel_core::vmx::state::{self, Limits};
 use ix_kernel_core::vmx::watchdog::{LOOKS_DEFAULT, Watchdog};
 
 use super::dataplane::{Dataplane, State};
@@ -98,7 +100,13 @@ impl Core<'_> {
         self.d.page.count_exit(self.me, exit.counter());
         if exit.is_entry_failure() {
             let qualification = read(f::EXIT_QUALIFICATION);
-            return Err(entry_failure(qualification, entry_failure_detail(qualification)));
+            let limits =
+                Limits { cr0: self.s.cr0, cr4: self.s.cr4, physical_bits: self.s.physical_bits };
+            let text = match state::check(&read, &limits) {
+                Err(invalid) => invalid.to_string(),
+                Ok(()) => entry_failure_detail(qualification).to_string(),
+            };
+            return Err(entry_failure(qualification, &text));
         }
         // Events whose delivery was broken off go on at the next entry.
         if let Some(event) = Interruption(read(f::IDT_VECTORING_INFO) as u32).again() {

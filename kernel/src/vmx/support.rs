@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use ix_kernel_core::vmx::capability::{self, Controls, EptVpid, Fixed, Instructions, Misc, Msrs};
 use ix_kernel_core::vmx::capability::{
     FeatureControl, IA32_FEATURE_CONTROL, IA32_VMX_CR0_FIXED0, IA32_VMX_CR0_FIXED1,
+    IA32_VMX_CR4_FIXED0, IA32_VMX_CR4_FIXED1,
 };
 use ix_kernel_core::vmx::control::secondary;
 use ix_kernel_core::vmx::ept::MaxPage;
@@ -19,7 +20,9 @@ pub struct Support {
     pub controls: Controls,
     pub revision: u32,
     pub misc: Misc,
+    /// Of an unrestricted guest.
     pub cr0: Fixed,
+    pub cr4: Fixed,
     pub max_page: MaxPage,
     pub invept_single: bool,
     pub physical_bits: u32,
@@ -66,6 +69,7 @@ pub fn find(even_under_a_hypervisor: bool) -> Result<Support, String> {
         revision: capability::Basic(msrs.basic).revision(),
         misc: Misc(msrs.misc),
         cr0: cr0.unrestricted(),
+        cr4: Fixed::from_msrs(rdmsr(IA32_VMX_CR4_FIXED0), rdmsr(IA32_VMX_CR4_FIXED1)),
         max_page,
         invept_single: ept.invept_single(),
         physical_bits: sizes.map_or(36, |s| u32::from(s.physical_address_bits())),

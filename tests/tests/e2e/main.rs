@@ -22,6 +22,7 @@ mod six;
 mod stream;
 mod tap;
 mod user;
+mod vtx;
 mod wake;
 mod watch;
 
