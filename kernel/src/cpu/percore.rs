@@ -43,6 +43,8 @@ pub struct PerCore {
     pub sleeping: AtomicBool,
     /// What is in ring 3, or about to be, is a background thread.
     pub background: AtomicBool,
+    /// Iterations of the core loop: who watches from outside (a monitor) sees by it that the core has not come to a stop.
+    pub beats: AtomicU64,
 }
 
 pub const PERCORE_BYTES: usize = 256;
@@ -72,6 +74,7 @@ impl PerCore {
             overdue: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
             background: AtomicBool::new(false),
+            beats: AtomicU64::new(0),
         }
     }
 }
