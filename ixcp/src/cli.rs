@@ -93,7 +93,8 @@ pub struct Run {
     /// Network: user, stream=PATH (a peer listens on that Unix socket) or tap=INTERFACE
     #[arg(long, default_value = "user")]
     pub net: Backend,
-    /// Network card; ixgbe is an Intel 82599 that another program plays, and needs a QEMU with vfio-user
+    /// Network card; ixgbe is an Intel 82599 that another program plays, and needs a QEMU with vfio-user; loopback is none: what
+    /// the dataplane sends comes back to it (for the application kvcheck)
     #[arg(long, default_value = "virtio")]
     pub nic: Nic,
     /// The program that plays it [default: ixgbe-vfio-user beside this one]
@@ -184,6 +185,8 @@ pub enum Nic {
     Virtio,
     /// An Intel 82599 over vfio-user.
     Ixgbe,
+    /// The kernel's own, without a wire.
+    Loopback,
 }
 
 /// What an idle core does.

@@ -1,7 +1,7 @@
 //! `ixcp run`: prepares an instance, starts QEMU, stays with it, and ends it in order.
 use crate::acl;
 use crate::app_end;
-use crate::cli::{Control, Run};
+use crate::cli::{Control, Nic, Run};
 use crate::command::Writer;
 use crate::instance::{self, Base, Claim};
 use crate::net::{self, Address, Backend, Forward, Protocol};
@@ -85,6 +85,7 @@ pub fn run(options: &Run) -> Result<u8> {
             card: match (options.vfio, &player) {
                 (Some(bdf), _) => Card::Vfio(bdf),
                 (None, Some(_)) => Player::card(dir),
+                (None, None) if options.nic == Nic::Loopback => Card::Loopback,
                 (None, None) => Card::Virtio,
             },
             queues,
@@ -201,6 +202,12 @@ fn ask_for_address(options: &Run) -> Result<()> {
 
 /// Checks that the back end is there; gives the number of queue pairs it offers.
 fn check_network(options: &Run) -> Result<u32> {
+    if options.nic == Nic::Loopback {
+        ensure!(
+            options.net == Backend::User && options.forward.is_empty(),
+            "--nic loopback has no wire: nothing outside reaches the guest, so --net and --forward say nothing"
+        );
+    }
     ensure!(
         options.net == Backend::User || options.forward.is_empty(),
         "--forward needs --net user: with --net {} the guest is reached at its own address",
@@ -219,7 +226,8 @@ fn check_network(options: &Run) -> Result<u32> {
 
 /// The ports to forward: as given, else the application's usual one.
 fn forwards(options: &Run) -> Result<Vec<Forward>> {
-    if options.net != Backend::User || options.vfio.is_some() {
+    let outside = options.vfio.is_some() || options.nic == Nic::Loopback;
+    if options.net != Backend::User || outside {
         return Ok(Vec::new());
     }
     let mut wanted = options.forward.clone();
@@ -259,13 +267,15 @@ fn add_rules(from: &Path, rules: &[u8], to: &Path) -> Result<()> {
 }
 
 fn boot_line(options: &Run) -> Result<String> {
-    let usual = options.vfio.is_none() && options.address() == Address::USUAL;
+    let looped = options.nic == Nic::Loopback;
+    let usual = options.vfio.is_none() && !looped && options.address() == Address::USUAL;
     let gateway = usual.then_some(Ipv4Addr::new(10, 0, 2, 2));
     let verbose = options.verbose.then_some("verbose");
     let mtu = options.mtu.map(|mtu| format!("mtu={mtu}"));
     let vlan = options.vlan.map(|vlan| format!("vlan={vlan}"));
     let iommu = options.iommu.then_some("iommu=on");
-    let words = [verbose, mtu.as_deref(), vlan.as_deref(), iommu, options.append.as_deref()];
+    let nic = looped.then_some("nic=loopback");
+    let words = [nic, verbose, mtu.as_deref(), vlan.as_deref(), iommu, options.append.as_deref()];
     let extra = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
     let boot = Boot {
         app: &options.app,

@@ -29,7 +29,7 @@ pub struct Player {
 impl Player {
     /// What the options ask for; `None`: QEMU plays it itself.
     pub fn find(options: &Run) -> Result<Option<Player>> {
-        if options.nic == Nic::Virtio {
+        if options.nic != Nic::Ixgbe {
             return Ok(None);
         }
         let program = find_program(options.nic_program.as_deref())?;

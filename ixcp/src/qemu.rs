@@ -33,6 +33,8 @@ pub enum Card {
     },
     /// One of this machine (`vfio.rs`).
     Vfio(Bdf),
+    /// None: the kernel has one of its own.
+    Loopback,
 }
 
 /// Everything that decides the command line.
@@ -86,7 +88,7 @@ impl Machine {
         // Its threads have names then, by which `top -H` tells what a core costs.
         args.pair("-name", "ix,debug-threads=on");
         match self.card {
-            Card::Virtio | Card::Vfio(_) => args.pair("-machine", "q35"),
+            Card::Virtio | Card::Vfio(_) | Card::Loopback => args.pair("-machine", "q35"),
             // The other program sees the machine's memory.
             Card::VfioUser { .. } => {
                 let memory = self.memory_mib;
@@ -135,6 +137,7 @@ impl Machine {
             Card::VfioUser { socket, wire } => self.vfio_user(args, socket, wire),
             // What the card has for booting from the network is not run.
             Card::Vfio(bdf) => drop(args.pair("-device", format!("vfio-pci,host={bdf},rombar=0"))),
+            Card::Loopback => {}
         }
     }
 

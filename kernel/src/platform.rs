@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use ix_abi::CoreId;
 use ix_abi::control::CoreState;
@@ -70,6 +70,7 @@ impl Reserved {
 
 pub struct KernelPlatform {
     core: usize,
+    beats: &'static AtomicU64,
     rx: Vec<Rx>,
     tx: Tx,
     /// Other cores send through its queue.
@@ -110,6 +111,7 @@ impl KernelPlatform {
     pub fn new(core: usize, share: Share, idle: Idle, manager: Option<Box<Manager>>) -> Self {
         Self {
             core,
+            beats: &percore::of(core).beats,
             rx: share.rx,
             tx: share.tx,
             shares_queue: share.shared,
@@ -404,6 +406,7 @@ impl Platform for KernelPlatform {
 
     #[inline]
     fn control(&mut self, engine: &mut Engine) {
+        percore::bump(self.beats);
         lifecycle::flush_if_needed(self.core);
         if self.renewal.is_behind() {
             let queues = renew::Queues { rx: &mut self.rx, tx: &mut self.tx };

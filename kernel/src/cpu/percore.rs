@@ -45,6 +45,8 @@ pub struct PerCore {
     pub sleeping: AtomicBool,
     /// What is in ring 3, or about to be, is a background thread.
     pub background: AtomicBool,
+    /// Iterations of the core loop: who watches from outside (a monitor) sees by it that the core has not come to a stop.
+    pub beats: AtomicU64,
 }
 
 pub const PERCORE_BYTES: usize = 256;
@@ -75,6 +77,7 @@ impl PerCore {
             beats: AtomicU64::new(0),
             sleeping: AtomicBool::new(false),
             background: AtomicBool::new(false),
+            beats: AtomicU64::new(0),
         }
     }
 }

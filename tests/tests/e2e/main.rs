@@ -13,6 +13,7 @@ mod instructions;
 mod iommu;
 mod iso;
 mod ixgbe;
+mod loopback;
 mod memcached;
 mod nictest;
 mod qemu;

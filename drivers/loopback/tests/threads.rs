@@ -1,0 +1,283 @@
+//! The card under real cores: each has a queue pair, sends flows to all others, sleeps until an interrupt when it has nothing to
+//! do, and the table changes meanwhile. No frame is lost that is not counted, none comes twice or overtakes another of its lane, no
+//! core sleeps over its frames, and every buffer comes home.
+use ix_abi::CoreId;
+use ix_dataplane::device::{
+    BusAddr, Fragment, NicControl, NicRx, NicTx, Progress, RxBatch, RxChecksum, RxQueue, TxFrame,
+    TxQueue,
+};
+use ix_dataplane::mbuf::Pool;
+use ix_dataplane::rng::Rng;
+use ix_dataplane::rss::{Toeplitz, group_of};
+use ix_dataplane::time::Instant;
+use ix_driver_conformance::frames::{Flow, number_of, numbered};
+use ix_driver_conformance::in_memory::Memory;
+use ix_driver_conformance::{KEY, frames};
+use ix_loopback::{Config, Host, LoopbackControl, LoopbackRx, LoopbackTx, open};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::Thread;
+use std::time::{Duration, Instant as Time};
+
+const CORES: usize = 4;
+const FLOWS: usize = 16;
+const BUFFERS: u32 = 1024;
+/// Whoever sleeps for longer has missed an interrupt.
+const SLEEP_MAX: Duration = Duration::from_secs(5);
+
+/// Frames that may be sent, by the upper half of an address; nobody changes them.
+struct Machine {
+    frames: Vec<Vec<u8>>,
+    threads: Vec<OnceLock<Thread>>,
+    interrupts: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Shared(Arc<Machine>);
+
+impl Host for Shared {
+    fn read(&self, from: BusAddr, to: &mut [u8]) -> bool {
+        let (frame, at) = ((from.0 >> 32) as usize, (from.0 & 0xffff_ffff) as usize);
+        let bytes = self.0.frames.get(frame).and_then(|frame| frame.get(at..at + to.len()));
+        bytes.map(|bytes| to.copy_from_slice(bytes)).is_some()
+    }
+
+    fn interrupt(&self, queue: u16) {
+        self.0.interrupts.fetch_add(1, Ordering::Relaxed);
+        if let Some(thread) = self.0.threads[usize::from(queue)].get() {
+            thread.unpark();
+        }
+    }
+
+    fn settle(&self) {
+        fence(Ordering::SeqCst);
+        let start = Time::now();
+        while start.elapsed() < Duration::from_micros(20) {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// The flow's own number is in its ports.
+fn flow(core: usize, number: usize) -> Flow {
+    Flow { ports: [(1000 + core * FLOWS + number) as u16, 11211], ..Flow::tcp(0) }
+}
+
+struct Core {
+    index: usize,
+    rx: LoopbackRx<Shared>,
+    tx: LoopbackTx<Shared>,
+    pool: Pool,
+    /// Frames to be sent: their places in the machine.
+    to_send: Vec<(usize, usize)>,
+    /// By flow: the last number that came here.
+    last: BTreeMap<u16, u32>,
+    received: u64,
+    sent: u64,
+    slept: u64,
+}
+
+impl Core {
+    fn receive(&mut self) -> bool {
+        let mut batch = RxBatch::new();
+        self.rx.poll(64, &mut batch);
+        let any = !batch.is_empty();
+        for frame in batch {
+            let start = usize::from(frame.offset);
+            let bytes = &self.pool.area().data(&frame.mbuf)[start..start + usize::from(frame.len)];
+            assert_eq!(frame.checksum, RxChecksum::Good, "nobody has changed it");
+            let port = u16::from_be_bytes([bytes[34], bytes[35]]);
+            let number = number_of(bytes);
+            let flow = Flow { ports: [port, 11211], ..Flow::tcp(0) };
+            assert!(bytes == numbered(flow, number, bytes.len()), "flow {port}, frame {number}");
+            // A flow may come back to a queue; what it has brought before it does not bring again.
+            let last = self.last.insert(port, number);
+            assert!(last.is_none_or(|last| last < number), "flow {port}: {last:?}, then {number}");
+            self.received += 1;
+            self.pool.free(frame.mbuf);
+        }
+        self.rx.replenish(&mut self.pool);
+        any
+    }
+
+    fn send(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some((index, len)) = self.to_send.pop() else { break };
+            let mut frame = TxFrame::default();
+            let bus = BusAddr((index as u64) << 32);
+            frame.fragments.push(Fragment { bus, len: 54 });
+            frame.fragments.push(Fragment { bus: bus.offset(54), len: len as u32 - 54 });
+            if self.tx.push(&frame).is_err() {
+                self.to_send.push((index, len));
+                break;
+            }
+            self.sent += 1;
+        }
+        self.tx.kick();
+        self.tx.reclaim();
+    }
+
+    /// Until `end`, with naps.
+    fn run(&mut self, end: &AtomicBool, done: &AtomicU64) {
+        let mut rng = Rng::from_seed(self.index as u64);
+        let mut told = false;
+        while !end.load(Ordering::Relaxed) {
+            let busy = self.receive();
+            self.send(rng.below(20) as usize);
+            if self.to_send.is_empty() && !told {
+                told = true;
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+            // A nap now and then, also in the middle: others go on sending.
+            if !busy && (told || rng.below(4) == 0) {
+                self.nap(end);
+            }
+        }
+    }
+
+    fn nap(&mut self, end: &AtomicBool) {
+        let start = Time::now();
+        if !self.rx.arm_interrupt() && !end.load(Ordering::Relaxed) {
+            self.slept += 1;
+            // Who still has something to send is woken by the clock.
+            let most = if self.to_send.is_empty() { SLEEP_MAX } else { Duration::from_micros(50) };
+            std::thread::park_timeout(most);
+            let missed = start.elapsed() >= SLEEP_MAX && self.rx.has_frames();
+            assert!(!missed, "core {} has slept over its frames", self.index);
+        }
+        self.rx.disarm_interrupt();
+    }
+}
+
+struct Rig {
+    cores: Vec<Core>,
+    control: LoopbackControl<Shared>,
+    machine: Arc<Machine>,
+}
+
+fn rig(frames_of_a_flow: usize) -> Rig {
+    let area = Memory::new(Memory::bytes_of(BUFFERS * CORES as u32)).area(CORES as u16, BUFFERS);
+    let mut all = Vec::new();
+    let mut to_send: Vec<Vec<(usize, usize)>> = vec![Vec::new(); CORES];
+    for number in (0..frames_of_a_flow).rev() {
+        for (core, to_send) in to_send.iter_mut().enumerate() {
+            for index in 0..FLOWS {
+                let len = frames::FRAME_MIN + (number * 31 + index) % 900;
+                to_send.push((all.len(), len));
+                all.push(numbered(flow(core, index), number as u32, len));
+            }
+        }
+    }
+    let threads = (0..CORES).map(|_| OnceLock::new()).collect();
+    let machine = Arc::new(Machine { frames: all, threads, interrupts: AtomicU64::new(0) });
+    let port = open(&Config {
+        host: Shared(Arc::clone(&machine)),
+        area,
+        queue_pairs: CORES as u16,
+        rx_ring: 512,
+        tx_ring: 64,
+        rss_key: KEY,
+        mtu: None,
+    });
+    let queues = port.rx.into_iter().zip(port.tx).zip(to_send).enumerate();
+    let cores = queues.map(|(index, ((rx, tx), to_send))| {
+        let pool = Pool::new(area, CoreId(index as u16));
+        let last = BTreeMap::new();
+        let mut core = Core { index, rx, tx, pool, to_send, last, received: 0, sent: 0, slept: 0 };
+        core.rx.replenish(&mut core.pool);
+        core
+    });
+    Rig { cores: cores.collect(), control: port.control, machine }
+}
+
+/// Runs all cores until they have sent everything, with `meanwhile` beside them; and a moment longer.
+fn run(rig: &mut Rig, mut meanwhile: impl FnMut(&mut LoopbackControl<Shared>)) {
+    let (end, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let started = AtomicU64::new(0);
+    let Rig { cores, control, machine } = rig;
+    std::thread::scope(|scope| {
+        for core in cores.iter_mut() {
+            let (end, done, started, machine) = (&end, &done, &started, &machine);
+            scope.spawn(move || {
+                machine.threads[core.index].get_or_init(std::thread::current);
+                started.fetch_add(1, Ordering::Relaxed);
+                core.run(end, done);
+            });
+        }
+        let start = Time::now();
+        while done.load(Ordering::Relaxed) < CORES as u64 {
+            assert!(start.elapsed() < Duration::from_secs(120), "it does not end");
+            meanwhile(control);
+        }
+        // All that is in the rings is taken: a wake-up that were lost would show.
+        std::thread::sleep(Duration::from_millis(50));
+        end.store(true, Ordering::Relaxed);
+        machine.threads.iter().filter_map(OnceLock::get).for_each(Thread::unpark);
+    });
+    // What is left, by whoever has it.
+    for core in cores {
+        while core.receive() {}
+    }
+}
+
+fn clock() -> impl Fn() -> Instant {
+    let start = Time::now();
+    move || Instant(start.elapsed().as_nanos() as u64)
+}
+
+/// All books are right, and all buffers come home.
+fn close(mut rig: Rig) {
+    let sum = |get: fn(&Core) -> u64| rig.cores.iter().map(get).sum::<u64>();
+    let (sent, received, lost) = (sum(|c| c.sent), sum(|c| c.received), sum(|c| c.tx.lost()));
+    let interrupts = rig.machine.interrupts.load(Ordering::Relaxed);
+    println!(
+        "{sent} sent, {received} received, {lost} lost, {} naps, {interrupts} interrupts",
+        sum(|c| c.slept)
+    );
+    assert_eq!(sent, received + lost, "each frame once");
+    assert_eq!(rig.control.poll_missed(), lost, "for want of buffers, and so it is told");
+    assert!(received > sent / 2 && sum(|c| c.slept) > 0);
+    let stopped = rig.control.reset(&clock()).expect("it stops");
+    for core in &mut rig.cores {
+        core.rx.rewind(&stopped, &mut core.pool);
+        core.tx.rewind(&stopped);
+        assert_eq!((core.pool.available(), core.rx.held()), (core.pool.capacity(), 0));
+        assert_eq!(core.tx.in_flight(), 0);
+    }
+}
+
+#[test]
+fn cores_that_sleep_send_and_receive_lose_nothing_that_is_not_counted() {
+    let mut rig = rig(400);
+    run(&mut rig, |_| std::thread::sleep(Duration::from_millis(1)));
+    close(rig);
+}
+
+/// Flows come to other queues all the time: each frame comes to one, and in each they keep their order.
+#[test]
+fn the_table_changes_while_all_send() {
+    let mut rig = rig(400);
+    let (toeplitz, clock) = (Toeplitz::new(&KEY), clock());
+    let mut rng = Rng::from_seed(9);
+    let changes = Mutex::new(0);
+    run(&mut rig, |control| {
+        let flow = flow(rng.below(CORES as u64) as usize, rng.below(FLOWS as u64) as usize);
+        let group = group_of(flow.hash(&toeplitz), 128).0;
+        let to = rng.below(CORES as u64) as u16;
+        control.set_reta(group, to).expect("both exist");
+        control.commit(clock()).expect("no change is under way");
+        let start = Time::now();
+        loop {
+            match control.poll(clock()) {
+                Progress::Done => break,
+                Progress::Pending => assert!(start.elapsed() < Duration::from_secs(10)),
+                other => panic!("{other:?}"),
+            }
+        }
+        *changes.lock().expect("one thread") += 1;
+        std::thread::yield_now();
+    });
+    println!("{} changes of the table", changes.into_inner().expect("one thread"));
+    close(rig);
+}
