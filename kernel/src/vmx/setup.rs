@@ -59,6 +59,13 @@ pub fn all(
         }
         None => core::iter::once(everything(m, &alone, cores, functions)).collect(),
     };
+    if let Some(core) = (0..cores as u8).find(|core| users(&partitions, *core).count() > 1) {
+        let names: Vec<&str> = users(&partitions, core).map(|p| p.name).collect();
+        return Err(format!(
+            "core {core} is in {}: a core of several dataplanes is not there yet",
+            names.join(" and ")
+        ));
+    }
     let free = functions.iter().filter(|f| !partitions.iter().any(|p| owns(p, bdf(f))));
     if let Some(at) = free.flat_map(bars).map(|(start, _)| start).next() {
         super::BAR_OF_NOBODY.call_once(|| at);
@@ -72,6 +79,13 @@ pub fn all(
         made[i] = Some(one(s, &partitions[i], (i, count), functions)?);
     }
     Ok(made.into_iter().flatten().collect())
+}
+
+fn users<'a>(
+    all: &'a partition::Partitions<'a>,
+    core: u8,
+) -> impl Iterator<Item = &'a Partition<'a>> {
+    all.iter().filter(move |p| p.cores.contains(&core))
 }
 
 /// The only dataplane, which has all that a dataplane can have.

@@ -166,11 +166,12 @@ fn exits(machine: &Live) -> (BTreeMap<String, u64>, u64) {
 #[test]
 fn in_the_steady_state_only_the_watchdog_brings_a_core_out() {
     let cores = 2;
-    let words = "app=kvcheck nic=loopback idle=poll ip=10.0.0.1/24 log=warn -- connections=8 requests=100000000";
+    let words =
+        "app=kvcheck nic=loopback idle=poll ip=10.0.0.1/24 -- connections=8 requests=100000000";
     let options = format!("--cores {cores} --memory 256 --time 120");
     let Some(mut machine) = Live::start(&options, None, words) else { return };
-    machine.wait_for("monitor page at", Duration::from_secs(60));
-    std::thread::sleep(Duration::from_secs(3));
+    machine.wait_for("ready: kvcheck", Duration::from_secs(60));
+    std::thread::sleep(Duration::from_secs(2));
     let (before, began) = exits(&machine);
     std::thread::sleep(Duration::from_secs(5));
     let (after, ended) = exits(&machine);
