@@ -46,11 +46,8 @@ const OFFSET: usize = 10;
 const ETHERNET: usize = 14;
 /// Entries of the indirection table.
 const GROUPS: u16 = 128;
-/// Largest IP packet that fits a frame's buffers.
-pub const MTU_MAX: u16 = {
-    let most = FRAME_BUFFERS_MAX * MBUF_BYTES - OFFSET - ETHERNET;
-    if most < u16::MAX as usize { most as u16 } else { u16::MAX }
-};
+// Any IP packet fits a frame's buffers.
+const _: () = assert!(u16::MAX as usize + ETHERNET + OFFSET <= FRAME_BUFFERS_MAX * MBUF_BYTES);
 /// What Ethernet has.
 const MTU_USUAL: u16 = 1500;
 /// Queue pairs at most: a set of them is a word.
@@ -127,7 +124,7 @@ struct End<'a, H> {
 impl<'a, H: Host> End<'a, H> {
     fn new(config: &'a Config<H>) -> End<'a, H> {
         let pairs = config.queue_pairs.clamp(1, QUEUE_PAIRS_MAX);
-        let mtu = config.mtu.unwrap_or(MTU_USUAL).min(MTU_MAX);
+        let mtu = config.mtu.unwrap_or(MTU_USUAL);
         let shared = Arc::new(Shared::new(config.area, pairs, GROUPS, mtu));
         let turns = (0..pairs).map(|_| Arc::default()).collect();
         End { config, shared, turns }

@@ -5,7 +5,7 @@ use ix_dataplane::mbuf::{Area, Pool};
 use ix_dataplane::time::Instant;
 use ix_driver_conformance::in_memory::Memory;
 use ix_driver_conformance::{Bench, KEY, Open, Wishes};
-use ix_loopback::{Config, Host, LoopbackRx, LoopbackTx, MTU_MAX, Port, crossed};
+use ix_loopback::{Config, Host, LoopbackRx, LoopbackTx, Port, crossed};
 use ix_memory_nic::Bus as _;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -89,7 +89,7 @@ fn open(wishes: &Wishes) -> Open<Cable> {
         rx_ring: END_BUFFERS as u16,
         tx_ring: 1,
         rss_key: KEY,
-        mtu: Some(MTU_MAX),
+        mtu: Some(u16::MAX),
     };
     let (port, mut end) = crossed(&config, &end);
     let (rx, tx) = (end.rx.remove(0), end.tx.remove(0));
