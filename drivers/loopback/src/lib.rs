@@ -10,9 +10,9 @@
 //! writes it into a posted buffer of the receiving queue, as DMA would. The stack above still copies nothing.
 //!
 //! **No locks.** Between each transmit queue and each receive queue is a *lane*: two rings of one producer and one consumer
-//! (`ix_dataplane::spsc`), buffers one way and filled frames the other. Each lane has its share of the receive ring. Frames of one lane
-//! keep their order; frames of different lanes are polled by turns, so that a flow whose sender moves to another core may be
-//! overtaken by itself, as on a card with several ports.
+//! (`ix_dataplane::spsc`), buffers one way and filled frames the other. Each lane has its share of the receive ring. Frames have the
+//! time of their sending with them, and a queue is polled in that order, as if there were one ring: a flow whose sender moves to
+//! another core is not overtaken by itself.
 //!
 //! [`crossed`] joins two such cards by a cable in place of itself: the tests' way to look at what leaves and to say what comes.
 #![no_std]
@@ -62,6 +62,9 @@ pub trait Host: Clone {
 
     /// An interrupt of a receive queue.
     fn interrupt(&self, queue: u16);
+
+    /// A clock that never goes back, and that all cores read the same: whoever hears of a reading by memory reads no less.
+    fn now(&self) -> u64;
 
     /// Waits until what this core has stored before is seen by all others: about a microsecond. Before a halt and for changes only.
     fn settle(&self);

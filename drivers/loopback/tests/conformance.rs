@@ -23,6 +23,8 @@ struct Seen {
     interrupts: RefCell<Vec<usize>>,
     holds: Cell<bool>,
     now: Cell<u64>,
+    /// Turns of senders.
+    stamp: Cell<u64>,
 }
 
 #[derive(Clone)]
@@ -41,6 +43,11 @@ impl Host for Machine {
 
     fn interrupt(&self, queue: u16) {
         self.seen.interrupts.borrow_mut().push(usize::from(queue));
+    }
+
+    fn now(&self) -> u64 {
+        self.seen.stamp.set(self.seen.stamp.get() + 1);
+        self.seen.stamp.get()
     }
 
     fn settle(&self) {}
