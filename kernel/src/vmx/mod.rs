@@ -49,7 +49,7 @@ fn a_bar_of_nobody() -> Option<u64> {
 
 /// On the boot core, with all cores started: becomes the monitor and does not come back, if that is wanted and can be.
 pub fn start_if_wanted(m: &Machine, cores: usize, functions: &[Function]) {
-    if guest::is_guest() {
+    if guest::find() {
         log::info!("VT-x: this is a dataplane under IX's monitor, life {}", guest::life());
         return;
     }
