@@ -194,3 +194,16 @@ fn in_the_steady_state_only_the_watchdog_brings_a_core_out() {
     assert!(looks > 0 && looks as f64 <= most, "{looks} in {seconds} s");
     assert!(grown.is_empty(), "{grown:?} in {seconds} s:\n{}", machine.log());
 }
+
+/// The machine has a display adapter at 00:02.0, which one of them is given, and the other is not.
+#[test]
+fn a_dataplane_sees_its_own_functions_only() {
+    let configuration = "a cores=0 memory=48M functions=00:02.0 : selftest=report report=1\n\
+                         b cores=1 memory=48M : selftest=report report=1\n";
+    let options = "--cores 2 --memory 160 --time 60";
+    let Some(run) = monitor::run(options, Some(configuration), "vmx=on") else { return };
+    run.ended(33);
+    run.said(&["a: ix: report: PCI 00:02.0 [1234:1111]", "ix: b: ended with status 33"]);
+    let seen = |name: &str| run.lines("report: PCI ").filter(|l| l.starts_with(name)).count();
+    assert_eq!((seen("a: "), seen("b: ")), (1, 0), "{}", run.log);
+}
