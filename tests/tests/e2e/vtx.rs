@@ -207,3 +207,20 @@ fn a_dataplane_sees_its_own_functions_only() {
     let seen = |name: &str| run.lines("report: PCI ").filter(|l| l.starts_with(name)).count();
     assert_eq!((seen("a: "), seen("b: ")), (1, 0), "{}", run.log);
 }
+
+/// The reason outlives the life that it ended, and comes to whoever asks the next one.
+#[test]
+fn the_control_page_tells_why_the_last_life_ended() {
+    let words = "vmx=on selftest=vmx-msr app=kvcheck nic=loopback ip=10.0.0.1/24 \
+                 -- connections=2 requests=100000000";
+    let options = "--cores 1 --memory 192 --time 90";
+    let Some(mut machine) = Live::start(options, None, words) else { return };
+    machine.wait_for("ready: kvcheck", Duration::from_secs(60));
+    let status = machine.ixcp(&["status"]);
+    let told = status.lines().find(|line| line.starts_with("under IX's monitor: life 2, "));
+    let told = told.unwrap_or_else(|| panic!("nothing of the monitor:\n{status}"));
+    assert!(
+        told.ends_with(", stopped 1 time, last on core 0 for an MSR that is not listed"),
+        "{told}"
+    );
+}
