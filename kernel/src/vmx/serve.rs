@@ -53,6 +53,7 @@ impl Core<'_> {
             if self.d.state() != State::Runs {
                 return Err(self.d.stay_out(self.me));
             }
+            // It waits already: what the INIT asks for.
             core.init.store(false, Ordering::Relaxed);
             let entry = instructions::pvh_entry();
             if let Some(start) = core.take_start(entry, self.d.start_info.load(Ordering::Relaxed)) {
