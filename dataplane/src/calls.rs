@@ -71,16 +71,14 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
 
 /// The same for an application of whose calls none are left over from the last turn.
 #[inline(always)]
-pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), BadRing> {
-    let Some(app) = &mut engine.local.app else { return Ok(()) };
-    let Ready { slots, room } = app.rings.calls()?;
+pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T, ready: Ready) {
+    let Ready { slots, room } = ready;
     if room == 0 || slots > CALLS_PER_TURN {
         engine.local.calm = false;
         run_part(engine, queue, slots, room);
     } else {
         run_whole(engine, queue, slots, room);
     }
-    Ok(())
 }
 
 /// Runs a batch that is not too long for a turn.

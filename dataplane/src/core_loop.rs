@@ -131,7 +131,21 @@ fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     if local.measure.found(total) {
         return receive_closely(engine, platform, total);
     }
-    fast::open_calmly(local);
+    let [frame] = &batch[..] else { return receive_several(engine, total) };
+    let mut bytes = u64::from(frame.len);
+    if frame.rest.is_none() && fast::receive(local, groups, frame) {
+        batch.clear();
+    } else {
+        bytes = take_rest(engine, 0);
+    }
+    count(engine, 1, 1, bytes);
+    true
+}
+
+/// Takes the `total` frames of the batch, until one is not predicted; then the rest of them otherwise.
+#[inline(never)]
+fn receive_several(engine: &mut Engine, total: usize) -> bool {
+    let Engine { local, groups, batch: Some(batch), .. } = engine else { return false };
     let mut bytes = 0;
     let mut rest = &batch[..];
     while let [frame, more @ ..] = rest {
@@ -202,8 +216,9 @@ fn count(engine: &mut Engine, total: usize, all: usize, bytes: u64) {
 /// Steps 4 and 5. Whether the application was entered.
 #[inline(always)]
 fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
-    let now = engine.local.now;
-    let Some(app) = &mut engine.local.app else { return false };
+    let Local { app: Some(app), now, measure, stats, event_room, .. } = &mut engine.local else {
+        return false;
+    };
     app.rings.publish(now.0);
     if app.rings.unread_then() == 0 {
         return false;
@@ -211,11 +226,14 @@ fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     let before = platform.tsc();
     let returned = platform.enter_app();
     let user = platform.tsc().wrapping_sub(before);
-    engine.local.measure.used(user);
-    engine.local.stats.add(Counter::UserTsc, user);
+    measure.used(user);
+    stats.add(Counter::UserTsc, user);
     if returned != AppReturn::Entered {
         returned_early(engine, returned);
-    } else if calls::run_calmly(engine, platform.tx_queue()).is_err() {
+    } else if let Ok(ready) = app.rings.calls() {
+        *event_room = fast::event_room(ready.room);
+        calls::run_calmly(engine, platform.tx_queue(), ready);
+    } else {
         bad_ring(engine, platform);
     }
     true

@@ -160,11 +160,17 @@ pub(super) fn header_len(conn: &Conn, segment: Segment<'_>, flags: u8) -> Option
 /// this core's own.
 #[inline(always)]
 fn may_hold(conn: &Conn, local: &Local, mbuf: &Mbuf) -> bool {
-    let free = local.pool.available();
-    let held = usize::from(conn.rx_buffers);
     const { assert!(RECEIVE_SHARE > 0) }
-    let within = held < usize::from(RECEIVE_SHARE) && held * RECEIVE_SHARE_OF_FREE < free;
-    local.pool.owns(mbuf) && free > RECEIVE_RESERVE && (held == 0 || within)
+    let free = local.pool.available();
+    local.pool.owns(mbuf)
+        && free > RECEIVE_RESERVE
+        && (conn.rx_buffers == 0 || is_within_share(conn, free))
+}
+
+#[inline(never)]
+fn is_within_share(conn: &Conn, free: usize) -> bool {
+    let held = usize::from(conn.rx_buffers);
+    held < usize::from(RECEIVE_SHARE) && held * RECEIVE_SHARE_OF_FREE < free
 }
 
 /// Everything that was out is acknowledged, and its memory the application's again. Whether there is more of that, which
