@@ -14,7 +14,7 @@ use crate::moves::relief::Hurry;
 use crate::output;
 use crate::platform::{AppFault, AppReturn, Platform, Work};
 use crate::tap;
-use ix_abi::stats::{Counter, Drop, batch_bucket};
+use ix_abi::stats::{CoreStats, Counter, Drop, batch_bucket};
 
 /// One iteration.
 pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
@@ -132,13 +132,15 @@ fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         return receive_closely(engine, platform, total);
     }
     let [frame] = &batch[..] else { return receive_several(engine, total) };
-    let mut bytes = u64::from(frame.len);
+    let bytes = u64::from(frame.len);
+    count(&mut local.stats, 1, 1, 0);
     if frame.rest.is_none() && fast::receive(local, groups, frame) {
         batch.clear();
     } else {
-        bytes = take_rest(engine, 0);
+        let _the_same = take_rest(engine, 0);
     }
-    count(engine, 1, 1, bytes);
+    // Apart from the others, else vectors are made of them.
+    engine.local.stats.add(Counter::RxBytes, bytes);
     true
 }
 
@@ -162,7 +164,7 @@ fn receive_several(engine: &mut Engine, total: usize) -> bool {
         let done = batch.len() - rest.len();
         bytes += take_rest(engine, done);
     }
-    count(engine, total, total, bytes);
+    count(&mut engine.local.stats, total, total, bytes);
     true
 }
 
@@ -179,7 +181,7 @@ fn receive_closely<P: Platform>(engine: &mut Engine, platform: &mut P, total: us
         fast::open(&mut engine.local);
         bytes = take_rest(engine, 0);
     }
-    count(engine, total, total, bytes);
+    count(&mut engine.local.stats, total, total, bytes);
     true
 }
 
@@ -203,8 +205,7 @@ fn take_rest(engine: &mut Engine, done: usize) -> u64 {
 
 /// Counts a poll of `total` frames with `bytes`, and `all` with those from other cores.
 #[inline(always)]
-fn count(engine: &mut Engine, total: usize, all: usize, bytes: u64) {
-    let stats = &mut engine.local.stats;
+fn count(stats: &mut CoreStats, total: usize, all: usize, bytes: u64) {
     stats.add(Counter::RxPackets, total as u64);
     stats.add(Counter::RxBytes, bytes);
     stats.add(Counter::RxBatches, u64::from(total > 0));
@@ -232,7 +233,7 @@ fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         returned_early(engine, returned);
     } else if let Ok(ready) = app.rings.calls() {
         *event_room = fast::event_room(ready.room);
-        calls::run_calmly(engine, platform.tx_queue(), ready);
+        calls::run_calmly(engine, platform.tx_queue(), ready.slots);
     } else {
         bad_ring(engine, platform);
     }
@@ -271,7 +272,7 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     }
     if engine.local.measure.found(total) && look_closely(engine, platform, total, &mut batch) {
         engine.batch = Some(batch);
-        count(engine, total, total, 0);
+        count(&mut engine.local.stats, total, total, 0);
         return true;
     }
     if engine.local.tap.is_on() {
@@ -297,7 +298,7 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     if moving {
         engine.received_for_moves(total < engine.rx_batch, mesh_is_dry);
     }
-    count(engine, total, total + steered, bytes);
+    count(&mut engine.local.stats, total, total + steered, bytes);
     total + steered > 0
 }
 

@@ -1,10 +1,11 @@
 //! `accept`, `close` and `recv_done` in a straight line, of a connection to which nothing else happens.
 use crate::conn::{Conn, Flags, Pending, State};
+use crate::device::TxQueue;
 use crate::engine::Engine;
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::NO_MBUF;
-use crate::tcp::{close, receive};
+use crate::tcp::{self, close, receive};
 use ix_abi::{Cookie, Handle, Op};
 
 /// The first words of the calls without a result.
@@ -15,10 +16,16 @@ const RECV_DONE: u64 = Op::RecvDone.0 as u64;
 /// Runs the call whose first word is `first`, with a handle and a further word, if it is one of those and nothing
 /// is odd about it. The caller consumes it. `false`: it is not, and nothing has happened.
 #[inline(never)]
-pub fn brief(engine: &mut Engine, first: u64, handle: Handle, word: u64) -> bool {
+pub fn brief<T: TxQueue>(
+    engine: &mut Engine,
+    queue: &mut T,
+    first: u64,
+    handle: Handle,
+    word: u64,
+) -> bool {
     match first {
         ACCEPT => accept(engine, handle, Cookie(word)),
-        CLOSE => close(engine, handle),
+        CLOSE => close(engine, queue, handle),
         RECV_DONE => recv_done(engine, handle, word),
         _ => false,
     }
@@ -63,7 +70,7 @@ fn closes(conn: &Conn) -> bool {
 }
 
 #[inline(always)]
-fn close(engine: &mut Engine, handle: Handle) -> bool {
+fn close<T: TxQueue>(engine: &mut Engine, queue: &mut T, handle: Handle) -> bool {
     let Some((group, local, index)) = find(engine, handle) else { return false };
     let conn = &mut group.conns[index];
     if !closes(conn) {
@@ -74,7 +81,9 @@ fn close(engine: &mut Engine, handle: Handle) -> bool {
     conn.pending -= Pending::RECV | Pending::EOF;
     let passive = conn.state == State::CloseWait;
     conn.state = if passive { State::LastAck } else { State::FinWait1 };
-    group.want_output(index, local);
+    if !tcp::output::fin_at_once(group, local, queue, index) {
+        group.want_output(index, local);
+    }
     true
 }
 

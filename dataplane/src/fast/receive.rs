@@ -179,8 +179,8 @@ fn is_within_share(conn: &Conn, free: usize) -> bool {
 #[must_use]
 pub(super) fn acknowledged(conn: &mut Conn, local: &mut Local, acked: u32) -> bool {
     // One segment was out, and sent once: each is measured.
-    let rtt = sent::since(sent::clock(local.now), conn.first.at);
-    conn.rtt.measured(rtt, local.rto_min_us);
+    let ticks = sent::clock(local.now).wrapping_sub(conn.first.at);
+    conn.rtt.measured_ticks(ticks, local.rto_min_us);
     conn.timed = conn.snd_max;
     conn.snd_una = conn.snd_max;
     conn.released = conn.snd_max;

@@ -52,7 +52,7 @@ pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u
     let record = app.rings.record(ahead);
     let (first, handle, addr) = (record.word::<0>(), record.word::<1>(), record.word::<3>());
     if first != ONE_PIECE {
-        return brief(engine, first, Handle(handle), addr);
+        return brief(engine, queue, first, Handle(handle), addr);
     }
     // More for the same connection follows: all of it may fit one segment.
     if ready > 1 && app.rings.record(ahead.wrapping_add(1)).word::<1>() == handle {
