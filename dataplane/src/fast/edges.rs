@@ -223,16 +223,16 @@ fn finish(
     }
     hear(conn, local, segment);
     conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
+    let eof = record(conn, *id, index, Kind::Eof);
     if acked > 0 {
-        let mut event = record(conn, *id, index, Kind::Sent);
-        event.len = acked;
+        let mut event = Event { kind: Kind::Sent.0, len: acked, ..eof };
         event.words[0] = u64::from(conn.snd_wnd.min(conn.cc.window()));
         post(local, &event);
     }
     conn.rcv_nxt = conn.rcv_nxt.plus(1);
     conn.flags |= Flags::FIN_RECEIVED;
     conn.state = State::CloseWait;
-    post(local, &record(conn, *id, index, Kind::Eof));
+    post(local, &eof);
     conn.flags |= Flags::ACK_NOW;
     group.want_output(index, local);
     local.pool.free(taken(frame));

@@ -47,25 +47,23 @@ pub fn receive(local: &mut Local, groups: &mut [Option<Box<FlowGroup>>], frame: 
     let Some(segment) = parse::segment(local, frame) else { return false };
     let id = segment.hash() as usize & groups.len().wrapping_sub(1);
     let Some(Some(group)) = groups.get_mut(id) else { return false };
-    // Whoever does not take it after all takes this back.
-    group.frames += 1;
-    let FlowGroup { conns, table, tx_base, .. } = &mut **group;
+    let FlowGroup { conns, table, tx_base, frames, .. } = &mut **group;
     let found = table.find_tuple(conns, segment.hash(), segment.tuple());
     let Some(index) = found else {
         let taken = edges::stranger(group, local, segment, frame);
-        group.frames -= u64::from(!taken);
+        group.frames += u64::from(taken);
         return taken;
     };
     let conn = &mut conns[index];
     if !predicted(conn, local, *tx_base, segment) {
         let taken = edges::unpredicted(group, local, index, segment, frame);
-        group.frames -= u64::from(!taken);
+        group.frames += u64::from(taken);
         return taken;
     }
     if !may_hold(conn, local, &frame.mbuf) {
-        group.frames -= 1;
         return false;
     }
+    *frames += 1;
     // Without the generation, which the connection has.
     let name = Handle::new(GroupId(id as u16), 0, index);
     if take(conn, local, segment.head(), segment.total(), frame, name) {
