@@ -18,6 +18,7 @@ mod icmp_errors;
 mod ipv6;
 mod jumbo;
 mod keep_alive;
+mod lend;
 mod moves;
 mod ping;
 mod pmtu;
