@@ -135,7 +135,7 @@ impl Engine {
         let Some(mut group) = self.take_group(id, CoreId(0)) else { return };
         let local = &mut self.local;
         group.rebase_tx(0, local.tx.next());
-        if group.conns.len() > 0 {
+        if group.conns.len() > 0 || laid_aside {
             self.lend.relics.0.push(Relic { group, laid_aside });
         }
         self.look_at_lend();
@@ -154,7 +154,7 @@ impl Engine {
                 self.local.output_ready.remove(id);
             }
         }
-        relics.retain(|relic| relic.group.conns.len() > 0);
+        relics.retain(|relic| relic.group.conns.len() > 0 || relic.laid_aside);
         self.lend.relics.0 = relics;
         busy
     }
@@ -162,6 +162,7 @@ impl Engine {
     /// The application is gone, and so is all that it had of them.
     pub(crate) fn end_relics_of_app(&mut self) {
         for relic in &mut self.lend.relics.0 {
+            relic.laid_aside = false;
             end_of_app(&mut relic.group, &mut self.local);
         }
     }
@@ -227,6 +228,7 @@ fn run(relic: &mut Relic, local: &mut Local) -> bool {
         acks::held_frame_left(group, local, index);
     }
     let Some(app) = local.app.as_mut().filter(|app| !app.condemned) else {
+        *laid_aside &= local.app.is_some();
         return busy;
     };
     let mut room = app.rings.room().saturating_sub(events::RESERVE);

@@ -453,6 +453,10 @@ impl Machine {
         let drops = DropReason::ALL.iter().map(|d| (d.name(), self.dropped(*d)));
         let all: Vec<_> = counters.chain(drops).filter(|(_, n)| *n > 0).collect();
         eprintln!("{:?}: {all:?}", self.id);
+        let settled = self.cores.iter().map(|core| core.engine.is_settled()).collect::<Vec<_>>();
+        eprintln!("{:?}: settled {settled:?}, {:?}, {:?}", self.id, self.lent, self.life);
+        let laid: Vec<_> = self.shared.borrow().depot.keys().copied().collect();
+        eprintln!("{:?}: laid aside, by group and life: {laid:?}", self.id);
         let nic = self.nic.borrow();
         let (posted, missed) = (nic.buffers(), nic.missed);
         eprintln!("{:?}: {} buffers, {posted} posted, {missed} missed", self.id, self.buffers);

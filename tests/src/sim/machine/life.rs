@@ -105,7 +105,8 @@ impl Machine {
         let ends = self.life.ending.is_some() || self.life.restarts.last().is_some_and(|at| *at <= now);
         self.lend(now, !ends);
         let next = self.life.restarts.last().copied().unwrap_or(Time::MAX);
-        self.life.next = if self.life.ending.is_some() { now + MS } else { next.max(now + 1) };
+        let waits = self.life.ending.is_some() || !self.lent.is_over();
+        self.life.next = if waits { now + MS } else { next.max(now + 1) };
         self.life.next = self.life.next.min(self.lent.next(now));
     }
 
