@@ -89,7 +89,12 @@ fn post(local: &mut Local, event: &Event, room: &mut u32) {
 
 /// Posts the first connection's events and takes it off the list. `false`: the ring is full.
 #[inline]
-pub(crate) fn post_connection(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32) -> bool {
+pub(crate) fn post_connection(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    index: u32,
+    room: &mut u32,
+) -> bool {
     loop {
         let conn = &mut group.conns[index];
         let untold = conn.pending.intersects(Pending::KNOCK.union(Pending::CONNECTED));

@@ -46,7 +46,8 @@ impl Engine {
                 Action::Send(frame) => nd::stage(&mut self.local, frame),
                 Action::Configure(config) => {
                     self.set_ipv6(*config);
-                    self.ipv6_untold = self.local.mesh.others().fold(0, |cores, c| cores | 1 << c.0);
+                    self.ipv6_untold =
+                        self.local.mesh.others().fold(0, |cores, c| cores | 1 << c.0);
                     self.tell_ipv6();
                 }
             }

@@ -6,8 +6,8 @@ use crate::local::Local;
 use crate::message::Message;
 use crate::tx::Staged;
 use arrayvec::ArrayVec;
-use ix_abi::stats::Drop;
 use ix_abi::IpAddress;
+use ix_abi::stats::Drop;
 use smoltcp::wire::EthernetAddress;
 
 /// Bytes of an ARP packet for IPv4 over Ethernet.

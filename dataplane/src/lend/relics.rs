@@ -166,7 +166,6 @@ impl Engine {
             end_of_app(&mut relic.group, &mut self.local);
         }
     }
-
 }
 
 /// Ends all connections of a group; how many were not over.

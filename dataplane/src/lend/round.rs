@@ -240,7 +240,8 @@ impl Engine {
         let claimed = book.claimed;
         let bereft = core::mem::take(&mut book.bereft);
         let is_bereft = |core: CoreId| bereft >> core.0 & 1 != 0;
-        let owner = |group: GroupId, local: &crate::local::Local| local.owners[usize::from(group.0)];
+        let owner =
+            |group: GroupId, local: &crate::local::Local| local.owners[usize::from(group.0)];
         let mut orphans = Vec::new();
         for group in (0..self.local.groups).map(GroupId) {
             if !claimed.contains(group) {

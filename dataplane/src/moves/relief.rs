@@ -117,9 +117,8 @@ impl Engine {
         let me = self.local.core;
         let cores = self.local.cores;
         let absent = self.local.mesh.absent();
-        let grant = grant.filter(|grant| {
-            grant.to != me && grant.to.0 < cores && absent >> grant.to.0 & 1 == 0
-        });
+        let grant = grant
+            .filter(|grant| grant.to != me && grant.to.0 < cores && absent >> grant.to.0 & 1 == 0);
         self.end_call();
         if !matches!(self.relief.state, State::Rest) {
             return;

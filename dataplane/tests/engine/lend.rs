@@ -503,10 +503,10 @@ fn moves_under_way_with_a_core_that_is_taken_end() {
     script(&mut talk, 1).asleep = false;
     resumes(&mut talk);
     let told = events(&mut talk, 1);
-    let (out, back) = (Condition::GroupOut { group: source.group, life: 0 }, Condition::GroupIn {
-        group: source.group,
-        life: 0,
-    });
+    let (out, back) = (
+        Condition::GroupOut { group: source.group, life: 0 },
+        Condition::GroupIn { group: source.group, life: 0 },
+    );
     let at = |wanted: Condition| told.iter().position(|event| *event == wanted);
     assert!(at(out).is_some() && at(out) < at(back), "what was laid aside comes back: {told:?}");
     // What was on its way to it when it was stopped comes back to it, too.

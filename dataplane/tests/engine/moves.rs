@@ -210,7 +210,10 @@ fn a_group_stays_with_an_application_that_does_not_read() {
     talk.give(frame);
     talk.step();
     let told = events(&mut talk, 1);
-    assert_eq!(told[..2], [Condition::GroupOut { group, life: 0 }, Condition::GroupIn { group, life: 0 }]);
+    assert_eq!(
+        told[..2],
+        [Condition::GroupOut { group, life: 0 }, Condition::GroupIn { group, life: 0 }]
+    );
     assert_eq!(lengths(&told), [5]);
 }
 
@@ -433,7 +436,8 @@ fn the_next_application_is_told_again_of_a_group_that_was_leaving() {
     talk.step();
     let told = events(&mut talk, 1);
     let at = |wanted| told.iter().position(|event| *event == wanted);
-    let (came, left) = (at(Condition::GroupIn { group, life: 0 }), at(Condition::GroupOut { group, life: 0 }));
+    let (came, left) =
+        (at(Condition::GroupIn { group, life: 0 }), at(Condition::GroupOut { group, life: 0 }));
     assert!(came.is_some() && came < left, "{told:?}");
     after(&mut talk, A_BIT);
     assert_eq!(outcome(&mut talk), Some((group, Status::Ok)));

@@ -374,7 +374,8 @@ impl Context {
             Tag::Bind => Datagrams::bound(status, handle, shared),
             Tag::Datagram => self.datagrams.refused(tag, status, shared, self.rings.now()),
             Tag::Connect(cookie)
-                if status == Status::Limit && (faults::planned() || shared.draw.moves > 0 || shared.lends) =>
+                if status == Status::Limit
+                    && (faults::planned() || shared.draw.moves > 0 || shared.lends) =>
             {
                 // No room for one more connection, or no group here: again, later.
                 let talk = shared.opening.remove(&cookie).expect("a talk that is being opened");

@@ -309,10 +309,7 @@ impl Machine {
         for at in 0..self.cores.len() {
             let woken = self.signals.woken.get() & 1 << at != 0;
             let core = &mut self.cores[at];
-            if core.stalled_until > now
-                || core.next > now && !woken
-                || self.lent.is_gone(at)
-            {
+            if core.stalled_until > now || core.next > now && !woken || self.lent.is_gone(at) {
                 continue;
             }
             let stalls = self.shared.borrow().draw.stalls;

@@ -37,7 +37,8 @@ pub(super) struct Lent {
 impl Lent {
     pub(super) fn new(draw: &MachineDraw) -> Lent {
         // Not one whose queue others send through.
-        let shares = |core: &u16| (draw.queues..draw.cores).any(|other| other % draw.queues == *core);
+        let shares =
+            |core: &u16| (draw.queues..draw.cores).any(|other| other % draw.queues == *core);
         let cores = (1..draw.cores).filter(|core| !shares(core)).map(usize::from).collect();
         Lent { cores, ..Lent::default() }
     }
@@ -111,7 +112,11 @@ impl Machine {
             }
             Stage::Gone { until, forced } if now >= until => {
                 let engine = &mut self.cores[core].engine;
-                if forced { engine.give_up() } else { engine.come_back() }
+                if forced {
+                    engine.give_up()
+                } else {
+                    engine.come_back()
+                }
                 self.cores[core].next = now;
                 Stage::Back
             }

@@ -102,7 +102,8 @@ impl Machine {
             }
             self.look_after_calls(now);
         }
-        let ends = self.life.ending.is_some() || self.life.restarts.last().is_some_and(|at| *at <= now);
+        let ends =
+            self.life.ending.is_some() || self.life.restarts.last().is_some_and(|at| *at <= now);
         self.lend(now, !ends);
         let next = self.life.restarts.last().copied().unwrap_or(Time::MAX);
         let waits = self.life.ending.is_some() || !self.lent.is_over();
@@ -141,9 +142,8 @@ impl Machine {
     fn look_after_calls(&mut self, now: Time) {
         while self.cores[0].engine.woken().is_some() {}
         let often = self.shared.borrow().draw.grants > 0 || self.lent() != (0, 0);
-        let bare = |at: &usize| {
-            !self.cores[*at].engine.has_groups() && self.lent.core() != Some(*at)
-        };
+        let bare =
+            |at: &usize| !self.cores[*at].engine.has_groups() && self.lent.core() != Some(*at);
         if often
             && self.life.wished.is_empty()
             && let Some(core) = (0..self.cores.len()).find(bare)
