@@ -27,6 +27,8 @@ const BUFFERS: u32 = 1024;
 const SLEEP_MAX: Duration = Duration::from_secs(5);
 /// Frames under way at most, by all cores: fewer than a lane has buffers, with what each may add that has looked.
 const UNDER_WAY: u64 = 40;
+/// All of it takes no longer.
+const TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Frames that may be sent, by the upper half of an address; nobody changes them.
 struct Machine {
@@ -139,7 +141,9 @@ impl Core {
     fn run(&mut self, end: &AtomicBool, done: &AtomicU64) {
         let mut rng = Rng::from_seed(self.index as u64);
         let mut told = false;
+        let start = Time::now();
         while !end.load(Ordering::Relaxed) {
+            assert!(start.elapsed() < 2 * TIME_MAX, "nobody ends it");
             let busy = self.receive();
             self.send(rng.below(20) as usize);
             if self.to_send.is_empty() && !told {
@@ -227,7 +231,7 @@ fn run(rig: &mut Rig, mut meanwhile: impl FnMut(&mut LoopbackControl<Shared>)) {
         }
         let start = Time::now();
         while done.load(Ordering::Relaxed) < CORES as u64 {
-            assert!(start.elapsed() < Duration::from_secs(120), "it does not end");
+            assert!(start.elapsed() < TIME_MAX, "it does not end");
             meanwhile(control);
         }
         // All that is in the rings is taken: a wake-up that were lost would show.
@@ -324,6 +328,7 @@ fn a_flow_whose_sender_changes_is_not_overtaken_by_itself() {
     let mut last = rig.cores.pop().expect("the receiver");
     // The number of the frame whose turn it is.
     let turn = AtomicU64::new(0);
+    let start = Time::now();
     std::thread::scope(|scope| {
         for core in &mut rig.cores {
             let (turn, places) = (&turn, &places);
@@ -331,11 +336,12 @@ fn a_flow_whose_sender_changes_is_not_overtaken_by_itself() {
             scope.spawn(move || {
                 for (number, place, len) in places.iter().skip(core.index).step_by(RECEIVER) {
                     while turn.load(Ordering::Acquire) != u64::from(*number) {
-                        std::hint::spin_loop();
+                        assert!(start.elapsed() < TIME_MAX, "it does not end");
                         std::thread::yield_now();
                     }
                     core.to_send.push((*place, *len));
                     while !core.to_send.is_empty() {
+                        assert!(start.elapsed() < TIME_MAX, "it does not end");
                         core.send(1);
                         std::thread::yield_now();
                     }
@@ -343,9 +349,8 @@ fn a_flow_whose_sender_changes_is_not_overtaken_by_itself() {
                 }
             });
         }
-        let start = Time::now();
         while turn.load(Ordering::Acquire) < u64::from(FRAMES) {
-            assert!(start.elapsed() < Duration::from_secs(60), "it does not end");
+            assert!(start.elapsed() < TIME_MAX, "it does not end");
             // Slowly, so that several lanes have some; it asserts the order.
             std::thread::sleep(Duration::from_micros(100));
             last.receive();
