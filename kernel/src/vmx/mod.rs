@@ -28,7 +28,7 @@ use crate::boot::facts;
 use crate::pci::Function;
 use crate::start::{Machine, machine};
 use crate::{crash, smp, unsupported};
-pub use calls::SPOIL as CALL_SPOIL;
+pub use calls::{MISCONFIGURED, SPOIL, SPOIL_ENTRY, SPOIL_EPT};
 use dataplane::Dataplane;
 pub use memory::keep_data;
 use support::Support;
