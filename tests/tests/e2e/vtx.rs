@@ -17,6 +17,8 @@ fn all_cores_run_behind_ept_and_the_workload_verifies() {
         "ix: ix: cores: 4 of 4, x2APIC, TSC",
         "kHz by the monitor (confirmed)",
         "this is a dataplane under IX's monitor, life 1",
+        "KiB of them for each of 4 cores",
+        "us of them to make and load them",
         "3000 requests, 0 errors",
         "ix: ix: ended with status 33",
     ]);
