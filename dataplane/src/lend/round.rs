@@ -35,6 +35,7 @@ pub struct Afresh {
     /// Whose they are, and how old that is.
     pub(super) owners: Vec<(GroupId, CoreId, u64)>,
     /// The receiver's.
+    #[allow(clippy::vec_box, reason = "each goes to its place as it is, and stays there")]
     pub(super) groups: Vec<Box<FlowGroup>>,
 }
 
