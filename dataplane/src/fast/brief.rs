@@ -81,7 +81,8 @@ fn close<T: TxQueue>(engine: &mut Engine, queue: &mut T, handle: Handle) -> bool
     conn.pending -= Pending::RECV | Pending::EOF;
     let passive = conn.state == State::CloseWait;
     conn.state = if passive { State::LastAck } else { State::FinWait1 };
-    if !tcp::output::fin_at_once(group, local, queue, index) {
+    let may = tcp::output::may_finish(conn, local);
+    if !may || !tcp::output::fin_at_once(group, local, queue, index) {
         group.want_output(index, local);
     }
     true
