@@ -69,7 +69,7 @@ fn closes(conn: &Conn) -> bool {
         && conn.ooo_head == NO_MBUF
 }
 
-#[inline(always)]
+#[inline(never)]
 fn close<T: TxQueue>(engine: &mut Engine, queue: &mut T, handle: Handle) -> bool {
     let Some((group, local, index)) = find(engine, handle) else { return false };
     let conn = &mut group.conns[index];
