@@ -23,9 +23,14 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn is_calm(&mut self) -> bool {
         let local = &mut self.local;
-        let calm = local.calm && local.now < local.calm_until;
-        local.calm = calm && !local.tap.is_on() && !local.mesh.glance();
-        local.calm
+        let calm = local.calm
+            && local.now < local.calm_until
+            && !local.tap.is_on()
+            && !local.mesh.glance();
+        if !calm {
+            local.calm = false;
+        }
+        calm
     }
 
     /// At the end of an iteration that was calm: nobody has forgotten to say that it is not any more.

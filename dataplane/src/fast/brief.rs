@@ -69,7 +69,7 @@ fn closes(conn: &Conn) -> bool {
         && conn.ooo_head == NO_MBUF
 }
 
-#[inline(always)]
+#[inline(never)]
 fn close<T: TxQueue>(engine: &mut Engine, queue: &mut T, handle: Handle) -> bool {
     let Some((group, local, index)) = find(engine, handle) else { return false };
     let conn = &mut group.conns[index];
@@ -81,7 +81,8 @@ fn close<T: TxQueue>(engine: &mut Engine, queue: &mut T, handle: Handle) -> bool
     conn.pending -= Pending::RECV | Pending::EOF;
     let passive = conn.state == State::CloseWait;
     conn.state = if passive { State::LastAck } else { State::FinWait1 };
-    if !tcp::output::fin_at_once(group, local, queue, index) {
+    let may = tcp::output::may_finish(conn, local);
+    if !may || !tcp::output::fin_at_once(group, local, queue, index) {
         group.want_output(index, local);
     }
     true

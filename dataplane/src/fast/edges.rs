@@ -266,15 +266,15 @@ fn end(
     segment: Segment<'_>,
     frame: &RxFrame,
 ) -> bool {
-    if !ends(&group.conns[index], local, segment) {
+    let conn = &mut group.conns[index];
+    if !ends(conn, local, segment) {
         return otherwise(group, local, index, segment, frame);
     }
-    group.leave(index, local);
-    let conn = &mut group.conns[index];
     debug_assert!(conn.rx_head == NO_MBUF, "returned by `close`, and none came behind FIN");
     conn.state = State::Closed;
     let event = Event { aux: DeadReason::Closed.0, ..record(conn, group.id, index, Kind::Dead) };
     post(local, &event);
+    group.leave(index, local);
     group.free(index, local);
     local.pool.free(taken(frame));
     true

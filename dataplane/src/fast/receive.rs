@@ -165,7 +165,7 @@ fn may_hold(conn: &Conn, local: &Local, mbuf: &Mbuf) -> bool {
         && (conn.rx_buffers == 0 || is_within_share(conn, free))
 }
 
-#[inline(never)]
+#[inline(always)]
 fn is_within_share(conn: &Conn, free: usize) -> bool {
     let held = usize::from(conn.rx_buffers);
     held < usize::from(RECEIVE_SHARE) && held * RECEIVE_SHARE_OF_FREE < free

@@ -121,9 +121,10 @@ pub fn open(
     // The clock runs from here, not from when the answer's turn to be sent has come.
     let conn = &mut group.conns[index];
     conn.trying_since = local.now;
-    conn.rto_at = local.now + conn.rtt.timeout();
+    // Neither is so long that it would overflow.
+    conn.rto_at = Instant(local.now.0 + conn.rtt.timeout().0);
     // The first request wants its acknowledgement by then; so early, the wheel need not be moved for it.
-    let at = conn.rto_at.min(local.now + local.profile.delayed_ack);
+    let at = conn.rto_at.min(Instant(local.now.0 + local.profile.delayed_ack.0));
     group.arm_at(index, at, local);
     group.want_output(index, local);
 }

@@ -105,8 +105,14 @@ fn has_only_fin(conn: &Conn) -> bool {
         && !blocks::any(conn)
 }
 
-/// Sends FIN now, if that is all that the connection has to send and it can go; it need not wait for the transmit stage then.
-/// `false`: nothing has happened.
+/// Whether FIN is all that the connection has to send, and it can go.
+#[inline(always)]
+pub fn may_finish(conn: &Conn, local: &Local) -> bool {
+    conn.mac_epoch == local.mac_epoch && has_only_fin(conn)
+}
+
+/// Sends FIN now for a connection that [`may_finish`], which then need not wait for the transmit stage. `false`: there is
+/// no room, or others are before it, and nothing has happened.
 #[inline(always)]
 pub fn fin_at_once<T: TxQueue>(
     group: &mut FlowGroup,
@@ -114,15 +120,11 @@ pub fn fin_at_once<T: TxQueue>(
     queue: &mut T,
     index: u32,
 ) -> bool {
-    let conn = &group.conns[index];
-    conn.mac_epoch == local.mac_epoch
-        && has_only_fin(conn)
-        && group.is_next_output(index)
-        && fin(group, local, queue, index).is_ok()
-        && {
-            group.skip_output(index, local);
-            true
-        }
+    let sent = group.is_next_output(index) && fin(group, local, queue, index).is_ok();
+    if sent {
+        group.skip_output(index, local);
+    }
+    sent
 }
 
 /// Sends FIN: what [`data`], [`acknowledge`] and [`timers`] come to then.
