@@ -96,8 +96,7 @@ impl<A: App> Conns<A> {
     pub(crate) fn new() -> Conns<A> {
         let mut groups = Vec::new();
         groups.resize_with(GROUPS_MAX, || None);
-        let mut lives = Vec::new();
-        lives.resize(GROUPS_MAX, 0);
+        let lives = alloc::vec![0; GROUPS_MAX];
         Conns { groups, lives, former: Vec::new() }
     }
 
