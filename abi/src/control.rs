@@ -115,6 +115,8 @@ pub mod header {
     pub const HEAP_USED: usize = 0x188;
     /// Cores that are reserved for background threads, a bit each; they do not serve.
     pub const BACKGROUND: usize = 0x1f0;
+    /// Cores that the monitor has lent to another dataplane, or is about to, a bit each; they do not serve.
+    pub const AWAY: usize = 0x1f8;
 }
 
 /// Byte offsets of the command words, written by ixcp only. `SEQUENCE` is stored last (release).
@@ -196,6 +198,8 @@ open_enum! {
         Parked = 3: "parked",
         /// Reserved for background threads.
         Background = 4: "background",
+        /// Another dataplane has it.
+        Away = 5: "away",
     }
 }
 

@@ -77,8 +77,8 @@ pub enum Condition {
     UdpRecv { handle: Handle, cookie: Cookie, addr: u64, len: u32, remote: SocketAddress },
     UdpSent { handle: Handle, cookie: Cookie, tag: u64, bytes: u32 },
     Timer { handle: Handle, cookie: Cookie },
-    GroupIn { group: GroupId },
-    GroupOut { group: GroupId },
+    GroupIn { group: GroupId, life: u16 },
+    GroupOut { group: GroupId, life: u16 },
     Parking,
     Shutdown,
     Result { op: u16, status: Status, handle: Handle, tag: u64, value: u64 },
@@ -130,13 +130,13 @@ impl Condition {
                 e.words[0] = tag;
             }
             Condition::Timer { handle, cookie } => e = event(Kind::Timer, handle, cookie),
-            Condition::GroupIn { group } => {
+            Condition::GroupIn { group, life } => {
                 e.kind = Kind::GroupIn.0;
-                e.len = u32::from(group.0);
+                e.len = u32::from(group.0) | u32::from(life) << 16;
             }
-            Condition::GroupOut { group } => {
+            Condition::GroupOut { group, life } => {
                 e.kind = Kind::GroupOut.0;
-                e.len = u32::from(group.0);
+                e.len = u32::from(group.0) | u32::from(life) << 16;
             }
             Condition::Parking => e.kind = Kind::Parking.0,
             Condition::Shutdown => e.kind = Kind::Shutdown.0,
@@ -182,8 +182,12 @@ impl Condition {
             }
             Kind::UdpSent => Condition::UdpSent { handle, cookie, tag: w[0], bytes: e.len },
             Kind::Timer => Condition::Timer { handle, cookie },
-            Kind::GroupIn => Condition::GroupIn { group: GroupId(e.len as u16) },
-            Kind::GroupOut => Condition::GroupOut { group: GroupId(e.len as u16) },
+            Kind::GroupIn => {
+                Condition::GroupIn { group: GroupId(e.len as u16), life: (e.len >> 16) as u16 }
+            }
+            Kind::GroupOut => {
+                Condition::GroupOut { group: GroupId(e.len as u16), life: (e.len >> 16) as u16 }
+            }
             Kind::Parking => Condition::Parking,
             Kind::Shutdown => Condition::Shutdown,
             Kind::Result => Condition::Result {

@@ -144,6 +144,8 @@ counters! {
         GroupsOut = "groups_out",
         /// Frames that waited until their group was here entirely.
         FramesHeld = "frames_held",
+        /// Connections reset since their core was taken by force: counted when it is back.
+        TcpForceResets = "tcp_reset_by_force",
     }
 }
 

@@ -76,6 +76,8 @@ open_enum! {
         Stale = 14: "stale epoch",
         /// Not allowed to this caller.
         Denied = 15: "not permitted",
+        /// Another dataplane has the core.
+        Away = 16: "the core is away",
     }
 }
 

@@ -110,8 +110,8 @@ fn condition() -> impl Strategy<Value = Condition> {
                 Condition::UdpRecv { handle, cookie, addr, len, remote },
                 Condition::UdpSent { handle, cookie, tag: value, bytes: len },
                 Condition::Timer { handle, cookie },
-                Condition::GroupIn { group: GroupId(small) },
-                Condition::GroupOut { group: GroupId(small) },
+                Condition::GroupIn { group: GroupId(small), life: small >> 1 },
+                Condition::GroupOut { group: GroupId(small), life: !small },
                 Condition::Parking,
                 Condition::Shutdown,
                 Condition::Result {

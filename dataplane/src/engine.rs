@@ -8,6 +8,7 @@ use crate::device::{DmaRegion, RxBatch};
 use crate::dhcp;
 use crate::group::FlowGroup;
 use crate::input::{arp, reassembly};
+use crate::lend::Lend;
 use crate::limits::{HOME_RETRY, MESSAGES_PER_TURN, RX_BATCH_MAX};
 use crate::local::{Local, Waiting};
 use crate::mbuf::Pool;
@@ -57,6 +58,7 @@ pub struct Engine {
     pub(crate) accounting: Accounting,
     pub(crate) moves: Moves,
     pub(crate) relief: Relief,
+    pub(crate) lend: Lend,
     /// Frames of one poll; kept, since it is large.
     pub(crate) batch: Option<Box<RxBatch>>,
 }
@@ -101,6 +103,7 @@ impl Engine {
             accounting: Accounting::default(),
             moves: Moves::new(count, config.capabilities.rss),
             relief: Relief::default(),
+            lend: Lend::new(limit, config.capabilities.queue_pairs, count),
             batch: Some(Box::default()),
         }
     }
@@ -230,8 +233,9 @@ impl Engine {
             }
         }
         if self.moves.are_under_way() {
-            busy = true;
+            busy |= !self.moves.rest();
             self.run_moves();
+            busy |= self.moves.is_lending() && self.run_lend();
         }
         busy
     }
@@ -239,14 +243,18 @@ impl Engine {
     /// Core 0 answers a request with a change for all and an outcome for the asker. Without room for
     /// both it leaves requests where they are: an outcome that is lost is missed for ever. Other cores
     /// send nothing when they are told something, so nobody waits for somebody who waits.
-    fn may_take_message(&self) -> bool {
+    pub(crate) fn may_take_message(&self) -> bool {
         self.local.core != CoreId(0) || self.local.mesh.broadcast_room() >= 2
     }
 
-    fn message(&mut self, from: CoreId, message: Message) {
+    pub(crate) fn message(&mut self, from: CoreId, message: Message) {
         let local = &mut self.local;
         match message {
-            Message::Request { request, app_epoch } => calls::answer(local, &request, app_epoch),
+            Message::Request { request, app_epoch } => {
+                if let Some(unsent) = calls::answer(local, &request, app_epoch) {
+                    self.lend.keep(from, unsent);
+                }
+            }
             Message::Outcome { request, status, handle, app_epoch } => {
                 calls::answered(local, &request, status, handle, app_epoch);
             }
@@ -259,7 +267,7 @@ impl Engine {
             Message::Address(config) => self.set_address(config),
             Message::Ipv6(config) => self.set_ipv6(*config),
             Message::Rules(rules) => self.change_rules(rules),
-            Message::RulesTaken { core, .. } => self.rules_taken(core),
+            Message::RulesTaken { core, generation, .. } => self.rules_taken(core, generation),
             about_a_move => self.move_message(from, about_a_move),
         }
     }
@@ -395,7 +403,9 @@ impl Engine {
         let local = &mut self.local;
         while let Some(mbuf) = local.pool.take_away() {
             let home = local.pool.area().home(&mbuf);
-            if let Err(mbuf) = local.mesh.send_home(home, mbuf) {
+            if local.mesh.is_absent(home) {
+                local.pool.strand(mbuf);
+            } else if let Err(mbuf) = local.mesh.send_home(home, mbuf) {
                 local.pool.free(mbuf);
                 break;
             }

@@ -59,7 +59,8 @@ fn post_dataplane(local: &mut Local, room: &mut u32) {
             event
         } else if let Some(group) = app.group_in.next(0) {
             app.group_in.remove(group);
-            Condition::GroupIn { group }.encode()
+            let life = (local.ages[usize::from(group.0)] >> 32) as u16;
+            Condition::GroupIn { group, life }.encode()
         } else if core::mem::take(&mut app.parking) {
             Condition::Parking.encode()
         } else if let Some(event) = app.fired_timer(now) {
@@ -88,7 +89,12 @@ fn post(local: &mut Local, event: &Event, room: &mut u32) {
 
 /// Posts the first connection's events and takes it off the list. `false`: the ring is full.
 #[inline]
-fn post_connection(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32) -> bool {
+pub(crate) fn post_connection(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    index: u32,
+    room: &mut u32,
+) -> bool {
     loop {
         let conn = &mut group.conns[index];
         let untold = conn.pending.intersects(Pending::KNOCK.union(Pending::CONNECTED));

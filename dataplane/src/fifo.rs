@@ -75,6 +75,12 @@ impl GroupSet {
         }
     }
 
+    /// Adds all groups of another set.
+    pub fn insert_all(&mut self, other: &GroupSet) {
+        self.words.iter_mut().zip(other.words).for_each(|(word, more)| *word |= more);
+        self.any |= other.any;
+    }
+
     /// Whether a group is in it.
     #[inline(always)]
     pub fn contains(&self, group: GroupId) -> bool {

@@ -19,6 +19,10 @@ use crate::wheel::Wheel;
 use ix_abi::stats::{Counter, Drop};
 use ix_abi::{GroupId, Handle, Status};
 
+/// How far apart the first generations of a group's lives are: the golden section of what there are, so that any few of
+/// them are far apart.
+const GENERATIONS_APART: u64 = 0x9e_3779;
+
 /// One entry of the port's RSS indirection table, and all that belongs to it.
 #[derive(Debug)]
 pub struct FlowGroup {
@@ -40,6 +44,10 @@ pub struct FlowGroup {
     due_at: Instant,
     /// Frames that have come for it.
     pub(crate) frames: u64,
+    /// How often it has gone to another core; in the high half, how often it has begun afresh since it was taken by force.
+    pub(crate) age: u64,
+    /// What the first handle of each slot has.
+    first_generation: u32,
     /// Added to the core's frame numbers, so that those of the group go on when it moves.
     pub(crate) tx_base: u32,
     /// Connections in the flow table.
@@ -78,6 +86,8 @@ impl FlowGroup {
             wheel: Wheel::new(now, 0),
             due_at: Instant::NEVER,
             frames: 0,
+            age: 0,
+            first_generation: 1,
             tx_base: 0,
             entered: 0,
             app_ended: 0,
@@ -91,6 +101,20 @@ impl FlowGroup {
             cookies_until: Instant(0),
             addresses: Generations::default(),
         }
+    }
+
+    /// The same in place of one that was taken from its core by force, with its `age`: its handles are not those of
+    /// the old one's connections.
+    pub(crate) fn afresh(
+        id: GroupId,
+        limit: u32,
+        groups: u16,
+        now: Instant,
+        age: u64,
+    ) -> FlowGroup {
+        let spread = (age >> 32).wrapping_mul(GENERATIONS_APART) as u32 & Handle::FIELD_MAX;
+        let first_generation = spread.max(1);
+        FlowGroup { age, first_generation, ..FlowGroup::new(id, limit, groups, now) }
     }
 
     /// The connection that a handle of this group names, if the application may use it.
@@ -128,6 +152,10 @@ impl FlowGroup {
     #[cold]
     fn grow(&mut self) -> bool {
         let count = self.conns.capacity();
+        // Slots that were not used yet.
+        for index in self.wheel.capacity()..count {
+            self.conns[index].generation = self.first_generation;
+        }
         // What the first loss needs is there before it: then is no time to allocate.
         self.segments.prepare();
         self.sent.prepare();
@@ -470,6 +498,12 @@ impl FlowGroup {
     /// The group has come to the core.
     pub fn attach(&mut self, local: &mut Local) {
         gauge(&mut local.stats, Counter::TcpConnections, i64::from(self.entered));
+        self.enlist(local);
+    }
+
+    /// Enters the group in the core's sets and index.
+    pub fn enlist(&mut self, local: &mut Local) {
+        self.due_at = Instant::NEVER;
         self.index_deadline(local);
         if !self.output.is_empty() {
             local.output_ready.insert(self.id);

@@ -33,6 +33,7 @@ mod group;
 mod input;
 mod ipv4;
 mod ipv6;
+pub mod lend;
 pub mod limits;
 mod local;
 pub mod mbuf;

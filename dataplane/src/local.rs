@@ -153,6 +153,8 @@ pub struct Local {
     pub rng: Rng,
     /// Owner of each group.
     pub owners: Box<[CoreId]>,
+    /// How often each group had moved when that was so: see [`FlowGroup`](crate::FlowGroup).
+    pub ages: Box<[u64]>,
     /// The way to the other cores.
     pub mesh: Endpoint<Message>,
     /// Groups that have connections with events to post.
@@ -249,6 +251,7 @@ impl Local {
             isn_key: SipKey([secret(0), secret(8)]),
             rng,
             owners: (0..groups).map(owner).collect(),
+            ages: (0..groups).map(|_| 0).collect(),
             mesh,
             events_ready: GroupSet::default(),
             output_ready: GroupSet::default(),
@@ -381,6 +384,11 @@ impl Local {
             self.mac_epoch = self.mac_epoch.wrapping_add(1);
             self.mac_epoch_ends = self.now + NEIGHBOR_EPOCH;
         }
+    }
+
+    /// Which life of a group this core knows of: how often it was taken by force.
+    pub fn life(&self, group: GroupId) -> u16 {
+        self.ages.get(usize::from(group.0)).map_or(0, |age| (age >> 32) as u16)
     }
 
     /// Applies a change of the dataplane-wide tables.

@@ -83,7 +83,7 @@ impl Holder {
 
     /// Held for a connection of the group.
     pub const fn group(group: GroupId) -> Holder {
-        Holder(group.0 & 0x7fff)
+        Holder(group.0 & 0x3fff)
     }
 
     /// Held for a UDP binding, delivered by the core.
@@ -91,9 +91,14 @@ impl Holder {
         Holder(0x8000 | core.0)
     }
 
+    /// Held for a connection of a group that was taken from the core by force, and that it ends.
+    pub const fn relic(core: CoreId) -> Holder {
+        Holder(0x4000 | core.0)
+    }
+
     /// The group, if one holds it.
     pub const fn as_group(self) -> Option<GroupId> {
-        if self.0 & 0x8000 == 0 { Some(GroupId(self.0)) } else { None }
+        if self.0 & 0xc000 == 0 { Some(GroupId(self.0)) } else { None }
     }
 }
 
@@ -289,6 +294,17 @@ impl Area {
         unsafe { (*self.meta_ptr(&Mbuf(index))).next = next }
     }
 
+    /// A core was stopped for good, or for a while: what the application holds for groups of `whose` is held for what is
+    /// left of them on that core. So no core to which one of the groups goes afresh takes such a buffer for its own.
+    pub fn orphan(&self, core: CoreId, whose: impl Fn(GroupId) -> bool) {
+        for holder in &self.holders {
+            let group = Holder(holder.load(Ordering::Relaxed)).as_group();
+            if group.is_some_and(&whose) {
+                holder.store(Holder::relic(core).0, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Says who holds the buffer.
     #[inline]
     pub fn set_holder(&self, mbuf: &Mbuf, holder: Holder) {
@@ -313,6 +329,8 @@ pub struct Pool {
     free: Vec<u32>,
     /// Freed here, at home elsewhere; to be sent there by the mesh.
     away: Vec<u32>,
+    /// The first of those that are at home on cores which are away themselves, linked; and how many.
+    stranded: (u32, usize),
 }
 
 impl Pool {
@@ -323,7 +341,7 @@ impl Pool {
         let mut free = Vec::with_capacity(area.per_core as usize);
         free.extend((first..first + area.per_core).rev());
         let away = Vec::with_capacity(area.buffers() as usize - area.per_core as usize);
-        Pool { area, core, first, free, away }
+        Pool { area, core, first, free, away, stranded: (NO_MBUF, 0) }
     }
 
     /// The area.
@@ -400,6 +418,28 @@ impl Pool {
     /// A buffer that is at home elsewhere, to be sent there.
     pub fn take_away(&mut self) -> Option<Mbuf> {
         self.away.pop().map(Mbuf)
+    }
+
+    /// Keeps a buffer whose home is away until [`Pool::embark`]. Takes no memory: they are linked.
+    pub fn strand(&mut self, mbuf: Mbuf) {
+        let (first, count) = self.stranded;
+        let index = mbuf.into_raw();
+        self.area.link(index, first);
+        self.stranded = (index, count + 1);
+    }
+
+    /// A core has come back: what was kept is to be sent home again.
+    pub fn embark(&mut self) {
+        while self.stranded.0 != NO_MBUF {
+            let mbuf = Mbuf::from_raw(self.stranded.0);
+            self.stranded = (self.area.meta(&mbuf).next, self.stranded.1 - 1);
+            self.free(mbuf);
+        }
+    }
+
+    /// Buffers that are kept since their home is away.
+    pub fn stranded(&self) -> usize {
+        self.stranded.1
     }
 
     /// Buffers freed here that are at home elsewhere.

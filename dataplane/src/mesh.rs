@@ -97,6 +97,8 @@ pub struct Endpoint<M> {
     glance_at: usize,
     /// Where the next search begins, by [`Kind`], so that no peer starves another.
     cursors: [u32; 3],
+    /// Cores that are away, a bit each: nobody counts on them.
+    absent: u64,
 }
 
 const _: () = assert!(CORES_MAX <= u64::BITS as usize);
@@ -135,6 +137,7 @@ pub fn build<M: Send>(cores: u16, sizes: Sizes) -> Vec<Endpoint<M>> {
             attentive: 1,
             glance_at: 0,
             cursors: [0; 3],
+            absent: 0,
         });
     }
     for (endpoint, to) in endpoints.iter_mut().zip(to) {
@@ -190,10 +193,35 @@ impl<M: Send> Endpoint<M> {
         Ok(())
     }
 
-    /// Room for control messages to all other cores: how many broadcasts cannot fail now.
+    /// Room for control messages to all other cores that are there: how many broadcasts cannot fail now.
     pub fn broadcast_room(&self) -> usize {
-        let room = |link: &Outgoing<M>| link.messages.capacity() as usize - link.messages.len();
-        self.to.iter().flatten().map(room).min().unwrap_or(usize::MAX)
+        let room = |core: CoreId| {
+            let link = self.to.get(usize::from(core.0))?.as_ref()?;
+            Some(link.messages.capacity() as usize - link.messages.len())
+        };
+        self.others().filter_map(room).min().unwrap_or(usize::MAX)
+    }
+
+    /// Says which cores are away, a bit each; this one is not among them.
+    pub fn set_absent(&mut self, absent: u64) {
+        self.absent = absent & !(1 << self.core.0);
+    }
+
+    /// The cores that are away, as far as this one knows.
+    pub fn absent(&self) -> u64 {
+        self.absent
+    }
+
+    /// Whether a core is.
+    #[inline]
+    pub fn is_absent(&self, core: CoreId) -> bool {
+        self.absent >> core.0 & 1 != 0
+    }
+
+    /// All other cores that are there.
+    pub fn others(&self) -> impl Iterator<Item = CoreId> + use<M> {
+        let (me, absent) = (self.core, self.absent);
+        (0..self.cores()).map(CoreId).filter(move |core| *core != me && absent >> core.0 & 1 == 0)
     }
 
     /// Makes what was sent since the last flush known to its receivers, and calls `wake` for each.
@@ -290,6 +318,11 @@ impl<M: Send> Endpoint<M> {
     #[inline]
     pub fn next_message(&mut self) -> Option<(CoreId, M)> {
         self.next(Kind::Message, |link| link.messages.pop())
+    }
+
+    /// The next control message of one core, also one for which it has not rung: it may have been stopped in between.
+    pub fn next_message_of(&mut self, core: CoreId) -> Option<M> {
+        self.from.get_mut(usize::from(core.0))?.as_mut()?.messages.pop()
     }
 
     /// One item from the next peer in turn that has one.

@@ -5,7 +5,9 @@
 use crate::acl::Firewall;
 use crate::addresses::Ipv6Config;
 use crate::config::Ipv4Config;
+use crate::fifo::GroupSet;
 use crate::group::FlowGroup;
+use crate::lend::sync::Sync;
 use alloc::boxed::Box;
 use ix_abi::{Cookie, CoreId, GroupId, Handle, IpAddress, SocketAddress, Status, TcpOption};
 
@@ -122,6 +124,8 @@ pub enum Message {
         group: GroupId,
         /// Whose.
         owner: CoreId,
+        /// How old that is: the group's own.
+        age: u64,
     },
     /// To the old owner: frames of the group, if the sender has any, go to the new one from now on.
     Turned {
@@ -158,7 +162,37 @@ pub enum Message {
     RulesTaken {
         /// Who says so.
         core: CoreId,
+        /// Which set.
+        generation: u32,
         /// To be freed.
         old: Option<Box<Firewall>>,
     },
+    /// From core 0: who is away from now on.
+    Presence {
+        /// Cores that are, a bit each.
+        absent: u64,
+        /// Those of them that were stopped: they may have sent something that was not told of.
+        taken: u64,
+        /// To be answered.
+        round: u32,
+    },
+    /// To core 0: nothing is sent to those cores any more.
+    Heard {
+        /// Of [`Message::Presence`].
+        round: u32,
+        /// The groups that the sender has, or has sent to somebody who is there.
+        owned: GroupSet,
+    },
+    /// From core 0: nobody sends this core anything more; it is to leave.
+    Leave,
+    /// To core 0: the sender leaves.
+    Leaves,
+    /// To core 0: the sender does not leave, since it has a group.
+    Stays,
+    /// To core 0: the sender was away.
+    Back,
+    /// From core 0: what was missed.
+    Sync(Box<Sync>),
+    /// From core 0: a group that begins afresh.
+    Adopt(Box<FlowGroup>),
 }

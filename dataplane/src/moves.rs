@@ -22,6 +22,7 @@ use crate::message::Message;
 use crate::time::Instant;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use ix_abi::limits::CORES_MAX;
 use ix_abi::stats::Drop;
 use ix_abi::{CoreId, GroupId, Status};
@@ -29,7 +30,7 @@ pub use relief::{Grant, Wake, Woken};
 
 /// What a core knows of a group that moves.
 #[derive(Debug, Default)]
-enum Move {
+pub(crate) enum Move {
     /// It does not.
     #[default]
     Rest,
@@ -49,10 +50,10 @@ enum Move {
 }
 
 #[derive(Debug)]
-struct Flushing {
-    to: CoreId,
+pub(crate) struct Flushing {
+    pub(crate) to: CoreId,
     /// Cores that have not turned, a bit each.
-    unturned: u64,
+    pub(crate) unturned: u64,
     /// The device has turned.
     redirected: bool,
     /// What other cores had forwarded before they turned is forwarded.
@@ -63,12 +64,12 @@ struct Flushing {
 }
 
 #[derive(Debug)]
-struct Arriving {
-    from: CoreId,
+pub(crate) struct Arriving {
+    pub(crate) from: CoreId,
     /// Frames that came another way, oldest first; at most `limits::MOVE_HELD_MAX`.
-    held: VecDeque<RxFrame>,
+    pub(crate) held: VecDeque<RxFrame>,
     /// The old owner has forwarded its last.
-    settled: bool,
+    pub(crate) settled: bool,
     since: Instant,
 }
 
@@ -101,6 +102,8 @@ pub(crate) struct Moves {
     giving: bool,
     /// The device has an indirection table.
     rss: bool,
+    /// Something is to be done for cores that are lent.
+    lending: bool,
     /// What [`Moves::are_under_way`] says.
     under_way: bool,
 }
@@ -114,11 +117,12 @@ impl Moves {
             // Room for all that can be under way at once: later there may be no memory.
             early: VecDeque::with_capacity(MOVE_HELD_MAX),
             outbox: VecDeque::with_capacity(4 * usize::from(groups) + 64),
-            redirects: VecDeque::with_capacity(usize::from(groups)),
+            redirects: VecDeque::with_capacity(2 * usize::from(groups)),
             outcomes: VecDeque::with_capacity(2 * usize::from(groups)),
             woken: VecDeque::with_capacity(CORES_MAX),
             giving: false,
             rss,
+            lending: false,
             under_way: false,
         }
     }
@@ -130,8 +134,54 @@ impl Moves {
     }
 
     fn look(&mut self) {
-        self.under_way =
-            !self.active.is_empty() || !self.outbox.is_empty() || self.has_early() || self.giving;
+        self.under_way = self.lending || !self.rest();
+    }
+
+    /// Whether no group moves and no message waits.
+    pub(crate) fn rest(&self) -> bool {
+        self.active.is_empty() && self.outbox.is_empty() && !self.has_early() && !self.giving
+    }
+
+    /// Whether something is to be done for cores that are lent.
+    pub(crate) fn is_lending(&self) -> bool {
+        self.lending
+    }
+
+    pub(crate) fn set_lending(&mut self, lending: bool) {
+        self.lending = lending;
+        self.look();
+    }
+
+    /// Messages to these cores that have not been sent and are not going to be.
+    pub(crate) fn unsent(&mut self, cores: u64) -> Vec<(CoreId, Message)> {
+        let theirs = |to: CoreId| cores >> to.0 & 1 != 0;
+        let mut unsent = Vec::new();
+        // In place: it keeps its room.
+        for _ in 0..self.outbox.len() {
+            match self.outbox.pop_front() {
+                Some((to, message)) if theirs(to) => unsent.push((to, message)),
+                other => self.outbox.extend(other),
+            }
+        }
+        self.look();
+        unsent
+    }
+
+    /// Core 0: the device is to do so, if it has a table.
+    pub(crate) fn turn(&mut self, redirect: Redirect) {
+        if self.rss {
+            self.redirects.push_back(redirect);
+        }
+    }
+
+    /// Whether it has not done all that is to keep frames from a core's queue.
+    pub(crate) fn redirects_for(&self, asker: CoreId) -> bool {
+        self.redirects.iter().any(|redirect| redirect.asker == asker)
+    }
+
+    /// Core 0: a move is over, and nobody else says so.
+    pub(crate) fn ended(&mut self, group: GroupId, status: Status) {
+        self.outcomes.push_back((group, status));
     }
 
     /// Whether frames may have to be held.
@@ -185,11 +235,11 @@ impl Moves {
         self.by_group.iter().filter(leaves).count()
     }
 
-    fn get(&mut self, group: GroupId) -> Option<&mut Move> {
+    pub(crate) fn get(&mut self, group: GroupId) -> Option<&mut Move> {
         self.by_group.get_mut(usize::from(group.0))
     }
 
-    fn set(&mut self, group: GroupId, state: Move) {
+    pub(crate) fn set(&mut self, group: GroupId, state: Move) {
         match state {
             Move::Rest => self.active.remove(group),
             _ => self.active.insert(group),
@@ -204,7 +254,7 @@ impl Moves {
         self.look();
     }
 
-    fn keep(&mut self, to: CoreId, message: Message) {
+    pub(crate) fn keep(&mut self, to: CoreId, message: Message) {
         self.outbox.push_back((to, message));
         self.look();
     }
@@ -215,7 +265,10 @@ impl Engine {
     pub fn move_group(&mut self, group: GroupId, to: CoreId) {
         self.stir();
         match self.owner(group) {
-            Some(owner) if to.0 < self.local.cores => self.tell(owner, Message::Move { group, to }),
+            Some(owner) if to.0 < self.local.cores => {
+                self.lend.has_asked(group, owner);
+                self.tell(owner, Message::Move { group, to });
+            }
             _ => self.moved(group, Status::Invalid),
         }
     }
@@ -250,9 +303,20 @@ impl Engine {
     }
 
     /// Sends a message, to this core as well; later if there is no room.
-    fn tell(&mut self, to: CoreId, message: Message) {
+    pub(crate) fn tell(&mut self, to: CoreId, message: Message) {
         if to == self.local.core {
-            return self.move_message(to, message);
+            return self.message(to, message);
+        }
+        let of_a_move = matches!(
+            message,
+            Message::Owner { .. }
+                | Message::Turned { .. }
+                | Message::Settled { .. }
+                | Message::Redirected { .. }
+                | Message::Serve
+        );
+        if of_a_move && self.local.mesh.is_absent(to) {
+            return;
         }
         // Messages of one pair of cores keep their order.
         if !self.moves.outbox.is_empty() {
@@ -267,10 +331,13 @@ impl Engine {
     pub(crate) fn move_message(&mut self, from: CoreId, message: Message) {
         match message {
             Message::Move { group, to } => self.begin_move(group, to),
-            Message::Moved { group, status } => self.moves.outcomes.push_back((group, status)),
+            Message::Moved { group, status } => {
+                self.lend.has_answered(group, from);
+                self.moves.outcomes.push_back((group, status));
+            }
             Message::Group(group) => self.arrive(from, group),
-            Message::Owner { group, owner } => {
-                self.set_owner(group, owner);
+            Message::Owner { group, owner, age } => {
+                self.hear_owner(group, owner, age);
                 self.tell(from, Message::Turned { group });
             }
             Message::Turned { group } => self.turned(group, from),
@@ -281,11 +348,11 @@ impl Engine {
             Message::Redirected { group } => self.device_turned(group),
             Message::Serve => self.called(),
             Message::Woken { core } => self.moves.woken.push_back(Woken { core, by: from }),
-            _ => debug_assert!(false, "not about moves: {message:?}"),
+            about_lending => self.lend_message(from, about_lending),
         }
     }
 
-    fn moved(&mut self, group: GroupId, status: Status) {
+    pub(crate) fn moved(&mut self, group: GroupId, status: Status) {
         self.tell(CoreId(0), Message::Moved { group, status });
     }
 
@@ -327,6 +394,7 @@ impl Engine {
     /// After the receive stage, while any group moves: whether nothing was left in the queues, and nothing of other cores.
     #[cold]
     pub(crate) fn received_for_moves(&mut self, queues_are_dry: bool, mesh_is_dry: bool) {
+        self.received_for_lend(queues_are_dry && mesh_is_dry);
         let mut from = 0;
         while let Some(group) = self.moves.active.next(from) {
             from = usize::from(group.0) + 1;

@@ -115,6 +115,28 @@ impl Ports {
         self.slots.get_mut(slot)?.as_mut()
     }
 
+    /// Everything that is in use.
+    pub fn all(&self) -> impl Iterator<Item = &Port> {
+        self.slots.iter().flatten()
+    }
+
+    /// Takes over what another core has, but for what belongs to starts of the application up to `ended`. What is the
+    /// same keeps its connections.
+    pub fn replace(&mut self, others: &[Port], ended: u32) {
+        for slot in 0..SLOTS {
+            let ours = self.slots[slot].map(|port| port.handle);
+            if ours.is_some_and(|ours| others.iter().all(|port| port.handle != ours)) {
+                self.remove_slot(slot);
+            }
+        }
+        for port in others.iter().filter(|port| port.app_epoch > ended) {
+            match self.by_handle(port.handle) {
+                Some(ours) => ours.settings = port.settings,
+                None => self.insert(Port { waiting: Waiting::default(), ..*port }),
+            }
+        }
+    }
+
     /// Core 0: a name for a new object at `local`.
     pub fn reserve(&mut self, local: SocketAddress) -> Result<Handle, Status> {
         if local.port == 0 {

@@ -26,6 +26,9 @@ pub enum Exit {
     Unsupported = 43,
     /// A self-test found something wrong.
     SelftestFailed = 45,
+    /// The application has ended, and a core that another dataplane has does not come back to let go of it: the monitor boots
+    /// the dataplane afresh.
+    Afresh = 47,
 }
 
 impl Exit {

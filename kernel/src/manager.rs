@@ -14,6 +14,7 @@ pub mod acl;
 mod command;
 pub mod cores;
 pub mod demand;
+pub mod lending;
 
 use crate::cpu::percore;
 use crate::exit::{Exit, exit};
@@ -43,6 +44,8 @@ pub struct Fixed {
     pub cores: usize,
     /// Of them, those that are for background threads at first.
     pub background: usize,
+    /// Cores whose queue of the network card others send through, a bit each.
+    pub sharing: u64,
     pub groups: u16,
     pub rx_area: (Phys, u64),
     pub has_nic: bool,
@@ -73,7 +76,7 @@ pub struct Manager {
 impl Manager {
     pub fn new(fixed: Fixed, renewal: Renewal, line: Option<Line>) -> Self {
         Self {
-            cores: cores::Cores::new(fixed.cores, fixed.groups, fixed.background),
+            cores: cores::Cores::new(fixed.cores, fixed.groups, fixed.background, fixed.sharing),
             fixed,
             next: 0,
             heartbeat: 0,
@@ -172,6 +175,10 @@ impl Manager {
         self.watch.tick(engine, now);
         self.announce(engine, now);
         lifecycle::reap_current();
+        if self.cores.recall(lifecycle::is_ending()) {
+            log::error!("a core that is away has a part of the application, which has ended");
+            exit(Exit::Afresh);
+        }
         if let Some(reason) = lifecycle::finish() {
             self.app_ended(reason);
         }

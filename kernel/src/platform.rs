@@ -18,7 +18,7 @@ use ix_dataplane::time::Instant;
 use ix_kernel_core::cmdline::Idle;
 
 use crate::cpu::percore;
-use crate::manager::{self, Manager, cores, demand};
+use crate::manager::{self, Manager, cores, demand, lending};
 use crate::net::{self, Share, Tx};
 use crate::nic::Rx;
 use crate::user::background;
@@ -88,6 +88,8 @@ pub struct KernelPlatform {
     parked: bool,
     /// What core 0 said of that last: it may have been woken since.
     park: bool,
+    /// How often it was given up for lost, as it knows it.
+    taken: u32,
     measure: measure::Core,
     /// Figures were published: there may be a new grant.
     published: bool,
@@ -124,6 +126,7 @@ impl KernelPlatform {
             overruns: 0,
             parked: false,
             park: false,
+            taken: 0,
             measure: measure::Core::new(core),
             published: false,
             grant: (0, 0),
@@ -190,6 +193,9 @@ impl KernelPlatform {
     /// Nothing to do: polls on for a while, then halts until a frame, a peer, a timer or the tick.
     fn rest(&mut self, engine: &mut Engine, work: Work) {
         self.now = time::now_ns();
+        if self.parked && (engine.take_leave() || lending::times_taken(self.core) != self.taken) {
+            return self.be_away(engine);
+        }
         // A parked core polls only when it was woken just now.
         let since = if self.parked { self.woken } else { self.last_busy };
         let polls = self.idle == Idle::Poll && !self.parked;
@@ -223,6 +229,35 @@ impl KernelPlatform {
         }
     }
 
+    /// A parked core leaves, as it was asked to; or it was stopped while it was parked, and runs again.
+    #[cold]
+    #[inline(never)]
+    fn be_away(&mut self, engine: &mut Engine) {
+        if self.gives_up(engine) {
+            return;
+        }
+        control::set_core_state(self.core, CoreState::Away);
+        watch::log::record(EventKind::CoreLeaves, 0, 0, 0);
+        lending::leave(self.core);
+        // It may have been stopped on the way out or in.
+        if !self.gives_up(engine) {
+            engine.come_back();
+            watch::log::record(EventKind::CoreReturns, 0, 0, 0);
+        }
+        control::set_core_state(self.core, CoreState::Running);
+    }
+
+    /// Whether others have gone on without this core since it looked last: then it gives up what it had.
+    fn gives_up(&mut self, engine: &mut Engine) -> bool {
+        let taken = lending::times_taken(self.core);
+        if core::mem::replace(&mut self.taken, taken) == taken {
+            return false;
+        }
+        engine.give_up();
+        watch::log::record(EventKind::CoreReturns, 1, 0, 0);
+        true
+    }
+
     /// Whether a congested core has called this one, which serves from now on then.
     fn is_called(&mut self, engine: &mut Engine) -> bool {
         let called = engine.take_call();
@@ -238,6 +273,8 @@ impl KernelPlatform {
     #[inline(never)]
     fn change_parking(&mut self, engine: &mut Engine) {
         self.park = !self.park;
+        // Core 0 parks a core that was stopped: this is the first that it does when it runs again.
+        self.gives_up(engine);
         // It may have been called, and serve already.
         if self.park == self.parked {
             return;

@@ -29,7 +29,7 @@ use crate::cpu::{descriptors, features};
 use crate::line::Line;
 use crate::manager::{Fixed, Manager};
 use crate::mem::layout;
-use crate::net::{self, Share, Wishes};
+use crate::net::{self, Net, Share, Wishes};
 use crate::platform::KernelPlatform;
 use crate::renew::Renewal;
 use crate::user::lifecycle;
@@ -243,6 +243,7 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
     let fixed = Fixed {
         cores,
         background: m.config.background,
+        sharing: sharing(&net),
         groups: net.capabilities.groups,
         rx_area: net.area_memory,
         has_nic: net.control.is_some(),
@@ -265,6 +266,12 @@ fn set_up(m: &Machine, functions: &[pci::Function], cores: usize) {
     if let Some(kit) = KITS[0].lock().as_mut() {
         kit.manager = Some(manager);
     }
+}
+
+/// Cores whose queue others send through, a bit each.
+fn sharing(net: &Net) -> u64 {
+    let shares = net.shares.iter().enumerate().filter(|(_, share)| share.shared);
+    shares.fold(0, |all, (core, _)| all | 1 << core)
 }
 
 /// Where no memory is shared: the page over a serial line, if there is a port for it.
@@ -300,7 +307,7 @@ fn load_rules(m: &Machine, name: &str) {
     }
 }
 
-fn make_kits(m: &Machine, net: net::Net, batch: usize) {
+fn make_kits(m: &Machine, net: Net, batch: usize) {
     let cores = net.shares.len() as u16;
     let addressing = match m.config.address {
         Address::Dhcp => Addressing::Dhcp,

@@ -16,13 +16,16 @@ use ix_abi::{GroupId, Handle};
 pub struct ConnTable<A: App> {
     slots: Vec<Option<Conn<A>>>,
     len: usize,
+    /// Which life of the group they are of: a group that is taken from its core by force begins another, and the same
+    /// places come again.
+    life: u16,
     /// Those that had something to tell the kernel when the group left its last context.
     pub(crate) dirty: Vec<Handle>,
 }
 
 impl<A: App> ConnTable<A> {
-    pub(crate) fn new() -> ConnTable<A> {
-        ConnTable { slots: Vec::new(), len: 0, dirty: Vec::new() }
+    pub(crate) fn new(life: u16) -> ConnTable<A> {
+        ConnTable { slots: Vec::new(), len: 0, life, dirty: Vec::new() }
     }
 
     /// How many connections there are.
@@ -83,18 +86,25 @@ pub struct Sweep {
 /// All connections of one context, by flow group.
 pub struct Conns<A: App> {
     groups: Vec<Option<Box<ConnTable<A>>>>,
+    /// Of each group, its life.
+    lives: Vec<u16>,
+    /// Tables of former lives, whose connections are about to end.
+    former: Vec<(GroupId, Box<ConnTable<A>>)>,
 }
 
 impl<A: App> Conns<A> {
     pub(crate) fn new() -> Conns<A> {
         let mut groups = Vec::new();
         groups.resize_with(GROUPS_MAX, || None);
-        Conns { groups }
+        let mut lives = Vec::new();
+        lives.resize(GROUPS_MAX, 0);
+        Conns { groups, lives, former: Vec::new() }
     }
 
     /// How many connections there are.
     pub fn len(&self) -> usize {
-        self.groups.iter().flatten().map(|table| table.len()).sum()
+        let former = self.former.iter().map(|(_, table)| table.len());
+        self.groups.iter().flatten().map(|table| table.len()).chain(former).sum()
     }
 
     /// Whether there is none.
@@ -105,7 +115,12 @@ impl<A: App> Conns<A> {
     /// The connection of a handle, if this context has it.
     #[inline]
     pub fn get_mut(&mut self, handle: Handle) -> Option<&mut Conn<A>> {
-        self.group_mut(handle.group())?.get_mut(handle)
+        let Conns { groups, former, .. } = self;
+        let table = groups.get_mut(usize::from(handle.group().0))?.as_deref_mut();
+        match table.and_then(|table| table.get_mut(handle)) {
+            Some(conn) => Some(conn),
+            None => former_conn(former, handle),
+        }
     }
 
     /// The connections of a group, if this context has any.
@@ -116,7 +131,8 @@ impl<A: App> Conns<A> {
 
     /// All connections.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Conn<A>> {
-        self.groups.iter_mut().flatten().flat_map(|table| table.iter_mut())
+        let former = self.former.iter_mut().map(|(_, table)| table);
+        self.groups.iter_mut().flatten().chain(former).flat_map(|table| table.iter_mut())
     }
 
     /// Shows `f` the connections of the next `most` places, from where the last sweep ended; at the end
@@ -143,30 +159,62 @@ impl<A: App> Conns<A> {
     pub(crate) fn insert(&mut self, conn: Conn<A>) -> Option<Conn<A>> {
         let group = usize::from(conn.handle().group().0);
         match self.groups.get_mut(group) {
-            Some(table) => table.get_or_insert_with(|| Box::new(ConnTable::new())).insert(conn),
+            Some(table) => {
+                let life = self.lives[group];
+                table.get_or_insert_with(|| Box::new(ConnTable::new(life))).insert(conn)
+            }
             None => Some(conn),
         }
     }
 
     pub(crate) fn remove(&mut self, handle: Handle) -> Option<Conn<A>> {
-        self.group_mut(handle.group())?.remove(handle)
+        if let Some(conn) = self.group_mut(handle.group()).and_then(|table| table.remove(handle)) {
+            return Some(conn);
+        }
+        let ours = self.former.iter_mut().filter(|(group, _)| *group == handle.group());
+        let found = ours.map(|(_, table)| table).find_map(|table| table.remove(handle));
+        self.former.retain(|(_, table)| !table.is_empty());
+        found
     }
 
-    /// Takes over a group: with its connections, if another context had it.
-    pub(crate) fn group_in(&mut self, group: GroupId) {
-        if let Some(table) = self.groups.get_mut(usize::from(group.0))
-            && let Some(arrived) = DEPOT[usize::from(group.0)].lock().take()
-        {
-            *table = arrived.downcast().ok();
+    /// Takes over a group: with its connections, if another context had them in this life of it. Those of another life
+    /// are about to end.
+    pub(crate) fn group_in(&mut self, group: GroupId, life: u16) {
+        let at = usize::from(group.0);
+        let Some(place) = self.groups.get_mut(at) else { return };
+        let arrived = depot::take(group, life).and_then(|table| table.downcast().ok());
+        let newer = (life.wrapping_sub(self.lives[at]) as i16) >= 0;
+        if !newer {
+            self.former.extend(arrived.map(|table| (group, table)));
+            return;
+        }
+        self.lives[at] = life;
+        if place.as_ref().is_some_and(|table| table.life != life) {
+            let former = place.take().filter(|table| !table.is_empty());
+            self.former.extend(former.map(|table| (group, table)));
+        }
+        if arrived.is_some() {
+            *place = arrived;
         }
     }
 
     /// Leaves a group, with its connections, for the context that will have it.
-    pub(crate) fn group_out(&mut self, group: GroupId) {
-        if let Some(table) = self.groups.get_mut(usize::from(group.0)).and_then(Option::take) {
-            *DEPOT[usize::from(group.0)].lock() = Some(table);
+    pub(crate) fn group_out(&mut self, group: GroupId, life: u16) {
+        let Some(place) = self.groups.get_mut(usize::from(group.0)) else { return };
+        if let Some(table) = place.take_if(|table| table.life == life) {
+            depot::put(group, life, table);
         }
     }
+}
+
+/// A connection of a group that was taken by force since.
+#[cold]
+fn former_conn<A: App>(
+    former: &mut [(GroupId, Box<ConnTable<A>>)],
+    handle: Handle,
+) -> Option<&mut Conn<A>> {
+    let ours = former.iter_mut().filter(|(group, _)| *group == handle.group());
+    ours.map(|(_, table)| table).find_map(|table| table.get_mut(handle))
 }
 
 impl<A: App> fmt::Debug for Conns<A> {
@@ -176,5 +224,22 @@ impl<A: App> fmt::Debug for Conns<A> {
 }
 
 /// Where the tables of groups wait that are between two contexts.
-static DEPOT: [SpinLock<Option<Box<dyn Any + Send>>>; GROUPS_MAX] =
-    [const { SpinLock::new(None) }; GROUPS_MAX];
+mod depot {
+    use super::{Any, Box, GROUPS_MAX, GroupId, SpinLock, Vec};
+
+    type Table = Box<dyn Any + Send>;
+
+    /// Of each group, a table for each life: one at most but when the group was taken by force.
+    static DEPOT: [SpinLock<Vec<(u16, Table)>>; GROUPS_MAX] =
+        [const { SpinLock::new(Vec::new()) }; GROUPS_MAX];
+
+    pub(super) fn put(group: GroupId, life: u16, table: Table) {
+        DEPOT[usize::from(group.0) % GROUPS_MAX].lock().push((life, table));
+    }
+
+    pub(super) fn take(group: GroupId, life: u16) -> Option<Table> {
+        let mut tables = DEPOT[usize::from(group.0) % GROUPS_MAX].lock();
+        let at = tables.iter().position(|(of, _)| *of == life)?;
+        Some(tables.swap_remove(at).1)
+    }
+}

@@ -242,8 +242,8 @@ impl<A: App> EventLoop<A> {
             Condition::Result { op, status, handle, tag, value } => {
                 self.result(app, Outcome { op: Op(op), status, handle, tag, value });
             }
-            Condition::GroupIn { group } => self.group_in(app, group),
-            Condition::GroupOut { group } => self.group_out(app, group),
+            Condition::GroupIn { group, life } => self.group_in(app, group, life),
+            Condition::GroupOut { group, life } => self.group_out(app, group, life),
             Condition::Parking => app.on_parking(cx),
             Condition::Shutdown => app.on_shutdown(cx),
             Condition::Nop | Condition::RecvSent { .. } | Condition::Unknown { .. } => {}
@@ -329,22 +329,22 @@ impl<A: App> EventLoop<A> {
         }
     }
 
-    fn group_in(&mut self, app: &mut A, group: GroupId) {
-        self.conns.group_in(group);
+    fn group_in(&mut self, app: &mut A, group: GroupId, life: u16) {
+        self.conns.group_in(group, life);
         if let Some(table) = self.conns.group_mut(group) {
             self.cx.dirty.append(&mut table.dirty);
         }
         app.on_group_in(&mut self.cx, &mut self.conns, group);
     }
 
-    fn group_out(&mut self, app: &mut A, group: GroupId) {
+    fn group_out(&mut self, app: &mut A, group: GroupId, life: u16) {
         app.on_group_out(&mut self.cx, &mut self.conns, group);
         // Calls would come too late here: those who have any leave them to the next context.
         if let Some(table) = self.conns.group_mut(group) {
             table.dirty = table.iter_mut().filter(|c| c.is_dirty()).map(|c| c.handle()).collect();
             self.cx.dirty.retain(|handle| handle.group() != group);
         }
-        self.conns.group_out(group);
+        self.conns.group_out(group, life);
     }
 }
 

@@ -168,7 +168,7 @@ fn the_time_of_a_batch_is_the_kernels() {
     let mut context = boot("");
     kernel(|k| {
         k.now_ns = 5_000_000;
-        k.pending.push_back(Condition::GroupIn { group: GroupId(0) });
+        k.pending.push_back(Condition::GroupIn { group: GroupId(0), life: 0 });
     });
     context.enter();
     assert_eq!(context.now_ns(), 5_001_000);

@@ -37,6 +37,7 @@ struct Total {
     moved: u64,
     calls: u64,
     restarts: usize,
+    lent: (u64, u64),
     datagrams: usize,
     faults: Vec<u64>,
 }
@@ -51,6 +52,8 @@ impl Total {
         self.moved += report.moved;
         self.calls += report.calls;
         self.restarts += report.restarts;
+        self.lent.0 += report.lent.0;
+        self.lent.1 += report.lent.1;
         self.datagrams += report.datagrams;
         self.faults.resize(report.faults.len(), 0);
         for (sum, n) in self.faults.iter_mut().zip(report.faults) {
@@ -60,10 +63,10 @@ impl Total {
 
     fn print(&self, first: u64, took: Duration) {
         let Total { seeds, talks, bytes, hours, excused, moved, .. } = self;
-        let Total { calls, restarts, datagrams, .. } = self;
+        let Total { calls, restarts, datagrams, lent: (left, taken), .. } = self;
         println!(
             "{seeds} seeds from {first} in {} s: {talks} conversations, {datagrams} datagrams, {} MB, \
-             {hours:.1} virtual hours, {moved} groups moved, {calls} cores called, {restarts} applications restarted, \
+             {hours:.1} virtual hours, {moved} groups moved, {calls} cores called, {left} left, {taken} taken, {restarts} applications restarted, \
              {excused} conversations excused by defects of smoltcp",
             took.as_secs(),
             bytes / 1_000_000,
@@ -180,6 +183,7 @@ fn conversations_hold_while_flow_groups_move_between_eight_cores_all_the_time() 
     total.print(first, started.elapsed());
     assert!(total.failed.is_empty(), "{} seeds fail", total.failed.len());
     assert!(total.moved >= moves && total.talks as u64 > total.seeds);
+    assert!(moves < MOVES || total.lent.0 > 0 && total.lent.1 > 0, "no core has left");
 }
 
 #[test]
@@ -205,6 +209,7 @@ fn dataplanes_and_peers_hold_their_conversations_in_any_network() {
     }
     assert!(total.failed.is_empty(), "{} seeds fail", total.failed.len());
     let all = total.moved > 0 && total.calls > 0 && total.restarts > 0 && total.datagrams > 0;
+    let all = all && total.lent.0 > 0 && total.lent.1 > 0;
     let tried = total.faults.iter().all(|n| *n > 0);
     // (A walk that was cut short has tried what it could.)
     let whole = total.seeds == seeds;

@@ -28,9 +28,23 @@ pub struct Registry {
     generation: u32,
     /// Cores that have not answered, a bit each.
     waiting: u64,
+    /// Of cores that are away, what they are to have: the last set, once each.
+    parked: Vec<(CoreId, Box<Firewall>)>,
 }
 
 impl Registry {
+    /// What a core is to have that was away when it came into force; it answers.
+    pub(crate) fn parked(&mut self, core: CoreId) -> Option<Box<Firewall>> {
+        let at = self.parked.iter().position(|(of, _)| *of == core)?;
+        self.waiting |= 1 << core.0;
+        Some(self.parked.swap_remove(at).1)
+    }
+
+    /// Nobody waits for the answer of a core that was stopped.
+    pub(crate) fn forget(&mut self, core: CoreId) {
+        self.waiting &= !(1 << core.0);
+    }
+
     /// Makes what each core needs of a set.
     fn make(
         &mut self,
@@ -96,7 +110,10 @@ impl Engine {
         let mut parts = self.make_rules(rules)?.into_iter();
         let own = parts.next();
         for (core, part) in (1..self.local.cores).map(CoreId).zip(parts) {
-            if self.local.mesh.send(core, Message::Rules(Box::new(part))).is_ok() {
+            if self.local.mesh.is_absent(core) {
+                self.acl.parked.retain(|(of, _)| *of != core);
+                self.acl.parked.push((core, Box::new(part)));
+            } else if self.local.mesh.send(core, Message::Rules(Box::new(part))).is_ok() {
                 self.acl.waiting |= 1 << core.0;
             }
         }
@@ -159,17 +176,19 @@ impl Engine {
     #[cold]
     pub(crate) fn answer_rules(&mut self) {
         let Some(old) = self.local.acl_answer.take() else { return };
-        let core = self.local.core;
+        let (core, generation) = (self.local.core, self.local.acl_generation);
         if let Err(Message::RulesTaken { old, .. }) =
-            self.local.mesh.send(CoreId(0), Message::RulesTaken { core, old })
+            self.local.mesh.send(CoreId(0), Message::RulesTaken { core, generation, old })
         {
             self.local.acl_answer = Some(old);
         }
     }
 
     /// Core 0: another core has the new rules.
-    pub(crate) fn rules_taken(&mut self, core: CoreId) {
-        self.acl.waiting &= !(1 << core.0);
+    pub(crate) fn rules_taken(&mut self, core: CoreId, generation: u32) {
+        if generation == self.acl.generation {
+            self.acl.waiting &= !(1 << core.0);
+        }
     }
 }
 

@@ -91,15 +91,15 @@ pub fn carry_out(local: &mut Local, order: &Order, app_epoch: u32) -> Result<Han
     | Change::SetOption { handle, .. }
     | Change::Remove { handle }) = change;
     local.apply(&change, app_epoch);
-    for core in (1..local.cores).map(CoreId) {
+    for core in local.mesh.others() {
         let sent = local.mesh.send(core, Message::Change { change, app_epoch });
         debug_assert!(sent.is_ok(), "there was room for a broadcast");
     }
     Ok(handle)
 }
 
-/// Core 0: a request of another core.
-pub fn answer(local: &mut Local, order: &Order, app_epoch: u32) {
+/// Core 0: a request of another core. What it is told, if there is no room for that.
+pub fn answer(local: &mut Local, order: &Order, app_epoch: u32) -> Option<Message> {
     let (status, handle) = if app_epoch <= local.app_ended {
         (Status::State, Handle::NONE)
     } else {
@@ -109,9 +109,10 @@ pub fn answer(local: &mut Local, order: &Order, app_epoch: u32) {
         }
     };
     let outcome = Message::Outcome { request: *order, status, handle, app_epoch };
-    // There is room for a change and this: see `Engine::may_take_message`.
-    let sent = local.mesh.send(order.from, outcome);
-    debug_assert!(sent.is_ok(), "there was room for the outcome");
+    // There is room for a change and this, unless it has gone away since: see `Engine::may_take_message`.
+    let unsent = local.mesh.send(order.from, outcome).err();
+    debug_assert!(unsent.is_none() || local.mesh.is_absent(order.from), "there was room for it");
+    unsent
 }
 
 /// The answer of core 0.

@@ -74,7 +74,7 @@ pub fn locate(local: &mut Local, addr: u64, len: u64) -> Result<(Extent, Source)
 fn holds(local: &Local, holder: Holder) -> bool {
     match holder.as_group() {
         Some(id) => local.owners.get(usize::from(id.0)) == Some(&local.core),
-        None => holder == Holder::core(local.core),
+        None => holder == Holder::core(local.core) || holder == Holder::relic(local.core),
     }
 }
 

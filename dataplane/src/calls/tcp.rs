@@ -17,15 +17,17 @@ pub(super) fn find(
     handle: Handle,
 ) -> Result<(&mut FlowGroup, &mut Local, u32), Status> {
     let id = handle.group();
-    let Engine { local, groups, .. } = engine;
-    match groups.get_mut(usize::from(id.0)) {
-        Some(Some(group)) if !local.frozen.contains(id) => {
-            let index = group.resolve(handle)?;
-            Ok((group, local, index))
-        }
-        Some(_) => Err(Status::Moved),
-        None => Err(Status::BadHandle),
-    }
+    let Engine { local, groups, lend, .. } = engine;
+    let status = match groups.get_mut(usize::from(id.0)) {
+        Some(Some(group)) if !local.frozen.contains(id) => match group.resolve(handle) {
+            Ok(index) => return Ok((group, local, index)),
+            Err(status) => status,
+        },
+        Some(_) => Status::Moved,
+        None => Status::BadHandle,
+    };
+    // It may be over by force, and known to the application still.
+    lend.relic(handle).map(|(group, index)| (group, local, index)).ok_or(status)
 }
 
 /// The same for calls that only an accepted connection takes.

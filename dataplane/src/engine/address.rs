@@ -10,7 +10,7 @@ use ix_abi::{CoreId, DeadReason};
 
 impl Engine {
     /// Takes an address into use, or out of it: connections of another one cannot go on.
-    pub(super) fn set_address(&mut self, config: Option<Ipv4Config>) {
+    pub(crate) fn set_address(&mut self, config: Option<Ipv4Config>) {
         let Engine { local, groups, .. } = self;
         let address = config.map_or([0; 4], |config| config.address);
         if local.address != address && local.address != [0; 4] {
@@ -52,7 +52,7 @@ impl Engine {
             dhcp::Action::Deconfigure => None,
         };
         self.set_address(config);
-        self.address_untold = (1..self.local.cores).fold(0, |cores, core| cores | 1 << core);
+        self.address_untold = self.local.mesh.others().fold(0, |cores, core| cores | 1 << core.0);
         self.tell_address();
     }
 

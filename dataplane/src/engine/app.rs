@@ -69,6 +69,8 @@ impl Engine {
         for group in groups.iter_mut().flatten() {
             end_of_app(group, local);
         }
+        self.end_relics_of_app();
+        let local = &mut self.local;
         // Datagrams do not wait for neighbours any more, nor do connections.
         local.neighbors.fail_waiting();
         let frame = local.tx.next().wrapping_sub(1);

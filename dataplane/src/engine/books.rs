@@ -12,7 +12,7 @@ impl Engine {
     pub fn conservation(&self) -> Conservation {
         let mut found = Conservation {
             free: self.local.pool.available(),
-            away: self.local.pool.away(),
+            away: self.local.pool.away() + self.local.pool.stranded(),
             held: self.moves.held() + self.batch.as_ref().map_or(0, |batch| batch.len()),
             transmitting: self.local.tx.buffers_in_flight(),
             datagrams: self.local.udp.waiting()
@@ -26,7 +26,7 @@ impl Engine {
                 found.datagrams += 1;
             }
         }
-        for group in self.groups.iter().flatten() {
+        for group in self.groups.iter().flatten().chain(self.lend.relics()) {
             found.slots += group.conns.capacity() as usize;
             for index in 0..group.conns.capacity() {
                 let conn = &group.conns[index];

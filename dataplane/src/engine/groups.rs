@@ -19,6 +19,8 @@ impl Engine {
         count_backlog(&group, local, false);
         local.measure.loads.goes(id, group.frames);
         local.owners[usize::from(id.0)] = to;
+        group.age += 1;
+        local.ages[usize::from(id.0)] = group.age;
         Some(group)
     }
 
@@ -34,6 +36,7 @@ impl Engine {
         count_backlog(&group, local, true);
         local.measure.loads.came(group.id, group.frames);
         local.owners[at] = local.core;
+        local.ages[at] = local.ages[at].max(group.age);
         if let Some(app) = &mut local.app {
             app.group_in.insert(group.id);
         }

@@ -46,7 +46,8 @@ impl Engine {
                 Action::Send(frame) => nd::stage(&mut self.local, frame),
                 Action::Configure(config) => {
                     self.set_ipv6(*config);
-                    self.ipv6_untold = (1..self.local.cores).fold(0, |cores, c| cores | 1 << c);
+                    self.ipv6_untold =
+                        self.local.mesh.others().fold(0, |cores, c| cores | 1 << c.0);
                     self.tell_ipv6();
                 }
             }
@@ -64,7 +65,7 @@ impl Engine {
     }
 
     /// Takes a configuration into use. Connections of addresses that are gone cannot go on.
-    pub(super) fn set_ipv6(&mut self, config: Ipv6Config) {
+    pub(crate) fn set_ipv6(&mut self, config: Ipv6Config) {
         let Engine { local, groups, .. } = self;
         local.v6.take(config);
         for group in groups.iter_mut().flatten() {

@@ -6,8 +6,8 @@ use crate::local::Local;
 use crate::message::Message;
 use crate::tx::Staged;
 use arrayvec::ArrayVec;
+use ix_abi::IpAddress;
 use ix_abi::stats::Drop;
-use ix_abi::{CoreId, IpAddress};
 use smoltcp::wire::EthernetAddress;
 
 /// Bytes of an ARP packet for IPv4 over Ethernet.
@@ -78,7 +78,7 @@ pub(super) fn tell(
         local.age_neighbors(true);
     }
     if news || to_us {
-        for core in (0..local.cores).map(CoreId).filter(|core| *core != local.core) {
+        for core in local.mesh.others() {
             // A core that misses it asks for itself.
             let _lost = local.mesh.send(core, Message::Neighbor { ip, mac: mac.0 });
         }

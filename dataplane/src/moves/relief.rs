@@ -116,7 +116,9 @@ impl Engine {
     pub fn set_grant(&mut self, grant: Option<Grant>) {
         let me = self.local.core;
         let cores = self.local.cores;
-        let grant = grant.filter(|grant| grant.to != me && grant.to.0 < cores);
+        let absent = self.local.mesh.absent();
+        let grant = grant
+            .filter(|grant| grant.to != me && grant.to.0 < cores && absent >> grant.to.0 & 1 == 0);
         self.end_call();
         if !matches!(self.relief.state, State::Rest) {
             return;
@@ -154,6 +156,24 @@ impl Engine {
             self.local.measure.alarm = u64::MAX;
             self.local.measure.force(false);
         }
+    }
+
+    /// To whom groups are given, or may be.
+    pub(crate) fn relief_to(&self) -> Option<CoreId> {
+        match self.relief.state {
+            State::Giving(giving) => Some(giving.to),
+            _ => self.relief.grant.map(|grant| grant.to),
+        }
+    }
+
+    /// Nothing is given to anybody, and nobody calls.
+    #[cold]
+    pub(crate) fn end_relief(&mut self) {
+        self.relief = Relief::default();
+        self.moves.giving = false;
+        self.moves.look();
+        self.local.measure.alarm = u64::MAX;
+        self.local.measure.force(false);
     }
 
     fn forget_lateness(&mut self) {

@@ -16,6 +16,10 @@ impl Engine {
         if to == self.local.core {
             return self.moved(group, Status::Ok);
         }
+        if self.local.mesh.is_absent(to) {
+            // It stays, as with a device that does not let go of it.
+            return self.moved(group, Status::TimedOut);
+        }
         let since = self.local.now;
         self.moves.set(group, Move::Leaving { to, told: None, since });
     }
@@ -38,6 +42,7 @@ impl Engine {
     fn tell_app(&mut self, group: GroupId) {
         let now = self.local.now;
         let Some(Move::Leaving { to, told, since }) = self.moves.get(group) else { return };
+        let life = self.local.life(group);
         let Local { app, leaving, frozen, tx, stats, .. } = &mut self.local;
         let mut goes = true;
         if let Some(app) = app.as_mut().filter(|app| !app.condemned) {
@@ -45,7 +50,7 @@ impl Engine {
             let rests = app.rests();
             match *told {
                 None if rests && !app.group_in.contains(group) && app.rings.room() > 0 => {
-                    app.rings.post(&Condition::GroupOut { group }.encode());
+                    app.rings.post(&Condition::GroupOut { group, life }.encode());
                     stats.add(Counter::Events, 1);
                     *told = Some(app.rings.produced());
                     leaving.insert(group);
@@ -68,7 +73,7 @@ impl Engine {
 
     /// The group stays after all.
     #[cold]
-    fn stay(&mut self, group: GroupId, told: bool) {
+    pub(crate) fn stay(&mut self, group: GroupId, told: bool) {
         let local = &mut self.local;
         local.leaving.remove(group);
         local.frozen.remove(group);
@@ -97,14 +102,15 @@ impl Engine {
         local.leaving.remove(id);
         local.frozen.remove(id);
         local.stats.add(Counter::GroupsOut, 1);
-        let (me, cores, since) = (local.core, local.cores, local.now);
-        let all = u64::MAX >> (u64::BITS - u32::from(cores));
+        let (age, since) = (group.age, local.now);
+        // Nobody waits for a core that is away.
+        let all = local.mesh.others().fold(0, |all, core| all | 1 << core.0);
         let rss = self.moves.rss;
         self.moves.set(
             id,
             Move::Flushing(Flushing {
                 to,
-                unturned: all & !(1 << me.0),
+                unturned: all,
                 redirected: !rss,
                 mesh_is_dry: false,
                 // Without a table of the device's, our queues bring frames of it for ever.
@@ -113,8 +119,8 @@ impl Engine {
             }),
         );
         self.tell(to, Message::Group(group));
-        for other in (0..cores).map(CoreId).filter(|core| *core != me && *core != to) {
-            self.tell(other, Message::Owner { group: id, owner: to });
+        for other in self.local.mesh.others().filter(|core| *core != to) {
+            self.tell(other, Message::Owner { group: id, owner: to, age });
         }
         if rss {
             self.tell(CoreId(0), Message::Redirect { group: id, to });

@@ -20,6 +20,12 @@ impl Engine {
     /// The group is ours.
     pub(super) fn arrive(&mut self, from: CoreId, mut group: Box<FlowGroup>) {
         let (id, since) = (group.id, self.local.now);
+        if self.local.life(id) != (group.age >> 32) as u16
+            && self.local.ages[usize::from(id.0)] > group.age
+        {
+            self.tell(from, Message::Turned { group: id });
+            return self.end_late(group);
+        }
         let missed = group.app_ended < self.local.app_ended;
         self.local.stats.add(Counter::GroupsIn, 1);
         self.taken(since);

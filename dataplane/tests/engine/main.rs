@@ -18,6 +18,7 @@ mod icmp_errors;
 mod ipv6;
 mod jumbo;
 mod keep_alive;
+mod lend;
 mod loopback;
 mod moves;
 mod ping;

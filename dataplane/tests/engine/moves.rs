@@ -132,7 +132,7 @@ fn group_out_is_written_when_the_application_has_nothing_under_way() {
     run(&mut talk, 1);
     assert_eq!(events(&mut talk, 1), [], "it was taken off the core before it returned");
     talk.step();
-    assert_eq!(events(&mut talk, 1), [Condition::GroupOut { group: conn.group }]);
+    assert_eq!(events(&mut talk, 1), [Condition::GroupOut { group: conn.group, life: 0 }]);
     after(&mut talk, A_BIT);
     assert_eq!(outcome(&mut talk), Some((conn.group, Status::Ok)));
     assert_eq!(owner(&talk, conn.group), [0]);
@@ -152,10 +152,10 @@ fn group_out_is_last_and_what_was_not_delivered_follows_group_in() {
     script(&mut talk, 1).asleep = false;
     talk.step();
     let (group, told) = (conn.group, events(&mut talk, 1));
-    assert_eq!(told, [Condition::GroupOut { group }]);
+    assert_eq!(told, [Condition::GroupOut { group, life: 0 }]);
     after(&mut talk, A_BIT);
     let told = events(&mut talk, 0);
-    assert_eq!(told[0], Condition::GroupIn { group });
+    assert_eq!(told[0], Condition::GroupIn { group, life: 0 });
     assert_eq!(lengths(&told[1..]), [4]);
     assert_eq!(outcome(&mut talk), Some((group, Status::Ok)));
     assert_eq!(events(&mut talk, 1), []);
@@ -210,7 +210,10 @@ fn a_group_stays_with_an_application_that_does_not_read() {
     talk.give(frame);
     talk.step();
     let told = events(&mut talk, 1);
-    assert_eq!(told[..2], [Condition::GroupOut { group }, Condition::GroupIn { group }]);
+    assert_eq!(
+        told[..2],
+        [Condition::GroupOut { group, life: 0 }, Condition::GroupIn { group, life: 0 }]
+    );
     assert_eq!(lengths(&told), [5]);
 }
 
@@ -223,7 +226,7 @@ fn a_group_stays_if_the_device_does_not_send() {
     call(&mut talk, 1, &[Call::new(Op::Shutdown, conn.handle)]);
     wish(&mut talk, group, 0);
     talk.step();
-    assert_eq!(events(&mut talk, 1), [Condition::GroupOut { group }]);
+    assert_eq!(events(&mut talk, 1), [Condition::GroupOut { group, life: 0 }]);
     // What has to be answered at once is not: nothing may follow what is to leave.
     let before = talk.station.machines[1].tx.waiting();
     let ahead = data(&talk, &conn, 1000, b"behind a hole");
@@ -234,7 +237,7 @@ fn a_group_stays_if_the_device_does_not_send() {
     assert_eq!((outcome(&mut talk), owner(&talk, group)), (None, vec![1]));
     after(&mut talk, Duration(4 * A_BIT.0));
     assert_eq!(outcome(&mut talk), Some((group, Status::TimedOut)));
-    assert_eq!(events(&mut talk, 1), [Condition::GroupIn { group }]);
+    assert_eq!(events(&mut talk, 1), [Condition::GroupIn { group, life: 0 }]);
     assert_eq!(owner(&talk, group), [1]);
     // It can go when the device works.
     talk.station.machines[1].tx.stalled = false;
@@ -269,7 +272,7 @@ fn what_cannot_move_is_refused() {
 fn about_to_go(talk: &mut Talk, group: GroupId) {
     wish(talk, group, 0);
     for _ in 0..20 {
-        if script(talk, 1).events.contains(&Condition::GroupOut { group }) {
+        if script(talk, 1).events.contains(&Condition::GroupOut { group, life: 0 }) {
             return;
         }
         run(talk, 0);
@@ -433,11 +436,12 @@ fn the_next_application_is_told_again_of_a_group_that_was_leaving() {
     talk.step();
     let told = events(&mut talk, 1);
     let at = |wanted| told.iter().position(|event| *event == wanted);
-    let (came, left) = (at(Condition::GroupIn { group }), at(Condition::GroupOut { group }));
+    let (came, left) =
+        (at(Condition::GroupIn { group, life: 0 }), at(Condition::GroupOut { group, life: 0 }));
     assert!(came.is_some() && came < left, "{told:?}");
     after(&mut talk, A_BIT);
     assert_eq!(outcome(&mut talk), Some((group, Status::Ok)));
-    assert!(events(&mut talk, 0).contains(&Condition::GroupIn { group }));
+    assert!(events(&mut talk, 0).contains(&Condition::GroupIn { group, life: 0 }));
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub struct Machine {
     pub tsc: u64,
     /// The application does not return.
     pub hang: bool,
+    /// The core is elsewhere.
+    pub frozen: bool,
 }
 
 impl Platform for Machine {
@@ -215,6 +217,7 @@ impl Station {
                 published: 0,
                 tsc: 1,
                 hang: false,
+                frozen: false,
             });
         }
         let memory = Arc::new(UserMap::new(setup.heap_pages, setup.cores));
@@ -255,6 +258,9 @@ impl Station {
     pub fn step(&mut self, now: Instant) -> Work {
         let mut all = Work { busy: false, deadline: Instant::NEVER };
         for (engine, machine) in self.engines.iter_mut().zip(&mut self.machines) {
+            if machine.frozen {
+                continue;
+            }
             machine.now = now;
             let work = run_once(engine, machine);
             machine.tx.work();

@@ -18,6 +18,7 @@ pub mod demand;
 pub mod efi;
 pub mod elf_image;
 pub mod frames;
+pub mod lending;
 pub mod lines;
 pub mod memory_map;
 pub mod multiboot2;

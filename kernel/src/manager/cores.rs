@@ -10,7 +10,7 @@ use ix_abi::{CoreId, GroupId};
 use ix_dataplane::engine::Engine;
 use ix_kernel_core::spread;
 
-use super::demand;
+use super::{demand, lending};
 use crate::control::{self, Pending};
 use crate::{net, time, watch};
 
@@ -72,11 +72,13 @@ pub(super) struct Cores {
     /// A group has come to a core that is parked.
     astray: bool,
     demand: demand::Task,
+    lending: lending::Task,
 }
 
 impl Cores {
     /// The last `background` cores are reserved, as far as one remains that serves.
-    pub(super) fn new(cores: usize, groups: u16, background: usize) -> Self {
+    /// Others send through the queues of the cores `sharing`.
+    pub(super) fn new(cores: usize, groups: u16, background: usize, sharing: u64) -> Self {
         let cores = cores.min(CORES_MAX);
         let background = background.min(cores - 1);
         BACKGROUND.store(last(cores, background), Ordering::Relaxed);
@@ -90,6 +92,7 @@ impl Cores {
             published: false,
             astray: false,
             demand: demand::Task::new(cores),
+            lending: lending::Task::new(cores, sharing, last(cores, background)),
         }
     }
 
@@ -100,6 +103,9 @@ impl Cores {
 
     /// A group is to go to a core that serves.
     pub(super) fn move_group(&mut self, engine: &mut Engine, c: Pending, group: u16, core: u16) {
+        if usize::from(core) < self.cores && self.lending.away() >> core & 1 != 0 {
+            return control::answer(c, Status::Away, 1 << core);
+        }
         if group >= self.groups || usize::from(core) >= self.cores || is_parked(core.into()) {
             return control::answer(c, Status::Invalid, 0);
         }
@@ -131,6 +137,10 @@ impl Cores {
         if serving > most {
             return control::answer(c, Status::InUse, most as u64);
         }
+        let away = self.lending.away() & all(serving);
+        if away != 0 {
+            return control::answer(c, Status::Away, away);
+        }
         let answer = Answer { to: c, value: serving as u64 };
         self.serve(engine, Some(answer), all(serving));
     }
@@ -144,6 +154,10 @@ impl Cores {
         if set & background != 0 {
             return control::answer(c, Status::InUse, all(self.cores) & !background);
         }
+        let away = self.lending.away() & set;
+        if away != 0 {
+            return control::answer(c, Status::Away, away);
+        }
         self.serve(engine, Some(Answer { to: c, value: set }), set);
     }
 
@@ -154,6 +168,11 @@ impl Cores {
         if count >= self.cores || last(self.cores, count) & !parked != 0 {
             return control::answer(c, Status::Invalid, u64::from(parked.count_ones()));
         }
+        let away = self.lending.away() & last(self.cores, count);
+        if away != 0 {
+            return control::answer(c, Status::Away, away);
+        }
+        self.lending.set_reserved(last(self.cores, count));
         let before = BACKGROUND.swap(last(self.cores, count), Ordering::Relaxed);
         let concerned = |core: &usize| before & 1 << core != 0 || is_reserved(*core);
         (0..self.cores).filter(concerned).for_each(net::wake_core);
@@ -200,8 +219,9 @@ impl Cores {
         let last = self.outcomes(engine);
         let parked = PARKED.load(Ordering::Relaxed);
         // Cores for background threads are not to be had.
-        let free = parked & !BACKGROUND.load(Ordering::Relaxed);
+        let free = parked & !BACKGROUND.load(Ordering::Relaxed) & !self.lending.away();
         self.demand.tick(now, all(self.cores) & !parked, free);
+        self.lend(engine);
         if self.under_way > 0 {
             return;
         }
@@ -218,6 +238,8 @@ impl Cores {
                     return;
                 }
                 let status = if self.under_way > 0 { Status::TimedOut } else { Status::Ok };
+                // One that was stopped meanwhile does not serve.
+                let serving = serving & !self.lending.away() | 1;
                 if status == Status::Ok {
                     PARKED.store(all(self.cores) & !serving, Ordering::Relaxed);
                     log::info!("{} of {} cores serve", serving.count_ones(), self.cores);
@@ -228,6 +250,30 @@ impl Cores {
                 }
             }
         }
+    }
+
+    /// What the monitor wishes of cores.
+    fn lend(&mut self, engine: &mut Engine) {
+        for core in 1..self.lending.cores() {
+            let parked = PARKED.load(Ordering::Relaxed);
+            let serving = all(self.cores) & !parked;
+            match self.lending.step(engine, core, (parked, serving)) {
+                lending::Order::Nothing => continue,
+                // What is under way comes first; it is said again.
+                lending::Order::Clear(cores) if matches!(self.task, Task::None) => {
+                    self.serve(engine, None, serving & !cores);
+                }
+                lending::Order::Clear(_) => continue,
+                lending::Order::Taken(core) => PARKED.store(parked | 1 << core, Ordering::Relaxed),
+                lending::Order::Changed => {}
+            }
+            self.publish(engine);
+        }
+    }
+
+    /// An application ends: whether a core that is away keeps it from that for too long.
+    pub(super) fn recall(&mut self, ends: bool) -> bool {
+        self.lending.recall(ends)
     }
 
     /// Moves that are over, also those that nobody here has asked for; how the last one ended.
@@ -261,6 +307,7 @@ impl Cores {
     fn publish(&self, engine: &Engine) {
         control::set(header::ACTIVE, all(self.cores) & !PARKED.load(Ordering::Relaxed));
         control::set(header::BACKGROUND, BACKGROUND.load(Ordering::Relaxed));
+        control::set(header::AWAY, self.lending.away());
         for group in 0..self.groups {
             let owner = engine.owner(GroupId(group)).map_or(0, |core| core.0);
             control::set(OWNERS_BASE + usize::from(group) * 8, owner.into());

@@ -343,7 +343,7 @@ fn a_groups_connections_follow_it_to_another_context() {
         let recv = Condition::Recv { handle, cookie: Cookie(0), addr, len: 7 };
         // Two bytes are consumed here; there is no time any more to tell the kernel.
         let consume = Condition::Timer { handle: Handle::NONE, cookie: Cookie(CONSUME_2) };
-        k.pending.extend([recv, consume, Condition::GroupOut { group }]);
+        k.pending.extend([recv, consume, Condition::GroupOut { group, life: 0 }]);
     });
     calls();
     rig.turn();
@@ -355,7 +355,7 @@ fn a_groups_connections_follow_it_to_another_context() {
         kernel(|k| {
             k.connections.insert(handle.0, Tcp::new(handle, true));
             k.tcp(handle).deliver(b"travels");
-            k.pending.push_back(Condition::GroupIn { group });
+            k.pending.push_back(Condition::GroupIn { group, life: 0 });
         });
         rig.turn();
         assert_eq!(rig.events.conns().get_mut(handle).unwrap().front(), b"avels");

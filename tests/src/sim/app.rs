@@ -42,7 +42,10 @@ pub struct Shared {
     /// Conversations that are being opened, by cookie: their groups may move meanwhile.
     pub opening: BTreeMap<u64, Talk>,
     /// Connections of groups that have left one context and have not come to another.
-    pub depot: BTreeMap<u16, Vec<(u64, Conn)>>,
+    /// By group, and by its life.
+    pub depot: BTreeMap<(u16, u16), Vec<(u64, Conn)>>,
+    /// Its cores leave now and then: not every context has flow groups.
+    pub lends: bool,
     /// The port for datagrams, once it is bound.
     pub binding: Option<Handle>,
     /// The longest that a timer was late.
@@ -105,7 +108,8 @@ pub struct Context {
     number: usize,
     /// Its rings.
     pub rings: UserRings,
-    groups: BTreeSet<u16>,
+    /// With the life that each is in.
+    groups: BTreeMap<u16, u16>,
     conns: BTreeMap<u64, Conn>,
     /// Those of `Shared::opening` that this one began.
     opening: BTreeSet<u64>,
@@ -139,7 +143,7 @@ impl Context {
         Context {
             number,
             rings: UserRings::new(),
-            groups: BTreeSet::new(),
+            groups: BTreeMap::new(),
             conns: BTreeMap::new(),
             opening: BTreeSet::new(),
             plans,
@@ -160,6 +164,11 @@ impl Context {
             && self.opening.is_empty()
             && self.plans.is_empty()
             && self.datagrams.is_idle()
+    }
+
+    /// The numbers of its conversations, as far as they are known.
+    pub fn talks(&self) -> impl Iterator<Item = u64> {
+        self.conns.values().filter_map(Conn::talk_id)
     }
 
     /// How long its last turn took beyond the usual.
@@ -233,10 +242,8 @@ impl Context {
 
     fn handle(&mut self, condition: Condition, shared: &mut Shared, now: Time) {
         match condition {
-            Condition::GroupIn { group } => {
-                self.group_in(group, shared);
-            }
-            Condition::GroupOut { group } => self.group_out(group, shared),
+            Condition::GroupIn { group, life } => self.group_in(group, life, shared),
+            Condition::GroupOut { group, life } => self.group_out(group, life, shared),
             Condition::Knock { handle, remote, local_port, .. } => {
                 assert_eq!(local_port, PORT);
                 assert!(remote.ip.to_v4().is_some_and(|ip| ip[..3] == [10, 0, 0]), "{remote:?}");
@@ -306,7 +313,7 @@ impl Context {
     fn fresh(&self, handle: Handle) {
         assert!(!self.conns.contains_key(&handle.0), "{handle:x?} is alive already");
         let GroupId(group) = handle.group();
-        assert!(self.groups.contains(&group), "{handle:x?} of a group that is not ours");
+        assert!(self.groups.contains_key(&group), "{handle:x?} of a group that is not ours");
     }
 
     fn cookie(&mut self) -> Cookie {
@@ -367,7 +374,8 @@ impl Context {
             Tag::Bind => Datagrams::bound(status, handle, shared),
             Tag::Datagram => self.datagrams.refused(tag, status, shared, self.rings.now()),
             Tag::Connect(cookie)
-                if status == Status::Limit && (faults::planned() || shared.draw.moves > 0) =>
+                if status == Status::Limit
+                    && (faults::planned() || shared.draw.moves > 0 || shared.lends) =>
             {
                 // No room for one more connection, or no group here: again, later.
                 let talk = shared.opening.remove(&cookie).expect("a talk that is being opened");

@@ -5,7 +5,7 @@ use super::letters::Datagrams;
 use super::net::StationId;
 use super::peer::PATIENCE;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// The two ends of a conversation.
@@ -161,6 +161,10 @@ pub struct Book {
     pub rejected: BTreeMap<StationId, u64>,
     /// From when to when a station's application was not there.
     pub restarts: Vec<(StationId, Time, Time)>,
+    /// When cores of stations were stopped.
+    pub taken: Vec<(StationId, Time)>,
+    /// Conversations that such a core may have had.
+    pub forced: BTreeSet<u64>,
     /// Stations below are dataplanes, for which nothing is excused.
     pub machines: u8,
     /// All stations.
@@ -289,6 +293,16 @@ impl Book {
         })
     }
 
+    /// Whether a core that was stopped had it, or may have had it before anybody knew its number.
+    fn cut_short(&self, entry: &Entry) -> bool {
+        let Progress { opened, .. } = entry.sides[Side::Acceptor as usize];
+        let ends = entry.sides.iter().map(|side| side.ended_at).max().unwrap_or(0);
+        let stopped = |(who, at): &(StationId, Time)| {
+            *who == entry.talk.acceptor && entry.talk.start <= *at && *at <= ends
+        };
+        self.forced.contains(&entry.talk.id) || !opened && self.taken.iter().any(stopped)
+    }
+
     /// A number that grows with everything that happens.
     pub fn progress(&self) -> u64 {
         let of = |side: &Progress| {
@@ -325,7 +339,7 @@ impl Book {
                 // again, and may never get there: it is deaf to what we have long received.
                 let engines = entry.talk.opener.0.max(entry.talk.acceptor.0) < self.machines;
                 let rough = weather != Weather::Clean && !engines;
-                let crossed = self.crossed(entry);
+                let crossed = self.crossed(entry) || self.cut_short(entry);
                 let deaf =
                     rough && progress.end == Some(End::TimedOut) && other.sent < progress.received;
                 let was_deaf =
@@ -360,7 +374,7 @@ impl Book {
                         excused += 1;
                         rough
                     }
-                    Some(End::Crashed) => crossed,
+                    Some(End::Crashed) => self.crossed(entry),
                     None => unopened && side == Side::Acceptor,
                 };
                 assert!(fine, "{side:?} must not end so: {entry:#x?}");

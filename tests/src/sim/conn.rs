@@ -122,6 +122,11 @@ impl Conn {
         }
     }
 
+    /// The number of its conversation, once it is known.
+    pub fn talk_id(&self) -> Option<u64> {
+        self.talk.as_ref().map(|talk| talk.id)
+    }
+
     /// Its group is in another context now, of whose calls so many are consumed. All that the old
     /// one called has been executed.
     pub fn moved(&mut self, consumed: u32) {

@@ -48,6 +48,8 @@ thread_local! {
 pub fn draw(swarm: &mut Swarm, rng: &mut Rng) -> Plan {
     let one_of = |rng: &mut Rng, choices: &[u32]| choices[rng.below(choices.len() as u64) as usize];
     for machine in &mut swarm.machines {
+        // A group that begins afresh takes memory that cannot be refused.
+        machine.takes = 0;
         if rng.chance(1, 2) {
             machine.mesh = one_of(rng, &[1, 2, 8]) as usize;
         }

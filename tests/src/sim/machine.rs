@@ -1,8 +1,10 @@
 //! A dataplane: engines, NIC, memory and application, run by `core_loop::run_once`.
 #![allow(unsafe_code, reason = "gives the engines the memory that stands for RAM")]
 
+mod lend;
 mod life;
 
+use self::lend::Lent;
 use self::life::Life;
 use super::app::{Context, Shared};
 use super::book::{SharedBook, Talk};
@@ -165,6 +167,7 @@ pub struct Machine {
     bus: Rc<Bus>,
     rng: Rng,
     life: Life,
+    lent: Lent,
     /// Given to the engines as `'static`; freed after them.
     area: *mut Area,
 }
@@ -211,6 +214,7 @@ impl Machine {
             draw: draw.clone(),
             heap,
             rx: rx_pages,
+            lends: draw.lends + draw.takes > 0,
             opening: BTreeMap::new(),
             depot: BTreeMap::new(),
             binding: None,
@@ -271,6 +275,7 @@ impl Machine {
             bus,
             rng: rng.fork(),
             life: Life::new(&draw),
+            lent: Lent::new(&draw),
             area,
         }
     }
@@ -290,7 +295,8 @@ impl Machine {
     /// When it must run next.
     pub fn next_run(&self) -> Time {
         let next = |core: &Core| core.next.max(core.stalled_until);
-        let cores = self.cores.iter().map(next).min().unwrap_or(Time::MAX);
+        let there = self.cores.iter().enumerate().filter(|(at, _)| !self.lent.is_gone(*at));
+        let cores = there.map(|(_, core)| next(core)).min().unwrap_or(Time::MAX);
         cores.min(self.nic.borrow().next_completion()).min(self.life.next())
     }
 
@@ -303,7 +309,7 @@ impl Machine {
         for at in 0..self.cores.len() {
             let woken = self.signals.woken.get() & 1 << at != 0;
             let core = &mut self.cores[at];
-            if core.stalled_until > now || core.next > now && !woken {
+            if core.stalled_until > now || core.next > now && !woken || self.lent.is_gone(at) {
                 continue;
             }
             let stalls = self.shared.borrow().draw.stalls;
@@ -345,6 +351,7 @@ impl Machine {
     pub fn is_idle(&self) -> bool {
         self.cores.iter().all(|core| core.platform.context.is_idle())
             && self.life.is_over()
+            && self.lent.is_over()
             && self.shared.borrow().depot.is_empty()
             && self.cores.iter().all(|core| core.engine.is_settled())
             && self.count(Counter::TcpConnections) == 0
@@ -387,6 +394,7 @@ impl Machine {
         let free = self.count(Counter::BuffersFree) + self.buffers_of_card() as u64;
         assert_eq!(free, self.buffers, "{:?}: receive buffers are lost", self.id);
         self.check_books();
+        self.check_forced();
         for core in &self.cores {
             let books = core.engine.conservation();
             let left = (books.connections, books.segments, books.datagrams);
@@ -426,7 +434,9 @@ impl Machine {
         assert!(resets <= probes, "{:?}: {resets} resets sent, {probes} probes", self.id);
         let shared = self.shared.borrow();
         let late = shared.timer_late;
-        let exact = shared.draw.preempt == 0 && shared.draw.clutter == 0 && shared.draw.stalls == 0;
+        let draw = &shared.draw;
+        let exact = draw.preempt == 0 && draw.clutter == 0 && draw.stalls == 0 && draw.lends == 0;
+        let exact = exact && self.lent() == (0, 0);
         assert!(!exact || late < TIMER_LATE, "{:?}: a timer was {late} ns late", self.id);
         probes
     }
@@ -440,6 +450,10 @@ impl Machine {
         let drops = DropReason::ALL.iter().map(|d| (d.name(), self.dropped(*d)));
         let all: Vec<_> = counters.chain(drops).filter(|(_, n)| *n > 0).collect();
         eprintln!("{:?}: {all:?}", self.id);
+        let settled = self.cores.iter().map(|core| core.engine.is_settled()).collect::<Vec<_>>();
+        eprintln!("{:?}: settled {settled:?}, {:?}, {:?}", self.id, self.lent, self.life);
+        let laid: Vec<_> = self.shared.borrow().depot.keys().copied().collect();
+        eprintln!("{:?}: laid aside, by group and life: {laid:?}", self.id);
         let nic = self.nic.borrow();
         let (posted, missed) = (nic.buffers(), nic.missed);
         eprintln!("{:?}: {} buffers, {posted} posted, {missed} missed", self.id, self.buffers);

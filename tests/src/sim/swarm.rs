@@ -55,6 +55,10 @@ pub struct MachineDraw {
     pub moves: u64,
     /// How often (in 1/1024 of its turns) a core may give half of its flow groups to another as soon as frames wait.
     pub grants: u64,
+    /// How often (in 1/1024 of its turns) a core is asked to leave for a while.
+    pub lends: u64,
+    /// How often (in 1/1024 of its turns) a core is stopped for a while, wherever it is.
+    pub takes: u64,
     /// When its application is restarted.
     pub restarts: Vec<Time>,
     /// How often (in 1/16) the application pretends to have read almost nothing of its event ring.
@@ -184,6 +188,8 @@ fn machine(rng: &mut Rng) -> MachineDraw {
         datagrams: one_of(rng, &[0, 0, 3, 40]),
         stalls: one_of(rng, &[0, 0, 0, 1, 16]),
         grants: one_of(rng, &[0, 0, 0, 1, 64]),
+        lends: one_of(rng, &[0, 0, 0, 4, 64]),
+        takes: one_of(rng, &[0, 0, 0, 0, 0, 4, 32]),
     }
 }
 

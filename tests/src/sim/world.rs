@@ -36,6 +36,8 @@ pub struct Report {
     pub calls: u64,
     /// Applications that were restarted.
     pub restarts: usize,
+    /// Cores that have left, and that were stopped.
+    pub lent: (u64, u64),
     /// Datagrams that have come.
     pub datagrams: usize,
     /// What was made to fail inside, see [`faults::Kind`].
@@ -65,6 +67,7 @@ pub fn run_moving(seed: u64) -> Report {
             // Cores are behind only if something else has them now and then.
             (machine.grants, machine.stalls) = (64, 16);
         }
+        (machine.lends, machine.takes) = [(0, 0), (64, 0), (16, 16)][rng.below(3) as usize];
     }
     faults::begin(None, 0);
     run_swarm(swarm, rng)
@@ -174,6 +177,7 @@ fn run_swarm(swarm: Swarm, rng: Rng) -> Report {
     // smoltcp rounds a scaled window up, and then has no room for the last bytes of it.
     let short = scaled || faults::planned() || world.machines.iter().any(Machine::was_short);
     let undisturbed = !aborts && book.rejected.is_empty() && book.restarts.is_empty();
+    let undisturbed = undisturbed && book.taken.is_empty();
     if weather == Weather::Clean && undisturbed && !short {
         let probes: u64 = world.machines.iter().map(Machine::check_calm).sum();
         let referee = &world.network.referee;
@@ -288,6 +292,8 @@ impl World {
         self.report.faults = self.network.done;
         self.report.moved = self.machines.iter().map(Machine::moved).sum();
         self.report.calls = self.machines.iter().map(Machine::calls).sum();
+        let lent = self.machines.iter().map(Machine::lent);
+        self.report.lent = lent.fold((0, 0), |(a, b), (left, taken)| (a + left, b + taken));
         self.report.restarts = book.restarts.len();
         self.report.datagrams = book.datagrams.values().filter(|d| d.arrived > 0).count();
         self.report.struck = faults::done();

@@ -12,22 +12,28 @@ impl Context {
     }
 
     /// A group leaves: what is known of it is left for the context that gets it.
-    pub(super) fn group_out(&mut self, group: GroupId, shared: &mut Shared) {
+    pub(super) fn group_out(&mut self, group: GroupId, life: u16, shared: &mut Shared) {
         let (consumed, written) = (self.rings.calls_consumed(), self.rings.calls_written());
         assert_eq!(consumed, written, "`group_out` before all calls were executed (12.3)");
         self.settle(consumed, shared);
-        assert!(self.groups.remove(&group.0), "{group:?} leaves a context that it is not in");
+        let was = self.groups.remove(&group.0);
+        assert_eq!(was, Some(life), "{group:?} leaves a context that it is not in");
         let ours = |handle: &u64| Handle(*handle).group() == group;
         let moving: Vec<u64> = self.conns.keys().copied().filter(ours).collect();
         let conns = moving.into_iter().filter_map(|h| Some((h, self.conns.remove(&h)?)));
-        let before = shared.depot.insert(group.0, conns.collect());
+        let before = shared.depot.insert((group.0, life), conns.collect());
         assert!(before.is_none(), "{group:?} has left already");
     }
 
-    /// A group comes, with what another context has left of it.
-    pub(super) fn group_in(&mut self, group: GroupId, shared: &mut Shared) {
-        assert!(self.groups.insert(group.0), "{group:?} comes twice");
-        for (handle, mut conn) in shared.depot.remove(&group.0).unwrap_or_default() {
+    /// A group comes, with what another context has left of this life of it. Of a former life, what was laid aside
+    /// comes back, to end.
+    pub(super) fn group_in(&mut self, group: GroupId, life: u16, shared: &mut Shared) {
+        let was = self.groups.get(&group.0).copied();
+        assert_ne!(was, Some(life), "{group:?} comes twice");
+        if was.is_none_or(|was| was < life) {
+            self.groups.insert(group.0, life);
+        }
+        for (handle, mut conn) in shared.depot.remove(&(group.0, life)).unwrap_or_default() {
             conn.moved(self.consumed);
             self.conns.insert(handle, conn);
         }

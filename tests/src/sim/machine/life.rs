@@ -51,6 +51,11 @@ impl Life {
         self.next
     }
 
+    /// Whether every wish was answered.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.wished.is_empty()
+    }
+
     /// Whether nothing is to come that somebody has to wait for.
     pub(super) fn is_over(&self) -> bool {
         self.ending.is_none()
@@ -73,6 +78,7 @@ impl Machine {
         self.life.restarts.clear();
         self.shared.borrow_mut().draw.moves = 0;
         self.shared.borrow_mut().draw.grants = 0;
+        self.call_back();
     }
 
     /// What is due.
@@ -80,7 +86,7 @@ impl Machine {
         self.follow_moves();
         if self.life.ending.is_some() {
             self.begin_again(now);
-        } else if self.life.restarts.last().is_some_and(|at| *at <= now) {
+        } else if self.life.restarts.last().is_some_and(|at| *at <= now) && self.lent.is_over() {
             self.life.restarts.pop();
             self.end_application(now);
         } else {
@@ -96,12 +102,22 @@ impl Machine {
             }
             self.look_after_calls(now);
         }
+        let ends =
+            self.life.ending.is_some() || self.life.restarts.last().is_some_and(|at| *at <= now);
+        self.lend(now, !ends);
         let next = self.life.restarts.last().copied().unwrap_or(Time::MAX);
-        self.life.next = if self.life.ending.is_some() { now + MS } else { next.max(now + 1) };
+        let waits = self.life.ending.is_some() || !self.lent.is_over();
+        self.life.next = if waits { now + MS } else { next.max(now + 1) };
+        self.life.next = self.life.next.min(self.lent.next(now));
     }
 
     fn owner(&self, group: GroupId) -> Option<usize> {
-        self.cores.iter().position(|core| core.engine.owns(group))
+        let owns = |at: &usize| self.cores[*at].engine.owns(group) && !self.lent.is_gone(*at);
+        (0..self.cores.len()).find(owns)
+    }
+
+    pub(super) fn groups(&self) -> u16 {
+        self.life.groups
     }
 
     /// A group to move: mostly one with connections.
@@ -125,15 +141,18 @@ impl Machine {
     /// A core that others have taken all from gets something back: a context without groups is not entered.
     fn look_after_calls(&mut self, now: Time) {
         while self.cores[0].engine.woken().is_some() {}
-        if self.shared.borrow().draw.grants > 0
+        let often = self.shared.borrow().draw.grants > 0 || self.lent() != (0, 0);
+        let bare =
+            |at: &usize| !self.cores[*at].engine.has_groups() && self.lent.core() != Some(*at);
+        if often
             && self.life.wished.is_empty()
-            && let Some(core) = self.cores.iter().position(|core| !core.engine.has_groups())
+            && let Some(core) = (0..self.cores.len()).find(bare)
         {
             self.move_group(core, now);
         }
     }
 
-    fn owned(&self, core: usize) -> usize {
+    pub(super) fn owned(&self, core: usize) -> usize {
         let groups = (0..self.life.groups).map(GroupId);
         groups.filter(|id| self.cores[core].engine.owns(*id)).count()
     }
@@ -146,6 +165,11 @@ impl Machine {
         if from.is_none_or(|from| self.owned(from) <= 1 + self.life.wished.len()) {
             return;
         }
+        self.wish(group, to, now);
+    }
+
+    /// A group is to move, whoever has it.
+    pub(super) fn wish(&mut self, group: GroupId, to: usize, now: Time) {
         self.life.wished.push(group);
         self.cores[0].engine.move_group(group, CoreId(to as u16));
         for core in &mut self.cores {

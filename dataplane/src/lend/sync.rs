@@ -1,0 +1,69 @@
+//! What a core is told that has missed messages: all that every core has to know, as it is now.
+use crate::acl::Firewall;
+use crate::addresses::Ipv6Config;
+use crate::config::Ipv4Config;
+use crate::engine::Engine;
+use crate::message::Message;
+use crate::ports::Port;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use ix_abi::{CoreId, GroupId};
+
+/// See above.
+#[derive(Debug)]
+pub struct Sync {
+    /// Cores that are away, a bit each.
+    absent: u64,
+    /// Of each group, whose it is, and how old that is.
+    owners: Vec<(CoreId, u64)>,
+    /// TCP ports that are listened on, and UDP ports that are bound.
+    listeners: Vec<Port>,
+    bindings: Vec<Port>,
+    ipv4: Option<Ipv4Config>,
+    ipv6: Box<Ipv6Config>,
+    /// Rules that have come into force meanwhile.
+    rules: Option<Box<Firewall>>,
+}
+
+impl Engine {
+    /// Core 0: tells a core that is back what it has missed.
+    pub(super) fn bring_up_to_date(&mut self, core: CoreId) {
+        let rules = self.acl.parked(core);
+        let local = &self.local;
+        let owners = local.owners.iter().copied().zip(local.ages.iter().copied()).collect();
+        let sync = Sync {
+            absent: local.mesh.absent(),
+            owners,
+            listeners: local.listeners.all().copied().collect(),
+            bindings: local.udp.ports.all().copied().collect(),
+            ipv4: local.ipv4,
+            ipv6: Box::new(local.v6.config.clone()),
+            rules,
+        };
+        self.tell(core, Message::Sync(Box::new(sync)));
+        for message in self.lend.book.kept_for(core) {
+            self.tell(core, message);
+        }
+    }
+
+    /// Takes it over. What came from other cores in between may be newer.
+    pub(super) fn take_sync(&mut self, sync: Sync) {
+        self.hear(sync.absent, 0);
+        for (group, (owner, age)) in sync.owners.into_iter().enumerate() {
+            self.hear_owner(GroupId(group as u16), owner, age);
+        }
+        let local = &mut self.local;
+        local.listeners.replace(&sync.listeners, local.app_ended);
+        local.udp.ports.replace(&sync.bindings, local.app_ended);
+        if local.ipv4 != sync.ipv4 {
+            self.set_address(sync.ipv4);
+        }
+        if self.local.v6.config != *sync.ipv6 {
+            self.set_ipv6(*sync.ipv6);
+        }
+        if let Some(rules) = sync.rules {
+            self.change_rules(rules);
+        }
+        self.lend.out = false;
+    }
+}
