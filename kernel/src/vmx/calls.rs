@@ -9,6 +9,7 @@ use ix_kernel_core::vmx::page::Cause;
 use super::hints;
 use super::instructions::{RAX, RBX, write};
 use super::memory::word;
+use super::moves;
 use super::serve::Core;
 use super::stop::Stop;
 
@@ -16,6 +17,12 @@ use super::stop::Stop;
 pub const HEARTBEAT: u64 = 1;
 /// For `selftest=vmx-entry` only: spoils a field of the VMCS, so that the next entry fails.
 pub const SPOIL: u64 = 2;
+
+/// This core is handed over, as the monitor page wishes; returns when it is the dataplane's again, at once if there is no wish.
+pub const LEAVE: u64 = 3;
+/// RBX: bits 0 to 7 a core of the dataplane, bits 8 to 15 the dataplane that is to have it, 255: the next that lists it. It is asked
+/// for then, through the monitor page, as if somebody else had wanted it. RAX: 1 if it was, 0: it is not to be given.
+pub const GIVE: u64 = 4;
 
 pub fn call(c: &mut Core<'_>) -> Result<(), Stop> {
     let (number, argument) = (c.registers.general[RAX], c.registers.general[RBX]);
@@ -29,6 +36,12 @@ pub fn call(c: &mut Core<'_>) -> Result<(), Stop> {
             c.skip();
             write(f::GUEST_RFLAGS, 0);
             return Ok(());
+        }
+        LEAVE => c.leave(),
+        GIVE => {
+            let (core, to) = ((argument & 0xFF) as usize, (argument >> 8) as u8);
+            let to = (to != u8::MAX).then_some(to);
+            c.registers.general[RAX] = u64::from(moves::give(c.d, core, to));
         }
         _ => {
             let text = format!("VMCALL {number:#x} with {argument:#x}");

@@ -10,7 +10,9 @@ mod exits;
 pub mod guest;
 pub mod hints;
 mod instructions;
+mod kept;
 mod memory;
+mod moves;
 mod ports;
 mod report;
 mod serve;
@@ -26,7 +28,7 @@ use spin::Once;
 
 use crate::pci::Function;
 use crate::start::{Machine, machine};
-use crate::{crash, smp, unsupported};
+use crate::{smp, unsupported};
 pub use calls::SPOIL as CALL_SPOIL;
 use dataplane::Dataplane;
 pub use memory::keep_data;
@@ -97,12 +99,5 @@ pub fn core_main(core: usize) -> ! {
     if let Err(why) = instructions::switch_on(region) {
         panic!("core {core}: {why}");
     }
-    let served = dataplanes().iter().find_map(|d| {
-        let me = d.cores.iter().position(|physical| *physical == core)?;
-        Some((d, me))
-    });
-    match served {
-        Some((d, me)) => serve::serve(s, d, me),
-        None => crash::park(),
-    }
+    serve::serve(s, core)
 }

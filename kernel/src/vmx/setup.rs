@@ -4,15 +4,18 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
 use ix_kernel_core::addr::{PAGE, Phys, align_down, align_up};
 use ix_kernel_core::vmx::bitmaps::{IoBitmap, MsrBitmap, Pass, X2APIC_PASSED};
 use ix_kernel_core::vmx::ept::{Ept, Gpa, MemoryType, Range, Rights};
 use ix_kernel_core::vmx::page::{self, Page};
+use ix_kernel_core::vmx::partition::schedule;
 use ix_kernel_core::vmx::partition::{self, Control, Memory as Wanted, NAME_ALONE, Partition};
 use ix_kernel_core::vmx::pci::{self as filter, Bdf, Filter};
 
 use super::dataplane::{Dataplane, VirtualCore};
 use super::memory::{self, HostTables, Memory};
+use super::moves;
 use super::support::Support;
 use super::vmcs::Fences;
 use crate::cpu::percore;
@@ -49,13 +52,16 @@ pub fn all(
 ) -> Result<Vec<Dataplane>, String> {
     let bdfs: Vec<Bdf> = functions.iter().map(bdf).collect();
     let alone = partition::command_line_alone(m.cmdline);
+    let mut schedules = ArrayVec::new();
     let partitions = match m.config.dataplanes {
         Some(name) => {
             let text = m.archive.and_then(|a| a.find(name));
             let text = text
                 .ok_or_else(|| format!("dataplanes={name}: the boot archive has no such member"))?;
             let machine = partition::Machine { cores, functions: &bdfs };
-            partition::parse(text, &machine).map_err(|mistake| mistake.to_string())?
+            let all = partition::parse(text, &machine).map_err(|mistake| mistake.to_string())?;
+            schedules = schedule::parse(text, &all).map_err(|mistake| mistake.to_string())?;
+            all
         }
         None => core::iter::once(everything(m, &alone, cores, functions)).collect(),
     };
@@ -71,7 +77,9 @@ pub fn all(
     for i in order {
         made[i] = Some(one(s, &partitions[i], (i, count), functions)?);
     }
-    Ok(made.into_iter().flatten().collect())
+    let made: Vec<Dataplane> = made.into_iter().flatten().collect();
+    moves::set_up(&made, &schedules, cores);
+    Ok(made)
 }
 
 /// The only dataplane, which has all that a dataplane can have.

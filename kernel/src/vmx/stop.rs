@@ -89,6 +89,7 @@ pub fn stop(d: &Dataplane, me: usize, why: Stop, registers: &GuestRegisters) {
         d.page.lives(),
         d.memory.bytes() >> 20
     );
+    super::moves::begins_again(d);
     d.run();
 }
 
@@ -128,6 +129,7 @@ pub fn start(d: &Dataplane) -> Result<(), ()> {
 fn end(d: &Dataplane, state: State) {
     static ENDED: AtomicBool = AtomicBool::new(false);
     d.leave(state);
+    super::moves::goes_down(d);
     let all = super::dataplanes();
     let is_over = |d: &Dataplane| matches!(d.state(), State::Ended | State::Down);
     if !all.iter().all(is_over) || ENDED.swap(true, Ordering::AcqRel) {

@@ -4,7 +4,6 @@
 #[cfg(test)]
 mod tests;
 
-const MASKED: u32 = 1 << 16;
 const PERIODIC: u32 = 1 << 17;
 
 /// The registers as they were.
@@ -42,12 +41,5 @@ impl Timer {
         let passed_ns = u128::from(now_ns.saturating_sub(self.at_ns));
         let ticks = passed_ns * u128::from(khz) / 1_000_000 / u128::from(divisor(self.divide));
         u128::from(self.current).saturating_sub(ticks).max(1) as u32
-    }
-
-    /// Whether it will interrupt.
-    #[must_use]
-    pub const fn is_armed(&self) -> bool {
-        self.lvt & MASKED == 0
-            && (self.current != 0 || self.lvt & PERIODIC != 0 && self.initial != 0)
     }
 }
