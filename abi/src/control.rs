@@ -108,6 +108,18 @@ pub mod header {
     pub const MOVES: usize = 0x158;
     /// Buckets of each histogram of measurements; 0: the kernel does not measure.
     pub const HISTOGRAM_BUCKETS: usize = 0x160;
+    /// Counters of VM exits in each core's block, by reason; 0: no monitor runs below the kernel.
+    pub const EXIT_COUNTERS: usize = 0x168;
+    /// How often the monitor has started the dataplane.
+    pub const LIVES: usize = 0x170;
+    /// How often it has stopped it for a misdeed.
+    pub const CONTAINMENTS: usize = 0x178;
+    /// The last of those, in ten words: cause, core, exit reason, its qualification, what it is about, RIP, RSP, CR3,
+    /// RFLAGS, time-stamp counter. A cause of 0: there was none.
+    pub const CONTAINMENT: usize = 0x190;
+    /// Words of it.
+    pub const CONTAINMENT_WORDS: usize = 10;
+    const _: () = assert!(CONTAINMENT + CONTAINMENT_WORDS * 8 <= BACKGROUND);
     /// Bytes of RAM that were free, or mapped for the kernel's heap, when the application had ended the last
     /// time; 0 before.
     pub const MEMORY_FREE: usize = 0x180;
@@ -160,7 +172,12 @@ pub mod core_block {
     pub const BATCHES: usize = 0xa00;
     const _: () = assert!(COUNTERS + Counter::COUNT * 8 <= DROPS);
     const _: () = assert!(DROPS + Drop::COUNT * 8 <= BATCHES);
-    const _: () = assert!(BATCHES + BATCH_BUCKETS * 8 <= super::CORE_STRIDE);
+    /// VM exits by reason, in the order of the SDM's numbers (appendix C), the last for all others.
+    pub const EXITS: usize = 0xb00;
+    /// Places for them.
+    pub const EXITS_MAX: usize = 80;
+    const _: () = assert!(BATCHES + BATCH_BUCKETS * 8 <= EXITS);
+    const _: () = assert!(EXITS + EXITS_MAX * 8 <= super::CORE_STRIDE);
 }
 
 open_enum! {

@@ -60,6 +60,14 @@ fn head(out: &mut String, name: &str, s: &Snapshot) {
         s.memory_bytes >> 20,
         s.tsc_khz as f64 / 1e3
     );
+    if let Some(m) = &s.monitor {
+        let exits: u64 = s.cores.iter().flat_map(|c| &c.exits.0).map(|(_, n)| n).sum();
+        let last = m.last.map_or(String::new(), |(cause, core)| {
+            format!(", stopped {}, last on core {core} for {cause}", count(m.containments, "time"))
+        });
+        let _ =
+            writeln!(out, "under IX's monitor: life {}, {}{last}", m.lives, count(exits, "exit"));
+    }
 }
 
 /// So many of something, in words.

@@ -9,6 +9,8 @@ use ix_abi::control::{self, CoreState, OWNERS_BASE, State, core_block, header};
 use ix_abi::limits::{CORES_MAX, GROUPS_MAX};
 use ix_abi::stats::{BATCH_BUCKETS, Counter, Drop};
 use ix_abi::{IpAddress, VERSION, Version};
+use ix_kernel_core::vmx::exits::counter_name;
+use ix_kernel_core::vmx::page::Cause;
 use serde::{Serialize, Serializer};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -70,6 +72,11 @@ impl Named {
         self.0.iter().find(|(n, _)| *n == name).map_or(0, |(_, v)| *v)
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the kernel has one of that name.
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(n, _)| *n == name)
@@ -116,6 +123,9 @@ pub struct Core {
     pub batches: Vec<u64>,
     /// What it measures of itself, if the kernel measures.
     pub measured: Option<Measured>,
+    /// VM exits by reason, those that there were; none without a monitor.
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub exits: Named,
 }
 
 impl Core {
@@ -179,6 +189,9 @@ pub struct Snapshot {
     pub queues: u64,
     /// RAM that the kernel manages.
     pub memory_bytes: u64,
+    /// What the monitor says, if one runs below the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<Monitor>,
     /// Cores that the dataplane wants.
     pub demand: Option<Demand>,
     /// Lowest batch size of each bucket.
@@ -187,6 +200,29 @@ pub struct Snapshot {
     pub cores: Vec<Core>,
     /// Their sums.
     pub total: Total,
+}
+
+/// The monitor below the kernel (docs/vtx.md).
+#[derive(Clone, Debug, Serialize)]
+pub struct Monitor {
+    /// How often it has started the dataplane.
+    pub lives: u64,
+    /// How often it has stopped it.
+    pub containments: u64,
+    /// Why the last time, and on which core.
+    pub last: Option<(&'static str, u64)>,
+}
+
+fn monitor(page: &Page) -> Option<Monitor> {
+    if page.load(header::EXIT_COUNTERS) == 0 {
+        return None;
+    }
+    let cause = Cause::from_number(page.load(header::CONTAINMENT));
+    Some(Monitor {
+        lives: page.load(header::LIVES),
+        containments: page.load(header::CONTAINMENTS),
+        last: cause.map(|cause| (cause.name(), page.load(header::CONTAINMENT + 8))),
+    })
 }
 
 /// Checks that the page is one that this program understands; gives its epoch.
@@ -237,6 +273,7 @@ pub fn read(page: &Page) -> Result<Snapshot, PageError> {
         counters: (counters as usize).min(Counter::COUNT),
         drops: (drops as usize).min(Drop::COUNT),
         buckets: (buckets as usize).min(BATCH_BUCKETS),
+        exits: page.load(header::EXIT_COUNTERS).min(core_block::EXITS_MAX as u64) as usize,
     };
     let active = page.load(header::ACTIVE);
     let owned = owned(page, groups as usize)?;
@@ -270,6 +307,7 @@ pub fn read(page: &Page) -> Result<Snapshot, PageError> {
         moves: page.load(header::MOVES),
         queues: page.load(header::QUEUES),
         memory_bytes: page.load(header::MEMORY_BYTES),
+        monitor: monitor(page),
         demand: measured::demand(page),
         batch_buckets: (0..shape.buckets).map(bucket_floor).collect(),
         total: total(&cores),
@@ -322,6 +360,7 @@ struct Shape {
     counters: usize,
     drops: usize,
     buckets: usize,
+    exits: usize,
 }
 
 fn read_core(page: &Page, core: usize, shape: Shape) -> Core {
@@ -336,6 +375,10 @@ fn read_core(page: &Page, core: usize, shape: Shape) -> Core {
         let drops =
             (0..shape.drops).map(|i| (Drop::ALL[i].name(), word(core_block::DROPS, i))).collect();
         let batches = (0..shape.buckets).map(|i| word(core_block::BATCHES, i)).collect();
+        let exits = (0..shape.exits)
+            .map(|i| (counter_name(i), word(core_block::EXITS, i)))
+            .filter(|(_, n)| *n > 0)
+            .collect();
         let torn = page.load(base + core_block::PUBLISHED) != published;
         attempt += 1;
         if torn && attempt < RETRIES_MAX && !page.is_line() {
@@ -353,6 +396,7 @@ fn read_core(page: &Page, core: usize, shape: Shape) -> Core {
             drops: Named(drops),
             batches,
             measured: measured::read(page, core),
+            exits: Named(exits),
         };
     }
 }

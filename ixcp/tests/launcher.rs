@@ -201,6 +201,23 @@ fn a_tap_that_is_missing_is_said_with_the_commands_that_make_it() {
     assert!(err.contains("ip tuntap add dev nosuch0 mode tap multi_queue"), "{err}");
 }
 
+/// No wire, so nothing to be forwarded; the kernel is told of the card, and of no gateway.
+#[test]
+fn with_the_loopback_card_the_kernel_is_told_and_nothing_is_forwarded() {
+    let scene = Scene::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ixcp"));
+    command.env("IX_RUNTIME_DIR", scene.path("run")).args(["run", "--dry-run", "--qemu"]);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake-qemu.sh"));
+    command.arg("--images").arg(scene.path("images")).args(["--nic", "loopback"]);
+    let done = command.output().unwrap();
+    let said = text(&done.stdout);
+    assert!(said.contains("app=kv cores=2 ip=10.0.2.15/24 nic=loopback'"), "{said}");
+    assert!(!said.contains("hostfwd") && !said.contains("gw="), "{said}");
+    let args = ["run", "--nic", "loopback", "--forward", "0:11211"];
+    let done = scene.ixcp("exit 33", &args).output().unwrap();
+    assert!(!done.status.success() && text(&done.stderr).contains("has no wire"), "{done:?}");
+}
+
 #[test]
 fn a_dry_run_prints_the_command_and_makes_nothing() {
     let scene = Scene::new();

@@ -20,7 +20,7 @@ use ix_kernel_core::commands::{self, Command};
 use crate::cpu::percore;
 use crate::mem;
 use crate::pci::Function;
-use crate::{entropy, time, watch};
+use crate::{entropy, time, vmx, watch};
 
 /// QEMU's ivshmem: its memory is BAR 2.
 const IVSHMEM: (u16, u16) = (0x1AF4, 0x1110);
@@ -172,6 +172,7 @@ pub fn publish_facts(facts: &Facts<'_>) {
     ] {
         set(offset, value);
     }
+    vmx::guest::publish_facts();
     for (i, chunk) in name.chunks_exact(8).enumerate() {
         let mut word = [0; 8];
         word.copy_from_slice(chunk);
@@ -226,6 +227,7 @@ pub fn publish(core: usize, stats: &CoreStats) {
             set(block + offset + i * 8, *v);
         }
     }
+    vmx::guest::publish_exits(core);
     set(block + core_block::PUBLISHED, get(block + core_block::PUBLISHED).wrapping_add(1));
 }
 

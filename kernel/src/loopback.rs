@@ -51,6 +51,12 @@ impl Host for Machine {
         net::wake_core(usize::from(queue));
     }
 
+    /// The time-stamp counter, as all of the kernel has it.
+    #[inline]
+    fn now(&self) -> u64 {
+        time::tsc()
+    }
+
     fn settle(&self) {
         time::wait_ns(STORE_VISIBLE_NS);
     }

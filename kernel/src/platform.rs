@@ -144,9 +144,8 @@ impl KernelPlatform {
     pub fn run(mut self, mut engine: Engine) -> ! {
         control::set_core_state(self.core, CoreState::Running);
         watch::log::record(EventKind::CoreStarts, 0, 0, 0);
-        vmx::guest::announce_heartbeat(&percore::of(self.core).beats);
+        vmx::guest::announce_heartbeat(self.beats);
         loop {
-            percore::bump(&percore::of(self.core).beats);
             let work = run_once(&mut engine, &mut self);
             let ran = self.reserved != Reserved::No && self.run_background(work.deadline);
             if work.busy {

@@ -22,9 +22,21 @@ pub fn root() -> Option<PathBuf> {
     None
 }
 
+/// A terminal for a serial port; what is there can be reached at a Unix socket, by one client at a time. `None`: this system
+/// has no pseudo-terminals.
+pub fn terminal_at(socket: &Path) -> Option<PathBuf> {
+    let pty = nix::pty::openpty(None, None).ok()?;
+    let path = nix::unistd::ttyname(&pty.slave).ok()?;
+    let listener = UnixListener::bind(socket).expect("a socket");
+    // Both ends live as long as the threads, which end with this program.
+    std::thread::spawn(move || relay(&listener, &File::from(pty.master), &pty.slave));
+    Some(path)
+}
+
 /// Boots a disc on a CPU model until one of the texts is said; what the serial port said.
 pub fn boot(root: &Path, iso: &Path, model: &str, until: &[&str], patience: Duration) -> String {
-    let mut machine = Running::start_with(root, iso, model, None);
+    let dir = temp_dir::TempDir::with_prefix("ix-bochs-").expect("a directory");
+    let mut machine = Running::start_with(root, iso, model, (dir, None));
     machine.wait_for_any(until, patience);
     // Whatever it says while it is ended belongs to it.
     machine.end();
@@ -42,17 +54,17 @@ impl Running {
     /// Boots a disc on a CPU model. What is at its second serial port can be reached at [`Running::line`], by one client at a
     /// time. `None`: this system has no pseudo-terminals.
     pub fn start(root: &Path, iso: &Path, model: &str) -> Option<Running> {
-        let pty = nix::pty::openpty(None, None).ok()?;
-        let path = nix::unistd::ttyname(&pty.slave).ok()?;
-        let machine = Running::start_with(root, iso, model, Some(&path));
-        let listener = UnixListener::bind(machine.line()).expect("a socket");
-        // Both ends live as long as the threads, which end with this program.
-        std::thread::spawn(move || relay(&listener, &File::from(pty.master), &pty.slave));
-        Some(machine)
+        let dir = temp_dir::TempDir::with_prefix("ix-bochs-").expect("a directory");
+        let terminal = terminal_at(&dir.path().join("line"))?;
+        Some(Running::start_with(root, iso, model, (dir, Some(&terminal))))
     }
 
-    fn start_with(root: &Path, iso: &Path, model: &str, com2: Option<&Path>) -> Running {
-        let dir = temp_dir::TempDir::with_prefix("ix-bochs-").expect("a directory");
+    fn start_with(
+        root: &Path,
+        iso: &Path,
+        model: &str,
+        (dir, com2): (temp_dir::TempDir, Option<&Path>),
+    ) -> Running {
         let rc = dir.path().join("bochsrc");
         let text = config(root, iso, model, dir.path(), com2);
         std::fs::write(&rc, text).expect("a configuration");

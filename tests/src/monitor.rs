@@ -1,7 +1,10 @@
 //! The kernel as a monitor in Bochs (`cargo xtask bochs-run`): a run from start to end, and what it said.
 use crate::{bochs, need};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -72,5 +75,81 @@ impl Ended {
     #[track_caller]
     pub fn ended(&self, status: i32) {
         assert_eq!(self.status, Some(status), "{}", self.log);
+    }
+}
+
+/// A machine that runs, with its control page over COM2; dropping it ends it.
+#[derive(Debug)]
+pub struct Live {
+    child: Child,
+    said: Arc<Mutex<Vec<u8>>>,
+    dir: temp_dir::TempDir,
+    ixcp: PathBuf,
+    _machine: MutexGuard<'static, ()>,
+}
+
+impl Live {
+    /// Starts one; `None` after saying SKIPPED.
+    pub fn start(options: &str, dataplanes: Option<&str>, words: &str) -> Option<Live> {
+        let mut command = launcher()?;
+        let ixcp = need::built()?.ixcp;
+        let machine = need::machine();
+        let dir = temp_dir::TempDir::with_prefix("ix-vtx-").expect("a directory");
+        let Some(terminal) = bochs::terminal_at(&dir.path().join("line")) else {
+            need::skip("no pseudo-terminal");
+            return None;
+        };
+        command.args(options.split_ascii_whitespace()).arg("--tied").arg("--com2").arg(terminal);
+        if let Some(text) = dataplanes {
+            command.arg("--dataplanes").arg(file(dir.path(), text));
+        }
+        command.arg("--").arg(words).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("xtask starts");
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let (mut from, to) = (child.stdout.take().expect("piped"), said.clone());
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(n @ 1..) = from.read(&mut bytes) {
+                to.lock().unwrap_or_else(PoisonError::into_inner).extend(&bytes[..n]);
+            }
+        });
+        Some(Live { child, said, dir, ixcp, _machine: machine })
+    }
+
+    /// What COM1 has said.
+    pub fn log(&self) -> String {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&said).replace('\r', "")
+    }
+
+    /// Waits for a text.
+    #[track_caller]
+    pub fn wait_for(&mut self, text: &str, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while !self.log().contains(text) {
+            let ended = !matches!(self.child.try_wait(), Ok(None));
+            assert!(!ended && Instant::now() < deadline, "no {text:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Runs `ixcp` over the line; what it prints.
+    #[track_caller]
+    pub fn ixcp(&self, args: &[&str]) -> String {
+        let mut command = Command::new(&self.ixcp);
+        command.env("IX_RUNTIME_DIR", self.dir.path().join("ix")).arg(args[0]).arg("--serial");
+        let out = command.arg(self.dir.path().join("line")).args(&args[1..]).output();
+        let out = out.expect("ixcp starts");
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let error = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{args:?}: {text} {error}\n{}", self.log());
+        text
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
     }
 }

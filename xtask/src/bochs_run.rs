@@ -12,6 +12,7 @@ use std::io::Write as _;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 /// Status when the time is over, as of timeout(1).
@@ -45,6 +46,9 @@ pub struct Options {
     /// Seconds after which it is ended, with status 124
     #[arg(long, default_value_t = 120)]
     time: u64,
+    /// Ends it, with status 0, when standard input ends: for programs that start it
+    #[arg(long)]
+    tied: bool,
     /// Takes kernel and applications as they were built last
     #[arg(long)]
     no_build: bool,
@@ -192,6 +196,16 @@ fn watch(options: &Options, machine: &mut Child, serial: &Path) -> Result<u8> {
     let mut deadline = Instant::now() + Duration::from_secs(options.time);
     let mut shown = 0;
     let mut status = None;
+    let (hold, let_go) = std::sync::mpsc::channel::<()>();
+    if options.tied {
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            drop(hold);
+        });
+    } else {
+        // Never let go.
+        std::mem::forget(hold);
+    }
     loop {
         let off = machine.try_wait()?.is_some();
         let said = std::fs::read(serial).unwrap_or_default();
@@ -199,9 +213,8 @@ fn watch(options: &Options, machine: &mut Child, serial: &Path) -> Result<u8> {
         out.write_all(&said[shown.min(said.len())..]).and_then(|()| out.flush())?;
         shown = said.len();
         let text = String::from_utf8_lossy(&said);
-        if let Some(until) = &options.until
-            && text.contains(until)
-        {
+        let is_enough = options.until.as_ref().is_some_and(|until| text.contains(until));
+        if is_enough || let_go.try_recv() == Err(TryRecvError::Disconnected) {
             return Ok(0);
         }
         if status.is_none()

@@ -82,7 +82,7 @@ impl Options {
         kv::app::Options {
             port: self.port,
             udp_port: 0,
-            memory_mib: 32 + (4 * all >> 20),
+            memory_mib: 32 + ((4 * all) >> 20),
             max_conns: 2 * self.connections + 64,
             item_max: kv::limits::ITEM_BYTES_DEFAULT,
             idle_timeout: 0,

@@ -10,9 +10,9 @@
 //! writes it into a posted buffer of the receiving queue, as DMA would. The stack above still copies nothing.
 //!
 //! **No locks.** Between each transmit queue and each receive queue is a *lane*: two rings of one producer and one consumer
-//! (`ix_dataplane::spsc`), buffers one way and filled frames the other. Each lane has its share of the receive ring. Frames of one lane
-//! keep their order; frames of different lanes are polled by turns, so that a flow whose sender moves to another core may be
-//! overtaken by itself, as on a card with several ports.
+//! (`ix_dataplane::spsc`), buffers one way and filled frames the other. Each lane has its share of the receive ring. Frames have the
+//! time of their sending with them, and a queue is polled in that order, as if there were one ring: a flow whose sender moves to
+//! another core is not overtaken by itself.
 //!
 //! [`crossed`] joins two such cards by a cable in place of itself: the tests' way to look at what leaves and to say what comes.
 #![no_std]
@@ -46,11 +46,8 @@ const OFFSET: usize = 10;
 const ETHERNET: usize = 14;
 /// Entries of the indirection table.
 const GROUPS: u16 = 128;
-/// Largest IP packet that fits a frame's buffers.
-pub const MTU_MAX: u16 = {
-    let most = FRAME_BUFFERS_MAX * MBUF_BYTES - OFFSET - ETHERNET;
-    if most < u16::MAX as usize { most as u16 } else { u16::MAX }
-};
+// Any IP packet fits a frame's buffers.
+const _: () = assert!(u16::MAX as usize + ETHERNET + OFFSET <= FRAME_BUFFERS_MAX * MBUF_BYTES);
 /// What Ethernet has.
 const MTU_USUAL: u16 = 1500;
 /// Queue pairs at most: a set of them is a word.
@@ -65,6 +62,9 @@ pub trait Host: Clone {
 
     /// An interrupt of a receive queue.
     fn interrupt(&self, queue: u16);
+
+    /// A clock that never goes back, and that all cores read the same: whoever hears of a reading by memory reads no less.
+    fn now(&self) -> u64;
 
     /// Waits until what this core has stored before is seen by all others: about a microsecond. Before a halt and for changes only.
     fn settle(&self);
@@ -127,7 +127,7 @@ struct End<'a, H> {
 impl<'a, H: Host> End<'a, H> {
     fn new(config: &'a Config<H>) -> End<'a, H> {
         let pairs = config.queue_pairs.clamp(1, QUEUE_PAIRS_MAX);
-        let mtu = config.mtu.unwrap_or(MTU_USUAL).min(MTU_MAX);
+        let mtu = config.mtu.unwrap_or(MTU_USUAL);
         let shared = Arc::new(Shared::new(config.area, pairs, GROUPS, mtu));
         let turns = (0..pairs).map(|_| Arc::default()).collect();
         End { config, shared, turns }

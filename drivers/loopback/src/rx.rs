@@ -1,4 +1,4 @@
-//! A receive queue: buffers go out by its lanes, and come back with frames in them.
+//! A receive queue: buffers go out by its lanes, and come back with frames in them, which are polled in the order of their sending.
 use crate::cable::{Posted, RxLane, Shared};
 use crate::control::Stopped;
 use crate::{Host, OFFSET};
@@ -10,6 +10,8 @@ use ix_dataplane::mbuf::{Mbuf, Pool, Rest};
 /// A frame that the device has written into the oldest buffers of a lane.
 #[derive(Debug)]
 pub struct Filled {
+    /// When it was sent.
+    pub stamp: u64,
     pub first: u32,
     pub len: u16,
     /// How many there are.
@@ -25,8 +27,10 @@ pub struct LoopbackRx<H> {
     shared: Arc<Shared>,
     queue: u16,
     lanes: Vec<RxLane>,
-    /// The lane that is polled first, and the one that gets buffers first.
+    /// The lane that gets buffers first.
     turn: usize,
+    /// By lane, while it is polled: when its oldest frame was sent, and how many are to be taken.
+    heads: Vec<(u64, u32)>,
     life: u32,
 }
 
@@ -38,7 +42,8 @@ impl<H> core::fmt::Debug for LoopbackRx<H> {
 
 impl<H: Host> LoopbackRx<H> {
     pub(crate) fn new(host: H, shared: Arc<Shared>, queue: u16, lanes: Vec<RxLane>) -> Self {
-        LoopbackRx { host, shared, queue, lanes, turn: 0, life: 0 }
+        let heads = Vec::with_capacity(lanes.len());
+        LoopbackRx { host, shared, queue, lanes, turn: 0, heads, life: 0 }
     }
 
     /// The lanes, each once, from the one whose turn it is.
@@ -49,10 +54,51 @@ impl<H: Host> LoopbackRx<H> {
     }
 }
 
+impl<H: Host> LoopbackRx<H> {
+    /// Takes frames of all lanes in the order of their sending. Of two frames one of which was sent because of the other (a
+    /// flow's sender moves to another core, and another lane), the first one comes first: what is taken is what a first look
+    /// at all lanes has found, and whatever is older by a second look, at which everything is there that came before any of that.
+    fn merge(&mut self, most: usize, batch: &mut RxBatch) -> usize {
+        let Self { lanes, heads, .. } = self;
+        heads.clear();
+        heads.extend(lanes.iter().map(|lane| (NONE, lane.filled.available() as u32)));
+        let mut left: u32 = heads.iter().map(|(_, found)| found).sum();
+        for ((stamp, _), lane) in heads.iter_mut().zip(lanes.iter_mut()) {
+            *stamp = head(lane);
+        }
+        let mut count = 0;
+        while left > 0 && count < most {
+            let Some((at, (stamp, found))) =
+                heads.iter_mut().enumerate().min_by_key(|(_, (stamp, _))| *stamp)
+            else {
+                break;
+            };
+            let Some(frame) = take(&mut lanes[at]) else { break };
+            batch.push(frame);
+            count += 1;
+            *stamp = head(&mut lanes[at]);
+            if *found > 0 {
+                *found -= 1;
+                left -= 1;
+            }
+        }
+        count
+    }
+}
+
+/// No frame: later than all.
+const NONE: u64 = u64::MAX;
+
+/// When a lane's oldest frame was sent.
+#[inline]
+fn head(lane: &mut RxLane) -> u64 {
+    lane.filled.peek(|filled| filled.stamp).unwrap_or(NONE)
+}
+
 /// The oldest frame of a lane.
 #[inline]
 fn take(lane: &mut RxLane) -> Option<RxFrame> {
-    let Filled { first, len, buffers, rest, checksum, hash } = lane.filled.pop()?;
+    let Filled { first, len, buffers, rest, checksum, hash, stamp: _ } = lane.filled.pop()?;
     lane.shadow.drain(..usize::from(buffers).min(lane.shadow.len()));
     let mbuf = Mbuf::from_raw(first);
     Some(RxFrame { mbuf, offset: OFFSET as u16, len, rest, merged: 0, checksum, hash })
@@ -62,15 +108,11 @@ impl<H: Host> RxQueue for LoopbackRx<H> {
     #[inline]
     fn poll(&mut self, max: usize, batch: &mut RxBatch) -> usize {
         let most = max.min(batch.remaining_capacity());
-        let mut count = 0;
-        for lane in self.by_turns() {
-            while count < most {
-                let Some(frame) = take(lane) else { break };
-                batch.push(frame);
-                count += 1;
-            }
+        let there = self.waiting();
+        if there == 0 || most == 0 {
+            return 0;
         }
-        count
+        self.merge(most, batch)
     }
 
     fn waiting(&self) -> usize {

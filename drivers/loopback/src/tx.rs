@@ -33,6 +33,8 @@ pub struct LoopbackTx<H> {
     lost: u64,
     /// Queues that got frames in this turn.
     touched: u64,
+    /// When this turn began.
+    stamp: u64,
 }
 
 impl<H> core::fmt::Debug for LoopbackTx<H> {
@@ -84,6 +86,7 @@ impl<H: Host> LoopbackTx<H> {
             done: 0,
             lost: 0,
             touched: 0,
+            stamp: 0,
         }
     }
 
@@ -95,6 +98,7 @@ impl<H: Host> LoopbackTx<H> {
     /// The device's work: all frames that were shown.
     fn run(&mut self) {
         self.turn.begin();
+        self.stamp = self.host.now();
         if self.own.state().runs {
             let peer = self.peer.state();
             while self.shown > 0 {
@@ -213,7 +217,7 @@ impl<H: Host> LoopbackTx<H> {
             fill_in(area, buffers, len, checksum)?;
         }
         let verdict = verify(area, buffers, len);
-        let filled = finish(area, buffers, len, verdict, hash);
+        let filled = finish(area, buffers, len, (verdict, hash, self.stamp));
         lane.fill(filled);
         self.touched |= 1 << queue;
         Ok(())
@@ -318,8 +322,7 @@ fn finish(
     area: &'static Area,
     buffers: &[u32],
     len: usize,
-    checksum: RxChecksum,
-    hash: Option<u32>,
+    (checksum, hash, stamp): (RxChecksum, Option<u32>, u64),
 ) -> Filled {
     let mut rest = RestBuilder::new();
     for (index, buffer) in buffers.iter().enumerate().skip(1) {
@@ -329,7 +332,7 @@ fn finish(
     let first = buffers.first().copied().unwrap_or_default();
     let (_, in_first) = part(0, len);
     let buffers = buffers.len() as u8;
-    Filled { first, len: in_first as u16, buffers, rest: rest.finish(), checksum, hash }
+    Filled { stamp, first, len: in_first as u16, buffers, rest: rest.finish(), checksum, hash }
 }
 
 impl<H: Host> TxQueue for LoopbackTx<H> {

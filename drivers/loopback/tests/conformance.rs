@@ -5,7 +5,7 @@ use ix_dataplane::mbuf::{Area, Pool};
 use ix_dataplane::time::Instant;
 use ix_driver_conformance::in_memory::Memory;
 use ix_driver_conformance::{Bench, KEY, Open, Wishes};
-use ix_loopback::{Config, Host, LoopbackRx, LoopbackTx, MTU_MAX, Port, crossed};
+use ix_loopback::{Config, Host, LoopbackRx, LoopbackTx, Port, crossed};
 use ix_memory_nic::Bus as _;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -23,6 +23,8 @@ struct Seen {
     interrupts: RefCell<Vec<usize>>,
     holds: Cell<bool>,
     now: Cell<u64>,
+    /// Turns of senders.
+    stamp: Cell<u64>,
 }
 
 #[derive(Clone)]
@@ -41,6 +43,11 @@ impl Host for Machine {
 
     fn interrupt(&self, queue: u16) {
         self.seen.interrupts.borrow_mut().push(usize::from(queue));
+    }
+
+    fn now(&self) -> u64 {
+        self.seen.stamp.set(self.seen.stamp.get() + 1);
+        self.seen.stamp.get()
     }
 
     fn settle(&self) {}
@@ -89,7 +96,7 @@ fn open(wishes: &Wishes) -> Open<Cable> {
         rx_ring: END_BUFFERS as u16,
         tx_ring: 1,
         rss_key: KEY,
-        mtu: Some(MTU_MAX),
+        mtu: Some(u16::MAX),
     };
     let (port, mut end) = crossed(&config, &end);
     let (rx, tx) = (end.rx.remove(0), end.tx.remove(0));

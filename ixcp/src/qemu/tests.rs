@@ -83,6 +83,14 @@ fn a_card_of_this_machine_is_all_the_network_there_is() {
 }
 
 #[test]
+fn the_kernels_own_card_is_nothing_to_qemu() {
+    let args = Machine { card: Card::Loopback, ..machine(Backend::User) }.args();
+    assert!(!args.contains(&"-netdev".into()), "{args:?}");
+    let devices = args.windows(2).filter(|w| w[0] == "-device").map(|w| w[1].to_string_lossy());
+    assert!(devices.into_iter().all(|d| !d.contains("net") && !d.contains("vfio")), "{args:?}");
+}
+
+#[test]
 fn without_ipv6_the_user_network_has_none_either() {
     let args = Machine { address6: Address6::Off, ..machine(Backend::User) }.args();
     assert!(args.iter().any(|a| a.to_str().is_some_and(|a| a.starts_with("user,id=net,ipv6=off"))));

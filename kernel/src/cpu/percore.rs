@@ -39,8 +39,6 @@ pub struct PerCore {
     pub device_interrupts: AtomicU64,
     /// The application's thread here was interrupted and has not come back since.
     pub overdue: AtomicBool,
-    /// Iterations of its loop: whoever watches it sees that it lives.
-    pub beats: AtomicU64,
     /// It halts, or is about to: whoever has something for it must send an IPI.
     pub sleeping: AtomicBool,
     /// What is in ring 3, or about to be, is a background thread.
@@ -74,7 +72,6 @@ impl PerCore {
             wakes: AtomicU64::new(0),
             device_interrupts: AtomicU64::new(0),
             overdue: AtomicBool::new(false),
-            beats: AtomicU64::new(0),
             sleeping: AtomicBool::new(false),
             background: AtomicBool::new(false),
             beats: AtomicU64::new(0),

@@ -4,14 +4,20 @@
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
 
+use ix_abi::control::{core_block, core_offset, header};
 use ix_kernel_core::addr::{PAGE, Phys, Virt};
 use ix_kernel_core::paging;
 use ix_kernel_core::vmx::cpuid::{LEAF_PAGE, LEAF_SIGNATURE, LEAF_TSC, SIGNATURE};
-use ix_kernel_core::vmx::page::Page;
+use ix_kernel_core::vmx::exits::COUNTERS;
+use ix_kernel_core::vmx::page::{CONTAINMENT_WORDS, Containment, Page};
 use spin::Once;
 
 use super::calls;
+use crate::control;
 use crate::mem::{self, DirectTables};
+
+const _: () =
+    assert!(COUNTERS <= core_block::EXITS_MAX && CONTAINMENT_WORDS == header::CONTAINMENT_WORDS);
 
 static PAGE_SEEN: Once<Option<Page<'static>>> = Once::new();
 
@@ -84,5 +90,26 @@ pub fn announce_heartbeat(word: &'static AtomicU64) {
     let at = Virt(word as *const AtomicU64 as u64);
     if let Some(page) = paging::lookup(&DirectTables, mem::root(), at) {
         call(calls::HEARTBEAT, page.pa.0 + (at.0 - page.va.0));
+    }
+}
+
+/// What the control page's head says of the monitor: how often the dataplane was started and stopped, and why the last time.
+pub fn publish_facts() {
+    let Some(page) = page() else { return };
+    control::set(header::EXIT_COUNTERS, COUNTERS as u64);
+    control::set(header::LIVES, page.lives());
+    control::set(header::CONTAINMENTS, page.containments());
+    let words = page.containment().map_or([0; CONTAINMENT_WORDS], Containment::to_words);
+    for (i, word) in words.into_iter().enumerate() {
+        control::set(header::CONTAINMENT + i * 8, word);
+    }
+}
+
+/// Copies a core's exits to its block of the control page.
+pub fn publish_exits(core: usize) {
+    let Some(page) = page() else { return };
+    let block = core_offset(core) + core_block::EXITS;
+    for i in 0..COUNTERS {
+        control::set(block + i * 8, page.exits(core, i));
     }
 }

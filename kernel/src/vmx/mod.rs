@@ -23,9 +23,10 @@ mod vmcs;
 
 use alloc::vec::Vec;
 
-use ix_kernel_core::cmdline::Vmx;
+use ix_kernel_core::cmdline::{Iommu, Vmx};
 use spin::Once;
 
+use crate::boot::facts;
 use crate::pci::Function;
 use crate::start::{Machine, machine};
 use crate::{smp, unsupported};
@@ -61,6 +62,16 @@ pub fn start_if_wanted(m: &Machine, cores: usize, functions: &[Function]) {
         log::info!("VT-x: not used, by the command line");
         return;
     }
+    // The monitor does not drive the IOMMU (`docs/vtx.md`), and a card that is held back is worth more to a machine with one
+    // dataplane than its being held back.
+    let has_iommu = facts().dmar.is_some() && m.config.iommu != Iommu::Off;
+    if wanted == Vmx::On && m.config.iommu == Iommu::On {
+        unsupported!("vmx=on and iommu=on: the monitor does not drive the IOMMU");
+    }
+    if wanted == Vmx::Auto && has_iommu && m.config.dataplanes.is_none() {
+        log::info!("VT-x: not used: the IOMMU is (vmx=on for the monitor, without the IOMMU)");
+        return;
+    }
     let s = match support::find(wanted == Vmx::On) {
         Ok(s) => s,
         Err(why) if wanted == Vmx::On => unsupported!("vmx=on: {why}"),
@@ -72,6 +83,9 @@ pub fn start_if_wanted(m: &Machine, cores: usize, functions: &[Function]) {
             return;
         }
     };
+    if has_iommu {
+        log::warn!("the IOMMU is left alone: a dataplane's card can write anywhere");
+    }
     let s = SUPPORT.call_once(|| s);
     match setup::all(m, s, cores, functions) {
         Ok(all) => DATAPLANES.call_once(|| all),

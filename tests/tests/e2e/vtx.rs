@@ -1,6 +1,8 @@
 //! Dataplanes under the monitor, in Bochs, which executes VT-x (`docs/vtx.md`): each core behind EPT, misdeeds that are
 //! named and contained, neighbours that do not notice, and what a CPU without all of it is told.
-use ix_tests::monitor;
+use ix_tests::monitor::{self, Live};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The verified workload: kv and its clients in one dataplane.
 const CHECK: &str = "app=kvcheck nic=loopback onexit=stop";
@@ -140,4 +142,50 @@ fn a_boot_configuration_with_a_mistake_starts_nothing() {
         run.said(&[why]);
         run.ended(43);
     }
+}
+
+/// The exits of all cores by name, the time on the dataplane's clock, and its requests so far.
+fn exits(machine: &Live) -> (BTreeMap<String, u64>, u64) {
+    let status: serde_json::Value =
+        serde_json::from_str(&machine.ixcp(&["status", "--json"])).expect("JSON");
+    let mut sums = BTreeMap::new();
+    for core in status["cores"].as_array().expect("cores") {
+        for (name, n) in core["exits"].as_object().expect("exits of each core") {
+            *sums.entry(name.clone()).or_insert(0) += n.as_u64().expect("a number");
+        }
+    }
+    assert_eq!(
+        (&status["monitor"]["lives"], &status["monitor"]["containments"]),
+        (&1.into(), &0.into())
+    );
+    (sums, status["now_ns"].as_u64().expect("a time"))
+}
+
+/// While it serves, nothing but the watchdog brings a core out, at most 10 times a second, and the interrupts that the cores
+/// send one another; with `idle=poll` not even those.
+#[test]
+fn in_the_steady_state_only_the_watchdog_brings_a_core_out() {
+    let cores = 2;
+    let words =
+        "app=kvcheck nic=loopback idle=poll ip=10.0.0.1/24 -- connections=8 requests=100000000";
+    let options = format!("--cores {cores} --memory 256 --time 120");
+    let Some(mut machine) = Live::start(&options, None, words) else { return };
+    machine.wait_for("ready: kvcheck", Duration::from_secs(60));
+    std::thread::sleep(Duration::from_secs(2));
+    let (before, began) = exits(&machine);
+    std::thread::sleep(Duration::from_secs(5));
+    let (after, ended) = exits(&machine);
+    let seconds = (ended - began) as f64 / 1e9;
+    assert!(seconds > 0.2, "the clock went on by {seconds} s");
+    let mut grown: BTreeMap<&str, u64> = BTreeMap::new();
+    for (name, n) in &after {
+        let more = n - before.get(name).copied().unwrap_or(0);
+        if more > 0 {
+            grown.insert(name, more);
+        }
+    }
+    println!("{seconds:.2} s: {grown:?}");
+    let looks = grown.remove("preemption timer").unwrap_or(0);
+    assert!(looks > 0 && looks as f64 <= f64::from(cores) * (10.0 * seconds + 1.0), "{looks}");
+    assert!(grown.is_empty(), "{grown:?} in {seconds} s:\n{}", machine.log());
 }

@@ -29,7 +29,8 @@ const WORD_CONTAINMENTS: usize = 7;
 /// Odd while the containment is being written.
 const WORD_SEQUENCE: usize = 8;
 const WORD_CONTAINMENT: usize = 16;
-const CONTAINMENT_WORDS: usize = 10;
+/// Words of a containment.
+pub const CONTAINMENT_WORDS: usize = 10;
 const WORD_NAME: usize = 32;
 const WORD_CORE: usize = 64;
 /// Of one core: a counter per exit reason, then the words below.
@@ -135,7 +136,9 @@ pub struct Containment {
 }
 
 impl Containment {
-    const fn to_words(self) -> [u64; CONTAINMENT_WORDS] {
+    /// In the order of the fields: as the control page has it.
+    #[must_use]
+    pub const fn to_words(self) -> [u64; CONTAINMENT_WORDS] {
         let Self { cause, core, exit, qualification, detail, rip, rsp, cr3, rflags, tsc } = self;
         [cause as u64, core as u64, exit as u64, qualification, detail, rip, rsp, cr3, rflags, tsc]
     }

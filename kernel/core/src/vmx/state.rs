@@ -338,7 +338,7 @@ impl Guest<'_> {
         self.need(field, after_sti, "blocked by STI with interrupts off")?;
         match self.injected() {
             Some(Event::External) => {
-                self.need(field, !is_after, "an interrupt is injected while blocked")?
+                self.need(field, !is_after, "an interrupt is injected while blocked")?;
             }
             Some(Event::Nmi) => {
                 self.need(field, !is_after, "an NMI is injected while blocked")?;

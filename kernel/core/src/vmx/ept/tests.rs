@@ -236,3 +236,28 @@ fn a_large_page_takes_the_place_of_an_empty_table() {
     ept.map(&mut t, range(0, 0, LARGE_PAGE)).unwrap();
     assert_eq!(check_entries(&t, ept.root(), 40), [0, 1, 0, 0]);
 }
+
+#[test]
+fn only_what_is_the_same_is_listed_as_one() {
+    let mut t = Store::new(9);
+    let ept = Ept::new(&mut t, MaxPage::Huge, 40).unwrap();
+    let at = |page: u64, rights, memory| Range {
+        rights,
+        memory,
+        ..range(page * PAGE, page * PAGE, PAGE)
+    };
+    let (ram, device) = (MemoryType::WriteBack, MemoryType::Uncacheable);
+    for r in [
+        at(0, Rights::All, ram),
+        at(1, Rights::All, ram),
+        at(2, Rights::All, device),
+        at(3, Rights::ReadWrite, device),
+        Range { hpa: Phys(9 * PAGE), ..at(4, Rights::ReadWrite, device) },
+        at(6, Rights::ReadWrite, device),
+    ] {
+        ept.map(&mut t, r).unwrap();
+    }
+    let mut pages = Vec::new();
+    ept.for_each_range(&t, &mut |r| pages.push((r.gpa.0 / PAGE, r.len / PAGE)));
+    assert_eq!(pages, [(0, 2), (2, 1), (3, 1), (4, 1), (6, 1)]);
+}
