@@ -109,6 +109,8 @@ pub struct Core {
     pub state: &'static str,
     /// Whether it serves; one that does not is parked.
     pub serves: bool,
+    /// Whether another dataplane has it.
+    pub away: bool,
     /// Flow groups that it has.
     pub groups: u64,
     /// Publications so far.
@@ -277,7 +279,9 @@ pub fn read(page: &Page) -> Result<Snapshot, PageError> {
     };
     let active = page.load(header::ACTIVE);
     let owned = owned(page, groups as usize)?;
+    let away = page.load(header::AWAY);
     let core = |core: usize| Core {
+        away: away >> core & 1 != 0,
         serves: active & 1 << core != 0,
         groups: owned[core],
         ..read_core(page, core, shape)
@@ -389,6 +393,7 @@ fn read_core(page: &Page, core: usize, shape: Shape) -> Core {
             apic_id: page.load(base + core_block::APIC_ID),
             state: core_state_text(page.load(base + core_block::STATE)),
             serves: false,
+            away: false,
             groups: 0,
             published,
             torn,

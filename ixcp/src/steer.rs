@@ -73,6 +73,7 @@ fn placement(page: &Page) -> Result<Placement> {
     let cores = snapshot.cores.iter().enumerate().map(|(core, block)| Core {
         core,
         state: match (block.serves, page.load(header::BACKGROUND) >> core & 1) {
+            _ if page.load(header::AWAY) >> core & 1 != 0 => "away",
             (true, _) => block.state,
             (false, 0) => "parked",
             (false, _) => "background",
@@ -141,6 +142,12 @@ pub fn cores(options: &Cores) -> Result<u8> {
             "{} of the {all} cores are reserved for background threads and cannot serve; `ixcp cores reserve` changes that",
             page.load(header::BACKGROUND).count_ones()
         ),
+        Err(CommandError::Refused(Status::Away)) => {
+            bail!(
+                "{}: such a core is away, another dataplane has it: see `ixcp cores`",
+                instance.name
+            )
+        }
         Err(CommandError::Refused(Status::TimedOut)) => bail!(
             "some flow groups did not move in time, since the application did not let go of them: \
              `ixcp cores` shows where they are; try again"

@@ -45,6 +45,9 @@ pub fn read(page: &Page) -> Result<View, PageError> {
     // The last of them may be reserved for background threads of the application: those are nobody's to give.
     let reserved = page.load(header::BACKGROUND) & all(cores as usize);
     let cores = (cores as usize - reserved.count_ones() as usize).max(1.min(cores as usize));
+    // Nor are those that another dataplane has: as many as there are from the first that is away on.
+    let away = page.load(header::AWAY) & all(cores);
+    let cores = cores.min(away.trailing_zeros() as usize).max(1.min(cores));
     let active = page.load(header::ACTIVE) & all(cores);
     let measures = page.load(header::HISTOGRAM_BUCKETS) != 0;
     let now_ns = page.load(header::NOW_NS);

@@ -108,6 +108,8 @@ fn cores(out: &mut String, all: &[Readable<'_>]) {
     );
     let value = |c: &Core| u64::from(c.serves);
     per_core(out, all, "ix_core_active", "gauge", "Whether the core serves.", value);
+    let value = |c: &Core| u64::from(c.away);
+    per_core(out, all, "ix_core_away", "gauge", "Whether another dataplane has the core.", value);
     per_core(out, all, "ix_core_groups", "gauge", "Flow groups at the core.", |c| c.groups);
 }
 

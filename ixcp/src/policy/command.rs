@@ -125,7 +125,11 @@ fn ignores(daemon: &lock::Holder) -> String {
 fn granted(page: &Page) -> u64 {
     let grant = page.load(word::LIMITS + 8);
     let (ends, now) = (page.load(word::GRANT_ENDS_NS), page.load(header::NOW_NS));
-    if ends != 0 && ends < now { 0 } else { grant & !page.load(header::ACTIVE) }
+    if ends != 0 && ends < now {
+        0
+    } else {
+        grant & !page.load(header::ACTIVE) & !page.load(header::AWAY)
+    }
 }
 
 fn set(options: &PolicySet) -> Result<u8> {

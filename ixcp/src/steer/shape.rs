@@ -15,6 +15,8 @@ pub struct Shape {
     active: u64,
     /// Cores that are reserved for background threads, a bit each.
     background: u64,
+    /// Cores that another dataplane has, a bit each.
+    away: u64,
 }
 
 impl Shape {
@@ -25,6 +27,7 @@ impl Shape {
             groups: page.load(header::GROUPS),
             active: page.load(header::ACTIVE),
             background: page.load(header::BACKGROUND),
+            away: page.load(header::AWAY),
         }
     }
 
@@ -63,6 +66,11 @@ impl Shape {
             return Err(format!(
                 "has {}: core {core} does not serve, it does not exist",
                 count(all, "core")
+            ));
+        }
+        if self.away >> core & 1 != 0 {
+            return Err(format!(
+                "keeps flow group {group} where it is: core {core} is away, another dataplane has it"
             ));
         }
         if self.background >> core & 1 != 0 {

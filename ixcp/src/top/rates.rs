@@ -111,7 +111,11 @@ pub fn frame(name: &str, before: Option<(&Snapshot, Duration)>, now: &Snapshot) 
 
 /// A core that does not serve is parked, whether or not it halts right now.
 fn state(core: &Core) -> &'static str {
-    if core.serves || core.state == "off" { core.state } else { "parked" }
+    match core {
+        _ if core.away => "away",
+        _ if core.serves || core.state == "off" => core.state,
+        _ => "parked",
+    }
 }
 
 fn of_core(before: Option<(&Core, Duration)>, now: &Core) -> Rates {

@@ -194,8 +194,8 @@ impl Lending {
 
     /// A wish that cannot be carried out; said once until it is withdrawn.
     pub fn refusal(&mut self, core: usize, source: &impl Source) -> Option<Refusal> {
-        let refusal = self.shape.check(core).err().filter(|_| source.wants_away(core));
         let refused = &mut self.cores.get_mut(core)?.refused;
+        let refusal = self.shape.check(core).err().filter(|_| source.wants_away(core));
         let before = core::mem::replace(refused, refusal.is_some());
         refusal.filter(|_| !before)
     }

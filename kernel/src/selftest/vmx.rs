@@ -5,6 +5,7 @@
 use alloc::format;
 use alloc::string::String;
 use core::arch::asm;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use ix_kernel_core::addr::Phys;
 use x86_64::instructions::port::PortWriteOnly;
@@ -12,6 +13,7 @@ use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 
 use crate::cpu::percore;
+use crate::manager::lending;
 use crate::vmx::guest;
 use crate::vmx::hints::{LEAF_BAR, LEAF_MONITOR, LEAF_NEIGHBOUR};
 use crate::{apic, crash, mem};
@@ -47,11 +49,50 @@ pub fn run(names: &str) -> Outcome {
         "cr4" => write_cr4(),
         "triple" => triple_fault(),
         "hang" => hang(),
-        "entry" => guest::call(crate::vmx::CALL_SPOIL, 0),
+        "entry" => {
+            guest::call(crate::vmx::CALL_SPOIL, 0);
+        }
         "panic" => panic!("asked for by selftest=vmx-panic"),
+        // It serves, and then does not give a core, or fails when a core goes or comes.
+        "deaf" => return later(Later::Deaf),
+        "lent" => return later(Later::Lent),
+        "borrowed" => return later(Later::Borrowed),
         _ => crate::unsupported!("no misdeed is called {name}"),
     }
     Err(format!("{name} was not stopped"))
+}
+
+/// What a dataplane does while it serves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Later {
+    Nothing,
+    Deaf,
+    Lent,
+    Borrowed,
+}
+
+static LATER: AtomicU8 = AtomicU8::new(Later::Nothing as u8);
+
+fn later(what: Later) -> Outcome {
+    if what == Later::Deaf {
+        lending::be_deaf();
+    }
+    LATER.store(what as u8, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Whether other cores have anything to do in this life.
+fn serves() -> bool {
+    LATER.load(Ordering::Relaxed) != Later::Nothing as u8
+}
+
+/// A core has gone, as the monitor has wished, or has come: the dataplane may have waited for that with its misdeed.
+pub fn core_moved(is_here: bool) {
+    let what = LATER.load(Ordering::Relaxed);
+    if what == if is_here { Later::Borrowed as u8 } else { Later::Lent as u8 } {
+        write_msr();
+    }
 }
 
 /// Writes to memory that is somebody else's.
@@ -100,7 +141,7 @@ fn hang() -> ! {
 
 /// What another core does meanwhile, until the monitor calls it out: it serves if there is nothing left to do.
 pub fn other_core(names: &str) {
-    if guest::life() as usize <= names.split(',').count() {
+    if guest::life() as usize <= names.split(',').count() && !serves() {
         crash::park()
     }
 }

@@ -18,7 +18,8 @@ pub const HEARTBEAT: u64 = 1;
 /// For `selftest=vmx-entry` only: spoils a field of the VMCS, so that the next entry fails.
 pub const SPOIL: u64 = 2;
 
-/// This core is handed over, as the monitor page wishes; returns when it is the dataplane's again, at once if there is no wish.
+/// This core is handed over, as the monitor page wishes; returns when it is the dataplane's again, at once if there is no wish. RBX: 0,
+/// it has nothing left here; else its time is over, and it counts as stopped by force.
 pub const LEAVE: u64 = 3;
 /// RBX: bits 0 to 7 a core of the dataplane, bits 8 to 15 the dataplane that is to have it, 255: the next that lists it. It is asked
 /// for then, through the monitor page, as if somebody else had wanted it. RAX: 1 if it was, 0: it is not to be given.
@@ -37,7 +38,7 @@ pub fn call(c: &mut Core<'_>) -> Result<(), Stop> {
             write(f::GUEST_RFLAGS, 0);
             return Ok(());
         }
-        LEAVE => c.leave(),
+        LEAVE => c.leave(argument != 0),
         GIVE => {
             let (core, to) = ((argument & 0xFF) as usize, (argument >> 8) as u8);
             let to = (to != u8::MAX).then_some(to);

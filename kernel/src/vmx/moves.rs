@@ -19,6 +19,9 @@ const X2APIC_ICR: u32 = 0x830;
 /// What a dataplane that is not asked by a schedule is given.
 pub const PATIENCE_NS: u64 = 1_000_000_000;
 
+/// So long before a core is stopped its dataplane hears that its time is over.
+const LAST_NS: u64 = 20_000_000;
+
 static LENT: Once<Vec<Lent>> = Once::new();
 
 /// Such a core.
@@ -189,7 +192,9 @@ impl Lent {
     fn tell(&self, step: Step) {
         let (owner, wish) = match step {
             Step::Ask { owner, deadline_ns } => {
-                let in_us = deadline_ns.saturating_sub(time::now_ns()) / 1000;
+                let left_ns = deadline_ns.saturating_sub(time::now_ns());
+                // Before it is stopped wherever it is, it may come to a point where it holds nothing.
+                let in_us = (left_ns - LAST_NS.min(left_ns / 2)) / 1000;
                 let deadline = time::tsc() + in_us * time::tsc_khz() / 1000;
                 (owner, Wish::Leave { deadline })
             }

@@ -192,9 +192,10 @@ impl<'a> Core<'a> {
         self.switch.is_some()
     }
 
-    /// Its kernel has nothing on this core any more.
-    pub fn leave(&mut self) {
-        self.switch = self.lent.and_then(Lent::yielded);
+    /// Its kernel lets the core go; `is_forced`: it still has something here.
+    pub fn leave(&mut self, is_forced: bool) {
+        let switch = self.lent.and_then(Lent::yielded);
+        self.switch = switch.map(|switch| Switch { is_forced, ..switch });
     }
 
     /// Whether it is time for the watchdog's look; then the next one is due later.

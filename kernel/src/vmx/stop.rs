@@ -22,6 +22,7 @@ use crate::start::machine;
 use crate::time;
 
 /// Statuses with which a kernel ends that has crashed (`docs/boot.md`).
+const AFRESH: u32 = Exit::Afresh as u32;
 const CRASHED: [u32; 2] = [Exit::Panic as u32, Exit::Exception as u32];
 /// Calls that a report shows.
 const DEPTH: usize = 16;
@@ -59,6 +60,10 @@ pub fn stop(d: &Dataplane, me: usize, why: Stop, registers: &GuestRegisters) {
     let again = match &why {
         Stop::Misdeed { cause, detail, text } => {
             report(d, me, *cause, *detail, text, registers);
+            true
+        }
+        Stop::Ends { status: AFRESH } => {
+            d.say(format_args!("asks to be started afresh"));
             true
         }
         Stop::Ends { status } => {

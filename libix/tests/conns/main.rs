@@ -366,6 +366,58 @@ fn a_groups_connections_follow_it_to_another_context() {
     .expect("the other context");
 }
 
+fn knock(handle: Handle) {
+    kernel(|k| {
+        k.connections.insert(handle.0, Tcp::new(handle, false));
+        let listener = Handle::NONE;
+        k.pending.push_back(Condition::Knock { handle, listener, remote: PEER, local_port: 7 });
+    });
+}
+
+#[test]
+fn lives_of_a_group_that_was_taken_by_force_do_not_mix() {
+    let group = GroupId(78);
+    // The same place in both lives.
+    let [old, new] = [1, 0x9e_3779].map(|generation| Handle::new(group, generation, 5));
+    let mut rig = Rig::new(Does::Keep);
+    knock(old);
+    rig.turn();
+    rig.turn();
+    kernel(|k| k.pending.push_back(Condition::GroupOut { group, life: 0 }));
+    rig.turn();
+    assert!(rig.events.conns().is_empty(), "it is laid aside");
+    std::thread::spawn(move || {
+        let mut rig = Rig::new(Does::Keep);
+        kernel(|k| k.pending.push_back(Condition::GroupIn { group, life: 1 }));
+        rig.turn();
+        assert!(rig.events.conns().is_empty(), "that is another life's");
+        knock(new);
+        rig.turn();
+        rig.turn();
+        assert!(rig.events.conns().get_mut(new).is_some());
+        kernel(|k| k.pending.push_back(Condition::GroupOut { group, life: 1 }));
+        rig.turn();
+    })
+    .join()
+    .expect("the other context");
+    // What was laid aside comes back to its end; the other life comes to the same context meanwhile.
+    kernel(|k| k.pending.push_back(Condition::GroupIn { group, life: 0 }));
+    rig.turn();
+    assert_eq!(rig.events.conns().len(), 1);
+    kernel(|k| k.pending.push_back(Condition::GroupIn { group, life: 1 }));
+    rig.turn();
+    assert_eq!(rig.events.conns().len(), 2);
+    assert!(rig.events.conns().get_mut(old).is_some());
+    assert!(rig.events.conns().get_mut(new).is_some());
+    kernel(|k| {
+        let (cookie, reason) = (Cookie(0), DeadReason::Reset);
+        k.pending.push_back(Condition::Dead { handle: old, cookie, reason });
+    });
+    rig.turn();
+    assert!(rig.events.conns().get_mut(old).is_none());
+    assert!(rig.events.conns().get_mut(new).is_some());
+}
+
 #[test]
 fn events_of_unknown_handles_are_ignored() {
     let (mut rig, handle) = Rig::with_conn(Does::Forward);

@@ -113,9 +113,9 @@ impl Machine {
             Stage::Gone { until, forced } if now >= until => {
                 let engine = &mut self.cores[core].engine;
                 if forced {
-                    engine.give_up()
+                    engine.give_up();
                 } else {
-                    engine.come_back()
+                    engine.come_back();
                 }
                 self.cores[core].next = now;
                 Stage::Back
