@@ -65,13 +65,6 @@ pub fn all(
         }
         None => core::iter::once(everything(m, &alone, cores, functions)).collect(),
     };
-    if let Some(core) = (0..cores as u8).find(|core| users(&partitions, *core).count() > 1) {
-        let names: Vec<&str> = users(&partitions, core).map(|p| p.name).collect();
-        return Err(format!(
-            "core {core} is in {}: a core of several dataplanes is not there yet",
-            names.join(" and ")
-        ));
-    }
     let free = functions.iter().filter(|f| !partitions.iter().any(|p| owns(p, bdf(f))));
     if let Some(at) = free.flat_map(bars).map(|(start, _)| start).next() {
         super::BAR_OF_NOBODY.call_once(|| at);
@@ -87,13 +80,6 @@ pub fn all(
     let made: Vec<Dataplane> = made.into_iter().flatten().collect();
     moves::set_up(&made, &schedules, cores);
     Ok(made)
-}
-
-fn users<'a>(
-    all: &'a partition::Partitions<'a>,
-    core: u8,
-) -> impl Iterator<Item = &'a Partition<'a>> {
-    all.iter().filter(move |p| p.cores.contains(&core))
 }
 
 /// The only dataplane, which has all that a dataplane can have.
