@@ -105,7 +105,13 @@ impl VirtualCore {
         let _of_the_past = self.take_pending();
     }
 
-    /// A start-up IPI: without effect unless it waits for one.
+    /// An INIT: from now on it waits, and a start-up IPI of before is forgotten.
+    pub fn got_init(&self) {
+        self.start.store(0, Ordering::Relaxed);
+        self.init.store(true, Ordering::Release);
+    }
+
+    /// A start-up IPI: without effect until it waits for one.
     pub fn startup(&self, page: u8) {
         self.start.store(STARTUP | u32::from(page), Ordering::Release);
     }

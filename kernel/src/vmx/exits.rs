@@ -19,7 +19,7 @@ use super::memory::word;
 use super::serve::Core;
 use super::stop::Stop;
 use super::{moves, ports, vmcs};
-use crate::time;
+use crate::{crash, time};
 
 const APIC_BASE: u32 = 0x1B;
 const X2APIC_ICR: u32 = 0x830;
@@ -132,6 +132,10 @@ fn unknown(exit: Exit) -> Stop {
 fn nmi(exit: Exit) -> Result<(), Stop> {
     if Interruption(read(f::EXIT_INTERRUPTION_INFO) as u32).is_nmi() {
         instructions::unblock_nmi();
+        if crash::under_way() {
+            // The monitor itself has crashed, on another core.
+            crash::park();
+        }
         return Ok(());
     }
     Err(unknown(exit))
@@ -215,7 +219,7 @@ fn interrupt_command(c: &Core<'_>, value: u64) -> Result<(), Stop> {
             each(to, &|i| moves::interrupt(c.d, i, vector));
         }
         Action::Init(to) => each(to, &|i| {
-            core(i).init.store(true, Ordering::Release);
+            core(i).got_init();
             c.d.kick(i);
         }),
         Action::Startup { to, page } => each(to, &|i| {

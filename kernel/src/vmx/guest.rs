@@ -41,9 +41,15 @@ pub fn tsc_khz() -> Option<u64> {
     is_guest().then(|| u64::from(raw_cpuid::cpuid!(LEAF_TSC).eax))
 }
 
+/// Looks for the monitor page; at boot. Whether there is a monitor.
+pub fn find() -> bool {
+    PAGE_SEEN.call_once(open);
+    is_guest()
+}
+
 /// The monitor page, if there is one.
 pub fn page() -> Option<&'static Page<'static>> {
-    PAGE_SEEN.call_once(open).as_ref()
+    PAGE_SEEN.get().and_then(Option::as_ref)
 }
 
 fn open() -> Option<Page<'static>> {

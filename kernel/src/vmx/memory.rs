@@ -107,9 +107,9 @@ impl Memory {
     ///
     /// # Safety
     /// No core of the dataplane runs, and nobody else has such a slice.
-    unsafe fn slice(&self, gpa: u64, len: u64) -> &mut [u8] {
+    unsafe fn slice(&self, gpa: u64, len: u64) -> &'static mut [u8] {
         let at = layout::direct(self.host(gpa)) as *mut u8;
-        // SAFETY: RAM that belongs to the dataplane and so to nothing of the monitor; the caller's promise.
+        // SAFETY: RAM that belongs to the dataplane for good and so to nothing of the monitor; the caller's promise.
         unsafe { core::slice::from_raw_parts_mut(at, len as usize) }
     }
 

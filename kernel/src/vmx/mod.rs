@@ -51,15 +51,19 @@ fn a_bar_of_nobody() -> Option<u64> {
 
 /// On the boot core, with all cores started: becomes the monitor and does not come back, if that is wanted and can be.
 pub fn start_if_wanted(m: &Machine, cores: usize, functions: &[Function]) {
-    if guest::is_guest() {
+    if guest::find() {
         log::info!("VT-x: this is a dataplane under IX's monitor, life {}", guest::life());
         return;
     }
     let wanted = m.config.vmx;
     // A self-test is one of the machine, unless it is of the monitor.
     let tests_machine = m.config.selftest.is_some_and(|name| !name.starts_with("vmx-"));
-    if wanted == Vmx::Off || (wanted == Vmx::Auto && tests_machine) {
-        log::info!("VT-x: not used, by the command line");
+    if wanted == Vmx::Off {
+        log::info!("VT-x: not used: vmx=off");
+        return;
+    }
+    if wanted == Vmx::Auto && tests_machine {
+        log::debug!("VT-x: not used: a self-test of the machine is asked for");
         return;
     }
     // The monitor does not drive the IOMMU (`docs/vtx.md`), and a card that is held back is worth more to a machine with one

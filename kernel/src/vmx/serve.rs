@@ -120,6 +120,7 @@ impl<'a> Core<'a> {
             if let Some(switch) = self.lent.and_then(Lent::look) {
                 return Err(Out::Switch(switch));
             }
+            // It waits already: what the INIT asks for.
             core.init.store(false, Ordering::Relaxed);
             let entry = instructions::pvh_entry();
             if let Some(start) = core.take_start(entry, self.d.start_info.load(Ordering::Relaxed)) {

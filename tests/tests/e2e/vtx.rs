@@ -186,6 +186,8 @@ fn in_the_steady_state_only_the_watchdog_brings_a_core_out() {
     }
     println!("{seconds:.2} s: {grown:?}");
     let looks = grown.remove("preemption timer").unwrap_or(0);
-    assert!(looks > 0 && looks as f64 <= f64::from(cores) * (10.0 * seconds + 1.0), "{looks}");
+    // The clock and the counters are read over a serial line, not at one moment.
+    let most = f64::from(cores) * (10.0 * seconds + 5.0);
+    assert!(looks > 0 && looks as f64 <= most, "{looks} in {seconds} s");
     assert!(grown.is_empty(), "{grown:?} in {seconds} s:\n{}", machine.log());
 }
