@@ -89,7 +89,7 @@ open_enum! {
         DmaRefused = 28: "dma refused",
         /// This core leaves for another dataplane: `small` 0, as it was asked to; 1, with all that it has, since its time is over.
         CoreLeaves = 29: "core leaves",
-        /// This core is back: `small` 1 if it was stopped where it was, and had to give up what it had.
+        /// This core is back: `small` 1 if it was stopped where it was, and had to give up what it had: `a` connections.
         CoreReturns = 30: "core returns",
     }
 }

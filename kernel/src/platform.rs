@@ -266,8 +266,11 @@ impl KernelPlatform {
         if core::mem::replace(&mut self.taken, taken) == taken {
             return false;
         }
+        let before = engine.stats().get(Counter::TcpForceResets);
         engine.give_up();
-        watch::log::record(EventKind::CoreReturns, 1, 0, 0);
+        let reset = engine.stats().get(Counter::TcpForceResets) - before;
+        log::info!("core {} is back: {reset} connections of its flow groups are over", self.core);
+        watch::log::record(EventKind::CoreReturns, 1, reset, 0);
         true
     }
 

@@ -68,6 +68,8 @@ pub fn start(boot: &BootInfo, fw: &Firmware, cores: usize) -> Result<usize, &'st
     for (i, _) in others.iter().enumerate() {
         mem::map_stacks(i + 1).ok_or("no memory for kernel stacks")?;
     }
+    // Some may be elsewhere.
+    vmx::guest::find();
     TRAMPOLINE.store(page.0, Ordering::Relaxed);
     others.iter().for_each(|&id| apic::send_init(id));
     time::wait_ns(10_000_000);
