@@ -99,8 +99,10 @@ impl<S: Server> Echo<S> {
         );
     }
 
-    /// Lays up `rpcs` requests and runs one turn for each, timed: nanoseconds. The server's batch is 1.
+    /// Lays up `rpcs` requests and runs one turn for each, timed: nanoseconds. Each turn finds one, whether because more are
+    /// not there yet or because the server's batch is 1.
     pub fn time(&mut self, rpcs: usize) -> u64 {
+        self.server.hold(true);
         for _ in 0..rpcs {
             let i = self.talking[self.rng.below(self.talking.len() as u64) as usize];
             self.clients.request_ahead(&mut self.server, i, MESSAGE);
@@ -108,9 +110,11 @@ impl<S: Server> Echo<S> {
         let start = std::time::Instant::now();
         for _ in 0..rpcs {
             self.server.pass_ns(REQUEST_EVERY_NS);
+            self.server.show();
             self.server.turn();
         }
         let ns = start.elapsed().as_nanos() as u64;
+        self.server.hold(false);
         let looked = self.clients.look(&mut self.server);
         assert_eq!(looked, (rpcs, rpcs * MESSAGE), "one for each: {}", self.server.explain());
         ns

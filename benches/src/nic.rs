@@ -40,7 +40,11 @@ pub struct Rx {
     filled: Box<[Filled; RX_RING]>,
     posted_count: usize,
     filled_count: usize,
+    /// What the driver sees of those.
+    shown_count: usize,
     polled_count: usize,
+    /// Frames that arrive are not shown yet.
+    held: bool,
 }
 
 impl Default for Rx {
@@ -50,7 +54,9 @@ impl Default for Rx {
             filled: Box::new([Filled::default(); RX_RING]),
             posted_count: 0,
             filled_count: 0,
+            shown_count: 0,
             polled_count: 0,
+            held: false,
         }
     }
 }
@@ -58,7 +64,20 @@ impl Default for Rx {
 impl Rx {
     /// Frames that were not polled.
     pub fn waiting(&self) -> usize {
-        self.filled_count - self.polled_count
+        self.shown_count - self.polled_count
+    }
+
+    /// Frames that arrive from now on are on their way until [`Rx::show`], or not any more.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+        self.shown_count = self.filled_count;
+    }
+
+    /// One of those on their way is there.
+    #[inline]
+    pub fn show(&mut self) {
+        self.shown_count += 1;
+        debug_assert!(self.shown_count <= self.filled_count);
     }
 
     /// The rest of the frame that has arrived last fills further buffers; it is made of segments of `merged` bytes of
@@ -97,6 +116,9 @@ impl Rx {
             rest: Rest::NONE.first(),
             merged: 0,
         };
+        if !self.held {
+            self.shown_count = self.filled_count;
+        }
     }
 }
 
@@ -104,7 +126,7 @@ impl RxQueue for Rx {
     #[inline]
     fn poll(&mut self, max: usize, batch: &mut RxBatch) -> usize {
         let from = self.polled_count;
-        let until = self.filled_count.min(from + max);
+        let until = self.shown_count.min(from + max);
         let mut at = from;
         while at != until {
             let Filled { buffer, offset, len, rest, merged, hash } = self.filled[at % RX_RING];
@@ -120,7 +142,7 @@ impl RxQueue for Rx {
         at - from
     }
     fn waiting(&self) -> usize {
-        self.filled_count - self.polled_count
+        self.shown_count - self.polled_count
     }
     #[inline]
     fn replenish(&mut self, pool: &mut Pool) {

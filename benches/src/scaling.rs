@@ -19,7 +19,7 @@ const CHUNKS: usize = 64;
 type Core = Echo<EngineServer<app::Echo>>;
 
 fn setup(connections: usize) -> Setup {
-    Setup { connections, buffers: 4096, offload: true, tso: false, batch: 1 }
+    Setup { connections, buffers: 4096, offload: true, tso: false, batch: 64 }
 }
 
 /// The cores of one dataplane, their clients connected.

@@ -83,7 +83,7 @@ impl Found {
 }
 
 fn engine(connections: usize) -> Echo<EngineServer<app::Echo>> {
-    let setup = Setup { connections, buffers: connections, offload: false, tso: false, batch: 1 };
+    let setup = Setup { connections, buffers: connections, offload: false, tso: false, batch: 64 };
     Echo::new(EngineServer::new(setup, app::Echo::default()), connections, usize::MAX, 1)
 }
 

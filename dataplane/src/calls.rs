@@ -65,40 +65,52 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
         return Ok(());
     }
     app.unfinished = false;
-    run_whole(engine, queue, slots, room);
+    run_whole(engine, queue, slots);
     Ok(())
 }
 
-/// The same for an application of whose calls none are left over from the last turn.
+/// The same for an application that has left `slots` slots, none of them left over from the last turn.
 #[inline(always)]
-pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), BadRing> {
-    let Some(app) = &mut engine.local.app else { return Ok(()) };
-    let Ready { slots, room } = app.rings.calls()?;
-    if room == 0 || slots > CALLS_PER_TURN {
-        engine.local.calm = false;
-        run_part(engine, queue, slots, room);
+pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
+    // Less room than this is none, for once.
+    if engine.local.event_room == 0 || slots > CALLS_PER_TURN {
+        run_stirred(engine, queue, slots);
     } else {
-        run_whole(engine, queue, slots, room);
+        run_whole(engine, queue, slots);
     }
-    Ok(())
+}
+
+/// The same where something is in the way.
+#[cold]
+fn run_stirred<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
+    engine.local.calm = false;
+    let room = engine.local.app.as_ref().map_or(0, |app| app.rings.room());
+    run_part(engine, queue, slots, room);
 }
 
 /// Runs a batch that is not too long for a turn.
 #[inline(always)]
-fn run_whole<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32, room: u32) {
+fn run_whole<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
     engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
     let mut done = 0;
     while done < slots && fast::call(engine, queue, done, slots - done) {
         done += 1;
     }
     if done < slots {
-        run_rest(engine, queue, Rest { ready: slots, behind: 0, room, executed: 0, cost: 0 }, done);
+        run_behind(engine, queue, slots, done);
     } else {
         if let Some(app) = &mut engine.local.app {
             app.rings.consume(done);
         }
         engine.local.stats.add(Counter::Syscalls, u64::from(done));
     }
+}
+
+/// Goes on with a batch behind its first `done` slots, which are predicted calls.
+#[inline(never)]
+fn run_behind<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32, done: u32) {
+    let room = engine.local.app.as_ref().map_or(0, |app| app.rings.room());
+    run_rest(engine, queue, Rest { ready: slots, behind: 0, room, executed: 0, cost: 0 }, done);
 }
 
 /// A batch of which not all can be done in this turn, or of which some was done in the last.

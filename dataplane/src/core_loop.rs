@@ -14,7 +14,7 @@ use crate::moves::relief::Hurry;
 use crate::output;
 use crate::platform::{AppFault, AppReturn, Platform, Work};
 use crate::tap;
-use ix_abi::stats::{Counter, Drop, batch_bucket};
+use ix_abi::stats::{CoreStats, Counter, Drop, batch_bucket};
 
 /// One iteration.
 pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
@@ -131,7 +131,23 @@ fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     if local.measure.found(total) {
         return receive_closely(engine, platform, total);
     }
-    fast::open_calmly(local);
+    let [frame] = &batch[..] else { return receive_several(engine, total) };
+    let bytes = u64::from(frame.len);
+    count(&mut local.stats, 1, 1, 0);
+    if frame.rest.is_none() && fast::receive(local, groups, frame) {
+        batch.clear();
+    } else {
+        let _the_same = take_rest(engine, 0);
+    }
+    // Apart from the others, else vectors are made of them.
+    engine.local.stats.add(Counter::RxBytes, bytes);
+    true
+}
+
+/// Takes the `total` frames of the batch, until one is not predicted; then the rest of them otherwise.
+#[inline(never)]
+fn receive_several(engine: &mut Engine, total: usize) -> bool {
+    let Engine { local, groups, batch: Some(batch), .. } = engine else { return false };
     let mut bytes = 0;
     let mut rest = &batch[..];
     while let [frame, more @ ..] = rest {
@@ -148,7 +164,7 @@ fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         let done = batch.len() - rest.len();
         bytes += take_rest(engine, done);
     }
-    count(engine, total, total, bytes);
+    count(&mut engine.local.stats, total, total, bytes);
     true
 }
 
@@ -165,7 +181,7 @@ fn receive_closely<P: Platform>(engine: &mut Engine, platform: &mut P, total: us
         fast::open(&mut engine.local);
         bytes = take_rest(engine, 0);
     }
-    count(engine, total, total, bytes);
+    count(&mut engine.local.stats, total, total, bytes);
     true
 }
 
@@ -189,8 +205,7 @@ fn take_rest(engine: &mut Engine, done: usize) -> u64 {
 
 /// Counts a poll of `total` frames with `bytes`, and `all` with those from other cores.
 #[inline(always)]
-fn count(engine: &mut Engine, total: usize, all: usize, bytes: u64) {
-    let stats = &mut engine.local.stats;
+fn count(stats: &mut CoreStats, total: usize, all: usize, bytes: u64) {
     stats.add(Counter::RxPackets, total as u64);
     stats.add(Counter::RxBytes, bytes);
     stats.add(Counter::RxBatches, u64::from(total > 0));
@@ -202,8 +217,9 @@ fn count(engine: &mut Engine, total: usize, all: usize, bytes: u64) {
 /// Steps 4 and 5. Whether the application was entered.
 #[inline(always)]
 fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
-    let now = engine.local.now;
-    let Some(app) = &mut engine.local.app else { return false };
+    let Local { app: Some(app), now, measure, stats, event_room, .. } = &mut engine.local else {
+        return false;
+    };
     app.rings.publish(now.0);
     if app.rings.unread_then() == 0 {
         return false;
@@ -211,11 +227,14 @@ fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     let before = platform.tsc();
     let returned = platform.enter_app();
     let user = platform.tsc().wrapping_sub(before);
-    engine.local.measure.used(user);
-    engine.local.stats.add(Counter::UserTsc, user);
+    measure.used(user);
+    stats.add(Counter::UserTsc, user);
     if returned != AppReturn::Entered {
         returned_early(engine, returned);
-    } else if calls::run_calmly(engine, platform.tx_queue()).is_err() {
+    } else if let Ok(ready) = app.rings.calls() {
+        *event_room = fast::event_room(ready.room);
+        calls::run_calmly(engine, platform.tx_queue(), ready.slots);
+    } else {
         bad_ring(engine, platform);
     }
     true
@@ -253,7 +272,7 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     }
     if engine.local.measure.found(total) && look_closely(engine, platform, total, &mut batch) {
         engine.batch = Some(batch);
-        count(engine, total, total, 0);
+        count(&mut engine.local.stats, total, total, 0);
         return true;
     }
     if engine.local.tap.is_on() {
@@ -279,7 +298,7 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     if moving {
         engine.received_for_moves(total < engine.rx_batch, mesh_is_dry);
     }
-    count(engine, total, total + steered, bytes);
+    count(&mut engine.local.stats, total, total + steered, bytes);
     total + steered > 0
 }
 

@@ -13,10 +13,10 @@ mod receive;
 mod send;
 
 pub use receive::receive;
+pub use send::call;
 
 use crate::conn::CONN_LINES;
-use crate::device::{RxFrame, TxQueue};
-use crate::engine::Engine;
+use crate::device::RxFrame;
 use crate::events::RESERVE;
 use crate::group::FlowGroup;
 use crate::local::Local;
@@ -24,35 +24,23 @@ use crate::prefetch;
 use crate::rss::group_of;
 use alloc::boxed::Box;
 
-/// Runs the call `ahead` slots behind the head of the ring, if it is a predicted one; `ready` slots are there from it on. The
-/// caller consumes it. `false`: it is not, and nothing has happened.
-#[inline(always)]
-pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
-    let local = &engine.local;
-    let Some(app) = local.app.as_ref().filter(|_| !local.slow) else { return false };
-    match app.rings.call_word(ahead, 0) {
-        send::ONE_PIECE => send::sendv(engine, queue, ahead, ready),
-        first => brief::brief(engine, ahead, first),
-    }
-}
-
 /// Events that [`receive`] may write by itself in this iteration: none while something else has to be told
 /// first.
 pub fn open(local: &mut Local) {
     local.slow = local.tap.is_on() || !local.leaving.is_empty();
     local.event_room = match &local.app {
         Some(app) if !app.condemned && app.group_in.is_empty() && !local.slow => {
-            app.rings.room().saturating_sub(RESERVE)
+            event_room(app.rings.room())
         }
         _ => 0,
     };
 }
 
-/// The same while it is calm: there is an application that waits, and nobody else has anything to tell.
+/// The same of a ring with so much room, while it is calm: there is an application that waits, and nobody else has anything
+/// to tell. It is asked when that room is counted, and each event that is written takes one of it.
 #[inline(always)]
-pub fn open_calmly(local: &mut Local) {
-    let room = local.app.as_ref().map_or(0, |app| app.rings.room_then());
-    local.event_room = room.saturating_sub(RESERVE);
+pub fn event_room(room: u32) -> u32 {
+    room.saturating_sub(RESERVE)
 }
 
 /// Asks for what the frames that follow `frame` in the batch will need: the headers of the second, the connection of

@@ -108,7 +108,7 @@ impl FlowTable {
 
     /// Enters a connection under its `hash`; `false` if the chain is at its limit, or there is no
     /// memory for the table.
-    #[inline]
+    #[inline(always)]
     pub fn insert(&mut self, conns: &mut Slab<Conn>, index: u32) -> bool {
         if self.buckets.is_empty() && !self.make() {
             return false;

@@ -132,7 +132,7 @@ impl FlowGroup {
     }
 
     /// A fresh connection, not in the flow table yet.
-    #[inline]
+    #[inline(always)]
     pub fn allocate(&mut self, local: &mut Local) -> Option<u32> {
         let Some(index) = self.conns.alloc().or_else(|| self.evict(local)) else {
             local.stats.drop(Drop::TcpTableFull);
@@ -237,7 +237,7 @@ impl FlowGroup {
     }
 
     /// Enters a connection, whose key and hash are set, in the flow table.
-    #[inline]
+    #[inline(always)]
     pub fn enter(&mut self, index: u32, local: &mut Local) -> bool {
         self.conns[index].flags |= Flags::IN_TABLE;
         if !self.table.insert(&mut self.conns, index) {
@@ -308,7 +308,7 @@ impl FlowGroup {
     }
 
     /// The connection has something to transmit.
-    #[inline]
+    #[inline(always)]
     pub fn want_output(&mut self, index: u32, local: &mut Local) {
         let conn = &mut self.conns[index];
         if conn.flags.contains(Flags::IN_OUTPUT) {
@@ -331,6 +331,23 @@ impl FlowGroup {
         conn.flags -= Flags::IN_OUTPUT;
         self.output.remove_head(conn.output_next);
         Some(index)
+    }
+
+    /// Whether no other connection of the group has to transmit before this one.
+    #[inline(always)]
+    pub fn is_next_output(&self, index: u32) -> bool {
+        self.output.head == index || !self.conns[index].flags.contains(Flags::IN_OUTPUT)
+    }
+
+    /// Such a connection has transmitted what it had to: out of the list, if it is in.
+    #[inline(always)]
+    pub fn skip_output(&mut self, index: u32, local: &mut Local) {
+        if self.output.head == index {
+            self.pop_output();
+            if self.output.is_empty() {
+                local.output_ready.remove(self.id);
+            }
+        }
     }
 
     /// The connection has an event to post.
@@ -412,7 +429,7 @@ impl FlowGroup {
     }
 
     /// Arms the wheel for the connection, unless that is armed for an earlier time.
-    #[inline]
+    #[inline(always)]
     pub fn arm_at(&mut self, index: u32, at: Instant, local: &mut Local) {
         let conn = &mut self.conns[index];
         if at < conn.timer_at {

@@ -248,8 +248,13 @@ impl Engine {
         self.local.stats.add(ix_abi::stats::Counter::GroupsIn, 1);
         group.app_ended = self.local.app_ended;
         group.addresses = self.local.v6.config.generations;
+        let was_sent = matches!(self.moves.get(id), Some(Move::Flushing(_)));
         self.give_group(group);
         self.moves.set(id, Move::Rest);
+        if was_sent {
+            // It went from here to the core that was taken: that move is over.
+            self.moved(id, ix_abi::Status::Ok);
+        }
     }
 
     /// Another core says whose a group is. If it has begun afresh elsewhere, what is here of it is over.

@@ -93,7 +93,7 @@ pub struct Endpoint<M> {
     quiet: bool,
     /// So many glances still look at all peers; 0 only while nothing waits.
     attentive: u32,
-    /// The peer at which the next glance looks.
+    /// The next glance looks at the peer before this place; 0: at none, it begins again.
     glance_at: usize,
     /// Where the next search begins, by [`Kind`], so that no peer starves another.
     cursors: [u32; 3],
@@ -244,7 +244,7 @@ impl<M: Send> Endpoint<M> {
     }
 
     /// Looks who has rung: once per loop, and again before a halt. Whether anything may be waiting.
-    #[inline]
+    #[inline(never)]
     pub fn refresh(&mut self) -> bool {
         let mut rung = 0;
         for watch in &mut self.watched {
@@ -266,18 +266,19 @@ impl<M: Send> Endpoint<M> {
     /// The look of a core that has enough to do, at the same cost however many cores there are: at one peer in turn
     /// as long as none has rung lately, so that one that does is heard within an iteration for each core. Else as
     /// [`Endpoint::refresh`].
-    #[inline]
+    #[inline(always)]
     pub fn glance(&mut self) -> bool {
         if self.attentive > 0 {
             self.attentive -= 1;
             return self.refresh();
         }
-        // Downwards: to compare with 0 is cheapest.
-        let before = if self.glance_at == 0 { self.watched.len() } else { self.glance_at };
-        let at = before.wrapping_sub(1);
-        let Some(watch) = self.watched.get(at) else { return false };
+        // Downwards: to compare with 0 is cheapest. All that a core alone does is that.
+        let Some(at) = self.glance_at.checked_sub(1) else {
+            self.glance_at = self.watched.len();
+            return false;
+        };
         self.glance_at = at;
-        watch.has_rung() && self.refresh()
+        self.watched.get(at).is_some_and(Watch::has_rung) && self.refresh()
     }
 
     /// The next glance looks at all peers: this core has nothing else to do, and may be about to halt.

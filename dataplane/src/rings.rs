@@ -8,6 +8,7 @@
 //! loads and stores (the application may write its page at any time, from any core).
 #![allow(unsafe_code, reason = "pages shared with the application")]
 
+use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -44,6 +45,23 @@ pub struct AppRings {
 
 // SAFETY: the pages are plain memory; the value is the only writer of the event page.
 unsafe impl Send for AppRings {}
+
+/// A record of the call ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    words: NonNull<u64>,
+    rings: PhantomData<&'a AppRings>,
+}
+
+impl Record<'_> {
+    /// One of its words, as it is now.
+    #[inline(always)]
+    pub fn word<const WORD: usize>(self) -> u64 {
+        const { assert!(WORD < size_of::<Call>() / 8) }
+        // SAFETY: within the slot that `AppRings::record` was made of, aligned to 8.
+        unsafe { self.words.add(WORD).read_volatile() }
+    }
+}
 
 impl AppRings {
     /// Rings in the given event and syscall page, both starting at index 0.
@@ -133,13 +151,13 @@ impl AppRings {
         zerocopy::transmute!(self.slot(ahead))
     }
 
-    /// One word of the `ahead`th unconsumed record.
+    /// The `ahead`th unconsumed record, to be read word by word.
     #[inline(always)]
-    pub fn call_word(&self, ahead: u32, word: usize) -> u64 {
+    pub fn record(&self, ahead: u32) -> Record<'_> {
         let index = ring::slot(self.consumed.wrapping_add(ahead), CALL_SLOTS);
-        let at = RING_SLOTS_OFFSET + index * size_of::<Call>() + (word % 8) * 8;
-        // SAFETY: as in `post`, in the call page.
-        unsafe { self.call_page.add(at).cast::<u64>().read_volatile() }
+        let at = RING_SLOTS_OFFSET + index * size_of::<Call>();
+        // SAFETY: `at` is the offset of a slot, which ends within the page.
+        Record { words: unsafe { self.call_page.add(at).cast() }, rings: PhantomData }
     }
 
     /// A copy of the `ahead`th unconsumed slot as scatter-gather entries.

@@ -171,8 +171,16 @@ impl Tx {
         stats: &mut CoreStats,
         bytes: usize,
     ) -> Result<u32, TxFull> {
-        queue.push(&self.frame)?;
-        Ok(self.count(stats, bytes))
+        // The bytes apart from the frame, else vectors are made of the two.
+        stats.add(Counter::TxBytes, bytes as u64);
+        if queue.push(&self.frame).is_err() {
+            stats.add(Counter::TxBytes, (bytes as u64).wrapping_neg());
+            return Err(TxFull);
+        }
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        stats.add(Counter::TxPackets, 1);
+        Ok(number)
     }
 
     /// Hands a frame of headers in the next slot, and of one piece of payload, to the queue. Not for the tap: see
@@ -191,15 +199,6 @@ impl Tx {
         self.next = number.wrapping_add(1);
         stats.add(Counter::TxPackets, 1);
         Ok(number)
-    }
-
-    #[inline(always)]
-    fn count(&mut self, stats: &mut CoreStats, bytes: usize) -> u32 {
-        let number = self.next;
-        self.next = number.wrapping_add(1);
-        stats.add(Counter::TxPackets, 1);
-        stats.add(Counter::TxBytes, bytes as u64);
-        number
     }
 
     /// The headers of the frame that was pushed last, which had them in its slot, whether its

@@ -4,7 +4,7 @@ use crate::options::Options;
 use crate::tally::{Counts, Sum, Tally};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering, Ordering::Relaxed};
 use kv::limits::WORKERS_MAX;
 use kv::worker::{self, Worker, count};
 use libix::abi::layout::InfoPage;
@@ -26,6 +26,8 @@ const CONNECTS_MAX: usize = 64;
 const TELL_NS: u64 = 1_000_000_000;
 /// A client that waits for longer has found an error. Long: what is lost is sent again, by TCP's own times.
 const ANSWER_MAX_NS: u64 = 30_000_000_000;
+/// A core refuses connections until it has heard that the port is open, which core 0 tells it: no error for so long.
+const HEARD_NS: u64 = 5_000_000_000;
 /// Connections that are looked at for that in a tick.
 const SWEPT: usize = 64;
 
@@ -35,8 +37,8 @@ pub struct Shared {
     options: Options,
     kv: worker::Shared,
     tally: Tally,
-    /// kv listens.
-    serves: AtomicBool,
+    /// Since when kv listens, in nanoseconds since boot; 0: it does not yet.
+    serves_ns: AtomicU64,
     /// Clients without a connection.
     homeless: SpinLock<Vec<Client>>,
     to: SocketAddress,
@@ -60,7 +62,7 @@ impl Shared {
             options,
             kv: options.store().share(memory, info, boot_unix),
             tally: Tally::default(),
-            serves: AtomicBool::new(false),
+            serves_ns: AtomicU64::new(0),
             homeless: SpinLock::new(clients.collect()),
             to: SocketAddress { ip: IpAddress(info.address), port, scope: 0 },
         }
@@ -278,7 +280,7 @@ impl App for KvCheck {
         match (outcome.op, outcome.status) {
             (Op::Listen, Status::Ok) => {
                 self.began_ns = cx.now_ns();
-                self.shared.serves.store(true, Ordering::Release);
+                self.shared.serves_ns.store(cx.now_ns().max(1), Ordering::Release);
                 cx.ready();
             }
             (_, Status::Ok) => {}
@@ -291,7 +293,7 @@ impl App for KvCheck {
 
     fn on_timer(&mut self, cx: &mut Cx<Self>, conns: &mut Conns<Self>, _: Handle, _: u64) {
         self.worker.set_time(cx.now_ns());
-        if self.shared.serves.load(Ordering::Acquire) {
+        if self.shared.serves_ns.load(Ordering::Acquire) != 0 {
             self.connect_some(cx);
             self.look_for_silent(cx, conns);
         }
@@ -316,11 +318,13 @@ impl App for KvCheck {
         }
     }
 
-    fn on_connect_failed(&mut self, _: &mut Cx<Self>, data: Side, status: Status) {
+    fn on_connect_failed(&mut self, cx: &mut Cx<Self>, data: Side, status: Status) {
         let Side::Client(Some(client)) = data else { return };
+        let since = cx.now_ns().saturating_sub(self.shared.serves_ns.load(Ordering::Relaxed));
         match status {
             // Not here and now: this core has no flow groups, or no free port in them.
             Status::Limit | Status::Moved | Status::Again => {}
+            Status::Refused if since < HEARD_NS => {}
             Status::Invalid => {
                 log::error!(
                     "nobody brings back what is sent to the own address: nic=loopback is wanted"

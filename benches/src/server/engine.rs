@@ -195,6 +195,15 @@ impl<A: App> Server for EngineServer<A> {
         }
     }
 
+    fn hold(&mut self, held: bool) {
+        self.machine.rx[0].hold(held);
+    }
+
+    #[inline]
+    fn show(&mut self) {
+        self.machine.rx[0].show();
+    }
+
     #[inline]
     fn turn(&mut self) {
         self.work = run_once(&mut self.engine, &mut self.machine);

@@ -8,6 +8,13 @@ pub trait Server {
     /// A frame for it arrives, of client `i`; `fill` writes it and tells its length.
     fn deliver(&mut self, i: usize, fill: &mut dyn FnMut(&mut [u8]) -> usize);
 
+    /// Frames that are delivered from now on are on their way until [`Server::show`], or not any more. Only for a server whose
+    /// batch is not what bounds a turn.
+    fn hold(&mut self, _held: bool) {}
+
+    /// One of those on their way is there.
+    fn show(&mut self) {}
+
     /// Runs it over what has arrived, at most its batch: what is counted and timed.
     fn turn(&mut self);
 

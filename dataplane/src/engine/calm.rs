@@ -6,6 +6,7 @@
 use super::Engine;
 use crate::app::App;
 use crate::dhcp;
+use crate::fast;
 use crate::local::Local;
 use crate::slaac;
 use crate::time::Instant;
@@ -40,14 +41,19 @@ impl Engine {
         let in_time = |at: Instant| at.max(self.local.now).0.saturating_add(TICK_NS) > until.0;
         let due = self.groups.iter().flatten().all(|group| in_time(group.due_at()));
         let app = self.local.app.as_ref();
+        let room = app.map(|app| fast::event_room(app.rings.room_then()));
         let rest = app.map(|app| self.first_deadline_but_timers(&self.local).min(app.deadline()));
-        self.quiet_until().is_some() && due && rest.is_some_and(|at| at >= until)
+        let counted = room == Some(self.local.event_room);
+        self.quiet_until().is_some() && due && counted && rest.is_some_and(|at| at >= until)
     }
 
     /// At the end of another one: whether the next can be calm.
     #[inline(never)]
     pub(crate) fn look_around(&mut self) {
-        if let Some(until) = self.quiet_until() {
+        if let Some(until) = self.quiet_until()
+            && let Some(app) = &self.local.app
+        {
+            self.local.event_room = fast::event_room(app.rings.room_then());
             self.local.calm = true;
             self.local.calm_until = until;
             self.local.slow = false;

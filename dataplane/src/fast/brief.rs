@@ -1,10 +1,11 @@
 //! `accept`, `close` and `recv_done` in a straight line, of a connection to which nothing else happens.
 use crate::conn::{Conn, Flags, Pending, State};
+use crate::device::TxQueue;
 use crate::engine::Engine;
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::NO_MBUF;
-use crate::tcp::{close, receive};
+use crate::tcp::{self, close, receive};
 use ix_abi::{Cookie, Handle, Op};
 
 /// The first words of the calls without a result.
@@ -12,32 +13,35 @@ const ACCEPT: u64 = Op::Accept.0 as u64;
 const CLOSE: u64 = Op::Close.0 as u64;
 const RECV_DONE: u64 = Op::RecvDone.0 as u64;
 
-/// Runs the call `ahead` slots behind the head of the ring, whose first word is `first`, if it is one of those and nothing
+/// Runs the call whose first word is `first`, with a handle and a further word, if it is one of those and nothing
 /// is odd about it. The caller consumes it. `false`: it is not, and nothing has happened.
-#[inline(always)]
-pub fn brief(engine: &mut Engine, ahead: u32, first: u64) -> bool {
-    let Some(app) = &engine.local.app else { return false };
-    let handle = Handle(app.rings.call_word(ahead, 1));
-    let word = app.rings.call_word(ahead, 3);
+#[inline(never)]
+pub fn brief<T: TxQueue>(
+    engine: &mut Engine,
+    queue: &mut T,
+    first: u64,
+    handle: Handle,
+    word: u64,
+) -> bool {
     match first {
         ACCEPT => accept(engine, handle, Cookie(word)),
-        CLOSE => close(engine, handle),
+        CLOSE => close(engine, queue, handle),
         RECV_DONE => recv_done(engine, handle, word),
         _ => false,
     }
 }
 
-/// The connection that the handle names, its group, and the core's things, unless the tap is on.
+/// The connection that the handle names, its group, and the core's things.
 #[inline(always)]
 fn find(engine: &mut Engine, handle: Handle) -> Option<(&mut FlowGroup, &mut Local, u32)> {
     let Engine { local, groups, .. } = engine;
     let group = groups.get_mut(usize::from(handle.group().0))?.as_mut()?;
     let index = handle.index();
     let conn = group.conns.get(index)?;
-    (!local.slow && conn.generation == handle.generation()).then_some((group, local, index))
+    (conn.generation == handle.generation()).then_some((group, local, index))
 }
 
-#[inline(never)]
+#[inline(always)]
 fn accept(engine: &mut Engine, handle: Handle, cookie: Cookie) -> bool {
     const ODD: Flags = Flags::ACCEPTED.union(Flags::APP_GONE).union(Flags::ENDED);
     let Some((group, local, index)) = find(engine, handle) else { return false };
@@ -65,8 +69,8 @@ fn closes(conn: &Conn) -> bool {
         && conn.ooo_head == NO_MBUF
 }
 
-#[inline(never)]
-fn close(engine: &mut Engine, handle: Handle) -> bool {
+#[inline(always)]
+fn close<T: TxQueue>(engine: &mut Engine, queue: &mut T, handle: Handle) -> bool {
     let Some((group, local, index)) = find(engine, handle) else { return false };
     let conn = &mut group.conns[index];
     if !closes(conn) {
@@ -77,11 +81,13 @@ fn close(engine: &mut Engine, handle: Handle) -> bool {
     conn.pending -= Pending::RECV | Pending::EOF;
     let passive = conn.state == State::CloseWait;
     conn.state = if passive { State::LastAck } else { State::FinWait1 };
-    group.want_output(index, local);
+    if !tcp::output::fin_at_once(group, local, queue, index) {
+        group.want_output(index, local);
+    }
     true
 }
 
-#[inline(never)]
+#[inline(always)]
 fn recv_done(engine: &mut Engine, handle: Handle, bytes: u64) -> bool {
     let Some((group, local, index)) = find(engine, handle) else { return false };
     let known = Flags::ACCEPTED.union(Flags::APP_GONE);

@@ -14,7 +14,6 @@ use crate::local::Local;
 use crate::mbuf::{Mbuf, NO_MBUF};
 use crate::ports::SLOTS;
 use crate::tcp::congestion::CongestionControl;
-use crate::tcp::input::challenge;
 use crate::tcp::rack::Timer;
 use crate::tcp::wire::flag;
 use crate::tcp::{self, listen, send_queue, sent, timestamps};
@@ -52,7 +51,7 @@ pub fn stranger(
 }
 
 /// Takes a segment of connection `index` that was not predicted.
-#[inline(never)]
+#[inline(always)]
 pub fn unpredicted(
     group: &mut FlowGroup,
     local: &mut Local,
@@ -65,23 +64,23 @@ pub fn unpredicted(
         // No host, for else it would be another connection; or one whose timestamp is to be read.
         return false;
     }
-    let state = conn.state;
-    let usual = match state {
-        State::SynReceived => completes(conn, local, segment),
-        State::Established => finishes(conn, local, group.tx_base, segment),
-        State::LastAck => ends(conn, local, segment),
-        _ => false,
-    };
-    let done = usual
-        && match state {
-            State::SynReceived => establish(group, local, index, segment),
-            State::Established => finish(group, local, index, segment),
-            _ => end(group, local, index),
-        };
-    if done {
-        local.pool.free(taken(frame));
-        return true;
+    match conn.state {
+        State::SynReceived => establish(group, local, index, segment, frame),
+        State::Established => finish(group, local, index, segment, frame),
+        State::LastAck => end(group, local, index, segment, frame),
+        _ => otherwise(group, local, index, segment, frame),
     }
+}
+
+/// The same for what is none of these.
+#[inline(never)]
+fn otherwise(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    index: u32,
+    segment: Segment<'_>,
+    frame: &RxFrame,
+) -> bool {
     let Some(packet) = segment.packet(local, frame) else { return false };
     local.calm = false;
     tcp::input::segment(group, local, index, &packet, taken(frame));
@@ -128,22 +127,30 @@ fn completes(conn: &Conn, local: &Local, segment: Segment<'_>) -> bool {
         && is_empty(conn, segment, flag::ACK)
 }
 
-/// The handshake is complete: the application is told. `false`: it does not listen any more, or accepts too slowly,
-/// and nothing has happened.
-#[inline(always)]
-fn establish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: Segment<'_>) -> bool {
-    let FlowGroup { conns, backlog, half_open, id, .. } = group;
+/// The handshake is complete: the application is told. Otherwise, if it does not listen any more, or accepts too slowly.
+#[inline(never)]
+fn establish(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    index: u32,
+    segment: Segment<'_>,
+    frame: &RxFrame,
+) -> bool {
+    let FlowGroup { conns, backlog, half_open, id, .. } = &mut *group;
     let conn = &mut conns[index];
-    let Some(port) = local.listeners.by_handle(conn.listener) else { return false };
-    if port.waiting.knocked >= port.backlog {
-        return false;
+    if !completes(conn, local, segment) {
+        return otherwise(group, local, index, segment, frame);
     }
+    let port = local.listeners.by_handle(conn.listener);
+    let Some(port) = port.filter(|port| port.waiting.knocked < port.backlog) else {
+        return otherwise(group, local, index, segment, frame);
+    };
     port.waiting.completed();
     backlog[conn.listener.index() as usize % SLOTS].completed();
     *half_open = half_open.saturating_sub(1);
     local.stats.add(Counter::TcpAccepted, 1);
-    let rtt = sent::since(sent::clock(local.now), conn.first.at);
-    conn.rtt.measured(rtt, local.rto_min_us);
+    let ticks = sent::clock(local.now).wrapping_sub(conn.first.at);
+    conn.rtt.measured_ticks(ticks, local.rto_min_us);
     conn.timed = conn.snd_max;
     conn.snd_una = conn.snd_max;
     rest(conn);
@@ -153,6 +160,7 @@ fn establish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: Segm
     conn.max_wnd = conn.snd_wnd;
     let event = events::knock(conn, *id, index);
     post(local, &event);
+    local.pool.free(taken(frame));
     true
 }
 
@@ -196,27 +204,38 @@ fn finishes(conn: &Conn, local: &Local, tx_base: u32, segment: Segment<'_>) -> b
 }
 
 /// The peer has said all: the application is told, and the peer that this was heard.
-#[inline(always)]
-fn finish(group: &mut FlowGroup, local: &mut Local, index: u32, segment: Segment<'_>) -> bool {
-    let FlowGroup { conns, segments, id, .. } = group;
+#[inline(never)]
+fn finish(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    index: u32,
+    segment: Segment<'_>,
+    frame: &RxFrame,
+) -> bool {
+    let FlowGroup { conns, segments, id, tx_base, .. } = &mut *group;
     let conn = &mut conns[index];
+    if !finishes(conn, local, *tx_base, segment) {
+        return otherwise(group, local, index, segment, frame);
+    }
     let acked = segment.ack().since(conn.snd_una);
     if acked > 0 && acknowledged(conn, local, acked) {
         send_queue::release_rest(conn, segments, local);
     }
     hear(conn, local, segment);
     conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
+    let eof = record(conn, *id, index, Kind::Eof);
     if acked > 0 {
-        let mut event = record(conn, *id, index, Kind::Sent);
-        event.len = acked;
+        let mut event = Event { kind: Kind::Sent.0, len: acked, ..eof };
         event.words[0] = u64::from(conn.snd_wnd.min(conn.cc.window()));
         post(local, &event);
     }
     conn.rcv_nxt = conn.rcv_nxt.plus(1);
     conn.flags |= Flags::FIN_RECEIVED;
     conn.state = State::CloseWait;
-    post(local, &record(conn, *id, index, Kind::Eof));
-    challenge(group, local, index);
+    post(local, &eof);
+    conn.flags |= Flags::ACK_NOW;
+    group.want_output(index, local);
+    local.pool.free(taken(frame));
     true
 }
 
@@ -239,8 +258,17 @@ fn ends(conn: &Conn, local: &Local, segment: Segment<'_>) -> bool {
 }
 
 /// Both sides have said all and know it: the application is told, and the slot is free.
-#[inline(always)]
-fn end(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
+#[inline(never)]
+fn end(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    index: u32,
+    segment: Segment<'_>,
+    frame: &RxFrame,
+) -> bool {
+    if !ends(&group.conns[index], local, segment) {
+        return otherwise(group, local, index, segment, frame);
+    }
     group.leave(index, local);
     let conn = &mut group.conns[index];
     debug_assert!(conn.rx_head == NO_MBUF, "returned by `close`, and none came behind FIN");
@@ -248,6 +276,7 @@ fn end(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
     let event = Event { aux: DeadReason::Closed.0, ..record(conn, group.id, index, Kind::Dead) };
     post(local, &event);
     group.free(index, local);
+    local.pool.free(taken(frame));
     true
 }
 

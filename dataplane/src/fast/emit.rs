@@ -54,7 +54,7 @@ pub fn data<T: TxQueue, const STAMPED: bool>(
 }
 
 /// Builds and pushes a segment without payload from `bits`, a sequence number and control bits.
-#[inline]
+#[inline(always)]
 pub fn bare<T: TxQueue>(
     conn: &mut Conn,
     local: &mut Local,

@@ -47,25 +47,23 @@ pub fn receive(local: &mut Local, groups: &mut [Option<Box<FlowGroup>>], frame: 
     let Some(segment) = parse::segment(local, frame) else { return false };
     let id = segment.hash() as usize & groups.len().wrapping_sub(1);
     let Some(Some(group)) = groups.get_mut(id) else { return false };
-    // Whoever does not take it after all takes this back.
-    group.frames += 1;
-    let FlowGroup { conns, table, tx_base, .. } = &mut **group;
+    let FlowGroup { conns, table, tx_base, frames, .. } = &mut **group;
     let found = table.find_tuple(conns, segment.hash(), segment.tuple());
     let Some(index) = found else {
         let taken = edges::stranger(group, local, segment, frame);
-        group.frames -= u64::from(!taken);
+        group.frames += u64::from(taken);
         return taken;
     };
     let conn = &mut conns[index];
     if !predicted(conn, local, *tx_base, segment) {
         let taken = edges::unpredicted(group, local, index, segment, frame);
-        group.frames -= u64::from(!taken);
+        group.frames += u64::from(taken);
         return taken;
     }
     if !may_hold(conn, local, &frame.mbuf) {
-        group.frames -= 1;
         return false;
     }
+    *frames += 1;
     // Without the generation, which the connection has.
     let name = Handle::new(GroupId(id as u16), 0, index);
     if take(conn, local, segment.head(), segment.total(), frame, name) {
@@ -160,11 +158,17 @@ pub(super) fn header_len(conn: &Conn, segment: Segment<'_>, flags: u8) -> Option
 /// this core's own.
 #[inline(always)]
 fn may_hold(conn: &Conn, local: &Local, mbuf: &Mbuf) -> bool {
-    let free = local.pool.available();
-    let held = usize::from(conn.rx_buffers);
     const { assert!(RECEIVE_SHARE > 0) }
-    let within = held < usize::from(RECEIVE_SHARE) && held * RECEIVE_SHARE_OF_FREE < free;
-    local.pool.owns(mbuf) && free > RECEIVE_RESERVE && (held == 0 || within)
+    let free = local.pool.available();
+    local.pool.owns(mbuf)
+        && free > RECEIVE_RESERVE
+        && (conn.rx_buffers == 0 || is_within_share(conn, free))
+}
+
+#[inline(never)]
+fn is_within_share(conn: &Conn, free: usize) -> bool {
+    let held = usize::from(conn.rx_buffers);
+    held < usize::from(RECEIVE_SHARE) && held * RECEIVE_SHARE_OF_FREE < free
 }
 
 /// Everything that was out is acknowledged, and its memory the application's again. Whether there is more of that, which
@@ -173,8 +177,8 @@ fn may_hold(conn: &Conn, local: &Local, mbuf: &Mbuf) -> bool {
 #[must_use]
 pub(super) fn acknowledged(conn: &mut Conn, local: &mut Local, acked: u32) -> bool {
     // One segment was out, and sent once: each is measured.
-    let rtt = sent::since(sent::clock(local.now), conn.first.at);
-    conn.rtt.measured(rtt, local.rto_min_us);
+    let ticks = sent::clock(local.now).wrapping_sub(conn.first.at);
+    conn.rtt.measured_ticks(ticks, local.rto_min_us);
     conn.timed = conn.snd_max;
     conn.snd_una = conn.snd_max;
     conn.released = conn.snd_max;

@@ -1,5 +1,6 @@
 //! The predicted call: a `sendv` of one piece that fits a segment and its windows, on a connection that has
 //! nothing else to send. It leaves as a frame at once; the doorbell comes with the transmit stage.
+use super::brief::brief;
 use super::emit;
 use crate::calls::send::locate;
 use crate::conn::{Conn, Flags};
@@ -17,7 +18,7 @@ use ix_abi::stats::Counter;
 use ix_abi::{Handle, Op};
 
 /// The first word of a `sendv` with one entry that wants no result.
-pub(super) const ONE_PIECE: u64 = Op::Sendv.0 as u64 | 1 << 32;
+const ONE_PIECE: u64 = Op::Sendv.0 as u64 | 1 << 32;
 
 const SLOW: Flags = Flags::IN_OUTPUT
     .union(Flags::APP_CLOSED)
@@ -42,12 +43,23 @@ struct Wish {
     done: u64,
 }
 
-/// Runs the call `ahead` slots behind the head of the ring, which begins with [`ONE_PIECE`], if it is a predicted one;
-/// `ready` slots are there. The caller consumes it. `false`: it is not, and nothing has happened.
+/// Runs the call `ahead` slots behind the head of the ring, if it is a predicted one; `ready` slots are there from it on. The
+/// caller consumes it. `false`: it is not, and nothing has happened.
 #[inline(never)]
-pub fn sendv<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
-    let Engine { local, groups, .. } = engine;
-    let Some(wish) = wish(local, ahead, ready) else { return false };
+pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
+    let Engine { local, groups, .. } = &mut *engine;
+    let Local { app: Some(app), slow: false, .. } = local else { return false };
+    let record = app.rings.record(ahead);
+    let (first, handle, addr) = (record.word::<0>(), record.word::<1>(), record.word::<3>());
+    if first != ONE_PIECE {
+        return brief(engine, queue, first, Handle(handle), addr);
+    }
+    // More for the same connection follows: all of it may fit one segment.
+    if ready > 1 && app.rings.record(ahead.wrapping_add(1)).word::<1>() == handle {
+        return false;
+    }
+    let (len, done) = (record.word::<4>(), record.word::<7>());
+    let wish = Wish { handle: Handle(handle), addr, len, done };
     let Some(Some(group)) = groups.get_mut(usize::from(wish.handle.group().0)) else {
         return false;
     };
@@ -133,18 +145,6 @@ fn transmit_as<T: TxQueue, const STAMPED: bool>(
     conn.last_tx = number.wrapping_add(tx_base);
     conn.sent(local.now);
     conn.rto_at >= conn.timer_at
-}
-
-#[inline(always)]
-fn wish(local: &Local, ahead: u32, ready: u32) -> Option<Wish> {
-    let rings = &local.app.as_ref()?.rings;
-    let handle = rings.call_word(ahead, 1);
-    // More for the same connection follows: all of it may fit one segment.
-    if ready > 1 && rings.call_word(ahead.wrapping_add(1), 1) == handle {
-        return None;
-    }
-    let word = |word| rings.call_word(ahead, word);
-    Some(Wish { handle: Handle(handle), addr: word(3), len: word(4), done: word(7) })
 }
 
 #[inline(always)]

@@ -99,6 +99,7 @@ pub fn drop_received(group: &mut FlowGroup, local: &mut Local, index: u32) {
 }
 
 /// The connection does not count in its listener's backlog any more.
+#[inline(always)]
 pub fn leave_backlog(group: &mut FlowGroup, local: &mut Local, index: u32) {
     let conn = &mut group.conns[index];
     if !conn.flags.contains(Flags::IN_BACKLOG) {

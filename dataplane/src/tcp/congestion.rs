@@ -155,6 +155,7 @@ impl CongestionControl for Congestion {
         each!(self, state => state.window())
     }
 
+    #[inline(always)]
     fn start(&mut self, mss: u32, now: Instant) {
         each!(self, state => state.start(mss, now));
     }

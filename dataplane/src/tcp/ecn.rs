@@ -50,6 +50,7 @@ fn is_dctcp(conn: &Conn) -> bool {
 }
 
 /// Takes what the peer's SYN or SYN-ACK says of it (§6.1.1).
+#[inline(always)]
 pub fn take_syn(conn: &mut Conn, local: &Local, packet: &Packet) {
     let agreed = if packet.has(flag::ACK) {
         let both = flag::ECE | flag::CWR;

@@ -95,7 +95,7 @@ pub fn has_room(group: &FlowGroup, local: &mut Local, packet: &Packet) -> bool {
 
 /// A SYN: a half-open connection if somebody listens and the backlog has room, a cookie if handshakes
 /// fill it, nothing if the application does not accept.
-#[inline]
+#[inline(always)]
 pub fn open(
     group: &mut FlowGroup,
     local: &mut Local,
@@ -146,7 +146,7 @@ pub struct Opening<'a> {
 }
 
 /// A connection in SYN-RECEIVED.
-#[inline]
+#[inline(always)]
 pub fn begin(
     group: &mut FlowGroup,
     local: &mut Local,

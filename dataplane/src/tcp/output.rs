@@ -105,6 +105,26 @@ fn has_only_fin(conn: &Conn) -> bool {
         && !blocks::any(conn)
 }
 
+/// Sends FIN now, if that is all that the connection has to send and it can go; it need not wait for the transmit stage then.
+/// `false`: nothing has happened.
+#[inline(always)]
+pub fn fin_at_once<T: TxQueue>(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    queue: &mut T,
+    index: u32,
+) -> bool {
+    let conn = &group.conns[index];
+    conn.mac_epoch == local.mac_epoch
+        && has_only_fin(conn)
+        && group.is_next_output(index)
+        && fin(group, local, queue, index).is_ok()
+        && {
+            group.skip_output(index, local);
+            true
+        }
+}
+
 /// Sends FIN: what [`data`], [`acknowledge`] and [`timers`] come to then.
 #[inline]
 fn fin<T: TxQueue>(
@@ -306,7 +326,7 @@ pub fn segment<T: TxQueue>(
 }
 
 /// [`segment`] of one without payload over IPv4, which has nothing to say but the usual.
-#[inline]
+#[inline(always)]
 fn bare<T: TxQueue>(
     conn: &mut Conn,
     local: &mut Local,

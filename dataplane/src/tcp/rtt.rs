@@ -6,6 +6,9 @@ use crate::wheel::TICK_NS;
 /// The granularity of the timer (§2.3): a tick of the wheel.
 const GRANULARITY_US: u32 = TICK_NS.div_ceil(1000) as u32;
 const RTO_MAX_US: u32 = RTO_MAX.as_us() as u32;
+/// Microseconds of a tick of `sent::clock`, times 2 to the [`US_OF_TICK_BITS`], rounded up.
+const US_OF_TICK: u64 = (1_024 << US_OF_TICK_BITS) / 1_000 + 1;
+const US_OF_TICK_BITS: u32 = 30;
 /// Part of the difference by which the least round-trip time follows a longer one.
 const LEAST_RISES_BY: u32 = 256;
 
@@ -58,18 +61,29 @@ impl RttEstimator {
         self.measured_us(rtt.as_us().min(u64::from(RTO_MAX_US)) as u32, floor_us);
     }
 
+    /// The same of so many ticks of the clock of send times.
+    #[inline(always)]
+    pub fn measured_ticks(&mut self, ticks: u32, floor_us: u32) {
+        // A tick has 1.024 us; exact but for what is longer than eight seconds, which may be a microsecond off.
+        let us = (u64::from(ticks) * US_OF_TICK) >> US_OF_TICK_BITS;
+        self.measured_us(us.min(u64::from(RTO_MAX_US)) as u32, floor_us);
+    }
+
     /// The same in microseconds, at most `RTO_MAX`.
     #[inline(always)]
     pub fn measured_us(&mut self, rtt: u32, floor_us: u32) {
-        let rtt = rtt.max(1);
+        let rtt = rtt + u32::from(rtt == 0);
         if self.smoothed_us == 0 {
             self.smoothed_us = rtt;
             self.variation_us = rtt / 2;
             self.least_us = rtt;
         } else {
-            let difference = self.smoothed_us.abs_diff(rtt);
-            self.variation_us = self.variation_us - self.variation_us / 4 + difference / 4;
-            self.smoothed_us = self.smoothed_us - self.smoothed_us / 8 + rtt / 8;
+            // None is longer than `RTO_MAX`. Shifts round down, but to nothing less than what is measured: none gets negative,
+            // and the mean no less than 1.
+            let difference = rtt.wrapping_sub(self.smoothed_us) as i32;
+            let more = difference.wrapping_abs().wrapping_sub(self.variation_us as i32) >> 2;
+            self.variation_us = self.variation_us.wrapping_add(more as u32);
+            self.smoothed_us = self.smoothed_us.wrapping_add((difference >> 3) as u32);
             // Comes up slowly, so that a path that has got longer is not taken for a short one for ever.
             self.least_us = match rtt.checked_sub(self.least_us) {
                 Some(above) => self.least_us + above.div_ceil(LEAST_RISES_BY),

@@ -521,6 +521,21 @@ fn moves_under_way_with_a_core_that_is_taken_end() {
 }
 
 #[test]
+fn a_move_to_a_core_that_is_taken_is_over_where_it_came_from_too() {
+    let mut talk = talk();
+    let group = GroupId(0);
+    talk.station.machines[1].frozen = true;
+    wish(&mut talk, group, 1);
+    talk.step();
+    assert_eq!((owners(&talk, group), outcomes(&mut talk)), (vec![], vec![]), "on its way there");
+    // It begins afresh on the core that has sent it.
+    assert_eq!(talk.station.engines[0].take_away(AWAY, 0b001), Status::Ok);
+    settle(&mut talk);
+    assert_eq!((owners(&talk, group), outcomes(&mut talk)), (vec![0], vec![(group, Status::Ok)]));
+    assert!(talk.station.engines[0].is_settled());
+}
+
+#[test]
 fn a_group_that_was_sent_before_its_core_was_taken_arrives_whole() {
     let mut talk = talk();
     let conn = open(&mut talk, 1, 1, 4000).remove(0);

@@ -1,6 +1,6 @@
 //! The card under real cores: each has a queue pair, sends flows to all others, sleeps until an interrupt when it has nothing to
-//! do, and the table changes meanwhile. No frame is lost that is not counted, none comes twice or overtakes another of its lane, no
-//! core sleeps over its frames, and every buffer comes home.
+//! do, and the table changes meanwhile. No frame is lost, none comes twice or overtakes another of its flow, no core sleeps over its
+//! frames, and every buffer comes home.
 use ix_abi::CoreId;
 use ix_dataplane::device::{
     BusAddr, Fragment, NicControl, NicRx, NicTx, Progress, RxBatch, RxChecksum, RxQueue, TxFrame,
@@ -25,6 +25,10 @@ const FLOWS: usize = 16;
 const BUFFERS: u32 = 1024;
 /// Whoever sleeps for longer has missed an interrupt.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
+/// Frames under way at most, by all cores: fewer than a lane has buffers, with what each may add that has looked.
+const UNDER_WAY: u64 = 40;
+/// All of it takes no longer.
+const TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Frames that may be sent, by the upper half of an address; nobody changes them.
 struct Machine {
@@ -32,6 +36,9 @@ struct Machine {
     threads: Vec<OnceLock<Thread>>,
     interrupts: AtomicU64,
     start: Time,
+    /// Frames that were sent, and those that came.
+    sent: AtomicU64,
+    came: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -81,6 +88,7 @@ struct Core {
     received: u64,
     sent: u64,
     slept: u64,
+    machine: Arc<Machine>,
 }
 
 impl Core {
@@ -100,6 +108,7 @@ impl Core {
             let last = self.last.insert(port, number);
             assert!(last.is_none_or(|last| last < number), "flow {port}: {last:?}, then {number}");
             self.received += 1;
+            self.machine.came.fetch_add(1, Ordering::Relaxed);
             self.pool.free(frame.mbuf);
         }
         self.rx.replenish(&mut self.pool);
@@ -108,6 +117,10 @@ impl Core {
 
     fn send(&mut self, most: usize) {
         for _ in 0..most {
+            let came = self.machine.came.load(Ordering::Relaxed);
+            if self.machine.sent.load(Ordering::Relaxed).saturating_sub(came) >= UNDER_WAY {
+                break;
+            }
             let Some((index, len)) = self.to_send.pop() else { break };
             let mut frame = TxFrame::default();
             let bus = BusAddr((index as u64) << 32);
@@ -118,6 +131,7 @@ impl Core {
                 break;
             }
             self.sent += 1;
+            self.machine.sent.fetch_add(1, Ordering::Relaxed);
         }
         self.tx.kick();
         self.tx.reclaim();
@@ -127,7 +141,9 @@ impl Core {
     fn run(&mut self, end: &AtomicBool, done: &AtomicU64) {
         let mut rng = Rng::from_seed(self.index as u64);
         let mut told = false;
+        let start = Time::now();
         while !end.load(Ordering::Relaxed) {
+            assert!(start.elapsed() < 2 * TIME_MAX, "nobody ends it");
             let busy = self.receive();
             self.send(rng.below(20) as usize);
             if self.to_send.is_empty() && !told {
@@ -176,7 +192,8 @@ fn rig(frames_of_a_flow: usize) -> Rig {
     }
     let threads = (0..CORES).map(|_| OnceLock::new()).collect();
     let (interrupts, start) = (AtomicU64::new(0), Time::now());
-    let machine = Arc::new(Machine { frames: all, threads, interrupts, start });
+    let [sent, came] = [AtomicU64::new(0), AtomicU64::new(0)];
+    let machine = Arc::new(Machine { frames: all, threads, interrupts, start, sent, came });
     let port = open(&Config {
         host: Shared(Arc::clone(&machine)),
         area,
@@ -189,8 +206,9 @@ fn rig(frames_of_a_flow: usize) -> Rig {
     let queues = port.rx.into_iter().zip(port.tx).zip(to_send).enumerate();
     let cores = queues.map(|(index, ((rx, tx), to_send))| {
         let pool = Pool::new(area, CoreId(index as u16));
-        let last = BTreeMap::new();
-        let mut core = Core { index, rx, tx, pool, to_send, last, received: 0, sent: 0, slept: 0 };
+        let (last, machine) = (BTreeMap::new(), Arc::clone(&machine));
+        let mut core =
+            Core { index, rx, tx, pool, to_send, last, received: 0, sent: 0, slept: 0, machine };
         core.rx.replenish(&mut core.pool);
         core
     });
@@ -213,7 +231,7 @@ fn run(rig: &mut Rig, mut meanwhile: impl FnMut(&mut LoopbackControl<Shared>)) {
         }
         let start = Time::now();
         while done.load(Ordering::Relaxed) < CORES as u64 {
-            assert!(start.elapsed() < Duration::from_secs(120), "it does not end");
+            assert!(start.elapsed() < TIME_MAX, "it does not end");
             meanwhile(control);
         }
         // All that is in the rings is taken: a wake-up that were lost would show.
@@ -241,9 +259,9 @@ fn close(mut rig: Rig) {
         "{sent} sent, {received} received, {lost} lost, {} naps, {interrupts} interrupts",
         sum(|c| c.slept)
     );
-    assert_eq!(sent, received + lost, "each frame once");
-    assert_eq!(rig.control.poll_missed(), lost, "for want of buffers, and so it is told");
-    assert!(received > sent / 2 && sum(|c| c.slept) > 0);
+    assert_eq!((sent, lost), (received, 0), "each frame once");
+    assert_eq!(rig.control.poll_missed(), 0);
+    assert!(sum(|c| c.slept) > 0 && interrupts > 0);
     let stopped = rig.control.reset(&clock()).expect("it stops");
     for core in &mut rig.cores {
         core.rx.rewind(&stopped, &mut core.pool);
@@ -254,7 +272,7 @@ fn close(mut rig: Rig) {
 }
 
 #[test]
-fn cores_that_sleep_send_and_receive_lose_nothing_that_is_not_counted() {
+fn cores_that_sleep_send_and_receive_lose_nothing() {
     let mut rig = rig(400);
     run(&mut rig, |_| std::thread::sleep(Duration::from_millis(1)));
     close(rig);
@@ -310,6 +328,7 @@ fn a_flow_whose_sender_changes_is_not_overtaken_by_itself() {
     let mut last = rig.cores.pop().expect("the receiver");
     // The number of the frame whose turn it is.
     let turn = AtomicU64::new(0);
+    let start = Time::now();
     std::thread::scope(|scope| {
         for core in &mut rig.cores {
             let (turn, places) = (&turn, &places);
@@ -317,18 +336,21 @@ fn a_flow_whose_sender_changes_is_not_overtaken_by_itself() {
             scope.spawn(move || {
                 for (number, place, len) in places.iter().skip(core.index).step_by(RECEIVER) {
                     while turn.load(Ordering::Acquire) != u64::from(*number) {
-                        std::hint::spin_loop();
+                        assert!(start.elapsed() < TIME_MAX, "it does not end");
                         std::thread::yield_now();
                     }
                     core.to_send.push((*place, *len));
-                    core.send(1);
+                    while !core.to_send.is_empty() {
+                        assert!(start.elapsed() < TIME_MAX, "it does not end");
+                        core.send(1);
+                        std::thread::yield_now();
+                    }
                     turn.store(u64::from(*number) + 1, Ordering::Release);
                 }
             });
         }
-        let start = Time::now();
         while turn.load(Ordering::Acquire) < u64::from(FRAMES) {
-            assert!(start.elapsed() < Duration::from_secs(60), "it does not end");
+            assert!(start.elapsed() < TIME_MAX, "it does not end");
             // Slowly, so that several lanes have some; it asserts the order.
             std::thread::sleep(Duration::from_micros(100));
             last.receive();
@@ -336,7 +358,5 @@ fn a_flow_whose_sender_changes_is_not_overtaken_by_itself() {
     });
     while last.receive() {}
     let lost: u64 = rig.cores.iter().map(|core| core.tx.lost()).sum();
-    println!("{} frames came, {lost} were lost", last.received);
-    assert_eq!(last.received + lost, u64::from(FRAMES));
-    assert!(last.received > u64::from(FRAMES) / 2);
+    assert_eq!((last.received, lost), (u64::from(FRAMES), 0));
 }

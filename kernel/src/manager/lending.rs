@@ -137,9 +137,10 @@ impl Task {
             Action::Clear => return Order::Clear(1 << core),
             Action::SendAway => {
                 // What is refused now is tried again: a group may have come to it.
-                if engine.send_away(id) == Status::Ok {
-                    net::wake_core(core);
+                if engine.send_away(id) != Status::Ok {
+                    return Order::Nothing;
                 }
+                net::wake_core(core);
             }
             Action::Recall => engine.recall(id),
             Action::Take => {

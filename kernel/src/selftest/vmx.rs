@@ -7,13 +7,15 @@ use alloc::string::String;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use ix_kernel_core::addr::Phys;
+use ix_kernel_core::addr::{LARGE_PAGE, Phys, align_up};
 use x86_64::instructions::port::PortWriteOnly;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 
 use crate::cpu::percore;
 use crate::manager::lending;
+use crate::mem::layout;
+use crate::start::machine;
 use crate::vmx::guest;
 use crate::vmx::hints::{LEAF_BAR, LEAF_MONITOR, LEAF_NEIGHBOUR};
 use crate::{apic, crash, mem};
@@ -22,6 +24,8 @@ type Outcome = Result<(), String>;
 
 /// Of no core that there is.
 const STRANGER: u32 = 0x1234;
+const SECRET: u64 = 0x5345_4352_4554_2121;
+const SECRET_AT: u64 = 0x1F_F000;
 const TSC_MSR: u32 = 0x10;
 /// The keyboard controller: this value would reset the machine.
 const RESET: (u16, u8) = (0x64, 0xFE);
@@ -37,6 +41,9 @@ pub fn run(names: &str) -> Outcome {
     if life == 0 {
         return Err("there is no monitor".into());
     }
+    if life > 1 {
+        look_for_secrets()?;
+    }
     let Some(name) = names.split(',').nth(life as usize - 1) else { return Ok(()) };
     log::info!("selftest {name}: in life {life}");
     match name.trim_start_matches("vmx-") {
@@ -45,6 +52,7 @@ pub fn run(names: &str) -> Outcome {
         "bar" => write_at(LEAF_BAR)?,
         "msr" => write_msr(),
         "port" => write_port(),
+        "secret" => leave_secrets(),
         "icr" => apic::send_init(STRANGER),
         "cr4" => write_cr4(),
         "triple" => triple_fault(),
@@ -106,6 +114,35 @@ fn write_at(leaf: u32) -> Outcome {
     let va = mem::map_device(Phys(at & !7), 8).map_err(|e| format!("not mapped: {e:?}"))?;
     // SAFETY: none: what it writes to is not this kernel's. The monitor is to stop it.
     unsafe { (va.0 as *mut u64).write_volatile(0x4D49_5344_4545_4421) };
+    Ok(())
+}
+
+/// Leaves something in all memory that is free, and comes to an end.
+fn leave_secrets() {
+    while let Some(frame) = mem::alloc_large() {
+        // SAFETY: the frame is ours, and RAM is in the direct map.
+        unsafe { ((layout::direct(frame) + SECRET_AT) as *mut u64).write_volatile(SECRET) };
+    }
+    write_port();
+}
+
+/// Whatever an earlier life has left must be gone.
+fn look_for_secrets() -> Outcome {
+    let mut looked = 0;
+    for (start, end) in mem::usable(machine().boot) {
+        let first = align_up(start, LARGE_PAGE).unwrap_or(end);
+        for frame in (first..end).step_by(LARGE_PAGE as usize) {
+            // SAFETY: RAM in the direct map, which is only read.
+            let word = unsafe {
+                ((layout::direct(Phys(frame)) + SECRET_AT) as *const u64).read_volatile()
+            };
+            if word == SECRET {
+                return Err(format!("{frame:#x} has what an earlier life has left there"));
+            }
+            looked += 1;
+        }
+    }
+    log::info!("selftest: nothing of an earlier life in {looked} frames");
     Ok(())
 }
 

@@ -43,7 +43,8 @@ fn all_cores_run_behind_ept_and_the_workload_verifies() {
 }
 
 /// One life for each misdeed, and one in which it serves: what each is called, and where its backtrace begins.
-const MISDEEDS: [(&str, &str, &str); 10] = [
+const MISDEEDS: [(&str, &str, &str); 11] = [
+    ("secret", "a port that is not listed", "selftest::"),
     ("monitor-memory", "an access to memory that is not its own: write to 0x", "vmx::write_at"),
     ("msr", "an MSR that is not listed: WRMSR of 0x0 to 0x10 ", "selftest::"),
     ("port", "a port that is not listed: OUT of 0xfe (1 bytes) to port 0x64", "selftest::"),
@@ -59,7 +60,7 @@ const MISDEEDS: [(&str, &str, &str); 10] = [
 #[test]
 fn each_misdeed_is_named_contained_and_followed_by_another_life() {
     // Seven in one machine at most: the eighth life of a minute is the last.
-    for part in MISDEEDS.chunks(5) {
+    for part in MISDEEDS.chunks(6) {
         let names: Vec<String> = part.iter().map(|(name, ..)| format!("vmx-{name}")).collect();
         let words = format!(
             "vmx=on selftest={} {CHECK} ip=10.0.0.1/24 -- connections=2 requests=200 rounds=1",
@@ -80,6 +81,8 @@ fn each_misdeed_is_named_contained_and_followed_by_another_life() {
                 assert!(report.contains(text), "{name}: no {text:?}:\n{}", run.log);
             }
         }
+        // Nothing of the memory of one life was there in the next.
+        assert_eq!(run.lines("nothing of an earlier life").count(), part.len(), "{}", run.log);
         // The last life serves as if nothing had been.
         run.said(&[&format!("monitor, life {}", part.len() + 1), "200 requests, 0 errors"]);
         run.ended(33);
@@ -190,4 +193,34 @@ fn in_the_steady_state_only_the_watchdog_brings_a_core_out() {
     let most = f64::from(cores) * (10.0 * seconds + 5.0);
     assert!(looks > 0 && looks as f64 <= most, "{looks} in {seconds} s");
     assert!(grown.is_empty(), "{grown:?} in {seconds} s:\n{}", machine.log());
+}
+
+/// The machine has a display adapter at 00:02.0, which one of them is given, and the other is not.
+#[test]
+fn a_dataplane_sees_its_own_functions_only() {
+    let configuration = "a cores=0 memory=48M functions=00:02.0 : selftest=report report=1\n\
+                         b cores=1 memory=48M : selftest=report report=1\n";
+    let options = "--cores 2 --memory 160 --time 60";
+    let Some(run) = monitor::run(options, Some(configuration), "vmx=on") else { return };
+    run.ended(33);
+    run.said(&["a: ix: report: PCI 00:02.0 [1234:1111]", "ix: b: ended with status 33"]);
+    let seen = |name: &str| run.lines("report: PCI ").filter(|l| l.starts_with(name)).count();
+    assert_eq!((seen("a: "), seen("b: ")), (1, 0), "{}", run.log);
+}
+
+/// The reason outlives the life that it ended, and comes to whoever asks the next one.
+#[test]
+fn the_control_page_tells_why_the_last_life_ended() {
+    let words = "vmx=on selftest=vmx-msr app=kvcheck nic=loopback ip=10.0.0.1/24 \
+                 -- connections=2 requests=100000000";
+    let options = "--cores 1 --memory 192 --time 90";
+    let Some(mut machine) = Live::start(options, None, words) else { return };
+    machine.wait_for("ready: kvcheck", Duration::from_secs(60));
+    let status = machine.ixcp(&["status"]);
+    let told = status.lines().find(|line| line.starts_with("under IX's monitor: life 2, "));
+    let told = told.unwrap_or_else(|| panic!("nothing of the monitor:\n{status}"));
+    assert!(
+        told.ends_with(", stopped 1 time, last on core 0 for an MSR that is not listed"),
+        "{told}"
+    );
 }

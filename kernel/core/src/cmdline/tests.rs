@@ -166,3 +166,13 @@ fn the_cards_self_test_is_started_as_an_application_is() {
     let config = parse("app=nictest cores=2").unwrap();
     assert_eq!((config.app, config.selftest), (None, Some(NICTEST)));
 }
+
+#[test]
+fn the_monitor_is_used_if_it_can_be_unless_told() {
+    let none = parse("").unwrap();
+    assert_eq!((none.vmx, none.dataplanes), (Vmx::Auto, None));
+    let told = parse("vmx=on dataplanes=two").unwrap();
+    assert_eq!((told.vmx, told.dataplanes), (Vmx::On, Some("two")));
+    assert_eq!(parse("vmx=off").unwrap().vmx, Vmx::Off);
+    assert_eq!(parse("vmx=1").unwrap_err().why, "auto, on or off is wanted");
+}
