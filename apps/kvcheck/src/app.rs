@@ -4,7 +4,7 @@ use crate::options::Options;
 use crate::tally::{Counts, Sum, Tally};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering};
 use kv::limits::WORKERS_MAX;
 use kv::worker::{self, Worker, count};
 use libix::abi::layout::InfoPage;
@@ -238,7 +238,8 @@ impl KvCheck {
         if self.shared.options.resets {
             let Sum { resets, lost, .. } = self.shared.tally.sum();
             let (cores, tally) = (self.cores, &self.shared.tally);
-            let on: Vec<u64> = (0..cores).map(|core| tally.of(core).resets.load(Relaxed)).collect();
+            let on: Vec<u64> =
+                (0..cores).map(|core| tally.of(core).resets.load(Ordering::Relaxed)).collect();
             logln!(
                 "{lost} clients lost their connection, {resets} ends were reset, on cores {on:?}"
             );

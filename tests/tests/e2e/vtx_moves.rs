@@ -53,7 +53,7 @@ fn still_serve(run: &mut monitor::Live, names: &[&str]) {
 
 /// A counter of all cores together, by `ixcp`.
 fn counter(run: &monitor::Live, name: &str) -> u64 {
-    let text = run.ixcp(&["stats", "--json"]);
+    let text = run.ixcp(&["status", "--json"]);
     let key = format!("\"{name}\":");
     let values = text.split(&key).skip(1).filter_map(|rest| {
         let digits = rest.trim_start().split(|c: char| !c.is_ascii_digit()).next()?;
