@@ -131,7 +131,7 @@ impl Task {
             Action::Nothing => {}
             Action::Welcome => {
                 log::debug!("core {core} is back");
-                selftest::vmx::core_moved(true);
+                selftest::vmx::core_moved(core, true);
                 return Order::Welcome(core);
             }
             Action::Clear => return Order::Clear(1 << core),
@@ -153,7 +153,7 @@ impl Task {
             }
         }
         if self.lending.state(core) == State::Away {
-            selftest::vmx::core_moved(false);
+            selftest::vmx::core_moved(core, false);
         }
         log::debug!("core {core} is {}", self.lending.state(core).name());
         Order::Changed

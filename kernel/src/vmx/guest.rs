@@ -113,6 +113,12 @@ pub fn times_taken(core: usize) -> u32 {
     page().map_or(0, |page| page.leaves(core).1 as u32)
 }
 
+/// Gives a core to the next dataplane that lists it, or to number `to`: whether it is asked for from now on, as by anybody else.
+pub fn give(core: usize, to: Option<u8>) -> bool {
+    let to = to.unwrap_or(u8::MAX);
+    call(calls::GIVE, core as u64 | u64::from(to) << 8) != 0
+}
+
 /// Hands this core over, `ready` for it or not; returns when it is the dataplane's again.
 pub fn leave(ready: bool) {
     call(calls::LEAVE, u64::from(!ready));

@@ -152,3 +152,20 @@ fn dataplanes_are_started_again_while_a_core_is_lent() {
         assert!(!log.contains(&format!("{name}: contained in life 3")), "{log}");
     }
 }
+
+#[test]
+fn a_dataplane_gives_a_core_by_itself() {
+    let (a, b) = ("log=debug", "selftest=vmx-give");
+    let configuration = dataplanes(a, b, "connections=4", "every_us=40000 times=1");
+    let options = format!("{OPTIONS} --time 120");
+    let Some(mut run) = monitor::Live::start(&options, Some(&configuration), "vmx=on") else {
+        return;
+    };
+    let patience = Duration::from_secs(120);
+    // Asked once by the schedule, it goes, and comes back by itself; what is nobody else's cannot be given.
+    run.wait_for("core 2 is away", patience);
+    run.wait_for("kvB: ix: selftest vmx-give: core 1: true, core 0: false", patience);
+    run.wait_for("core 2 is back", patience);
+    still_serve(&mut run, &["kvA", "kvB"]);
+    assert!(!run.log().contains("contained"), "{}", run.log());
+}

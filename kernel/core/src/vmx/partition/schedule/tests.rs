@@ -46,7 +46,7 @@ fn mistakes_name_line_and_word() {
     }
     let own = "move core=1 every_us=500 times=1";
     read(own, |found| {
-        assert_eq!(found.unwrap_err().why, "a core that two dataplanes list is wanted")
+        assert_eq!(found.unwrap_err().why, "a core that two dataplanes list is wanted");
     });
     let twice = "move core=3 every_us=500 times=1\nmove core=3 every_us=500 times=1";
     read(twice, |found| {
