@@ -10,7 +10,7 @@ fn dataplanes(a: &str, b: &str, args: &str, schedule: &str) -> String {
     let serve = "app=kvcheck nic=loopback";
     let args = format!("-- requests=1000 rounds=0 {args}");
     format!(
-        "kvA cores=0,1,3 memory=160M control=com2 : {a} {serve} ip=10.0.0.1/24 {args}\n\
+        "kvA cores=0,1,3 memory=160M : {a} {serve} ip=10.0.0.1/24 {args}\n\
          kvB cores=2,3 memory=128M : {b} {serve} ip=10.0.0.2/24 {args}\n\
          move core=3 {schedule}\n"
     )
@@ -51,17 +51,6 @@ fn still_serve(run: &mut monitor::Live, names: &[&str]) {
     }
 }
 
-/// A counter of all cores together, by `ixcp`.
-fn counter(run: &monitor::Live, name: &str) -> u64 {
-    let text = run.ixcp(&["status", "--json"]);
-    let key = format!("\"{name}\":");
-    let values = text.split(&key).skip(1).filter_map(|rest| {
-        let digits = rest.trim_start().split(|c: char| !c.is_ascii_digit()).next()?;
-        digits.parse::<u64>().ok()
-    });
-    values.max().unwrap_or_else(|| panic!("no {name} in {text}"))
-}
-
 #[test]
 fn a_core_goes_from_one_dataplane_to_another_and_nothing_is_lost() {
     let (times, patience_s) = if need::prove() { (1000, 3000) } else { (12, 200) };
@@ -75,7 +64,6 @@ fn a_core_goes_from_one_dataplane_to_another_and_nothing_is_lost() {
         format!("core 3: {times} moves: {times} left as asked, 0 forced, 0 with nothing on it");
     run.wait_for(&all, Duration::from_secs(patience_s));
     still_serve(&mut run, &["kvA", "kvB"]);
-    assert_eq!(counter(&run, "tcp_reset_by_force"), 0);
     let log = run.log();
     println!("{all}\n{}\n{}", last_round(&log, "kvA"), last_round(&log, "kvB"));
     for wrong in ["contained", "kvcheck: client", "core 2 was stopped"] {
@@ -112,7 +100,6 @@ fn a_core_that_is_not_given_is_taken_and_exactly_its_connections_are_reset() {
     println!("kernel: {over} ends over; kvcheck: {told}");
     assert_eq!(on_it, over, "what kernel and application have counted\n{log}");
     assert_eq!(ends, 2 * lost, "both ends of each connection, and none else\n{log}");
-    assert_eq!(counter(&run, "tcp_reset_by_force"), over);
     // The neighbour has not noticed.
     assert!(!log.contains("kvB: ix: core 1 is back: 1"), "{log}");
     let told = log.lines().rfind(|line| line.starts_with("kvB:") && line.contains("on cores ["));
