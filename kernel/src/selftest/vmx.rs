@@ -18,7 +18,7 @@ use crate::mem::layout;
 use crate::start::machine;
 use crate::vmx::guest;
 use crate::vmx::hints::{LEAF_BAR, LEAF_MONITOR, LEAF_NEIGHBOUR};
-use crate::{apic, crash, mem};
+use crate::{apic, crash, mem, vmx};
 
 type Outcome = Result<(), String>;
 
@@ -57,8 +57,10 @@ pub fn run(names: &str) -> Outcome {
         "cr4" => write_cr4(),
         "triple" => triple_fault(),
         "hang" => hang(),
+        "xsetbv" => set_xcr0(),
+        "misconfiguration" => read_misconfigured()?,
         "entry" => {
-            guest::call(crate::vmx::CALL_SPOIL, 0);
+            guest::call(vmx::SPOIL, vmx::SPOIL_ENTRY);
         }
         "panic" => panic!("asked for by selftest=vmx-panic"),
         // It serves, and then does not give a core, or fails when a core goes or comes.
@@ -166,6 +168,26 @@ fn write_port() {
 fn write_cr4() {
     // SAFETY: as in `write_at`.
     unsafe { Cr4::update(|cr4| cr4.insert(Cr4Flags::VIRTUAL_MACHINE_EXTENSIONS)) };
+}
+
+/// AVX without SSE, which no CPU takes.
+fn set_xcr0() {
+    // SAFETY: as in `write_at`.
+    unsafe {
+        Cr4::update(|cr4| cr4.insert(Cr4Flags::OSXSAVE));
+        asm!("xsetbv", in("ecx") 0, in("eax") 0b100, in("edx") 0, options(nomem, nostack));
+    }
+}
+
+/// Reads where the monitor, which has been asked to, has spoilt EPT.
+#[inline(never)]
+fn read_misconfigured() -> Outcome {
+    guest::call(vmx::SPOIL, vmx::SPOIL_EPT);
+    let va =
+        mem::map_device(Phys(vmx::MISCONFIGURED), 8).map_err(|e| format!("not mapped: {e:?}"))?;
+    // SAFETY: as in `write_at`.
+    let word = unsafe { (va.0 as *const u64).read_volatile() };
+    Err(format!("{word:#x} was read"))
 }
 
 fn triple_fault() {

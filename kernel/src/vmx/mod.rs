@@ -29,8 +29,8 @@ use spin::Once;
 use crate::boot::facts;
 use crate::pci::Function;
 use crate::start::{Machine, machine};
-use crate::{smp, unsupported};
-pub use calls::SPOIL as CALL_SPOIL;
+use crate::{smp, time, unsupported};
+pub use calls::{MISCONFIGURED, SPOIL, SPOIL_ENTRY, SPOIL_EPT};
 use dataplane::Dataplane;
 pub use memory::keep_data;
 use support::Support;
@@ -90,6 +90,7 @@ pub fn start_if_wanted(m: &Machine, cores: usize, functions: &[Function]) {
     if has_iommu {
         log::warn!("the IOMMU is left alone: a dataplane's card can write anywhere");
     }
+    let began = time::now_ns();
     let s = SUPPORT.call_once(|| s);
     match setup::all(m, s, cores, functions) {
         Ok(all) => DATAPLANES.call_once(|| all),
@@ -101,6 +102,7 @@ pub fn start_if_wanted(m: &Machine, cores: usize, functions: &[Function]) {
         }
         d.run();
     }
+    report::costs(cores, began);
     smp::release();
     core_main(0)
 }

@@ -14,7 +14,8 @@ const EXECUTE: u64 = 1 << 2;
 const RIGHTS: u64 = READ | WRITE | EXECUTE;
 const TYPE_SHIFT: u32 = 3;
 const LEAF: u64 = 1 << 7;
-const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+/// Where an entry says what it refers to.
+pub const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 /// Four levels translate this many bits.
 const GUEST_BITS: u32 = 48;
 const TOP_LEVEL: u32 = 3;
