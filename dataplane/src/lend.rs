@@ -110,7 +110,14 @@ impl Engine {
                 self.look_at_lend();
             }
             Message::Sync(sync) => self.take_sync(*sync),
-            Message::Adopt(group) => self.adopt(group),
+            Message::Afresh(afresh) => {
+                for group in afresh.groups {
+                    self.adopt(group);
+                }
+                for (group, owner, age) in afresh.owners {
+                    self.hear_owner(group, owner, age);
+                }
+            }
             Message::Heard { round, owned } => self.heard(from, round, &owned),
             Message::Leaves => self.has_left(from),
             Message::Stays | Message::Back => self.returns(from),

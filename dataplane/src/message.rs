@@ -7,6 +7,7 @@ use crate::addresses::Ipv6Config;
 use crate::config::Ipv4Config;
 use crate::fifo::GroupSet;
 use crate::group::FlowGroup;
+use crate::lend::round::Afresh;
 use crate::lend::sync::Sync;
 use alloc::boxed::Box;
 use ix_abi::{Cookie, CoreId, GroupId, Handle, IpAddress, SocketAddress, Status, TcpOption};
@@ -193,6 +194,6 @@ pub enum Message {
     Back,
     /// From core 0: what was missed.
     Sync(Box<Sync>),
-    /// From core 0: a group that begins afresh.
-    Adopt(Box<FlowGroup>),
+    /// From core 0: groups that begin afresh.
+    Afresh(Box<Afresh>),
 }

@@ -82,6 +82,8 @@ pub struct Redirect {
     pub to: CoreId,
     /// Whose queue it has named, if that core has one.
     pub asker: CoreId,
+    /// That core waits for it, since it has moved the group.
+    pub waits: bool,
 }
 
 /// A core's part in all moves.
@@ -287,7 +289,7 @@ impl Engine {
     /// Core 0: the device has done what [`Engine::redirect`] says, or cannot.
     pub fn redirected(&mut self) {
         self.stir();
-        if let Some(Redirect { group, asker, .. }) = self.moves.redirects.pop_front() {
+        if let Some(Redirect { group, asker, waits: true, .. }) = self.moves.redirects.pop_front() {
             self.tell(asker, Message::Redirected { group });
         }
     }
@@ -343,7 +345,7 @@ impl Engine {
             Message::Turned { group } => self.turned(group, from),
             Message::Settled { group } => self.settled(group),
             Message::Redirect { group, to } => {
-                self.moves.redirects.push_back(Redirect { group, to, asker: from });
+                self.moves.redirects.push_back(Redirect { group, to, asker: from, waits: true });
             }
             Message::Redirected { group } => self.device_turned(group),
             Message::Serve => self.called(),

@@ -29,6 +29,16 @@ pub enum Presence {
     Returning,
 }
 
+/// Groups that begin afresh.
+#[derive(Debug)]
+pub struct Afresh {
+    /// Whose they are, and how old that is.
+    pub(super) owners: Vec<(GroupId, CoreId, u64)>,
+    /// The receiver's.
+    #[allow(clippy::vec_box, reason = "each goes to its place as it is, and stays there")]
+    pub(super) groups: Vec<Box<FlowGroup>>,
+}
+
 #[derive(Debug)]
 pub(super) struct Book {
     states: [Presence; CORES_MAX],
@@ -253,9 +263,10 @@ impl Engine {
             area.orphan(core, |group| orphans.contains(&(group, core)));
         }
         let heirs = self.heirs();
-        for (at, (group, _)) in orphans.iter().enumerate() {
-            self.give_afresh(*group, heirs[at % heirs.len()]);
-        }
+        let given =
+            orphans.iter().enumerate().map(|(at, (group, _))| (*group, heirs[at % heirs.len()]));
+        let given: Vec<_> = given.collect();
+        self.give_afresh(&given);
         for core in (1..self.local.cores).map(CoreId).filter(|core| is_bereft(*core)) {
             self.evict(core);
         }
@@ -280,21 +291,24 @@ impl Engine {
         heirs
     }
 
-    fn give_afresh(&mut self, group: GroupId, heir: CoreId) {
-        let at = usize::from(group.0);
-        let local = &mut self.local;
-        let age = ((local.ages[at] >> 32) + 1) << 32;
-        let (limit, groups, now) = (self.lend.limit, local.groups, local.now);
-        let fresh = Box::new(FlowGroup::afresh(group, limit, groups, now, age));
-        for core in local.mesh.others().filter(|core| *core != heir) {
-            self.tell(core, Message::Owner { group, owner: heir, age });
+    /// Tells all who are there whose these groups are from now on, and gives them: a message for each core, since many may have
+    /// no room.
+    fn give_afresh(&mut self, groups: &[(GroupId, CoreId)]) {
+        let local = &self.local;
+        let age = |group: GroupId| ((local.ages[usize::from(group.0)] >> 32) + 1) << 32;
+        let owners: Vec<_> =
+            groups.iter().map(|(group, heir)| (*group, *heir, age(*group))).collect();
+        let (limit, count, now) = (self.lend.limit, local.groups, local.now);
+        let others: Vec<_> = local.mesh.others().collect();
+        for core in others.into_iter().chain([local.core]) {
+            let ours = owners.iter().filter(|(_, heir, _)| *heir == core);
+            let fresh = |(group, _, age): &(GroupId, CoreId, u64)| {
+                Box::new(FlowGroup::afresh(*group, limit, count, now, *age))
+            };
+            let groups = ours.map(fresh).collect();
+            let owners = owners.clone();
+            self.tell(core, Message::Afresh(Box::new(Afresh { owners, groups })));
         }
-        if heir == self.local.core {
-            return self.lend_message(heir, Message::Adopt(fresh));
-        }
-        self.local.ages[at] = age;
-        self.set_owner(group, heir);
-        self.tell(heir, Message::Adopt(fresh));
     }
 
     /// No group's frames go to that core's queue: where their owner has none, core 0 forwards them.
@@ -302,7 +316,7 @@ impl Engine {
         for group in (0..self.local.groups).map(GroupId) {
             let owner = self.local.owners[usize::from(group.0)];
             let to = if owner.0 < self.lend.pairs { owner } else { CoreId(0) };
-            self.moves.turn(Redirect { group, to, asker: core });
+            self.moves.turn(Redirect { group, to, asker: core, waits: false });
         }
     }
 }

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     /// Four cores: 0 and 1 serve, 2 is parked, 3 reserved.
-    const SHAPE: Shape = Shape { cores: 4, groups: 128, active: 0b11, background: 0b1000 };
+    const SHAPE: Shape = Shape { cores: 4, groups: 128, active: 0b11, background: 0b1000, away: 0 };
 
     #[test]
     fn a_move_that_cannot_be_is_refused_with_the_half_that_is_wrong() {

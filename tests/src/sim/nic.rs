@@ -55,7 +55,7 @@ pub fn open(
 
 /// Sends frames of a group to a core's queue, if that has one, and they came to the one that asks.
 pub fn redirect(card: &mut Card, redirect: &Redirect) {
-    let Redirect { group, to, asker } = *redirect;
+    let Redirect { group, to, asker, .. } = *redirect;
     if card.queue_of(group.0) == asker.0 && to.0 < card.capabilities().queue_pairs {
         card.steer(group.0, to.0);
     }
