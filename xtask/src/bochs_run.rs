@@ -197,26 +197,30 @@ fn start(root: &Path, rc: &Path) -> Result<Child> {
 struct Screen(File);
 
 impl Screen {
-    /// Once it is open.
+    /// Once it is open. What Bochs has inherited is somebody else's.
     fn of(machine: &Child) -> Option<Self> {
-        let proc = PathBuf::from(format!("/proc/{}", machine.id()));
-        for entry in std::fs::read_dir(proc.join("fd")).ok()?.flatten() {
-            if std::fs::read_link(entry.path()).ok()?.ends_with("ptmx") {
-                let info =
-                    std::fs::read_to_string(proc.join("fdinfo").join(entry.file_name())).ok()?;
-                let number = info.lines().find_map(|line| line.strip_prefix("tty-index:"))?.trim();
-                let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
-                let path = format!("/dev/pts/{number}");
-                return OpenOptions::new().read(true).custom_flags(flags).open(path).ok().map(Self);
-            }
-        }
-        None
+        let ours = terminals(Path::new("/proc/self"));
+        let theirs = terminals(&PathBuf::from(format!("/proc/{}", machine.id())));
+        let number = theirs.into_iter().find(|number| !ours.contains(number))?;
+        let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+        let path = format!("/dev/pts/{number}");
+        OpenOptions::new().read(true).custom_flags(flags).open(path).ok().map(Self)
     }
 
     fn read(&mut self) {
         let mut text = [0; 4096];
         while self.0.read(&mut text).is_ok_and(|len| len > 0) {}
     }
+}
+
+/// Numbers of the pseudo-terminals that a process has the master of.
+fn terminals(process: &Path) -> Vec<String> {
+    let number = |info: String| {
+        let number = info.lines().find_map(|line| line.strip_prefix("tty-index:"))?.trim();
+        Some(number.to_owned())
+    };
+    let all = std::fs::read_dir(process.join("fdinfo")).into_iter().flatten().flatten();
+    all.filter_map(|entry| number(std::fs::read_to_string(entry.path()).ok()?)).collect()
 }
 
 /// Shows what COM1 says until the machine ends, or the time; the status.

@@ -46,8 +46,13 @@ pub fn call(c: &mut Core<'_>) -> Result<(), Stop> {
             write(f::GUEST_RFLAGS, 0);
             return Ok(());
         }
-use super::memory::{HostTables, word};
-use super::moves;
+        SPOIL if hints::are_given(c.d) && argument == SPOIL_EPT => misconfigure(&c.d.ept),
+        LEAVE => c.leave(argument != 0),
+        GIVE => {
+            let (core, to) = ((argument & 0xFF) as usize, (argument >> 8) as u8);
+            let to = (to != u8::MAX).then_some(to);
+            c.registers.general[RAX] = u64::from(moves::give(c.d, core, to));
+        }
         _ => {
             let text = format!("VMCALL {number:#x} with {argument:#x}");
             return Err(Stop::Misdeed { cause: Cause::Hypercall, detail: number, text });
