@@ -87,9 +87,9 @@ open_enum! {
         /// The IOMMU has refused a request of a device (core 0's ring): `small` the device (bus, device and function as in PCI), `a` the
         /// page, `b` bits 0–7 why, bit 8 a write.
         DmaRefused = 28: "dma refused",
-        /// This core leaves for another dataplane, asked to.
+        /// This core leaves for another dataplane: `small` 0, as it was asked to; 1, with all that it has, since its time is over.
         CoreLeaves = 29: "core leaves",
-        /// This core is back: `small` 1 if it was stopped where it was, and had to give up what it had.
+        /// This core is back: `small` 1 if it was stopped where it was, and had to give up what it had: `a` connections.
         CoreReturns = 30: "core returns",
     }
 }

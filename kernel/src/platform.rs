@@ -90,6 +90,8 @@ pub struct KernelPlatform {
     park: bool,
     /// How often it was given up for lost, as it knows it.
     taken: u32,
+    /// A monitor may do that.
+    can_be_taken: bool,
     measure: measure::Core,
     /// Figures were published: there may be a new grant.
     published: bool,
@@ -127,6 +129,7 @@ impl KernelPlatform {
             parked: false,
             park: false,
             taken: 0,
+            can_be_taken: core != 0 && vmx::guest::page().is_some(),
             measure: measure::Core::new(core),
             published: false,
             grant: (0, 0),
@@ -237,12 +240,23 @@ impl KernelPlatform {
         }
         control::set_core_state(self.core, CoreState::Away);
         watch::log::record(EventKind::CoreLeaves, 0, 0, 0);
-        lending::leave(self.core);
+        lending::leave();
         // It may have been stopped on the way out or in.
         if !self.gives_up(engine) {
             engine.come_back();
             watch::log::record(EventKind::CoreReturns, 0, 0, 0);
         }
+        control::set_core_state(self.core, CoreState::Running);
+    }
+
+    /// The monitor stops this core in a moment, wherever it is: better here, where it holds nothing.
+    #[cold]
+    #[inline(never)]
+    fn leave_late(&mut self, engine: &mut Engine) {
+        control::set_core_state(self.core, CoreState::Away);
+        watch::log::record(EventKind::CoreLeaves, 1, 0, 0);
+        lending::leave_late(self.core, self.taken);
+        self.gives_up(engine);
         control::set_core_state(self.core, CoreState::Running);
     }
 
@@ -252,8 +266,11 @@ impl KernelPlatform {
         if core::mem::replace(&mut self.taken, taken) == taken {
             return false;
         }
+        let before = engine.stats().get(Counter::TcpForceResets);
         engine.give_up();
-        watch::log::record(EventKind::CoreReturns, 1, 0, 0);
+        let reset = engine.stats().get(Counter::TcpForceResets) - before;
+        log::info!("core {} is back: {reset} connections of its flow groups are over", self.core);
+        watch::log::record(EventKind::CoreReturns, 1, reset, 0);
         true
     }
 
@@ -462,6 +479,9 @@ impl Platform for KernelPlatform {
         if batch != self.batch {
             self.batch = batch;
             engine.set_rx_batch(batch);
+        }
+        if self.can_be_taken && vmx::guest::is_overdue(self.core) {
+            self.leave_late(engine);
         }
         if cores::is_parked(self.core) != self.park {
             self.change_parking(engine);

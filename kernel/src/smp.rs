@@ -12,7 +12,7 @@ use crate::cpu;
 use crate::cpu::percore::{self, CORES_MAX};
 use crate::firmware::Firmware;
 use crate::mem::{self, layout};
-use crate::{apic, time};
+use crate::{apic, time, vmx};
 
 unsafe extern "C" {
     static ix_trampoline_start: u8;
@@ -26,8 +26,16 @@ unsafe extern "C" {
 /// host runs many of them.
 const START_NS: u64 = 3_000_000_000;
 
+/// Under the monitor, which is what absent cores need, an INIT takes effect within microseconds, and a start within a few hundred.
+const LATE_INIT_NS: u64 = 20_000;
+const LATE_START_NS: u64 = 2_000_000;
+
 /// The TSC of the core that reported last.
 static STARTED_AT: AtomicU64 = AtomicU64::new(0);
+/// Cores that another dataplane had when this one booted, a bit each: they are started when they come.
+static ABSENT: AtomicU64 = AtomicU64::new(0);
+/// Physical address of the trampoline page.
+static TRAMPOLINE: AtomicU64 = AtomicU64::new(0);
 static GO: AtomicBool = AtomicBool::new(false);
 
 /// A variable of boot.S, linked at its physical address, through the direct map.
@@ -60,9 +68,17 @@ pub fn start(boot: &BootInfo, fw: &Firmware, cores: usize) -> Result<usize, &'st
     for (i, _) in others.iter().enumerate() {
         mem::map_stacks(i + 1).ok_or("no memory for kernel stacks")?;
     }
+    // Some may be elsewhere.
+    vmx::guest::find();
+    TRAMPOLINE.store(page.0, Ordering::Relaxed);
     others.iter().for_each(|&id| apic::send_init(id));
     time::wait_ns(10_000_000);
     for (i, &id) in others.iter().enumerate() {
+        if vmx::guest::is_away(i + 1) {
+            percore::of(i + 1).apic_id.store(id, Ordering::Relaxed);
+            ABSENT.fetch_or(1 << (i + 1), Ordering::Relaxed);
+            continue;
+        }
         if !start_one(i + 1, id, page) {
             // A late starter would read the next core's variables: nothing may be started after this.
             log::error!(
@@ -85,10 +101,38 @@ fn copy_trampoline(page: Phys) {
     unsafe { core::ptr::copy_nonoverlapping(start, layout::direct(page) as *mut u8, len) };
 }
 
-fn start_one(core: usize, apic_id: u32, page: Phys) -> bool {
+/// Whether the core was another dataplane's at boot, and was not started since.
+pub fn is_absent(core: usize) -> bool {
+    ABSENT.load(Ordering::Relaxed) >> core & 1 != 0
+}
+
+/// Starts a core that was absent and is there now. Core 0, over and over until it is not absent any more, one core at a time.
+pub fn start_late(core: usize) {
+    let of = percore::of(core);
+    if of.online.load(Ordering::Acquire) {
+        ABSENT.fetch_and(!(1 << core), Ordering::Relaxed);
+        return;
+    }
+    let page = TRAMPOLINE.load(Ordering::Relaxed);
+    let apic_id = of.apic_id.load(Ordering::Relaxed);
+    set_boot_variables(core);
+    apic::send_init(apic_id);
+    time::wait_ns(LATE_INIT_NS);
+    apic::send_startup(apic_id, (page / PAGE) as u8);
+    let until = time::now_ns() + LATE_START_NS;
+    while time::now_ns() < until && !of.online.load(Ordering::Acquire) {
+        core::hint::spin_loop();
+    }
+}
+
+fn set_boot_variables(core: usize) {
     set_boot_variable(&raw const ix_ap_core, core as u64);
     set_boot_variable(&raw const ix_ap_cr3, mem::root().0);
     set_boot_variable(&raw const ix_ap_stack, stacks::main_stack(core).1);
+}
+
+fn start_one(core: usize, apic_id: u32, page: Phys) -> bool {
+    set_boot_variables(core);
     let online = &percore::of(core).online;
     let vector = (page.0 / PAGE) as u8;
     let before = time::tsc();

@@ -7,9 +7,11 @@ use crate::{bochs, image};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use ix_kernel_core::archive::{self, Archive};
+use nix::fcntl::OFlag;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::os::unix::fs::FileTypeExt;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::TryRecvError;
@@ -191,9 +193,40 @@ fn start(root: &Path, rc: &Path) -> Result<Child> {
         .context("cannot start Bochs")
 }
 
+/// Bochs' text screen: a terminal of its own, which somebody has to read, or Bochs stops when it is full.
+struct Screen(File);
+
+impl Screen {
+    /// Once it is open. What Bochs has inherited is somebody else's.
+    fn of(machine: &Child) -> Option<Self> {
+        let ours = terminals(Path::new("/proc/self"));
+        let theirs = terminals(&PathBuf::from(format!("/proc/{}", machine.id())));
+        let number = theirs.into_iter().find(|number| !ours.contains(number))?;
+        let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+        let path = format!("/dev/pts/{number}");
+        OpenOptions::new().read(true).custom_flags(flags).open(path).ok().map(Self)
+    }
+
+    fn read(&mut self) {
+        let mut text = [0; 4096];
+        while self.0.read(&mut text).is_ok_and(|len| len > 0) {}
+    }
+}
+
+/// Numbers of the pseudo-terminals that a process has the master of.
+fn terminals(process: &Path) -> Vec<String> {
+    let number = |info: String| {
+        let number = info.lines().find_map(|line| line.strip_prefix("tty-index:"))?.trim();
+        Some(number.to_owned())
+    };
+    let all = std::fs::read_dir(process.join("fdinfo")).into_iter().flatten().flatten();
+    all.filter_map(|entry| number(std::fs::read_to_string(entry.path()).ok()?)).collect()
+}
+
 /// Shows what COM1 says until the machine ends, or the time; the status.
 fn watch(options: &Options, machine: &mut Child, serial: &Path) -> Result<u8> {
     let mut deadline = Instant::now() + Duration::from_secs(options.time);
+    let mut screen = Screen::of(machine);
     let mut shown = 0;
     let mut status = None;
     let (hold, let_go) = std::sync::mpsc::channel::<()>();
@@ -208,6 +241,10 @@ fn watch(options: &Options, machine: &mut Child, serial: &Path) -> Result<u8> {
     }
     loop {
         let off = machine.try_wait()?.is_some();
+        screen = screen.or_else(|| Screen::of(machine));
+        if let Some(screen) = &mut screen {
+            screen.read();
+        }
         let said = std::fs::read(serial).unwrap_or_default();
         let mut out = std::io::stdout();
         out.write_all(&said[shown.min(said.len())..]).and_then(|()| out.flush())?;

@@ -94,6 +94,7 @@ pub struct KvCheck {
     sweep: Sweep,
     told: Told,
     began_ns: u64,
+    cores: usize,
 }
 
 impl KvCheck {
@@ -102,7 +103,7 @@ impl KvCheck {
         let worker = Worker::new(&shared.kv, index % WORKERS_MAX);
         let counts = shared.tally.of(index);
         let (sweep, told) = (Sweep::default(), Told::default());
-        KvCheck { shared, counts, worker, sweep, told, began_ns: 0 }
+        KvCheck { shared, counts, worker, sweep, told, began_ns: 0, cores: 0 }
     }
 
     /// kv answers what has been received, as far as there is room for replies.
@@ -227,7 +228,21 @@ impl KvCheck {
             self.told = Told { rounds: over, at_ns: now_ns };
             if rounds != 1 {
                 logln!("round {over}: {connections} connections, {sum}");
+                self.tell_resets();
             }
+        }
+    }
+
+    /// Where ends of connections were reset, if that is to be told.
+    fn tell_resets(&self) {
+        if self.shared.options.resets {
+            let Sum { resets, lost, .. } = self.shared.tally.sum();
+            let (cores, tally) = (self.cores, &self.shared.tally);
+            let on: Vec<u64> =
+                (0..cores).map(|core| tally.of(core).resets.load(Ordering::Relaxed)).collect();
+            logln!(
+                "{lost} clients lost their connection, {resets} ends were reset, on cores {on:?}"
+            );
         }
     }
 
@@ -249,6 +264,7 @@ impl App for KvCheck {
     const PULLS: bool = true;
 
     fn on_start(&mut self, cx: &mut Cx<Self>) {
+        self.cores = cx.info().cores as usize;
         if cx.index() == 0 {
             if self.shared.to.ip == IpAddress::UNSPECIFIED {
                 log::error!("there is no address yet to connect to: ip=ADDRESS/LEN is wanted");
@@ -316,6 +332,7 @@ impl App for KvCheck {
                 );
                 libix::exit(2);
             }
+            Status::Refused if self.shared.options.resets => count(&self.counts.lost, 1),
             _ => self.counts.error(format_args!("client {}: {status}", client.id())),
         }
         self.shared.homeless.lock().push(*client);
@@ -352,6 +369,10 @@ impl App for KvCheck {
     }
 
     fn on_dead(&mut self, _: &mut Cx<Self>, conn: &mut IxConn, reason: DeadReason) {
+        let may_be = self.shared.options.resets && reason == DeadReason::Reset;
+        if may_be {
+            count(&self.counts.resets, 1);
+        }
         match &mut conn.data {
             Side::Server(server) => server.close(&mut self.worker),
             Side::Client(client) => {
@@ -361,7 +382,11 @@ impl App for KvCheck {
                 }
                 let left = client.left;
                 let id = client.id();
-                self.counts.error(format_args!("client {id}: {reason}, {left} requests left"));
+                if may_be {
+                    count(&self.counts.lost, 1);
+                } else {
+                    self.counts.error(format_args!("client {id}: {reason}, {left} requests left"));
+                }
                 client.disconnected();
                 if client.left == 0 {
                     return self.round_over(client);

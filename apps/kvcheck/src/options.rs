@@ -5,8 +5,8 @@ use core::ops::RangeInclusive;
 use libix::abi::layout::InfoPage;
 
 /// How to start it.
-pub const USAGE: &str = "usage: kvcheck [connections=N] [requests=N] [rounds=N] [value=BYTES] [seed=N] [port=N]: so many \
-                         connections, requests of all of them in a round, rounds (0: for ever), bytes of a value at most";
+pub const USAGE: &str = "usage: kvcheck [connections=N] [requests=N] [rounds=N] [value=BYTES] [seed=N] [port=N] [resets=0|1]: so many \
+                         connections, requests of all of them in a round, rounds (0: for ever), bytes of a value at most, and whether connections may be reset";
 
 /// What the operator chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +23,22 @@ pub struct Options {
     pub seed: u64,
     /// The TCP port that kv serves.
     pub port: u16,
+    /// Connections may be reset: that is counted apart, and not as an error.
+    pub resets: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
         let port = kv::app::PORT;
-        Options { connections: 64, requests: 100_000, rounds: 1, value: 1000, seed: 1, port }
+        Options {
+            connections: 64,
+            requests: 100_000,
+            rounds: 1,
+            value: 1000,
+            seed: 1,
+            port,
+            resets: false,
+        }
     }
 }
 
@@ -70,6 +80,7 @@ impl Options {
             "rounds" => self.rounds = number(value, 0..=u64::MAX)?,
             "value" => self.value = number(value, 1..=500_000)? as usize,
             "seed" => self.seed = number(value, 0..=u64::MAX)?,
+            "resets" => self.resets = number(value, 0..=1)? != 0,
             "port" => self.port = number(value, 1..=32_767)? as u16,
             _ => return None,
         }

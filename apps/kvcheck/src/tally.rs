@@ -17,6 +17,10 @@ pub struct Counts {
     pub errors: AtomicU64,
     /// Connections made.
     pub connects: AtomicU64,
+    /// Ends of connections, kv's and clients', that were reset, where that is no error.
+    pub resets: AtomicU64,
+    /// Of them, clients'.
+    pub lost: AtomicU64,
     /// Clients that have done all their rounds.
     pub finished: AtomicU64,
 }
@@ -42,6 +46,10 @@ pub struct Sum {
     pub errors: u64,
     /// As in [`Counts`].
     pub connects: u64,
+    /// As in [`Counts`].
+    pub resets: u64,
+    /// As in [`Counts`].
+    pub lost: u64,
     /// As in [`Counts`].
     pub finished: u64,
 }
@@ -69,6 +77,8 @@ impl Tally {
             bytes: all(|c| &c.bytes),
             errors: all(|c| &c.errors),
             connects: all(|c| &c.connects),
+            resets: all(|c| &c.resets),
+            lost: all(|c| &c.lost),
             finished: all(|c| &c.finished),
         }
     }

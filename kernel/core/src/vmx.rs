@@ -18,5 +18,6 @@ pub mod pci;
 pub mod restart;
 pub mod start_info;
 pub mod state;
+pub mod timer;
 pub mod uart;
 pub mod watchdog;

@@ -9,6 +9,7 @@ use ix_abi::status::Status;
 use ix_abi::{CoreId, GroupId};
 use ix_dataplane::engine::Engine;
 use ix_kernel_core::spread;
+use log::Level;
 
 use super::{demand, lending};
 use crate::control::{self, Pending};
@@ -73,6 +74,9 @@ pub(super) struct Cores {
     astray: bool,
     demand: demand::Task,
     lending: lending::Task,
+    /// Cores that served before they were away, and those of them that are back and are to serve again, a bit each.
+    served: u64,
+    back: u64,
 }
 
 impl Cores {
@@ -93,6 +97,8 @@ impl Cores {
             astray: false,
             demand: demand::Task::new(cores),
             lending: lending::Task::new(cores, sharing, last(cores, background)),
+            served: 0,
+            back: 0,
         }
     }
 
@@ -242,7 +248,8 @@ impl Cores {
                 let serving = serving & !self.lending.away() | 1;
                 if status == Status::Ok {
                     PARKED.store(all(self.cores) & !serving, Ordering::Relaxed);
-                    log::info!("{} of {} cores serve", serving.count_ones(), self.cores);
+                    let level = if command.is_some() { Level::Info } else { Level::Debug };
+                    log::log!(level, "{} of {} cores serve", serving.count_ones(), self.cores);
                 }
                 self.publish(engine);
                 if let Some(Answer { to, value }) = command {
@@ -261,13 +268,29 @@ impl Cores {
                 lending::Order::Nothing => continue,
                 // What is under way comes first; it is said again.
                 lending::Order::Clear(cores) if matches!(self.task, Task::None) => {
+                    self.served |= serving & cores;
+                    self.back &= !cores;
                     self.serve(engine, None, serving & !cores);
                 }
                 lending::Order::Clear(_) => continue,
-                lending::Order::Taken(core) => PARKED.store(parked | 1 << core, Ordering::Relaxed),
+                lending::Order::Taken(core) => {
+                    self.served |= serving & 1 << core;
+                    self.back &= !(1 << core);
+                    PARKED.store(parked | 1 << core, Ordering::Relaxed);
+                }
+                lending::Order::Welcome(core) => {
+                    self.back |= self.served & 1 << core;
+                    self.served &= !(1 << core);
+                }
                 lending::Order::Changed => {}
             }
             self.publish(engine);
+        }
+        if self.back != 0 && matches!(self.task, Task::None) {
+            let back = core::mem::take(&mut self.back);
+            let reserved = BACKGROUND.load(Ordering::Relaxed);
+            let serving = all(self.cores) & !PARKED.load(Ordering::Relaxed);
+            self.serve(engine, None, serving | back & !reserved);
         }
     }
 

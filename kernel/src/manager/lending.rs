@@ -1,49 +1,70 @@
-//! Cores that the monitor lends to other dataplanes: what it wishes, what core 0 does about it, and where a core leaves.
-//!
-//! The monitor's page will be the source of wishes, and [`leave`] its call. Until those are merged the wishes are words in
-//! memory that nobody writes, and the call returns at once.
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+//! Cores that the monitor lends to other dataplanes: what it wishes (its page), what core 0 does about it, and where a core leaves.
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use ix_abi::CoreId;
 use ix_abi::limits::CORES_MAX;
 use ix_abi::status::Status;
 use ix_dataplane::engine::Engine;
 use ix_dataplane::lend;
-use ix_kernel_core::lending::{Action, Lending, Presence, Seen, Shape, Source};
+use ix_kernel_core::lending::{Action, Lending, Presence, Seen, Shape, Source, State};
 
-use crate::{net, time};
-
-/// What the monitor wishes. STUB: to be read from its page.
-static WISHES: AtomicU64 = AtomicU64::new(0);
-/// How often it has stopped each core. STUB: likewise.
-static STOPPED: [AtomicU32; CORES_MAX] = [const { AtomicU32::new(0) }; CORES_MAX];
+use crate::vmx::guest;
+use crate::{net, selftest, smp, time};
 
 /// How often each core was given up for lost: written by core 0, for the core itself to find when it runs again.
 static TAKEN: [AtomicU32; CORES_MAX] = [const { AtomicU32::new(0) }; CORES_MAX];
+/// How often each had been stopped in earlier lives of the dataplane.
+static BEFORE: [AtomicU32; CORES_MAX] = [const { AtomicU32::new(0) }; CORES_MAX];
+/// For `selftest=vmx-deaf`: wishes are not heard.
+static DEAF: AtomicBool = AtomicBool::new(false);
 
 /// How long the end of an application waits for cores that are away.
 const RECALL_NS: u64 = 2_000_000_000;
+/// How long a core that was stopped waits for core 0 to know it.
+const KNOWN_NS: u64 = 100_000_000;
 
-/// The words above.
-struct Memory;
+/// The monitor's page.
+struct Monitor;
 
-impl Source for Memory {
+impl Source for Monitor {
     fn wants_away(&self, core: usize) -> bool {
-        WISHES.load(Ordering::Relaxed) >> core & 1 != 0
+        guest::is_wished_away(core) && !DEAF.load(Ordering::Relaxed)
     }
+    /// A core that was not there at boot is one that was stopped before it did anything.
     fn times_taken(&self, core: usize) -> u32 {
-        STOPPED[core % CORES_MAX].load(Ordering::Relaxed)
+        let since =
+            guest::times_taken(core).wrapping_sub(BEFORE[core % CORES_MAX].load(Ordering::Relaxed));
+        since + ABSENT_AT_BOOT[core % CORES_MAX].load(Ordering::Relaxed)
     }
+}
+
+/// 1: so it was.
+static ABSENT_AT_BOOT: [AtomicU32; CORES_MAX] = [const { AtomicU32::new(0) }; CORES_MAX];
+
+/// The monitor's wishes are not heard from now on: cores are only had by force.
+pub fn be_deaf() {
+    DEAF.store(true, Ordering::Relaxed);
 }
 
 /// How often a core was taken: another number than at the last look, and it has to give up what it had.
 pub fn times_taken(core: usize) -> u32 {
-    TAKEN[core % CORES_MAX].load(Ordering::Relaxed)
+    TAKEN[core % CORES_MAX].load(Ordering::Acquire)
 }
 
-/// A core hands itself over; returns when it is the dataplane's again. STUB: the monitor's call (VMCALL YIELD) goes here. It returns at
-/// once, so that a core which was asked to leave returns in the same moment.
-pub fn leave(_core: usize) {}
+/// A core hands itself over; returns when it is the dataplane's again.
+pub fn leave() {
+    guest::leave(true);
+}
+
+/// A core that the monitor is about to stop anyway, since it was asked for in vain, hands itself over with all that it has, at a point
+/// where it holds nothing that others wait for. Returns when it is back and core 0 knows (`taken`: how often it was before).
+pub fn leave_late(core: usize, taken: u32) {
+    guest::leave(false);
+    let until = time::now_ns() + KNOWN_NS;
+    while times_taken(core) == taken && time::now_ns() < until {
+        core::hint::spin_loop();
+    }
+}
 
 /// What is to become of the cores that serve.
 pub(super) enum Order {
@@ -53,6 +74,8 @@ pub(super) enum Order {
     Clear(u64),
     /// This one was stopped, and does not serve any more.
     Taken(usize),
+    /// This one is back for good: it serves again.
+    Welcome(usize),
     /// Something else has changed.
     Changed,
 }
@@ -68,6 +91,10 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn new(cores: usize, sharing: u64, reserved: u64) -> Self {
         let lending = Lending::new(Shape { cores, sharing, reserved });
+        for core in 0..cores.min(CORES_MAX) {
+            BEFORE[core].store(guest::times_taken(core), Ordering::Relaxed);
+            ABSENT_AT_BOOT[core].store(u32::from(smp::is_absent(core)), Ordering::Relaxed);
+        }
         Self { cores, lending, waits: None }
     }
 
@@ -83,7 +110,10 @@ impl Task {
     /// Every millisecond, for one core: `parked` are those that do not serve, `serving` those that do, a bit each.
     pub(super) fn step(&mut self, engine: &mut Engine, core: usize, masks: (u64, u64)) -> Order {
         let (parked, serving) = masks;
-        if let Some(why) = self.lending.refusal(core, &Memory) {
+        if smp::is_absent(core) && !guest::is_away(core) {
+            smp::start_late(core);
+        }
+        if let Some(why) = self.lending.refusal(core, &Monitor) {
             log::warn!("core {core} is not lent: {why}");
         }
         let id = CoreId(core as u16);
@@ -96,17 +126,21 @@ impl Task {
         };
         let before = self.lending.state(core);
         let seen = Seen { parked: parked >> core & 1 != 0, presence };
-        match self.lending.step(core, seen, &Memory) {
-            Action::Nothing | Action::Welcome if self.lending.state(core) == before => {
-                return Order::Nothing;
+        match self.lending.step(core, seen, &Monitor) {
+            Action::Nothing if self.lending.state(core) == before => return Order::Nothing,
+            Action::Nothing => {}
+            Action::Welcome => {
+                log::debug!("core {core} is back");
+                selftest::vmx::core_moved(core, true);
+                return Order::Welcome(core);
             }
-            Action::Nothing | Action::Welcome => {}
             Action::Clear => return Order::Clear(1 << core),
             Action::SendAway => {
                 // What is refused now is tried again: a group may have come to it.
-                if engine.send_away(id) == Status::Ok {
-                    net::wake_core(core);
+                if engine.send_away(id) != Status::Ok {
+                    return Order::Nothing;
                 }
+                net::wake_core(core);
             }
             Action::Recall => engine.recall(id),
             Action::Take => {
@@ -118,7 +152,10 @@ impl Task {
                 return Order::Taken(core);
             }
         }
-        log::info!("core {core} is {}", self.lending.state(core).name());
+        if self.lending.state(core) == State::Away {
+            selftest::vmx::core_moved(core, false);
+        }
+        log::debug!("core {core} is {}", self.lending.state(core).name());
         Order::Changed
     }
 
@@ -135,7 +172,7 @@ impl Task {
         let now = time::now_ns();
         if self.waits.is_none() {
             log::info!("the application ends: the cores that are away are called back");
-            // STUB: said to the monitor, once there is its page.
+            // There is no such call: they come when whoever has them lets them go, or not in time.
         }
         now.saturating_sub(*self.waits.get_or_insert(now)) > RECALL_NS
     }

@@ -7,7 +7,7 @@ mod faults;
 mod memory;
 mod nic;
 mod user;
-mod vmx;
+pub mod vmx;
 
 use ix_kernel_core::cmdline::NICTEST;
 

@@ -5,6 +5,7 @@
 use alloc::format;
 use alloc::string::String;
 use core::arch::asm;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use ix_kernel_core::addr::{LARGE_PAGE, Phys, align_up};
 use x86_64::instructions::port::PortWriteOnly;
@@ -12,6 +13,7 @@ use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 
 use crate::cpu::percore;
+use crate::manager::lending;
 use crate::mem::layout;
 use crate::start::machine;
 use crate::vmx::guest;
@@ -57,11 +59,57 @@ pub fn run(names: &str) -> Outcome {
         "hang" => hang(),
         "xsetbv" => set_xcr0(),
         "misconfiguration" => read_misconfigured()?,
-        "entry" => guest::call(vmx::SPOIL, vmx::SPOIL_ENTRY),
+        "entry" => {
+            guest::call(vmx::SPOIL, vmx::SPOIL_ENTRY);
+        }
         "panic" => panic!("asked for by selftest=vmx-panic"),
+        // It serves, and then does not give a core, or fails when a core goes or comes.
+        "deaf" => return later(Later::Deaf),
+        "lent" => return later(Later::Lent),
+        "borrowed" => return later(Later::Borrowed),
+        "give" => return later(Later::Give),
         _ => crate::unsupported!("no misdeed is called {name}"),
     }
     Err(format!("{name} was not stopped"))
+}
+
+/// What a dataplane does while it serves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Later {
+    Nothing,
+    Deaf,
+    Lent,
+    Borrowed,
+    /// What comes is given to the next at once.
+    Give,
+}
+
+static LATER: AtomicU8 = AtomicU8::new(Later::Nothing as u8);
+
+fn later(what: Later) -> Outcome {
+    if what == Later::Deaf {
+        lending::be_deaf();
+    }
+    LATER.store(what as u8, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Whether other cores have anything to do in this life.
+fn serves() -> bool {
+    LATER.load(Ordering::Relaxed) != Later::Nothing as u8
+}
+
+/// A core has gone, as the monitor has wished, or has come: the dataplane may have waited for that with its misdeed.
+pub fn core_moved(core: usize, is_here: bool) {
+    let what = LATER.load(Ordering::Relaxed);
+    if is_here && what == Later::Give as u8 {
+        let is_asked = guest::give(core, None);
+        log::info!("selftest vmx-give: core {core}: {is_asked}, core 0: {}", guest::give(0, None));
+    }
+    if what == if is_here { Later::Borrowed as u8 } else { Later::Lent as u8 } {
+        write_msr();
+    }
 }
 
 /// Writes to memory that is somebody else's.
@@ -159,7 +207,7 @@ fn hang() -> ! {
 
 /// What another core does meanwhile, until the monitor calls it out: it serves if there is nothing left to do.
 pub fn other_core(names: &str) {
-    if guest::life() as usize <= names.split(',').count() {
+    if guest::life() as usize <= names.split(',').count() && !serves() {
         crash::park()
     }
 }

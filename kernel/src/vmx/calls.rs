@@ -11,6 +11,7 @@ use ix_kernel_core::vmx::page::Cause;
 use super::hints;
 use super::instructions::{RAX, RBX, write};
 use super::memory::{HostTables, word};
+use super::moves;
 use super::serve::Core;
 use super::stop::Stop;
 
@@ -24,6 +25,13 @@ pub const SPOIL_ENTRY: u64 = 0;
 pub const SPOIL_EPT: u64 = 1;
 /// A guest-physical address that is nobody's: the last GiB below 512 GiB.
 pub const MISCONFIGURED: u64 = 511 << 30;
+
+/// This core is handed over, as the monitor page wishes; returns when it is the dataplane's again, at once if there is no wish. RBX: 0,
+/// it has nothing left here; else its time is over, and it counts as stopped by force.
+pub const LEAVE: u64 = 3;
+/// RBX: bits 0 to 7 a core of the dataplane, bits 8 to 15 the dataplane that is to have it, 255: the next that lists it. It is asked
+/// for then, through the monitor page, as if somebody else had wanted it. RAX: 1 if it was, 0: it is not to be given.
+pub const GIVE: u64 = 4;
 
 pub fn call(c: &mut Core<'_>) -> Result<(), Stop> {
     let (number, argument) = (c.registers.general[RAX], c.registers.general[RBX]);
@@ -39,6 +47,12 @@ pub fn call(c: &mut Core<'_>) -> Result<(), Stop> {
             return Ok(());
         }
         SPOIL if hints::are_given(c.d) && argument == SPOIL_EPT => misconfigure(&c.d.ept),
+        LEAVE => c.leave(argument != 0),
+        GIVE => {
+            let (core, to) = ((argument & 0xFF) as usize, (argument >> 8) as u8);
+            let to = (to != u8::MAX).then_some(to);
+            c.registers.general[RAX] = u64::from(moves::give(c.d, core, to));
+        }
         _ => {
             let text = format!("VMCALL {number:#x} with {argument:#x}");
             return Err(Stop::Misdeed { cause: Cause::Hypercall, detail: number, text });

@@ -13,7 +13,9 @@ use ix_kernel_core::vmx::restart::Lives;
 use ix_kernel_core::vmx::uart::Uart;
 use spin::Mutex;
 
+use super::kept::Vectors;
 use super::memory::Memory;
+use super::moves;
 use super::vmcs::{Fences, Start};
 use crate::{apic, console, pci, time};
 
@@ -56,6 +58,8 @@ pub struct VirtualCore {
     pub nmi: AtomicBool,
     /// Guest-physical address of the word that it counts up while it is alive; 0: not announced.
     pub heartbeat: AtomicU64,
+    /// Interrupts that came while another dataplane had its core, a bit for each vector.
+    pending: [AtomicU32; 8],
 }
 
 const BOOT: u32 = 1;
@@ -69,7 +73,28 @@ impl VirtualCore {
             init: AtomicBool::new(false),
             nmi: AtomicBool::new(false),
             heartbeat: AtomicU64::new(0),
+            pending: [const { AtomicU32::new(0) }; 8],
         }
+    }
+
+    /// An interrupt for later.
+    pub fn keep_pending(&self, vector: u8) {
+        self.pending[usize::from(vector / 32)].fetch_or(1 << (vector % 32), Ordering::AcqRel);
+    }
+
+    pub fn keep_all_pending(&self, vectors: Vectors) {
+        for (word, vectors) in self.pending.iter().zip(vectors) {
+            word.fetch_or(vectors, Ordering::AcqRel);
+        }
+    }
+
+    pub fn take_pending(&self) -> Vectors {
+        core::array::from_fn(|i| self.pending[i].swap(0, Ordering::AcqRel))
+    }
+
+    /// Its core was elsewhere, or goes there: a start-up IPI that it has not followed is lost.
+    pub fn forget_start(&self) {
+        self.start.store(0, Ordering::Release);
     }
 
     fn reset(&self) {
@@ -77,6 +102,7 @@ impl VirtualCore {
         self.init.store(false, Ordering::Relaxed);
         self.nmi.store(false, Ordering::Relaxed);
         self.heartbeat.store(0, Ordering::Relaxed);
+        let _of_the_past = self.take_pending();
     }
 
     /// An INIT: from now on it waits, and a start-up IPI of before is forgotten.
@@ -190,6 +216,8 @@ impl Dataplane {
         loop {
             let state = self.state();
             if state != State::Stops {
+                // Whoever stops it next must wait for this core again, even if it was seen here after `run`.
+                self.out.fetch_and(!(1 << me), Ordering::AcqRel);
                 return state;
             }
             self.out.fetch_or(1 << me, Ordering::AcqRel);
@@ -202,7 +230,9 @@ impl Dataplane {
         let until = time::now_ns() + OUT_MAX_NS;
         let others = (0..self.cores.len()).filter(|core| *core != me);
         for core in others {
-            while self.out.load(Ordering::Acquire) >> core & 1 == 0 {
+            while self.out.load(Ordering::Acquire) >> core & 1 == 0
+                && !moves::is_elsewhere(self, core)
+            {
                 self.kick(core);
                 time::wait_ns(ASK_NS / 10);
                 if time::now_ns() > until {
@@ -213,9 +243,13 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Makes a core look at what it is to do.
+    /// Makes a core look at what it is to do. One that is away does when it is back.
     pub fn kick(&self, core: usize) {
-        apic::nmi(self.cores[core]);
+        moves::while_there(self, core, |is_there| {
+            if is_there {
+                apic::nmi(self.cores[core]);
+            }
+        });
     }
 
     /// A line that the dataplane itself has written.

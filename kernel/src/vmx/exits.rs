@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use core::sync::atomic::Ordering;
 
-use ix_kernel_core::vmx::bitmaps::{X2APIC_LINT, lint_allowed};
+use ix_kernel_core::vmx::bitmaps::{X2APIC_LINT, X2APIC_VECTORS, lint_allowed, vector_allowed};
 use ix_kernel_core::vmx::cores::Cores;
 use ix_kernel_core::vmx::cpuid::{self, Asker, Leaf};
 use ix_kernel_core::vmx::exits::{CrAccess, EptViolation, Exit, Interruption, Io, Reason};
@@ -14,11 +14,11 @@ use ix_kernel_core::vmx::page::Cause;
 use ix_kernel_core::vmx::watchdog::{Look, Verdict};
 
 use super::calls;
-use super::instructions::{self, RAX, RBX, RCX, RDX, rdmsr, read, write, wrmsr};
+use super::instructions::{self, RAX, RBX, RCX, RDX, rdmsr, read, wrmsr};
 use super::memory::word;
 use super::serve::Core;
 use super::stop::Stop;
-use super::{ports, vmcs};
+use super::{moves, ports, vmcs};
 use crate::{crash, time};
 
 const APIC_BASE: u32 = 0x1B;
@@ -143,7 +143,10 @@ fn nmi(exit: Exit) -> Result<(), Stop> {
 
 /// The preemption timer: is the core alive?
 fn look(c: &mut Core<'_>) -> Result<(), Stop> {
-    c.arm_timer();
+    // It may have fired for a move's sake.
+    if !c.begin_look() {
+        return Ok(());
+    }
     let at = c.d.virtual_cores[c.me].heartbeat.load(Ordering::Relaxed);
     let beat = (at != 0).then(|| word(&c.d.ept, at)).flatten();
     let is_idle = read(f::GUEST_ACTIVITY) == HALTED && read(f::GUEST_RFLAGS) & INTERRUPTS_ON != 0;
@@ -200,6 +203,7 @@ fn write_msr(c: &mut Core<'_>) -> Result<(), Stop> {
         // It is on, in x2APIC mode, and stays so.
         APIC_BASE if value == rdmsr(APIC_BASE) => {}
         _ if X2APIC_LINT.contains(&msr) && lint_allowed(value) => wrmsr(msr, value),
+        _ if X2APIC_VECTORS.contains(&msr) && vector_allowed(msr, value) => wrmsr(msr, value),
         _ => return Err(msr_misdeed(msr, format!("WRMSR of {value:#x} to {msr:#x}"))),
     }
     c.skip();
@@ -212,13 +216,19 @@ fn interrupt_command(c: &Core<'_>, value: u64) -> Result<(), Stop> {
     let core = |i: usize| &c.d.virtual_cores[i];
     match icr::judge(value, &c.d.apic_ids, c.me) {
         Action::Deliver { to, vector } => {
-            each(to, &|i| wrmsr(X2APIC_ICR, icr::fixed(c.d.apic_ids[i], vector)));
+            each(to, &|i| moves::interrupt(c.d, i, vector));
         }
         Action::Init(to) => each(to, &|i| {
             core(i).got_init();
             c.d.kick(i);
         }),
-        Action::Startup { to, page } => each(to, &|i| core(i).startup(page)),
+        Action::Startup { to, page } => each(to, &|i| {
+            moves::while_there(c.d, i, |is_there| {
+                if is_there {
+                    core(i).startup(page);
+                }
+            });
+        }),
         Action::Nmi(to) => each(to, &|i| {
             core(i).nmi.store(true, Ordering::Release);
             if i != c.me {
@@ -246,14 +256,3 @@ fn set_xcr0(c: &Core<'_>) -> Result<(), Stop> {
     c.skip();
     Ok(())
 }
-
-impl Core<'_> {
-    /// The watchdog's next look.
-    pub fn arm_timer(&self) {
-        let ticks = self.s.misc.timer_value(LOOK_US, time::tsc_khz() as u32);
-        write(f::GUEST_PREEMPTION_TIMER, u64::from(ticks));
-    }
-}
-
-/// Between two looks of the watchdog.
-const LOOK_US: u64 = 1_000_000 / ix_kernel_core::vmx::watchdog::LOOKS_PER_SECOND as u64;

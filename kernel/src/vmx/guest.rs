@@ -9,12 +9,13 @@ use ix_kernel_core::addr::{PAGE, Phys, Virt};
 use ix_kernel_core::paging;
 use ix_kernel_core::vmx::cpuid::{LEAF_PAGE, LEAF_SIGNATURE, LEAF_TSC, SIGNATURE};
 use ix_kernel_core::vmx::exits::COUNTERS;
-use ix_kernel_core::vmx::page::{CONTAINMENT_WORDS, Containment, Page};
+use ix_kernel_core::vmx::page::{CONTAINMENT_WORDS, Containment, Page, Wish};
 use spin::Once;
 
 use super::calls;
 use crate::control;
 use crate::mem::{self, DirectTables};
+use crate::time;
 
 const _: () =
     assert!(COUNTERS <= core_block::EXITS_MAX && CONTAINMENT_WORDS == header::CONTAINMENT_WORDS);
@@ -73,19 +74,54 @@ pub fn life() -> u64 {
     page().map_or(0, Page::lives)
 }
 
-/// Asks the monitor for something (`calls`). Only a guest of it may.
-pub fn call(number: u64, argument: u64) {
-    // SAFETY: the monitor changes no memory and no register for any call that there is. RBX is the compiler's own, so it is
-    // exchanged around the call.
+/// Asks the monitor for something (`calls`); what it answers. Only a guest of it may.
+pub fn call(number: u64, argument: u64) -> u64 {
+    let answer;
+    // SAFETY: no call changes memory, or another register than RAX. RBX is the compiler's own, so it is exchanged around the call.
     unsafe {
         asm!(
             "xchg rbx, {argument}",
             "vmcall",
             "xchg rbx, {argument}",
             argument = inout(reg) argument => _,
-            in("rax") number,
+            inout("rax") number => answer,
         );
     }
+    answer
+}
+
+/// Whether another dataplane has the core now.
+pub fn is_away(core: usize) -> bool {
+    page().is_some_and(|page| page.is_away(core))
+}
+
+/// Whether the monitor wishes that the core leaves.
+pub fn is_wished_away(core: usize) -> bool {
+    page().is_some_and(|page| page.wish(core) != Wish::Keep)
+}
+
+/// Whether it has wished that for too long: the core is about to be stopped wherever it is.
+pub fn is_overdue(core: usize) -> bool {
+    match page().map(|page| page.wish(core)) {
+        Some(Wish::Leave { deadline }) => time::tsc() >= deadline,
+        _ => false,
+    }
+}
+
+/// How often the core was stopped before it had left, since the machine has started.
+pub fn times_taken(core: usize) -> u32 {
+    page().map_or(0, |page| page.leaves(core).1 as u32)
+}
+
+/// Gives a core to the next dataplane that lists it, or to number `to`: whether it is asked for from now on, as by anybody else.
+pub fn give(core: usize, to: Option<u8>) -> bool {
+    let to = to.unwrap_or(u8::MAX);
+    call(calls::GIVE, core as u64 | u64::from(to) << 8) != 0
+}
+
+/// Hands this core over, `ready` for it or not; returns when it is the dataplane's again.
+pub fn leave(ready: bool) {
+    call(calls::LEAVE, u64::from(!ready));
 }
 
 /// Tells the monitor the word that this core counts up while it is alive.

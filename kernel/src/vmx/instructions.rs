@@ -173,14 +173,40 @@ pub fn drain_interrupts() {
     unsafe { asm!("sti", "nop", "nop", "cli") };
 }
 
-/// Loads XCR0; CR4.OSXSAVE is on meanwhile.
+/// Runs `f` with CR4.OSXSAVE on.
+fn with_osxsave<T>(f: impl FnOnce() -> T) -> T {
+    let before = Cr4::read_raw();
+    // SAFETY: the callers ask for it where the CPU has XSAVE; the bit changes nothing but that its instructions work.
+    unsafe { Cr4::write_raw(before | Cr4Flags::OSXSAVE.bits()) };
+    let result = f();
+    // SAFETY: as it was.
+    unsafe { Cr4::write_raw(before) };
+    result
+}
+
+/// Loads XCR0.
 pub fn set_xcr0(value: u64) {
     // SAFETY: the CPU has XSAVE and `cpuid::xcr0_allowed` has allowed the value, or it is 1, which always is. The monitor
     // itself uses no state beyond SSE.
-    unsafe {
-        let before = Cr4::read_raw();
-        Cr4::write_raw(before | Cr4Flags::OSXSAVE.bits());
+    with_osxsave(|| unsafe {
         asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32);
-        Cr4::write_raw(before);
-    }
+    });
+}
+
+/// XCR0, where the CPU has XSAVE.
+pub fn xcr0() -> u64 {
+    with_osxsave(|| {
+        let (low, high): (u32, u32);
+        // SAFETY: reads a register.
+        unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high) };
+        u64::from(high) << 32 | u64::from(low)
+    })
+}
+
+/// Runs `f`, which uses XSAVE or XRSTOR, with XCR0 at `value`.
+pub fn with_xcr0(value: u64, f: impl FnOnce()) {
+    let before = xcr0();
+    set_xcr0(value);
+    with_osxsave(f);
+    set_xcr0(before);
 }

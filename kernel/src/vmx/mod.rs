@@ -10,7 +10,9 @@ mod exits;
 pub mod guest;
 pub mod hints;
 mod instructions;
+mod kept;
 mod memory;
+mod moves;
 mod ports;
 mod report;
 mod serve;
@@ -27,7 +29,7 @@ use spin::Once;
 use crate::boot::facts;
 use crate::pci::Function;
 use crate::start::{Machine, machine};
-use crate::{crash, smp, time, unsupported};
+use crate::{smp, time, unsupported};
 pub use calls::{MISCONFIGURED, SPOIL, SPOIL_ENTRY, SPOIL_EPT};
 use dataplane::Dataplane;
 pub use memory::keep_data;
@@ -117,12 +119,5 @@ pub fn core_main(core: usize) -> ! {
     if let Err(why) = instructions::switch_on(region) {
         panic!("core {core}: {why}");
     }
-    let served = dataplanes().iter().find_map(|d| {
-        let me = d.cores.iter().position(|physical| *physical == core)?;
-        Some((d, me))
-    });
-    match served {
-        Some((d, me)) => serve::serve(s, d, me),
-        None => crash::park(),
-    }
+    serve::serve(s, core)
 }

@@ -50,4 +50,5 @@ pub fn exits() {
             log::info!("{}: exits of its core {core}: {text}", d.name);
         }
     }
+    super::moves::report();
 }

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::ToString;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use ix_kernel_core::vmx::exits::Exit;
@@ -9,20 +10,22 @@ use ix_kernel_core::vmx::exits::{Interruption, entry_failure_detail, instruction
 use ix_kernel_core::vmx::fields as f;
 use ix_kernel_core::vmx::page::Cause;
 use ix_kernel_core::vmx::state::{self, Limits};
-use ix_kernel_core::vmx::watchdog::{LOOKS_DEFAULT, Watchdog};
+use ix_kernel_core::vmx::watchdog::{LOOKS_DEFAULT, LOOKS_PER_SECOND, Watchdog};
 
 use super::dataplane::{Dataplane, State};
 use super::exits;
-use super::instructions::{self, Entered, GuestRegisters, rdmsr, read, write, wrmsr};
+use super::instructions::{self, Entered, GuestRegisters, read, write};
+use super::kept::{self, Kept};
+use super::moves::{self, Lent, Switch};
 use super::stop::{Stop, stop};
 use super::support::Support;
 use super::vmcs::{self, Start};
-use crate::crash;
+use crate::{crash, time};
 
 /// STI, MOV SS and NMI blocking: an NMI cannot be injected.
 const BLOCKS_NMI: u64 = 0b1011;
 
-/// A core and whom it serves.
+/// A core of a dataplane, on its physical core.
 pub struct Core<'a> {
     pub s: &'a Support,
     pub d: &'a Dataplane,
@@ -30,28 +33,92 @@ pub struct Core<'a> {
     pub me: usize,
     pub registers: Box<GuestRegisters>,
     pub watchdog: Watchdog,
+    /// When that looks again.
+    look_ns: u64,
+    /// The physical core is not this dataplane's alone.
+    lent: Option<&'static Lent>,
+    /// It is to go to another one.
+    switch: Option<Switch>,
+    /// It runs another one meanwhile: what is to be brought back, and in which life that was.
+    kept: Option<(Box<Kept>, u64)>,
 }
 
-/// Serves a dataplane for good, as its core `me`.
-pub fn serve(s: &Support, d: &Dataplane, me: usize) -> ! {
-    let registers = Box::new(GuestRegisters::new());
-    let mut core = Core { s, d, me, registers, watchdog: Watchdog::new(LOOKS_DEFAULT) };
+/// Why a core does not run its dataplane any more.
+enum Out {
+    /// Another life begins, or this core is to begin anew in it.
+    Again,
+    /// Another dataplane is to have the core.
+    Switch(Switch),
+    /// The dataplane is not going to run again.
+    Over,
+}
+
+/// Serves for good whoever lists the core: one dataplane, or several, one at a time.
+pub fn serve(s: &Support, physical: usize) -> ! {
+    let lent = moves::of(physical);
+    let of = |(i, d): (usize, &'static Dataplane)| {
+        let me = d.cores.iter().position(|core| *core == physical)?;
+        Some((i as u8, Core::new(s, d, me, lent)))
+    };
+    let mut served: Vec<(u8, Core<'_>)> =
+        super::dataplanes().iter().enumerate().filter_map(of).collect();
     loop {
-        match core.wait() {
-            Ok(start) => core.live(start),
-            Err(State::Runs | State::Stops) => {}
-            Err(State::Ended | State::Down) => crash::park(),
-        }
+        let owner = lent.map(Lent::owner);
+        let mine = served.iter_mut().find(|(i, _)| owner.is_none_or(|owner| owner == *i));
+        let Some((i, core)) = mine else { crash::park() };
+        let switch = match core.turn() {
+            Out::Again => continue,
+            Out::Switch(switch) => Some(switch),
+            Out::Over => lent.and_then(|lent| lent.pass_on(*i)),
+        };
+        let (Some(lent), Some(switch)) = (lent, switch) else { crash::park() };
+        let pending = kept::clean(s);
+        core.d.virtual_cores[core.me].forget_start();
+        lent.switch(switch, pending, core.kept.is_some());
     }
 }
 
-impl Core<'_> {
+impl<'a> Core<'a> {
+    fn new(s: &'a Support, d: &'a Dataplane, me: usize, lent: Option<&'static Lent>) -> Self {
+        let registers = Box::new(GuestRegisters::new());
+        let watchdog = Watchdog::new(LOOKS_DEFAULT);
+        Self { s, d, me, registers, watchdog, look_ns: 0, lent, switch: None, kept: None }
+    }
+
+    /// Runs the dataplane on this core as long as it is to.
+    fn turn(&mut self) -> Out {
+        if let Some((kept, life)) = self.kept.take()
+            && life == self.d.page.lives()
+            && self.d.state() == State::Runs
+        {
+            self.go_on(&kept);
+        } else {
+            match self.wait() {
+                Ok(start) => self.begin(start),
+                Err(out) => return out,
+            }
+        }
+        self.live();
+        match self.switch.take() {
+            Some(switch) => Out::Switch(switch),
+            None => Out::Again,
+        }
+    }
+
     /// Waits for its start.
-    fn wait(&self) -> Result<Start, State> {
+    fn wait(&mut self) -> Result<Start, Out> {
         let core = &self.d.virtual_cores[self.me];
         loop {
-            if self.d.state() != State::Runs {
-                return Err(self.d.stay_out(self.me));
+            match self.d.state() {
+                State::Runs => {}
+                State::Stops => {
+                    self.d.stay_out(self.me);
+                    return Err(Out::Again);
+                }
+                State::Ended | State::Down => return Err(Out::Over),
+            }
+            if let Some(switch) = self.lent.and_then(Lent::look) {
+                return Err(Out::Switch(switch));
             }
             // It waits already: what the INIT asks for.
             core.init.store(false, Ordering::Relaxed);
@@ -63,20 +130,43 @@ impl Core<'_> {
         }
     }
 
-    /// From a start to an INIT or the dataplane's end.
-    fn live(&mut self, start: Start) {
+    fn load(&self) {
         let vmcs = self.d.virtual_cores[self.me].vmcs;
-        self.reset();
         if instructions::clear(vmcs).and_then(|()| instructions::load(vmcs)).is_err() {
             panic!("core {}: VMCLEAR or VMPTRLD failed", self.d.cores[self.me]);
         }
+    }
+
+    fn begin(&mut self, start: Start) {
+        let _of_the_past = kept::clean(self.s);
+        kept::forget_extended(self.s);
+        self.load();
         vmcs::set_up(self.s, &self.d.fences);
         vmcs::begin(self.s, start, &mut self.registers);
         instructions::flush_ept(self.d.fences.ept_pointer, self.s.invept_single);
+        self.begin_watch();
+    }
+
+    /// It is back.
+    fn go_on(&mut self, kept: &Kept) {
+        self.load();
+        kept.bring_back(self.s);
+        if let Some(lent) = self.lent {
+            lent.raise_pending(self.d, self.me);
+        }
+        self.begin_watch();
+    }
+
+    fn begin_watch(&mut self) {
         self.watchdog.restart();
+        self.look_ns = time::now_ns() + LOOK_NS;
         self.arm_timer();
+    }
+
+    /// To an INIT, the dataplane's end, or a move.
+    fn live(&mut self) {
         let mut launched = false;
-        while self.d.state() == State::Runs && !self.got_init() {
+        while self.d.state() == State::Runs && !self.got_init() && !self.is_to_leave() {
             self.deliver_nmi();
             let entered = instructions::enter(&mut self.registers, launched);
             launched = true;
@@ -86,6 +176,47 @@ impl Core<'_> {
                 return;
             }
         }
+        if self.switch.is_some() {
+            self.kept = Some((Kept::of_guest(self.s), self.d.page.lives()));
+            // What the CPU has of it goes to memory; it is launched anew when it is back.
+            let _never_fails = instructions::clear(self.d.virtual_cores[self.me].vmcs);
+        }
+    }
+
+    /// Whether another dataplane is to have the core now.
+    fn is_to_leave(&mut self) -> bool {
+        let Some(lent) = self.lent else { return false };
+        if self.switch.is_none() {
+            self.switch = lent.look();
+            self.arm_timer();
+        }
+        self.switch.is_some()
+    }
+
+    /// Its kernel lets the core go; `is_forced`: it still has something here.
+    pub fn leave(&mut self, is_forced: bool) {
+        let switch = self.lent.and_then(Lent::yielded);
+        self.switch = switch.map(|switch| Switch { is_forced, ..switch });
+    }
+
+    /// Whether it is time for the watchdog's look; then the next one is due later.
+    pub fn begin_look(&mut self) -> bool {
+        let now = time::now_ns();
+        let is_due = self.lent.is_none() || now + EARLY_NS >= self.look_ns;
+        if is_due {
+            self.look_ns = now + LOOK_NS;
+        }
+        self.arm_timer();
+        is_due
+    }
+
+    /// For the watchdog's next look, or a move that is due before.
+    fn arm_timer(&self) {
+        let now = time::now_ns();
+        let due = self.lent.and_then(Lent::due_ns).unwrap_or(u64::MAX);
+        let us = self.look_ns.min(due).saturating_sub(now).min(LOOK_NS) / 1000 + 1;
+        let ticks = self.s.misc.timer_value(us, time::tsc_khz() as u32);
+        write(f::GUEST_PREEMPTION_TIMER, u64::from(ticks));
     }
 
     fn got_init(&self) -> bool {
@@ -132,29 +263,6 @@ impl Core<'_> {
         vmcs::inject(Interruption::INJECT_NMI, 0, 0);
     }
 
-    /// What the last guest has left in this core that is in no VMCS.
-    fn reset(&self) {
-        for msr in [STAR, LSTAR, CSTAR, SFMASK, KERNEL_GS_BASE] {
-            wrmsr(msr, 0);
-        }
-        if self.s.instructions.rdtscp {
-            wrmsr(TSC_AUX, 0);
-        }
-        if self.s.xcr0 != 0 {
-            instructions::set_xcr0(1);
-        }
-        wrmsr(X2APIC_LVT_TIMER, LVT_MASKED);
-        wrmsr(X2APIC_TIMER_INITIAL, 0);
-        wrmsr(X2APIC_TASK_PRIORITY, 0);
-        // Interrupts in service, of a handler that never came to its end.
-        for register in 0..8 {
-            for _ in 0..rdmsr(X2APIC_IN_SERVICE + register).count_ones() {
-                wrmsr(X2APIC_EOI, 0);
-            }
-        }
-        instructions::drain_interrupts();
-    }
-
     /// Past the instruction that brought the guest out.
     pub fn skip(&self) {
         write(f::GUEST_RIP, read(f::GUEST_RIP).wrapping_add(read(f::EXIT_INSTRUCTION_LENGTH)));
@@ -167,15 +275,7 @@ fn entry_failure(detail: u64, text: &str) -> Stop {
     Stop::Misdeed { cause: Cause::EntryFailure, detail, text: text.into() }
 }
 
-const STAR: u32 = 0xC000_0081;
-const LSTAR: u32 = 0xC000_0082;
-const CSTAR: u32 = 0xC000_0083;
-const SFMASK: u32 = 0xC000_0084;
-const KERNEL_GS_BASE: u32 = 0xC000_0102;
-const TSC_AUX: u32 = 0xC000_0103;
-const X2APIC_TASK_PRIORITY: u32 = 0x808;
-const X2APIC_EOI: u32 = 0x80B;
-const X2APIC_IN_SERVICE: u32 = 0x810;
-const X2APIC_LVT_TIMER: u32 = 0x832;
-const X2APIC_TIMER_INITIAL: u32 = 0x838;
-const LVT_MASKED: u64 = 1 << 16;
+/// Between two looks of the watchdog.
+const LOOK_NS: u64 = 1_000_000_000 / LOOKS_PER_SECOND as u64;
+/// Timers are so inexact.
+const EARLY_NS: u64 = 1_000_000;

@@ -4,15 +4,18 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
 use ix_kernel_core::addr::{PAGE, Phys, align_down, align_up};
 use ix_kernel_core::vmx::bitmaps::{IoBitmap, MsrBitmap, Pass, X2APIC_PASSED};
 use ix_kernel_core::vmx::ept::{Ept, Gpa, MemoryType, Range, Rights};
 use ix_kernel_core::vmx::page::{self, Page};
+use ix_kernel_core::vmx::partition::schedule;
 use ix_kernel_core::vmx::partition::{self, Control, Memory as Wanted, NAME_ALONE, Partition};
 use ix_kernel_core::vmx::pci::{self as filter, Bdf, Filter};
 
 use super::dataplane::{Dataplane, VirtualCore};
 use super::memory::{self, HostTables, Memory};
+use super::moves;
 use super::support::Support;
 use super::vmcs::Fences;
 use crate::cpu::percore;
@@ -49,23 +52,19 @@ pub fn all(
 ) -> Result<Vec<Dataplane>, String> {
     let bdfs: Vec<Bdf> = functions.iter().map(bdf).collect();
     let alone = partition::command_line_alone(m.cmdline);
+    let mut schedules = ArrayVec::new();
     let partitions = match m.config.dataplanes {
         Some(name) => {
             let text = m.archive.and_then(|a| a.find(name));
             let text = text
                 .ok_or_else(|| format!("dataplanes={name}: the boot archive has no such member"))?;
             let machine = partition::Machine { cores, functions: &bdfs };
-            partition::parse(text, &machine).map_err(|mistake| mistake.to_string())?
+            let all = partition::parse(text, &machine).map_err(|mistake| mistake.to_string())?;
+            schedules = schedule::parse(text, &all).map_err(|mistake| mistake.to_string())?;
+            all
         }
         None => core::iter::once(everything(m, &alone, cores, functions)).collect(),
     };
-    if let Some(core) = (0..cores as u8).find(|core| users(&partitions, *core).count() > 1) {
-        let names: Vec<&str> = users(&partitions, core).map(|p| p.name).collect();
-        return Err(format!(
-            "core {core} is in {}: a core of several dataplanes is not there yet",
-            names.join(" and ")
-        ));
-    }
     let free = functions.iter().filter(|f| !partitions.iter().any(|p| owns(p, bdf(f))));
     if let Some(at) = free.flat_map(bars).map(|(start, _)| start).next() {
         super::BAR_OF_NOBODY.call_once(|| at);
@@ -78,14 +77,9 @@ pub fn all(
     for i in order {
         made[i] = Some(one(s, &partitions[i], (i, count), functions)?);
     }
-    Ok(made.into_iter().flatten().collect())
-}
-
-fn users<'a>(
-    all: &'a partition::Partitions<'a>,
-    core: u8,
-) -> impl Iterator<Item = &'a Partition<'a>> {
-    all.iter().filter(move |p| p.cores.contains(&core))
+    let made: Vec<Dataplane> = made.into_iter().flatten().collect();
+    moves::set_up(&made, &schedules, cores);
+    Ok(made)
 }
 
 /// The only dataplane, which has all that a dataplane can have.

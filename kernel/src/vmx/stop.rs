@@ -22,6 +22,7 @@ use crate::start::machine;
 use crate::time;
 
 /// Statuses with which a kernel ends that has crashed (`docs/boot.md`).
+const AFRESH: u32 = Exit::Afresh as u32;
 const CRASHED: [u32; 2] = [Exit::Panic as u32, Exit::Exception as u32];
 /// Calls that a report shows.
 const DEPTH: usize = 16;
@@ -61,6 +62,10 @@ pub fn stop(d: &Dataplane, me: usize, why: Stop, registers: &GuestRegisters) {
             report(d, me, *cause, *detail, text, registers);
             true
         }
+        Stop::Ends { status: AFRESH } => {
+            d.say(format_args!("asks to be started afresh"));
+            true
+        }
         Stop::Ends { status } => {
             d.status.store(*status, Ordering::Relaxed);
             false
@@ -89,6 +94,7 @@ pub fn stop(d: &Dataplane, me: usize, why: Stop, registers: &GuestRegisters) {
         d.page.lives(),
         d.memory.bytes() >> 20
     );
+    super::moves::begins_again(d);
     d.run();
 }
 
@@ -128,6 +134,7 @@ pub fn start(d: &Dataplane) -> Result<(), ()> {
 fn end(d: &Dataplane, state: State) {
     static ENDED: AtomicBool = AtomicBool::new(false);
     d.leave(state);
+    super::moves::goes_down(d);
     let all = super::dataplanes();
     let is_over = |d: &Dataplane| matches!(d.state(), State::Ended | State::Down);
     if !all.iter().all(is_over) || ENDED.swap(true, Ordering::AcqRel) {

@@ -24,6 +24,7 @@ mod stream;
 mod tap;
 mod user;
 mod vtx;
+mod vtx_moves;
 mod wake;
 mod watch;
 

@@ -112,7 +112,7 @@ pub const X2APIC_PASSED: &[(u32, Pass)] = &[
     (0x80A, Pass::Read),  // processor priority
     (0x80B, Pass::Write), // end of interrupt
     (0x80D, Pass::Read),  // logical destination
-    (0x80F, Pass::Both),  // spurious interrupt vector
+    (0x80F, Pass::Read),  // spurious interrupt vector
     (0x810, Pass::Read),  // in service
     (0x811, Pass::Read),
     (0x812, Pass::Read),
@@ -131,10 +131,10 @@ pub const X2APIC_PASSED: &[(u32, Pass)] = &[
     (0x827, Pass::Read),
     (0x828, Pass::Both), // error status
     (0x830, Pass::Read), // ICR: reading tells what was sent last
-    (0x832, Pass::Both), // LVT timer
+    (0x832, Pass::Read), // LVT timer
     (0x835, Pass::Read), // LVT LINT0 and LINT1: a write could ask for SMI, NMI or ExtINT
     (0x836, Pass::Read),
-    (0x837, Pass::Both), // LVT error
+    (0x837, Pass::Read), // LVT error
     (0x838, Pass::Both), // initial count
     (0x839, Pass::Read), // current count
     (0x83E, Pass::Both), // divide configuration
@@ -148,4 +148,24 @@ pub const X2APIC_LINT: [u32; 2] = [0x835, 0x836];
 pub const fn lint_allowed(value: u64) -> bool {
     const MASKED: u64 = 1 << 16;
     value & !0xFF == MASKED
+}
+
+/// x2APIC registers that hold a vector which this core is interrupted with: spurious, LVT timer, LVT error. They are written at
+/// boot only, so that their writes exit costs nothing.
+pub const X2APIC_VECTORS: [u32; 3] = [0x80F, 0x832, 0x837];
+
+/// Whether a dataplane may write this to one of [`X2APIC_VECTORS`]. A vector below 32 that is pending when the core goes to another
+/// dataplane would be an exception there. Bits that not every CPU has would be a #GP in the monitor.
+#[must_use]
+pub const fn vector_allowed(msr: u32, value: u64) -> bool {
+    const MASKED: u64 = 1 << 16;
+    const PERIODIC: u64 = 1 << 17;
+    const ENABLED: u64 = 1 << 8;
+    let more = match msr {
+        0x80F => ENABLED,
+        0x832 => MASKED | PERIODIC,
+        _ => MASKED,
+    };
+    // A masked one is written again before it interrupts.
+    value & !(0xFF | more) == 0 && (value & 0xFF >= 32 || value & more & MASKED != 0)
 }

@@ -12,8 +12,9 @@ const LOGICAL: u64 = 1 << 11;
 /// Bits 12, 13, 16, 17 and 20 to 31: a write with one of them set is a #GP on a CPU.
 const RESERVED: u64 = 0xFFF3_3000;
 const BROADCAST: u32 = u32::MAX;
-/// Vectors below this are for exceptions: the APIC does not send them.
-const VECTOR_MIN: u8 = 16;
+/// Vectors below this are for exceptions. The APIC sends those from 16 on, but whoever has the core next (another dataplane,
+/// the monitor) would take such an interrupt for an exception.
+pub const VECTOR_MIN: u8 = 32;
 
 /// Why a write is not carried out. Each is a misdeed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +28,7 @@ pub enum Refusal {
     Logical,
     /// Level-triggered, but no INIT.
     LevelTriggered,
-    /// A vector below 16.
+    /// A vector below 32.
     Vector(u8),
     /// A destination that is no core of the dataplane.
     NotOwn(u32),
@@ -46,7 +47,7 @@ impl Refusal {
             Self::ReservedMode => "a reserved delivery mode",
             Self::Logical => "a logical destination",
             Self::LevelTriggered => "a level-triggered interrupt",
-            Self::Vector(_) => "a vector below 16",
+            Self::Vector(_) => "a vector below 32",
             Self::NotOwn(_) => "a core of somebody else",
             Self::Oneself => "INIT or start-up to itself",
         }

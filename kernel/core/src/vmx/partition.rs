@@ -1,6 +1,8 @@
 //! The boot configuration of a machine with several dataplanes: a line for each, words `key=value`, and
 //! after ` : ` its kernel command line. `#` begins a comment line. Mistakes name line and word.
 //!
+//! A line that begins with `move` is none of a dataplane: see [`schedule`].
+//!
 //! `kvA cores=0,1,3 memory=96M functions=00:03.0 control=com2 : app=kv ip=10.0.0.1/24`
 
 use core::fmt;
@@ -14,6 +16,7 @@ use super::pci::Bdf;
 use crate::addr::LARGE_PAGE;
 use crate::cmdline;
 
+pub mod schedule;
 #[cfg(test)]
 mod tests;
 
@@ -104,7 +107,7 @@ pub fn parse<'a>(text: &'a [u8], machine: &Machine<'_>) -> Result<Partitions<'a>
     let mut all = Partitions::new();
     for (i, line) in text.lines().enumerate() {
         let text = line.trim();
-        if text.is_empty() || text.starts_with('#') {
+        if text.is_empty() || text.starts_with('#') || schedule::is_one(text) {
             continue;
         }
         let line = i + 1;

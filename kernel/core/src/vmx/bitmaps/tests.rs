@@ -101,7 +101,7 @@ fn the_x2apic_list_lets_nothing_out() {
         assert!(!b.writes(never), "{never:#x}");
     }
     // EOI, TPR and the timer: the steady state has no exits.
-    for hot in [0x80B, 0x808, 0x838, 0x832] {
+    for hot in [0x80B, 0x808, 0x838] {
         assert!(b.writes(hot), "{hot:#x}");
     }
     // Everything outside the x2APIC's range stays as it was.
@@ -115,4 +115,19 @@ fn lint_may_only_be_masked() {
     for bad in [0, 0x700, 0x1_0700, 0x1_0200, 0x1_0400, 1 << 32 | 0x1_0000, 0x1_8000] {
         assert!(!lint_allowed(bad), "{bad:#x}");
     }
+}
+
+#[test]
+fn no_vector_below_32_becomes_an_interrupt() {
+    const MASKED: u64 = 1 << 16;
+    for msr in X2APIC_VECTORS {
+        assert!(vector_allowed(msr, 32) && vector_allowed(msr, 0xFF), "{msr:#x}");
+        assert!(!vector_allowed(msr, 31) && !vector_allowed(msr, 0), "{msr:#x}");
+        assert!(!vector_allowed(msr, 0x40 | 1 << 18), "TSC deadline, reserved bits: {msr:#x}");
+        assert!(X2APIC_PASSED.contains(&(msr, Pass::Read)), "{msr:#x}");
+    }
+    assert!(vector_allowed(0x832, MASKED) && vector_allowed(0x837, MASKED | 3));
+    assert!(vector_allowed(0x832, 1 << 17 | 0xF2) && !vector_allowed(0x837, 1 << 17 | 0xF2));
+    assert!(vector_allowed(0x80F, 0x1FF) && !vector_allowed(0x80F, MASKED | 0xFF));
+    assert!(!vector_allowed(0x80F, 0x10F), "it is never masked");
 }

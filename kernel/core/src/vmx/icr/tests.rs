@@ -51,6 +51,7 @@ fn everything_else_is_refused_by_name() {
         (to(6, ASSERT | 0x841), Refusal::Logical),
         (to(u32::MAX, 0x841), Refusal::Logical),
         (to(6, ASSERT | 0xF), Refusal::Vector(15)),
+        (to(6, ASSERT | 0x1F), Refusal::Vector(31)),
         (to(6, ASSERT | 0x1041), Refusal::ReservedBits),
         (to(6, ASSERT | 0x8041), Refusal::LevelTriggered),
         (to(4, ASSERT | 0x500), Refusal::Oneself),
