@@ -182,6 +182,7 @@ fn outcomes_never_change() {
         (Status::Unsupported, 13),
         (Status::Stale, 14),
         (Status::Denied, 15),
+        (Status::Away, 16),
     ];
     assert!(statuses.iter().all(|(status, number)| status.0 == *number));
     assert_eq!(statuses.len(), Status::ALL.len());
