@@ -253,6 +253,9 @@ impl KernelPlatform {
     #[cold]
     #[inline(never)]
     fn leave_late(&mut self, engine: &mut Engine) {
+        if lending::is_stubborn() {
+            return;
+        }
         control::set_core_state(self.core, CoreState::Away);
         watch::log::record(EventKind::CoreLeaves, 1, 0, 0);
         lending::leave_late(self.core, self.taken);

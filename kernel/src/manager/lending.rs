@@ -17,6 +17,8 @@ static TAKEN: [AtomicU32; CORES_MAX] = [const { AtomicU32::new(0) }; CORES_MAX];
 static BEFORE: [AtomicU32; CORES_MAX] = [const { AtomicU32::new(0) }; CORES_MAX];
 /// For `selftest=vmx-deaf`: wishes are not heard.
 static DEAF: AtomicBool = AtomicBool::new(false);
+/// For `selftest=vmx-stubborn`: nor is it that the time is over.
+static STUBBORN: AtomicBool = AtomicBool::new(false);
 
 /// How long the end of an application waits for cores that are away.
 const RECALL_NS: u64 = 2_000_000_000;
@@ -41,9 +43,15 @@ impl Source for Monitor {
 /// 1: so it was.
 static ABSENT_AT_BOOT: [AtomicU32; CORES_MAX] = [const { AtomicU32::new(0) }; CORES_MAX];
 
-/// The monitor's wishes are not heard from now on: cores are only had by force.
-pub fn be_deaf() {
+/// The monitor's wishes are not heard from now on: cores are only had by force; wherever they are, if it is `stubborn`, too.
+pub fn be_deaf(stubborn: bool) {
     DEAF.store(true, Ordering::Relaxed);
+    STUBBORN.store(stubborn, Ordering::Relaxed);
+}
+
+/// Whether a core stays although its time is over.
+pub fn is_stubborn() -> bool {
+    STUBBORN.load(Ordering::Relaxed)
 }
 
 /// How often a core was taken: another number than at the last look, and it has to give up what it had.

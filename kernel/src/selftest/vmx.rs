@@ -65,6 +65,7 @@ pub fn run(names: &str) -> Outcome {
         "panic" => panic!("asked for by selftest=vmx-panic"),
         // It serves, and then does not give a core, or fails when a core goes or comes.
         "deaf" => return later(Later::Deaf),
+        "stubborn" => return later(Later::Stubborn),
         "lent" => return later(Later::Lent),
         "borrowed" => return later(Later::Borrowed),
         "give" => return later(Later::Give),
@@ -79,6 +80,8 @@ pub fn run(names: &str) -> Outcome {
 enum Later {
     Nothing,
     Deaf,
+    /// It does not even leave when its time is over.
+    Stubborn,
     Lent,
     Borrowed,
     /// What comes is given to the next at once.
@@ -88,8 +91,8 @@ enum Later {
 static LATER: AtomicU8 = AtomicU8::new(Later::Nothing as u8);
 
 fn later(what: Later) -> Outcome {
-    if what == Later::Deaf {
-        lending::be_deaf();
+    if matches!(what, Later::Deaf | Later::Stubborn) {
+        lending::be_deaf(what == Later::Stubborn);
     }
     LATER.store(what as u8, Ordering::Relaxed);
     Ok(())
