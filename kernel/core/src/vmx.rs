@@ -10,7 +10,6 @@ pub mod ept;
 pub mod exits;
 pub mod fields;
 pub mod icr;
-pub mod memory;
 pub mod moves;
 pub mod page;
 pub mod partition;
