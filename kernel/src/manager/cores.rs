@@ -296,7 +296,7 @@ impl Cores {
 
     /// An application ends: whether a core that is away keeps it from that for too long.
     pub(super) fn recall(&mut self, ends: bool) -> bool {
-        self.lending.recall(ends)
+        self.lending.waits_too_long(ends)
     }
 
     /// Moves that are over, also those that nobody here has asked for; how the last one ended.

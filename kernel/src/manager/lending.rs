@@ -171,16 +171,16 @@ impl Task {
         self.cores
     }
 
-    /// An application has to end and cores that are away have a part of it: they are to come back. Whether that has taken too long.
-    pub(super) fn recall(&mut self, ends: bool) -> bool {
+    /// An application has to end and cores that are away have a part of it. Whether they have been waited for too long.
+    pub(super) fn waits_too_long(&mut self, ends: bool) -> bool {
         if !ends || self.lending.gone() == 0 {
             self.waits = None;
             return false;
         }
         let now = time::now_ns();
         if self.waits.is_none() {
-            log::info!("the application ends: the cores that are away are called back");
-            // There is no such call: they come when whoever has them lets them go, or not in time.
+            // They come when whoever has them lets them go; the monitor knows no call for that.
+            log::info!("the application ends: its cores that are away are waited for");
         }
         now.saturating_sub(*self.waits.get_or_insert(now)) > RECALL_NS
     }
