@@ -77,6 +77,8 @@ pub(super) struct Cores {
     /// Cores that served before they were away, and those of them that are back and are to serve again, a bit each.
     served: u64,
     back: u64,
+    /// The monitor has wished something.
+    lends: bool,
 }
 
 impl Cores {
@@ -99,6 +101,7 @@ impl Cores {
             lending: lending::Task::new(cores, sharing, last(cores, background)),
             served: 0,
             back: 0,
+            lends: false,
         }
     }
 
@@ -248,7 +251,9 @@ impl Cores {
                 let serving = serving & !self.lending.away() | 1;
                 if status == Status::Ok {
                     PARKED.store(all(self.cores) & !serving, Ordering::Relaxed);
-                    let level = if command.is_some() { Level::Info } else { Level::Debug };
+                    // Cores that come and go at the monitor's wish are no news.
+                    let told = command.is_some() || !self.lends;
+                    let level = if told { Level::Info } else { Level::Debug };
                     log::log!(level, "{} of {} cores serve", serving.count_ones(), self.cores);
                 }
                 self.publish(engine);
@@ -284,6 +289,7 @@ impl Cores {
                 }
                 lending::Order::Changed => {}
             }
+            self.lends = true;
             self.publish(engine);
         }
         if self.back != 0 && matches!(self.task, Task::None) {

@@ -293,14 +293,24 @@ impl Book {
         })
     }
 
-    /// Whether a core that was stopped had it, or may have had it before anybody knew its number.
+    /// Whether a core that was stopped had it, or may have had it before anybody knew its number, or after one side was done
+    /// with it and its FIN was still to arrive.
     fn cut_short(&self, entry: &Entry) -> bool {
-        let Progress { opened, .. } = entry.sides[Side::Acceptor as usize];
+        let [opener, acceptor] = &entry.sides;
+        let opened = acceptor.opened;
+        let lingered = |who: StationId, side: &Progress, other: &Progress| {
+            let on_its_way = |at: Time| side.ended_at <= at && at <= other.ended_at && !other.eof;
+            side.end == Some(End::Clean)
+                && self.taken.iter().any(|(station, at)| *station == who && on_its_way(*at))
+        };
         let ends = entry.sides.iter().map(|side| side.ended_at).max().unwrap_or(0);
         let stopped = |(who, at): &(StationId, Time)| {
             *who == entry.talk.acceptor && entry.talk.start <= *at && *at <= ends
         };
-        self.forced.contains(&entry.talk.id) || !opened && self.taken.iter().any(stopped)
+        self.forced.contains(&entry.talk.id)
+            || !opened && self.taken.iter().any(stopped)
+            || lingered(entry.talk.opener, opener, acceptor)
+            || lingered(entry.talk.acceptor, acceptor, opener)
     }
 
     /// A number that grows with everything that happens.
@@ -377,7 +387,11 @@ impl Book {
                     Some(End::Crashed) => self.crossed(entry),
                     None => unopened && side == Side::Acceptor,
                 };
-                assert!(fine, "{side:?} must not end so: {entry:#x?}");
+                assert!(
+                    fine,
+                    "{side:?} must not end so: {entry:#x?}; cores stopped: {:x?}",
+                    self.taken
+                );
             }
         }
         excused
