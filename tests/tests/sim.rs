@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const SEEDS: u64 = 3_000;
 const PROVE_SEEDS: u64 = 100_000;
 /// A normal run ends then, however few it has come to; the log says so.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(40);
 /// Flow groups that move between eight cores, in a normal run and in `cargo xtask prove`.
 const MOVES: u64 = 10_000;
 const PROVE_MOVES: u64 = 100_000;

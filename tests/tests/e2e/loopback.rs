@@ -64,7 +64,7 @@ fn groups_move_while_it_runs_and_nothing_is_lost() {
     let vm = config.boot();
     go_on(&vm, 1);
     let before = vm.snapshot().total;
-    let times = if need::prove() { 20 } else { 3 };
+    let times = if need::prove() { 20 } else { 2 };
     for round in 0..times {
         for count in [1_u64, 4, 2, 3, 4] {
             let said = vm.ixcp_ok(&["cores", "set", &count.to_string()]);
