@@ -424,7 +424,12 @@ impl Machine {
     pub fn check_calm(&self) -> u64 {
         let probes = self.count(Counter::TcpLossProbes);
         let again = self.count(Counter::TcpRetransmits);
-        assert!(again <= probes, "{:?}: {again} segments sent again, {probes} probes", self.id);
+        let timeouts = self.count(Counter::TcpTimeouts);
+        assert!(
+            again <= probes,
+            "{:?}: {again} segments sent again, {probes} probes, {timeouts} timeouts",
+            self.id
+        );
         // Nothing overtakes anything either, not even where a group has moved.
         for counter in [Counter::TcpTimeouts, Counter::TcpOutOfOrder] {
             assert_eq!(self.count(counter), 0, "{:?}: {}", self.id, counter.name());
