@@ -218,11 +218,8 @@ fn instructions_from_the_first_late_frame_to_the_first_served_on_the_woken_core(
     assert_eq!(figures.len(), ROUNDS);
     figures.sort_unstable();
     println!("in order: {figures:?}");
-    // The emulator runs one core at a time, up to 65,535 instructions of each: some rounds have a turn of the other core in them,
-    // on a busy machine most. That only adds: a quarter of the rounds are without.
-    let (quarter, median) = (figures[ROUNDS / 4], figures[ROUNDS / 2]);
-    println!(
-        "instructions on both sides together, of {ROUNDS}: a quarter by {quarter}, half by {median}"
-    );
-    assert!(quarter <= 20_000 && median <= 24_000, "{figures:?}");
+    // The emulator runs one core at a time, up to 65,535 instructions of each: some rounds have a turn of the other core in them.
+    let median = figures[ROUNDS / 2];
+    println!("instructions on both sides together, median of {ROUNDS}: {median}");
+    assert!(median <= 20_000, "{figures:?}");
 }
