@@ -81,6 +81,8 @@ impl Engine {
         assert!(count.is_power_of_two() && usize::from(count) <= ix_abi::limits::GROUPS_MAX);
         assert!(pool.core() == config.core && mesh.core() == config.core);
         let limit = config.connections_per_group;
+        // Core 0 keeps the book of who is there.
+        let others = if config.core == CoreId(0) { config.cores - 1 } else { 0 };
         let group = |number| {
             let id = GroupId(number);
             let ours = crate::config::initial_owner(id, config.cores) == config.core;
@@ -103,7 +105,7 @@ impl Engine {
             accounting: Accounting::default(),
             moves: Moves::new(count, config.capabilities.rss),
             relief: Relief::default(),
-            lend: Lend::new(limit, config.capabilities.queue_pairs, count),
+            lend: Lend::new(limit, config.capabilities.queue_pairs, count, others),
             batch: Some(Box::default()),
         }
     }

@@ -42,7 +42,7 @@ pub(crate) struct Lend {
 }
 
 impl Lend {
-    pub(crate) fn new(limit: u32, pairs: u16, groups: u16) -> Lend {
+    pub(crate) fn new(limit: u32, pairs: u16, groups: u16, others: u16) -> Lend {
         Lend {
             limit,
             pairs,
@@ -51,7 +51,7 @@ impl Lend {
             out: false,
             dry: false,
             relics: Relics::default(),
-            book: Book::new(groups),
+            book: Book::new(groups, others),
         }
     }
 
@@ -109,7 +109,7 @@ impl Engine {
                 self.lend.dry = false;
                 self.look_at_lend();
             }
-            Message::Sync(sync) => self.take_sync(*sync),
+            Message::Sync(sync) => sync.into_iter().for_each(|sync| self.take_sync(sync)),
             Message::Afresh(afresh) => {
                 for group in afresh.groups {
                     self.adopt(group);
@@ -203,7 +203,7 @@ impl Engine {
         if self.relief_to().is_some_and(is) {
             self.end_relief();
         }
-        for (to, message) in self.moves.unsent(absent) {
+        while let Some((to, message)) = self.moves.unsent(absent) {
             match message {
                 Message::Move { group, .. } => {
                     self.lend.has_answered(group, to);

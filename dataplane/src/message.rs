@@ -192,8 +192,8 @@ pub enum Message {
     Stays,
     /// To core 0: the sender was away.
     Back,
-    /// From core 0: what was missed.
-    Sync(Box<Sync>),
+    /// From core 0: what was missed (one, in memory that can be refused).
+    Sync(Box<[Sync]>),
     /// From core 0: groups that begin afresh.
     Afresh(Box<Afresh>),
 }

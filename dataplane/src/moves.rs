@@ -22,7 +22,6 @@ use crate::message::Message;
 use crate::time::Instant;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use ix_abi::limits::CORES_MAX;
 use ix_abi::stats::Drop;
 use ix_abi::{CoreId, GroupId, Status};
@@ -154,17 +153,10 @@ impl Moves {
         self.look();
     }
 
-    /// Messages to these cores that have not been sent and are not going to be.
-    pub(crate) fn unsent(&mut self, cores: u64) -> Vec<(CoreId, Message)> {
-        let theirs = |to: CoreId| cores >> to.0 & 1 != 0;
-        let mut unsent = Vec::new();
-        // In place: it keeps its room.
-        for _ in 0..self.outbox.len() {
-            match self.outbox.pop_front() {
-                Some((to, message)) if theirs(to) => unsent.push((to, message)),
-                other => self.outbox.extend(other),
-            }
-        }
+    /// The oldest message to these cores that has not been sent and is not going to be.
+    pub(crate) fn unsent(&mut self, cores: u64) -> Option<(CoreId, Message)> {
+        let at = self.outbox.iter().position(|(to, _)| cores >> to.0 & 1 != 0)?;
+        let unsent = self.outbox.remove(at);
         self.look();
         unsent
     }

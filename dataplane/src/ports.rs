@@ -116,7 +116,7 @@ impl Ports {
     }
 
     /// Everything that is in use.
-    pub fn all(&self) -> impl Iterator<Item = &Port> {
+    pub fn all(&self) -> impl Iterator<Item = &Port> + Clone {
         self.slots.iter().flatten()
     }
 

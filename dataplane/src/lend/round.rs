@@ -5,6 +5,7 @@ use super::Lend;
 use crate::engine::Engine;
 use crate::fifo::GroupSet;
 use crate::group::FlowGroup;
+use crate::limits::REQUESTS_MAX;
 use crate::message::Message;
 use crate::moves::Redirect;
 use alloc::boxed::Box;
@@ -62,7 +63,8 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn new(groups: u16) -> Book {
+    /// A book about so many groups and other cores; those who do not keep one have none of the latter.
+    pub(super) fn new(groups: u16, others: u16) -> Book {
         Book {
             states: [Presence::Here; CORES_MAX],
             round: 0,
@@ -73,7 +75,8 @@ impl Book {
             heirs: 0,
             untold: 0,
             asked: (0..groups).map(|_| None).collect(),
-            kept: VecDeque::new(),
+            // Room for all: later there may be no memory.
+            kept: VecDeque::with_capacity(usize::from(others) * REQUESTS_MAX),
         }
     }
 
@@ -90,11 +93,10 @@ impl Book {
         self.kept.push_back((to, message));
     }
 
-    pub(super) fn kept_for(&mut self, core: CoreId) -> Vec<Message> {
-        let (theirs, rest) = self.kept.drain(..).partition(|(to, _)| *to == core);
-        self.kept = rest;
-        let theirs: VecDeque<(CoreId, Message)> = theirs;
-        theirs.into_iter().map(|(_, message)| message).collect()
+    /// The oldest that is kept for a core.
+    pub(super) fn kept_for(&mut self, core: CoreId) -> Option<Message> {
+        let at = self.kept.iter().position(|(to, _)| *to == core)?;
+        self.kept.remove(at).map(|(_, message)| message)
     }
 }
 
@@ -225,21 +227,21 @@ impl Engine {
             }
             self.begin_afresh();
         }
-        let untold = self.lend.book.untold;
-        let busy = |core: CoreId| self.moves.redirects_for(core);
-        let ready = (1..self.local.cores).map(CoreId);
-        let ready: Vec<_> = ready.filter(|c| untold >> c.0 & 1 != 0 && !busy(*c)).collect();
-        for core in ready {
-            self.lend.book.untold &= !(1 << core.0);
-            self.tell(core, Message::Leave);
-        }
+        let mut waits = false;
         for core in (1..self.local.cores).map(CoreId) {
+            if self.lend.book.untold >> core.0 & 1 != 0 && !self.moves.redirects_for(core) {
+                self.lend.book.untold &= !(1 << core.0);
+                self.tell(core, Message::Leave);
+            }
             if self.presence(core) == Presence::Returning {
-                self.lend.book.states[usize::from(core.0)] = Presence::Here;
-                self.bring_up_to_date(core);
+                if self.bring_up_to_date(core) {
+                    self.lend.book.states[usize::from(core.0)] = Presence::Here;
+                } else {
+                    waits = true;
+                }
             }
         }
-        self.lend.book.open = self.lend.book.untold != 0;
+        self.lend.book.open = self.lend.book.untold != 0 || waits;
     }
 
     /// All groups that no core has.

@@ -3,6 +3,7 @@ use crate::acl::Firewall;
 use crate::addresses::Ipv6Config;
 use crate::config::Ipv4Config;
 use crate::engine::Engine;
+use crate::local::Local;
 use crate::message::Message;
 use crate::ports::Port;
 use alloc::boxed::Box;
@@ -20,30 +21,47 @@ pub struct Sync {
     listeners: Vec<Port>,
     bindings: Vec<Port>,
     ipv4: Option<Ipv4Config>,
-    ipv6: Box<Ipv6Config>,
+    ipv6: Ipv6Config,
     /// Rules that have come into force meanwhile.
     rules: Option<Box<Firewall>>,
 }
 
-impl Engine {
-    /// Core 0: tells a core that is back what it has missed.
-    pub(super) fn bring_up_to_date(&mut self, core: CoreId) {
-        let rules = self.acl.parked(core);
-        let local = &self.local;
-        let owners = local.owners.iter().copied().zip(local.ages.iter().copied()).collect();
-        let sync = Sync {
+impl Sync {
+    /// All that core 0 has, if there is memory for it.
+    fn of(local: &Local) -> Option<Box<[Sync]>> {
+        let mut sync = Vec::new();
+        sync.try_reserve_exact(1).ok()?;
+        sync.push(Sync {
             absent: local.mesh.absent(),
-            owners,
-            listeners: local.listeners.all().copied().collect(),
-            bindings: local.udp.ports.all().copied().collect(),
+            owners: listed(local.owners.iter().copied().zip(local.ages.iter().copied()))?,
+            listeners: listed(local.listeners.all().copied())?,
+            bindings: listed(local.udp.ports.all().copied())?,
             ipv4: local.ipv4,
-            ipv6: Box::new(local.v6.config.clone()),
-            rules,
-        };
-        self.tell(core, Message::Sync(Box::new(sync)));
-        for message in self.lend.book.kept_for(core) {
+            ipv6: local.v6.config.clone(),
+            rules: None,
+        });
+        Some(sync.into_boxed_slice())
+    }
+}
+
+/// A list of them, if there is memory for it.
+fn listed<T>(of: impl Iterator<Item = T> + Clone) -> Option<Vec<T>> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(of.clone().count()).ok()?;
+    list.extend(of);
+    Some(list)
+}
+
+impl Engine {
+    /// Core 0: tells a core that is back what it has missed. Without memory for it, not now.
+    pub(super) fn bring_up_to_date(&mut self, core: CoreId) -> bool {
+        let Some(mut sync) = Sync::of(&self.local) else { return false };
+        sync[0].rules = self.acl.parked(core);
+        self.tell(core, Message::Sync(sync));
+        while let Some(message) = self.lend.book.kept_for(core) {
             self.tell(core, message);
         }
+        true
     }
 
     /// Takes it over. What came from other cores in between may be newer.
@@ -58,8 +76,8 @@ impl Engine {
         if local.ipv4 != sync.ipv4 {
             self.set_address(sync.ipv4);
         }
-        if self.local.v6.config != *sync.ipv6 {
-            self.set_ipv6(*sync.ipv6);
+        if self.local.v6.config != sync.ipv6 {
+            self.set_ipv6(sync.ipv6);
         }
         if let Some(rules) = sync.rules {
             self.change_rules(rules);
