@@ -259,6 +259,12 @@ impl<P> Table<P> {
         Some((!asked).then_some(entry.mac))
     }
 
+    /// All whose link addresses are known.
+    pub fn all(&self) -> impl Iterator<Item = (IpAddress, EthernetAddress)> + Clone {
+        let known = |entry: &&Entry| !matches!(entry.state, State::Free | State::Incomplete { .. });
+        self.entries.iter().filter(known).map(|entry| (entry.ip, entry.mac))
+    }
+
     /// The next request that is due; to be called until `None`.
     pub fn poll(&mut self, now: Instant) -> Option<Request> {
         if now < self.next {

@@ -8,7 +8,9 @@ use crate::message::Message;
 use crate::ports::Port;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use ix_abi::addr::IpAddress;
 use ix_abi::{CoreId, GroupId};
+use smoltcp::wire::EthernetAddress;
 
 /// See above.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct Sync {
     bindings: Vec<Port>,
     ipv4: Option<Ipv4Config>,
     ipv6: Ipv6Config,
+    /// Link addresses that were learnt: an answer to the core's own request may have come meanwhile.
+    neighbors: Vec<(IpAddress, EthernetAddress)>,
     /// Rules that have come into force meanwhile.
     rules: Option<Box<Firewall>>,
 }
@@ -38,6 +42,7 @@ impl Sync {
             bindings: listed(local.udp.ports.all().copied())?,
             ipv4: local.ipv4,
             ipv6: local.v6.config.clone(),
+            neighbors: listed(local.neighbors.all())?,
             rules: None,
         });
         Some(sync.into_boxed_slice())
@@ -78,6 +83,12 @@ impl Engine {
         }
         if self.local.v6.config != sync.ipv6 {
             self.set_ipv6(sync.ipv6);
+        }
+        let local = &mut self.local;
+        for (ip, mac) in sync.neighbors {
+            if local.neighbors.hear(ip, mac, local.now) {
+                local.age_neighbors(true);
+            }
         }
         if let Some(rules) = sync.rules {
             self.change_rules(rules);

@@ -1,7 +1,7 @@
 //! Cores that leave and return, asked or by force: what becomes of their connections, of everybody else's, and of who waits.
 //! Core 0 alone has a receive queue; the other two get their frames through it.
 use crate::support::nic::Rx;
-use crate::support::talk::{ACK, PSH, RST, SYN, Script, Talk, any};
+use crate::support::talk::{ACK, ECE, PSH, RST, SYN, Script, Talk, any};
 use ix_abi::acl::IN;
 use ix_abi::call::Call;
 use ix_abi::stats::Counter;
@@ -329,6 +329,37 @@ fn nobody_waits_for_a_core_that_is_away_and_it_learns_what_it_has_missed() {
     }
     let dropped = talk.station.engines[1].stats().dropped(ix_abi::stats::Drop::AclDeniedIn);
     assert!(dropped > before, "it judges by no rules");
+}
+
+#[test]
+fn a_neighbour_that_answered_while_the_core_was_away_is_not_asked_for_again() {
+    let mut talk = talk();
+    talk.deaf = true;
+    let remote = talk.remote();
+    call(&mut talk, 0, &[Call::connect(Cookie(1), remote)]);
+    after(&mut talk, Duration::from_ms(900));
+    // Its own request is young when the answer to core 0's second one comes.
+    let asks = |talk: &Talk| talk.station.engines[1].stats().get(Counter::RxSteeredIn) > 0;
+    talk.port = (5000..5400)
+        .find(|port| {
+            talk.port = *port;
+            talk.send(SYN, 100, 0, 8000, &[]);
+            asks(&talk)
+        })
+        .expect("none of 400 ports is core 1's");
+    talk.nothing();
+    leaves(&mut talk);
+    talk.deaf = false;
+    after(&mut talk, Duration::from_ms(100));
+    settle(&mut talk);
+    is_back(&mut talk);
+    for group in groups(&talk) {
+        wish(&mut talk, group, 1);
+    }
+    settle(&mut talk);
+    talk.sent();
+    talk.send(SYN, 100, 0, 8000, &[]);
+    assert_eq!(talk.one().flags & !ECE, SYN | ACK);
 }
 
 fn listener(talk: &mut Talk, port: u16) -> Handle {
