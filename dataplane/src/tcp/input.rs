@@ -262,6 +262,8 @@ fn syn_sent(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packe
     if acks_ours {
         conn.state = State::Established;
         conn.snd_una = packet.ack;
+        // It may have timed out, and not been sent again yet.
+        conn.snd_nxt = packet.ack;
         conn.snd_wnd = u32::from(packet.window);
         conn.max_wnd = conn.snd_wnd;
         acks::progress(conn, local);

@@ -121,3 +121,28 @@ fn what_is_cut_off_from_a_batch_stays_in_it() {
     talk.call(piece(50));
     assert_eq!(talk.one().payload.len(), 50);
 }
+
+#[test]
+fn an_answer_to_a_syn_that_is_about_to_be_repeated_is_no_reason_to_be_silent() {
+    let mut talk = Talk::new(|_| {});
+    talk.local_port = 0;
+    let remote = talk.remote();
+    talk.call(Call::connect(Cookie(1), remote));
+    let syn = talk.one();
+    talk.local_port = syn.from;
+    // Its timer has run out, but the device has no room.
+    talk.station.machines[0].tx.depth = 0;
+    talk.pass(ix_dataplane::time::Duration::from_s(5));
+    talk.send(SYN | ACK, 999, syn.seq + 1, 60_000, &[]);
+    talk.station.machines[0].tx.depth = 256;
+    talk.pass(ix_dataplane::time::Duration::from_ms(10));
+    let events = talk.events();
+    let [Condition::Connected { handle, outcome: Status::Ok, .. }] = events[..] else {
+        panic!("{events:?}")
+    };
+    talk.sent();
+    let entry = SgEntry { addr: HEAP_BASE, len: 100 };
+    talk.call(Call::sendv(handle, 1, entry, SgEntry::default()));
+    let said = talk.one();
+    assert_eq!((said.seq, said.payload.len()), (syn.seq + 1, 100));
+}
