@@ -363,7 +363,8 @@ impl Book {
                     Some(End::Reset) => {
                         // The last acknowledgement was lost, and so was its sender's TIME_WAIT.
                         let all = other.received == entry.talk.sends(side);
-                        let late = harsh && progress.eof && other.end == Some(End::Clean) && all;
+                        let lossy = harsh || faults::planned();
+                        let late = lossy && progress.eof && other.end == Some(End::Clean) && all;
                         planned == Some(side.other())
                             // Cookies complete handshakes for which there is then no room.
                             || unopened && (rejected || harsh || faults::planned())
