@@ -39,7 +39,8 @@ pub(super) fn count(group: &mut FlowGroup, index: u32, repeats: bool, acked: u32
         if third && beyond {
             lose_first(conn, records);
         }
-        return conn.sacked - before;
+        // (A large frame of which there is no memory for a part is lost as a whole: then less is taken as delivered than before.)
+        return conn.sacked.saturating_sub(before);
     }
     if acked == 0 {
         return 0;
