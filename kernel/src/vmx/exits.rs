@@ -51,22 +51,7 @@ pub fn handle(c: &mut Core<'_>, exit: Exit) -> Result<(), Stop> {
         Reason::Wrmsr => write_msr(c),
         Reason::Vmcall if privilege() == 0 => calls::call(c),
         // In ring 3 they are what they are on a CPU: the application's mistake, not the kernel's.
-        Reason::Vmcall
-        | Reason::Vmclear
-        | Reason::Vmlaunch
-        | Reason::Vmptrld
-        | Reason::Vmptrst
-        | Reason::Vmread
-        | Reason::Vmresume
-        | Reason::Vmwrite
-        | Reason::Vmxoff
-        | Reason::Vmxon
-        | Reason::Invept
-        | Reason::Invvpid
-        | Reason::Getsec
-        | Reason::Encls
-            if privilege() != 0 =>
-        {
+        _ if reason.is_instruction_of_root() && privilege() != 0 => {
             vmcs::inject(Interruption::exception(INVALID_OPCODE, false), 0, 0);
             Ok(())
         }
@@ -84,6 +69,7 @@ fn privilege() -> u64 {
 fn misdeed(exit: Exit, reason: Reason) -> Stop {
     let qualification = read(f::EXIT_QUALIFICATION);
     let address = read(f::GUEST_PHYSICAL_ADDRESS);
+    let instruction = || (Cause::Instruction, exit.number().into(), reason.name().into());
     let (cause, detail, text): (_, _, String) = match reason {
         Reason::EptViolation => {
             let violation = EptViolation(qualification);
@@ -104,20 +90,8 @@ fn misdeed(exit: Exit, reason: Reason) -> Stop {
         | Reason::Rdpmc
         | Reason::DebugRegister
         | Reason::Mwait
-        | Reason::Monitor
-        | Reason::Getsec
-        | Reason::Encls
-        | Reason::Vmclear
-        | Reason::Vmlaunch
-        | Reason::Vmptrld
-        | Reason::Vmptrst
-        | Reason::Vmread
-        | Reason::Vmresume
-        | Reason::Vmwrite
-        | Reason::Vmxoff
-        | Reason::Vmxon
-        | Reason::Invept
-        | Reason::Invvpid => (Cause::Instruction, exit.number().into(), reason.name().into()),
+        | Reason::Monitor => instruction(),
+        _ if reason.is_instruction_of_root() => instruction(),
         _ => return unknown(exit),
     };
     Stop::Misdeed { cause, detail, text }

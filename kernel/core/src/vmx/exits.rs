@@ -108,6 +108,31 @@ reasons! {
     77 Tdcall "TDCALL",
 }
 
+impl Reason {
+    /// Whether it is an instruction that is for a hypervisor, or for measured launches and enclaves: a guest of ours has
+    /// none of them (its CPUID says so), and for an application they are invalid opcodes.
+    #[must_use]
+    pub const fn is_instruction_of_root(self) -> bool {
+        matches!(
+            self,
+            Self::Vmcall
+                | Self::Vmclear
+                | Self::Vmlaunch
+                | Self::Vmptrld
+                | Self::Vmptrst
+                | Self::Vmread
+                | Self::Vmresume
+                | Self::Vmwrite
+                | Self::Vmxoff
+                | Self::Vmxon
+                | Self::Invept
+                | Self::Invvpid
+                | Self::Getsec
+                | Self::Encls
+        )
+    }
+}
+
 /// How many counters of exits there are: one per number below, the last for all others.
 pub const COUNTERS: usize = 80;
 
