@@ -354,6 +354,12 @@ impl Book {
                     rough && progress.end == Some(End::TimedOut) && other.sent < progress.received;
                 let was_deaf =
                     rough && other.end == Some(End::TimedOut) && progress.sent < other.received;
+                // Of a connection that is no more than a cookie, data that overtakes the first acknowledgement is a
+                // stranger's, and is reset.
+                let overtaken = harsh
+                    && faults::planned()
+                    && opener.received == 0
+                    && other.end == Some(End::Reset);
                 let fine = match progress.end {
                     Some(End::Clean) => {
                         let all = progress.received == entry.talk.sends(side.other());
@@ -369,6 +375,7 @@ impl Book {
                             // Cookies complete handshakes for which there is then no room.
                             || unopened && (rejected || harsh || faults::planned())
                             || late
+                            || overtaken
                             || was_deaf
                             || excuse
                             || crossed
