@@ -348,7 +348,7 @@ impl Book {
                 // smoltcp takes no acknowledgement of what it sent before it went back to send it
                 // again, and may never get there: it is deaf to what we have long received.
                 let engines = entry.talk.opener.0.max(entry.talk.acceptor.0) < self.machines;
-                let rough = weather != Weather::Clean && !engines;
+                let rough = (weather != Weather::Clean || faults::planned()) && !engines;
                 let crossed = self.crossed(entry) || self.cut_short(entry);
                 let deaf =
                     rough && progress.end == Some(End::TimedOut) && other.sent < progress.received;
