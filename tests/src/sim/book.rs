@@ -354,12 +354,14 @@ impl Book {
                     rough && progress.end == Some(End::TimedOut) && other.sent < progress.received;
                 let was_deaf =
                     rough && other.end == Some(End::TimedOut) && progress.sent < other.received;
+                // Scarcity loses frames, too, and there may be no room for the last of a connection.
+                let scarce = faults::planned();
+                let lossy = harsh || scarce;
+                let heard_all = progress.received == entry.talk.sends(side.other());
+                let heard = progress.eof || scarce && heard_all;
                 // Of a connection that is no more than a cookie, data that overtakes the first acknowledgement is a
                 // stranger's, and is reset.
-                let overtaken = harsh
-                    && faults::planned()
-                    && opener.received == 0
-                    && other.end == Some(End::Reset);
+                let overtaken = scarce && opener.received == 0 && other.end == Some(End::Reset);
                 let fine = match progress.end {
                     Some(End::Clean) => {
                         let all = progress.received == entry.talk.sends(side.other());
@@ -369,11 +371,10 @@ impl Book {
                     Some(End::Reset) => {
                         // The last acknowledgement was lost, and so was its sender's TIME_WAIT.
                         let all = other.received == entry.talk.sends(side);
-                        let lossy = harsh || faults::planned();
-                        let late = lossy && progress.eof && other.end == Some(End::Clean) && all;
+                        let late = lossy && heard && other.end == Some(End::Clean) && all;
                         planned == Some(side.other())
                             // Cookies complete handshakes for which there is then no room.
-                            || unopened && (rejected || harsh || faults::planned())
+                            || unopened && (rejected || lossy)
                             || late
                             || overtaken
                             || was_deaf
@@ -382,7 +383,7 @@ impl Book {
                     }
                     Some(End::Refused | End::TimedOut) => {
                         excused += usize::from(deaf);
-                        unopened && (rejected || harsh || planned.is_some())
+                        unopened && (rejected || lossy || planned.is_some())
                             || planned == Some(side.other())
                             || deaf
                             || crossed
