@@ -229,7 +229,7 @@ impl Engine {
                 if !self.may_take_message() {
                     break;
                 }
-                let Some((from, message)) = self.local.mesh.next_message() else { break };
+                let Some((from, message)) = self.next_message() else { break };
                 busy = true;
                 self.message(from, message);
             }

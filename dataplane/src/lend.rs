@@ -34,6 +34,8 @@ pub(crate) struct Lend {
     leaves: bool,
     /// It was away, and was not told what it has missed.
     out: bool,
+    /// The same, and it was stopped: of what was said to it before, nearly all is over.
+    stopped: bool,
     /// Its queues and rings were empty in the last iteration.
     dry: bool,
     relics: Relics,
@@ -49,6 +51,7 @@ impl Lend {
             asked: false,
             leaves: false,
             out: false,
+            stopped: false,
             dry: false,
             relics: Relics::default(),
             book: Book::new(groups, others),
@@ -94,6 +97,25 @@ impl Engine {
     /// Whether this core was away and was not told yet what it has missed.
     pub fn is_out(&self) -> bool {
         self.lend.out
+    }
+
+    /// The next control message, and whose. A core that was stopped takes no part in anything before it is told what it has missed:
+    /// it reads core 0's alone, whose earlier ones are of what has ended without it.
+    pub(crate) fn next_message(&mut self) -> Option<(CoreId, Message)> {
+        if !self.lend.stopped {
+            return self.local.mesh.next_message();
+        }
+        while let Some(message) = self.local.mesh.next_message_of(CoreId(0)) {
+            match message {
+                // Somebody waits for these.
+                Message::Sync(_) | Message::Outcome { .. } | Message::Rules(_) => {
+                    return Some((CoreId(0), message));
+                }
+                Message::Group(group) => self.end_late(group),
+                _ => {}
+            }
+        }
+        None
     }
 
     /// A message about lending.

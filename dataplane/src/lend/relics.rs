@@ -54,7 +54,7 @@ impl Engine {
     /// more. To be called at the first quiescent point since, before anything else; as [`Engine::come_back`].
     pub fn give_up(&mut self) {
         self.stir();
-        self.lend.out = true;
+        (self.lend.out, self.lend.stopped) = (true, true);
         (self.lend.asked, self.lend.leaves) = (false, false);
         self.end_relief();
         let mut held = VecDeque::new();

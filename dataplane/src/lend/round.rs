@@ -101,6 +101,11 @@ impl Book {
 }
 
 impl Lend {
+    /// Core 0: cores that nobody is to send anything, a bit each.
+    pub(super) fn absent(&self) -> u64 {
+        self.book.all(|state| !matches!(state, Presence::Here | Presence::Returning))
+    }
+
     /// Core 0 has asked a core to move a group.
     pub(crate) fn has_asked(&mut self, group: GroupId, of: CoreId) {
         if let Some(asked) = self.book.asked.get_mut(usize::from(group.0)) {
@@ -171,8 +176,10 @@ impl Engine {
     /// Everybody is to hear who is there.
     fn begin_round(&mut self) {
         self.stir();
+        let absent = self.lend.absent();
         let book = &mut self.lend.book;
-        let absent = book.all(|state| !matches!(state, Presence::Here | Presence::Returning));
+        // What core 0 has to say to those is in what they are told first.
+        let returning = book.all(|state| state == Presence::Returning);
         let taken = book.all(|state| state == Presence::Taken);
         let ears = book.all(|state| matches!(state, Presence::Here | Presence::Leaving));
         book.round = book.round.wrapping_add(1);
@@ -181,7 +188,7 @@ impl Engine {
         let all = (0..self.local.cores).fold(0, |all, core| all | 1u64 << core);
         book.unheard = ears & all & !1;
         let (round, unheard) = (book.round, book.unheard);
-        self.hear(absent, taken);
+        self.hear(absent | returning, taken);
         for core in (1..self.local.cores).map(CoreId).filter(|core| unheard >> core.0 & 1 != 0) {
             self.tell(core, Message::Presence { absent, taken, round });
         }
@@ -236,6 +243,8 @@ impl Engine {
             if self.presence(core) == Presence::Returning {
                 if self.bring_up_to_date(core) {
                     self.lend.book.states[usize::from(core.0)] = Presence::Here;
+                    let others = self.local.mesh.absent() & !(1 << core.0);
+                    self.hear(others, 0);
                 } else {
                     waits = true;
                 }

@@ -32,11 +32,11 @@ pub struct Sync {
 
 impl Sync {
     /// All that core 0 has, if there is memory for it.
-    fn of(local: &Local) -> Option<Box<[Sync]>> {
+    fn of(local: &Local, absent: u64) -> Option<Box<[Sync]>> {
         let mut sync = Vec::new();
         sync.try_reserve_exact(1).ok()?;
         sync.push(Sync {
-            absent: local.mesh.absent(),
+            absent,
             owners: listed(local.owners.iter().copied().zip(local.ages.iter().copied()))?,
             listeners: listed(local.listeners.all().copied())?,
             bindings: listed(local.udp.ports.all().copied())?,
@@ -60,7 +60,8 @@ fn listed<T>(of: impl Iterator<Item = T> + Clone) -> Option<Vec<T>> {
 impl Engine {
     /// Core 0: tells a core that is back what it has missed. Without memory for it, not now.
     pub(super) fn bring_up_to_date(&mut self, core: CoreId) -> bool {
-        let Some(mut sync) = Sync::of(&self.local) else { return false };
+        let absent = self.lend.absent();
+        let Some(mut sync) = Sync::of(&self.local, absent) else { return false };
         sync[0].rules = self.acl.parked(core);
         self.tell(core, Message::Sync(sync));
         while let Some(message) = self.lend.book.kept_for(core) {
@@ -93,6 +94,6 @@ impl Engine {
         if let Some(rules) = sync.rules {
             self.change_rules(rules);
         }
-        self.lend.out = false;
+        (self.lend.out, self.lend.stopped) = (false, false);
     }
 }

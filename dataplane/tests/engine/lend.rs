@@ -618,6 +618,49 @@ fn a_group_that_was_sent_too_late_ends_where_it_comes_to() {
 }
 
 #[test]
+fn a_group_that_lies_in_the_ring_of_a_core_that_is_taken_never_lives_there_again() {
+    let mut talk = talk();
+    clear(&mut talk, 1);
+    let conn = open(&mut talk, 0, 1, 4000).remove(0);
+    // Core 1 reads nothing any more.
+    talk.station.machines[1].frozen = true;
+    wish(&mut talk, conn.group, 1);
+    settle(&mut talk);
+    assert!(owners(&talk, conn.group).is_empty(), "it is not under way");
+    taken(&mut talk);
+    // It begins afresh elsewhere. Core 1 runs again, and core 0 has not heard that yet.
+    talk.station.machines[1].frozen = false;
+    talk.station.engines[1].give_up();
+    for _ in 0..3 {
+        run(&mut talk, 1);
+        assert!(!talk.station.engines[1].owns(conn.group), "it is another's");
+    }
+    settle(&mut talk);
+    assert_eq!((presence(&talk), talk.station.engines[1].is_out()), (Presence::Here, false));
+    assert_eq!(dead(&events(&mut talk, 1)), [(conn.handle, DeadReason::Reset)]);
+    close(&mut talk, 1, &[(conn.handle, DeadReason::Reset)]);
+    assert_owned(&talk);
+    assert_eq!(forced(&talk), 1);
+    talk.station.assert_buffers_conserved();
+}
+
+#[test]
+fn a_core_that_was_asked_and_then_taken_does_not_leave_when_it_runs_again() {
+    let mut talk = talk();
+    clear(&mut talk, 1);
+    assert_eq!(talk.station.engines[0].send_away(AWAY), Status::Ok);
+    // It answers that it has heard who is there, and is not told more before it is stopped.
+    for core in [0, 1, 2, 0] {
+        run(&mut talk, core);
+    }
+    taken(&mut talk);
+    resumes(&mut talk);
+    settle(&mut talk);
+    assert!(!talk.station.engines[1].take_leave());
+    assert_eq!(presence(&talk), Presence::Here);
+}
+
+#[test]
 fn a_request_of_a_core_that_is_taken_is_answered_when_it_is_back() {
     let mut talk = talk();
     script(&mut talk, 1).calls.push(Call::listen(any(99), 8).with_result(77));
