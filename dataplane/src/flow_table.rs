@@ -1,8 +1,11 @@
 //! The flow table of a group: connections by the RSS hash of their frames.
 //!
 //! Chained through the connections themselves: a bucket is one index, and the first connection of
-//! a chain is nearly always the one that is looked for. The table is as large as the group may
-//! have connections, made when the group gets its first: it never rehashes, and chains are short
+//! a chain is nearly always the one that is looked for. There is memory for as many buckets as the group
+//! may have connections, taken when the group gets its first; used are so many of them, at the front, as the
+//! connections that there were at most need, so that they share few cache lines. Their number doubles by a copy of the heads: two
+//! buckets then share a chain, until something is entered or taken out there, or their turn comes, one
+//! pair with each connection that is entered. Who looks for something notices nothing. Chains are short
 //! because the hash is keyed. A chain has a limit, so that even an attacker who has learnt the key
 //! cannot make look-ups slow.
 use crate::conn::CONN_LINES;
@@ -44,19 +47,47 @@ pub const fn tuple(remote: [u8; 4], ports: [u8; 4]) -> u64 {
     u32::from_ne_bytes(remote) as u64 | (u32::from_ne_bytes(ports) as u64) << 32
 }
 
+/// Buckets of a table that is used for the first time.
+const FIRST: u32 = 64;
+/// Their number doubles when there are fewer for each connection.
+const BUCKETS_PER_CONNECTION: u32 = 4;
+
 /// Heads of chains.
 #[derive(Debug)]
 pub struct FlowTable {
+    /// Those in use, a power of two, then those to come.
     buckets: Box<[u32]>,
     limit: u32,
     shift: u32,
+    /// Of those in use.
+    mask: u32,
+    /// Connections.
+    len: u32,
+    /// With so many more is to be done than to enter one: see [`FlowTable::prepare`].
+    odd_from: u32,
+    /// Pairs below this are told apart, of as many as half the buckets in use.
+    told_apart: u32,
 }
 
 impl FlowTable {
     /// A table for at most `limit` connections of one of `groups` groups.
     pub fn new(limit: u32, groups: u16) -> FlowTable {
         // The low bits of the hash are the group's number, the same for all of its connections.
-        FlowTable { buckets: Box::default(), limit, shift: u32::from(groups).trailing_zeros() }
+        let shift = u32::from(groups).trailing_zeros();
+        FlowTable {
+            buckets: Box::default(),
+            limit,
+            shift,
+            mask: 0,
+            len: 0,
+            odd_from: 0,
+            told_apart: 0,
+        }
+    }
+
+    /// Connections.
+    pub fn len(&self) -> u32 {
+        self.len
     }
 
     /// The connection of a flow of our IPv4 address.
@@ -110,30 +141,95 @@ impl FlowTable {
     /// memory for the table.
     #[inline(always)]
     pub fn insert(&mut self, conns: &mut Slab<Conn>, index: u32) -> bool {
-        if self.buckets.is_empty() && !self.make() {
+        let hash = conns[index].hash;
+        if self.len >= self.odd_from && !self.prepare(conns, hash) {
             return false;
         }
-        let conn = &mut conns[index];
-        let bucket = self.bucket(conn.hash);
+        let bucket = self.bucket(hash);
         let head = core::mem::replace(&mut self.buckets[bucket], index);
-        conn.hash_next = head;
+        conns[index].hash_next = head;
         if head != NIL && self.is_too_long(conns, head) {
             self.buckets[bucket] = head;
             return false;
         }
+        self.len += 1;
         true
+    }
+
+    /// Before a connection is entered, if there is no table yet, some buckets still share a chain, or they are few. `false`: there
+    /// is no memory for a table.
+    #[cold]
+    fn prepare(&mut self, conns: &mut Slab<Conn>, hash: u32) -> bool {
+        if self.buckets.is_empty() && !self.make() {
+            return false;
+        }
+        if self.odd_from != 0 && self.len >= self.odd_from {
+            self.double();
+        }
+        // Before their number doubles again, all are.
+        for _ in 0..BUCKETS_PER_CONNECTION {
+            if self.told_apart < self.half() {
+                self.tell_apart(conns, self.told_apart);
+                self.told_apart += 1;
+            }
+        }
+        self.tell_apart_for(conns, hash);
+        if self.told_apart >= self.half() {
+            self.odd_from = match self.mask as usize + 1 {
+                count if count < self.buckets.len() => count as u32 / BUCKETS_PER_CONNECTION,
+                _ => u32::MAX,
+            };
+        }
+        true
+    }
+
+    /// Takes as many buckets again into use, each with the chain of its twin.
+    fn double(&mut self) {
+        let count = self.mask as usize + 1;
+        self.buckets.copy_within(..count, count);
+        self.mask = 2 * self.mask + 1;
+        (self.odd_from, self.told_apart) = (0, 0);
+    }
+
+    fn half(&self) -> u32 {
+        self.mask / 2 + 1
+    }
+
+    /// The bucket of a hash gets a chain of its own, if it shares one.
+    #[cold]
+    fn tell_apart_for(&mut self, conns: &mut Slab<Conn>, hash: u32) {
+        let bucket = self.bucket(hash) as u32;
+        self.tell_apart(conns, bucket & (self.mask >> 1));
+    }
+
+    /// Bucket `low` and its twin get a chain each, if they share one: then both have the same head.
+    fn tell_apart(&mut self, conns: &mut Slab<Conn>, low: u32) {
+        let (low, high) = (low as usize, (low + self.half()) as usize);
+        let mut at = self.buckets[low];
+        if at == NIL || at != self.buckets[high] {
+            return;
+        }
+        (self.buckets[low], self.buckets[high]) = (NIL, NIL);
+        while at != NIL {
+            let bucket = self.bucket(conns[at].hash);
+            debug_assert!(bucket == low || bucket == high);
+            let head = core::mem::replace(&mut self.buckets[bucket], at);
+            at = core::mem::replace(&mut conns[at].hash_next, head);
+        }
     }
 
     /// Makes the buckets; `false`: there is no memory.
     #[cold]
     fn make(&mut self) -> bool {
-        let count = self.limit.next_power_of_two() as usize;
+        let count = (self.limit.max(FIRST)).next_power_of_two() as usize;
         let mut buckets = Vec::new();
         if buckets.try_reserve_exact(count).is_err() {
             return false;
         }
         buckets.resize(count, NIL);
         self.buckets = buckets.into_boxed_slice();
+        (self.mask, self.told_apart) = (FIRST - 1, FIRST / 2);
+        self.odd_from = FIRST / BUCKETS_PER_CONNECTION;
         true
     }
 
@@ -151,34 +247,39 @@ impl FlowTable {
     /// Takes a connection out; nothing if it is not in.
     #[inline]
     pub fn remove(&mut self, conns: &mut Slab<Conn>, index: u32) {
-        let conn = &conns[index];
-        let (next, bucket) = (conn.hash_next, self.bucket(conn.hash));
+        let hash = conns[index].hash;
+        if self.odd_from == 0 {
+            self.tell_apart_for(conns, hash);
+        }
+        let (next, bucket) = (conns[index].hash_next, self.bucket(hash));
         let Some(head) = self.buckets.get_mut(bucket) else { return };
         if *head == index {
             *head = next;
+            self.len -= 1;
             return;
         }
         let at = *head;
-        unlink(conns, index, at, next);
+        self.len -= u32::from(unlink(conns, index, at, next));
     }
 
     #[inline(always)]
     fn bucket(&self, hash: u32) -> usize {
-        (hash >> self.shift) as usize & self.buckets.len().wrapping_sub(1)
+        (hash >> self.shift & self.mask) as usize
     }
 }
 
-/// Takes a connection that is followed by `next` out of a chain, which begins with `at`.
+/// Takes a connection that is followed by `next` out of a chain, which begins with `at`; whether it was there.
 #[inline(never)]
-fn unlink(conns: &mut Slab<Conn>, index: u32, mut at: u32, next: u32) {
+fn unlink(conns: &mut Slab<Conn>, index: u32, mut at: u32, next: u32) -> bool {
     while at != NIL {
         let after = conns[at].hash_next;
         if after == index {
             conns[at].hash_next = next;
-            return;
+            return true;
         }
         at = after;
     }
+    false
 }
 
 #[cfg(test)]

@@ -50,8 +50,6 @@ pub struct FlowGroup {
     first_generation: u32,
     /// Added to the core's frame numbers, so that those of the group go on when it moves.
     pub(crate) tx_base: u32,
-    /// Connections in the flow table.
-    entered: u32,
     /// Applications up to this one had ended when it left its last core.
     pub(crate) app_ended: u32,
     /// Connections that have something to transmit.
@@ -89,7 +87,6 @@ impl FlowGroup {
             age: 0,
             first_generation: 1,
             tx_base: 0,
-            entered: 0,
             app_ended: 0,
             output: Fifo::default(),
             events: Fifo::default(),
@@ -245,7 +242,6 @@ impl FlowGroup {
             local.stats.drop(Drop::TcpTableFull);
             return false;
         }
-        self.entered += 1;
         gauge(&mut local.stats, Counter::TcpConnections, 1);
         true
     }
@@ -258,7 +254,6 @@ impl FlowGroup {
             conn.flags -= Flags::IN_TABLE;
             acl::closed(conn, local);
             self.table.remove(&mut self.conns, index);
-            self.entered -= 1;
             gauge(&mut local.stats, Counter::TcpConnections, -1);
         }
     }
@@ -504,7 +499,7 @@ impl FlowGroup {
 
     /// The group leaves the core: takes it out of the core's sets, index and gauge.
     pub fn detach(&mut self, local: &mut Local) {
-        gauge(&mut local.stats, Counter::TcpConnections, -i64::from(self.entered));
+        gauge(&mut local.stats, Counter::TcpConnections, -i64::from(self.table.len()));
         local.due.cancel(u32::from(self.id.0));
         self.due_at = Instant::NEVER;
         local.output_ready.remove(self.id);
@@ -514,7 +509,7 @@ impl FlowGroup {
 
     /// The group has come to the core.
     pub fn attach(&mut self, local: &mut Local) {
-        gauge(&mut local.stats, Counter::TcpConnections, i64::from(self.entered));
+        gauge(&mut local.stats, Counter::TcpConnections, i64::from(self.table.len()));
         self.enlist(local);
     }
 
