@@ -251,16 +251,16 @@ impl Area {
     }
 
     /// The extent of `[addr, addr + len)` of the application's addresses, if that is part of what was received
-    /// into this buffer; the caller counts a reference.
+    /// into this buffer, and nothing else refers to it; the caller keeps the buffer, or counts a reference.
     #[inline(always)]
     pub fn part(&self, mbuf: &Mbuf, addr: u64, len: u64) -> Option<Extent> {
         // The same in all three views of the area. What is not in this buffer is far from what was received.
         let at = addr.wrapping_sub(self.user_base);
-        let Meta { offset, len: bytes, .. } = self.meta(mbuf);
+        let Meta { offset, len: bytes, references, .. } = self.meta(mbuf);
         let from = u64::from(mbuf.0) * MBUF_BYTES as u64 + u64::from(offset);
         let skipped = at.wrapping_sub(from);
         let left = u64::from(bytes).checked_sub(skipped)?;
-        if len > left {
+        if len > left || references > 0 {
             return None;
         }
         let alias = (self.data.as_ptr() as usize).wrapping_add(at as usize);
@@ -384,11 +384,11 @@ impl Pool {
         }
     }
 
-    /// Ends what the application held, and counts a reference that keeps the buffer.
+    /// Ends what the application held of a buffer that nothing refers to: nobody but the caller has it then.
     #[inline(always)]
-    pub fn return_referenced(&mut self, mbuf: Mbuf) {
+    pub fn take_back(&mut self, mbuf: Mbuf) -> Mbuf {
         self.area.set_holder(&mbuf, Holder::NONE);
-        self.area.count(mbuf.into_raw(), 1);
+        mbuf
     }
 
     /// Whether the buffer is at home here.

@@ -178,12 +178,11 @@ fn answers_in_place(conn: &mut Conn, local: &mut Local, wish: &Wish) -> bool {
         let _still_held = mbuf.into_raw();
         return false;
     };
-    send_queue::append_first(conn, extent, Source::buffer(mbuf.index()));
+    send_queue::append_first(conn, extent, Source::sole(local.pool.take_back(mbuf)));
     conn.rx_head = NO_MBUF;
     conn.rx_tail = NO_MBUF;
     conn.rx_held = 0;
     conn.rx_buffers -= 1;
-    local.pool.return_referenced(mbuf);
     true
 }
 

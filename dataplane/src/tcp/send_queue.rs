@@ -7,6 +7,7 @@
 use crate::conn::Conn;
 use crate::flow_table::NIL;
 use crate::local::Local;
+use crate::mbuf::Mbuf;
 use crate::slab::Slab;
 use crate::tcp::seq::WrappingSeq;
 use crate::usermem::{Extent, FrameIndex};
@@ -16,11 +17,12 @@ use crate::usermem::{Extent, FrameIndex};
 pub struct Source(u32);
 
 const BUFFER: u32 = 1 << 31;
+const SOLE: u32 = 1 << 30;
 
 impl Source {
     /// A pinned frame of user memory.
     pub const fn frame(frame: FrameIndex) -> Source {
-        Source(frame.to_raw() & !BUFFER)
+        Source(frame.to_raw() & !(BUFFER | SOLE))
     }
 
     /// A referenced receive buffer.
@@ -28,10 +30,17 @@ impl Source {
         Source(index | BUFFER)
     }
 
-    /// Ends the pin or the reference.
+    /// A receive buffer that is the segment's alone: nothing of it has to be looked up when it is given back.
+    pub const fn sole(mbuf: Mbuf) -> Source {
+        Source(mbuf.into_raw() | SOLE)
+    }
+
+    /// Ends the pin or the reference, or frees the buffer.
     #[inline(always)]
     pub fn release(self, local: &mut Local) {
-        if self.0 & BUFFER != 0 {
+        if self.0 & SOLE != 0 {
+            local.pool.free(Mbuf::from_raw(self.0 & !SOLE));
+        } else if self.0 & BUFFER != 0 {
             local.pool.unreference(self.0 & !BUFFER);
         } else if let Some(memory) = &local.memory {
             memory.unpin(local.core, FrameIndex::from_raw(self.0));
