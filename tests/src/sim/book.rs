@@ -298,8 +298,9 @@ impl Book {
     fn cut_short(&self, entry: &Entry) -> bool {
         let [opener, acceptor] = &entry.sides;
         let opened = acceptor.opened;
+        // (Its own FIN may be on its way then, or it waits for the other's.)
         let lingered = |who: StationId, side: &Progress, other: &Progress| {
-            let on_its_way = |at: Time| side.ended_at <= at && at <= other.ended_at && !other.eof;
+            let on_its_way = |at: Time| side.ended_at <= at && at <= other.ended_at;
             side.end == Some(End::Clean)
                 && self.taken.iter().any(|(station, at)| *station == who && on_its_way(*at))
         };
