@@ -7,10 +7,11 @@
 use ix_tests::sim::{self, faults};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Seeds of a normal run.
-const SEEDS: u64 = 80;
+const SEEDS: usize = 80;
 /// Seeds that have found something: a SYN that was about to be repeated when it was answered, and a large frame that was lost
 /// when there was no memory to split it.
 const FOUND: [u64; 2] = [420, 638];
@@ -72,16 +73,30 @@ fn streams_stay_whole_while_memory_queues_and_buffers_fail_by_seed() {
     let prove = std::env::var_os("IX_PROVE").is_some().then_some(3600);
     let until = number("IX_SIM_SECONDS").or(prove).map(Duration::from_secs);
     let started = Instant::now();
-    let (mut seeds, mut struck, mut talks) = (0, [0; faults::KINDS], 0);
-    let mut all = FOUND.into_iter().chain(1..);
-    while until.map_or(seeds < SEEDS, |until| started.elapsed() < until) {
-        seeds += 1;
-        let report = run(all.next().expect("endless"));
-        talks += report.talks;
-        for (sum, n) in struck.iter_mut().zip(report.struck) {
-            *sum += n;
+    // What fails is each thread's own.
+    let all = Mutex::new(FOUND.into_iter().chain(1..).enumerate());
+    let total = Mutex::new((0, [0; faults::KINDS], 0));
+    let worker = || {
+        loop {
+            let (at, seed) = all.lock().expect("no panic").next().expect("endless");
+            if until.map_or(at >= SEEDS, |until| started.elapsed() >= until) {
+                return;
+            }
+            let report = run(seed);
+            let (seeds, struck, talks) = &mut *total.lock().expect("no panic");
+            *seeds += 1;
+            *talks += report.talks;
+            for (sum, n) in struck.iter_mut().zip(report.struck) {
+                *sum += n;
+            }
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(worker);
+        }
+    });
+    let (seeds, struck, talks) = total.into_inner().expect("no panic");
     let took = started.elapsed().as_secs();
     println!("{seeds} seeds in {took} s: {talks} conversations, faults {struck:?}");
     assert!(struck.iter().all(|n| *n > 0), "not every kind of fault was tried: {struck:?}");
