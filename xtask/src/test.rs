@@ -28,14 +28,18 @@ pub fn test(filter: Option<&str>, install: bool) -> Result<bool> {
     if install {
         packages::install(&Package::TESTS, false)?;
     }
-    if filter.is_none() {
-        check(&mut outcome, "rustfmt", cargo().args(["fmt", "--all", "--check"]));
-        // With the fuzzer's door, which ordinary builds leave out.
-        let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--features"];
-        let strict = ["ix-fuzz/libfuzzer", "--", "-D", "warnings"];
-        check(&mut outcome, "clippy", cargo().args(clippy).args(strict));
-    }
-    prepare(&mut outcome, filter);
+    // What is fetched comes while others compute.
+    std::thread::scope(|scope| {
+        scope.spawn(|| fetch(filter));
+        if filter.is_none() {
+            check(&mut outcome, "rustfmt", cargo().args(["fmt", "--all", "--check"]));
+            // With the fuzzer's door, which ordinary builds leave out.
+            let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--features"];
+            let strict = ["ix-fuzz/libfuzzer", "--", "-D", "warnings"];
+            check(&mut outcome, "clippy", cargo().args(clippy).args(strict));
+        }
+        prepare(&mut outcome, filter);
+    });
     tests(&mut outcome, filter, false)?;
     finish(&outcome, start)
 }
@@ -44,6 +48,7 @@ pub fn test(filter: Option<&str>, install: bool) -> Result<bool> {
 pub fn prove(filter: Option<&str>) -> Result<bool> {
     let start = Instant::now();
     let mut outcome = Outcome::default();
+    fetch(filter);
     prepare(&mut outcome, filter);
     tests(&mut outcome, filter, true)?;
     if filter.is_none() {
@@ -124,7 +129,7 @@ pub fn prove_card(more: &[&str]) -> Result<bool> {
     finish(&outcome, start)
 }
 
-/// What the end-to-end tests boot.
+/// What the end-to-end tests boot, of the project's own.
 fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
     heading("images");
     let images = image::build();
@@ -141,6 +146,10 @@ fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
             println!("xtask: GRUB's image maker is not there: no ISO");
         }
     }
+}
+
+/// Emulators and guests that the distribution has.
+fn fetch(filter: Option<&str>) {
     if filter.is_none_or(|f| ["iso", "serial", "vtx"].iter().any(|name| f.contains(name))) {
         heading("Bochs");
         // Its tests say SKIPPED without it.
