@@ -337,3 +337,16 @@ fn a_policy_for_a_job_that_does_not_exist_is_refused_and_nothing_is_changed() {
     assert!(text(&init.stderr).contains("leave --name away"), "{}", text(&init.stderr));
     end(child, Signal::SIGTERM);
 }
+
+#[test]
+fn what_a_machine_with_a_line_only_has_left_behind_is_named() {
+    let scene = Scene::new();
+    let done = scene.ixcp("exit 35", &["run", "--control", "serial"]).output().unwrap();
+    assert_eq!(done.status.code(), Some(3), "{}", text(&done.stderr));
+    let events = scene.ixcp("", &["events", "--name", "kv"]).output().unwrap();
+    let said = text(&events.stderr);
+    assert!(said.contains("--control serial") && said.contains("run/kv/serial.log"), "{said}");
+    // One that never was has left nothing.
+    let events = scene.ixcp("", &["events", "--name", "nobody"]).output().unwrap();
+    assert!(!text(&events.stderr).contains("serial"), "{}", text(&events.stderr));
+}
