@@ -107,7 +107,7 @@ pub struct Run {
     /// network by --ip (docs/hardware.md)
     #[arg(long, value_name = "BDF", conflicts_with_all = ["nic", "nic_program", "net", "forward"])]
     pub vfio: Option<Bdf>,
-    /// Port of this machine that leads to the guest: [ADDRESS:]HOST:GUEST[/udp]; may be repeated.
+    /// Port of this machine that leads to the guest: `[ADDRESS:]HOST:GUEST[/udp]`; may be repeated.
     /// Host port 0 takes a free one. Default: the application's usual port, with --net user
     #[arg(long, value_name = "HOST:GUEST")]
     pub forward: Vec<Forward>,

@@ -1,4 +1,4 @@
-//! `ixcp run`: looks at what is asked for and at what is there, and starts the machine; [`session`] stays with it.
+//! `ixcp run`: looks at what is asked for and at what is there, and starts the machine; `session` stays with it.
 mod session;
 
 use crate::acl;
