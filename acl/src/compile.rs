@@ -1,9 +1,9 @@
 //! From the wire format to a [`RuleSet`]: checked, in slices of bounded work, in bounded memory.
 //!
-//! - [`addresses`]: classes of the peer's address, and the rows that they stand for;
-//! - [`ports`]: classes of ports, and the bands that they lie in;
-//! - [`cells`]: which rule decides in a cell, of those that cover it;
-//! - [`spaces`]: the bit vectors of the rules that end within a band.
+//! - `addresses`: classes of the peer's address, and the rows that they stand for;
+//! - `ports`: classes of ports, and the bands that they lie in;
+//! - `cells`: which rule decides in a cell, of those that cover it;
+//! - `spaces`: the bit vectors of the rules that end within a band.
 use crate::rule::{Direction, Protocol, Rule, kind};
 use crate::set::{RuleSet, SPACE_RULES};
 use alloc::vec::Vec;

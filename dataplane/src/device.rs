@@ -73,7 +73,7 @@ impl RxFrame {
 pub type RxBatch = ArrayVec<RxFrame, RX_BATCH_MAX>;
 
 /// Gives each frame to `take`, oldest first, with those that follow it, and empties the batch. Who takes it for
-/// good makes it its own by [`RxFrame::moved`].
+/// good makes it its own by `RxFrame::moved`.
 #[inline(always)]
 pub fn take_each(batch: &mut RxBatch, mut take: impl FnMut(&RxFrame, &[RxFrame])) {
     let mut rest = &batch[..];

@@ -3,10 +3,10 @@
 //! *Asked*, a core first gives its flow groups away, then learns that nobody sends it anything any more, empties its rings and
 //! leaves at a quiescent point. *Forced*, it is stopped wherever it is, and core 0 says so: the groups that no other core has begin
 //! afresh on others, empty. Either way nobody waits for it, counts on it or sends it anything while it is away: what every
-//! core has to know is told to it when it returns ([`sync`]). If it was forced, it gives up what it still has of its
-//! groups first ([`relics`]): their connections end, for the application, with a reset.
+//! core has to know is told to it when it returns (`sync`). If it was forced, it gives up what it still has of its
+//! groups first (`relics`): their connections end, for the application, with a reset.
 //!
-//! Core 0 keeps the book ([`round`]). A change is a round: each core that is there takes it over and answers. What messages of
+//! Core 0 keeps the book (`round`). A change is a round: each core that is there takes it over and answers. What messages of
 //! different cores say of one group may come in any order, so a group has an age, which grows with each move, and its
 //! high half with each time that it begins afresh: who hears of an older one knows that it is over.
 pub(crate) mod relics;

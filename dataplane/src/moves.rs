@@ -1,8 +1,8 @@
 //! Flow groups on the move: from the wish until nothing of the group is under way to its old owner.
 //!
-//! The old owner ([`source`]) tells the application, which reads `group_out`; stops sending for the group and waits until
+//! The old owner (`source`) tells the application, which reads `group_out`; stops sending for the group and waits until
 //! the device has sent what it has; hands the group over by value; then forwards what still comes to it until
-//! every other core, and the device, has turned to the new owner. The new owner ([`target`]) serves the group from the
+//! every other core, and the device, has turned to the new owner. The new owner (`target`) serves the group from the
 //! hand-over on. Frames that come through the old owner are older than those that come any other way: the latter
 //! are held until the old owner says that it has forwarded its last. So nothing is lost and nothing is
 //! overtaken, and what a move costs does not depend on what is in the group.

@@ -9,7 +9,7 @@ mod tests;
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];
-/// A frame as [`crate::tx::Staged`] takes it.
+/// A frame as `tx::Staged` takes it.
 pub type Frame = ArrayVec<u8, 96>;
 
 /// ICMPv6 types.

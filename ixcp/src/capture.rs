@@ -5,7 +5,7 @@ use crate::command::{CommandError, Writer};
 use crate::instance::{Base, Instance};
 use crate::page::Page;
 use crate::snapshot;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ix_abi::Status;
 use ix_abi::capture::{FILTER_WORDS, Filter, ring, ring_bytes, ring_offset};
 use ix_abi::control::{BULK_BASE, CommandCode, header};
@@ -47,7 +47,8 @@ pub fn pcap(options: &Pcap) -> Result<u8> {
         );
     }
     let _only_one = lock(&instance)?;
-    let filter = Filter { snaplen: options.snaplen, ..filter::of(&options.filter)? };
+    let filter = filter::of(&options.filter)?;
+    let filter = Filter { snaplen: options.snaplen, ..known(&page, filter)? };
     let out = output(options)?;
     let ended = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -89,7 +90,7 @@ pub fn pcap(options: &Pcap) -> Result<u8> {
 pub fn trace(options: &Trace) -> Result<u8> {
     let instance = Base::from_env()?.find(options.target.which())?;
     let page = Page::open(&instance.control())?;
-    let filter = filter::of(&options.filter)?;
+    let filter = known(&page, filter::of(&options.filter)?)?;
     let writer = Writer::lock(&instance.writer_lock(), ANSWER)?;
     match options.switch {
         Switch::On => {
@@ -106,6 +107,19 @@ pub fn trace(options: &Trace) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// A filter of what there is: no packet is of a flow group that does not exist.
+fn known(page: &Page, filter: Filter) -> Result<Filter> {
+    let Some(group) = filter.group else { return Ok(filter) };
+    snapshot::check(page)?;
+    let groups = page.load(header::GROUPS);
+    ensure!(
+        u64::from(group.0) < groups,
+        "--group {}: there is no such flow group, so nothing would be seen; `ixcp flows` lists the {groups} that there are, from 0 on",
+        group.0
+    );
+    Ok(filter)
 }
 
 /// One capture at a time; the lock goes with the process, however that ends.

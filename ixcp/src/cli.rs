@@ -10,7 +10,8 @@ use std::time::Duration;
 
 mod policy;
 mod watch;
-pub use policy::{Daemon, Plot, Policy, PolicyLog, PolicySet, PolicyShow, Record, Simulate};
+pub use policy::{Daemon, Plot, Policy, PolicyAction, PolicyLog, PolicySet, PolicyShow};
+pub use policy::{Record, Simulate};
 pub use watch::{Completions, Metrics, Top};
 
 /// What the exit codes mean; those above 2 are of `run` only ([`crate::qemu::Ending`]).
@@ -58,7 +59,6 @@ pub enum Command {
     /// Decides about the cores of all dataplanes, by the policy of each, until Ctrl-C
     Daemon(Daemon),
     /// Shows, sets and tries out policies
-    #[command(subcommand)]
     Policy(Policy),
     /// Writes load, cores and queueing delay of a running dataplane, line by line
     Record(Record),
@@ -107,7 +107,7 @@ pub struct Run {
     /// network by --ip (docs/hardware.md)
     #[arg(long, value_name = "BDF", conflicts_with_all = ["nic", "nic_program", "net", "forward"])]
     pub vfio: Option<Bdf>,
-    /// Port of this machine that leads to the guest: [ADDRESS:]HOST:GUEST[/udp]; may be repeated.
+    /// Port of this machine that leads to the guest: `[ADDRESS:]HOST:GUEST[/udp]`; may be repeated.
     /// Host port 0 takes a free one. Default: the application's usual port, with --net user
     #[arg(long, value_name = "HOST:GUEST")]
     pub forward: Vec<Forward>,

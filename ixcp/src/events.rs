@@ -167,8 +167,18 @@ fn find(options: &Events) -> Result<(PathBuf, Option<Instance>)> {
         (Ok(instance), _) => Ok((instance.control(), Some(instance))),
         (Err(e), Some(name)) => {
             crate::instance::check_name(name)?;
-            let left = base.directory(name).join("control");
-            if left.is_file() && !options.follow { Ok((left, None)) } else { Err(e) }
+            let left = base.directory(name);
+            let (page, log) = (left.join("control"), left.join("serial.log"));
+            match options.follow {
+                false if page.is_file() => Ok((page, None)),
+                // A line keeps nothing, and its socket has gone with the machine or leads nowhere.
+                false if log.is_file() => bail!(
+                    "{e:#}; the last one of that name was reached over a line (--control serial), which keeps no events: if its \
+                     kernel has crashed, the last ones are in the crash report at the end of {}",
+                    log.display()
+                ),
+                _ => Err(e),
+            }
         }
         (Err(e), None) => {
             Err(e).context("of a dataplane that has ended: --name NAME or --file FILE")

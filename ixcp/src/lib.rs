@@ -1,6 +1,6 @@
 //! The IX control process on Linux: launches dataplanes, reads their control page, sends commands.
 //!
-//! - [`page`] maps the control page and reads its words, or has them told over a serial line ([`line`]); [`snapshot`] makes sense of them;
+//! - [`page`] maps the control page and reads its words, or has them told over a serial line ([`mod@line`]); [`snapshot`] makes sense of them;
 //! - [`command`] sends commands; [`instance`] knows what runs and where its files are;
 //! - [`capture`] takes packets out of its rings, [`events`] its last events;
 //! - [`acl`] reads rules files and shows what the firewall does;

@@ -309,3 +309,44 @@ fn policy_show_and_set_tell_whether_the_daemon_decides_about_this_dataplane() {
     end(all, Signal::SIGTERM);
     end(child, Signal::SIGTERM);
 }
+
+#[test]
+fn a_policy_for_a_job_that_does_not_exist_is_refused_and_nothing_is_changed() {
+    let scene = Scene::new();
+    let child = scene.ixcp("exec sleep 60", &["run"]).spawn().unwrap();
+    scene.wait_for_instance();
+    let set = |pid: &str| {
+        let job = format!("job.pid={pid}");
+        scene.ixcp("", &["policy", "--name", "kv", "set", "background", &job]).output().unwrap()
+    };
+    // Above what Linux gives any process.
+    let refused = set("99999999");
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("nothing was changed: there is no process 99999999"), "{said}");
+    assert!(!scene.path("run/kv/policy.toml").exists());
+    let mut job = Command::new("sleep").arg("60").spawn().unwrap();
+    let taken = set(&job.id().to_string());
+    assert!(taken.status.success(), "{}", text(&taken.stderr));
+    // Whatever else is set goes on when it has ended.
+    job.kill().unwrap();
+    job.wait().unwrap();
+    let other = scene.ixcp("", &["policy", "set", "background", "cores.min=2"]).output().unwrap();
+    assert!(other.status.success(), "{}", text(&other.stderr));
+    let init = scene.ixcp("", &["policy", "init", "--name", "kv"]).output().unwrap();
+    assert!(text(&init.stderr).contains("leave --name away"), "{}", text(&init.stderr));
+    end(child, Signal::SIGTERM);
+}
+
+#[test]
+fn what_a_machine_with_a_line_only_has_left_behind_is_named() {
+    let scene = Scene::new();
+    let done = scene.ixcp("exit 35", &["run", "--control", "serial"]).output().unwrap();
+    assert_eq!(done.status.code(), Some(3), "{}", text(&done.stderr));
+    let events = scene.ixcp("", &["events", "--name", "kv"]).output().unwrap();
+    let said = text(&events.stderr);
+    assert!(said.contains("--control serial") && said.contains("run/kv/serial.log"), "{said}");
+    // One that never was has left nothing.
+    let events = scene.ixcp("", &["events", "--name", "nobody"]).output().unwrap();
+    assert!(!text(&events.stderr).contains("serial"), "{}", text(&events.stderr));
+}

@@ -203,6 +203,9 @@ pub fn open(functions: &[Function], cores: usize, wishes: Wishes) -> Result<Net,
         .ok_or_else(|| alloc::format!("no memory for the receive buffers of {cores} cores"))?;
     let rss_key = rss::draw_key(entropy::fill);
     if looped {
+        for f in functions.iter().filter(|f| driver(f).is_some()) {
+            log::info!("network card {f}: left idle, as nic=loopback says: no wire leads here");
+        }
         let opened = open_loopback(cores, area, rss_key, wishes)
             .map_err(|e| alloc::format!("the loopback card {e}"))?;
         return Ok(opened.into_net(area, area_memory, rss_key));

@@ -1,4 +1,4 @@
-//! The kernel as a monitor in Bochs (`cargo xtask bochs-run`): a run from start to end, and what it said.
+//! Machines in Bochs: a run from start to end, or one that is watched and steered meanwhile, and what it said.
 use crate::{bochs, need};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,35 +15,26 @@ pub struct Ended {
     pub log: String,
 }
 
-/// The program that starts it; `None` after saying SKIPPED what is not there.
-pub fn launcher() -> Option<Command> {
-    need::built()?;
-    bochs::root()?;
-    need::tool(&["grub-mkrescue"], "grub-common")?;
-    need::tool(&["xorriso"], "xorriso")?;
-    let built = need::workspace().join("target/debug/xtask");
-    let xtask = std::env::var_os("IX_XTASK").map_or(built, PathBuf::from);
-    if !xtask.is_file() {
-        need::skip("no xtask: cargo xtask test builds it");
-        return None;
-    }
-    let mut command = Command::new(xtask);
-    command.args(["bochs-run", "--no-build"]).stdin(Stdio::null()).stderr(Stdio::inherit());
-    Some(command)
-}
-
-/// Runs a machine to its end; `None` after saying SKIPPED. `dataplanes`: a boot configuration.
+/// Runs a machine with the images to its end; `None` after saying SKIPPED. `dataplanes`: a boot configuration.
 pub fn run(options: &str, dataplanes: Option<&str>, words: &str) -> Option<Ended> {
-    let mut command = launcher()?;
-    let _machine = need::machine();
+    let mut command = bochs::images()?;
     let dir = temp_dir::TempDir::with_prefix("ix-vtx-").expect("a directory");
     command.args(options.split_ascii_whitespace());
     if let Some(text) = dataplanes {
         command.arg("--dataplanes").arg(file(dir.path(), text));
     }
-    let output = command.arg("--").arg(words).output().expect("xtask starts");
-    let log = String::from_utf8_lossy(&output.stdout).replace('\r', "");
-    Some(Ended { status: output.status.code(), log })
+    command.arg("--").arg(words);
+    Some(Ended::of(command))
+}
+
+/// Runs a machine with the ISO until one of the texts is said; `None` after saying SKIPPED.
+pub fn run_iso(model: &str, until: &[&str], patience: Duration) -> Option<Ended> {
+    let mut command = bochs::iso(model)?;
+    command.arg("--time").arg(patience.as_secs().to_string());
+    until.iter().for_each(|text| {
+        command.args(["--until", text]);
+    });
+    Some(Ended::of(command))
 }
 
 fn file(dir: &Path, text: &str) -> PathBuf {
@@ -53,6 +44,13 @@ fn file(dir: &Path, text: &str) -> PathBuf {
 }
 
 impl Ended {
+    fn of(mut command: Command) -> Ended {
+        let _machine = need::machine();
+        let output = command.output().expect("xtask starts");
+        let log = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+        Ended { status: output.status.code(), log }
+    }
+
     /// Fails with the log if one of these was not said.
     #[track_caller]
     pub fn said(&self, texts: &[&str]) {
@@ -89,21 +87,34 @@ pub struct Live {
 }
 
 impl Live {
-    /// Starts one; `None` after saying SKIPPED.
+    /// Starts one with the images; `None` after saying SKIPPED.
     pub fn start(options: &str, dataplanes: Option<&str>, words: &str) -> Option<Live> {
-        let mut command = launcher()?;
+        let mut command = bochs::images()?;
+        let dir = temp_dir::TempDir::with_prefix("ix-vtx-").expect("a directory");
+        command.args(options.split_ascii_whitespace());
+        if let Some(text) = dataplanes {
+            command.arg("--dataplanes").arg(file(dir.path(), text));
+        }
+        Live::of(command, dir, &["--", words])
+    }
+
+    /// Starts one with the ISO; `None` after saying SKIPPED.
+    pub fn start_iso(model: &str) -> Option<Live> {
+        let dir = temp_dir::TempDir::with_prefix("ix-bochs-").expect("a directory");
+        let mut command = bochs::iso(model)?;
+        command.args(["--time", "240"]);
+        Live::of(command, dir, &[])
+    }
+
+    fn of(mut command: Command, dir: temp_dir::TempDir, words: &[&str]) -> Option<Live> {
         let ixcp = need::built()?.ixcp;
         let machine = need::machine();
-        let dir = temp_dir::TempDir::with_prefix("ix-vtx-").expect("a directory");
         let Some(terminal) = bochs::terminal_at(&dir.path().join("line")) else {
             need::skip("no pseudo-terminal");
             return None;
         };
-        command.args(options.split_ascii_whitespace()).arg("--tied").arg("--com2").arg(terminal);
-        if let Some(text) = dataplanes {
-            command.arg("--dataplanes").arg(file(dir.path(), text));
-        }
-        command.arg("--").arg(words).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg("--tied").arg("--com2").arg(terminal);
+        command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("xtask starts");
         let said = Arc::new(Mutex::new(Vec::new()));
         let (mut from, to) = (child.stdout.take().expect("piped"), said.clone());

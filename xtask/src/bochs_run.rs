@@ -1,6 +1,6 @@
 //! `cargo xtask bochs-run`: the boot images in Bochs, an emulator that has Intel's VT-x where QEMU has not. GRUB starts
-//! them from a disc that is made for the run; COM1 is shown as it speaks. The status is what QEMU's would be: Bochs'
-//! own is always 1, so it is read from the kernel's last line.
+//! them from a disc that is made for the run, or that is there; COM1 is shown as it speaks. The status is what QEMU's would
+//! be: Bochs' own is always 1, so it is read from the kernel's last line.
 use crate::packages::{self, Package};
 use crate::workspace::build_dir;
 use crate::{bochs, image};
@@ -39,12 +39,15 @@ pub struct Options {
     /// A boot configuration: lines of dataplanes (docs/vtx.md); the kernel gets it as dataplanes=NAME
     #[arg(long)]
     dataplanes: Option<PathBuf>,
+    /// A disc that is there (`cargo xtask iso`) instead of one made for the run: what its menu says is booted
+    #[arg(long, conflicts_with_all = ["dataplanes", "words"])]
+    disc: Option<PathBuf>,
     /// COM2: a terminal (control page over the line), or a file that what it says is written to
     #[arg(long)]
     com2: Option<PathBuf>,
-    /// Ends the run as soon as COM1 has said this, with status 0
+    /// Ends the run as soon as COM1 has said this, or one of several, with status 0
     #[arg(long)]
-    until: Option<String>,
+    until: Vec<String>,
     /// Seconds after which it is ended, with status 124
     #[arg(long, default_value_t = 120)]
     time: u64,
@@ -80,21 +83,28 @@ impl Drop for Machine {
 
 /// Runs the machine to its end; the status.
 pub fn run(options: &Options) -> Result<u8> {
-    packages::install(&[Package::GRUB, Package::GRUB_BIOS, Package::XORRISO], true)?;
     let root = bochs::fetch()?;
-    if !options.no_build {
-        image::build()?;
-    }
     let scratch = Scratch(std::env::temp_dir().join(format!("ix-bochs-{}", std::process::id())));
-    let disc = disc(options, &scratch.0)?;
+    std::fs::create_dir_all(&scratch.0)
+        .with_context(|| format!("cannot make {}", scratch.0.display()))?;
+    let disc = match &options.disc {
+        Some(disc) => {
+            disc.canonicalize().with_context(|| format!("cannot boot {}", disc.display()))?
+        }
+        None => made_disc(options, &scratch.0)?,
+    };
     let rc = scratch.0.join("bochsrc");
     std::fs::write(&rc, config(options, &root, &disc, &scratch.0)?)?;
     let mut machine = Machine(start(&root, &rc)?);
     watch(options, &mut machine.0, &scratch.0.join("serial"))
 }
 
-/// The disc: GRUB, the images and the command line, started without a menu.
-fn disc(options: &Options, dir: &Path) -> Result<PathBuf> {
+/// A disc for this run: GRUB, the images and the command line, started without a menu.
+fn made_disc(options: &Options, dir: &Path) -> Result<PathBuf> {
+    packages::install(&[Package::GRUB, Package::GRUB_BIOS, Package::XORRISO], true)?;
+    if !options.no_build {
+        image::build()?;
+    }
     let images = build_dir().join("images");
     let boot = dir.join("tree/boot");
     std::fs::create_dir_all(boot.join("grub"))
@@ -250,7 +260,7 @@ fn watch(options: &Options, machine: &mut Child, serial: &Path) -> Result<u8> {
         out.write_all(&said[shown.min(said.len())..]).and_then(|()| out.flush())?;
         shown = said.len();
         let text = String::from_utf8_lossy(&said);
-        let is_enough = options.until.as_ref().is_some_and(|until| text.contains(until));
+        let is_enough = options.until.iter().any(|until| text.contains(until));
         if is_enough || let_go.try_recv() == Err(TryRecvError::Disconnected) {
             return Ok(0);
         }

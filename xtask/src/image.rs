@@ -51,6 +51,11 @@ fn stripped(program: &Path) -> Result<Vec<u8>> {
 
 /// `cargo xtask run`: images, then `ixcp run` in this process's place, so that signals reach it.
 pub fn run(args: &[OsString]) -> Result<()> {
+    if asks_for_help(args) {
+        // What prints it is all that is needed.
+        build_programs(false)?;
+        return start(args);
+    }
     let own_qemu = args.iter().any(|a| a.to_string_lossy().starts_with("--qemu"));
     let ixgbe = asks_for_ixgbe(args);
     if !own_qemu {
@@ -62,12 +67,21 @@ pub fn run(args: &[OsString]) -> Result<()> {
     }
     eprintln!("xtask: building (release)");
     build()?;
+    build_programs(ixgbe)?;
+    start(args)
+}
+
+fn build_programs(ixgbe: bool) -> Result<()> {
     let mut programs = cargo();
     programs.args(["build", "--release", "-p", "ixcp"]).args(workspace::quiet());
     if ixgbe {
         programs.args(["-p", "ixgbe-vfio-user"]);
     }
-    workspace::run(&mut programs)?;
+    workspace::run(&mut programs)
+}
+
+/// `ixcp run` in this process's place; comes back only if that cannot be.
+fn start(args: &[OsString]) -> Result<()> {
     let program = target_dir().join("release/ixcp");
     // Shown in what `ixcp` prints, so: as short as a person would type it.
     let shown = std::env::current_dir()
@@ -81,9 +95,18 @@ pub fn run(args: &[OsString]) -> Result<()> {
     Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
-/// `--nic ixgbe` or `--nic=ixgbe`, before the application's own arguments.
+/// The launcher's options: what stands before the application's own arguments.
+fn launchers(args: &[OsString]) -> Vec<&OsString> {
+    args.iter().take_while(|a| *a != "--").collect()
+}
+
+fn asks_for_help(args: &[OsString]) -> bool {
+    launchers(args).into_iter().any(|a| a == "--help" || a == "-h")
+}
+
+/// `--nic ixgbe` or `--nic=ixgbe`.
 fn asks_for_ixgbe(args: &[OsString]) -> bool {
-    let own: Vec<&OsString> = args.iter().take_while(|a| *a != "--").collect();
+    let own = launchers(args);
     own.iter().any(|a| *a == "--nic=ixgbe")
         || own.windows(2).any(|pair| pair[0] == "--nic" && pair[1] == "ixgbe")
 }
@@ -93,9 +116,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_card_is_looked_for_among_the_launchers_own_options() {
-        let asks =
-            |words: &[&str]| asks_for_ixgbe(&words.iter().map(OsString::from).collect::<Vec<_>>());
+    fn card_and_help_are_looked_for_among_the_launchers_own_options() {
+        let args = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        let asks = |words: &[&str]| asks_for_ixgbe(&args(words));
+        assert!(asks_for_help(&args(&["--cores", "2", "-h"])) && asks_for_help(&args(&["--help"])));
+        assert!(!asks_for_help(&args(&["--app", "kv", "--", "-h"])) && !asks_for_help(&[]));
         assert!(asks(&["--cores", "2", "--nic", "ixgbe"]) && asks(&["--nic=ixgbe"]));
         assert!(!asks(&["--nic", "virtio"]) && !asks(&["--", "--nic", "ixgbe"]) && !asks(&[]));
     }

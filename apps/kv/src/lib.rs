@@ -4,7 +4,7 @@
 //! [`worker::Worker`] is what one core brings along. No I/O, no clock, no threads here: received
 //! bytes and the time come in as arguments, replies go out as a list of memory pieces
 //! ([`out::Out`]), so that the same code runs on IX and under the tests on a host. [`app`] joins all
-//! that to libix.
+//! that to libix; [`start`] is how a program of it begins.
 #![no_std]
 #![deny(unsafe_code, missing_docs)]
 
@@ -20,6 +20,7 @@ pub mod num;
 mod options;
 pub mod out;
 mod scan;
+pub mod start;
 pub mod store;
 pub mod time;
 pub mod worker;

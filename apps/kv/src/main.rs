@@ -14,19 +14,10 @@ libix::app!(main);
 static SHARED: Once<Shared> = Once::new();
 
 fn main(mut context: Context) -> ! {
-    let shared = if context.index() == 0 {
-        let shared = SHARED.call_once(|| start(&context));
+    let shared = kv::start::shared(&SHARED, &mut context, start);
+    if context.index() == 0 {
         shared.crawler.offer(kv::crawler::spawn);
-        shared
-    } else {
-        // Nothing comes before core 0 listens: wait in the kernel, which may take a while.
-        loop {
-            if let Some(shared) = SHARED.get() {
-                break shared;
-            }
-            context.enter();
-        }
-    };
+    }
     let mut app = Kv::new(shared, context.index());
     libix::run(context, &mut app)
 }
@@ -37,13 +28,5 @@ fn start(context: &Context) -> Shared {
         log::error!("{error}\n{USAGE}");
         libix::exit(2)
     });
-    let memory = libix::memory::pages(options.memory_pages()).unwrap_or_else(|status| {
-        let (wanted, most) = (options.memory_mib, info.heap_max_bytes >> 20);
-        log::error!(
-            "{wanted} MiB for items: {status}. The application may have {most} MiB in all: give \
-             it fewer with -m, or the machine more."
-        );
-        libix::exit(2)
-    });
-    options.share(memory, info, (context.boot_unix_ns() / 1_000_000_000) as i64)
+    kv::start::store(&options, context)
 }

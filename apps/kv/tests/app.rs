@@ -6,7 +6,7 @@ mod fake;
 
 use common::client::{Client, shared};
 use common::rng::Rng;
-use common::script::ops::{self, Expect, Part, State};
+use common::script::ops;
 use fake::{boot, kernel};
 use ix_abi::call::Request;
 use ix_abi::{Condition, Cookie, DeadReason, GroupId, Handle};
@@ -196,20 +196,7 @@ fn clients_over_the_limit_are_told_so() {
 fn any_pace_of_the_network_gives_the_same_answers() {
     for seed in 1..=20 {
         let mut rng = Rng::new(seed);
-        let mut state = State::default();
-        let mut stream = Vec::new();
-        while stream.len() < 60_000 {
-            let batch = ops::batch(&mut rng, &mut state);
-            if batch.expect != Expect::Answers {
-                continue;
-            }
-            for part in batch.parts {
-                match part {
-                    Part::Bytes(bytes) => stream.extend(bytes),
-                    Part::Version(name) => stream.extend(name.to_string().as_bytes()),
-                }
-            }
-        }
+        let stream = ops::requests(&mut rng, 60_000);
         let direct = shared(64 << 20);
         let mut client = Client::new(&direct, 0);
         let mut expected = Vec::new();

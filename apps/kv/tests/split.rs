@@ -3,7 +3,7 @@ mod common;
 
 use common::client::{Client, shared};
 use common::rng::Rng;
-use common::script::ops::{self, Expect, Part, State};
+use common::script::ops;
 
 const SMALL: usize = 4 << 20;
 /// Enough that nothing is evicted: what is, depends on which replies still wait.
@@ -108,20 +108,7 @@ fn a_stream_in_single_bytes_is_answered_alike() {
 fn random_operations_cut_at_random_are_answered_alike() {
     for seed in 1..=30 {
         let mut rng = Rng::new(seed);
-        let mut state = State::default();
-        let mut stream = Vec::new();
-        while stream.len() < 300_000 {
-            let batch = ops::batch(&mut rng, &mut state);
-            if batch.expect != Expect::Answers {
-                continue;
-            }
-            for part in batch.parts {
-                match part {
-                    Part::Bytes(bytes) => stream.extend(bytes),
-                    Part::Version(name) => stream.extend(name.to_string().as_bytes()),
-                }
-            }
-        }
+        let stream = ops::requests(&mut rng, 300_000);
         let cuts = |rng: &mut Rng, step: usize| {
             let mut cuts = vec![];
             let mut at = 0;

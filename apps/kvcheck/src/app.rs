@@ -45,13 +45,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// For a program that was started so.
-    pub fn new(
-        options: Options,
-        memory: &'static mut [u8],
-        info: &InfoPage,
-        boot_unix: i64,
-    ) -> Shared {
+    /// For a program that was started so, with the store as [`Options::store`] says.
+    pub fn new(options: Options, kv: worker::Shared, info: &InfoPage) -> Shared {
         let Options { connections, seed, value, port, .. } = options;
         let clients = (0..connections).map(|id| {
             let mut client = Client::new(id, seed, value);
@@ -60,7 +55,7 @@ impl Shared {
         });
         Shared {
             options,
-            kv: options.store().share(memory, info, boot_unix),
+            kv,
             tally: Tally::default(),
             serves_ns: AtomicU64::new(0),
             homeless: SpinLock::new(clients.collect()),

@@ -13,17 +13,7 @@ libix::app!(main);
 static SHARED: Once<Shared> = Once::new();
 
 fn main(mut context: Context) -> ! {
-    let shared = if context.index() == 0 {
-        SHARED.call_once(|| start(&context))
-    } else {
-        // Nothing comes before core 0 listens: wait in the kernel, which may take a while.
-        loop {
-            if let Some(shared) = SHARED.get() {
-                break shared;
-            }
-            context.enter();
-        }
-    };
+    let shared = kv::start::shared(&SHARED, &mut context, start);
     let mut app = KvCheck::new(shared, context.index());
     libix::run(context, &mut app)
 }
@@ -34,10 +24,5 @@ fn start(context: &Context) -> Shared {
         log::error!("{error}\n{USAGE}");
         libix::exit(2)
     });
-    let pages = options.store().memory_pages();
-    let memory = libix::memory::pages(pages).unwrap_or_else(|status| {
-        log::error!("{pages} frames of 2 MiB for items: {status}: give the machine more memory");
-        libix::exit(2)
-    });
-    Shared::new(options, memory, info, (context.boot_unix_ns() / 1_000_000_000) as i64)
+    Shared::new(options, kv::start::store(&options.store(), context), info)
 }

@@ -40,21 +40,7 @@ fn give(talk: &mut Talk, rules: &[Rule], default_in: Action, default_out: Action
 
 fn open(talk: &mut Talk) -> (Handle, u32) {
     talk.call(Call::listen(ECHO, 8));
-    talk.send(SYN, 999, 0, 60_000, &[]);
-    let una = talk.one().seq + 1;
-    talk.send(ACK, 1000, una, 60_000, &[]);
-    let events = talk.events();
-    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
-    talk.call(Call::accept(handle, Cookie(1)));
-    (handle, una)
-}
-
-fn statuses(talk: &mut Talk) -> Vec<Status> {
-    let status = |event| match event {
-        Condition::Result { status, .. } => Some(status),
-        _ => None,
-    };
-    talk.events().into_iter().filter_map(status).collect()
+    talk.handshake(0, 60_000, &[])
 }
 
 /// An IPv4 frame of the peer's.
@@ -204,7 +190,7 @@ fn connect_is_judged_and_what_a_peer_answers_belongs_to_it() {
     give(&mut talk, &[out(Action::Deny)], Action::Allow, Action::Allow);
     talk.call(Call::connect(Cookie(5), to));
     talk.nothing();
-    assert_eq!(statuses(&mut talk), [Status::Denied]);
+    assert_eq!(talk.statuses(), [Status::Denied]);
     give(&mut talk, &[out(Action::Allow)], Action::Deny, Action::Deny);
     talk.call(Call::connect(Cookie(5), to));
     let syn = talk.one();
@@ -242,7 +228,7 @@ fn datagrams_are_judged_in_both_directions() {
     give(&mut talk, &[udp(Action::Deny, IN | OUT, 50)], Action::Allow, Action::Allow);
     talk.send_udp(50, b"in");
     talk.call(send);
-    assert_eq!(statuses(&mut talk), [Status::Denied]);
+    assert_eq!(talk.statuses(), [Status::Denied]);
     assert!(others(&mut talk).is_empty());
     assert_eq!(talk.station.dropped(Reason::AclDeniedIn), 1);
     assert_eq!(talk.station.dropped(Reason::AclDeniedOut), 1);

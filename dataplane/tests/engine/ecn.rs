@@ -2,8 +2,6 @@
 //! conversations with a peer whose segments are written by hand.
 use crate::support::family::{MSS, set_tos};
 use crate::support::talk::*;
-use ix_abi::call::SgEntry;
-use ix_abi::layout::HEAP_BASE;
 use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress, Status};
 use ix_dataplane::config::{Algorithm, EcnMode as Mode};
 use ix_dataplane::time::Duration;
@@ -22,19 +20,14 @@ fn listening(change: impl Fn(&mut crate::support::station::Setup)) -> Talk {
 
 /// A peer's SYN with these further bits; the answer.
 fn syn(talk: &mut Talk, bits: u8) -> Segment {
-    let frame = talk.frame(SYN | bits, 999, 0, WINDOW, &[2, 4, 0x05, 0xb4], &[]);
-    talk.give(frame);
-    talk.step();
+    talk.send_options(SYN | bits, (999, 0), WINDOW, &[2, 4, 0x05, 0xb4], &[]);
     talk.one()
 }
 
 /// Completes the handshake; the connection, and the station's next sequence number.
 fn accept(talk: &mut Talk, answer: &Segment) -> (Handle, u32) {
     let una = answer.seq + 1;
-    talk.send(ACK, 1000, una, WINDOW, &[]);
-    let events = talk.events();
-    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
-    talk.call(Call::accept(handle, Cookie(1)));
+    let handle = talk.accept(una, WINDOW);
     talk.nothing();
     (handle, una)
 }
@@ -45,11 +38,6 @@ fn accepted(change: impl Fn(&mut crate::support::station::Setup)) -> (Talk, Hand
     assert_eq!(answer.flags, SYN | ACK | ECE, "RFC 3168 §6.1.1: an ECN-setup SYN-ACK");
     let (handle, una) = accept(&mut talk, &answer);
     (talk, handle, una)
-}
-
-fn sendv(talk: &mut Talk, handle: Handle, len: u32) {
-    let entry = SgEntry { addr: HEAP_BASE, len: u64::from(len) };
-    talk.call(Call::sendv(handle, 1, entry, SgEntry::default()));
 }
 
 /// The frame with another code point.
@@ -82,7 +70,7 @@ fn opening(change: impl Fn(&mut crate::support::station::Setup)) -> Talk {
 #[test]
 fn new_data_is_capable_and_nothing_else_is() {
     let (mut talk, handle, una) = accepted(|_| {});
-    sendv(&mut talk, handle, 100);
+    talk.sendv(handle, 100);
     let data = talk.one();
     assert_eq!((data.tos, data.flags & (ECE | CWR)), (ECT0, 0));
     talk.pass(Duration::from_ms(1500));
@@ -105,7 +93,7 @@ fn who_does_not_ask_gets_none_and_off_is_off() {
         let (handle, una) = accept(&mut talk, &answer);
         data(&mut talk, 1000, una, CE, 0);
         assert_eq!(acknowledgement(&mut talk).flags, ACK);
-        sendv(&mut talk, handle, 100);
+        talk.sendv(handle, 100);
         assert_eq!(talk.one().tos, 0);
     }
 }
@@ -144,14 +132,14 @@ fn a_mark_on_what_is_not_in_the_window_is_ignored() {
 fn an_echo_reduces_the_window_once_for_all_that_is_in_flight() {
     // §6.1.2, with CUBIC's 0.7 (RFC 9438 §4.6).
     let (mut talk, handle, una) = accepted(|_| {});
-    sendv(&mut talk, handle, 10 * MSS);
+    talk.sendv(handle, 10 * MSS);
     assert_eq!(talk.sent().len(), 10);
     talk.send(ACK | ECE, 1000, una + MSS, WINDOW, &[]);
     talk.send(ACK | ECE, 1000, una + 2 * MSS, WINDOW, &[]);
     let _ = talk.events();
     talk.nothing();
     talk.send(ACK | ECE, 1000, una + 10 * MSS, WINDOW, &[]);
-    sendv(&mut talk, handle, 20 * MSS);
+    talk.sendv(handle, 20 * MSS);
     let sent = talk.sent();
     let bytes: u32 = sent.iter().map(|s| s.payload.len() as u32).sum();
     assert_eq!(bytes, 7 * MSS, "reduced once, from 10 to 7, and not grown by echoes");
@@ -162,7 +150,7 @@ fn an_echo_reduces_the_window_once_for_all_that_is_in_flight() {
     talk.send(ACK | ECE, 1000, una + 11 * MSS, WINDOW, &[]);
     let _ = talk.events();
     talk.send(ACK, 1000, una + 17 * MSS, WINDOW, &[]);
-    sendv(&mut talk, handle, 20 * MSS);
+    talk.sendv(handle, 20 * MSS);
     let sent = talk.sent();
     assert_eq!(sent.iter().map(|s| s.payload.len() as u32).sum::<u32>() / MSS, 4, "0.7 * 7");
     assert_eq!(sent[0].flags & CWR, CWR);
@@ -191,7 +179,7 @@ fn only_an_echo_alone_is_consent() {
             panic!("{events:?}")
         };
         assert_eq!(talk.one().flags, ACK);
-        sendv(&mut talk, handle, 100);
+        talk.sendv(handle, 100);
         assert_eq!(talk.one().tos == ECT0, capable, "{bits:#x}");
     }
 }
@@ -204,7 +192,7 @@ fn a_syn_that_comes_again_without_asking_is_believed() {
     let answer = syn(&mut talk, 0);
     assert_eq!(answer.flags, SYN | ACK, "§6.1.1.1");
     let (handle, _) = accept(&mut talk, &answer);
-    sendv(&mut talk, handle, 100);
+    talk.sendv(handle, 100);
     assert_eq!(talk.one().tos, 0);
 }
 
@@ -244,17 +232,17 @@ fn dctcp_s_window_shrinks_by_as_much_as_is_marked() {
     let mut at = una;
     // Ten windows without a mark: alpha falls from 1 to (15/16)^10 = 0.52.
     for _ in 0..10 {
-        sendv(&mut talk, handle, 4 * MSS);
+        talk.sendv(handle, 4 * MSS);
         assert_eq!(talk.sent().len(), 4);
         at += 4 * MSS;
         talk.send(ACK, 1000, at, WINDOW, &[]);
     }
     let _ = talk.events();
-    sendv(&mut talk, handle, 10 * MSS);
+    talk.sendv(handle, 10 * MSS);
     assert_eq!(talk.sent().len(), 10);
     talk.send(ACK | ECE, 1000, at + 10 * MSS, WINDOW, &[]);
     let _ = talk.events();
-    sendv(&mut talk, handle, 40 * MSS);
+    talk.sendv(handle, 40 * MSS);
     let sent: u32 = talk.sent().iter().map(|s| s.payload.len() as u32).sum();
     // That last window was marked wholly: alpha = 0.52 * 15/16 + 1/16 = 0.55; 10 * (1 - 0.55 / 2).
     let window = f64::from(sent) / f64::from(MSS);

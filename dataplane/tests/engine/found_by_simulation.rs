@@ -8,13 +8,7 @@ use ix_abi::{Call, Condition, Cookie, Handle, Op, SocketAddress, Status};
 fn accepted(talk: &mut Talk) -> (Handle, u32) {
     talk.call(Call::listen(SocketAddress::v4([0; 4], 7), 4));
     talk.events();
-    talk.send(SYN, 999, 0, 60_000, &[]);
-    let una = talk.one().seq + 1;
-    talk.send(ACK, 1000, una, 60_000, &[]);
-    let events = talk.events();
-    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
-    talk.call(Call::accept(handle, Cookie(1)));
-    (handle, una)
+    talk.handshake(0, 60_000, &[])
 }
 
 #[test]

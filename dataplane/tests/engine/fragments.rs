@@ -116,13 +116,7 @@ fn datagrams_that_are_under_way_together_are_kept_apart() {
 
 fn accepted(talk: &mut Talk) -> (Handle, u32) {
     talk.call(Call::listen(SocketAddress::v4([0; 4], 7), 4));
-    talk.send(SYN | ECE | CWR, 999, 0, 60_000, &[]);
-    let una = talk.one().seq + 1;
-    talk.send(ACK, 1000, una, 60_000, &[]);
-    let events = talk.events();
-    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
-    talk.call(Call::accept(handle, Cookie(1)));
-    (handle, una)
+    talk.handshake(ECE | CWR, 60_000, &[])
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::support::talk::*;
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::Counter;
-use ix_abi::{Call, Condition, Cookie, DeadReason, Handle, SocketAddress};
+use ix_abi::{Call, DeadReason, Handle, SocketAddress};
 use ix_dataplane::device::Pseudo;
 use ix_dataplane::time::Duration;
 
@@ -22,20 +22,8 @@ fn large(setup: &mut Setup) {
 fn accepted(change: impl Fn(&mut Setup)) -> (Talk, Handle, u32) {
     let mut talk = Talk::new(change);
     talk.call(Call::listen(SocketAddress::v4([0; 4], 7), 4));
-    let frame = talk.frame(SYN | ECE | CWR, 999, 0, WINDOW, &[2, 4, 0x05, 0xb4], &[]);
-    talk.give(frame);
-    talk.step();
-    let una = talk.one().seq + 1;
-    talk.send(ACK, 1000, una, WINDOW, &[]);
-    let events = talk.events();
-    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
-    talk.call(Call::accept(handle, Cookie(1)));
+    let (handle, una) = talk.handshake(ECE | CWR, WINDOW, &[2, 4, 0x05, 0xb4]);
     (talk, handle, una)
-}
-
-fn sendv(talk: &mut Talk, handle: Handle, len: u32) {
-    let entry = SgEntry { addr: HEAP_BASE, len: u64::from(len) };
-    talk.call(Call::sendv(handle, 1, entry, SgEntry::default()));
 }
 
 fn frames(talk: &Talk) -> (u64, u64) {
@@ -48,7 +36,7 @@ fn a_window_leaves_in_one_frame_and_arrives_in_segments() {
     let bytes: Vec<u8> = (0..14_000).map(|i| (i * 31 + i / 251) as u8).collect();
     talk.station.machines[0].context.fill(HEAP_BASE, &bytes);
     let before = frames(&talk);
-    sendv(&mut talk, handle, 14_000);
+    talk.sendv(handle, 14_000);
     let sent = talk.sent();
     assert_eq!(frames(&talk).0 - before.0, 1, "one frame");
     assert_eq!(sent.len(), 10);
@@ -79,14 +67,14 @@ fn a_device_that_adds_lengths_itself_gets_headers_without() {
         setup.gso_pseudo = Pseudo::WithoutLength;
     });
     let before = frames(&talk);
-    sendv(&mut talk, handle, 3 * MSS + 1);
+    talk.sendv(handle, 3 * MSS + 1);
     let sent = talk.sent();
     assert_eq!(sent.iter().map(|s| s.payload.len()).collect::<Vec<_>>(), [1460, 1460, 1460, 1]);
     let after = frames(&talk);
     assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1));
     // A frame that is not cut is as ever: with its sums.
     talk.send(ACK, 1000, una + 3 * MSS + 1, WINDOW, &[]);
-    sendv(&mut talk, handle, MSS);
+    talk.sendv(handle, MSS);
     assert_eq!(talk.one().payload.len(), 1460);
     assert_eq!(frames(&talk).1, after.1);
     for seed in 1..=10 {
@@ -104,11 +92,11 @@ fn what_windows_cut_short_is_whole_segments() {
     let (mut talk, handle, una) = accepted(large);
     // The window holds six segments and a half; more is accepted than that as it opens.
     talk.send(ACK, 1000, una, 9500, &[]);
-    sendv(&mut talk, handle, 9500);
+    talk.sendv(handle, 9500);
     let sizes = |talk: &mut Talk| talk.sent().iter().map(|s| s.payload.len()).collect::<Vec<_>>();
     assert_eq!(sizes(&mut talk), [1460, 1460, 1460, 1460, 1460, 1460, 740], "all that there is");
     talk.send(ACK, 1000, una + 9500, WINDOW, &[]);
-    sendv(&mut talk, handle, 14_600);
+    talk.sendv(handle, 14_600);
     assert_eq!(sizes(&mut talk), [1460; 10]);
     // The peer shrinks its window; what was sent again by time is one segment, as ever.
     talk.pass(Duration::from_ms(1200));
@@ -141,7 +129,7 @@ fn without_the_device_s_help_and_without_checksums_every_segment_is_a_frame() {
         let change = |setup: &mut Setup| (setup.offload, setup.tso) = (offload, tso);
         let (mut talk, handle, _) = accepted(change);
         let before = frames(&talk);
-        sendv(&mut talk, handle, 10 * MSS);
+        talk.sendv(handle, 10 * MSS);
         assert_eq!(talk.sent().len(), 10);
         let after = frames(&talk);
         assert_eq!((after.0 - before.0, after.1), (10, 0));
@@ -155,7 +143,7 @@ fn a_frame_is_no_larger_than_the_device_takes() {
         setup.tso = 5000;
     });
     let before = frames(&talk);
-    sendv(&mut talk, handle, 10 * MSS);
+    talk.sendv(handle, 10 * MSS);
     assert_eq!(talk.sent().len(), 10);
     assert_eq!(frames(&talk).0 - before.0, 4, "three segments to a frame");
 }
@@ -164,11 +152,11 @@ fn a_frame_is_no_larger_than_the_device_takes() {
 fn cwr_is_on_one_segment_alone() {
     // RFC 3168 §6.1.2; virtio 1.2 §5.1.6.2.1.
     let (mut talk, handle, una) = accepted(large);
-    sendv(&mut talk, handle, 10 * MSS);
+    talk.sendv(handle, 10 * MSS);
     let _ = talk.sent();
     talk.send(ACK | ECE, 1000, una + 10 * MSS, WINDOW, &[]);
     let before = frames(&talk);
-    sendv(&mut talk, handle, 7 * MSS);
+    talk.sendv(handle, 7 * MSS);
     let told: Vec<_> = talk.sent().iter().map(|s| s.flags & CWR).collect();
     assert_eq!(told, [CWR, 0, 0, 0, 0, 0, 0]);
     let after = frames(&talk);
@@ -179,14 +167,7 @@ fn cwr_is_on_one_segment_alone() {
 fn selective() -> (Talk, Handle, u32) {
     let mut talk = Talk::new(large);
     talk.call(Call::listen(SocketAddress::v4([0; 4], 7), 4));
-    let frame = talk.frame(SYN, 999, 0, WINDOW, &[2, 4, 0x05, 0xb4, 1, 1, 4, 2], &[]);
-    talk.give(frame);
-    talk.step();
-    let una = talk.one().seq + 1;
-    talk.send(ACK, 1000, una, WINDOW, &[]);
-    let events = talk.events();
-    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
-    talk.call(Call::accept(handle, Cookie(1)));
+    let (handle, una) = talk.handshake(0, WINDOW, &[2, 4, 0x05, 0xb4, 1, 1, 4, 2]);
     (talk, handle, una)
 }
 
@@ -194,7 +175,7 @@ fn selective() -> (Talk, Handle, u32) {
 fn holes_in_a_large_frame_are_found_and_sent_again_alone() {
     // RFC 2018, RFC 8985: what is known of a frame's segments is known of each.
     let (mut talk, handle, una) = selective();
-    sendv(&mut talk, handle, 10 * MSS);
+    talk.sendv(handle, 10 * MSS);
     assert_eq!(talk.sent().len(), 10);
     let mut options = vec![1, 1, 5, 18];
     for (from, to) in [(6, 10), (3, 5)] {
@@ -215,12 +196,12 @@ fn a_lost_end_of_a_large_frame_is_asked_for_by_its_last_segment() {
     // RFC 8985 §7.3.
     let (mut talk, handle, una) = selective();
     // A round trip to know.
-    sendv(&mut talk, handle, 1000);
+    talk.sendv(handle, 1000);
     talk.pass(Duration::from_ms(1));
     talk.send(ACK, 1000, una + 1000, WINDOW, &[]);
     let _ = talk.sent();
     let una = una + 1000;
-    sendv(&mut talk, handle, 10 * MSS);
+    talk.sendv(handle, 10 * MSS);
     assert_eq!(talk.sent().len(), 10);
     talk.pass(Duration::from_ms(50));
     let probe = talk.one();
@@ -231,7 +212,7 @@ fn a_lost_end_of_a_large_frame_is_asked_for_by_its_last_segment() {
 #[test]
 fn without_selective_acknowledgements_one_segment_is_sent_again_not_the_frame() {
     let (mut talk, handle, una) = accepted(large);
-    sendv(&mut talk, handle, 10 * MSS);
+    talk.sendv(handle, 10 * MSS);
     let _ = talk.sent();
     for _ in 0..4 {
         talk.send(ACK, 1000, una + 2 * MSS, WINDOW, &[]);

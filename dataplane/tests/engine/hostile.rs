@@ -17,21 +17,7 @@ const PORT: SocketAddress = SocketAddress::v4([0; 4], 7);
 
 fn open(talk: &mut Talk) -> (Handle, u32) {
     talk.call(Call::listen(PORT, 8));
-    talk.send(SYN, 999, 0, 60_000, &[]);
-    let una = talk.one().seq + 1;
-    talk.send(ACK, 1000, una, 60_000, &[]);
-    let events = talk.events();
-    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
-    talk.call(Call::accept(handle, Cookie(1)));
-    (handle, una)
-}
-
-fn statuses(talk: &mut Talk) -> Vec<Status> {
-    let status = |event| match event {
-        Condition::Result { status, .. } => Some(status),
-        _ => None,
-    };
-    talk.events().into_iter().filter_map(status).collect()
+    talk.handshake(0, 60_000, &[])
 }
 
 #[test]
@@ -106,12 +92,12 @@ fn every_malformed_call_fails_with_its_reason_and_changes_nothing() {
     assert!(sent.is_empty(), "{sent:?}");
     for (call, expected) in cases {
         talk.call(call);
-        assert_eq!(statuses(&mut talk), [expected], "{call:?}");
+        assert_eq!(talk.statuses(), [expected], "{call:?}");
         talk.nothing();
         assert_eq!(talk.station.memory.pins_total(), 0, "{call:?}");
     }
     talk.call(Call::sendv(handle, 1, good, none).with_result(1));
-    assert_eq!(statuses(&mut talk), [Status::Ok], "the connection is as it was");
+    assert_eq!(talk.statuses(), [Status::Ok], "the connection is as it was");
     talk.station.assert_buffers_conserved();
 }
 
@@ -126,10 +112,10 @@ fn bytes_of_a_received_buffer_may_be_sent_only_while_they_are_held() {
         Call::sendv(handle, 1, SgEntry { addr: addr + from, len }, SgEntry::default())
     };
     talk.calls(&[piece(9, 2), piece(0, 0)]);
-    assert_eq!(statuses(&mut talk), [Status::Fault], "the buffer's rest was not received");
+    assert_eq!(talk.statuses(), [Status::Fault], "the buffer's rest was not received");
     // Returned in the same batch: the reference keeps the buffer until the bytes are acknowledged.
     talk.calls(&[piece(2, 8), Call::recv_done(handle, 10), piece(2, 8)]);
-    assert_eq!(statuses(&mut talk), [Status::Fault]);
+    assert_eq!(talk.statuses(), [Status::Fault]);
     assert_eq!(talk.one().payload, b"23456789");
     talk.send(ACK, 1010, una + 8, 60_000, &[]);
     talk.call(Call::new(Op::Abort, handle));
@@ -159,9 +145,9 @@ fn a_record_that_claims_more_slots_than_there_are_is_invalid() {
     let (handle, _) = open(&mut talk);
     let good = SgEntry { addr: HEAP_BASE, len: 10 };
     talk.call(Call::sendv(handle, 60, good, good).with_tag(1));
-    assert_eq!(statuses(&mut talk), [Status::Invalid]);
+    assert_eq!(talk.statuses(), [Status::Invalid]);
     talk.call(Call::sendv(handle, 1, good, good).with_result(1));
-    assert_eq!(statuses(&mut talk), [Status::Ok]);
+    assert_eq!(talk.statuses(), [Status::Ok]);
 }
 
 #[test]

@@ -106,12 +106,7 @@ fn what_is_no_error_about_a_segment_of_ours_is_dropped_and_counted() {
 fn accepted() -> (Talk, Handle, u32) {
     let mut talk = Talk::new(|_| {});
     talk.call(Call::listen(SocketAddress::v4([0; 4], 7), 4));
-    talk.send(SYN, 999, 0, 60_000, &[]);
-    let una = talk.one().seq + 1;
-    talk.send(ACK, 1000, una, 60_000, &[]);
-    let events = talk.events();
-    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
-    talk.call(Call::accept(handle, Cookie(1)));
+    let (handle, una) = talk.handshake(0, 60_000, &[]);
     (talk, handle, una)
 }
 

@@ -7,7 +7,7 @@ use crate::support::station::{Setup, Station};
 use crate::support::talk::*;
 use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
-use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress, call::SgEntry};
+use ix_abi::{Call, Condition, Handle, SocketAddress, call::SgEntry};
 use ix_dataplane::rng::Rng;
 use ix_dataplane::time::Duration;
 
@@ -24,14 +24,7 @@ fn accepted(mss: u16, change: impl Fn(&mut Setup)) -> (Talk, Handle, u32) {
     let mut talk = Talk::new(change);
     talk.call(Call::listen(SocketAddress::v4([0; 4], 7), 4));
     let [high, low] = mss.to_be_bytes();
-    let frame = talk.frame(SYN, 999, 0, WINDOW, &[2, 4, high, low, 1, 1, 4, 2], &[]);
-    talk.give(frame);
-    talk.step();
-    let una = talk.one().seq + 1;
-    talk.send(ACK, 1000, una, WINDOW, &[]);
-    let events = talk.events();
-    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
-    talk.call(Call::accept(handle, Cookie(1)));
+    let (handle, una) = talk.handshake(0, WINDOW, &[2, 4, high, low, 1, 1, 4, 2]);
     talk.sent();
     (talk, handle, una)
 }

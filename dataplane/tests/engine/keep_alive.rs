@@ -37,13 +37,7 @@ fn listening(options: &[(TcpOption, u64)]) -> Talk {
 }
 
 fn accepted(talk: &mut Talk) -> (Handle, u32) {
-    talk.send(SYN, 999, 0, WINDOW, &[]);
-    let una = talk.one().seq + 1;
-    talk.send(ACK, 1000, una, WINDOW, &[]);
-    let events = talk.events();
-    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
-    talk.call(Call::accept(handle, Cookie(1)));
-    (handle, una)
+    talk.handshake(0, WINDOW, &[])
 }
 
 fn sendv(handle: Handle, len: u64) -> Call {

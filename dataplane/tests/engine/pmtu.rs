@@ -1,10 +1,8 @@
 //! Path MTU discovery: by what routers say (RFC 1191), and where they are silent (RFC 4821).
 use crate::support::icmp::error;
 use crate::support::talk::*;
-use ix_abi::call::SgEntry;
-use ix_abi::layout::HEAP_BASE;
 use ix_abi::stats::{Counter, Drop as Reason};
-use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress};
+use ix_abi::{Call, Handle, SocketAddress};
 use ix_dataplane::time::Duration;
 
 const MSS: u32 = 1460;
@@ -14,20 +12,8 @@ const TOO_BIG: (u8, u8) = (3, 4);
 fn accepted() -> (Talk, Handle, u32) {
     let mut talk = Talk::new(|_| {});
     talk.call(Call::listen(SocketAddress::v4([0; 4], 7), 4));
-    let frame = talk.frame(SYN, 999, 0, WINDOW, &[2, 4, 0x05, 0xb4], &[]);
-    talk.give(frame);
-    talk.step();
-    let una = talk.one().seq + 1;
-    talk.send(ACK, 1000, una, WINDOW, &[]);
-    let events = talk.events();
-    let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
-    talk.call(Call::accept(handle, Cookie(1)));
+    let (handle, una) = talk.handshake(0, WINDOW, &[2, 4, 0x05, 0xb4]);
     (talk, handle, una)
-}
-
-fn sendv(talk: &mut Talk, handle: Handle, len: u32) {
-    let entry = SgEntry { addr: HEAP_BASE, len: u64::from(len) };
-    talk.call(Call::sendv(handle, 1, entry, SgEntry::default()));
 }
 
 /// Sizes of the payloads that were sent since the last look.
@@ -45,7 +31,7 @@ fn router(talk: &mut Talk, mtu: u16, seq: u32, packet_len: u16) {
 fn a_router_s_word_makes_smaller_segments_at_once_and_costs_no_window() {
     // RFC 1191 §3, §6.4.
     let (mut talk, handle, una) = accepted();
-    sendv(&mut talk, handle, 10 * MSS);
+    talk.sendv(handle, 10 * MSS);
     assert_eq!(sizes(&mut talk), [1460; 10]);
     router(&mut talk, 1400, una, 1500);
     let again = talk.sent();
@@ -58,7 +44,7 @@ fn a_router_s_word_makes_smaller_segments_at_once_and_costs_no_window() {
     router(&mut talk, 1400, una + MSS, 1500);
     talk.nothing();
     talk.send(ACK, 1000, una + 10 * MSS, WINDOW, &[]);
-    sendv(&mut talk, handle, 13_600);
+    talk.sendv(handle, 13_600);
     assert_eq!(sizes(&mut talk), [1360; 10], "and the window is what it was");
 }
 
@@ -66,7 +52,7 @@ fn a_router_s_word_makes_smaller_segments_at_once_and_costs_no_window() {
 fn a_word_about_nothing_in_flight_is_not_believed() {
     // RFC 5927 §4.1, §7.2.
     let (mut talk, handle, una) = accepted();
-    sendv(&mut talk, handle, 2 * MSS);
+    talk.sendv(handle, 2 * MSS);
     let _ = talk.sent();
     for seq in [una - 1, una + 2 * MSS, una.wrapping_add(1 << 31), una - 10_000] {
         router(&mut talk, 1000, seq, 1500);
@@ -85,7 +71,7 @@ fn a_word_about_nothing_in_flight_is_not_believed() {
 fn a_router_that_names_no_size_means_the_next_below() {
     // RFC 1191 §5, §7.
     let (mut talk, handle, una) = accepted();
-    sendv(&mut talk, handle, 2 * MSS);
+    talk.sendv(handle, 2 * MSS);
     let _ = talk.sent();
     let mut before = 1500;
     for size in [1492, 1400, 1280, 552] {
@@ -98,7 +84,7 @@ fn a_router_that_names_no_size_means_the_next_below() {
 #[test]
 fn no_word_makes_packets_tiny() {
     let (mut talk, handle, una) = accepted();
-    sendv(&mut talk, handle, MSS);
+    talk.sendv(handle, MSS);
     let _ = talk.sent();
     router(&mut talk, 68, una, 1500);
     assert_eq!(sizes(&mut talk), [512, 512, 436]);
@@ -108,7 +94,7 @@ fn no_word_makes_packets_tiny() {
 fn full_segments_that_vanish_without_a_word_get_smaller() {
     // RFC 4821 §7.7, RFC 2923 §2.1.
     let (mut talk, handle, una) = accepted();
-    sendv(&mut talk, handle, 4 * MSS);
+    talk.sendv(handle, 4 * MSS);
     let _ = talk.sent();
     talk.pass(Duration::from_s(60));
     let sent = talk.sent();
@@ -134,7 +120,7 @@ fn full_segments_that_vanish_without_a_word_get_smaller() {
 #[test]
 fn small_segments_that_vanish_say_nothing_of_sizes() {
     let (mut talk, handle, _) = accepted();
-    sendv(&mut talk, handle, 1000);
+    talk.sendv(handle, 1000);
     talk.pass(Duration::from_s(60));
     assert!(sizes(&mut talk).iter().all(|size| *size == 1000));
     assert_eq!(talk.station.count(Counter::PathMtuLowered), 0);
@@ -143,14 +129,14 @@ fn small_segments_that_vanish_say_nothing_of_sizes() {
 /// A connection whose path takes 1280 bytes as far as it knows, with nothing in flight.
 fn narrow() -> (Talk, Handle, u32) {
     let (mut talk, handle, una) = accepted();
-    sendv(&mut talk, handle, 4 * MSS);
+    talk.sendv(handle, 4 * MSS);
     let _ = talk.sent();
     router(&mut talk, 1280, una, 1500);
     let una = una + 4 * MSS;
     talk.send(ACK, 1000, una, WINDOW, &[]);
     assert!(sizes(&mut talk).iter().all(|size| *size <= 1240));
     // Beyond what was sent again, so that duplicates count again (RFC 6582 §3.2 step 2).
-    sendv(&mut talk, handle, 100);
+    talk.sendv(handle, 100);
     talk.send(ACK, 1000, una + 100, WINDOW, &[]);
     let _ = talk.sent();
     (talk, handle, una + 100)
@@ -161,7 +147,7 @@ fn after_ten_minutes_single_larger_segments_find_out_that_more_passes_again() {
     // RFC 1191 §6.3, RFC 4821 §7.
     let (mut talk, handle, mut una) = narrow();
     talk.pass(Duration::from_s(590));
-    sendv(&mut talk, handle, 4000);
+    talk.sendv(handle, 4000);
     assert_eq!(sizes(&mut talk), [1240, 1240, 1240, 280], "not yet");
     una += 4000;
     talk.send(ACK, 1000, una, WINDOW, &[]);
@@ -169,14 +155,14 @@ fn after_ten_minutes_single_larger_segments_find_out_that_more_passes_again() {
     for size in [1360, 1452, 1460] {
         let before =
             [1240, 1360, 1452][[1360, 1452, 1460].iter().position(|s| *s == size).unwrap()];
-        sendv(&mut talk, handle, 4000);
+        talk.sendv(handle, 4000);
         let sent = sizes(&mut talk);
         assert_eq!(sent[0], size, "a probe");
         assert_eq!(sent[1], before, "and one only");
         una += 4000;
         talk.send(ACK, 1000, una, WINDOW, &[]);
     }
-    sendv(&mut talk, handle, 5 * MSS);
+    talk.sendv(handle, 5 * MSS);
     assert_eq!(sizes(&mut talk), [1460; 5], "as at first");
 }
 
@@ -184,7 +170,7 @@ fn after_ten_minutes_single_larger_segments_find_out_that_more_passes_again() {
 fn a_probe_that_is_lost_costs_a_retransmission_and_ten_more_minutes() {
     let (mut talk, handle, una) = narrow();
     talk.pass(Duration::from_s(620));
-    sendv(&mut talk, handle, 6000);
+    talk.sendv(handle, 6000);
     assert_eq!(sizes(&mut talk)[..2], [1360, 1240]);
     // All behind it arrives.
     for _ in 0..4 {
@@ -198,10 +184,10 @@ fn a_probe_that_is_lost_costs_a_retransmission_and_ten_more_minutes() {
     talk.pass(Duration::from_ms(250));
     talk.send(ACK, 1000, una + 6000, WINDOW, &[]);
     let _ = talk.sent();
-    sendv(&mut talk, handle, 2000);
+    talk.sendv(handle, 2000);
     assert_eq!(sizes(&mut talk), [1240, 760]);
     talk.send(ACK, 1000, una + 8000, WINDOW, &[]);
     talk.pass(Duration::from_s(610));
-    sendv(&mut talk, handle, 2000);
+    talk.sendv(handle, 2000);
     assert_eq!(sizes(&mut talk), [1360, 640], "once more");
 }

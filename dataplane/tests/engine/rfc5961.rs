@@ -16,11 +16,7 @@ const URG: u8 = 32;
 fn accepted() -> (Talk, Handle, u32) {
     let mut talk = Talk::new(|_| {});
     talk.call(Call::listen(PORT, 4));
-    talk.send(SYN, 999, 0, WINDOW, &[]);
-    let una = talk.one().seq + 1;
-    talk.send(ACK, 1000, una, WINDOW, &[]);
-    let [Condition::Knock { handle, .. }] = talk.events()[..] else { panic!() };
-    talk.call(Call::accept(handle, Cookie(1)));
+    let (handle, una) = talk.handshake(0, WINDOW, &[]);
     (talk, handle, una)
 }
 

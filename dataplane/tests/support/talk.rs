@@ -3,7 +3,9 @@ use super::app::{App, Context};
 use super::family::{self, BELOW, V6, below, pseudo, transport};
 use super::net::describe;
 use super::station::{Setup, Station};
-use ix_abi::{Call, Condition, Cookie, SocketAddress};
+use ix_abi::call::SgEntry;
+use ix_abi::layout::HEAP_BASE;
+use ix_abi::{Call, Condition, Cookie, Handle, SocketAddress, Status};
 use ix_dataplane::checksum;
 use ix_dataplane::time::{Duration, Instant};
 
@@ -298,6 +300,40 @@ impl Talk {
     pub fn calls(&mut self, calls: &[Call]) {
         self.script().calls.extend(calls);
         self.send_udp(WAKE, b"wake");
+    }
+
+    /// The peer opens a connection to a port that listens, with these bits and options in its SYN, and the application
+    /// accepts: the connection, and the station's next sequence number. The peer's is 1000.
+    #[track_caller]
+    pub fn handshake(&mut self, bits: u8, window: u16, options: &[u8]) -> (Handle, u32) {
+        self.send_options(SYN | bits, (999, 0), window, options, &[]);
+        let una = self.one().seq + 1;
+        (self.accept(una, window), una)
+    }
+
+    /// The same from the answer to the SYN on.
+    #[track_caller]
+    pub fn accept(&mut self, una: u32, window: u16) -> Handle {
+        self.send(ACK, 1000, una, window, &[]);
+        let events = self.events();
+        let [Condition::Knock { handle, .. }] = events[..] else { panic!("{events:?}") };
+        self.call(Call::accept(handle, Cookie(1)));
+        handle
+    }
+
+    /// The application sends what is at the beginning of its heap.
+    pub fn sendv(&mut self, handle: Handle, len: u32) {
+        let entry = SgEntry { addr: HEAP_BASE, len: u64::from(len) };
+        self.call(Call::sendv(handle, 1, entry, SgEntry::default()));
+    }
+
+    /// Outcomes of calls among the events since the last look.
+    pub fn statuses(&mut self) -> Vec<Status> {
+        let status = |event| match event {
+            Condition::Result { status, .. } => Some(status),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(status).collect()
     }
 
     /// The events since the last look.

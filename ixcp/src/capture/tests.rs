@@ -206,3 +206,16 @@ fn filters_are_read_and_said_again() {
         assert!(filter::of(&args).unwrap_err().to_string().contains("--protocol"), "{protocol}");
     }
 }
+
+#[test]
+fn a_flow_group_that_does_not_exist_is_refused() {
+    let scene = scene(2);
+    let of = |group| Filter { group: Some(ix_abi::GroupId(group)), ..Filter::default() };
+    known(&scene.page, Filter::default()).unwrap();
+    assert_eq!(known(&scene.page, of(127)).unwrap(), of(127));
+    for group in [128, 999] {
+        let said = known(&scene.page, of(group)).unwrap_err().to_string();
+        assert!(said.contains(&format!("--group {group}: there is no such")), "{said}");
+        assert!(said.contains("`ixcp flows` lists the 128"), "{said}");
+    }
+}

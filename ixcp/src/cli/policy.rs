@@ -26,8 +26,19 @@ pub struct Daemon {
 }
 
 /// `ixcp policy`.
+#[derive(Debug, Args)]
+pub struct Policy {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: PolicyAction,
+    /// Name of the dataplane; not needed if only one runs, or if it is about none
+    #[arg(long, global = true)]
+    pub name: Option<String>,
+}
+
+/// What is done about policies.
 #[derive(Debug, Subcommand)]
-pub enum Policy {
+pub enum PolicyAction {
     /// Shows which policy decides about a dataplane, and by which numbers
     Show(PolicyShow),
     /// Sets the policy of a dataplane; a daemon takes it over at once, or when it starts
@@ -43,9 +54,6 @@ pub enum Policy {
 /// `ixcp policy show`.
 #[derive(Debug, Args)]
 pub struct PolicyShow {
-    /// Which dataplane.
-    #[command(flatten)]
-    pub target: Target,
     /// Prints JSON
     #[arg(long)]
     pub json: bool,
@@ -62,17 +70,11 @@ pub struct PolicySet {
     /// Forgets earlier settings first
     #[arg(long)]
     pub reset: bool,
-    /// Which dataplane.
-    #[command(flatten)]
-    pub target: Target,
 }
 
 /// `ixcp policy log`.
 #[derive(Debug, Args)]
 pub struct PolicyLog {
-    /// Which dataplane.
-    #[command(flatten)]
-    pub target: Target,
     /// Goes on with what is decided, until the dataplane ends or Ctrl-C
     #[arg(long)]
     pub follow: bool,
@@ -167,5 +169,28 @@ fn interval(text: &str) -> Result<Duration, String> {
         Ok(interval)
     } else {
         Err("0.01 to 3600 seconds are wanted".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cli, Command};
+    use clap::Parser;
+
+    #[test]
+    fn the_name_may_stand_before_and_after_what_is_done() {
+        for words in [
+            "policy --name kv show",
+            "policy show --name kv --json",
+            "policy set --name kv latency latency.target_us=50",
+            "policy --name kv set latency",
+            "policy --name kv log --follow",
+        ] {
+            let cli = Cli::try_parse_from(["ixcp"].into_iter().chain(words.split(' '))).unwrap();
+            let Command::Policy(policy) = cli.command else { panic!("not policy") };
+            assert_eq!(policy.name.as_deref(), Some("kv"), "{words}: {policy:?}");
+        }
+        // What is at the end of a line has no files that a policy could be kept in.
+        assert!(Cli::try_parse_from(["ixcp", "policy", "show", "--serial", "line"]).is_err());
     }
 }

@@ -40,7 +40,9 @@ impl Job {
             Whom::Cgroup { dir: config.cgroup.clone(), before }
         } else if config.pid > 0 {
             let pid = config.pid;
-            let started = started(pid).with_context(|| format!("there is no process {pid}"))?;
+            let started = started(pid).with_context(|| {
+                format!("there is no process {pid}: job.pid is the number of one that runs")
+            })?;
             ensure!(pid != std::process::id() as i32, "process {pid} is this program");
             Whom::Process { pid, started, before: cpus::allowed(pid)? }
         } else {

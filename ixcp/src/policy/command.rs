@@ -1,13 +1,14 @@
 //! `ixcp policy`: `show`, `set`, `log`, `init`, `simulate`.
 use super::config::{self, Config};
-use crate::cli::{Policy, PolicyLog, PolicySet, PolicyShow, Simulate};
+use crate::cli::{Policy, PolicyAction, PolicyLog, PolicySet, PolicyShow, Simulate};
 use crate::control::print;
 use crate::daemon::{lock, log, reader, store};
+use crate::host::job::Job;
 use crate::instance::{Base, Instance};
 use crate::page::Page;
 use crate::sim::{self, Curve, Setup};
 use crate::svg;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ix_abi::control::header;
 use ix_abi::demand::{Want, word};
 use serde::Serialize;
@@ -23,12 +24,16 @@ const PROGRESS: Duration = Duration::from_secs(3);
 
 /// `ixcp policy`.
 pub fn run(options: &Policy) -> Result<u8> {
-    match options {
-        Policy::Show(options) => show(options),
-        Policy::Set(options) => set(options),
-        Policy::Log(options) => log(options),
-        Policy::Simulate(options) => simulate(options),
-        Policy::Init => {
+    let name = options.name.as_deref();
+    match &options.action {
+        PolicyAction::Show(options) => show(name, options),
+        PolicyAction::Set(options) => set(name, options),
+        PolicyAction::Log(options) => log(name, options),
+        PolicyAction::Simulate(_) | PolicyAction::Init if name.is_some() => {
+            bail!("nothing was done: this is about no dataplane, so leave --name away")
+        }
+        PolicyAction::Simulate(options) => simulate(options),
+        PolicyAction::Init => {
             print(config::DEFAULT);
             Ok(0)
         }
@@ -50,9 +55,9 @@ struct Shown<'a> {
     granted: Option<u64>,
 }
 
-fn show(options: &PolicyShow) -> Result<u8> {
+fn show(name: Option<&str>, options: &PolicyShow) -> Result<u8> {
     let base = Base::from_env()?;
-    let instance = base.find(options.target.name.as_deref())?;
+    let instance = base.find(name)?;
     let (daemon, elsewhere) = match lock::holder(&base) {
         Some(holder) if holder.watches(&instance) => (Some(holder), None),
         other => (None, other),
@@ -132,15 +137,23 @@ fn granted(page: &Page) -> u64 {
     }
 }
 
-fn set(options: &PolicySet) -> Result<u8> {
+fn set(name: Option<&str>, options: &PolicySet) -> Result<u8> {
     let base = Base::from_env()?;
-    let instance = base.find(options.target.name.as_deref())?;
+    let instance = base.find(name)?;
     let mut changes = if options.reset { Table::new() } else { store::read(&instance)? };
     config::overlay(&mut changes, config::setting(&format!("policy={}", options.policy))?);
+    let mut names_job = false;
     for text in &options.settings {
-        config::overlay(&mut changes, config::setting(text)?);
+        let setting = config::setting(text)?;
+        names_job |= setting.contains_key("job");
+        config::overlay(&mut changes, setting);
     }
-    Config::from_table(changes.clone(), "these settings").context("nothing was changed")?;
+    const UNCHANGED: &str = "nothing was changed";
+    let config = Config::from_table(changes.clone(), "these settings").context(UNCHANGED)?;
+    // One that was named earlier may have ended since: that is the daemon's to tell.
+    if names_job {
+        Job::open(&config.job).context(UNCHANGED)?;
+    }
     store::write(&instance, &changes)?;
     let then = match lock::holder(&base) {
         Some(daemon) if daemon.watches(&instance) => format!("daemon {} takes it over", daemon.pid),
@@ -151,8 +164,8 @@ fn set(options: &PolicySet) -> Result<u8> {
     Ok(0)
 }
 
-fn log(options: &PolicyLog) -> Result<u8> {
-    let instance = Base::from_env()?.find(options.target.name.as_deref())?;
+fn log(name: Option<&str>, options: &PolicyLog) -> Result<u8> {
+    let instance = Base::from_env()?.find(name)?;
     let path = log::path(&instance);
     if options.json && !options.follow {
         print(&array(&std::fs::read_to_string(&path).unwrap_or_default()));

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 pub struct Waiting {
     /// When it arrived, ns.
     pub arrived: u64,
-    /// Its flow group, if that matters already; [`UNDRAWN`] otherwise.
+    /// Its flow group, if that matters already; `UNDRAWN` otherwise.
     pub group: u16,
 }
 

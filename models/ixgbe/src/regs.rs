@@ -62,7 +62,7 @@ macro_rules! registers {
         #[repr(u16)]
         pub(crate) enum Id { $( $name ),* }
 
-        /// All registers, by [`Id`].
+        /// All registers, by `Id`.
         pub const REGISTERS: &[Spec] = &[ $( Spec {
             name: stringify!($name),
             access: Access::$access,

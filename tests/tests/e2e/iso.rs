@@ -2,7 +2,7 @@
 //! with a USB stick gets, as far as QEMU can show it.
 use crate::Kv;
 use ix_tests::bare::Bare;
-use ix_tests::bochs;
+use ix_tests::monitor;
 use ix_tests::need;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -207,9 +207,6 @@ fn memory_of_any_size_can_be_written_to_without_harm_to_what_grub_left() {
 
 #[test]
 fn cpus_as_their_makers_sold_them_boot_the_iso_in_bochs() {
-    let Some(iso) = need::iso() else { return };
-    let Some(root) = bochs::root() else { return };
-    let _machine = need::machine();
     let mut models = vec![
         ("corei7_skylake_x", ["family 0x6 model 0x55", "x2APIC, TSC", "(confirmed)"]),
         ("core2_penryn_t9600", ["family 0x6 model 0x17", "not invariant", "no RDRAND"]),
@@ -219,10 +216,11 @@ fn cpus_as_their_makers_sold_them_boot_the_iso_in_bochs() {
         models.push(("corei5_lynnfield_750", ["model 0x1e", "xAPIC, TSC", "no RDRAND"]));
     }
     for (model, says) in models {
-        let log = bochs::boot(&root, &iso, model, &["ix: ready", "ix: error"], BOOT_MAX);
-        all_said(&log, &["started by GRUB 2", "cores: 2 of 2", "ix: ready: kv without an address"]);
-        all_said(&log, &says);
+        let run = monitor::run_iso(model, &["without an address", "ix: error"], BOOT_MAX);
+        let Some(run) = run else { return };
+        run.said(&["started by GRUB 2", "cores: 2 of 2", "ix: ready: kv without an address"]);
+        run.said(&says);
     }
-    let log = bochs::boot(&root, &iso, "atom_n270", &["all of these"], BOOT_MAX);
-    all_said(&log, &["ix: error: this CPU lacks: 64-bit mode, no-execute pages. IX needs"]);
+    let Some(run) = monitor::run_iso("atom_n270", &["all of these"], BOOT_MAX) else { return };
+    run.said(&["ix: error: this CPU lacks: 64-bit mode, no-execute pages. IX needs"]);
 }

@@ -100,12 +100,15 @@ fn groups_move_while_it_runs_and_nothing_is_lost() {
     }
 }
 
-/// The card is reset and its buffers are scrubbed between two lives of the application.
+/// The card is reset and its buffers are scrubbed between two lives of the application. One with a wire stays idle, and the log says so.
 #[test]
 fn the_application_starts_again_and_again() {
     let _machine = need::machine();
     let Some(config) = kvcheck(2, &["connections=20", "requests=2000", "rounds=0"]) else { return };
-    let vm = config.boot();
+    let wire = ["-netdev", "user,id=idle", "-device", "virtio-net-pci,netdev=idle,romfile="];
+    let vm = config.qemu_args(&wire).boot();
+    let log = vm.log();
+    assert_eq!(log.matches("left idle, as nic=loopback says").count(), 1, "{log}");
     go_on(&vm, 1);
     for _ in 0..3 {
         vm.ixcp_ok(&["restart-app"]);

@@ -1,6 +1,6 @@
 //! The control page over a serial line, on machines that share no memory with `ixcp`.
 use crate::{Kv, serves};
-use ix_tests::bochs;
+use ix_tests::monitor::Live;
 use ix_tests::need;
 use ix_tests::vm::{Config, Vm};
 use ixcp::page::Page;
@@ -107,38 +107,17 @@ fn nonsense_on_the_line_hurts_nobody() {
 
 #[test]
 fn a_machine_in_bochs_is_watched_and_steered_over_its_second_serial_port() {
-    let Some(iso) = need::iso() else { return };
-    let Some(root) = bochs::root() else { return };
-    let Some(built) = need::built() else { return };
-    let _machine = need::machine();
-    let patience = Duration::from_secs(120);
-    let Some(mut machine) = bochs::Running::start(&root, &iso, "corei7_skylake_x") else {
-        return need::skip("no pseudo-terminal");
-    };
-    machine.wait_for("ix: ready", patience);
+    let Some(mut machine) = Live::start_iso("corei7_skylake_x") else { return };
+    machine.wait_for("ix: ready", Duration::from_secs(120));
     assert!(machine.log().contains("control page over COM2"), "{}", machine.log());
-    let run = temp_dir::TempDir::new().expect("a directory");
-    let ixcp = |args: &[&str]| {
-        let mut command = std::process::Command::new(&built.ixcp);
-        command
-            .env("IX_RUNTIME_DIR", run.path().join("ix"))
-            .arg(args[0])
-            .arg("--serial")
-            .arg(machine.line())
-            .args(&args[1..]);
-        let out = command.output().expect("ixcp starts");
-        let said = [out.stdout, out.stderr].map(|b| String::from_utf8_lossy(&b).into_owned());
-        assert!(out.status.success(), "{args:?}: {said:?}\n{}", machine.log());
-        said[0].clone()
-    };
     let status: serde_json::Value =
-        serde_json::from_str(&ixcp(&["status", "--json"])).expect("JSON");
+        serde_json::from_str(&machine.ixcp(&["status", "--json"])).expect("JSON");
     assert_eq!(
         (&status["state"], &status["cores"].as_array().map(Vec::len)),
         (&"ready".into(), &Some(2))
     );
-    assert!(ixcp(&["cores", "set", "1"]).contains("1 of 2 cores serve"));
-    assert!(ixcp(&["cores"]).contains("parked"));
-    assert!(ixcp(&["cores", "set", "2"]).contains("2 of 2 cores serve"));
-    ixcp(&["restart-app"]);
+    assert!(machine.ixcp(&["cores", "set", "1"]).contains("1 of 2 cores serve"));
+    assert!(machine.ixcp(&["cores"]).contains("parked"));
+    assert!(machine.ixcp(&["cores", "set", "2"]).contains("2 of 2 cores serve"));
+    machine.ixcp(&["restart-app"]);
 }

@@ -35,13 +35,11 @@ fn on_tap(built: &Built, app: &str, cores: u32, tap: &Tap) -> Config {
     Config::new(built, app).cores(cores).with("--net", net).with("--ip", tap.guest.as_str())
 }
 
-#[test]
-fn linux_and_ix_exchange_streams() {
-    let _machine = need::machine();
-    let Some(tap) = Tap::make(false) else { return };
-    let Some(vm) = boot("echo", 2, &tap) else { return };
-    let data = bytes(5, 20_000_000);
-    let mut reader = connect(&tap, 7);
+/// 20 MB to the guest's echo, and back while they are on their way.
+#[track_caller]
+fn echoes(tap: &Tap, seed: u64) {
+    let data = bytes(seed, 20_000_000);
+    let mut reader = connect(tap, 7);
     let mut writer = reader.try_clone().unwrap();
     let sent = data.clone();
     let sending = std::thread::spawn(move || {
@@ -52,6 +50,14 @@ fn linux_and_ix_exchange_streams() {
     reader.read_to_end(&mut got).expect("data in time");
     sending.join().unwrap();
     assert!(got == data, "{} of {} bytes, or others", got.len(), data.len());
+}
+
+#[test]
+fn linux_and_ix_exchange_streams() {
+    let _machine = need::machine();
+    let Some(tap) = Tap::make(false) else { return };
+    let Some(vm) = boot("echo", 2, &tap) else { return };
+    echoes(&tap, 5);
     // A FIN that a probe has sent again, since the machine was slow, is acknowledged twice: the second time nobody is there.
     let counters = vm.snapshot().total.counters;
     let again = counters.get("tcp_loss_probes") + counters.get("tcp_timeouts");
@@ -67,18 +73,7 @@ fn large(tap: &Tap, mtu: Option<u16>) -> Option<(u64, u64, u64)> {
         config = config.with("--mtu", mtu.to_string());
     }
     let vm = config.boot();
-    let data = bytes(6, 20_000_000);
-    let mut reader = connect(tap, 7);
-    let mut writer = reader.try_clone().unwrap();
-    let sent = data.clone();
-    let sending = std::thread::spawn(move || {
-        writer.write_all(&sent).expect("the guest takes it");
-        writer.shutdown(Shutdown::Write).expect("an end");
-    });
-    let mut got = Vec::new();
-    reader.read_to_end(&mut got).expect("data in time");
-    sending.join().unwrap();
-    assert!(got == data, "{} of {} bytes, or others", got.len(), data.len());
+    echoes(tap, 6);
     let counters = vm.snapshot().total.counters;
     assert_eq!(counters.get("payload_copied"), 0);
     let count = |name| counters.get(name);

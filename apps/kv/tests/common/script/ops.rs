@@ -68,6 +68,25 @@ impl Batch {
     }
 }
 
+/// At least so many bytes of requests that are answered, each version number by its name alone.
+pub fn requests(rng: &mut Rng, bytes: usize) -> Vec<u8> {
+    let mut state = State::default();
+    let mut stream = Vec::new();
+    while stream.len() < bytes {
+        let batch = batch(rng, &mut state);
+        if batch.expect != Expect::Answers {
+            continue;
+        }
+        for part in batch.parts {
+            match part {
+                Part::Bytes(bytes) => stream.extend(bytes),
+                Part::Version(name) => stream.extend(name.to_string().as_bytes()),
+            }
+        }
+    }
+    stream
+}
+
 /// The next batch.
 pub fn batch(rng: &mut Rng, state: &mut State) -> Batch {
     let mut batch = Batch { parts: vec![], kinds: vec![], expect: Expect::Answers };
