@@ -47,8 +47,8 @@ pub const fn tuple(remote: [u8; 4], ports: [u8; 4]) -> u64 {
     u32::from_ne_bytes(remote) as u64 | (u32::from_ne_bytes(ports) as u64) << 32
 }
 
-/// Buckets of a table that is used for the first time.
-const FIRST: u32 = 64;
+/// Buckets of a table that is used for the first time. (With few, sources that differ in few bits may share them: the hash is linear.)
+const FIRST: u32 = 256;
 /// Their number doubles when there are fewer for each connection.
 const BUCKETS_PER_CONNECTION: u32 = 4;
 
