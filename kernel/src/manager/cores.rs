@@ -190,6 +190,14 @@ impl Cores {
         control::answer(c, Status::Ok, count as u64);
     }
 
+    /// A core is to go to another dataplane: the one whose name is in the bulk area, of so many bytes, or the next.
+    pub(super) fn give(&self, c: Pending, core: u16, name_bytes: usize) {
+        match self.lending.give(core.into(), name_bytes) {
+            Ok(to) => control::answer(c, Status::Ok, to.into()),
+            Err(why) => control::answer(c, why.status(), why.0.into()),
+        }
+    }
+
     fn serve(&mut self, engine: &mut Engine, command: Option<Answer>, serving: u64) {
         let before = PARKED.load(Ordering::Relaxed);
         PARKED.store(before & !serving, Ordering::Relaxed);
