@@ -128,7 +128,7 @@ fn wait(page: &Page, core: usize, before: (u64, u64), deadline: Instant) -> Resu
     loop {
         let its = page.load_acquire(header::EPOCH);
         // In this order: one that has come back in between has been counted before.
-        let leaves = page.load(header::AWAY) >> core & 1 != 0;
+        let leaves = page.load_in_block(header::AWAY) >> core & 1 != 0;
         let now = page.load_acquire(leaves_offset(core));
         if let Some(why) = page.failure() {
             bail!("the core was asked for, and nothing more is known: {why}");

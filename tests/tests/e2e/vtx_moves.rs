@@ -159,19 +159,56 @@ fn dataplanes_are_started_again_while_a_core_is_lent() {
     }
 }
 
+/// What `ixcp` says of a command that fails.
+#[track_caller]
+fn refused(run: &monitor::Live, args: &[&str], words: &str) {
+    let said = run.ixcp_at("com2", args).expect_err("it cannot be done");
+    assert!(said.contains(words), "{args:?}: {said}");
+}
+
+/// States of a dataplane's cores, as `ixcp cores` has them.
+#[track_caller]
+fn states(run: &monitor::Live, port: &str) -> Vec<String> {
+    let json = run.ixcp_at(port, &["cores", "--json"]).expect("cores");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let state = |core: &serde_json::Value| core["state"].as_str().expect("a state").to_owned();
+    json["cores"].as_array().expect("cores").iter().map(state).collect()
+}
+
+/// Each dataplane has a line of its own.
 #[test]
-fn a_dataplane_gives_a_core_by_itself() {
-    let (a, b) = ("log=debug", "selftest=vmx-give");
-    let configuration = dataplanes(a, b, "connections=4", "every_us=40000 times=1");
+fn the_operator_gives_a_core_and_its_neighbour_gives_it_back() {
+    let serve = "log=debug app=kvcheck nic=loopback";
+    let args = "-- requests=1000 rounds=0 connections=4";
+    let configuration = format!(
+        "kvA cores=0,1,3 memory=160M control=com2 : {serve} line=com2 ip=10.0.0.1/24 {args}\n\
+         kvB cores=2,3 memory=128M control=com3 : {serve} line=com3 ip=10.0.0.2/24 {args}\n"
+    );
     let options = format!("{OPTIONS} --time 120");
     let Some(mut run) = monitor::Live::start(&options, Some(&configuration), "vmx=on") else {
         return;
     };
-    let patience = Duration::from_secs(120);
-    // Asked once by the schedule, it goes, and comes back by itself; what is nobody else's cannot be given.
-    run.wait_for("core 2 is away", patience);
-    run.wait_for("kvB: ix: selftest vmx-give: core 1: true, core 0: false", patience);
-    run.wait_for("core 2 is back", patience);
+    for name in ["kvA", "kvB"] {
+        run.wait_for(&format!("{name}: ix: kvcheck: round "), Duration::from_secs(60));
+    }
+    // What the kernel refuses, and what only the monitor knows.
+    refused(&run, &["cores", "give", "0"], "core 0 manages the others and never leaves");
+    refused(&run, &["cores", "give", "2", "--to", "kvC"], "no other dataplane named kvC");
+    refused(&run, &["cores", "give", "1"], "no other dataplane lists it");
+    let said = run.ixcp(&["cores", "give", "2", "--to", "kvB", "--timeout", "60"]);
+    assert!(said.ends_with(": core 2 is given to kvB\n"), "{said}");
+    refused(&run, &["cores", "give", "2"], "another dataplane has it already");
+    assert_eq!(states(&run, "com2")[2], "away", "{}", run.log());
+    run.wait_for("kvB: ix: debug: core 1 is back", Duration::from_secs(30));
+    assert_ne!(states(&run, "com3")[1], "away", "{}", run.log());
     still_serve(&mut run, &["kvA", "kvB"]);
-    assert!(!run.log().contains("contained"), "{}", run.log());
+    let said = run.ixcp_at("com3", &["cores", "give", "1", "--timeout", "60", "--json"]);
+    let said: serde_json::Value = serde_json::from_str(&said.expect("given")).expect("JSON");
+    assert_eq!((&said["to"], &said["left"]), (&"kvA".into(), &"asked".into()), "{said}");
+    run.wait_for("kvA: ix: debug: core 2 is back", Duration::from_secs(30));
+    still_serve(&mut run, &["kvA", "kvB"]);
+    let log = run.log();
+    // The core was another's when kvB booted; nothing else was by force, and nobody was contained.
+    assert_eq!(log.matches(" was stopped: ").count(), 1, "{log}");
+    assert!(!log.contains("contained") && !log.contains("kvcheck: client"), "{log}");
 }
