@@ -17,8 +17,10 @@ use std::time::{Duration, Instant};
 #[cfg(test)]
 mod tests;
 
-/// How long an answer may take: 50 ms on a real line, and as long as a busy machine's core 0 is late.
+/// How long nothing of an answer may come: all of it takes 50 ms on a real line, and core 0 of a busy machine is late.
 const ANSWER: Duration = Duration::from_millis(500);
+/// How long one may take that comes in pieces: an emulator's line is as slow as its machine.
+const ANSWER_MAX: Duration = Duration::from_millis(3000);
 /// How often a request is made.
 const TRIES: usize = 6;
 /// How long one look at the line may take.
@@ -191,10 +193,14 @@ impl Line {
 
     /// The answer to the last request, if it comes in time. Others are of earlier ones.
     fn answer(&mut self) -> Result<Option<(Kind, Vec<u8>)>, LineError> {
-        let deadline = Instant::now() + ANSWER;
+        let start = Instant::now();
+        let mut deadline = start + ANSWER;
         let mut bytes = [0; 1024];
         while Instant::now() < deadline {
             let count = self.port.read(&mut bytes)?;
+            if count > 0 {
+                deadline = (Instant::now() + ANSWER).min(start + ANSWER_MAX);
+            }
             for byte in &bytes[..count] {
                 if let Some(frame) = self.decoder.push(*byte)
                     && frame.sequence == self.sequence
