@@ -190,7 +190,8 @@ fn who_does_not_answer_is_given_up_with_words() {
     let start = Instant::now();
     let Err(MapError::Line { cause, .. }) = Page::open(&path) else { panic!("somebody answers") };
     assert!(matches!(cause, LineError::Silent), "{cause}");
-    assert!(start.elapsed() < 2 * ANSWER * TRIES as u32, "{:?}", start.elapsed());
+    let took = start.elapsed();
+    assert!(took > 2 * ANSWER * TRIES - ANSWER && took < 3 * ANSWER * TRIES, "{took:?}");
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
     assert!(matches!(Line::open(&file), Err(LineError::Kind)));
@@ -290,6 +291,6 @@ fn a_line_that_never_stops_talking_is_given_up() {
     });
     let mut line = Line { port: Port::open(&path).unwrap(), decoder: Decoder::new(), sequence: 0 };
     let start = Instant::now();
-    assert!(line.answer().unwrap().is_none());
+    assert!(line.answer(ANSWER).unwrap().is_none());
     assert!(start.elapsed() < ANSWER_MAX + ANSWER, "{:?}", start.elapsed());
 }

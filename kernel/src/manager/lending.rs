@@ -116,6 +116,11 @@ impl Task {
         self.lending.away()
     }
 
+    /// Of them, those that do not run here, a bit each.
+    pub(super) fn gone(&self) -> u64 {
+        self.lending.gone()
+    }
+
     /// The operator gives a core to the next dataplane that lists it, or to the one whose name the bulk area has; its number.
     pub(super) fn give(&self, core: usize, name_bytes: usize) -> Result<u8, GiveRefusal> {
         guest::page().ok_or(GiveRefusal::NoMonitor)?;

@@ -170,7 +170,7 @@ fn refused(run: &monitor::Live, args: &[&str], words: &str) {
 #[test]
 fn the_operator_gives_a_core_and_its_neighbour_gives_it_back() {
     let serve = "log=debug app=kvcheck nic=loopback";
-    let args = "-- requests=1000 rounds=0 connections=4";
+    let args = "-- requests=1000 rounds=0 connections=2";
     let configuration = format!(
         "kvA cores=0,1,3 memory=160M control=com2 : {serve} line=com2 ip=10.0.0.1/24 {args}\n\
          kvB cores=2,3 memory=128M control=com3 : {serve} line=com3 ip=10.0.0.2/24 {args}\n"
