@@ -48,8 +48,9 @@ enum End {
 /// Asks, waits, says.
 pub fn give(instance: &Instance, page: &Page, gift: &Gift<'_>, as_json: bool) -> Result<u8> {
     let name = &instance.name;
+    // Not that it stays: a command without an answer may still be carried out.
     let (to, end) = carry_out(&instance.writer_lock(), page, gift)
-        .with_context(|| format!("{name} keeps core {}", gift.core))?;
+        .with_context(|| format!("{name}: giving core {}", gift.core))?;
     let text = told(gift, &to, end).map_err(|why| anyhow!("{name}: {why}"))?;
     let left = if end == End::Forced { "forced" } else { "asked" };
     let json = json!({ "name": name, "core": gift.core, "to": to, "left": left });
