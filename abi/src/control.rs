@@ -5,7 +5,7 @@
 //! `docs/control.md` is the protocol.
 use crate::limits::{CORES_MAX, GROUPS_MAX};
 use crate::stats::{BATCH_BUCKETS, Counter, Drop};
-use crate::status::open_enum;
+use crate::status::{Status, open_enum};
 
 /// `"IXCTRL01"`, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"IXCTRL01");
@@ -13,7 +13,11 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"IXCTRL01");
 pub const PAGE_BYTES: usize = 8 << 20;
 /// Offset of the table of flow groups: a word each, the core that has it. Written by core 0.
 pub const OWNERS_BASE: usize = 0x4000;
-const _: () = assert!(OWNERS_BASE + GROUPS_MAX * 8 <= CORE_BASE);
+const _: () = assert!(OWNERS_BASE + GROUPS_MAX * 8 <= LEAVES_BASE);
+/// Offset of the table of departures: a word for each core, how often it has gone to another dataplane since the
+/// machine has started; bits 0 to 31 as it was asked to, 32 to 63 by force. Written by core 0.
+pub const LEAVES_BASE: usize = 0x5000;
+const _: () = assert!(LEAVES_BASE + CORES_MAX * 8 <= CORE_BASE);
 /// Offset of core 0's block.
 pub const CORE_BASE: usize = 0x1_0000;
 /// Distance between core blocks.
@@ -252,6 +256,54 @@ open_enum! {
         SetCoreSet = 12: "core-set",
         /// Reserves the last so many cores for background threads (argument 0): cores that do not serve.
         Reserve = 16: "reserve",
+        /// Gives a core (argument 0) to another dataplane that lists it: to the one whose name is in the bulk area,
+        /// of so many bytes (argument 1), or to the next if there are none. A refusal's value is a
+        /// [`GiveRefusal`]; the outcome's otherwise the number of the dataplane that gets it, whose name is then in the reply area.
+        GiveCore = 17: "give-core",
+    }
+}
+
+/// Bytes of a dataplane's name, padded with 0.
+pub const DATAPLANE_NAME_BYTES: usize = 32;
+
+open_enum! {
+    /// Why a core is not given to another dataplane.
+    GiveRefusal {
+        /// No monitor runs below the kernel.
+        NoMonitor = 1: "no monitor",
+        /// The dataplane has no such core.
+        NoSuchCore = 2: "no such core",
+        /// Core 0 manages the others.
+        Core0 = 3: "core 0 never leaves",
+        /// Cores without a queue of the network card send through this one's.
+        SharesQueue = 4: "other cores send through its queue",
+        /// It is reserved for background threads of the application.
+        Reserved = 5: "reserved for background threads",
+        /// No other dataplane lists it.
+        NotShared = 6: "no other dataplane lists it",
+        /// No other dataplane that shares a core has such a name.
+        NoSuchDataplane = 7: "no such dataplane",
+        /// That dataplane does not list this core.
+        NotListed = 8: "that dataplane does not list it",
+        /// That dataplane, or each that lists the core, has ended or stays down.
+        Down = 9: "that dataplane does not run",
+        /// Another dataplane has it already.
+        Away = 10: "it is away already",
+        /// It is about to leave, or just back.
+        UnderWay = 11: "another move is under way",
+    }
+}
+
+impl GiveRefusal {
+    /// The status that goes with it.
+    pub const fn status(self) -> Status {
+        match self {
+            GiveRefusal::NoMonitor => Status::Unsupported,
+            GiveRefusal::NoSuchCore | GiveRefusal::NoSuchDataplane => Status::Invalid,
+            GiveRefusal::Away => Status::Away,
+            GiveRefusal::UnderWay => Status::Again,
+            _ => Status::Denied,
+        }
     }
 }
 
@@ -269,3 +321,11 @@ pub const fn measure_offset(core: usize) -> usize {
 pub const fn log_offset(core: usize) -> usize {
     LOG_BASE + core * LOG_STRIDE
 }
+
+/// Offset of the word of core `core`'s departures.
+pub const fn leaves_offset(core: usize) -> usize {
+    LEAVES_BASE + core * 8
+}
+
+#[cfg(test)]
+mod tests;

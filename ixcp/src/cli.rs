@@ -3,6 +3,7 @@ use crate::net::{Address, Address6, Backend, Forward};
 use crate::qemu::Accelerator;
 use crate::vfio::Bdf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ix_abi::control::DATAPLANE_NAME_BYTES;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -286,6 +287,18 @@ pub enum CoresAction {
         #[arg(value_parser = clap::value_parser!(u16).range(0..=63))]
         core: u16,
     },
+    /// One goes to another dataplane that lists it, under IX's monitor (docs/vtx.md); that one gives it back in the same way
+    Give {
+        /// Which one, by its number in this dataplane; not core 0
+        #[arg(value_parser = clap::value_parser!(u16).range(0..=63))]
+        core: u16,
+        /// Name of the dataplane that gets it, as in the boot configuration [default: the next that lists the core]
+        #[arg(long, value_name = "DATAPLANE", value_parser = dataplane)]
+        to: Option<String>,
+        /// Seconds to wait until the core is away
+        #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+        timeout: Duration,
+    },
     /// So many of the last cores are for background threads of the application: cores that are parked
     Reserve {
         /// How many
@@ -513,6 +526,15 @@ pub struct AclTest {
     /// Our address, for rules that ask for it
     #[arg(long, value_name = "A.B.C.D")]
     pub local: Option<Ipv4Addr>,
+}
+
+/// A name as a boot configuration can have it.
+fn dataplane(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if (1..=DATAPLANE_NAME_BYTES).contains(&text.len()) && text.bytes().all(plain) {
+        return Ok(text.to_owned());
+    }
+    Err("a name of at most 32 letters, digits, - and _ is wanted".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -17,10 +17,13 @@ use std::time::{Duration, Instant};
 #[cfg(test)]
 mod tests;
 
-/// How long an answer may take: 50 ms on a real line, and as long as a busy machine's core 0 is late.
+/// How long nothing of an answer may come: all of it takes 50 ms on a real line, and core 0 of a busy machine is late.
 const ANSWER: Duration = Duration::from_millis(500);
-/// How often a request is made.
-const TRIES: usize = 6;
+/// How long one may take that comes in pieces: an emulator's line is as slow as its machine.
+const ANSWER_MAX: Duration = Duration::from_millis(3000);
+/// How often a request is made. From try to try the silence may be longer: to a machine that is slow, what comes too early is one
+/// more thing that it has to answer, and a half request is forgotten only when its own clock says so.
+const TRIES: u32 = 6;
 /// How long one look at the line may take.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long words that were read count as those of now.
@@ -176,10 +179,10 @@ impl Line {
         let mut request = [0; REQUEST_BYTES_MAX];
         let len = frame::encode(&mut request, kind, self.sequence, parts);
         let request = &request[..len.ok_or(LineError::Refused)?];
-        for _ in 0..TRIES {
+        for attempt in 0..TRIES {
             self.decoder.reset();
             self.port.write(request)?;
-            match self.answer()? {
+            match self.answer(ANSWER * (attempt / 2 + 1))? {
                 Some((Kind::Refused, _)) => return Err(LineError::Refused),
                 Some((kind, payload)) if kind == wanted => return Ok(payload),
                 Some(_) => return Err(LineError::Nonsense),
@@ -189,12 +192,16 @@ impl Line {
         Err(LineError::Silent)
     }
 
-    /// The answer to the last request, if it comes in time. Others are of earlier ones.
-    fn answer(&mut self) -> Result<Option<(Kind, Vec<u8>)>, LineError> {
-        let deadline = Instant::now() + ANSWER;
+    /// The answer to the last request, if the line is not silent for so long. Others are of earlier ones.
+    fn answer(&mut self, silence: Duration) -> Result<Option<(Kind, Vec<u8>)>, LineError> {
+        let start = Instant::now();
+        let mut deadline = start + silence;
         let mut bytes = [0; 1024];
         while Instant::now() < deadline {
             let count = self.port.read(&mut bytes)?;
+            if count > 0 {
+                deadline = (Instant::now() + silence).min(start + ANSWER_MAX);
+            }
             for byte in &bytes[..count] {
                 if let Some(frame) = self.decoder.push(*byte)
                     && frame.sequence == self.sequence

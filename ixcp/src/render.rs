@@ -103,8 +103,9 @@ fn cores(out: &mut String, s: &Snapshot) {
     );
     for core in &s.cores {
         let torn = if core.torn { " (counters of two moments)" } else { "" };
-        let _ =
-            writeln!(out, "{:<5} {:<8} {}{torn}", core.core, core.state, row(|c| core.counter(c)));
+        // One that was stopped has not said that it is away.
+        let state = if core.away { "away" } else { core.state };
+        let _ = writeln!(out, "{:<5} {state:<8} {}{torn}", core.core, row(|c| core.counter(c)));
     }
     if s.cores.len() > 1 {
         let total = row(|c| s.total.counters.get(c.name()));
@@ -266,6 +267,14 @@ mod tests {
         assert!(!text.contains(Drop::NoBuffer.name()), "{text}");
         assert!(text.contains("           1  ████████████████████████ 20  (10 + 10)"), "{text}");
         assert!(text.contains("        8–15  ████▊                    4  (2 + 2)"), "{text}");
+    }
+
+    #[test]
+    fn a_core_that_was_taken_away_is_shown_as_such_though_it_has_not_said_so() {
+        let scene = scene(2);
+        scene.page.store(header::AWAY, 0b10);
+        let text = status("kv", &crate::snapshot::read(&scene.page).unwrap());
+        assert!(text.contains("\n0     running ") && text.contains("\n1     away "), "{text}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::page::Page;
 use crate::policy::Kind;
 use crate::snapshot;
 use anyhow::{Context, Result, anyhow, bail};
+use give::Gift;
 use ix_abi::Status;
 use ix_abi::control::{CommandCode, OWNERS_BASE, header};
 use ix_abi::limits::CORES_MAX;
@@ -18,6 +19,7 @@ use shape::Shape;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+mod give;
 mod shape;
 
 /// How long a booting kernel is waited for.
@@ -133,6 +135,10 @@ pub fn cores(options: &Cores) -> Result<u8> {
         CoresAction::Park { core } => (CommandCode::SetCoreSet, active & !bit(core)),
         CoresAction::Unpark { core } => (CommandCode::SetCoreSet, active | bit(core)),
         CoresAction::Reserve { count } => return reserve(&instance, &page, count, options.json),
+        CoresAction::Give { core, ref to, timeout } => {
+            let gift = Gift { core, to: to.as_deref(), patience: timeout };
+            return give::give(&instance, &page, &gift, options.json);
+        }
     };
     match send(&instance, &page, code, [arg, 0, 0, 0]) {
         Err(CommandError::Refused(Status::Invalid)) => {
@@ -144,7 +150,7 @@ pub fn cores(options: &Cores) -> Result<u8> {
         ),
         Err(CommandError::Refused(Status::Away)) => {
             bail!(
-                "{}: such a core is away, another dataplane has it: see `ixcp cores`",
+                "{}: such a core is away, another dataplane has it, and can give it back by `ixcp cores give`: see `ixcp cores`",
                 instance.name
             )
         }

@@ -188,6 +188,7 @@ pub fn publish_facts(facts: &Facts<'_>) {
         for at in (0..control::MEASURE_STRIDE).step_by(8) {
             set(measure_offset(core) + at, 0);
         }
+        set(control::leaves_offset(core), vmx::guest::leaves(core));
         if core < facts.cores {
             let id = percore::of(core).apic_id.load(Ordering::Relaxed);
             set(core_offset(core) + core_block::APIC_ID, u64::from(id));

@@ -76,7 +76,10 @@ impl Ended {
     }
 }
 
-/// A machine that runs, with its control page over COM2; dropping it ends it.
+/// Serial ports that a machine has beside its console: the launcher's option, and the name of the socket.
+const LINES: [(&str, &str); 2] = [("--com2", "com2"), ("--com3", "com3")];
+
+/// A machine that runs, with its control page over COM2, a second dataplane's over COM3; dropping it ends it.
 #[derive(Debug)]
 pub struct Live {
     child: Child,
@@ -109,11 +112,14 @@ impl Live {
     fn of(mut command: Command, dir: temp_dir::TempDir, words: &[&str]) -> Option<Live> {
         let ixcp = need::built()?.ixcp;
         let machine = need::machine();
-        let Some(terminal) = bochs::terminal_at(&dir.path().join("line")) else {
-            need::skip("no pseudo-terminal");
-            return None;
-        };
-        command.arg("--tied").arg("--com2").arg(terminal);
+        command.arg("--tied");
+        for (port, line) in LINES {
+            let Some(terminal) = bochs::terminal_at(&dir.path().join(line)) else {
+                need::skip("no pseudo-terminal");
+                return None;
+            };
+            command.arg(port).arg(terminal);
+        }
         command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("xtask starts");
         let said = Arc::new(Mutex::new(Vec::new()));
@@ -144,17 +150,20 @@ impl Live {
         }
     }
 
-    /// Runs `ixcp` over the line; what it prints.
+    /// Runs `ixcp` over COM2; what it prints.
     #[track_caller]
     pub fn ixcp(&self, args: &[&str]) -> String {
+        self.ixcp_at("com2", args).unwrap_or_else(|e| panic!("{args:?}: {e}\n{}", self.log()))
+    }
+
+    /// Runs `ixcp` over `com2` or `com3`; what it prints, or says when it fails.
+    pub fn ixcp_at(&self, port: &str, args: &[&str]) -> Result<String, String> {
         let mut command = Command::new(&self.ixcp);
         command.env("IX_RUNTIME_DIR", self.dir.path().join("ix")).arg(args[0]).arg("--serial");
-        let out = command.arg(self.dir.path().join("line")).args(&args[1..]).output();
+        let out = command.arg(self.dir.path().join(port)).args(&args[1..]).output();
         let out = out.expect("ixcp starts");
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        let error = String::from_utf8_lossy(&out.stderr);
-        assert!(out.status.success(), "{args:?}: {text} {error}\n{}", self.log());
-        text
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if out.status.success() { Ok(text(&out.stdout)) } else { Err(text(&out.stderr)) }
     }
 }
 

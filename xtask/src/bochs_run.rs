@@ -45,6 +45,9 @@ pub struct Options {
     /// COM2: a terminal (control page over the line), or a file that what it says is written to
     #[arg(long)]
     com2: Option<PathBuf>,
+    /// COM3, likewise
+    #[arg(long)]
+    com3: Option<PathBuf>,
     /// Ends the run as soon as COM1 has said this, or one of several, with status 0
     #[arg(long)]
     until: Vec<String>,
@@ -177,10 +180,11 @@ fn config(options: &Options, root: &Path, disc: &Path, dir: &Path) -> Result<Str
     ] {
         writeln!(config, "{line}")?;
     }
-    if let Some(com2) = &options.com2 {
-        let is_terminal = std::fs::metadata(com2).is_ok_and(|m| m.file_type().is_char_device());
+    for (port, device) in [("com2", &options.com2), ("com3", &options.com3)] {
+        let Some(device) = device else { continue };
+        let is_terminal = std::fs::metadata(device).is_ok_and(|m| m.file_type().is_char_device());
         let mode = if is_terminal { "term" } else { "file" };
-        writeln!(config, "com2: enabled=1, mode={mode}, dev={}", com2.display())?;
+        writeln!(config, "{port}: enabled=1, mode={mode}, dev={}", device.display())?;
     }
     Ok(config)
 }

@@ -147,6 +147,11 @@ impl KvCheck {
         count(&self.counts.requests, 1);
         count(&self.counts.bytes, client.bytes());
         client.left -= 1;
+        let options = &self.shared.options;
+        if client.left == 0 && options.stay && client.rounds + 1 != options.rounds {
+            client.rounds += 1;
+            client.left = options.share(client.id());
+        }
         if client.left > 0 {
             client.since_ns = cx.now_ns();
             client.ask();

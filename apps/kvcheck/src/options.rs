@@ -5,8 +5,9 @@ use core::ops::RangeInclusive;
 use libix::abi::layout::InfoPage;
 
 /// How to start it.
-pub const USAGE: &str = "usage: kvcheck [connections=N] [requests=N] [rounds=N] [value=BYTES] [seed=N] [port=N] [resets=0|1]: so many \
-                         connections, requests of all of them in a round, rounds (0: for ever), bytes of a value at most, and whether connections may be reset";
+pub const USAGE: &str = "usage: kvcheck [connections=N] [requests=N] [rounds=N] [value=BYTES] [seed=N] [port=N] [stay=0|1] [resets=0|1]: so many \
+                         connections, requests of all of them in a round, rounds (0: for ever), bytes of a value at most, whether connections stay from \
+                         round to round, and whether they may be reset";
 
 /// What the operator chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +16,10 @@ pub struct Options {
     pub connections: u32,
     /// Requests of all connections together, in a round.
     pub requests: u64,
-    /// Rounds; 0: for ever. Each begins with new connections.
+    /// Rounds; 0: for ever.
     pub rounds: u64,
+    /// Connections go on from round to round; else each round begins with new ones.
+    pub stay: bool,
     /// Longest value in bytes.
     pub value: usize,
     /// What keys, values and the order of requests follow from.
@@ -34,6 +37,7 @@ impl Default for Options {
             connections: 64,
             requests: 100_000,
             rounds: 1,
+            stay: false,
             value: 1000,
             seed: 1,
             port,
@@ -80,6 +84,7 @@ impl Options {
             "rounds" => self.rounds = number(value, 0..=u64::MAX)?,
             "value" => self.value = number(value, 1..=500_000)? as usize,
             "seed" => self.seed = number(value, 0..=u64::MAX)?,
+            "stay" => self.stay = number(value, 0..=1)? != 0,
             "resets" => self.resets = number(value, 0..=1)? != 0,
             "port" => self.port = number(value, 1..=32_767)? as u16,
             _ => return None,

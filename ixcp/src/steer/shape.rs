@@ -3,7 +3,7 @@
 use crate::cli::CoresAction;
 use crate::page::Page;
 use crate::render::count;
-use ix_abi::control::header;
+use ix_abi::control::{GiveRefusal, header};
 use ix_abi::limits::CORES_MAX;
 
 /// Cores and flow groups of a dataplane, as its page tells.
@@ -17,6 +17,8 @@ pub struct Shape {
     background: u64,
     /// Cores that another dataplane has, a bit each.
     away: u64,
+    /// Whether a monitor runs below the kernel.
+    monitored: bool,
 }
 
 impl Shape {
@@ -28,6 +30,7 @@ impl Shape {
             active: page.load(header::ACTIVE),
             background: page.load(header::BACKGROUND),
             away: page.load(header::AWAY),
+            monitored: page.load(header::EXIT_COUNTERS) != 0,
         }
     }
 
@@ -50,6 +53,22 @@ impl Shape {
                 all.saturating_sub(1)
             )),
             _ => Ok(()),
+        }
+    }
+
+    /// Why a core cannot be given to another dataplane.
+    pub fn check_give(&self, core: u16) -> Result<(), GiveRefusal> {
+        let is_in = |set: u64| set.checked_shr(core.into()).unwrap_or(0) & 1 != 0;
+        if !self.monitored {
+            Err(GiveRefusal::NoMonitor)
+        } else if u64::from(core) >= self.cores {
+            Err(GiveRefusal::NoSuchCore)
+        } else if core == 0 {
+            Err(GiveRefusal::Core0)
+        } else if is_in(self.background) {
+            Err(GiveRefusal::Reserved)
+        } else {
+            Ok(())
         }
     }
 
@@ -92,7 +111,14 @@ mod tests {
     use super::*;
 
     /// Four cores: 0 and 1 serve, 2 is parked, 3 reserved.
-    const SHAPE: Shape = Shape { cores: 4, groups: 128, active: 0b11, background: 0b1000, away: 0 };
+    const SHAPE: Shape = Shape {
+        cores: 4,
+        groups: 128,
+        active: 0b11,
+        background: 0b1000,
+        away: 0,
+        monitored: false,
+    };
 
     #[test]
     fn a_move_that_cannot_be_is_refused_with_the_half_that_is_wrong() {
@@ -105,6 +131,18 @@ mod tests {
         assert!(why(0, 64).contains("it does not exist") && why(0, u16::MAX).contains("exist"));
         assert!(why(5, 2).contains("core 2 does not serve, it is parked"), "{}", why(5, 2));
         assert!(why(5, 3).contains("core 3 does not serve, it is reserved"), "{}", why(5, 3));
+    }
+
+    #[test]
+    fn a_core_is_given_where_there_is_a_monitor_and_it_may_leave() {
+        let told = |shape: Shape| [0, 1, 2, 3, 4, 64, u16::MAX].map(|core| shape.check_give(core));
+        assert_eq!(told(SHAPE), [Err(GiveRefusal::NoMonitor); 7]);
+        let no = Err(GiveRefusal::NoSuchCore);
+        let (core0, reserved) = (Err(GiveRefusal::Core0), Err(GiveRefusal::Reserved));
+        let shape = Shape { monitored: true, ..SHAPE };
+        assert_eq!(told(shape), [core0, Ok(()), Ok(()), reserved, no, no, no]);
+        // Whether it has gone already is for the kernel to say: the bit is set before, and after.
+        assert_eq!(Shape { away: 0b110, ..shape }.check_give(1), Ok(()));
     }
 
     #[test]

@@ -10,6 +10,18 @@ fn groups_are_named_in_ranges() {
 }
 
 #[test]
+fn a_core_that_another_dataplane_has_is_shown_as_away_whatever_else_it_is() {
+    let scene = crate::fake::scene(4);
+    scene.page.store(header::ACTIVE, 0b0001);
+    scene.page.store(header::BACKGROUND, 0b1000);
+    scene.page.store(header::AWAY, 0b0100);
+    let placement = placement(&scene.page).unwrap();
+    let states: Vec<_> = placement.cores.iter().map(|core| (core.state, core.serves)).collect();
+    let wanted = [("running", true), ("parked", false), ("away", false), ("background", false)];
+    assert_eq!(states, wanted);
+}
+
+#[test]
 fn the_busiest_groups_come_first() {
     let load = |group, frames_ps| GroupLoad {
         group,

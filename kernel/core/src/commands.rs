@@ -1,7 +1,7 @@
 //! Commands on the control page: whether there is one, and what it asks for. The page is anybody's to write
 //! who shares it with us: each word is read once, and what is made of it is checked here.
 use core::sync::atomic::{Ordering, fence};
-use ix_abi::control::{CommandCode, command, outcome};
+use ix_abi::control::{CommandCode, DATAPLANE_NAME_BYTES, command, outcome};
 use ix_abi::demand::LIMIT_WORDS;
 use ix_abi::status::Status;
 
@@ -51,6 +51,8 @@ pub enum Command {
     SetLimits,
     /// How many of the last cores are for background threads.
     Reserve(u16),
+    /// A core is to go to the dataplane whose name is in the bulk area, of so many bytes; 0: to the next that lists it.
+    Give { core: u16, name_bytes: usize },
     /// Packet trace on (the filter is in the bulk area) or off.
     Trace(bool),
 }
@@ -74,7 +76,13 @@ impl Command {
             CommandCode::SetCoreSet => Command::SetCoreSet(args[0]),
             CommandCode::SetLimits if number == LIMIT_WORDS => Command::SetLimits,
             CommandCode::Reserve => Command::Reserve(small(args[0])?),
-            CommandCode::SetBatch | CommandCode::Trace | CommandCode::SetLimits => {
+            CommandCode::GiveCore if args[1] <= DATAPLANE_NAME_BYTES as u64 => {
+                Command::Give { core: small(args[0])?, name_bytes: args[1] as usize }
+            }
+            CommandCode::SetBatch
+            | CommandCode::Trace
+            | CommandCode::SetLimits
+            | CommandCode::GiveCore => {
                 return Err(Status::Invalid);
             }
             _ => return Err(Status::Unsupported),

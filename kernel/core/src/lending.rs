@@ -4,6 +4,7 @@
 //! A core that is wished away stops serving first, so that its flow groups go elsewhere; then it is sent away. It comes back when the monitor
 //! lets it run again. One that the monitor has stopped in the meantime, wherever it was, is taken: its groups begin afresh on others.
 //! Nothing here has a deadline of its own: the monitor has, and stops whoever is late.
+use ix_abi::control::GiveRefusal;
 use ix_abi::limits::CORES_MAX;
 
 #[cfg(test)]
@@ -190,6 +191,22 @@ impl Lending {
         let gone = |core: &Core| matches!(core.state, State::Away | State::Taken);
         let all = self.cores.iter().enumerate().filter(|(_, core)| gone(core));
         all.fold(0, |all, (core, _)| all | 1 << core)
+    }
+
+    /// Whether the operator may have the core given to another dataplane: only what would not be refused when the monitor
+    /// wishes it, or the core would be stopped where it is.
+    pub fn may_be_given(&self, core: usize) -> Result<(), GiveRefusal> {
+        self.shape.check(core).map_err(|why| match why {
+            Refusal::NoSuchCore => GiveRefusal::NoSuchCore,
+            Refusal::Core0 => GiveRefusal::Core0,
+            Refusal::SharesQueue => GiveRefusal::SharesQueue,
+            Refusal::Reserved => GiveRefusal::Reserved,
+        })?;
+        match self.state(core) {
+            State::Present => Ok(()),
+            State::Away | State::Taken => Err(GiveRefusal::Away),
+            State::Clearing | State::Leaving | State::Returning => Err(GiveRefusal::UnderWay),
+        }
     }
 
     /// A wish that cannot be carried out; said once until it is withdrawn.

@@ -9,6 +9,7 @@ pub mod cpuid;
 pub mod ept;
 pub mod exits;
 pub mod fields;
+pub mod give;
 pub mod icr;
 pub mod moves;
 pub mod page;

@@ -48,6 +48,7 @@ impl Manager {
             Command::SetCoreSet(set) => self.cores.set(engine, c, set),
             Command::SetLimits => self.cores.set_limits(c),
             Command::Reserve(count) => self.cores.reserve(c, count),
+            Command::Give { core, name_bytes } => self.cores.give(c, core, name_bytes),
             Command::AclSet(bytes) => self.acl.begin(engine, c, bytes),
             Command::AclRead => control::answer(c, Status::Ok, super::acl::read(engine)),
             Command::CaptureStart | Command::CaptureStop(_) | Command::Trace(_) => {

@@ -79,6 +79,8 @@ pub(super) struct Cores {
     back: u64,
     /// The monitor has wished something.
     lends: bool,
+    /// The page says of groups that a core has them which was stopped: they begin afresh, which nobody tells.
+    stale: bool,
 }
 
 impl Cores {
@@ -102,6 +104,7 @@ impl Cores {
             served: 0,
             back: 0,
             lends: false,
+            stale: false,
         }
     }
 
@@ -188,6 +191,14 @@ impl Cores {
         log::info!("{count} of {} cores are reserved for background threads", self.cores);
         control::set(header::BACKGROUND, BACKGROUND.load(Ordering::Relaxed));
         control::answer(c, Status::Ok, count as u64);
+    }
+
+    /// A core is to go to another dataplane: the one whose name is in the bulk area, of so many bytes, or the next.
+    pub(super) fn give(&self, c: Pending, core: u16, name_bytes: usize) {
+        match self.lending.give(core.into(), name_bytes) {
+            Ok(to) => control::answer(c, Status::Ok, to.into()),
+            Err(why) => control::answer(c, why.status(), why.0.into()),
+        }
     }
 
     fn serve(&mut self, engine: &mut Engine, command: Option<Answer>, serving: u64) {
@@ -282,6 +293,7 @@ impl Cores {
                     self.served |= serving & 1 << core;
                     self.back &= !(1 << core);
                     PARKED.store(parked | 1 << core, Ordering::Relaxed);
+                    self.stale = true;
                 }
                 lending::Order::Welcome(core) => {
                     self.back |= self.served & 1 << core;
@@ -291,6 +303,12 @@ impl Cores {
             }
             self.lends = true;
             self.publish(engine);
+        }
+        if self.stale {
+            self.publish(engine);
+            let gone = self.lending.gone();
+            let mut owners = (0..self.groups).filter_map(|group| engine.owner(GroupId(group)));
+            self.stale = owners.any(|core| gone >> core.0 & 1 != 0);
         }
         if self.back != 0 && matches!(self.task, Task::None) {
             let back = core::mem::take(&mut self.back);

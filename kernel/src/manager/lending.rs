@@ -2,6 +2,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use ix_abi::CoreId;
+use ix_abi::control::{GiveRefusal, REPLY_BASE, leaves_offset};
 use ix_abi::limits::CORES_MAX;
 use ix_abi::status::Status;
 use ix_dataplane::engine::Engine;
@@ -9,7 +10,7 @@ use ix_dataplane::lend;
 use ix_kernel_core::lending::{Action, Lending, Presence, Seen, Shape, Source, State};
 
 use crate::vmx::guest;
-use crate::{net, selftest, smp, time};
+use crate::{control, net, selftest, smp, time};
 
 /// How often each core was given up for lost: written by core 0, for the core itself to find when it runs again.
 static TAKEN: [AtomicU32; CORES_MAX] = [const { AtomicU32::new(0) }; CORES_MAX];
@@ -115,9 +116,31 @@ impl Task {
         self.lending.away()
     }
 
+    /// Of them, those that do not run here, a bit each.
+    pub(super) fn gone(&self) -> u64 {
+        self.lending.gone()
+    }
+
+    /// The operator gives a core to the next dataplane that lists it, or to the one whose name the bulk area has; its number.
+    pub(super) fn give(&self, core: usize, name_bytes: usize) -> Result<u8, GiveRefusal> {
+        guest::page().ok_or(GiveRefusal::NoMonitor)?;
+        self.lending.may_be_given(core)?;
+        let name = if name_bytes == 0 { None } else { control::copy_bulk(name_bytes) };
+        if name_bytes != 0 && name.is_none() {
+            return Err(GiveRefusal::NoSuchDataplane);
+        }
+        let to = guest::give(core, name.as_deref())?;
+        let its_name = guest::page().and_then(|page| page.neighbour(to)).unwrap_or_default();
+        control::write_area(REPLY_BASE, &its_name);
+        let shown = its_name.split(|byte| *byte == 0).next().unwrap_or_default();
+        log::info!("core {core} is to go to {}, by command", shown.escape_ascii());
+        Ok(to)
+    }
+
     /// Every millisecond, for one core: `parked` are those that do not serve, `serving` those that do, a bit each.
     pub(super) fn step(&mut self, engine: &mut Engine, core: usize, masks: (u64, u64)) -> Order {
         let (parked, serving) = masks;
+        control::set(leaves_offset(core), guest::leaves(core));
         if smp::is_absent(core) && !guest::is_away(core) {
             smp::start_late(core);
         }
@@ -139,7 +162,7 @@ impl Task {
             Action::Nothing => {}
             Action::Welcome => {
                 log::debug!("core {core} is back");
-                selftest::vmx::core_moved(core, true);
+                selftest::vmx::core_moved(true);
                 return Order::Welcome(core);
             }
             Action::Clear => return Order::Clear(1 << core),
@@ -161,7 +184,7 @@ impl Task {
             }
         }
         if self.lending.state(core) == State::Away {
-            selftest::vmx::core_moved(core, false);
+            selftest::vmx::core_moved(false);
         }
         log::debug!("core {core} is {}", self.lending.state(core).name());
         Order::Changed

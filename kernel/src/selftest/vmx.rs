@@ -68,7 +68,6 @@ pub fn run(names: &str) -> Outcome {
         "stubborn" => return later(Later::Stubborn),
         "lent" => return later(Later::Lent),
         "borrowed" => return later(Later::Borrowed),
-        "give" => return later(Later::Give),
         _ => crate::unsupported!("no misdeed is called {name}"),
     }
     Err(format!("{name} was not stopped"))
@@ -84,8 +83,6 @@ enum Later {
     Stubborn,
     Lent,
     Borrowed,
-    /// What comes is given to the next at once.
-    Give,
 }
 
 static LATER: AtomicU8 = AtomicU8::new(Later::Nothing as u8);
@@ -104,12 +101,8 @@ fn serves() -> bool {
 }
 
 /// A core has gone, as the monitor has wished, or has come: the dataplane may have waited for that with its misdeed.
-pub fn core_moved(core: usize, is_here: bool) {
+pub fn core_moved(is_here: bool) {
     let what = LATER.load(Ordering::Relaxed);
-    if is_here && what == Later::Give as u8 {
-        let is_asked = guest::give(core, None);
-        log::info!("selftest vmx-give: core {core}: {is_asked}, core 0: {}", guest::give(0, None));
-    }
     if what == if is_here { Later::Borrowed as u8 } else { Later::Lent as u8 } {
         write_msr();
     }

@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 use ix_kernel_core::addr::Phys;
 use ix_kernel_core::vmx::ept::{ADDRESS, Ept, Tables};
 use ix_kernel_core::vmx::fields as f;
+use ix_kernel_core::vmx::give;
 use ix_kernel_core::vmx::page::Cause;
 
 use super::hints;
@@ -30,7 +31,7 @@ pub const MISCONFIGURED: u64 = 511 << 30;
 /// it has nothing left here; else its time is over, and it counts as stopped by force.
 pub const LEAVE: u64 = 3;
 /// RBX: bits 0 to 7 a core of the dataplane, bits 8 to 15 the dataplane that is to have it, 255: the next that lists it. It is asked
-/// for then, through the monitor page, as if somebody else had wanted it. RAX: 1 if it was, 0: it is not to be given.
+/// for then, through the monitor page, as if somebody else had wanted it. RAX: who gets it, or why it is not given (`ix_kernel_core::vmx::give`).
 pub const GIVE: u64 = 4;
 
 pub fn call(c: &mut Core<'_>) -> Result<(), Stop> {
@@ -51,7 +52,7 @@ pub fn call(c: &mut Core<'_>) -> Result<(), Stop> {
         GIVE => {
             let (core, to) = ((argument & 0xFF) as usize, (argument >> 8) as u8);
             let to = (to != u8::MAX).then_some(to);
-            c.registers.general[RAX] = u64::from(moves::give(c.d, core, to));
+            c.registers.general[RAX] = give::to_word(moves::give(c.d, core, to));
         }
         _ => {
             let text = format!("VMCALL {number:#x} with {argument:#x}");

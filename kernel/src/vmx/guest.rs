@@ -4,12 +4,13 @@
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
 
-use ix_abi::control::{core_block, core_offset, header};
+use ix_abi::control::{DATAPLANE_NAME_BYTES, GiveRefusal, core_block, core_offset, header};
 use ix_kernel_core::addr::{PAGE, Phys, Virt};
 use ix_kernel_core::paging;
 use ix_kernel_core::vmx::cpuid::{LEAF_PAGE, LEAF_SIGNATURE, LEAF_TSC, SIGNATURE};
 use ix_kernel_core::vmx::exits::COUNTERS;
-use ix_kernel_core::vmx::page::{CONTAINMENT_WORDS, Containment, Page, Wish};
+use ix_kernel_core::vmx::give;
+use ix_kernel_core::vmx::page::{CONTAINMENT_WORDS, Containment, NAME_BYTES, Page, Wish};
 use spin::Once;
 
 use super::calls;
@@ -19,6 +20,7 @@ use crate::time;
 
 const _: () =
     assert!(COUNTERS <= core_block::EXITS_MAX && CONTAINMENT_WORDS == header::CONTAINMENT_WORDS);
+const _: () = assert!(NAME_BYTES == DATAPLANE_NAME_BYTES);
 
 static PAGE_SEEN: Once<Option<Page<'static>>> = Once::new();
 
@@ -113,10 +115,22 @@ pub fn times_taken(core: usize) -> u32 {
     page().map_or(0, |page| page.leaves(core).1 as u32)
 }
 
-/// Gives a core to the next dataplane that lists it, or to number `to`: whether it is asked for from now on, as by anybody else.
-pub fn give(core: usize, to: Option<u8>) -> bool {
-    let to = to.unwrap_or(u8::MAX);
-    call(calls::GIVE, core as u64 | u64::from(to) << 8) != 0
+/// How often the core has gone to another dataplane since the machine has started, as the control page has it.
+pub fn leaves(core: usize) -> u64 {
+    let (asked, forced) = page().map_or((0, 0), |page| page.leaves(core));
+    asked & 0xFFFF_FFFF | forced << 32
+}
+
+/// Gives a core to the next dataplane that lists it, or to the one of that name, which may be any bytes. It is asked for from now
+/// on, as by anybody else; who gets it.
+pub fn give(core: usize, name: Option<&[u8]>) -> Result<u8, GiveRefusal> {
+    // Without a monitor, its call is an undefined instruction.
+    let page = page().ok_or(GiveRefusal::NoMonitor)?;
+    let to = match name {
+        Some(name) => page.find_neighbour(name).ok_or(GiveRefusal::NoSuchDataplane)?,
+        None => u8::MAX,
+    };
+    give::from_word(call(calls::GIVE, core as u64 & 0xFF | u64::from(to) << 8))
 }
 
 /// Hands this core over, `ready` for it or not; returns when it is the dataplane's again.

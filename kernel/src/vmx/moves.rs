@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
+use ix_abi::control::GiveRefusal;
 use ix_kernel_core::vmx::icr;
 use ix_kernel_core::vmx::moves::{Dataplane as Number, Shared, Step};
 use ix_kernel_core::vmx::page::Wish;
@@ -78,6 +79,12 @@ pub fn set_up(dataplanes: &[Dataplane], schedules: &[Schedule], cores: usize) {
         for (d, me) in others {
             dataplanes[usize::from(*d)].page.set_away(*me, true);
         }
+        for (d, _) in &members {
+            for (other, _) in members.iter().filter(|(other, _)| other != d) {
+                let (d, other) = (usize::from(*d), usize::from(*other));
+                dataplanes[d].page.set_neighbour(other, &dataplanes[other].name);
+            }
+        }
         let names: Vec<&str> =
             members.iter().map(|(d, _)| &*dataplanes[usize::from(*d)].name).collect();
         log::info!("core {physical} is shared by {}: the first has it", names.join(", "));
@@ -149,20 +156,19 @@ pub fn begins_again(d: &Dataplane) {
     }
 }
 
-/// A dataplane gives a core of its own to the next that lists it, or to number `to`. Whether it can be.
-pub fn give(d: &Dataplane, core: usize, to: Option<u8>) -> bool {
-    let Some(lent) = d.cores.get(core).and_then(|physical| of(*physical)) else { return false };
+/// A dataplane gives a core of its own to the next that lists it, or to number `to`. Who gets it.
+pub fn give(d: &Dataplane, core: usize, to: Option<u8>) -> Result<u8, GiveRefusal> {
+    let lent = d.cores.get(core).and_then(|physical| of(*physical));
+    let lent = lent.ok_or(GiveRefusal::NotShared)?;
+    let from = number(d);
+    let to = to.or_else(|| lent.next(from)).ok_or(GiveRefusal::Down)?;
     let mut inner = lent.inner.lock();
-    if inner.shared.owner() != Number(number(d)) {
-        return false;
-    }
-    let Some(to) = to.or_else(|| lent.next(number(d))) else { return false };
-    let Ok(step) = inner.shared.want(Number(to), time::now_ns(), PATIENCE_NS) else { return false };
+    let step = inner.shared.give((Number(from), Number(to)), time::now_ns(), PATIENCE_NS)?;
     lent.tell(step);
     drop(inner);
     // It arms its timer for the deadline.
     apic::nmi(lent.physical);
-    true
+    Ok(to)
 }
 
 /// What the log says of them.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ix_abi::control::{self, command, core_block, core_offset, header, outcome};
-use ix_abi::control::{CommandCode, State};
+use ix_abi::control::{CommandCode, GiveRefusal, State};
 use ix_abi::status::Status;
 
 use crate::vm::{APP, OK, Vm, scratch};
@@ -96,8 +96,14 @@ fn commands_are_answered_and_wrong_ones_refused() {
                 page.command(82, epoch, CommandCode(9999), 0);
             }
             5 => {
-                assert_eq!(answer.0, Status::Unsupported, "unknown");
-                page.command(83, epoch, CommandCode::Stop, 0);
+                assert_eq!(answer, (Status::Unsupported, 0), "unknown");
+                page.command(83, epoch, CommandCode::GiveCore, 1);
+            }
+            6 => {
+                // Without a monitor its call would be an undefined instruction.
+                let no_monitor = u64::from(GiveRefusal::NoMonitor.0);
+                assert_eq!(answer, (Status::Unsupported, no_monitor), "a core is given");
+                page.command(84, epoch, CommandCode::Stop, 0);
             }
             _ => return,
         }
@@ -105,7 +111,7 @@ fn commands_are_answered_and_wrong_ones_refused() {
     });
     let Some(run) = run else { return };
     run.ended_with(OK).says("stopped by command");
-    assert_eq!(step, 6);
+    assert_eq!(step, 7);
     assert!(heartbeats.is_sorted() && heartbeats.last() > heartbeats.first(), "{heartbeats:?}");
 }
 

@@ -134,6 +134,7 @@ fn a_group_moves_by_hand_and_nonsense_is_refused_with_words() {
     refused(&["flows", "move", "0", "4"], "core 4 does not serve");
     refused(&["cores", "set", "5"], "has 4 cores");
     refused(&["cores", "set", "0"], "0");
+    refused(&["cores", "give", "3"], "no monitor runs below its kernel");
     vm.ixcp_ok(&["cores", "set", "2"]);
     refused(&["flows", "move", "0", "3"], "core 3 does not serve");
     vm.ixcp_ok(&["batch", "7"]);

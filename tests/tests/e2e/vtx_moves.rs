@@ -94,9 +94,9 @@ fn a_core_that_does_not_leave_is_stopped_wherever_it_is_and_exactly_its_connecti
 
 fn take_by_force(owner: &str) {
     let schedule = "every_us=300000 times=2 patience_us=2000000";
-    // kvA hears no wish; kvB does.
+    // kvA hears no wish; kvB does. Connections stay: one that opens or ends just then has no end, or one, to be reset.
     let owner = format!("selftest=vmx-{owner}");
-    let configuration = dataplanes(&owner, "", "connections=12 resets=1", schedule);
+    let configuration = dataplanes(&owner, "", "connections=12 stay=1 resets=1", schedule);
     let options = format!("{OPTIONS} --time 200");
     let Some(mut run) = monitor::Live::start(&options, Some(&configuration), "vmx=on") else {
         return;
@@ -159,19 +159,43 @@ fn dataplanes_are_started_again_while_a_core_is_lent() {
     }
 }
 
+/// What `ixcp` says of a command that fails.
+#[track_caller]
+fn refused(run: &monitor::Live, args: &[&str], words: &str) {
+    let said = run.ixcp_at("com2", args).expect_err("it cannot be done");
+    assert!(said.contains(words), "{args:?}: {said}");
+}
+
+/// Each dataplane has a line of its own.
 #[test]
-fn a_dataplane_gives_a_core_by_itself() {
-    let (a, b) = ("log=debug", "selftest=vmx-give");
-    let configuration = dataplanes(a, b, "connections=4", "every_us=40000 times=1");
+fn the_operator_gives_a_core_and_its_neighbour_gives_it_back() {
+    let serve = "log=debug app=kvcheck nic=loopback";
+    let args = "-- requests=1000 rounds=0 connections=2";
+    let configuration = format!(
+        "kvA cores=0,1,3 memory=160M control=com2 : {serve} line=com2 ip=10.0.0.1/24 {args}\n\
+         kvB cores=2,3 memory=128M control=com3 : {serve} line=com3 ip=10.0.0.2/24 {args}\n"
+    );
     let options = format!("{OPTIONS} --time 120");
     let Some(mut run) = monitor::Live::start(&options, Some(&configuration), "vmx=on") else {
         return;
     };
-    let patience = Duration::from_secs(120);
-    // Asked once by the schedule, it goes, and comes back by itself; what is nobody else's cannot be given.
-    run.wait_for("core 2 is away", patience);
-    run.wait_for("kvB: ix: selftest vmx-give: core 1: true, core 0: false", patience);
-    run.wait_for("core 2 is back", patience);
+    for name in ["kvA", "kvB"] {
+        run.wait_for(&format!("{name}: ix: kvcheck: round "), Duration::from_secs(60));
+    }
+    // What only the monitor knows.
+    refused(&run, &["cores", "give", "1"], "no other dataplane lists it");
+    let said = run.ixcp(&["cores", "give", "2", "--to", "kvB", "--timeout", "60"]);
+    assert!(said.ends_with(": core 2 is given to kvB\n"), "{said}");
+    refused(&run, &["cores", "give", "2"], "another dataplane has it already");
+    run.wait_for("] core 1 is back\n", Duration::from_secs(30));
     still_serve(&mut run, &["kvA", "kvB"]);
-    assert!(!run.log().contains("contained"), "{}", run.log());
+    let said = run.ixcp_at("com3", &["cores", "give", "1", "--timeout", "60", "--json"]);
+    let said: serde_json::Value = serde_json::from_str(&said.expect("given")).expect("JSON");
+    assert_eq!((&said["to"], &said["left"]), (&"kvA".into(), &"asked".into()), "{said}");
+    run.wait_for("] core 2 is back\n", Duration::from_secs(30));
+    still_serve(&mut run, &["kvA", "kvB"]);
+    let log = run.log();
+    // The core was another's when kvB booted; nothing else was by force, and nobody was contained.
+    assert_eq!(log.matches(" was stopped: ").count(), 1, "{log}");
+    assert!(!log.contains("contained") && !log.contains("kvcheck: client"), "{log}");
 }

@@ -53,6 +53,9 @@ fn every_code_is_understood_and_its_arguments_are_checked() {
         (13, 0, Err(Status::Unsupported)),
         (16, 0, Ok(Command::Reserve(0))),
         (16, 1 << 16, Err(Status::Invalid)),
+        (17, 63, Ok(Command::Give { core: 63, name_bytes: 1 })),
+        (17, 1 << 16, Err(Status::Invalid)),
+        (17, u64::MAX, Err(Status::Invalid)),
         (0x1_0001, 0, Err(Status::Unsupported)),
         (u64::MAX, 0, Err(Status::Unsupported)),
     ] {
@@ -70,4 +73,18 @@ fn a_command_is_taken_once_and_only_of_this_boot() {
     assert_eq!((found, pending.code), (Err(Status::Stale), CommandCode::Stop));
     page.insert(outcome::SEQUENCE, pending.sequence);
     assert_eq!(asked(&page), None);
+}
+
+#[test]
+fn a_core_is_given_to_a_name_that_fits_or_to_the_next() {
+    for (bytes, wanted) in [
+        (0, Ok(Command::Give { core: 2, name_bytes: 0 })),
+        (32, Ok(Command::Give { core: 2, name_bytes: 32 })),
+        (33, Err(Status::Invalid)),
+        (u64::MAX, Err(Status::Invalid)),
+        (1 << 32, Err(Status::Invalid)),
+    ] {
+        let (_, found) = asked(&page(17, [2, bytes, 7, 7])).expect("a command");
+        assert_eq!(found, wanted, "{bytes:#x}");
+    }
 }

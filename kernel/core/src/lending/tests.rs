@@ -28,6 +28,32 @@ const HERE: Seen = Seen { parked: false, presence: Presence::Here };
 const PARKED: Seen = Seen { parked: true, presence: Presence::Here };
 
 #[test]
+fn only_a_core_that_is_here_and_may_leave_is_given() {
+    let (mut l, mut m) = (lending(), Monitor::default());
+    let told = |l: &Lending| [0, 1, 2, 3, 4, 63, 64, usize::MAX].map(|core| l.may_be_given(core));
+    let (no, core0) = (Err(GiveRefusal::NoSuchCore), Err(GiveRefusal::Core0));
+    let (shares, reserved) = (Err(GiveRefusal::SharesQueue), Err(GiveRefusal::Reserved));
+    assert_eq!(told(&l), [core0, shares, Ok(()), reserved, no, no, no, no]);
+    let under_way = Err(GiveRefusal::UnderWay);
+    m.away = 0b100;
+    for (seen, wanted) in [
+        (HERE, under_way),
+        (PARKED, under_way),
+        (seen(true, Presence::Away), Err(GiveRefusal::Away)),
+        (seen(true, Presence::Returning), under_way),
+        (PARKED, Ok(())),
+    ] {
+        l.step(2, seen, &m);
+        assert_eq!(l.may_be_given(2), wanted, "{seen:?}");
+    }
+    m.taken[2] = 1;
+    l.step(2, HERE, &m);
+    assert_eq!(l.may_be_given(2), Err(GiveRefusal::Away), "stopped");
+    l.set_reserved(0);
+    assert_eq!(l.may_be_given(3), Ok(()));
+}
+
+#[test]
 fn a_core_that_is_asked_clears_leaves_and_returns() {
     let (mut l, mut m) = (lending(), Monitor::default());
     assert_eq!(l.step(2, HERE, &m), Action::Nothing);

@@ -36,6 +36,10 @@ pub enum Refusal {
     NotListed(Dataplane),
     /// That dataplane is down.
     Down(Dataplane),
+    /// Who gives the core does not have it.
+    Away,
+    /// It goes somewhere else already.
+    UnderWay,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,6 +118,22 @@ impl Shared {
                 Step::Stay
             }
         })
+    }
+
+    /// Its owner `from` gives the core to `to`, which is somebody else. What others have asked for comes first.
+    pub fn give(
+        &mut self,
+        (from, to): (Dataplane, Dataplane),
+        now_ns: u64,
+        patience_ns: u64,
+    ) -> Result<Step, Refusal> {
+        match self.phase {
+            Phase::Switching { .. } => Err(Refusal::UnderWay),
+            _ if from != self.owner => Err(Refusal::Away),
+            Phase::Asked { .. } => Err(Refusal::UnderWay),
+            Phase::Running if to == from => Err(Refusal::NotListed(to)),
+            Phase::Running => self.want(to, now_ns, patience_ns),
+        }
     }
 
     const fn ask(&mut self, to: Dataplane, deadline_ns: u64) -> Step {

@@ -9,13 +9,14 @@ use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::cores::Cores;
 use super::exits::COUNTERS;
+use super::partition::DATAPLANES_MAX;
 
 #[cfg(test)]
 mod tests;
 
 /// `IXMONITR`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"IXMONITR");
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 pub const NAME_BYTES: usize = 32;
 
 const WORD_MAGIC: usize = 0;
@@ -32,7 +33,10 @@ const WORD_CONTAINMENT: usize = 16;
 /// Words of a containment.
 pub const CONTAINMENT_WORDS: usize = 10;
 const WORD_NAME: usize = 32;
-const WORD_CORE: usize = 64;
+/// Names of the dataplanes that share a core with this one, by number; of others there is nothing.
+const WORD_NEIGHBOURS: usize = 64;
+const NAME_WORDS: usize = NAME_BYTES / 8;
+const WORD_CORE: usize = WORD_NEIGHBOURS + DATAPLANES_MAX * NAME_WORDS;
 /// Of one core: a counter per exit reason, then the words below.
 const CORE_WORDS: usize = 96;
 const CORE_WISH: usize = COUNTERS;
@@ -42,7 +46,7 @@ const CORE_TAKEN: usize = COUNTERS + 3;
 const CORE_AWAY: usize = COUNTERS + 4;
 const _: () = assert!(CORE_AWAY < CORE_WORDS);
 const _: () = assert!(WORD_CONTAINMENT + CONTAINMENT_WORDS <= WORD_NAME);
-const _: () = assert!(WORD_NAME + NAME_BYTES / 8 <= WORD_CORE);
+const _: () = assert!(WORD_NAME + NAME_WORDS <= WORD_NEIGHBOURS);
 
 /// Words that a dataplane of so many cores needs: whole pages.
 #[must_use]
@@ -188,11 +192,7 @@ impl<'a> Page<'a> {
         page.put(WORD_CORES, cores as u64);
         page.put(WORD_INDEX, index as u64);
         page.put(WORD_DATAPLANES, dataplanes as u64);
-        for (i, part) in name.as_bytes().chunks(8).take(NAME_BYTES / 8).enumerate() {
-            let mut bytes = [0; 8];
-            bytes[..part.len()].copy_from_slice(part);
-            page.put(WORD_NAME + i, u64::from_le_bytes(bytes));
-        }
+        page.put_name(WORD_NAME, name);
         page.words[WORD_MAGIC].store(MAGIC, Ordering::Release);
         Some(page)
     }
@@ -258,11 +258,47 @@ impl<'a> Page<'a> {
     /// The dataplane's name, padded with zeros.
     #[must_use]
     pub fn name(&self) -> [u8; NAME_BYTES] {
+        self.get_name(WORD_NAME)
+    }
+
+    fn get_name(&self, at: usize) -> [u8; NAME_BYTES] {
         let mut name = [0; NAME_BYTES];
         for (i, part) in name.chunks_mut(8).enumerate() {
-            part.copy_from_slice(&self.get(WORD_NAME + i).to_le_bytes());
+            part.copy_from_slice(&self.get(at + i).to_le_bytes());
         }
         name
+    }
+
+    fn put_name(&self, at: usize, name: &str) {
+        for (i, part) in name.as_bytes().chunks(8).take(NAME_WORDS).enumerate() {
+            let mut bytes = [0; 8];
+            bytes[..part.len()].copy_from_slice(part);
+            self.put(at + i, u64::from_le_bytes(bytes));
+        }
+    }
+
+    /// Before it runs: dataplane `number` shares a core with it.
+    pub fn set_neighbour(&self, number: usize, name: &str) {
+        if number < DATAPLANES_MAX {
+            self.put_name(WORD_NEIGHBOURS + number * NAME_WORDS, name);
+        }
+    }
+
+    /// The name of dataplane `number`, padded with zeros, if it shares a core with this one.
+    #[must_use]
+    pub fn neighbour(&self, number: u8) -> Option<[u8; NAME_BYTES]> {
+        let number = usize::from(number);
+        let name =
+            (number < DATAPLANES_MAX).then(|| self.get_name(WORD_NEIGHBOURS + number * NAME_WORDS));
+        name.filter(|name| name[0] != 0)
+    }
+
+    /// The number of the one of that name that does. `name` may be any bytes.
+    #[must_use]
+    pub fn find_neighbour(&self, name: &[u8]) -> Option<u8> {
+        let mut padded = [0; NAME_BYTES];
+        padded.get_mut(..name.len())?.copy_from_slice(name);
+        (0..DATAPLANES_MAX as u8).find(|number| self.neighbour(*number) == Some(padded))
     }
 
     /// How often the dataplane was started: 1 in its first life.

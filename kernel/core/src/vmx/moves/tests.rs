@@ -60,6 +60,24 @@ fn wishes_change() {
 }
 
 #[test]
+fn given_by_its_owner_once_and_to_somebody_else() {
+    let mut s = shared();
+    assert_eq!(s.give((B, A), 0, 50), Err(Refusal::Away));
+    assert_eq!(s.give((A, A), 0, 50), Err(Refusal::NotListed(A)));
+    assert_eq!(s.give((A, Dataplane(3)), 0, 50), Err(Refusal::NotListed(Dataplane(3))));
+    assert_eq!(s.give((A, B), 100, 50), Ok(Step::Ask { owner: A, deadline_ns: 150 }));
+    assert_eq!((s.give((A, C), 110, 5), s.due_ns()), (Err(Refusal::UnderWay), Some(150)));
+    assert_eq!(s.give((B, C), 110, 5), Err(Refusal::Away));
+    s.yielded();
+    assert_eq!(s.give((A, C), 111, 5), Err(Refusal::UnderWay), "in the middle of it");
+    s.switched(112, true);
+    assert_eq!(s.give((A, C), 113, 5), Err(Refusal::Away));
+    s.goes_down(A);
+    assert_eq!(s.give((B, A), 113, 5), Err(Refusal::Down(A)));
+    assert!(matches!(s.give((B, C), 113, 5), Ok(Step::Ask { .. })));
+}
+
+#[test]
 fn dataplanes_that_are_down() {
     let mut s = shared();
     s.want(B, 0, 50).unwrap();

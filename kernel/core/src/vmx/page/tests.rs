@@ -30,6 +30,22 @@ fn what_the_monitor_writes_the_guest_reads() {
     let theirs = Page::open(&m).unwrap();
     assert_eq!((theirs.cores(), theirs.place(), theirs.lives()), (4, (1, 3), 0));
     assert_eq!(&theirs.name()[..5], b"kvA\0\0");
+    ours.set_neighbour(2, "kvB");
+    ours.set_neighbour(15, &"n".repeat(40));
+    ours.set_neighbour(16, "nobody");
+    assert_eq!(
+        (theirs.find_neighbour(b"kvB"), theirs.find_neighbour(&[b'n'; 32])),
+        (Some(2), Some(15))
+    );
+    // Whatever a client says is a name; its own is none of a neighbour.
+    for name in [&b"kvA"[..], b"kv", b"kvB ", b"", b"\0", b"nobody", &[b'n'; 33]] {
+        assert_eq!(theirs.find_neighbour(name), None, "{name:?}");
+    }
+    assert_eq!(
+        (theirs.neighbour(1), theirs.neighbour(16), theirs.neighbour(255)),
+        (None, None, None)
+    );
+    assert_eq!(theirs.neighbour(2).map(|name| name[2]), Some(b'B'));
     ours.set_lives(2);
     (0..5).for_each(|_| ours.count_exit(3, 52));
     ours.count_exit(3, 1000);
@@ -75,7 +91,7 @@ fn whatever_is_no_page_is_refused() {
     assert!(Page::open(&memory(1024)).is_none() && Page::open(&[]).is_none());
     assert!(Page::create(&memory(words(2) - 1), "x", 2, (0, 1)).is_none());
     assert!(Page::create(&memory(words(65)), "x", 65, (0, 1)).is_none());
-    for (word, value) in [(WORD_MAGIC, 1), (WORD_VERSION, 2), (WORD_CORES, 65), (WORD_CORES, 40)] {
+    for (word, value) in [(WORD_MAGIC, 1), (WORD_VERSION, 1), (WORD_CORES, 65), (WORD_CORES, 40)] {
         let m = memory(words(4));
         Page::create(&m, "x", 4, (0, 1)).unwrap();
         assert_eq!(Page::len_of(&m[..4]), Some(words(4)));
