@@ -1,7 +1,9 @@
 //! One client of kv: what it asks, and what the answer must be, byte for byte. No network here: requests go out as a slice, answers
 //! come in cut anywhere.
 //!
-//! Each client has keys of its own, so that it knows what each of them must hold: the value that it has set last, or nothing.
+//! Each client has keys of its own, so that it knows what each of them must hold: the value that it has set last, or nothing. One that
+//! was being set when the connection ended may be set at any time still, say by a server's core that was stopped and runs again: the
+//! client takes another one in its place.
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
@@ -14,8 +16,6 @@ enum Held {
     Nothing,
     /// The value of that number.
     Value(u64),
-    /// A connection ended while it was being set: one of two.
-    Unknown,
 }
 
 /// What was asked.
@@ -58,6 +58,8 @@ pub struct Client {
     seed: u64,
     value_max: usize,
     held: [Held; KEYS],
+    /// How often each was replaced by another.
+    replaced: [usize; KEYS],
     /// Requests ever made.
     requests: u64,
     asked: Option<Asked>,
@@ -106,6 +108,7 @@ impl Client {
             seed: mix(seed, u64::from(id)),
             value_max,
             held: [Held::Nothing; KEYS],
+            replaced: [0; KEYS],
             requests: 0,
             asked: None,
             request: Vec::new(),
@@ -131,20 +134,21 @@ impl Client {
         self.request.clear();
         self.expected.clear();
         (self.taken, self.come) = (0, 0);
-        let sets = self.held[key] == Held::Unknown || (draw >> 32).is_multiple_of(3);
+        let sets = (draw >> 32).is_multiple_of(3);
+        let name = key + KEYS * self.replaced[key];
         let (id, request) = (self.id, self.requests);
         if sets {
             let len = self.len_of(request);
-            say(&mut self.request, format_args!("set c{id}k{key} 0 0 {len}\r\n"));
+            say(&mut self.request, format_args!("set c{id}k{name} 0 0 {len}\r\n"));
             append_value(&mut self.request, self.seed, request, len);
             self.request.extend_from_slice(b"\r\n");
             self.expected.extend_from_slice(b"STORED\r\n");
             self.asked = Some(Asked::Set(key, request));
         } else {
-            say(&mut self.request, format_args!("get c{id}k{key}\r\n"));
+            say(&mut self.request, format_args!("get c{id}k{name}\r\n"));
             if let Held::Value(number) = self.held[key] {
                 let len = self.len_of(number);
-                say(&mut self.expected, format_args!("VALUE c{id}k{key} 0 {len}\r\n"));
+                say(&mut self.expected, format_args!("VALUE c{id}k{name} 0 {len}\r\n"));
                 append_value(&mut self.expected, self.seed, number, len);
                 self.expected.extend_from_slice(b"\r\n");
             }
@@ -209,7 +213,8 @@ impl Client {
     /// The connection is gone, with whatever was asked.
     pub fn disconnected(&mut self) {
         if let (Some(Asked::Set(key, _)), true) = (self.asked, self.is_waiting()) {
-            self.held[key] = Held::Unknown;
+            self.held[key] = Held::Nothing;
+            self.replaced[key] += 1;
         }
         self.asked = None;
         self.request.clear();

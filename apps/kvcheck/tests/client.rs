@@ -114,6 +114,35 @@ fn an_old_value_is_wrong_and_a_lost_set_is_not_relied_on() {
     assert!(found > 10, "{found}");
 }
 
+/// A core that was stopped runs again, and does what it was asked before its connections ended.
+#[test]
+fn a_lost_set_may_be_done_at_any_time() {
+    let mut client = Client::new(1, 1, 100);
+    let mut server = Server::new();
+    let (mut late, mut sets) = (Vec::new(), 0);
+    for number in 0..2000 {
+        let asked = request(&mut client);
+        if asked.starts_with(b"set ") {
+            sets += 1;
+            if sets % 7 == 0 {
+                late.push((number + 50, asked));
+                client.disconnected();
+                continue;
+            }
+        }
+        let answer = server.answer(&asked);
+        client.receive(&answer).expect("right");
+        late.retain(|(at, asked)| {
+            let waits = *at > number;
+            if !waits {
+                server.answer(asked);
+            }
+            waits
+        });
+    }
+    assert!(sets > 500, "{sets}");
+}
+
 #[test]
 fn options_are_words_with_values() {
     assert_eq!(Options::parse("").expect("defaults"), Options::default());
