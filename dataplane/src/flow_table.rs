@@ -4,8 +4,8 @@
 //! a chain is nearly always the one that is looked for. There is memory for as many buckets as the group
 //! may have connections, taken when the group gets its first; used are so many of them, at the front, as the
 //! connections that there were at most need, so that they share few cache lines. Their number doubles by a copy of the heads: two
-//! buckets then share a chain, until something is entered or taken out there, or their turn comes, one
-//! pair with each connection that is entered. Who looks for something notices nothing. Chains are short
+//! buckets then share a chain, until something is entered or taken out there, or their turn comes, four
+//! pairs with each connection that is entered. Who looks for something notices nothing. Chains are short
 //! because the hash is keyed. A chain has a limit, so that even an attacker who has learnt the key
 //! cannot make look-ups slow.
 use crate::conn::CONN_LINES;
