@@ -275,6 +275,7 @@ proptest! {
         let least = min.clamp(1, most);
         let mut governor = Governor::new(&config, total, &frequencies);
         let (mut now, mut serving, mut before) = (0u64, None::<u32>, None::<(bool, u64)>);
+        let mut seen = false;
         for (gap, mut cores, wants, obeys) in looks {
             now = now.saturating_add(gap);
             cores.truncate(total as usize);
@@ -283,6 +284,14 @@ proptest! {
                 cores.iter_mut().enumerate().for_each(|(i, c)| c.serves = (i as u32) < serving);
             }
             let sample = Sample { now_ms: now, cores, wants };
+            // A step that somebody else has made is one, too.
+            let was = governor.step().cores;
+            let top = if kind == Kind::Static { was } else { most };
+            let is = sample.serving().clamp(governor.lowest().cores, top);
+            if seen && !sample.cores.is_empty() && is != was {
+                before = Some((is > was, now));
+            }
+            seen |= !sample.cores.is_empty();
             let change = governor.decide(&sample);
             prop_assert!(governor.authorised() <= most.max(governor.step().cores));
             let Some(change) = change else { continue };
