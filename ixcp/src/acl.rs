@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use file::Note;
 use ix_abi::IpAddress;
 use ix_abi::acl::{IN, OUT, ReplyHeader, SET_BYTES_MAX};
-use ix_abi::control::{BULK_BASE, CommandCode, REPLY_BASE, REPLY_BYTES};
+use ix_abi::control::CommandCode;
 use ix_acl::rule::{ANY_PORT, Ports};
 use ix_acl::{Prefix, Rule, RuleSet};
 use serde::Serialize;
@@ -55,32 +55,15 @@ fn set(options: &AclSet) -> Result<u8> {
 pub fn send_set(instance: &Instance, source: &[u8]) -> Result<u64> {
     let page = Page::open(&instance.control())?;
     let writer = Writer::lock(&instance.writer_lock(), ANSWER)?;
-    let prepare = |page: &Page| {
-        for (i, chunk) in source.chunks(8).enumerate() {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            page.store(BULK_BASE + i * 8, u64::from_le_bytes(word));
-        }
-    };
+    let prepare = |page: &Page| page.lay_bulk(source);
     let args = [source.len() as u64, 0, 0, 0];
     match writer.send_with(&page, CommandCode::AclSet, args, ANSWER, prepare) {
         Ok(generation) => Ok(generation),
         Err(CommandError::Refused(ix_abi::Status::Invalid)) => {
-            let text = bytes(&page, 200);
-            let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());
-            bail!("the kernel refuses the rules: {}", crate::serial::printable(&text[..end]))
+            bail!("the kernel refuses the rules: {}", page.reply_text(200))
         }
         Err(e) => Err(e).context("the rules that were in force before stay"),
     }
-}
-
-/// The beginning of the reply area.
-fn bytes(page: &Page, count: usize) -> Vec<u8> {
-    let words = count.min(REPLY_BYTES).div_ceil(8);
-    let mut all: Vec<u8> =
-        (0..words).flat_map(|i| page.load(REPLY_BASE + i * 8).to_le_bytes()).collect();
-    all.truncate(count);
-    all
 }
 
 /// The rules in force, as the kernel tells them.
@@ -103,7 +86,7 @@ pub fn read(instance: &Instance) -> Result<Option<InForce>> {
     let page = Page::open(&instance.control())?;
     let writer = Writer::lock(&instance.writer_lock(), ANSWER)?;
     let len = writer.send(&page, CommandCode::AclRead, [0; 4], ANSWER)?;
-    let reply = bytes(&page, usize::try_from(len).unwrap_or(usize::MAX));
+    let reply = page.reply(usize::try_from(len).unwrap_or(usize::MAX));
     drop(writer);
     in_force(&reply).context("what the kernel tells of its rules makes no sense")
 }

@@ -6,7 +6,7 @@
 #![allow(unsafe_code, reason = "maps a file and reads its words; the only unsafe module of ixcp")]
 
 use crate::line::{Line, LineError, Shadow};
-use ix_abi::control::PAGE_BYTES;
+use ix_abi::control::{BULK_BASE, PAGE_BYTES, REPLY_BASE, REPLY_BYTES};
 use nix::fcntl::OFlag;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use std::ffi::c_void;
@@ -161,6 +161,31 @@ impl Page {
             Backing::Mapped(mapped) => mapped.word(offset).store(value, Ordering::Relaxed),
             Backing::Line(shadow) => lock(shadow).store(offset, value, false),
         }
+    }
+
+    /// Lays bytes in the bulk area, for the command that is about to be sent.
+    pub fn lay_bulk(&self, bytes: &[u8]) {
+        for (i, part) in bytes.chunks(8).enumerate() {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.store(BULK_BASE + i * 8, u64::from_le_bytes(word));
+        }
+    }
+
+    /// The beginning of the reply area: at most `count` bytes.
+    pub fn reply(&self, count: usize) -> Vec<u8> {
+        let words = count.min(REPLY_BYTES).div_ceil(8);
+        let mut all: Vec<u8> =
+            (0..words).flat_map(|i| self.load(REPLY_BASE + i * 8).to_le_bytes()).collect();
+        all.truncate(count);
+        all
+    }
+
+    /// The text there, of at most `count` bytes: whatever it is, it can be printed.
+    pub fn reply_text(&self, count: usize) -> String {
+        let bytes = self.reply(count);
+        let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+        crate::serial::printable(&bytes[..end])
     }
 
     /// Writes a word; whoever reads it sees what was written before it.

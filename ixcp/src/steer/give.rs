@@ -5,13 +5,11 @@ use super::shape::Shape;
 use crate::command::{CommandError, Writer};
 use crate::instance::Instance;
 use crate::page::Page;
-use crate::serial::printable;
 use crate::snapshot;
 use anyhow::{Context, Result, anyhow, bail};
 use ix_abi::Status;
 use ix_abi::control::{
-    BULK_BASE, CommandCode, DATAPLANE_NAME_BYTES, GiveRefusal, REPLY_BASE, header, leaves_offset,
-    outcome,
+    CommandCode, DATAPLANE_NAME_BYTES, GiveRefusal, header, leaves_offset, outcome,
 };
 use serde_json::json;
 use std::path::Path;
@@ -93,14 +91,7 @@ fn carry_out(lock: &Path, page: &Page, gift: &Gift<'_>) -> Result<(String, End)>
     let writer = Writer::lock(lock, ANSWER)?;
     let name = gift.to.unwrap_or_default().as_bytes();
     let args = [gift.core.into(), name.len() as u64, 0, 0];
-    let lay = |page: &Page| {
-        for (i, part) in name.chunks(8).enumerate() {
-            let mut word = [0; 8];
-            word[..part.len()].copy_from_slice(part);
-            page.store(BULK_BASE + i * 8, u64::from_le_bytes(word));
-        }
-    };
-    match writer.send_with(page, CommandCode::GiveCore, args, ANSWER, lay) {
+    match writer.send_with(page, CommandCode::GiveCore, args, ANSWER, |page| page.lay_bulk(name)) {
         Ok(_) => {}
         // It is of this command as long as nobody else may write one.
         Err(CommandError::Refused(status)) => {
@@ -109,17 +100,10 @@ fn carry_out(lock: &Path, page: &Page, gift: &Gift<'_>) -> Result<(String, End)>
         }
         Err(e) => return Err(e.into()),
     }
-    let to = name_in_reply(page);
+    let to = page.reply_text(DATAPLANE_NAME_BYTES);
     drop(writer);
     let end = wait(page, core, (epoch, before), start + gift.patience)?;
     Ok((to, end))
-}
-
-/// The name that the kernel has laid there: whatever it is, it can be printed.
-fn name_in_reply(page: &Page) -> String {
-    let words = (0..DATAPLANE_NAME_BYTES / 8).map(|i| page.load(REPLY_BASE + i * 8));
-    let bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).take_while(|byte| *byte != 0).collect();
-    printable(&bytes)
 }
 
 /// Looks until the core has left, or it is sure that it does not.

@@ -1,6 +1,7 @@
 //! Against a kernel played by a thread: what it answers, and what the page tells afterwards.
 use super::*;
 use crate::fake::{Kernel, Scene, scene};
+use ix_abi::control::{BULK_BASE, REPLY_BASE};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_millis(40);
