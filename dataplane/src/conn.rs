@@ -12,6 +12,12 @@ use crate::tcp::send_queue::Segment;
 use crate::tcp::sent::{self, FIRST, Marks, Record};
 use crate::tcp::seq::WrappingSeq;
 use crate::time::Instant;
+mod folded;
+mod slots;
+
+pub use folded::FOLDED;
+pub use slots::Conns;
+
 use bitflags::bitflags;
 use ix_abi::{Cookie, DeadReason, GroupId, Handle, IpAddress};
 
@@ -147,16 +153,14 @@ bitflags! {
 }
 
 /// A connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct Conn {
-    // Line 0: found by, and what a segment is held against.
+    // Line 0: found by, and what a segment is held against. All that a folded connection keeps up is in the first three.
     /// The peer's IPv4 address and both ports, in the order of a received header; of IPv6 the ports alone.
     pub tuple: u64,
     /// Next in the bucket.
     pub hash_next: u32,
-    /// See [`Flags`].
-    pub flags: Flags,
     /// The set of rules that it was judged by.
     pub acl: u32,
     /// Next expected from the peer.
@@ -167,10 +171,57 @@ pub struct Conn {
     pub snd_una: WrappingSeq,
     /// After the last byte that the application gave; FIN comes here.
     pub snd_end: WrappingSeq,
-    /// After the highest ever sent.
-    pub snd_max: WrappingSeq,
-    /// Next to send.
-    pub snd_nxt: WrappingSeq,
+    /// The peer's window, in bytes from `snd_una`.
+    pub snd_wnd: u32,
+    /// Largest window that the peer ever offered (for its SWS avoidance).
+    pub max_wnd: u32,
+    /// The peer's timestamp to echo (RFC 7323 §4.3).
+    pub ts_recent: u32,
+    /// What is added to the clock in our timestamps.
+    pub ts_offset: u32,
+    /// Oldest receive buffer that is not returned.
+    pub rx_head: u32,
+    /// Bytes that the application was told of and has not returned.
+    pub rx_held: u32,
+    /// The last frame with payload of this connection, in the group's numbering.
+    pub last_tx: u32,
+    /// Largest payload of a frame.
+    pub mss: u16,
+    /// Shift of the windows that the peer sends.
+    pub snd_shift: u8,
+    /// Timeouts in a row.
+    pub retries: u8,
+
+    // Line 1: whose it is, times, and the way out.
+    /// The application's.
+    pub cookie: Cookie,
+    /// Of the handle; changes when the slot is freed.
+    pub generation: u32,
+    /// Valid while it is the neighbour table's epoch.
+    pub mac_epoch: u32,
+    /// Ethernet address of the next hop.
+    pub mac: [u8; 6],
+    /// What `rto_at` stands for.
+    pub timer: Timer,
+    /// See [`Pending`].
+    pub pending: Pending,
+    /// When the connection's first unanswered transmission was.
+    pub trying_since: Instant,
+    /// Delayed acknowledgement.
+    pub ack_at: Instant,
+    /// What the wheel is armed for; may be earlier than the timers below.
+    pub timer_at: Instant,
+    /// Round-trip estimator.
+    pub rtt: RttEstimator,
+
+    // Line 2: what was sent, and how much may be. Congestion control goes on in the next.
+    /// The segment of the send queue at place `send_queue::OWN`.
+    pub own_segment: Segment,
+    /// Congestion control.
+    pub cc: Congestion,
+    // Lines 3 and 4: what else an established connection asks for with each message. (The end of `cc` is 12 bytes.)
+    /// See [`Flags`].
+    pub flags: Flags,
     // These four are one word for `Conn::is_usual`, and so are the next but one, two and three.
     /// See [`State`].
     pub state: State,
@@ -188,56 +239,17 @@ pub struct Conn {
     pub sent_count: u16,
     /// Bytes of `twice`.
     pub twice_len: u16,
-    /// The peer's window, in bytes from `snd_una`.
-    pub snd_wnd: u32,
-
-    // Line 1: the queues of both directions, and whose they are.
-    /// The application's.
-    pub cookie: Cookie,
-    /// Of the handle; changes when the slot is freed.
-    pub generation: u32,
-    /// Oldest receive buffer that is not returned.
-    pub rx_head: u32,
-    /// Newest.
-    pub rx_tail: u32,
-    /// Bytes that the application was told of and has not returned.
-    pub rx_held: u32,
-    /// Bytes it was not told of.
-    pub rx_waiting: u32,
-    /// Bytes received in order since the last acknowledgement went out.
-    pub ack_owed: u32,
-    /// Receive buffers held, out-of-order ones included.
-    pub rx_buffers: u16,
-    /// Largest payload of a frame.
-    pub mss: u16,
-    /// How many segments.
-    pub seg_count: u16,
-    /// See [`Pending`].
-    pub pending: Pending,
-    /// Shift of the windows that the peer sends.
-    pub snd_shift: u8,
+    /// After the highest ever sent.
+    pub snd_max: WrappingSeq,
+    /// Next to send.
+    pub snd_nxt: WrappingSeq,
     /// Oldest segment of application memory, the newest, and the one that `snd_nxt` is in.
     pub seg_head: u32,
-    /// See `seg_head`.
-    pub seg_tail: u32,
-    /// See `seg_head`.
-    pub seg_next: u32,
-    /// The last frame with payload of this connection, in the group's numbering.
-    pub last_tx: u32,
-    /// The peer's timestamp to echo (RFC 7323 §4.3).
-    pub ts_recent: u32,
-    /// What is added to the clock in our timestamps.
-    pub ts_offset: u32,
-
-    // Line 2: timers, and what is under way.
+    /// Newest.
+    pub rx_tail: u32,
     /// Retransmission, persist, FIN-WAIT-2 or TIME-WAIT timer.
     pub rto_at: Instant,
-    /// Delayed acknowledgement.
-    pub ack_at: Instant,
-    /// What the wheel is armed for; may be earlier than the timers below.
-    pub timer_at: Instant,
-    /// When the connection's first unanswered transmission was.
-    pub trying_since: Instant,
+
     /// The record of the oldest that is under way; it begins at `snd_una`.
     pub first: Record,
     /// Before this the application has its memory back, or is about to be told.
@@ -248,38 +260,30 @@ pub struct Conn {
     pub wl1: WrappingSeq,
     /// Acknowledgement number of it.
     pub wl2: WrappingSeq,
-
-    // Line 3: what is measured.
-    /// Round-trip estimator.
-    pub rtt: RttEstimator,
-    /// Congestion control.
-    pub cc: Congestion,
-    /// Largest window that the peer ever offered (for its SWS avoidance).
-    pub max_wnd: u32,
-
-    // Line 4: the way out.
-    /// Ethernet address of the next hop.
-    pub mac: [u8; 6],
-    /// What `rto_at` stands for.
-    pub timer: Timer,
-    /// Timeouts in a row.
-    pub retries: u8,
-    /// Valid while it is the neighbour table's epoch.
-    pub mac_epoch: u32,
+    /// Bytes it was not told of.
+    pub rx_waiting: u32,
+    /// Bytes received in order since the last acknowledgement went out.
+    pub ack_owed: u32,
+    /// See `seg_head`.
+    pub seg_tail: u32,
+    /// See `seg_head`.
+    pub seg_next: u32,
+    /// How many segments.
+    pub seg_count: u16,
+    /// Receive buffers held, out-of-order ones included.
+    pub rx_buffers: u16,
     /// Place of the newest record.
     pub sent_tail: u32,
     /// `sendv`s of this batch are refused: an earlier one was cut short.
     pub refused_batch: u32,
+
+    // The rest: what is needed once in a while.
     /// When `ts_recent` came, in units of 2^30 ns.
     pub ts_recent_at: u32,
     /// Bytes to report in the next `sent`.
     pub sent_bytes: u32,
     /// Oldest that the application was not told of.
     pub rx_undelivered: u32,
-    /// The segment of the send queue at place `send_queue::OWN`.
-    pub own_segment: Segment,
-
-    // The rest: what is needed once in a while.
     /// Where it came from.
     pub listener: Handle,
     /// When to see whether the peer lives.
@@ -567,6 +571,6 @@ impl Default for Conn {
 
 const _: () = assert!(size_of::<Conn>() <= 448);
 const _: () = assert!(core::mem::offset_of!(Conn, cookie) == 64);
-const _: () = assert!(core::mem::offset_of!(Conn, rto_at) == 128);
-const _: () = assert!(core::mem::offset_of!(Conn, rtt) == 192);
-const _: () = assert!(core::mem::offset_of!(Conn, mac) == 256);
+const _: () = assert!(core::mem::offset_of!(Conn, own_segment) == 128);
+const _: () = assert!(core::mem::offset_of!(Conn, cc) == 160);
+const _: () = assert!(core::mem::offset_of!(Conn, ooo_head) % 8 == 0);

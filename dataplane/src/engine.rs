@@ -426,7 +426,7 @@ fn resolved(
         (Waiting::Connection(handle), _) => {
             let Some(Some(group)) = groups.get_mut(usize::from(handle.group().0)) else { return };
             let index = handle.index();
-            let Some(conn) = group.conns.get(index) else { return };
+            let Some(conn) = group.conns.whole(index) else { return };
             if conn.generation != handle.generation() || conn.flags.contains(Flags::FREED) {
                 return;
             }

@@ -8,6 +8,7 @@
 mod brief;
 mod edges;
 pub(crate) mod emit;
+mod folded;
 mod parse;
 mod receive;
 mod send;

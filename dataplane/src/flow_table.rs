@@ -9,10 +9,9 @@
 //! because the hash is keyed. A chain has a limit, so that even an attacker who has learnt the key
 //! cannot make look-ups slow.
 use crate::conn::CONN_LINES;
-use crate::conn::Conn;
+use crate::conn::Conns;
 use crate::limits::FLOW_CHAIN_MAX;
 use crate::prefetch;
-use crate::slab::Slab;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use ix_abi::IpAddress;
@@ -92,17 +91,17 @@ impl FlowTable {
 
     /// The connection of a flow of our IPv4 address.
     #[inline]
-    pub fn find(&self, conns: &Slab<Conn>, hash: u32, key: &FlowKey) -> Option<u32> {
+    pub fn find(&self, conns: &Conns, hash: u32, key: &FlowKey) -> Option<u32> {
         self.find_at(conns, hash, key, 0)
     }
 
     /// The connection of a flow of our address in slot `local`. There is one of IPv4, in slot 0, and a
     /// remote address tells the family, so that for IPv4 the key says all.
     #[inline]
-    pub fn find_at(&self, conns: &Slab<Conn>, hash: u32, key: &FlowKey, local: u8) -> Option<u32> {
+    pub fn find_at(&self, conns: &Conns, hash: u32, key: &FlowKey, local: u8) -> Option<u32> {
         let mut index = *self.buckets.get(self.bucket(hash))?;
         while index != NIL {
-            let conn = &conns[index];
+            let conn = conns.at(index);
             if conn.hash == hash
                 && conn.remote == key.remote
                 && conn.tuple == key.tuple()
@@ -123,10 +122,10 @@ impl FlowTable {
 
     /// The same for an IPv4 flow by its [`tuple`].
     #[inline(always)]
-    pub fn find_tuple(&self, conns: &Slab<Conn>, hash: u32, tuple: u64) -> Option<u32> {
+    pub fn find_tuple(&self, conns: &Conns, hash: u32, tuple: u64) -> Option<u32> {
         let mut index = *self.buckets.get(self.bucket(hash))?;
         while index != NIL {
-            let conn = &conns[index];
+            let conn = conns.at(index);
             // All that a segment touches, at once: nothing of it depends on the first line.
             prefetch::lines(conn, CONN_LINES);
             if conn.tuple == tuple {
@@ -140,14 +139,14 @@ impl FlowTable {
     /// Enters a connection under its `hash`; `false` if the chain is at its limit, or there is no
     /// memory for the table.
     #[inline(always)]
-    pub fn insert(&mut self, conns: &mut Slab<Conn>, index: u32) -> bool {
-        let hash = conns[index].hash;
+    pub fn insert(&mut self, conns: &mut Conns, index: u32) -> bool {
+        let hash = conns.at(index).hash;
         if self.len >= self.odd_from && !self.prepare(conns, hash) {
             return false;
         }
         let bucket = self.bucket(hash);
         let head = core::mem::replace(&mut self.buckets[bucket], index);
-        conns[index].hash_next = head;
+        conns.at_mut(index).hash_next = head;
         if head != NIL && self.is_too_long(conns, head) {
             self.buckets[bucket] = head;
             return false;
@@ -159,7 +158,7 @@ impl FlowTable {
     /// Before a connection is entered, if there is no table yet, some buckets still share a chain, or they are few. `false`: there
     /// is no memory for a table.
     #[cold]
-    fn prepare(&mut self, conns: &mut Slab<Conn>, hash: u32) -> bool {
+    fn prepare(&mut self, conns: &mut Conns, hash: u32) -> bool {
         if self.buckets.is_empty() && !self.make() {
             return false;
         }
@@ -197,13 +196,13 @@ impl FlowTable {
 
     /// The bucket of a hash gets a chain of its own, if it shares one.
     #[cold]
-    fn tell_apart_for(&mut self, conns: &mut Slab<Conn>, hash: u32) {
+    fn tell_apart_for(&mut self, conns: &mut Conns, hash: u32) {
         let bucket = self.bucket(hash) as u32;
         self.tell_apart(conns, bucket & (self.mask >> 1));
     }
 
     /// Bucket `low` and its twin get a chain each, if they share one: then both have the same head.
-    fn tell_apart(&mut self, conns: &mut Slab<Conn>, low: u32) {
+    fn tell_apart(&mut self, conns: &mut Conns, low: u32) {
         let (low, high) = (low as usize, (low + self.half()) as usize);
         let mut at = self.buckets[low];
         if at == NIL || at != self.buckets[high] {
@@ -211,10 +210,10 @@ impl FlowTable {
         }
         (self.buckets[low], self.buckets[high]) = (NIL, NIL);
         while at != NIL {
-            let bucket = self.bucket(conns[at].hash);
+            let bucket = self.bucket(conns.at(at).hash);
             debug_assert!(bucket == low || bucket == high);
             let head = core::mem::replace(&mut self.buckets[bucket], at);
-            at = core::mem::replace(&mut conns[at].hash_next, head);
+            at = core::mem::replace(&mut conns.at_mut(at).hash_next, head);
         }
     }
 
@@ -235,23 +234,23 @@ impl FlowTable {
 
     /// Whether a chain that begins with `at` takes no more.
     #[inline(never)]
-    fn is_too_long(&self, conns: &Slab<Conn>, mut at: u32) -> bool {
+    fn is_too_long(&self, conns: &Conns, mut at: u32) -> bool {
         let mut length = 0;
         while at != NIL {
             length += 1;
-            at = conns[at].hash_next;
+            at = conns.at(at).hash_next;
         }
         length >= FLOW_CHAIN_MAX
     }
 
     /// Takes a connection out; nothing if it is not in.
     #[inline]
-    pub fn remove(&mut self, conns: &mut Slab<Conn>, index: u32) {
-        let hash = conns[index].hash;
+    pub fn remove(&mut self, conns: &mut Conns, index: u32) {
+        let hash = conns.at(index).hash;
         if self.odd_from == 0 {
             self.tell_apart_for(conns, hash);
         }
-        let (next, bucket) = (conns[index].hash_next, self.bucket(hash));
+        let (next, bucket) = (conns.at(index).hash_next, self.bucket(hash));
         let Some(head) = self.buckets.get_mut(bucket) else { return };
         if *head == index {
             *head = next;
@@ -270,11 +269,11 @@ impl FlowTable {
 
 /// Takes a connection that is followed by `next` out of a chain, which begins with `at`; whether it was there.
 #[inline(never)]
-fn unlink(conns: &mut Slab<Conn>, index: u32, mut at: u32, next: u32) -> bool {
+fn unlink(conns: &mut Conns, index: u32, mut at: u32, next: u32) -> bool {
     while at != NIL {
-        let after = conns[at].hash_next;
+        let after = conns.at(at).hash_next;
         if after == index {
-            conns[at].hash_next = next;
+            conns.at_mut(at).hash_next = next;
             return true;
         }
         at = after;

@@ -2,7 +2,7 @@
 //! table, timers and lists by value; moving it to another core is moving this value.
 use crate::acl;
 use crate::addresses::Generations;
-use crate::conn::{Conn, Flags, Pending, State};
+use crate::conn::{Conn, Conns, Flags, Pending, State};
 use crate::engine::gauge;
 use crate::fifo::Fifo;
 use crate::flow_table::{FlowTable, NIL};
@@ -29,7 +29,7 @@ pub struct FlowGroup {
     /// Its number.
     pub id: GroupId,
     /// Its connections.
-    pub conns: Slab<Conn>,
+    pub conns: Conns,
     /// Their send segments.
     pub segments: Segments,
     /// Records of what they have under way.
@@ -76,7 +76,7 @@ impl FlowGroup {
     pub fn new(id: GroupId, limit: u32, groups: u16, now: Instant) -> FlowGroup {
         FlowGroup {
             id,
-            conns: Slab::new(limit),
+            conns: Conns::new(limit),
             segments: Slab::new(SEGMENTS_PER_GROUP),
             sent: Slab::new(SENT_PER_GROUP),
             recoveries: recovery::recoveries(),
@@ -116,9 +116,9 @@ impl FlowGroup {
 
     /// The connection that a handle of this group names, if the application may use it.
     #[inline]
-    pub fn resolve(&self, handle: Handle) -> Result<u32, Status> {
+    pub fn resolve(&mut self, handle: Handle) -> Result<u32, Status> {
         let index = handle.index();
-        let conn = self.conns.get(index).ok_or(Status::BadHandle)?;
+        let conn = self.conns.whole(index).ok_or(Status::BadHandle)?;
         let known = conn.flags.intersects(Flags::KNOCKED.union(Flags::ACTIVE));
         let alive = conn.generation == handle.generation() && known;
         if alive && !conn.flags.contains(Flags::APP_GONE) {
@@ -218,7 +218,7 @@ impl FlowGroup {
     /// Whether the list of connections in TIME-WAIT is of those, each once; for the books.
     pub(crate) fn all_in_time_wait_are_listed(&self) -> bool {
         let mut left = (0..self.conns.capacity())
-            .filter(|index| self.conns[*index].state == State::TimeWait)
+            .filter(|index| self.conns.at(*index).state == State::TimeWait)
             .count();
         let [mut at, last] = self.time_wait;
         let mut before = NIL;
@@ -469,7 +469,7 @@ impl FlowGroup {
     pub fn pop_timer(&mut self, local: &mut Local) -> Option<u32> {
         match self.wheel.pop_expired() {
             Some(index) => {
-                self.conns[index].timer_at = Instant::NEVER;
+                self.conns.at_mut(index).timer_at = Instant::NEVER;
                 Some(index)
             }
             None => {
@@ -494,7 +494,7 @@ impl FlowGroup {
 
     /// Whether a connection has something in its send queue. Walks all of them.
     pub fn refers_to_memory(&self) -> bool {
-        (0..self.conns.capacity()).any(|index| self.conns[index].seg_count > 0)
+        (0..self.conns.capacity()).any(|index| self.conns.at(index).refers_to_memory())
     }
 
     /// The group leaves the core: takes it out of the core's sets, index and gauge.

@@ -3,7 +3,7 @@
 //! answered, nobody uses the old set any more, and core 0 frees it: no other core allocates or frees.
 use super::sources::{Connections, Rates};
 use super::{Counts, Firewall, Hits, UNLIMITED, flow, judge};
-use crate::conn::Flags;
+use crate::conn::{FOLDED, Flags};
 use crate::dhcp;
 use crate::engine::Engine;
 use crate::group::FlowGroup;
@@ -69,7 +69,7 @@ impl Registry {
             own.resize_with(verdicts, AtomicU64::default);
             hits.push(Arc::new(Hits(own.into())));
         }
-        self.generation = self.generation.wrapping_add(1).max(1);
+        self.generation = (self.generation.wrapping_add(1) & !FOLDED).max(1);
         let generation = self.generation;
         let made = hits.iter().rev().map(|hits| Firewall {
             rules: Arc::clone(&rules),
@@ -263,6 +263,7 @@ pub(crate) fn moved(group: &mut FlowGroup, local: &mut Local, comes: bool) {
         return;
     }
     for index in 0..group.conns.capacity() {
+        group.conns.settle(index);
         let conn = &mut group.conns[index];
         if comes && conn.acl != local.acl_generation {
             conn.mac_epoch = local.mac_epoch.wrapping_sub(1);

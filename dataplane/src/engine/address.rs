@@ -16,6 +16,7 @@ impl Engine {
         if local.address != address && local.address != [0; 4] {
             for group in groups.iter_mut().flatten() {
                 for index in 0..group.conns.capacity() {
+                    group.conns.settle(index);
                     let conn = &group.conns[index];
                     if conn.flags.contains(Flags::IN_TABLE) && conn.local == 0 {
                         close::abort(group, local, index, DeadReason::Evicted);

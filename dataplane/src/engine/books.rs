@@ -29,7 +29,7 @@ impl Engine {
         for group in self.groups.iter().flatten().chain(self.lend.relics()) {
             found.slots += group.conns.capacity() as usize;
             for index in 0..group.conns.capacity() {
-                let conn = &group.conns[index];
+                let conn = &group.conns.spelled_out(index);
                 if conn.flags.contains(Flags::FREED) {
                     continue;
                 }
@@ -78,7 +78,7 @@ pub struct Conservation {
 
 impl Conservation {
     fn segments_of(&self, group: &FlowGroup) -> usize {
-        let used = |index| &group.conns[index];
+        let used = |index| group.conns.at(index);
         (0..group.conns.capacity())
             .map(used)
             .filter(|conn| !conn.flags.contains(Flags::FREED))

@@ -107,6 +107,7 @@ pub(super) fn end_lost(group: &mut FlowGroup, local: &mut Local) {
         return;
     }
     for index in 0..group.conns.capacity() {
+        group.conns.settle(index);
         let conn = &mut group.conns[index];
         let slot = usize::from(conn.local).wrapping_sub(1);
         if conn.flags.contains(Flags::FREED) || !lost.get(slot).is_some_and(|lost| *lost) {

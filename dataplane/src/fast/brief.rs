@@ -37,7 +37,7 @@ fn find(engine: &mut Engine, handle: Handle) -> Option<(&mut FlowGroup, &mut Loc
     let Engine { local, groups, .. } = engine;
     let group = groups.get_mut(usize::from(handle.group().0))?.as_mut()?;
     let index = handle.index();
-    let conn = group.conns.get(index)?;
+    let conn = group.conns.whole(index)?;
     (conn.generation == handle.generation()).then_some((group, local, index))
 }
 

@@ -10,6 +10,7 @@ use crate::local::{Local, ts_clock};
 use crate::tcp::listen::SYN_WINDOW;
 use crate::tcp::receive::window_field;
 use crate::tcp::seq::WrappingSeq;
+use crate::usermem::Extent;
 use crate::tcp::wire::{BELOW, HEADER, SynOptions, TIMESTAMPS, emit_syn_options, flag};
 
 /// What the first bytes of an IPv4 header without options are: version and length, and service; DF, and
@@ -35,20 +36,21 @@ fn sum_of(word: u32) -> u64 {
     u64::from(word.to_be())
 }
 
-/// Builds and pushes a segment with the one that the send queue has, from `snd_nxt`, which tells of `window`; the frame's
+/// Builds and pushes a segment with the payload `extent`, from `seq`, which tells of `window`; the frame's
 /// number. Sums are taken of what is written, not read back.
 #[inline(always)]
 pub fn data<T: TxQueue, const STAMPED: bool>(
     conn: &Conn,
     local: &mut Local,
     queue: &mut T,
-    window: u16,
+    (seq, window): (WrappingSeq, u16),
+    extent: Extent,
 ) -> Result<u32, TxFull> {
     const FLAGS: u8 = flag::ACK | flag::PSH;
-    let said = Said { seq: conn.snd_nxt, flags: FLAGS, window };
-    let len = conn.own_segment.extent().len();
-    let headers = stamped::<STAMPED>(conn, local, said, len, || conn.own_segment.extent().sum());
-    let payload = Fragment { bus: conn.own_segment.extent().bus(), len };
+    let said = Said { seq, flags: FLAGS, window };
+    let len = extent.len();
+    let headers = stamped::<STAMPED>(conn, local, said, len, || extent.sum());
+    let payload = Fragment { bus: extent.bus(), len };
     let checksum = local.tx_checksum.then_some(CHECKSUM);
     local.tx.push_pair(queue, &mut local.stats, headers, payload, checksum)
 }

@@ -1,5 +1,6 @@
 //! The predicted segment: acknowledges all that is out or nothing, and brings the next bytes or none.
 use super::edges;
+use super::folded;
 use super::parse::{self, Head, Segment};
 use crate::conn::{Conn, Flags};
 use crate::device::RxFrame;
@@ -54,7 +55,16 @@ pub fn receive(local: &mut Local, groups: &mut [Option<Box<FlowGroup>>], frame: 
         group.frames += u64::from(taken);
         return taken;
     };
-    let conn = &mut conns[index];
+    let conn = conns.at_mut(index);
+    if folded::expects(conn, local, *tx_base, segment, &frame.mbuf) {
+        *frames += 1;
+        let name = Handle::new(GroupId(id as u16), 0, index);
+        if folded::take(conn, local, segment, frame, name) {
+            folded::arm(group, local, index);
+        }
+        return true;
+    }
+    conn.settle();
     if !predicted(conn, local, *tx_base, segment) {
         let taken = edges::unpredicted(group, local, index, segment, frame);
         group.frames += u64::from(taken);
@@ -159,10 +169,13 @@ pub(super) fn header_len(conn: &Conn, segment: Segment<'_>, flags: u8) -> Option
 #[inline(always)]
 fn may_hold(conn: &Conn, local: &Local, mbuf: &Mbuf) -> bool {
     const { assert!(RECEIVE_SHARE > 0) }
-    let free = local.pool.available();
-    local.pool.owns(mbuf)
-        && free > RECEIVE_RESERVE
-        && (conn.rx_buffers == 0 || is_within_share(conn, free))
+    may_take(local, mbuf) && (conn.rx_buffers == 0 || is_within_share(conn, local.pool.available()))
+}
+
+/// The same for one that holds none.
+#[inline(always)]
+pub(super) fn may_take(local: &Local, mbuf: &Mbuf) -> bool {
+    local.pool.owns(mbuf) && local.pool.available() > RECEIVE_RESERVE
 }
 
 #[inline(always)]
@@ -213,13 +226,26 @@ fn post(
             _ => (Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]),
         }
     };
+    event(conn, local, name, kind, len, words);
+}
+
+/// Writes an event of the connection with this name, but for the generation.
+#[inline(always)]
+pub(super) fn event(
+    conn: &Conn,
+    local: &mut Local,
+    name: Handle,
+    kind: Kind,
+    len: u32,
+    [first, second]: [u64; 2],
+) {
     let event = Event {
         kind: kind.0,
         aux: 0,
         len,
         handle: name.0 | u64::from(conn.generation) << Handle::FIELD_BITS,
         cookie: conn.cookie.0,
-        words: [words[0], words[1], 0, 0, 0],
+        words: [first, second, 0, 0, 0],
     };
     if let Some(app) = &mut local.app {
         app.rings.post(&event);

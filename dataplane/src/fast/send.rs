@@ -2,6 +2,7 @@
 //! nothing else to send. It leaves as a frame at once; the doorbell comes with the transmit stage.
 use super::brief::brief;
 use super::emit;
+use super::folded::{self, Answer};
 use crate::calls::send::locate;
 use crate::conn::{Conn, Flags};
 use crate::device::TxQueue;
@@ -64,7 +65,18 @@ pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u
         return false;
     };
     let index = wish.handle.index();
+    let tx_base = group.tx_base;
     let Some(conn) = group.conns.get_mut(index) else { return false };
+    let answer = Answer { generation: wish.handle.generation(), addr, len, done };
+    if folded::may_answer(conn, local, &answer)
+        && let Some(arm) = folded::answer(conn, local, queue, tx_base, answer)
+    {
+        if arm {
+            folded::arm(group, local, index);
+        }
+        return true;
+    }
+    conn.settle();
     if !predicted(conn, local, &wish) {
         return false;
     }
@@ -75,7 +87,9 @@ pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u
     local.stats.add(Counter::PayloadOut, len);
     // All that was received is returned.
     let window = receive::window_field_beside(conn, 0);
-    if !transmit(conn, local, queue, group.tx_base, window) {
+    if transmit(conn, local, queue, tx_base, window) {
+        conn.fold(local.acl_generation);
+    } else {
         follow_up(group, local, index);
     }
     true
@@ -102,7 +116,9 @@ fn from_elsewhere<T: TxQueue>(
     }
     let conn = &mut group.conns[index];
     let window = receive::window_field(conn);
-    if !transmit(conn, local, queue, tx_base, window) {
+    if transmit(conn, local, queue, tx_base, window) {
+        conn.fold(local.acl_generation);
+    } else {
         follow_up(group, local, index);
     }
     true
@@ -136,7 +152,8 @@ fn transmit_as<T: TxQueue, const STAMPED: bool>(
     tx_base: u32,
     window: u16,
 ) -> bool {
-    let Ok(number) = emit::data::<T, STAMPED>(conn, local, queue, window) else {
+    let (said, extent) = ((conn.snd_nxt, window), conn.own_segment.extent());
+    let Ok(number) = emit::data::<T, STAMPED>(conn, local, queue, said, extent) else {
         let header = if STAMPED { BELOW + HEADER + TIMESTAMPS } else { BELOW + HEADER };
         let bytes = header as u64 + u64::from(conn.own_segment.extent().len());
         local.stats.add(Counter::TxBytes, bytes.wrapping_neg());

@@ -66,6 +66,7 @@ pub fn handle<A: Family>(engine: &mut Engine, frame: RxFrame, ip: &Ip<A>) {
     match group.table.find_at(&group.conns, hash, &key, slot) {
         Some(index) => {
             let seq = WrappingSeq(quote.seq);
+            group.conns.settle(index);
             reports::handle(group, local, index, said, seq, quote.packet_len);
         }
         None => local.stats.drop(Drop::IcmpUnproven),

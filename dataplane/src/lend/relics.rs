@@ -176,6 +176,7 @@ fn end_all(group: &mut FlowGroup, local: &mut Local) -> u64 {
         group.conns[index].flags -= Flags::RESET;
     }
     for index in 0..group.conns.capacity() {
+        group.conns.settle(index);
         let conn = &mut group.conns[index];
         if conn.flags.contains(Flags::FREED) {
             continue;

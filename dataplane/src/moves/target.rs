@@ -84,6 +84,7 @@ impl Engine {
 /// What the end of an application means for a group.
 pub(crate) fn end_of_app(group: &mut FlowGroup, local: &mut Local) {
     for index in 0..group.conns.capacity() {
+        group.conns.settle(index);
         close::app_gone(group, local, index);
     }
     group.forget_events(local);

@@ -28,6 +28,7 @@ pub fn handle(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: M
 /// The same, of connection `index`.
 #[inline]
 pub fn segment(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet, mbuf: Mbuf) {
+    group.conns.settle(index);
     let conn = &group.conns[index];
     let (state, stale) = (conn.state, conn.acl != local.acl_generation);
     if stale && !acl::still_allowed(group, local, index) {

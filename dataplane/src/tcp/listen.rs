@@ -458,7 +458,7 @@ pub fn choose_port(
         let dial = (key, hash, slot);
         match group.table.find_at(&group.conns, hash, &key, slot) {
             None => return Some((dial, None)),
-            Some(old) if spare.is_none() && time_wait::may_reopen(&group.conns[old], local) => {
+            Some(old) if spare.is_none() && time_wait::may_reopen(group.conns.at(old), local) => {
                 spare = Some((dial, Some(old)));
             }
             Some(_) => {}

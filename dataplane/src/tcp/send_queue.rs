@@ -74,6 +74,23 @@ impl Segment {
         self.extent
     }
 
+    /// It is the only one, and begins at `seq`.
+    pub fn begins(&mut self, seq: WrappingSeq) {
+        (self.seq, self.next) = (seq, NIL);
+    }
+
+    /// Is `extent` from now on. Where that lies in the stream, [`Segment::begins`] says later.
+    #[inline(always)]
+    pub fn refer(&mut self, extent: Extent, source: Source) {
+        (self.extent, self.source) = (extent, source);
+    }
+
+    /// Where its bytes are.
+    #[inline(always)]
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
     fn end(&self) -> WrappingSeq {
         self.seq.plus(self.extent.len())
     }

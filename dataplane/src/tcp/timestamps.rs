@@ -11,8 +11,9 @@ use ix_abi::stats::Drop;
 /// Bits of the clock of `ts_recent_at`: 1.07 s.
 const AGE_SHIFT: u32 = 30;
 
+/// The clock of `ts_recent_at`.
 #[inline(always)]
-fn age_clock(now: Instant) -> u32 {
+pub fn age_clock(now: Instant) -> u32 {
     (now.0 >> AGE_SHIFT) as u32
 }
 

@@ -38,7 +38,7 @@ pub fn is_consistent(group: &FlowGroup, conn: &Conn) -> bool {
 
 /// Whether all records and recoveries in use are some connection's; for tests.
 pub fn all_returned(group: &FlowGroup) -> bool {
-    let used = |index| &group.conns[index];
+    let used = |index| group.conns.at(index);
     let live = |conn: &&Conn| !conn.flags.contains(Flags::FREED);
     let conns = || (0..group.conns.capacity()).map(used).filter(live);
     let records: u32 = conns().map(|conn| u32::from(conn.sent_count)).sum();

@@ -1,0 +1,115 @@
+//! A connection in its short form. Header prediction ([`crate::fast`]) finds nearly every connection in one of four
+//! states: the application holds one received buffer or none, and one segment is out or none. There most of what a
+//! connection knows follows from the rest, and is not kept up while it is folded.
+//!
+//! Folded is a connection that is established over IPv4 with timestamps and scaled windows, of which nothing is missing,
+//! queued, or in a list, and nothing of the following is stored:
+//!
+//! | what | is |
+//! |---|---|
+//! | `snd_nxt`, `snd_max` | `snd_end` |
+//! | send queue | `own_segment` from `snd_una`, all of it sent, if that is not `snd_end`; else empty |
+//! | `first` | that segment, sent at `trying_since`, once |
+//! | `rto_at`, `trying_since` | a timeout after that, and that, while it is out |
+//! | `released`, `timed` | `snd_una` |
+//! | `wl1`, `wl2` | the last segment's |
+//! | receive queue | the buffer `rx_head`, all of which the application holds, if it holds anything |
+//! | `ack_owed` | `rx_held` |
+//! | `ack_at` | stored, but counts only while something is held |
+//! | `ts_recent_at` | when that was armed |
+//!
+//! Only [`crate::fast`] works on one. Everything else goes through [`super::Conns::whole`] first.
+use super::{Conn, Flags};
+use crate::flow_table::NIL;
+use crate::mbuf::NO_MBUF;
+use crate::tcp::send_queue::OWN;
+use crate::tcp::sent::{self, Marks};
+use crate::tcp::timestamps;
+use crate::time::Instant;
+
+/// In [`Conn::acl`]: it is folded. So one comparison tells that, and that the rules are those that it was judged by.
+pub const FOLDED: u32 = 1 << 31;
+
+impl Conn {
+    /// Whether it is folded.
+    #[inline(always)]
+    pub fn is_folded(&self) -> bool {
+        self.acl & FOLDED != 0
+    }
+
+    /// Folds it, if all it has to do is to wait for the answer to what it has sent just now, which was predicted:
+    /// `generation` is that of the rules.
+    #[inline(always)]
+    pub fn fold(&mut self, generation: u32) {
+        const BOTH: Flags = Flags::TIMESTAMPS.union(Flags::SCALED);
+        const LISTED: Flags = Flags::IN_OUTPUT.union(Flags::IN_EVENTS).union(Flags::IN_HOLD);
+        if self.flags & BOTH.union(LISTED) == BOTH
+            && self.rx_buffers == 0
+            && self.acl == generation
+            && self.retries == 0
+            && self.sent_bytes == 0
+            && self.seg_count == 1
+            && self.seg_head == OWN
+        {
+            self.acl |= FOLDED;
+        }
+    }
+
+    /// Folds it no more.
+    #[inline(always)]
+    pub fn settle(&mut self) {
+        if self.is_folded() {
+            self.unfold();
+        }
+    }
+
+    /// Whether frames that are out, or may go out again, refer to memory.
+    pub fn refers_to_memory(&self) -> bool {
+        if self.is_folded() { self.snd_una != self.snd_end } else { self.seg_count > 0 }
+    }
+
+    /// Makes good what was not kept up.
+    #[inline(never)]
+    fn unfold(&mut self) {
+        self.acl &= !FOLDED;
+        self.snd_nxt = self.snd_end;
+        self.snd_max = self.snd_end;
+        self.released = self.snd_una;
+        self.timed = self.snd_una;
+        self.wl1 = self.rcv_nxt.minus(self.rx_held);
+        self.wl2 = self.snd_una;
+        self.unfold_sent();
+        self.unfold_received();
+    }
+
+    fn unfold_sent(&mut self) {
+        let is_out = self.snd_una != self.snd_end;
+        self.first.end = self.snd_end;
+        self.first.at = sent::clock(self.trying_since);
+        self.first.marks = Marks::empty();
+        let place = if is_out { OWN } else { NIL };
+        (self.seg_head, self.seg_tail, self.seg_next) = (place, place, NIL);
+        self.seg_count = u16::from(is_out);
+        if is_out {
+            self.own_segment.begins(self.snd_una);
+            self.rto_at = Instant(self.trying_since.0 + self.rtt.timeout().0);
+        } else {
+            self.rto_at = Instant::NEVER;
+            self.trying_since = Instant::NEVER;
+        }
+    }
+
+    fn unfold_received(&mut self) {
+        if self.ack_at != Instant::NEVER {
+            self.ts_recent_at = timestamps::age_clock(self.ack_at);
+        }
+        self.ack_owed = self.rx_held;
+        let held = self.rx_held > 0;
+        self.rx_buffers = u16::from(held);
+        if !held {
+            self.rx_head = NO_MBUF;
+            self.ack_at = Instant::NEVER;
+        }
+        self.rx_tail = self.rx_head;
+    }
+}
