@@ -24,7 +24,7 @@ use crate::tap::Tap;
 use crate::tcp::challenge::Budget;
 use crate::tcp::congestion::Algorithm;
 use crate::tcp::ecn;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::tx::Tx;
 use crate::udp::Udp;
 use crate::usermem::UserMap;
@@ -194,6 +194,8 @@ pub struct Local {
     pub profile: Profile,
     /// Of them the floor of the retransmission timeout.
     pub rto_min_us: u32,
+    /// No timer of a connection comes sooner after a message.
+    pub soonest: Duration,
     /// How many challenge ACKs may be sent.
     pub challenges: Budget,
 }
@@ -271,6 +273,7 @@ impl Local {
             slow: false,
             profile: config.profile,
             rto_min_us: config.profile.rto_min.as_us() as u32,
+            soonest: config.profile.rto_min.min(config.profile.delayed_ack),
             challenges: Budget::default(),
         }
     }

@@ -37,22 +37,27 @@ impl Conn {
         self.acl & FOLDED != 0
     }
 
-    /// Folds it, if all it has to do is to wait for the answer to what it has sent just now, which was predicted:
-    /// `generation` is that of the rules.
+    /// Whether all it has to do is to wait for the answer to what it has sent just now, which was predicted. `generation`
+    /// is that of the rules.
     #[inline(always)]
-    pub fn fold(&mut self, generation: u32) {
+    pub fn may_fold(&self, generation: u32) -> bool {
         const BOTH: Flags = Flags::TIMESTAMPS.union(Flags::SCALED);
         const LISTED: Flags = Flags::IN_OUTPUT.union(Flags::IN_EVENTS).union(Flags::IN_HOLD);
-        if self.flags & BOTH.union(LISTED) == BOTH
+        self.flags & BOTH.union(LISTED) == BOTH
             && self.rx_buffers == 0
             && self.acl == generation
             && self.retries == 0
             && self.sent_bytes == 0
             && self.seg_count == 1
             && self.seg_head == OWN
-        {
-            self.acl |= FOLDED;
-        }
+            // Not yet with the first answer, which may be the only one.
+            && self.snd_una != self.iss.plus(1)
+    }
+
+    /// Folds it, which may be.
+    #[inline(always)]
+    pub fn fold(&mut self) {
+        self.acl |= FOLDED;
     }
 
     /// Folds it no more.

@@ -7,8 +7,6 @@ use super::receive::{event, may_take};
 use crate::calls::send::locate;
 use crate::conn::{Conn, FOLDED};
 use crate::device::{RxFrame, TxQueue};
-use crate::group::FlowGroup;
-use crate::input::eth;
 use crate::ipv4;
 use crate::limits::{RECEIVE_SHIFT, RECEIVE_WINDOW};
 use crate::local::Local;
@@ -45,31 +43,28 @@ pub fn expects(conn: &Conn, local: &Local, tx_base: u32, segment: Segment<'_>, m
         && may_take(local, mbuf)
 }
 
-/// Takes it. Whether a timer has to be armed, see [`arm`].
-#[inline(always)]
+/// Takes it, which has `total` bytes of IP header and what follows. A call of its own, and the last thing that its caller
+/// does. Always `true`.
+#[inline(never)]
 pub fn take(
     conn: &mut Conn,
     local: &mut Local,
-    segment: Segment<'_>,
+    head: Head<'_>,
+    total: u32,
     frame: &RxFrame,
     name: Handle,
 ) -> bool {
-    let head = segment.head();
+    // Nothing is held: so something is out.
     let acked = conn.snd_end.since(conn.snd_una);
     hear(conn, head);
-    if acked > 0 {
-        acknowledged(conn, local, acked);
-    }
-    let len = segment.total() - HEADERS;
-    let addr = hold(conn, local, name, (frame.offset + eth::HEADER as u16 + HEADERS as u16, len), frame);
+    acknowledged(conn, local, acked);
+    let len = total - HEADERS;
+    let addr = hold(conn, local, name, len, frame);
     let window = u64::from(conn.snd_wnd.min(conn.cc.window()));
-    let (kind, word) = match acked {
-        0 => (Kind::Recv, 0),
-        _ => (Kind::RecvSent, u64::from(acked) | window << 32),
-    };
-    event(conn, local, name, kind, len, [addr, word]);
+    event(conn, local, name, Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]);
     conn.ack_at = Instant(local.now.0 + local.profile.delayed_ack.0);
-    conn.ack_at < conn.timer_at
+    debug_assert!(acked > 0 && conn.timer_at <= conn.ack_at);
+    true
 }
 
 /// The peer's clock and window.
@@ -98,9 +93,10 @@ fn hold(
     conn: &mut Conn,
     local: &mut Local,
     name: Handle,
-    (offset, len): (u16, u32),
+    len: u32,
     frame: &RxFrame,
 ) -> u64 {
+    let offset = frame.offset + (BELOW + HEADER + TIMESTAMPS) as u16;
     let mut mbuf = Mbuf::from_raw(frame.mbuf.index());
     let area = local.pool.area();
     let word = conn.rcv_nxt.0;
@@ -118,7 +114,6 @@ fn hold(
 #[derive(Clone, Copy)]
 pub struct Answer {
     pub generation: u32,
-    pub addr: u64,
     pub len: u64,
     pub done: u64,
 }
@@ -138,24 +133,27 @@ pub fn may_answer(conn: &Conn, local: &Local, answer: &Answer) -> bool {
         && local.tx.ready()
 }
 
-/// Sends what such a call names, and takes the request back. `None`: it is not memory that may be sent, or there is no
-/// room, and nothing has happened. Whether a timer has to be armed, see [`arm`].
-#[inline(always)]
+/// Sends `len` bytes from `addr`, and takes the request back. `false`: it is not memory that may be sent, or there is no
+/// room, and nothing has happened. A call of its own, and the last thing that its caller does.
+#[inline(never)]
 pub fn answer<T: TxQueue>(
     conn: &mut Conn,
     local: &mut Local,
     queue: &mut T,
     tx_base: u32,
-    answer: Answer,
-) -> Option<bool> {
+    addr: u64,
+    len: u64,
+) -> bool {
     let mbuf = Mbuf::from_raw(conn.rx_head);
-    let Some(extent) = local.pool.area().part(&mbuf, answer.addr, answer.len) else {
+    let Some(extent) = local.pool.area().part(&mbuf, addr, len) else {
         let _still_held = mbuf.into_raw();
-        return elsewhere(conn, local, queue, tx_base, answer);
+        return elsewhere(conn, local, queue, tx_base, addr, len);
     };
-    let arm = send(conn, local, queue, tx_base, extent, Source::sole(mbuf))?;
-    let _the_segment_has_it = local.pool.take_back(Mbuf::from_raw(conn.rx_head)).into_raw();
-    Some(arm)
+    let sent = send(conn, local, queue, tx_base, extent, Source::sole(mbuf));
+    if sent {
+        let _the_segment_has_it = local.pool.take_back(Mbuf::from_raw(conn.rx_head)).into_raw();
+    }
+    sent
 }
 
 /// The same from other memory than what holds the request.
@@ -165,19 +163,21 @@ fn elsewhere<T: TxQueue>(
     local: &mut Local,
     queue: &mut T,
     tx_base: u32,
-    answer: Answer,
-) -> Option<bool> {
-    let (extent, source) = locate(local, answer.addr, answer.len).ok()?;
-    let whole = u64::from(extent.len()) == answer.len;
-    let sent = if whole { send(conn, local, queue, tx_base, extent, source) } else { None };
-    match sent {
-        Some(_) => local.pool.return_held(Mbuf::from_raw(conn.rx_head)),
-        None => source.release(local),
+    addr: u64,
+    len: u64,
+) -> bool {
+    let Ok((extent, source)) = locate(local, addr, len) else { return false };
+    let whole = u64::from(extent.len()) == len;
+    let sent = whole && send(conn, local, queue, tx_base, extent, source);
+    if sent {
+        local.pool.return_held(Mbuf::from_raw(conn.rx_head));
+    } else {
+        source.release(local);
     }
     sent
 }
 
-/// Sends, and is the connection's from then on.
+/// Sends `extent`, which is the connection's from then on. `false`: there is no room.
 #[inline(always)]
 fn send<T: TxQueue>(
     conn: &mut Conn,
@@ -186,9 +186,10 @@ fn send<T: TxQueue>(
     tx_base: u32,
     extent: Extent,
     source: Source,
-) -> Option<bool> {
+) -> bool {
     let window = window_field_of::<RECEIVE_WINDOW, RECEIVE_SHIFT>(conn, 0);
-    let number = emit::data::<T, true>(conn, local, queue, (conn.snd_end, window), extent).ok()?;
+    let said = (conn.snd_end, window);
+    let Ok(number) = emit::data::<T, true>(conn, local, queue, said, extent) else { return false };
     let len = extent.len();
     conn.own_segment.refer(extent, source);
     conn.snd_end = conn.snd_end.plus(len);
@@ -197,13 +198,6 @@ fn send<T: TxQueue>(
     conn.trying_since = local.now;
     local.stats.add(Counter::PayloadOut, u64::from(len));
     local.stats.add(Counter::TxBytes, (BELOW + HEADER + TIMESTAMPS) as u64 + u64::from(len));
-    Some(local.now.0 + conn.rtt.timeout().0 < conn.timer_at.0)
-}
-
-/// A timer that comes before those that the wheel knows.
-#[cold]
-#[inline(never)]
-pub fn arm(group: &mut FlowGroup, local: &mut Local, index: u32) {
-    group.conns.settle(index);
-    group.arm(index, local);
+    debug_assert!(conn.timer_at.0 <= local.now.0 + conn.rtt.timeout().0);
+    true
 }

@@ -50,20 +50,38 @@ pub fn receive(local: &mut Local, groups: &mut [Option<Box<FlowGroup>>], frame: 
     let Some(Some(group)) = groups.get_mut(id) else { return false };
     let FlowGroup { conns, table, tx_base, frames, .. } = &mut **group;
     let found = table.find_tuple(conns, segment.hash(), segment.tuple());
-    let Some(index) = found else {
-        let taken = edges::stranger(group, local, segment, frame);
-        group.frames += u64::from(taken);
-        return taken;
-    };
+    let Some(index) = found else { return of_stranger(group, local, segment, frame) };
     let conn = conns.at_mut(index);
-    if folded::expects(conn, local, *tx_base, segment, &frame.mbuf) {
-        *frames += 1;
-        let name = Handle::new(GroupId(id as u16), 0, index);
-        if folded::take(conn, local, segment, frame, name) {
-            folded::arm(group, local, index);
-        }
-        return true;
+    if !folded::expects(conn, local, *tx_base, segment, &frame.mbuf) {
+        return otherwise(group, local, index, segment, frame);
     }
+    *frames += 1;
+    folded::take(conn, local, segment.head(), segment.total(), frame, Handle::new(GroupId(id as u16), 0, index))
+}
+
+#[inline(never)]
+fn of_stranger(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    segment: Segment<'_>,
+    frame: &RxFrame,
+) -> bool {
+    let taken = edges::stranger(group, local, segment, frame);
+    group.frames += u64::from(taken);
+    taken
+}
+
+/// The same on connection `index`, if it is not folded, or gets something else.
+#[inline(never)]
+fn otherwise(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    index: u32,
+    segment: Segment<'_>,
+    frame: &RxFrame,
+) -> bool {
+    let FlowGroup { conns, tx_base, frames, id, .. } = &mut *group;
+    let conn = conns.at_mut(index);
     conn.settle();
     if !predicted(conn, local, *tx_base, segment) {
         let taken = edges::unpredicted(group, local, index, segment, frame);
@@ -75,7 +93,7 @@ pub fn receive(local: &mut Local, groups: &mut [Option<Box<FlowGroup>>], frame: 
     }
     *frames += 1;
     // Without the generation, which the connection has.
-    let name = Handle::new(GroupId(id as u16), 0, index);
+    let name = Handle::new(*id, 0, index);
     if take(conn, local, segment.head(), segment.total(), frame, name) {
         follow_up(group, local, index);
     }

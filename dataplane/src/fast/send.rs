@@ -16,6 +16,7 @@ use crate::tcp::receive;
 use crate::tcp::send_queue::{self, Source};
 use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS};
 use ix_abi::stats::Counter;
+use crate::time::Instant;
 use ix_abi::{Handle, Op};
 
 /// The first word of a `sendv` with one entry that wants no result.
@@ -67,15 +68,24 @@ pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u
     let index = wish.handle.index();
     let tx_base = group.tx_base;
     let Some(conn) = group.conns.get_mut(index) else { return false };
-    let answer = Answer { generation: wish.handle.generation(), addr, len, done };
-    if folded::may_answer(conn, local, &answer)
-        && let Some(arm) = folded::answer(conn, local, queue, tx_base, answer)
-    {
-        if arm {
-            folded::arm(group, local, index);
-        }
-        return true;
+    let answer = Answer { generation: wish.handle.generation(), len, done };
+    if folded::may_answer(conn, local, &answer) {
+        return folded::answer(conn, local, queue, tx_base, addr, len);
     }
+    otherwise(group, local, queue, index, wish)
+}
+
+/// The same on connection `index`, if it is not folded, or does something else.
+#[inline(never)]
+fn otherwise<T: TxQueue>(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    queue: &mut T,
+    index: u32,
+    wish: Wish,
+) -> bool {
+    let tx_base = group.tx_base;
+    let conn = group.conns.at_mut(index);
     conn.settle();
     if !predicted(conn, local, &wish) {
         return false;
@@ -88,7 +98,7 @@ pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u
     // All that was received is returned.
     let window = receive::window_field_beside(conn, 0);
     if transmit(conn, local, queue, tx_base, window) {
-        conn.fold(local.acl_generation);
+        fold(group, local, index);
     } else {
         follow_up(group, local, index);
     }
@@ -117,11 +127,24 @@ fn from_elsewhere<T: TxQueue>(
     let conn = &mut group.conns[index];
     let window = receive::window_field(conn);
     if transmit(conn, local, queue, tx_base, window) {
-        conn.fold(local.acl_generation);
+        fold(group, local, index);
     } else {
         follow_up(group, local, index);
     }
     true
+}
+
+/// Folds the connection, if it is one that may be. While it is, none of its timers is due before the wheel looks at it.
+#[inline(always)]
+fn fold(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    let conn = &group.conns[index];
+    if conn.may_fold(local.acl_generation) {
+        let soonest = Instant(local.now.0 + local.soonest.0);
+        if conn.timer_at > soonest {
+            group.arm_at(index, soonest, local);
+        }
+        group.conns[index].fold();
+    }
 }
 
 /// Sends all that is queued; `false`: there is more to do, see [`follow_up`].

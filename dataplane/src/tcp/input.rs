@@ -20,15 +20,17 @@ use ix_abi::stats::{Counter, Drop};
 pub fn handle(group: &mut FlowGroup, local: &mut Local, packet: &Packet, mbuf: Mbuf) {
     let found = group.table.find_at(&group.conns, packet.hash, &packet.key, packet.local);
     match found {
-        Some(index) => segment(group, local, index, packet, mbuf),
+        Some(index) => {
+            group.conns.settle(index);
+            segment(group, local, index, packet, mbuf);
+        }
         None => listen::stranger(group, local, packet, mbuf, None),
     }
 }
 
-/// The same, of connection `index`.
+/// The same, of connection `index`, which is whole.
 #[inline]
 pub fn segment(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet, mbuf: Mbuf) {
-    group.conns.settle(index);
     let conn = &group.conns[index];
     let (state, stale) = (conn.state, conn.acl != local.acl_generation);
     if stale && !acl::still_allowed(group, local, index) {

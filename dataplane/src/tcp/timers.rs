@@ -12,8 +12,7 @@ use ix_abi::stats::Counter;
 
 /// The wheel has fired for the connection: perhaps in vain, see `FlowGroup::arm`.
 pub fn fired(group: &mut FlowGroup, local: &mut Local, index: u32) {
-    group.conns.settle(index);
-    let conn = &mut group.conns[index];
+    let Some(conn) = group.conns.whole(index) else { return };
     if conn.flags.contains(Flags::FREED) {
         return;
     }
