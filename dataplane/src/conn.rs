@@ -19,7 +19,7 @@ pub use folded::FOLDED;
 pub use slots::Conns;
 
 use bitflags::bitflags;
-use ix_abi::{Cookie, DeadReason, GroupId, Handle, IpAddress};
+use ix_abi::{Cookie, DeadReason, Handle, IpAddress};
 
 /// RFC 9293 §3.3.2. `Listen` is not a connection's state here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -195,34 +195,33 @@ pub struct Conn {
     // Line 1: whose it is, times, and the way out.
     /// The application's.
     pub cookie: Cookie,
-    /// Of the handle; changes when the slot is freed.
-    pub generation: u32,
-    /// Valid while it is the neighbour table's epoch.
-    pub mac_epoch: u32,
+    /// What the application calls it; changes when the slot is freed.
+    pub name: Handle,
+    /// When the connection's first unanswered transmission was.
+    pub trying_since: Instant,
+    /// Delayed acknowledgement.
+    pub ack_at: Instant,
+    /// Round-trip estimator.
+    pub rtt: RttEstimator,
     /// Ethernet address of the next hop.
     pub mac: [u8; 6],
     /// What `rto_at` stands for.
     pub timer: Timer,
     /// See [`Pending`].
     pub pending: Pending,
-    /// When the connection's first unanswered transmission was.
-    pub trying_since: Instant,
-    /// Delayed acknowledgement.
-    pub ack_at: Instant,
-    /// What the wheel is armed for; may be earlier than the timers below.
-    pub timer_at: Instant,
-    /// Round-trip estimator.
-    pub rtt: RttEstimator,
+    /// Valid while it is the neighbour table's epoch.
+    pub mac_epoch: u32,
+    /// See [`Flags`].
+    pub flags: Flags,
 
     // Line 2: what was sent, and how much may be. Congestion control goes on in the next.
     /// The segment of the send queue at place `send_queue::OWN`.
     pub own_segment: Segment,
     /// Congestion control.
     pub cc: Congestion,
-    // Lines 3 and 4: what else an established connection asks for with each message. (The end of `cc` is 12 bytes.)
-    /// See [`Flags`].
-    pub flags: Flags,
-    // These four are one word for `Conn::is_usual`, and so are the next but one, two and three.
+
+    // Behind it: what else an established connection asks for with each message.
+    // These four are one word for `Conn::is_usual`, and the next three are one for `Conn::is_in_order`.
     /// See [`State`].
     pub state: State,
     /// See [`Ecn`].
@@ -231,27 +230,28 @@ pub struct Conn {
     pub path: Path,
     /// The slot of our address; 0: IPv4.
     pub local: u8,
-    /// The connection's recovery, if something is missing.
-    pub recovery: u32,
     /// First buffer of the out-of-order queue.
     pub ooo_head: u32,
     /// Records beside the first.
     pub sent_count: u16,
     /// Bytes of `twice`.
     pub twice_len: u16,
+    /// The connection's recovery, if something is missing.
+    pub recovery: u32,
     /// After the highest ever sent.
     pub snd_max: WrappingSeq,
     /// Next to send.
     pub snd_nxt: WrappingSeq,
     /// Oldest segment of application memory, the newest, and the one that `snd_nxt` is in.
     pub seg_head: u32,
-    /// Newest.
-    pub rx_tail: u32,
     /// Retransmission, persist, FIN-WAIT-2 or TIME-WAIT timer.
     pub rto_at: Instant,
-
+    /// What the wheel is armed for; may be earlier than the timers below.
+    pub timer_at: Instant,
     /// The record of the oldest that is under way; it begins at `snd_una`.
     pub first: Record,
+    /// Newest.
+    pub rx_tail: u32,
     /// Before this the application has its memory back, or is about to be told.
     pub released: WrappingSeq,
     /// The round trip is measured when this is acknowledged: once per round trip.
@@ -278,16 +278,16 @@ pub struct Conn {
     pub refused_batch: u32,
 
     // The rest: what is needed once in a while.
+    /// When to see whether the peer lives.
+    pub keep_at: Instant,
+    /// Where it came from.
+    pub listener: Handle,
     /// When `ts_recent` came, in units of 2^30 ns.
     pub ts_recent_at: u32,
     /// Bytes to report in the next `sent`.
     pub sent_bytes: u32,
     /// Oldest that the application was not told of.
     pub rx_undelivered: u32,
-    /// Where it came from.
-    pub listener: Handle,
-    /// When to see whether the peer lives.
-    pub keep_at: Instant,
     /// The peer.
     pub remote: IpAddress,
     /// Toeplitz hash of the frames that arrive.
@@ -344,11 +344,6 @@ pub struct Conn {
 pub const CONN_LINES: usize = 5;
 
 impl Conn {
-    /// The connection's name for the application.
-    pub fn handle(&self, group: GroupId, index: u32) -> Handle {
-        Handle::new(group, self.generation, index)
-    }
-
     /// The peer and the ports.
     pub fn key(&self) -> FlowKey {
         FlowKey {
@@ -483,7 +478,7 @@ impl Default for Conn {
             tuple: 0,
             hash: 0,
             hash_next: NIL,
-            generation: 1,
+            name: Handle::NONE,
             flags: Flags::FREED,
             rcv_nxt: WrappingSeq(0),
             rcv_edge: WrappingSeq(0),

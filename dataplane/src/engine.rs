@@ -427,7 +427,7 @@ fn resolved(
             let Some(Some(group)) = groups.get_mut(usize::from(handle.group().0)) else { return };
             let index = handle.index();
             let Some(conn) = group.conns.whole(index) else { return };
-            if conn.generation != handle.generation() || conn.flags.contains(Flags::FREED) {
+            if conn.name != handle || conn.flags.contains(Flags::FREED) {
                 return;
             }
             group.conns[index].flags -= Flags::NEEDS_NEIGHBOR;

@@ -9,7 +9,7 @@ use crate::mbuf::{Holder, Mbuf, NO_MBUF};
 use crate::tcp::{acks, close};
 use crate::udp;
 use ix_abi::stats::Counter;
-use ix_abi::{Condition, DeadReason, Event, GroupId, SocketAddress, Status};
+use ix_abi::{Condition, DeadReason, Event, SocketAddress, Status};
 
 /// Room that is left for results of calls when other events fill the ring.
 pub const RESERVE: u32 = 64;
@@ -109,7 +109,7 @@ pub(crate) fn post_connection(
         if *room == 0 {
             return false;
         }
-        let handle = conn.handle(group.id, index);
+        let handle = conn.name;
         let cookie = conn.cookie;
         if conn.pending.contains(Pending::SENT) && !untold {
             conn.pending -= Pending::SENT;
@@ -150,27 +150,27 @@ fn receive(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32)
     if meta.next == NO_MBUF {
         conn.pending -= Pending::RECV;
     }
-    let (handle, cookie) = (conn.handle(group.id, index), conn.cookie);
+    let (handle, cookie) = (conn.name, conn.cookie);
     post(local, &Condition::Recv { handle, cookie, addr, len }.encode(), room);
 }
 
 /// The record that tells of a connection that waits for `accept`.
 #[inline(always)]
-pub fn knock(conn: &Conn, group: GroupId, index: u32) -> Event {
+pub fn knock(conn: &Conn) -> Event {
     let (ip, port) = (conn.remote, conn.remote_port());
     let remote = SocketAddress { ip, port, scope: scope_of(&ip) };
-    let (handle, listener) = (conn.handle(group, index), conn.listener);
+    let (handle, listener) = (conn.name, conn.listener);
     Condition::Knock { handle, listener, remote, local_port: conn.local_port() }.encode()
 }
 
 /// Beginnings and ends.
 fn rare(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32) {
     let conn = &mut group.conns[index];
-    let (handle, cookie) = (conn.handle(group.id, index), conn.cookie);
+    let (handle, cookie) = (conn.name, conn.cookie);
     let event = if conn.pending.contains(Pending::KNOCK) {
         conn.pending -= Pending::KNOCK;
         conn.flags |= Flags::KNOCKED;
-        return post(local, &knock(conn, group.id, index), room);
+        return post(local, &knock(conn), room);
     } else if conn.pending.contains(Pending::CONNECTED) {
         conn.pending -= Pending::CONNECTED;
         conn.flags |= Flags::CONNECT_TOLD;
@@ -189,7 +189,7 @@ fn rare(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32) {
 fn dead(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32) {
     let conn = &mut group.conns[index];
     debug_assert!(conn.state == State::Closed || conn.state == State::TimeWait);
-    let (handle, cookie, reason) = (conn.handle(group.id, index), conn.cookie, conn.reason);
+    let (handle, cookie, reason) = (conn.name, conn.cookie, conn.reason);
     let failed_connect = conn.flags.contains(Flags::ACTIVE)
         && !conn.flags.intersects(Flags::CONNECT_TOLD | Flags::APP_CLOSED);
     let event = if failed_connect {

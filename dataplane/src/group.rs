@@ -120,7 +120,7 @@ impl FlowGroup {
         let index = handle.index();
         let conn = self.conns.whole(index).ok_or(Status::BadHandle)?;
         let known = conn.flags.intersects(Flags::KNOCKED.union(Flags::ACTIVE));
-        let alive = conn.generation == handle.generation() && known;
+        let alive = conn.name == handle && known;
         if alive && !conn.flags.contains(Flags::APP_GONE) {
             Ok(index)
         } else {
@@ -140,8 +140,8 @@ impl FlowGroup {
             local.stats.drop(Drop::TcpTableFull);
             return None;
         }
-        let generation = self.conns[index].generation;
-        self.conns[index] = Conn { generation, flags: Flags::empty(), ..Conn::default() };
+        let name = self.conns[index].name;
+        self.conns[index] = Conn { name, flags: Flags::empty(), ..Conn::default() };
         Some(index)
     }
 
@@ -151,7 +151,7 @@ impl FlowGroup {
         let count = self.conns.capacity();
         // Slots that were not used yet.
         for index in self.wheel.capacity()..count {
-            self.conns[index].generation = self.first_generation;
+            self.conns[index].name = Handle::new(self.id, self.first_generation, index);
         }
         // What the first loss needs is there before it: then is no time to allocate.
         self.segments.prepare();
@@ -279,7 +279,8 @@ impl FlowGroup {
     pub fn free(&mut self, index: u32, local: &mut Local) {
         let conn = &mut self.conns[index];
         conn.flags = Flags::FREED;
-        conn.generation = Handle::next_generation(conn.generation);
+        let generation = Handle::next_generation(conn.name.generation());
+        conn.name = Handle::new(self.id, generation, index);
         self.wheel.cancel(index);
         self.conns.release(index);
         local.stats.add(Counter::TcpClosed, 1);

@@ -101,6 +101,8 @@ pub struct Local {
     pub address: [u8; 4],
     /// What the RSS hash of a packet to it has of it.
     pub address_hash: u32,
+    /// What it adds to the checksums of what is sent, see `fast::emit`.
+    pub address_sum: u32,
     /// What we have of IPv6.
     pub v6: Ipv6,
     /// Largest TCP payload towards the link, over IPv4.
@@ -226,6 +228,7 @@ impl Local {
             ipv4: None,
             address: [0; 4],
             address_hash: 0,
+            address_sum: 0,
             v6: Ipv6::new(config.ipv6 != Mode::Off, config.capabilities.mtu),
             mss: config.capabilities.mtu - 40,
             congestion: config.congestion,

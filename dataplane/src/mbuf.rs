@@ -102,6 +102,32 @@ impl Holder {
     }
 }
 
+/// A place in a buffer: its distance from the area's first byte.
+#[derive(Clone, Copy, Debug)]
+pub struct Place(usize);
+
+impl Place {
+    /// So many bytes further in the same buffer.
+    #[inline(always)]
+    #[must_use]
+    pub fn plus(self, bytes: u16) -> Place {
+        debug_assert!((self.0 + usize::from(bytes)) / MBUF_BYTES == self.0 / MBUF_BYTES);
+        Place(self.0 + usize::from(bytes))
+    }
+
+    /// The token of its buffer, which the caller has.
+    #[inline(always)]
+    pub fn mbuf(self) -> Mbuf {
+        Mbuf((self.0 / MBUF_BYTES) as u32)
+    }
+
+    /// From the buffer's first byte.
+    #[inline(always)]
+    pub fn offset(self) -> u16 {
+        (self.0 % MBUF_BYTES) as u16
+    }
+}
+
 struct MetaCell(UnsafeCell<Meta>);
 
 /// The memory of all receive buffers of a dataplane.
@@ -209,6 +235,18 @@ impl Area {
         debug_assert!(mbuf.0 < self.buffers());
         // SAFETY: tokens are made only by a pool of this area, with indices below `buffers`.
         unsafe { self.data.as_ptr().add(mbuf.0 as usize * MBUF_BYTES) }
+    }
+
+    /// The place of `offset` in the buffer.
+    #[inline(always)]
+    pub fn place(&self, mbuf: &Mbuf, offset: u16) -> Place {
+        Place(mbuf.0 as usize * MBUF_BYTES + usize::from(offset))
+    }
+
+    /// The application's address of a place.
+    #[inline(always)]
+    pub fn user_addr_at(&self, at: Place) -> u64 {
+        self.user_base + at.0 as u64
     }
 
     /// The buffer's metadata.
@@ -324,8 +362,9 @@ impl Area {
 pub struct Pool {
     area: &'static Area,
     core: CoreId,
-    /// The first of those that are at home here.
+    /// The first of those that are at home here, and how many.
     first: u32,
+    count: u32,
     free: Vec<u32>,
     /// Freed here, at home elsewhere; to be sent there by the mesh.
     away: Vec<u32>,
@@ -341,7 +380,7 @@ impl Pool {
         let mut free = Vec::with_capacity(area.per_core as usize);
         free.extend((first..first + area.per_core).rev());
         let away = Vec::with_capacity(area.buffers() as usize - area.per_core as usize);
-        Pool { area, core, first, free, away, stranded: (NO_MBUF, 0) }
+        Pool { area, core, first, count: area.per_core, free, away, stranded: (NO_MBUF, 0) }
     }
 
     /// The area.
@@ -365,12 +404,26 @@ impl Pool {
     #[inline]
     pub fn free(&mut self, mbuf: Mbuf) {
         if self.owns(&mbuf) {
-            debug_assert!(self.free.len() < self.free.capacity());
-            self.free.push(mbuf.0);
+            self.free_own(mbuf);
         } else {
-            debug_assert!(self.away.len() < self.away.capacity());
-            self.away.push(mbuf.0);
+            self.send_away(mbuf);
         }
+    }
+
+    /// The same of one that is at home here.
+    #[inline(always)]
+    pub fn free_own(&mut self, mbuf: Mbuf) {
+        debug_assert!(self.owns(&mbuf) && self.free.len() < self.free.capacity());
+        // It always is: but so the compiler makes nothing for the other case.
+        if self.free.len() < self.free.capacity() {
+            self.free.push(mbuf.0);
+        }
+    }
+
+    #[inline(never)]
+    fn send_away(&mut self, mbuf: Mbuf) {
+        debug_assert!(self.away.len() < self.away.capacity());
+        self.away.push(mbuf.0);
     }
 
     /// Ends what the application held: free, unless transmit segments still refer to it.
@@ -391,10 +444,16 @@ impl Pool {
         mbuf
     }
 
+    /// Whether a buffer of that number is at home here.
+    #[inline(always)]
+    pub fn has(&self, index: u32) -> bool {
+        index.wrapping_sub(self.first) < self.count
+    }
+
     /// Whether the buffer is at home here.
     #[inline(always)]
     pub fn owns(&self, mbuf: &Mbuf) -> bool {
-        mbuf.0.wrapping_sub(self.first) < self.area.per_core
+        self.has(mbuf.0)
     }
 
     /// Counts a reference to a buffer that the application holds on this core.

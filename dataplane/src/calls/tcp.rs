@@ -144,5 +144,5 @@ fn open(engine: &mut Engine, cookie: Cookie, remote: SocketAddress) -> Result<Ha
     let after = old.map(|old| time_wait::make_way(group, local, old));
     let index = listen::connect(group, local, dial, rule, after).ok_or(Status::Limit)?;
     group.conns[index].cookie = cookie;
-    Ok(group.conns[index].handle(id, index))
+    Ok(group.conns[index].name)
 }

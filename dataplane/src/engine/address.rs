@@ -26,6 +26,7 @@ impl Engine {
         }
         local.ipv4 = config;
         local.address = address;
+        local.address_sum = crate::fast::emit::address_sum(address);
         local.address_hash = local.toeplitz.destination_v4(address);
         local.neighbors.clear();
         local.age_neighbors(true);

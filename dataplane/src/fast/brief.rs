@@ -38,7 +38,7 @@ fn find(engine: &mut Engine, handle: Handle) -> Option<(&mut FlowGroup, &mut Loc
     let group = groups.get_mut(usize::from(handle.group().0))?.as_mut()?;
     let index = handle.index();
     let conn = group.conns.whole(index)?;
-    (conn.generation == handle.generation()).then_some((group, local, index))
+    (conn.name == handle).then_some((group, local, index))
 }
 
 #[inline(always)]

@@ -20,7 +20,7 @@ use crate::tcp::{self, listen, send_queue, sent, timestamps};
 use crate::time::Instant;
 use ix_abi::event::{Event, Kind};
 use ix_abi::stats::Counter;
-use ix_abi::{DeadReason, GroupId};
+use ix_abi::DeadReason;
 
 /// Events of one segment at most.
 const EVENTS: u32 = 2;
@@ -136,7 +136,7 @@ fn establish(
     segment: Segment<'_>,
     frame: &RxFrame,
 ) -> bool {
-    let FlowGroup { conns, backlog, half_open, id, .. } = &mut *group;
+    let FlowGroup { conns, backlog, half_open, .. } = &mut *group;
     let conn = &mut conns[index];
     if !completes(conn, local, segment) {
         return otherwise(group, local, index, segment, frame);
@@ -158,7 +158,7 @@ fn establish(
     conn.flags |= Flags::KNOCKED;
     hear(conn, local, segment);
     conn.max_wnd = conn.snd_wnd;
-    let event = events::knock(conn, *id, index);
+    let event = events::knock(conn);
     post(local, &event);
     local.pool.free(taken(frame));
     true
@@ -212,7 +212,7 @@ fn finish(
     segment: Segment<'_>,
     frame: &RxFrame,
 ) -> bool {
-    let FlowGroup { conns, segments, id, tx_base, .. } = &mut *group;
+    let FlowGroup { conns, segments, tx_base, .. } = &mut *group;
     let conn = &mut conns[index];
     if !finishes(conn, local, *tx_base, segment) {
         return otherwise(group, local, index, segment, frame);
@@ -223,7 +223,7 @@ fn finish(
     }
     hear(conn, local, segment);
     conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
-    let eof = record(conn, *id, index, Kind::Eof);
+    let eof = record(conn, Kind::Eof);
     if acked > 0 {
         let mut event = Event { kind: Kind::Sent.0, len: acked, ..eof };
         event.words[0] = u64::from(conn.snd_wnd.min(conn.cc.window()));
@@ -272,7 +272,7 @@ fn end(
     }
     debug_assert!(conn.rx_head == NO_MBUF, "returned by `close`, and none came behind FIN");
     conn.state = State::Closed;
-    let event = Event { aux: DeadReason::Closed.0, ..record(conn, group.id, index, Kind::Dead) };
+    let event = Event { aux: DeadReason::Closed.0, ..record(conn, Kind::Dead) };
     post(local, &event);
     group.leave(index, local);
     group.free(index, local);
@@ -282,8 +282,8 @@ fn end(
 
 /// An event of the connection, to be completed.
 #[inline(always)]
-fn record(conn: &Conn, group: GroupId, index: u32, kind: Kind) -> Event {
-    let (handle, cookie) = (conn.handle(group, index).0, conn.cookie.0);
+fn record(conn: &Conn, kind: Kind) -> Event {
+    let (handle, cookie) = (conn.name.0, conn.cookie.0);
     Event { kind: kind.0, handle, cookie, ..Event::default() }
 }
 

@@ -19,8 +19,12 @@ const VERSION: [u8; 2] = [0x45, 0];
 const DONT_FRAGMENT: [u8; 2] = [0x40, 0];
 const LIFE: [u8; 2] = [64, ipv4::TCP];
 
-/// What they add to the header's sum.
-const FIXED_SUM: u64 = half(VERSION) as u64 + half(DONT_FRAGMENT) as u64 + half(LIFE) as u64;
+/// What they and our address add to the header's sum, not folded: [`Local::address_sum`].
+pub const fn address_sum(address: [u8; 4]) -> u32 {
+    let [a, b, c, d] = address;
+    let fixed = half(VERSION) as u32 + half(DONT_FRAGMENT) as u32 + half(LIFE) as u32;
+    fixed + half([a, b]) as u32 + half([c, d]) as u32
+}
 
 /// What is added to the folded sum of such a header, its checksum apart, to make that of the pseudo-header: both have the
 /// addresses and the protocol, one of them the length of the packet, the other of the segment (RFC 9293 §3.1).
@@ -37,21 +41,22 @@ fn sum_of(word: u32) -> u64 {
 }
 
 /// Builds and pushes a segment with the payload `extent`, from `seq`, which tells of `window`; the frame's
-/// number. Sums are taken of what is written, not read back.
+/// number. Sums are taken of what is written, not read back; `offload`: the device takes them.
 #[inline(always)]
 pub fn data<T: TxQueue, const STAMPED: bool>(
     conn: &Conn,
     local: &mut Local,
     queue: &mut T,
+    offload: bool,
     (seq, window): (WrappingSeq, u16),
     extent: Extent,
 ) -> Result<u32, TxFull> {
     const FLAGS: u8 = flag::ACK | flag::PSH;
     let said = Said { seq, flags: FLAGS, window };
     let len = extent.len();
-    let headers = stamped::<STAMPED>(conn, local, said, len, || extent.sum());
+    let headers = stamped::<STAMPED>(conn, local, offload, said, len, || extent.sum());
     let payload = Fragment { bus: extent.bus(), len };
-    let checksum = local.tx_checksum.then_some(CHECKSUM);
+    let checksum = offload.then_some(CHECKSUM);
     local.tx.push_pair(queue, &mut local.stats, headers, payload, checksum)
 }
 
@@ -65,10 +70,11 @@ pub fn bare<T: TxQueue>(
 ) -> Result<u32, TxFull> {
     let (seq, flags) = bits;
     let said = Said { seq, flags, window: window_field(conn) };
+    let offload = local.tx_checksum;
     let headers = if conn.flags.contains(Flags::TIMESTAMPS) {
-        stamped::<true>(conn, local, said, 0, || 0)
+        stamped::<true>(conn, local, offload, said, 0, || 0)
     } else {
-        stamped::<false>(conn, local, said, 0, || 0)
+        stamped::<false>(conn, local, offload, said, 0, || 0)
     };
     alone(local, queue, headers)
 }
@@ -81,7 +87,7 @@ pub fn syn_ack<T: TxQueue>(
     queue: &mut T,
     options: &SynOptions,
 ) -> Result<u32, TxFull> {
-    let Local { tx, sender, address, tx_checksum, .. } = local;
+    let Local { tx, sender, address, address_sum, tx_checksum, .. } = local;
     let (slot, bus) = tx.slot();
     let Some((h, rest)) = slot.split_first_chunk_mut::<{ BELOW + HEADER }>() else {
         return Err(TxFull);
@@ -89,7 +95,7 @@ pub fn syn_ack<T: TxQueue>(
     let Some(at) = rest.first_chunk_mut() else { return Err(TxFull) };
     let (len, sum) = emit_syn_options(at, options);
     let said = Said { seq: conn.iss, flags: flag::SYN | flag::ACK, window: SYN_WINDOW };
-    let pseudo = below(h, conn, (*sender, *address), (HEADER + len) as u32);
+    let pseudo = below(h, conn, (*sender, *address, *address_sum), (HEADER + len) as u32);
     let word = fixed(h, conn, said, HEADER + len);
     seal(h, pseudo, *tx_checksum, || sum_of_fixed(conn, said.seq, word) + sum);
     alone(local, queue, Fragment { bus, len: (BELOW + HEADER + len) as u32 })
@@ -123,15 +129,16 @@ struct Said {
 fn stamped<const STAMPED: bool>(
     conn: &Conn,
     local: &mut Local,
+    offload: bool,
     said: Said,
     len: u32,
     payload: impl FnOnce() -> u64,
 ) -> Fragment {
     let header = if STAMPED { HEADER + TIMESTAMPS } else { HEADER };
-    let Local { tx, sender, address, now, tx_checksum, .. } = local;
+    let Local { tx, sender, address, address_sum, now, .. } = local;
     let (slot, bus) = tx.slot();
     let (h, rest) = split(slot);
-    let pseudo = below(h, conn, (*sender, *address), header as u32 + len);
+    let pseudo = below(h, conn, (*sender, *address, *address_sum), header as u32 + len);
     let word = fixed(h, conn, said, header);
     let value = ts_clock(*now).wrapping_add(conn.ts_offset);
     if STAMPED {
@@ -143,7 +150,7 @@ fn stamped<const STAMPED: bool>(
         true => u64::from(u32::from_ne_bytes(STAMPS_HEAD)) + sum_of(value) + sum_of(conn.ts_recent),
         false => 0,
     };
-    seal(h, pseudo, *tx_checksum, || {
+    seal(h, pseudo, offload, || {
         checksum::add(sum_of_fixed(conn, said.seq, word) + stamps(), payload())
     });
     Fragment { bus, len: (BELOW + header) as u32 }
@@ -162,15 +169,21 @@ fn split(slot: &mut [u8; TX_HEADER_BYTES]) -> (&mut Fixed, &mut [u8; TIMESTAMPS]
 /// Writes the Ethernet and IP headers for `len` bytes of TCP header and payload; the folded partial sum of their
 /// pseudo-header.
 #[inline(always)]
-fn below(h: &mut Fixed, conn: &Conn, (sender, address): (u64, [u8; 4]), len: u32) -> u16 {
+fn below(
+    h: &mut Fixed,
+    conn: &Conn,
+    (sender, address, address_sum): (u64, [u8; 4], u32),
+    len: u32,
+) -> u16 {
     // Two bytes too many, which our own address goes over: a load and a store.
     let [a, b, c, d, e, f] = conn.mac;
     h[0..8].copy_from_slice(&[a, b, c, d, e, f, conn.timer as u8, conn.retries]);
     h[6..14].copy_from_slice(&sender.to_ne_bytes());
     let len = (len as u16 + ipv4::HEADER as u16).to_be_bytes();
     let (from, to) = (u32::from_ne_bytes(address), conn.tuple as u32);
-    let sum = FIXED_SUM + u64::from(half(len)) + u64::from(from) + u64::from(to);
-    let sum = checksum::fold(sum);
+    // Of at most six halves and one that was folded: no carry is lost.
+    let sum = address_sum + u32::from(half(len)) + (to & 0xffff) + (to >> 16);
+    let sum = (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
     let [v, s] = VERSION;
     let [l, m] = len;
     let [d, o] = DONT_FRAGMENT;

@@ -2,17 +2,16 @@
 //! acknowledges the last answer, whole; a call sends an answer that fits a segment, and returns the request. What
 //! is told by the connection being folded is not asked again.
 use super::emit;
-use super::parse::{Head, Segment};
+use super::parse::Head;
 use super::receive::{event, may_take};
 use crate::calls::send::locate;
 use crate::conn::{Conn, FOLDED};
-use crate::device::{RxFrame, TxQueue};
+use crate::device::TxQueue;
 use crate::ipv4;
 use crate::limits::{RECEIVE_SHIFT, RECEIVE_WINDOW};
 use crate::local::Local;
-use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF};
+use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF, Place};
 use crate::tcp::congestion::{self, CongestionControl};
-use crate::tcp::receive::window_field_of;
 use crate::tcp::send_queue::Source;
 use crate::tcp::sent;
 use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS, flag};
@@ -23,17 +22,24 @@ use ix_abi::event::Kind;
 use ix_abi::stats::Counter;
 
 /// Bytes of headers, from IP's on.
-const HEADERS: u32 = (ipv4::HEADER + HEADER + TIMESTAMPS) as u32;
+pub const HEADERS: u32 = (ipv4::HEADER + HEADER + TIMESTAMPS) as u32;
 
-/// Whether a folded connection, under the rules that are in force, gets what it expects.
+/// Whether a folded connection, under the rules that are in force, gets what it expects: `len` bytes, if its headers have
+/// timestamps.
 #[inline(always)]
-pub fn expects(conn: &Conn, local: &Local, tx_base: u32, segment: Segment<'_>, mbuf: &Mbuf) -> bool {
-    let len = segment.total().wrapping_sub(HEADERS);
+pub fn expects(
+    conn: &Conn,
+    local: &Local,
+    tx_base: u32,
+    head: Head<'_>,
+    len: u32,
+    mbuf: &Mbuf,
+) -> bool {
     conn.acl ^ FOLDED == local.acl_generation
-        && segment.is_stamped(flag::ACK)
-        && segment.stamp().wrapping_sub(conn.ts_recent) as i32 >= 0
-        && segment.seq() == conn.rcv_nxt
-        && segment.ack() == conn.snd_end
+        && head.is_stamped(flag::ACK)
+        && head.stamp().wrapping_sub(conn.ts_recent) as i32 >= 0
+        && head.seq() == conn.rcv_nxt
+        && head.ack() == conn.snd_end
         && conn.rx_held == 0
         // Of one of length 0 it is more than there can be.
         && len.wrapping_sub(1) < conn.rcv_edge.since(conn.rcv_nxt)
@@ -43,66 +49,89 @@ pub fn expects(conn: &Conn, local: &Local, tx_base: u32, segment: Segment<'_>, m
         && may_take(local, mbuf)
 }
 
-/// Takes it, which has `total` bytes of IP header and what follows. A call of its own, and the last thing that its caller
-/// does. Always `true`.
+/// Takes it, with `len` bytes, the frame being at `at`. A call of its own, and the last thing that its caller does.
+/// `true`, but that the compiler does not know, lest it does more after it.
 #[inline(never)]
 pub fn take(
     conn: &mut Conn,
     local: &mut Local,
-    head: Head<'_>,
-    total: u32,
-    frame: &RxFrame,
-    name: Handle,
+    at: Place,
+    len: u32,
+    stamp: u32,
+    window: u32,
 ) -> bool {
     // Nothing is held: so something is out.
     let acked = conn.snd_end.since(conn.snd_una);
-    hear(conn, head);
-    acknowledged(conn, local, acked);
-    let len = total - HEADERS;
-    let addr = hold(conn, local, name, len, frame);
-    let window = u64::from(conn.snd_wnd.min(conn.cc.window()));
-    event(conn, local, name, Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]);
-    conn.ack_at = Instant(local.now.0 + local.profile.delayed_ack.0);
-    debug_assert!(acked > 0 && conn.timer_at <= conn.ack_at);
-    true
+    let rarely = congestion::is_in_use(conn, acked)
+        || !conn.rtt.is_known()
+        || !conn.own_segment.source().is_own(local);
+    if rarely {
+        take_rarely(conn, local, at, len, stamp, window)
+    } else {
+        take_in::<false>(conn, local, at, len, stamp, window)
+    }
 }
 
-/// The peer's clock and window.
+/// The same where the window may grow, or the answer was not in a buffer of this core's.
+#[inline(never)]
+fn take_rarely(
+    conn: &mut Conn,
+    local: &mut Local,
+    at: Place,
+    len: u32,
+    stamp: u32,
+    window: u32,
+) -> bool {
+    take_in::<true>(conn, local, at, len, stamp, window)
+}
+
 #[inline(always)]
-fn hear(conn: &mut Conn, head: Head<'_>) {
-    conn.ts_recent = head.stamp();
-    conn.snd_wnd = head.window() << conn.snd_shift;
+fn take_in<const RARELY: bool>(
+    conn: &mut Conn,
+    local: &mut Local,
+    at: Place,
+    len: u32,
+    stamp: u32,
+    window: u32,
+) -> bool {
+    let acked = conn.snd_end.since(conn.snd_una);
+    conn.ts_recent = stamp;
+    conn.snd_wnd = window << conn.snd_shift;
     conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
+    acknowledged::<RARELY>(conn, local, acked);
+    let addr = hold(conn, local, at.plus((BELOW + HEADER + TIMESTAMPS) as u16), len);
+    let window = u64::from(conn.snd_wnd.min(conn.cc.window()));
+    event(conn, local, Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]);
+    conn.ack_at = Instant(local.now.0 + local.profile.delayed_ack.0);
+    debug_assert!(acked > 0 && conn.timer_at <= conn.ack_at);
+    acked != 0
 }
 
 /// The segment that was out has arrived: its memory is the application's again.
 #[inline(always)]
-fn acknowledged(conn: &mut Conn, local: &mut Local, acked: u32) {
+fn acknowledged<const RARELY: bool>(conn: &mut Conn, local: &mut Local, acked: u32) {
     let ticks = sent::clock(local.now).wrapping_sub(sent::clock(conn.trying_since));
-    conn.rtt.measured_ticks(ticks, local.rto_min_us);
     conn.snd_una = conn.snd_end;
+    if !RARELY {
+        conn.rtt.follow_ticks(ticks, local.rto_min_us);
+        return conn.own_segment.source().release_own(local);
+    }
+    conn.rtt.measured_ticks(ticks, local.rto_min_us);
     if congestion::is_in_use(conn, acked) {
         congestion::grow(conn, acked, acked, local.now);
     }
     conn.own_segment.source().release(local);
 }
 
-/// The application holds the buffer from now on, of which `len` bytes from `offset` are its; their address there.
+/// The application holds the buffer from now on, of which `len` bytes from `at` are its; their address there.
 #[inline(always)]
-fn hold(
-    conn: &mut Conn,
-    local: &mut Local,
-    name: Handle,
-    len: u32,
-    frame: &RxFrame,
-) -> u64 {
-    let offset = frame.offset + (BELOW + HEADER + TIMESTAMPS) as u16;
-    let mut mbuf = Mbuf::from_raw(frame.mbuf.index());
+fn hold(conn: &mut Conn, local: &mut Local, at: Place, len: u32) -> u64 {
+    let (mut mbuf, offset) = (at.mbuf(), at.offset());
     let area = local.pool.area();
     let word = conn.rcv_nxt.0;
     area.set_meta(&mut mbuf, Meta { next: NO_MBUF, offset, len: len as u16, references: 0, word });
-    area.set_holder(&mbuf, Holder::group(name.group()));
-    let addr = area.user_addr(&mbuf, offset);
+    area.set_holder(&mbuf, Holder::group(conn.name.group()));
+    let addr = area.user_addr_at(at);
     conn.rx_head = mbuf.into_raw();
     conn.rx_held = len;
     conn.rcv_nxt = conn.rcv_nxt.plus(len);
@@ -110,25 +139,17 @@ fn hold(
     addr
 }
 
-/// What a call says, see `send::call`.
-#[derive(Clone, Copy)]
-pub struct Answer {
-    pub generation: u32,
-    pub len: u64,
-    pub done: u64,
-}
-
-/// Whether a folded connection may send this now.
+/// Whether the connection is a folded one of this name that may send `len` bytes now and return `done`.
 #[inline(always)]
-pub fn may_answer(conn: &Conn, local: &Local, answer: &Answer) -> bool {
+pub fn may_answer(conn: &Conn, local: &Local, name: Handle, len: u64, done: u64) -> bool {
     conn.is_folded()
-        && conn.generation == answer.generation
-        && answer.len.wrapping_sub(1) < u64::from(conn.mss)
+        && conn.name == name
+        && len.wrapping_sub(1) < u64::from(conn.mss)
         // Not 0: so nothing is out.
-        && conn.rx_held > 0
-        && answer.done == u64::from(conn.rx_held)
-        && conn.snd_wnd >= answer.len as u32
-        && conn.cc.window() >= answer.len as u32
+        && done > 0
+        && done == u64::from(conn.rx_held)
+        && conn.snd_wnd >= len as u32
+        && conn.cc.window() >= len as u32
         && conn.mac_epoch == local.mac_epoch
         && local.tx.ready()
 }
@@ -149,9 +170,15 @@ pub fn answer<T: TxQueue>(
         let _still_held = mbuf.into_raw();
         return elsewhere(conn, local, queue, tx_base, addr, len);
     };
-    let sent = send(conn, local, queue, tx_base, extent, Source::sole(mbuf));
-    if sent {
-        let _the_segment_has_it = local.pool.take_back(Mbuf::from_raw(conn.rx_head)).into_raw();
+    let source = Source::sole(local.pool.take_back(mbuf));
+    let sent = match local.tx_checksum {
+        true => send::<T, true>(conn, local, queue, tx_base, extent, source),
+        false => send::<T, false>(conn, local, queue, tx_base, extent, source),
+    };
+    if !sent {
+        let mbuf = Mbuf::from_raw(conn.rx_head);
+        local.pool.area().set_holder(&mbuf, Holder::group(conn.name.group()));
+        let _still_held = mbuf.into_raw();
     }
     sent
 }
@@ -168,7 +195,11 @@ fn elsewhere<T: TxQueue>(
 ) -> bool {
     let Ok((extent, source)) = locate(local, addr, len) else { return false };
     let whole = u64::from(extent.len()) == len;
-    let sent = whole && send(conn, local, queue, tx_base, extent, source);
+    let sent = whole
+        && match local.tx_checksum {
+            true => send::<T, true>(conn, local, queue, tx_base, extent, source),
+            false => send::<T, false>(conn, local, queue, tx_base, extent, source),
+        };
     if sent {
         local.pool.return_held(Mbuf::from_raw(conn.rx_head));
     } else {
@@ -177,9 +208,22 @@ fn elsewhere<T: TxQueue>(
     sent
 }
 
+/// The window field of an answer, see `tcp::receive::window_field_of`: nothing that was received waits, and no FIN has
+/// come.
+#[inline(always)]
+fn window(conn: &mut Conn) -> u16 {
+    let told = conn.rcv_edge.since(conn.rcv_nxt);
+    debug_assert!(told <= RECEIVE_WINDOW);
+    if RECEIVE_WINDOW - told < u32::from(conn.mss) {
+        return (told >> RECEIVE_SHIFT) as u16;
+    }
+    conn.rcv_edge = conn.rcv_nxt.plus(RECEIVE_WINDOW);
+    (RECEIVE_WINDOW >> RECEIVE_SHIFT) as u16
+}
+
 /// Sends `extent`, which is the connection's from then on. `false`: there is no room.
 #[inline(always)]
-fn send<T: TxQueue>(
+fn send<T: TxQueue, const OFFLOAD: bool>(
     conn: &mut Conn,
     local: &mut Local,
     queue: &mut T,
@@ -187,17 +231,21 @@ fn send<T: TxQueue>(
     extent: Extent,
     source: Source,
 ) -> bool {
-    let window = window_field_of::<RECEIVE_WINDOW, RECEIVE_SHIFT>(conn, 0);
-    let said = (conn.snd_end, window);
-    let Ok(number) = emit::data::<T, true>(conn, local, queue, said, extent) else { return false };
     let len = extent.len();
     conn.own_segment.refer(extent, source);
+    let window = window(conn);
+    // Far from the count of packets, else vectors are made of the two.
+    let bytes = (BELOW + HEADER + TIMESTAMPS) as u64 + u64::from(len);
+    local.stats.add(Counter::TxBytes, bytes);
+    let Ok(number) = emit::data::<T, true>(conn, local, queue, OFFLOAD, (conn.snd_end, window), extent) else {
+        local.stats.add(Counter::TxBytes, bytes.wrapping_neg());
+        return false;
+    };
     conn.snd_end = conn.snd_end.plus(len);
     conn.rx_held = 0;
     conn.last_tx = number.wrapping_add(tx_base);
     conn.trying_since = local.now;
     local.stats.add(Counter::PayloadOut, u64::from(len));
-    local.stats.add(Counter::TxBytes, (BELOW + HEADER + TIMESTAMPS) as u64 + u64::from(len));
     debug_assert!(conn.timer_at.0 <= local.now.0 + conn.rtt.timeout().0);
     true
 }

@@ -44,6 +44,12 @@ const BARE: u8 = 0x50;
 const BUT_PSH: u16 = u16::from_ne_bytes([0xff, !flag::PSH]);
 
 impl<'a> Segment<'a> {
+    /// What [`headers`] has read.
+    #[inline(always)]
+    pub fn new((head, hash, total): (Head<'a>, u32, u32)) -> Segment<'a> {
+        Segment { head, rest: u64::from(total) << 32 | u64::from(hash) }
+    }
+
     /// Its headers.
     #[inline(always)]
     pub fn head(&self) -> Head<'a> {
@@ -166,9 +172,10 @@ impl Head<'_> {
     }
 }
 
-/// Reads the headers; `None` if they are not the usual ones, or damaged.
+/// Reads the headers; also its hash and the length of IP header and what follows, which is all there. `None` if they are not
+/// the usual ones, or damaged.
 #[inline(always)]
-pub fn segment<'a>(local: &Local, frame: &'a RxFrame) -> Option<Segment<'a>> {
+pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, u32)> {
     let at = usize::from(frame.offset);
     let data = local.pool.area().data(&frame.mbuf);
     let h: &Headers = data.get(at..at + size_of::<Headers>())?.first_chunk()?;
@@ -189,7 +196,7 @@ pub fn segment<'a>(local: &Local, frame: &'a RxFrame) -> Option<Segment<'a>> {
         Some(hash) if frame.checksum == RxChecksum::Good => hash,
         _ => without_offload(local, h, frame, usize::from(total))?,
     };
-    Some(Segment { head: Head(h), rest: u64::from(total) << 32 | u64::from(hash) })
+    Some((Head(h), hash, u32::from(total)))
 }
 
 /// What the device has not done: the hash of a segment whose checksums are right, `None`: they are not. A call of its own,

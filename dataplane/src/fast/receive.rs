@@ -18,7 +18,6 @@ use crate::time::Instant;
 use alloc::boxed::Box;
 use ix_abi::event::{Event, Kind};
 use ix_abi::stats::Counter;
-use ix_abi::{GroupId, Handle};
 
 /// What makes a segment anything but predictable.
 pub(super) const SLOW: Flags = Flags::IN_EVENTS
@@ -38,25 +37,28 @@ pub(super) const SLOW: Flags = Flags::IN_EVENTS
     .union(Flags::V6);
 
 /// Takes a frame, whose buffer is then not the caller's any more; `false`: it is not a predicted segment, and
-/// nothing has happened. A call of its own, so that what it works on
-/// stays in registers.
-#[inline(never)]
+/// nothing has happened.
+#[inline(always)]
 pub fn receive(local: &mut Local, groups: &mut [Option<Box<FlowGroup>>], frame: &RxFrame) -> bool {
     if local.event_room == 0 {
         return false;
     }
-    let Some(segment) = parse::segment(local, frame) else { return false };
-    let id = segment.hash() as usize & groups.len().wrapping_sub(1);
+    let Some(read) = parse::headers(local, frame) else { return false };
+    let (head, hash, total) = read;
+    let id = hash as usize & groups.len().wrapping_sub(1);
     let Some(Some(group)) = groups.get_mut(id) else { return false };
     let FlowGroup { conns, table, tx_base, frames, .. } = &mut **group;
-    let found = table.find_tuple(conns, segment.hash(), segment.tuple());
-    let Some(index) = found else { return of_stranger(group, local, segment, frame) };
+    let Some(index) = table.find_tuple(conns, hash, head.tuple()) else {
+        return of_stranger(group, local, Segment::new(read), frame);
+    };
     let conn = conns.at_mut(index);
-    if !folded::expects(conn, local, *tx_base, segment, &frame.mbuf) {
-        return otherwise(group, local, index, segment, frame);
+    let len = total.wrapping_sub(folded::HEADERS);
+    if !folded::expects(conn, local, *tx_base, head, len, &frame.mbuf) {
+        return otherwise(group, local, index, Segment::new(read), frame);
     }
     *frames += 1;
-    folded::take(conn, local, segment.head(), segment.total(), frame, Handle::new(GroupId(id as u16), 0, index))
+    let at = local.pool.area().place(&frame.mbuf, frame.offset);
+    folded::take(conn, local, at, len, head.stamp(), head.window())
 }
 
 #[inline(never)]
@@ -80,7 +82,7 @@ fn otherwise(
     segment: Segment<'_>,
     frame: &RxFrame,
 ) -> bool {
-    let FlowGroup { conns, tx_base, frames, id, .. } = &mut *group;
+    let FlowGroup { conns, tx_base, frames, .. } = &mut *group;
     let conn = conns.at_mut(index);
     conn.settle();
     if !predicted(conn, local, *tx_base, segment) {
@@ -93,8 +95,7 @@ fn otherwise(
     }
     *frames += 1;
     // Without the generation, which the connection has.
-    let name = Handle::new(*id, 0, index);
-    if take(conn, local, segment.head(), segment.total(), frame, name) {
+    if take(conn, local, segment.head(), segment.total(), frame) {
         follow_up(group, local, index);
     }
     true
@@ -109,7 +110,6 @@ fn take(
     segment: Head<'_>,
     total: u32,
     frame: &RxFrame,
-    name: Handle,
 ) -> bool {
     let mut header = HEADERS;
     if conn.flags.contains(Flags::TIMESTAMPS) {
@@ -125,7 +125,7 @@ fn take(
     // `predicted` has seen that it is not negative.
     let len = total + eth::HEADER as u32 - u32::from(header);
     let mbuf = Mbuf::from_raw(frame.mbuf.index());
-    post(conn, local, name, (frame.offset + header, len), acked, mbuf);
+    post(conn, local, (frame.offset + header, len), acked, mbuf);
     more | (len > 0 && owes(conn, local))
 }
 
@@ -228,7 +228,6 @@ pub(super) fn acknowledged(conn: &mut Conn, local: &mut Local, acked: u32) -> bo
 fn post(
     conn: &mut Conn,
     local: &mut Local,
-    name: Handle,
     (offset, len): (u16, u32),
     acked: u32,
     mbuf: Mbuf,
@@ -238,21 +237,20 @@ fn post(
         local.pool.free(mbuf);
         (Kind::Sent, acked, [window, 0])
     } else {
-        let addr = append(conn, local, name.group(), (offset, len), mbuf);
+        let addr = append(conn, local, (offset, len), mbuf);
         match acked {
             0 => (Kind::Recv, len, [addr, 0]),
             _ => (Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]),
         }
     };
-    event(conn, local, name, kind, len, words);
+    event(conn, local, kind, len, words);
 }
 
-/// Writes an event of the connection with this name, but for the generation.
+/// Writes an event of the connection.
 #[inline(always)]
 pub(super) fn event(
     conn: &Conn,
     local: &mut Local,
-    name: Handle,
     kind: Kind,
     len: u32,
     [first, second]: [u64; 2],
@@ -261,7 +259,7 @@ pub(super) fn event(
         kind: kind.0,
         aux: 0,
         len,
-        handle: name.0 | u64::from(conn.generation) << Handle::FIELD_BITS,
+        handle: conn.name.0,
         cookie: conn.cookie.0,
         words: [first, second, 0, 0, 0],
     };
@@ -277,14 +275,13 @@ pub(super) fn event(
 fn append(
     conn: &mut Conn,
     local: &mut Local,
-    group: GroupId,
     (offset, len): (u16, u32),
     mut mbuf: Mbuf,
 ) -> u64 {
     let area = local.pool.area();
     let word = conn.rcv_nxt.0;
     area.set_meta(&mut mbuf, Meta { next: NO_MBUF, offset, len: len as u16, references: 0, word });
-    area.set_holder(&mbuf, Holder::group(group));
+    area.set_holder(&mbuf, Holder::group(conn.name.group()));
     let addr = area.user_addr(&mbuf, offset);
     let index = mbuf.into_raw();
     if conn.rx_tail == NO_MBUF {

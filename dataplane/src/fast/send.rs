@@ -2,7 +2,7 @@
 //! nothing else to send. It leaves as a frame at once; the doorbell comes with the transmit stage.
 use super::brief::brief;
 use super::emit;
-use super::folded::{self, Answer};
+use super::folded;
 use crate::calls::send::locate;
 use crate::conn::{Conn, Flags};
 use crate::device::TxQueue;
@@ -61,32 +61,35 @@ pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u
         return false;
     }
     let (len, done) = (record.word::<4>(), record.word::<7>());
+    let handle = Handle(handle);
+    let Some(Some(group)) = groups.get_mut(usize::from(handle.group().0)) else { return false };
+    let tx_base = group.tx_base;
+    let Some(conn) = group.conns.get_mut(handle.index()) else { return false };
+    if folded::may_answer(conn, local, handle, len, done) {
+        return folded::answer(conn, local, queue, tx_base, addr, len);
+    }
+    otherwise(engine, queue, ahead)
+}
+
+/// The same on a connection that is not folded, or does something else. Reads the record anew, and believes what it
+/// says now.
+#[inline(never)]
+fn otherwise<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32) -> bool {
+    let Engine { local, groups, .. } = &mut *engine;
+    let Some(app) = &local.app else { return false };
+    let record = app.rings.record(ahead);
+    let (first, handle, addr) = (record.word::<0>(), record.word::<1>(), record.word::<3>());
+    let (len, done) = (record.word::<4>(), record.word::<7>());
     let wish = Wish { handle: Handle(handle), addr, len, done };
+    let index = wish.handle.index();
     let Some(Some(group)) = groups.get_mut(usize::from(wish.handle.group().0)) else {
         return false;
     };
-    let index = wish.handle.index();
     let tx_base = group.tx_base;
-    let Some(conn) = group.conns.get_mut(index) else { return false };
-    let answer = Answer { generation: wish.handle.generation(), len, done };
-    if folded::may_answer(conn, local, &answer) {
-        return folded::answer(conn, local, queue, tx_base, addr, len);
+    let Some(conn) = group.conns.whole(index) else { return false };
+    if first != ONE_PIECE {
+        return false;
     }
-    otherwise(group, local, queue, index, wish)
-}
-
-/// The same on connection `index`, if it is not folded, or does something else.
-#[inline(never)]
-fn otherwise<T: TxQueue>(
-    group: &mut FlowGroup,
-    local: &mut Local,
-    queue: &mut T,
-    index: u32,
-    wish: Wish,
-) -> bool {
-    let tx_base = group.tx_base;
-    let conn = group.conns.at_mut(index);
-    conn.settle();
     if !predicted(conn, local, &wish) {
         return false;
     }
@@ -175,8 +178,9 @@ fn transmit_as<T: TxQueue, const STAMPED: bool>(
     tx_base: u32,
     window: u16,
 ) -> bool {
-    let (said, extent) = ((conn.snd_nxt, window), conn.own_segment.extent());
-    let Ok(number) = emit::data::<T, STAMPED>(conn, local, queue, said, extent) else {
+    let offload = local.tx_checksum;
+    let (seq, extent) = (conn.snd_nxt, conn.own_segment.extent());
+    let Ok(number) = emit::data::<T, STAMPED>(conn, local, queue, offload, (seq, window), extent) else {
         let header = if STAMPED { BELOW + HEADER + TIMESTAMPS } else { BELOW + HEADER };
         let bytes = header as u64 + u64::from(conn.own_segment.extent().len());
         local.stats.add(Counter::TxBytes, bytes.wrapping_neg());
@@ -190,7 +194,7 @@ fn transmit_as<T: TxQueue, const STAMPED: bool>(
 #[inline(always)]
 fn predicted(conn: &Conn, local: &Local, wish: &Wish) -> bool {
     let len = wish.len as u32;
-    conn.generation == wish.handle.generation()
+    conn.name == wish.handle
         && conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
         && conn.is_usual()
         && conn.is_in_order()

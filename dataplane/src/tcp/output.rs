@@ -534,7 +534,6 @@ fn reach(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
 /// its retransmission timer.
 #[cold]
 fn resolve(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
-    let id = group.id;
     local.calm = false;
     if group.conns[index].acl != local.acl_generation && !acl::still_allowed(group, local, index) {
         return false;
@@ -549,7 +548,7 @@ fn resolve(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
             return true;
         }
         if !conn.flags.contains(Flags::NEEDS_NEIGHBOR) {
-            let waiting = Waiting::Connection(conn.handle(id, index));
+            let waiting = Waiting::Connection(conn.name);
             match local.neighbors.pend(hop, waiting, local.now) {
                 Ok(()) => conn.flags |= Flags::NEEDS_NEIGHBOR,
                 Err(_) => local.stats.drop(Drop::ArpPendingFull),

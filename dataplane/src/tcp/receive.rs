@@ -267,9 +267,8 @@ pub fn window_field_beside(conn: &mut Conn, used: u32) -> u16 {
     }
 }
 
-/// The same, of a connection whose windows are at most `MAX` and said in units of `2^SHIFT`.
 #[inline(always)]
-pub fn window_field_of<const MAX: u32, const SHIFT: u8>(conn: &mut Conn, used: u32) -> u16 {
+fn window_field_of<const MAX: u32, const SHIFT: u8>(conn: &mut Conn, used: u32) -> u16 {
     const { assert!(MAX >> SHIFT <= u16::MAX as u32) }
     let told = conn.rcv_edge.since(conn.rcv_nxt);
     let possible = MAX.saturating_sub(used);

@@ -64,33 +64,52 @@ impl RttEstimator {
     /// The same of so many ticks of the clock of send times.
     #[inline(always)]
     pub fn measured_ticks(&mut self, ticks: u32, floor_us: u32) {
-        // A tick has 1.024 us; exact but for what is longer than eight seconds, which may be a microsecond off.
-        let us = (u64::from(ticks) * US_OF_TICK) >> US_OF_TICK_BITS;
-        self.measured_us(us.min(u64::from(RTO_MAX_US)) as u32, floor_us);
+        self.measured_us(us_of(ticks), floor_us);
+    }
+
+    /// The same of one that is not the first, see [`RttEstimator::is_known`].
+    #[inline(always)]
+    pub fn follow_ticks(&mut self, ticks: u32, floor_us: u32) {
+        debug_assert!(self.is_known());
+        self.follow(us_of(ticks), floor_us);
     }
 
     /// The same in microseconds, at most `RTO_MAX`.
     #[inline(always)]
-    pub fn measured_us(&mut self, rtt: u32, floor_us: u32) {
-        let rtt = rtt + u32::from(rtt == 0);
-        if self.smoothed_us == 0 {
+    fn measured_us(&mut self, rtt: u32, floor_us: u32) {
+        if self.is_known() {
+            self.follow(rtt, floor_us);
+        } else {
+            let rtt = rtt.max(1);
             self.smoothed_us = rtt;
             self.variation_us = rtt / 2;
             self.least_us = rtt;
-        } else {
-            // None is longer than `RTO_MAX`. Shifts round down, but to nothing less than what is measured: none gets negative,
-            // and the mean no less than 1.
-            let difference = rtt.wrapping_sub(self.smoothed_us) as i32;
-            let more = difference.wrapping_abs().wrapping_sub(self.variation_us as i32) >> 2;
-            self.variation_us = self.variation_us.wrapping_add(more as u32);
-            self.smoothed_us = self.smoothed_us.wrapping_add((difference >> 3) as u32);
-            // Comes up slowly, so that a path that has got longer is not taken for a short one for ever.
-            self.least_us = match rtt.checked_sub(self.least_us) {
-                Some(above) => self.least_us + above.div_ceil(LEAST_RISES_BY),
-                None => rtt,
-            };
+            self.settle(floor_us);
         }
-        self.settle(floor_us);
+    }
+
+    /// Whether there was a measurement.
+    #[inline(always)]
+    pub fn is_known(&self) -> bool {
+        self.smoothed_us != 0
+    }
+
+    /// A measurement that is not the first, at most `RTO_MAX`.
+    #[inline(always)]
+    fn follow(&mut self, rtt: u32, floor_us: u32) {
+        let rtt = rtt.max(1);
+        // None is longer than `RTO_MAX`. Shifts round down, but to nothing less than what is measured: none gets negative,
+        // and the mean no less than 1.
+        let difference = rtt.wrapping_sub(self.smoothed_us) as i32;
+        let more = difference.wrapping_abs().wrapping_sub(self.variation_us as i32) >> 2;
+        self.variation_us = self.variation_us.wrapping_add(more as u32);
+        self.smoothed_us = self.smoothed_us.wrapping_add((difference >> 3) as u32);
+        // Comes up slowly, so that a path that has got longer is not taken for a short one for ever.
+        self.least_us = match rtt.checked_sub(self.least_us) {
+            Some(above) => self.least_us + above.div_ceil(LEAST_RISES_BY),
+            None => rtt,
+        };
+        self.timeout_us = timeout_us(self.smoothed_us, self.variation_us, floor_us);
     }
 
     /// The timeout without backing off (§5.7 lets new data being acknowledged end it).
@@ -99,10 +118,7 @@ impl RttEstimator {
         // Without a measurement only a SYN was answered, and not at once (§5.7).
         self.timeout_us = match self.smoothed_us {
             0 => RTO_AFTER_SYN_LOSS.as_us() as u32,
-            // No term is longer than a few times `RTO_MAX`: none overflows.
-            smoothed => (smoothed + (self.variation_us * 4).max(GRANULARITY_US))
-                .max(floor_us)
-                .min(RTO_MAX_US),
+            smoothed => timeout_us(smoothed, self.variation_us, floor_us),
         };
     }
 
@@ -110,6 +126,22 @@ impl RttEstimator {
     pub fn back_off(&mut self) {
         self.timeout_us = self.timeout_us.saturating_mul(2).min(RTO_MAX.as_us() as u32);
     }
+}
+
+/// Microseconds of so many ticks, at most `RTO_MAX`. A tick has 1.024 us; exact but for what is longer than eight seconds,
+/// which may be a microsecond off.
+#[inline(always)]
+fn us_of(ticks: u32) -> u32 {
+    let us = (u64::from(ticks) * US_OF_TICK) >> US_OF_TICK_BITS;
+    us.min(u64::from(RTO_MAX_US)) as u32
+}
+
+/// RFC 6298 §2.3; no less than the floor, which is the most frequent.
+#[inline(always)]
+fn timeout_us(smoothed: u32, variation: u32, floor: u32) -> u32 {
+    // No term is longer than a few times `RTO_MAX`: none overflows.
+    let wanted = smoothed + (variation * 4).max(GRANULARITY_US);
+    if wanted <= floor { floor } else { wanted.min(RTO_MAX_US) }
 }
 
 #[cfg(test)]

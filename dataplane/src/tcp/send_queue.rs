@@ -38,6 +38,29 @@ impl Source {
     /// Ends the pin or the reference, or frees the buffer.
     #[inline(always)]
     pub fn release(self, local: &mut Local) {
+        if self.is_own(local) {
+            local.pool.free(Mbuf::from_raw(self.0 & !SOLE));
+        } else {
+            self.release_otherwise(local);
+        }
+    }
+
+    /// Whether it is a buffer that is the segment's alone and at home on this core: all that is set beside an index that
+    /// the pool knows is `SOLE`.
+    #[inline(always)]
+    pub fn is_own(self, local: &Local) -> bool {
+        local.pool.has(self.0.wrapping_sub(SOLE))
+    }
+
+    /// Frees such a buffer.
+    #[inline(always)]
+    pub fn release_own(self, local: &mut Local) {
+        debug_assert!(self.is_own(local));
+        local.pool.free_own(Mbuf::from_raw(self.0.wrapping_sub(SOLE)));
+    }
+
+    #[inline(never)]
+    fn release_otherwise(self, local: &mut Local) {
         if self.0 & SOLE != 0 {
             local.pool.free(Mbuf::from_raw(self.0 & !SOLE));
         } else if self.0 & BUFFER != 0 {
