@@ -80,6 +80,8 @@ pub(crate) struct TxRing {
     pub completed: u32,
     last_fetch: u64,
     last_done: u64,
+    /// When its next frame is fetched or completes: kept, since everybody asks for it all the time.
+    next: u64,
 }
 
 /// The device; queues are handles to it.
@@ -129,7 +131,7 @@ impl Card {
             armed: false,
             interrupts: 0,
         };
-        let tx = |_| TxRing { slots: config.tx_ring, ..TxRing::default() };
+        let tx = |_| TxRing { slots: config.tx_ring, next: u64::MAX, ..TxRing::default() };
         Card {
             capabilities: config.capabilities,
             toeplitz: Toeplitz::new(&config.rss_key),
@@ -196,16 +198,7 @@ impl Card {
 
     /// When the next frame is fetched or completes.
     pub fn next_completion(&self) -> u64 {
-        let next = |slot: &Slot| match (slot.times, &slot.fetched) {
-            (Some((fetch, _)), None) => fetch,
-            (Some((_, done)), Some(_)) => done,
-            (None, _) => u64::MAX,
-        };
-        let of_ring = |ring: &TxRing| {
-            let unfetched = ring.frames.iter().find(|slot| slot.fetched.is_none());
-            unfetched.into_iter().chain(ring.frames.front()).map(next).min()
-        };
-        self.tx.iter().filter_map(of_ring).min().unwrap_or(u64::MAX)
+        self.tx.iter().map(|ring| ring.next).min().unwrap_or(u64::MAX)
     }
 
     /// A frame arrives from the wire. Whether there was a buffer for it.
@@ -267,14 +260,19 @@ impl Card {
     pub(crate) fn show(&mut self, queue: usize) {
         let Card { tx, rng, now, tx_delay, doorbells, .. } = self;
         let ring = &mut tx[queue];
-        let mut any = false;
-        for slot in ring.frames.iter_mut().filter(|slot| slot.times.is_none()) {
+        // They are the last ones.
+        let fresh = ring.frames.iter().rev().take_while(|slot| slot.times.is_none()).count();
+        if fresh == 0 {
+            return;
+        }
+        let first = ring.frames.len() - fresh;
+        for slot in ring.frames.range_mut(first..) {
             ring.last_fetch = ring.last_fetch.max(*now + rng.below(*tx_delay / 4 + 1));
             ring.last_done = ring.last_done.max(ring.last_fetch + rng.below(*tx_delay + 1));
             slot.times = Some((ring.last_fetch, ring.last_done));
-            any = true;
         }
-        *doorbells += u64::from(any);
+        *doorbells += 1;
+        ring.look();
     }
 
     /// Frames whose time has come leave for the wire, and are complete.
@@ -284,7 +282,7 @@ impl Card {
             return out;
         }
         let (now, offers) = (self.now, &self.capabilities);
-        for ring in &mut self.tx {
+        for ring in self.tx.iter_mut().filter(|ring| ring.next <= now) {
             for slot in ring.frames.iter_mut().filter(|slot| slot.fetched.is_none()) {
                 if slot.times.is_none_or(|(fetch, _)| fetch > now) {
                     break;
@@ -314,6 +312,18 @@ impl Card {
 }
 
 impl TxRing {
+    /// Something has become of its frames: when to look again.
+    pub(crate) fn look(&mut self) {
+        let next = |slot: &Slot| match (slot.times, &slot.fetched) {
+            (Some((fetch, _)), None) => fetch,
+            (Some((_, done)), Some(_)) => done,
+            (None, _) => u64::MAX,
+        };
+        let unfetched = self.frames.iter().find(|slot| slot.fetched.is_none());
+        let frames = unfetched.into_iter().chain(self.frames.front());
+        self.next = frames.map(next).min().unwrap_or(u64::MAX);
+    }
+
     /// Reports what is complete, in the order of the ring.
     fn retire(&mut self, bus: &dyn Bus, offers: &Capabilities) {
         while self.frames.front().is_some_and(|slot| slot.done) {
@@ -326,5 +336,6 @@ impl TxRing {
             );
             self.completed += 1;
         }
+        self.look();
     }
 }

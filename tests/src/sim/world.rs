@@ -42,6 +42,8 @@ pub struct Report {
     pub datagrams: usize,
     /// What was made to fail inside, see [`faults::Kind`].
     pub struck: [u64; faults::KINDS],
+    /// Of all frames and their times: two runs with the same are the same.
+    pub digest: u64,
 }
 
 struct World {
@@ -290,6 +292,7 @@ impl World {
             book.entries().flat_map(|entry| &entry.sides).map(|side| side.received).sum();
         self.report.time = self.now;
         self.report.faults = self.network.done;
+        self.report.digest = self.network.digest;
         self.report.moved = self.machines.iter().map(Machine::moved).sum();
         self.report.calls = self.machines.iter().map(Machine::calls).sum();
         let lent = self.machines.iter().map(Machine::lent);
