@@ -80,7 +80,7 @@ pub(crate) struct TxRing {
     pub completed: u32,
     last_fetch: u64,
     last_done: u64,
-    /// When its next frame is fetched or completes: kept, since everybody asks for it all the time.
+    /// When its next frame is fetched or completes.
     next: u64,
 }
 
@@ -97,6 +97,8 @@ pub struct Card {
     pub(crate) indirection: Vec<u16>,
     pub(crate) rx: Vec<RxRing>,
     pub(crate) tx: Vec<TxRing>,
+    /// The first of all rings' `next`: kept, since everybody asks for it all the time.
+    next: u64,
     pub(crate) running: bool,
     pub(crate) doorbells: u64,
     /// Frames for which there were too few buffers posted.
@@ -143,6 +145,7 @@ impl Card {
             indirection: (0..groups).map(|group| group % queue_pairs).collect(),
             rx: (0..queue_pairs).map(rx).collect(),
             tx: (0..queue_pairs).map(tx).collect(),
+            next: u64::MAX,
             running: true,
             doorbells: 0,
             missed: 0,
@@ -198,7 +201,12 @@ impl Card {
 
     /// When the next frame is fetched or completes.
     pub fn next_completion(&self) -> u64 {
-        self.tx.iter().map(|ring| ring.next).min().unwrap_or(u64::MAX)
+        self.next
+    }
+
+    /// Something has become of frames in transmit rings: when to look again.
+    pub(crate) fn look(&mut self) {
+        self.next = self.tx.iter().map(|ring| ring.next).min().unwrap_or(u64::MAX);
     }
 
     /// A frame arrives from the wire. Whether there was a buffer for it.
@@ -273,12 +281,13 @@ impl Card {
         }
         *doorbells += 1;
         ring.look();
+        self.look();
     }
 
     /// Frames whose time has come leave for the wire, and are complete.
     pub fn transmit(&mut self) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
-        if !self.running {
+        if !self.running || self.next > self.now {
             return out;
         }
         let (now, offers) = (self.now, &self.capabilities);
@@ -297,6 +306,7 @@ impl Card {
             }
             ring.retire(&*self.bus, offers);
         }
+        self.look();
         out
     }
 
@@ -307,6 +317,7 @@ impl Card {
         let Some(slot) = left.nth(nth) else { return false };
         slot.done = true;
         ring.retire(&*self.bus, &self.capabilities);
+        self.look();
         true
     }
 }

@@ -158,6 +158,7 @@ impl NicTx for MemoryTx {
         ring.completed += ring.frames.len() as u32;
         ring.frames.clear();
         ring.look();
+        card.look();
     }
 
     /// There is nothing to tell: the card sees its rings.

@@ -158,6 +158,8 @@ pub struct Machine {
     /// Its address on the network.
     pub id: StationId,
     cores: Vec<Core>,
+    /// A core that had connections when somebody asked.
+    busy: Cell<usize>,
     /// By core.
     due: Vec<Due>,
     /// When it must run next.
@@ -273,6 +275,7 @@ impl Machine {
             id,
             due: vec![Due::default(); cores.len()],
             next: 0,
+            busy: Cell::new(0),
             cores,
             nic,
             signals,
@@ -357,7 +360,9 @@ impl Machine {
                 let tick = if nic.in_flight() { MS } else { self.idle_tick };
                 work.deadline.0.clamp(now + LOOP, now + tick)
             };
-            frames.append(&mut nic.transmit());
+            if nic.next_completion() <= now {
+                frames.append(&mut nic.transmit());
+            }
         }
         self.live(now);
         self.runs += 1;
@@ -378,12 +383,21 @@ impl Machine {
 
     /// Whether the application is done and the engines have forgotten every connection.
     pub fn is_idle(&self) -> bool {
+        // The core that was not the last time mostly is not now.
+        let cores = || self.cores.iter().enumerate();
+        let is_busy = |core: &Core| core.engine.stats().get(Counter::TcpConnections) > 0;
+        if is_busy(&self.cores[self.busy.get()]) {
+            return false;
+        }
+        if let Some((at, _)) = cores().find(|(_, core)| is_busy(core)) {
+            self.busy.set(at);
+            return false;
+        }
         self.life.is_over()
             && self.lent.is_over()
             && self.cores.iter().all(|core| core.platform.context.is_idle())
             && self.shared.borrow().depot.is_empty()
             && self.cores.iter().all(|core| core.engine.is_settled())
-            && self.count(Counter::TcpConnections) == 0
             && !self.nic.borrow().in_flight()
     }
 

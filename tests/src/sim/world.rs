@@ -230,8 +230,8 @@ impl World {
 
     fn is_over(&self) -> bool {
         self.talks.is_empty()
-            && self.book.borrow().is_done()
             && self.machines.iter().all(Machine::is_idle)
+            && self.book.borrow().is_done()
             && self.peers.iter().all(|(_, peer)| peer.connections() == 0)
     }
 
