@@ -322,15 +322,11 @@ impl Machine {
         self.next = cores.min(self.nic.borrow().next_completion()).min(self.life.next());
     }
 
-    /// Runs every core that has something to do, once; returns what left for the wire.
-    pub fn run(&mut self, now: Time) -> Vec<Vec<u8>> {
+    /// Runs every core that has something to do, once; `frames` gets what left for the wire.
+    pub fn run(&mut self, now: Time, frames: &mut Vec<Vec<u8>>) {
         self.signals.now.set(now);
         faults::set_time(now);
-        let mut frames = {
-            let mut nic = self.nic.borrow_mut();
-            nic.now = now;
-            nic.transmit()
-        };
+        self.transmit(now, frames);
         let stalls = self.shared.borrow().draw.stalls;
         let gone = self.lent.gone();
         for at in 0..self.due.len() {
@@ -350,7 +346,7 @@ impl Machine {
                 let _the_engine = Scope::engine();
                 run_once(&mut core.engine, &mut core.platform)
             };
-            let mut nic = self.nic.borrow_mut();
+            let nic = self.nic.borrow();
             let received = nic.has_received(at);
             let lingered = core.platform.context.lingered();
             due.next = if work.busy || received || core.engine.has_mail() {
@@ -360,9 +356,8 @@ impl Machine {
                 let tick = if nic.in_flight() { MS } else { self.idle_tick };
                 work.deadline.0.clamp(now + LOOP, now + tick)
             };
-            if nic.next_completion() <= now {
-                frames.append(&mut nic.transmit());
-            }
+            drop(nic);
+            self.transmit(now, frames);
         }
         self.live(now);
         self.runs += 1;
@@ -378,7 +373,15 @@ impl Machine {
             }
         }
         self.look_ahead();
-        frames
+    }
+
+    /// What the card sends now.
+    fn transmit(&self, now: Time, frames: &mut Vec<Vec<u8>>) {
+        let mut nic = self.nic.borrow_mut();
+        nic.now = now;
+        if nic.next_completion() <= now {
+            frames.append(&mut nic.transmit());
+        }
     }
 
     /// Whether the application is done and the engines have forgotten every connection.

@@ -53,6 +53,8 @@ struct World {
     machines: Vec<Machine>,
     peers: Vec<(StationId, Peer)>,
     talks: Vec<(Time, Talk)>,
+    /// What a machine has sent in this step.
+    frames: Vec<Vec<u8>>,
     report: Report,
 }
 
@@ -220,7 +222,8 @@ impl World {
         });
         let machines: Vec<_> = machines.collect();
         talks.retain(|(_, talk)| usize::from(talk.opener.0) >= first);
-        World { now: 0, book, network, machines, peers, talks, report: Report::default() }
+        let (frames, report) = (Vec::new(), Report::default());
+        World { now: 0, book, network, machines, peers, talks, frames, report }
     }
 
     fn dump(&self) {
@@ -254,7 +257,8 @@ impl World {
         }
         for machine in &mut self.machines {
             if machine.next_run() <= self.now {
-                for frame in machine.run(self.now) {
+                machine.run(self.now, &mut self.frames);
+                for frame in self.frames.drain(..) {
                     self.network.send(machine.id, &frame, self.now);
                 }
             }
