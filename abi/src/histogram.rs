@@ -43,6 +43,9 @@ pub const fn floor_ns(bucket: usize) -> u64 {
 /// nothing was counted.
 pub fn quantile_ns(counts: &[u64], permille: u64) -> u64 {
     let all = counts.iter().fold(0, |sum: u64, n| sum.saturating_add(*n));
+    if all == 0 {
+        return 0;
+    }
     let rank = (u128::from(all) * u128::from(permille)).div_ceil(1000).max(1);
     let mut below = 0;
     for (bucket, n) in counts.iter().enumerate() {

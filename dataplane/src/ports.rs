@@ -65,6 +65,7 @@ pub struct Ports {
     by_port: Box<[u8]>,
     base: u32,
     changes: u32,
+    used: usize,
 }
 
 impl Ports {
@@ -76,6 +77,7 @@ impl Ports {
             by_port: alloc::vec![0; 1 << 16].into(),
             base,
             changes: 0,
+            used: 0,
         }
     }
 
@@ -91,7 +93,7 @@ impl Ports {
 
     /// Ports in use.
     pub fn len(&self) -> usize {
-        self.slots.iter().flatten().count()
+        self.used
     }
 
     /// Who has the port.
@@ -157,6 +159,7 @@ impl Ports {
         if slot < SLOTS {
             self.remove_slot(slot);
             self.slots[slot] = Some(port);
+            self.used += 1;
             self.changes = self.changes.wrapping_add(1);
             self.by_port[usize::from(port.local.port)] = slot as u8 + 1;
         }
@@ -186,6 +189,7 @@ impl Ports {
         if let Some(port) = self.slots[slot].take() {
             self.by_port[usize::from(port.local.port)] = 0;
             self.changes = self.changes.wrapping_add(1);
+            self.used -= 1;
         }
     }
 }

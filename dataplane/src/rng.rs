@@ -147,6 +147,7 @@ impl Rng {
     }
 
     /// 64 random bits.
+    #[inline]
     pub fn next_u64(&mut self) -> u64 {
         self.counter = self.counter.wrapping_add(1);
         self.key.hash([self.counter])
@@ -167,6 +168,11 @@ impl Rng {
     /// Whether an event of probability `numerator / denominator` happens.
     #[inline]
     pub fn chance(&mut self, numerator: u64, denominator: u64) -> bool {
+        if numerator == 0 {
+            // Never, and what comes next is the same: the simulation asks this more than anything else.
+            self.counter = self.counter.wrapping_add(1);
+            return false;
+        }
         self.below(denominator) < numerator
     }
 

@@ -88,8 +88,8 @@ pub struct Walk {
 /// thousand and a report at the end.
 pub fn prove_sim(walk: &Walk) -> Result<bool> {
     let mut command = cargo();
-    // Fast, and with every assertion.
-    command.args(["test", "--quiet", "--profile", "fuzz", "-p", "ix-tests", "--test", "sim", "--"]);
+    // As fast as can be, and with every assertion.
+    command.args(["test", "--quiet", "--profile", "walk", "-p", "ix-tests", "--test", "sim", "--"]);
     command.args(["--nocapture", "--format=pretty", "--exact"]);
     command.arg("dataplanes_and_peers_hold_their_conversations_in_any_network");
     command.env("IX_PROVE", "1").env("RUST_BACKTRACE", "0");

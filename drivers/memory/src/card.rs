@@ -80,6 +80,8 @@ pub(crate) struct TxRing {
     pub completed: u32,
     last_fetch: u64,
     last_done: u64,
+    /// When its next frame is fetched or completes.
+    next: u64,
 }
 
 /// The device; queues are handles to it.
@@ -95,6 +97,8 @@ pub struct Card {
     pub(crate) indirection: Vec<u16>,
     pub(crate) rx: Vec<RxRing>,
     pub(crate) tx: Vec<TxRing>,
+    /// The first of all rings' `next`: kept, since everybody asks for it all the time.
+    next: u64,
     pub(crate) running: bool,
     pub(crate) doorbells: u64,
     /// Frames for which there were too few buffers posted.
@@ -129,7 +133,7 @@ impl Card {
             armed: false,
             interrupts: 0,
         };
-        let tx = |_| TxRing { slots: config.tx_ring, ..TxRing::default() };
+        let tx = |_| TxRing { slots: config.tx_ring, next: u64::MAX, ..TxRing::default() };
         Card {
             capabilities: config.capabilities,
             toeplitz: Toeplitz::new(&config.rss_key),
@@ -141,6 +145,7 @@ impl Card {
             indirection: (0..groups).map(|group| group % queue_pairs).collect(),
             rx: (0..queue_pairs).map(rx).collect(),
             tx: (0..queue_pairs).map(tx).collect(),
+            next: u64::MAX,
             running: true,
             doorbells: 0,
             missed: 0,
@@ -196,16 +201,12 @@ impl Card {
 
     /// When the next frame is fetched or completes.
     pub fn next_completion(&self) -> u64 {
-        let next = |slot: &Slot| match (slot.times, &slot.fetched) {
-            (Some((fetch, _)), None) => fetch,
-            (Some((_, done)), Some(_)) => done,
-            (None, _) => u64::MAX,
-        };
-        let of_ring = |ring: &TxRing| {
-            let unfetched = ring.frames.iter().find(|slot| slot.fetched.is_none());
-            unfetched.into_iter().chain(ring.frames.front()).map(next).min()
-        };
-        self.tx.iter().filter_map(of_ring).min().unwrap_or(u64::MAX)
+        self.next
+    }
+
+    /// Something has become of frames in transmit rings: when to look again.
+    pub(crate) fn look(&mut self) {
+        self.next = self.tx.iter().map(|ring| ring.next).min().unwrap_or(u64::MAX);
     }
 
     /// A frame arrives from the wire. Whether there was a buffer for it.
@@ -267,24 +268,30 @@ impl Card {
     pub(crate) fn show(&mut self, queue: usize) {
         let Card { tx, rng, now, tx_delay, doorbells, .. } = self;
         let ring = &mut tx[queue];
-        let mut any = false;
-        for slot in ring.frames.iter_mut().filter(|slot| slot.times.is_none()) {
+        // They are the last ones.
+        let fresh = ring.frames.iter().rev().take_while(|slot| slot.times.is_none()).count();
+        if fresh == 0 {
+            return;
+        }
+        let first = ring.frames.len() - fresh;
+        for slot in ring.frames.range_mut(first..) {
             ring.last_fetch = ring.last_fetch.max(*now + rng.below(*tx_delay / 4 + 1));
             ring.last_done = ring.last_done.max(ring.last_fetch + rng.below(*tx_delay + 1));
             slot.times = Some((ring.last_fetch, ring.last_done));
-            any = true;
         }
-        *doorbells += u64::from(any);
+        *doorbells += 1;
+        ring.look();
+        self.look();
     }
 
     /// Frames whose time has come leave for the wire, and are complete.
     pub fn transmit(&mut self) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
-        if !self.running {
+        if !self.running || self.next > self.now {
             return out;
         }
         let (now, offers) = (self.now, &self.capabilities);
-        for ring in &mut self.tx {
+        for ring in self.tx.iter_mut().filter(|ring| ring.next <= now) {
             for slot in ring.frames.iter_mut().filter(|slot| slot.fetched.is_none()) {
                 if slot.times.is_none_or(|(fetch, _)| fetch > now) {
                     break;
@@ -299,6 +306,7 @@ impl Card {
             }
             ring.retire(&*self.bus, offers);
         }
+        self.look();
         out
     }
 
@@ -309,11 +317,24 @@ impl Card {
         let Some(slot) = left.nth(nth) else { return false };
         slot.done = true;
         ring.retire(&*self.bus, &self.capabilities);
+        self.look();
         true
     }
 }
 
 impl TxRing {
+    /// Something has become of its frames: when to look again.
+    pub(crate) fn look(&mut self) {
+        let next = |slot: &Slot| match (slot.times, &slot.fetched) {
+            (Some((fetch, _)), None) => fetch,
+            (Some((_, done)), Some(_)) => done,
+            (None, _) => u64::MAX,
+        };
+        let unfetched = self.frames.iter().find(|slot| slot.fetched.is_none());
+        let frames = unfetched.into_iter().chain(self.frames.front());
+        self.next = frames.map(next).min().unwrap_or(u64::MAX);
+    }
+
     /// Reports what is complete, in the order of the ring.
     fn retire(&mut self, bus: &dyn Bus, offers: &Capabilities) {
         while self.frames.front().is_some_and(|slot| slot.done) {
@@ -326,5 +347,6 @@ impl TxRing {
             );
             self.completed += 1;
         }
+        self.look();
     }
 }

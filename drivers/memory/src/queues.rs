@@ -157,6 +157,8 @@ impl NicTx for MemoryTx {
         let ring = &mut card.tx[self.queue];
         ring.completed += ring.frames.len() as u32;
         ring.frames.clear();
+        ring.look();
+        card.look();
     }
 
     /// There is nothing to tell: the card sees its rings.

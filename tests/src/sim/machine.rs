@@ -144,6 +144,11 @@ impl Platform for SimPlatform {
 struct Core {
     engine: Engine,
     platform: SimPlatform,
+}
+
+/// When a core runs next. Apart from the cores, which are large: all are looked at in every step.
+#[derive(Clone, Copy, Debug, Default)]
+struct Due {
     next: Time,
     stalled_until: Time,
 }
@@ -153,6 +158,12 @@ pub struct Machine {
     /// Its address on the network.
     pub id: StationId,
     cores: Vec<Core>,
+    /// A core that had connections when somebody asked.
+    busy: Cell<usize>,
+    /// By core.
+    due: Vec<Due>,
+    /// When it must run next.
+    next: Time,
     nic: SharedCard,
     signals: Rc<Signals>,
     shared: Rc<RefCell<Shared>>,
@@ -257,11 +268,14 @@ impl Machine {
                 context,
                 shared: Rc::clone(&shared),
             };
-            cores.push(Core { engine, platform, next: 0, stalled_until: 0 });
+            cores.push(Core { engine, platform });
         }
         let idle_tick = [MS, 50 * MS, S][rng.below(3) as usize];
         Machine {
             id,
+            due: vec![Due::default(); cores.len()],
+            next: 0,
+            busy: Cell::new(0),
             cores,
             nic,
             signals,
@@ -285,76 +299,108 @@ impl Machine {
         let mut nic = self.nic.borrow_mut();
         nic.now = now;
         nic.receive(frame);
-        for (queue, core) in self.cores.iter_mut().enumerate() {
+        for (queue, due) in self.due.iter_mut().enumerate() {
             if nic.has_received(queue) {
-                core.next = core.next.min(now);
+                due.next = due.next.min(now);
             }
         }
+        drop(nic);
+        self.look_ahead();
     }
 
     /// When it must run next.
     pub fn next_run(&self) -> Time {
-        let next = |core: &Core| core.next.max(core.stalled_until);
-        let there = self.cores.iter().enumerate().filter(|(at, _)| !self.lent.is_gone(*at));
-        let cores = there.map(|(_, core)| next(core)).min().unwrap_or(Time::MAX);
-        cores.min(self.nic.borrow().next_completion()).min(self.life.next())
+        self.next
     }
 
-    /// Runs every core that has something to do, once; returns what left for the wire.
-    pub fn run(&mut self, now: Time) -> Vec<Vec<u8>> {
+    /// Something may have changed when it must run next.
+    fn look_ahead(&mut self) {
+        let gone = self.lent.gone();
+        let there = self.due.iter().enumerate().filter(|(at, _)| Some(*at) != gone);
+        let cores = there.map(|(_, due)| due.next.max(due.stalled_until)).min();
+        let cores = cores.unwrap_or(Time::MAX);
+        self.next = cores.min(self.nic.borrow().next_completion()).min(self.life.next());
+    }
+
+    /// Runs every core that has something to do, once; `frames` gets what left for the wire.
+    pub fn run(&mut self, now: Time, frames: &mut Vec<Vec<u8>>) {
         self.signals.now.set(now);
         faults::set_time(now);
-        self.nic.borrow_mut().now = now;
-        let mut frames = self.nic.borrow_mut().transmit();
-        for at in 0..self.cores.len() {
+        self.transmit(now, frames);
+        let stalls = self.shared.borrow().draw.stalls;
+        let gone = self.lent.gone();
+        for at in 0..self.due.len() {
             let woken = self.signals.woken.get() & 1 << at != 0;
-            let core = &mut self.cores[at];
-            if core.stalled_until > now || core.next > now && !woken || self.lent.is_gone(at) {
+            let due = &mut self.due[at];
+            if due.stalled_until > now || due.next > now && !woken || gone == Some(at) {
                 continue;
             }
-            let stalls = self.shared.borrow().draw.stalls;
             if stalls > 0 && self.rng.chance(stalls, 256) {
-                core.stalled_until = now + LOOP + self.rng.below(STALL_MAX);
-                core.next = core.stalled_until;
+                due.stalled_until = now + LOOP + self.rng.below(STALL_MAX);
+                due.next = due.stalled_until;
                 continue;
             }
+            let core = &mut self.cores[at];
             self.signals.woken.set(self.signals.woken.get() & !(1 << at));
             let work = {
                 let _the_engine = Scope::engine();
                 run_once(&mut core.engine, &mut core.platform)
             };
-            let received = self.nic.borrow().has_received(at);
+            let nic = self.nic.borrow();
+            let received = nic.has_received(at);
             let lingered = core.platform.context.lingered();
-            core.next = if work.busy || received || core.engine.has_mail() {
+            due.next = if work.busy || received || core.engine.has_mail() {
                 now + LOOP + lingered
             } else {
                 // Nothing tells of a completed frame but the tick.
-                let tick = if self.nic.borrow().in_flight() { MS } else { self.idle_tick };
+                let tick = if nic.in_flight() { MS } else { self.idle_tick };
                 work.deadline.0.clamp(now + LOOP, now + tick)
             };
-            frames.extend(self.nic.borrow_mut().transmit());
+            drop(nic);
+            self.transmit(now, frames);
         }
         self.live(now);
         self.runs += 1;
         if self.runs.is_multiple_of(1024) {
             self.check_books();
         }
-        for (at, core) in self.cores.iter_mut().enumerate() {
-            if self.signals.woken.get() & 1 << at != 0 {
-                core.next = core.next.min(now + LOOP);
+        let woken = self.signals.woken.get();
+        if woken != 0 {
+            for (at, due) in self.due.iter_mut().enumerate() {
+                if woken & 1 << at != 0 {
+                    due.next = due.next.min(now + LOOP);
+                }
             }
         }
-        frames
+        self.look_ahead();
+    }
+
+    /// What the card sends now.
+    fn transmit(&self, now: Time, frames: &mut Vec<Vec<u8>>) {
+        let mut nic = self.nic.borrow_mut();
+        nic.now = now;
+        if nic.next_completion() <= now {
+            frames.append(&mut nic.transmit());
+        }
     }
 
     /// Whether the application is done and the engines have forgotten every connection.
     pub fn is_idle(&self) -> bool {
-        self.cores.iter().all(|core| core.platform.context.is_idle())
-            && self.life.is_over()
+        // The core that was not the last time mostly is not now.
+        let cores = || self.cores.iter().enumerate();
+        let is_busy = |core: &Core| core.engine.stats().get(Counter::TcpConnections) > 0;
+        if is_busy(&self.cores[self.busy.get()]) {
+            return false;
+        }
+        if let Some((at, _)) = cores().find(|(_, core)| is_busy(core)) {
+            self.busy.set(at);
+            return false;
+        }
+        self.life.is_over()
             && self.lent.is_over()
+            && self.cores.iter().all(|core| core.platform.context.is_idle())
             && self.shared.borrow().depot.is_empty()
             && self.cores.iter().all(|core| core.engine.is_settled())
-            && self.count(Counter::TcpConnections) == 0
             && !self.nic.borrow().in_flight()
     }
 

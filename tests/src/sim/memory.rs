@@ -3,27 +3,37 @@
 #![allow(unsafe_code, reason = "stands for physical memory")]
 
 use ix_dataplane::device::BusAddr;
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::cell::RefCell;
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
 const ALIGN: usize = 2 << 20;
 
-/// Zeroed memory, 2 MiB aligned.
+/// Zeroed memory, 2 MiB aligned. Mapped, so that what nobody touches costs nothing: most of it.
 #[derive(Debug)]
 pub struct Pages {
     ptr: NonNull<u8>,
-    layout: Layout,
+    size: usize,
+    mapping: (NonNull<c_void>, usize),
 }
 
 impl Pages {
     /// `len` bytes.
     pub fn new(len: usize) -> Pages {
-        let layout = Layout::from_size_align(len.max(1), ALIGN).expect("a sane size");
-        // SAFETY: the size is not 0.
-        let ptr = unsafe { alloc_zeroed(layout) };
-        Pages { ptr: NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout)), layout }
+        let size = len.max(1);
+        let whole = NonZeroUsize::new(size + ALIGN).expect("it is not 0");
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: an address of the system's choice, where nothing is; `Drop` ends it.
+        let start = unsafe { mmap_anonymous(None, whole, access, MapFlags::MAP_PRIVATE) };
+        let start = start.expect("memory for a simulated machine");
+        let bytes: NonNull<u8> = start.cast();
+        let skip = bytes.addr().get().next_multiple_of(ALIGN) - bytes.addr().get();
+        // SAFETY: less than `ALIGN` further, within the mapping.
+        let ptr = unsafe { bytes.add(skip) };
+        Pages { ptr, size, mapping: (start, whole.get()) }
     }
 
     /// The first byte.
@@ -33,7 +43,7 @@ impl Pages {
 
     /// In bytes.
     pub fn size(&self) -> usize {
-        self.layout.size()
+        self.size
     }
 
     /// Copies out of it.
@@ -64,8 +74,10 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout.
-        unsafe { dealloc(self.ptr.as_ptr(), self.layout) };
+        let (start, len) = self.mapping;
+        // SAFETY: mapped by `new`, and nobody has it any more.
+        let unmapped = unsafe { munmap(start, len) };
+        debug_assert!(unmapped.is_ok());
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Report {
     pub datagrams: usize,
     /// What was made to fail inside, see [`faults::Kind`].
     pub struck: [u64; faults::KINDS],
+    /// Of all frames and their times: two runs with the same are the same.
+    pub digest: u64,
 }
 
 struct World {
@@ -51,6 +53,8 @@ struct World {
     machines: Vec<Machine>,
     peers: Vec<(StationId, Peer)>,
     talks: Vec<(Time, Talk)>,
+    /// What a machine has sent in this step.
+    frames: Vec<Vec<u8>>,
     report: Report,
 }
 
@@ -218,7 +222,8 @@ impl World {
         });
         let machines: Vec<_> = machines.collect();
         talks.retain(|(_, talk)| usize::from(talk.opener.0) >= first);
-        World { now: 0, book, network, machines, peers, talks, report: Report::default() }
+        let (frames, report) = (Vec::new(), Report::default());
+        World { now: 0, book, network, machines, peers, talks, frames, report }
     }
 
     fn dump(&self) {
@@ -228,8 +233,8 @@ impl World {
 
     fn is_over(&self) -> bool {
         self.talks.is_empty()
-            && self.book.borrow().is_done()
             && self.machines.iter().all(Machine::is_idle)
+            && self.book.borrow().is_done()
             && self.peers.iter().all(|(_, peer)| peer.connections() == 0)
     }
 
@@ -252,7 +257,8 @@ impl World {
         }
         for machine in &mut self.machines {
             if machine.next_run() <= self.now {
-                for frame in machine.run(self.now) {
+                machine.run(self.now, &mut self.frames);
+                for frame in self.frames.drain(..) {
                     self.network.send(machine.id, &frame, self.now);
                 }
             }
@@ -290,6 +296,7 @@ impl World {
             book.entries().flat_map(|entry| &entry.sides).map(|side| side.received).sum();
         self.report.time = self.now;
         self.report.faults = self.network.done;
+        self.report.digest = self.network.digest;
         self.report.moved = self.machines.iter().map(Machine::moved).sum();
         self.report.calls = self.machines.iter().map(Machine::calls).sum();
         let lent = self.machines.iter().map(Machine::lent);

@@ -50,7 +50,12 @@ impl Lent {
 
     /// Whether a core does not run.
     pub(super) fn is_gone(&self, core: usize) -> bool {
-        matches!(self.now, Some((gone, Stage::Gone { .. })) if gone == core)
+        self.gone() == Some(core)
+    }
+
+    /// The core that does not run.
+    pub(super) fn gone(&self) -> Option<usize> {
+        self.now.and_then(|(core, stage)| matches!(stage, Stage::Gone { .. }).then_some(core))
     }
 
     /// Nothing is under way.
@@ -117,7 +122,7 @@ impl Machine {
                 } else {
                     engine.come_back();
                 }
-                self.cores[core].next = now;
+                self.due[core].next = now;
                 Stage::Back
             }
             Stage::Gone { .. } => stage,
@@ -192,8 +197,8 @@ impl Machine {
         assert_eq!(status, Status::Ok);
         self.lent.taken += 1;
         self.lent.now = Some((core, Stage::Gone { until: now + self.absence(), forced: true }));
-        for core in &mut self.cores {
-            core.next = core.next.min(now + super::LOOP);
+        for due in &mut self.due {
+            due.next = due.next.min(now + super::LOOP);
         }
     }
 
@@ -201,7 +206,7 @@ impl Machine {
     pub(super) fn call_back(&mut self) {
         if let Some((core, Stage::Gone { until, .. })) = &mut self.lent.now {
             *until = 0;
-            self.cores[*core].next = 0;
+            self.due[*core].next = 0;
         }
         let mut shared = self.shared.borrow_mut();
         (shared.draw.lends, shared.draw.takes) = (0, 0);

@@ -79,6 +79,7 @@ impl Machine {
         self.shared.borrow_mut().draw.moves = 0;
         self.shared.borrow_mut().draw.grants = 0;
         self.call_back();
+        self.look_ahead();
     }
 
     /// What is due.
@@ -172,8 +173,8 @@ impl Machine {
     pub(super) fn wish(&mut self, group: GroupId, to: usize, now: Time) {
         self.life.wished.push(group);
         self.cores[0].engine.move_group(group, CoreId(to as u16));
-        for core in &mut self.cores {
-            core.next = core.next.min(now + super::LOOP);
+        for due in &mut self.due {
+            due.next = due.next.min(now + super::LOOP);
         }
     }
 
@@ -235,7 +236,7 @@ impl Machine {
             let plans = plans.into_iter().map(|(at, talk)| (at.max(now), talk)).collect();
             core.platform.context = Context::new(number, plans);
             attach(&mut core.engine, number as u16, &core.platform.context, &self.user);
-            core.next = now;
+            self.due[number].next = now;
         }
     }
 }
