@@ -38,6 +38,8 @@ pub(crate) struct Lend {
     stopped: bool,
     /// Its queues and rings were empty in the last iteration.
     dry: bool,
+    /// Of the cores that are away those that were stopped, a bit each: the others have heard all that they had waited for.
+    taken: u64,
     relics: Relics,
     /// Core 0's.
     book: Book,
@@ -53,6 +55,7 @@ impl Lend {
             out: false,
             stopped: false,
             dry: false,
+            taken: 0,
             relics: Relics::default(),
             book: Book::new(groups, others),
         }
@@ -61,6 +64,11 @@ impl Lend {
     /// Whether the loop has to look here.
     pub(crate) fn has_work(&self) -> bool {
         self.asked || !self.relics.is_empty() || self.book.is_open()
+    }
+
+    /// Whether a core is away since it was stopped, as far as this one knows.
+    pub(crate) fn is_taken(&self, core: CoreId) -> bool {
+        self.taken >> core.0 & 1 != 0
     }
 
     /// Core 0: keeps an answer for a core that is away.
@@ -188,6 +196,7 @@ impl Engine {
         self.stir();
         let back = self.local.mesh.absent() & !absent;
         self.local.mesh.set_absent(absent);
+        self.lend.taken = (self.lend.taken | taken) & absent;
         if back != 0 {
             self.local.pool.embark();
         }
@@ -206,9 +215,9 @@ impl Engine {
         }
     }
 
-    /// No move waits for a core that is away.
+    /// Nothing goes to a core that is away, and no move waits for one that was stopped. One that leaves still does its part.
     fn forget_absent(&mut self) {
-        let absent = self.local.mesh.absent();
+        let (absent, taken) = (self.local.mesh.absent(), self.lend.taken);
         let is = |core: CoreId| absent >> core.0 & 1 != 0;
         for group in (0..self.local.groups).map(GroupId) {
             match self.moves.get(group) {
@@ -217,15 +226,17 @@ impl Engine {
                     self.stay(group, told);
                 }
                 Some(Move::Draining { to, .. }) if is(*to) => self.stay(group, true),
-                Some(Move::Flushing(flushing)) => flushing.unturned &= !absent,
-                Some(Move::Arriving(arriving)) if is(arriving.from) => arriving.settled = true,
+                Some(Move::Flushing(flushing)) => flushing.unturned &= !taken,
+                Some(Move::Arriving(arriving)) if taken >> arriving.from.0 & 1 != 0 => {
+                    arriving.settled = true;
+                }
                 _ => {}
             }
         }
         if self.relief_to().is_some_and(is) {
             self.end_relief();
         }
-        while let Some((to, message)) = self.moves.unsent(absent) {
+        while let Some((to, message)) = self.moves.unsent(absent, taken) {
             match message {
                 Message::Move { group, .. } => {
                     self.lend.has_answered(group, to);
@@ -233,6 +244,8 @@ impl Engine {
                 }
                 // It was to go there, and has not left: it stays, and everybody hears of it.
                 Message::Group(group) => self.take_back(group),
+                // It does not hear it, and so does not answer.
+                Message::Owner { group, .. } => self.turned(group, to),
                 // Somebody waits for it there.
                 message @ Message::Outcome { .. } => self.lend.book.keep(to, message),
                 _ => {}

@@ -184,7 +184,7 @@ pub enum Message {
         /// The groups that the sender has, or has sent to somebody who is there.
         owned: GroupSet,
     },
-    /// From core 0: nobody sends this core anything more; it is to leave.
+    /// From core 0: nobody sends this core anything more but what it waits for; it is to leave.
     Leave,
     /// To core 0: the sender leaves.
     Leaves,
@@ -196,4 +196,14 @@ pub enum Message {
     Sync(Box<[Sync]>),
     /// From core 0: groups that begin afresh.
     Afresh(Box<Afresh>),
+}
+
+impl Message {
+    /// Whether its receiver waits for it to be done with a move, also when it is about to leave.
+    pub(crate) fn ends_a_wait(&self) -> bool {
+        matches!(
+            self,
+            Message::Turned { .. } | Message::Settled { .. } | Message::Redirected { .. }
+        )
+    }
 }

@@ -153,9 +153,14 @@ impl Moves {
         self.look();
     }
 
-    /// The oldest message to these cores that has not been sent and is not going to be.
-    pub(crate) fn unsent(&mut self, cores: u64) -> Option<(CoreId, Message)> {
-        let at = self.outbox.iter().position(|(to, _)| cores >> to.0 & 1 != 0)?;
+    /// The oldest message that has not been sent and is not going to be: to cores that are `absent`; but what those wait for
+    /// before they leave, only to such as were `taken`.
+    pub(crate) fn unsent(&mut self, absent: u64, taken: u64) -> Option<(CoreId, Message)> {
+        let is_moot = |(to, message): &(CoreId, Message)| {
+            let cores = if message.ends_a_wait() { taken } else { absent };
+            cores >> to.0 & 1 != 0
+        };
+        let at = self.outbox.iter().position(is_moot)?;
         let unsent = self.outbox.remove(at);
         self.look();
         unsent
@@ -301,15 +306,12 @@ impl Engine {
         if to == self.local.core {
             return self.message(to, message);
         }
-        let of_a_move = matches!(
-            message,
-            Message::Owner { .. }
-                | Message::Turned { .. }
-                | Message::Settled { .. }
-                | Message::Redirected { .. }
-                | Message::Serve
-        );
-        if of_a_move && self.local.mesh.is_absent(to) {
+        // It is told who owns what when it returns; one that leaves does so only when it has its answers.
+        let is_moot = match message {
+            Message::Owner { .. } | Message::Serve => self.local.mesh.is_absent(to),
+            _ => message.ends_a_wait() && self.lend.is_taken(to),
+        };
+        if is_moot {
             return;
         }
         // Messages of one pair of cores keep their order.

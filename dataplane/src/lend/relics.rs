@@ -67,7 +67,7 @@ impl Engine {
             }
             self.moves.set(group, Move::Rest);
         }
-        while let Some((_, message)) = self.moves.unsent(u64::MAX) {
+        while let Some((_, message)) = self.moves.unsent(u64::MAX, u64::MAX) {
             if let Message::Group(group) = message {
                 self.end_late(group);
             }

@@ -17,6 +17,8 @@ use smoltcp::wire::EthernetAddress;
 pub struct Sync {
     /// Cores that are away, a bit each.
     absent: u64,
+    /// Those of them that were stopped.
+    taken: u64,
     /// Of each group, whose it is, and how old that is.
     owners: Vec<(CoreId, u64)>,
     /// TCP ports that are listened on, and UDP ports that are bound.
@@ -32,11 +34,12 @@ pub struct Sync {
 
 impl Sync {
     /// All that core 0 has, if there is memory for it.
-    fn of(local: &Local, absent: u64) -> Option<Box<[Sync]>> {
+    fn of(local: &Local, (absent, taken): (u64, u64)) -> Option<Box<[Sync]>> {
         let mut sync = Vec::new();
         sync.try_reserve_exact(1).ok()?;
         sync.push(Sync {
             absent,
+            taken,
             owners: listed(local.owners.iter().copied().zip(local.ages.iter().copied()))?,
             listeners: listed(local.listeners.all().copied())?,
             bindings: listed(local.udp.ports.all().copied())?,
@@ -60,7 +63,7 @@ fn listed<T>(of: impl Iterator<Item = T> + Clone) -> Option<Vec<T>> {
 impl Engine {
     /// Core 0: tells a core that is back what it has missed. Without memory for it, not now.
     pub(super) fn bring_up_to_date(&mut self, core: CoreId) -> bool {
-        let absent = self.lend.absent();
+        let absent = (self.lend.absent(), self.lend.taken);
         let Some(mut sync) = Sync::of(&self.local, absent) else { return false };
         sync[0].rules = self.acl.parked(core);
         self.tell(core, Message::Sync(sync));
@@ -72,6 +75,7 @@ impl Engine {
 
     /// Takes it over. What came from other cores in between may be newer.
     pub(super) fn take_sync(&mut self, sync: Sync) {
+        self.lend.taken = sync.taken;
         self.hear(sync.absent, 0);
         for (group, (owner, age)) in sync.owners.into_iter().enumerate() {
             self.hear_owner(GroupId(group as u16), owner, age);

@@ -128,7 +128,7 @@ impl Engine {
     }
 
     /// A core has turned to the group's new owner.
-    pub(super) fn turned(&mut self, group: GroupId, core: CoreId) {
+    pub(crate) fn turned(&mut self, group: GroupId, core: CoreId) {
         if let Some(Move::Flushing(flushing)) = self.moves.get(group) {
             flushing.unturned &= !(1 << core.0);
         }

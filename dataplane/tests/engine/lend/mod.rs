@@ -1,5 +1,6 @@
 //! Cores that leave and return: what becomes of their connections, of everybody else's, and of who waits.
 //! Core 0 alone has a receive queue; the other two get their frames through it.
+mod answers;
 mod asked;
 mod forced;
 
