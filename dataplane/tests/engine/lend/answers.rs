@@ -16,6 +16,13 @@ fn talk_with_table() -> Talk {
     talk
 }
 
+/// More groups of each core than a ring takes messages.
+fn talk_with_groups() -> Talk {
+    let mut talk = Talk::new(|setup| (setup.cores, setup.groups) = (CORES as u16, 256));
+    settle(&mut talk);
+    talk
+}
+
 /// The device does all that it is told.
 fn redirect(talk: &mut Talk) {
     while talk.station.engines[0].redirect().is_some() {
@@ -128,4 +135,44 @@ fn what_a_core_that_leaves_still_forwards_is_not_overtaken() {
     talk.station.machines[1].frozen = false;
     assert_leaves_at_once(&mut talk);
     assert_eq!(lengths(&events(&mut talk, 2)).iter().sum::<u32>(), 2);
+}
+
+#[test]
+fn answers_for_which_there_is_no_room_yet_are_not_lost() {
+    let mut talk = talk_with_groups();
+    talk.station.machines[2].frozen = true;
+    hand_over_all(&mut talk, 0);
+    settle(&mut talk);
+    // A ring full of answers, which the old owner does not read; and it asks for more.
+    (0..40).for_each(|_| run(&mut talk, 2));
+    run(&mut talk, 1);
+    (0..40).for_each(|_| run(&mut talk, 2));
+    (0..60).for_each(|_| run(&mut talk, 0));
+    (talk.station.machines[1].frozen, talk.station.machines[2].frozen) = (true, false);
+    assert!(!talk.station.engines[2].is_settled(), "all answers found room");
+    assert_eq!(talk.station.engines[0].send_away(AWAY), Status::Ok);
+    settle(&mut talk);
+    talk.station.machines[1].frozen = false;
+    assert_leaves_at_once(&mut talk);
+}
+
+#[test]
+fn who_leaves_is_waited_for_until_it_has_turned_if_it_hears_of_the_group() {
+    let mut talk = talk_with_groups();
+    clear(&mut talk, 1);
+    talk.station.machines[1].frozen = true;
+    let ours: Vec<_> = groups(&talk).filter(|group| owners(&talk, *group) == [2]).collect();
+    for group in &ours {
+        wish(&mut talk, *group, 0);
+    }
+    settle(&mut talk);
+    assert!(ours.iter().all(|group| owners(&talk, *group) != [2]));
+    assert_eq!(talk.station.engines[0].send_away(AWAY), Status::Ok);
+    settle(&mut talk);
+    // For the others there was no room in its ring.
+    let told = outcomes(&mut talk).len();
+    assert!(told > 0 && ours.len() - told == 64, "{told} of {} have moved", ours.len());
+    talk.station.machines[1].frozen = false;
+    assert_leaves_at_once(&mut talk);
+    assert!(talk.station.engines[2].is_settled(), "it waits for a core that is away");
 }
