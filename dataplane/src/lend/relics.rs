@@ -135,7 +135,7 @@ impl Engine {
         let Some(mut group) = self.take_group(id, CoreId(0)) else { return };
         let local = &mut self.local;
         group.rebase_tx(0, local.tx.next());
-        if group.conns.len() > 0 || laid_aside {
+        if !group.conns.is_empty() || laid_aside {
             self.lend.relics.0.push(Relic { group, laid_aside });
         }
         self.look_at_lend();
@@ -154,7 +154,7 @@ impl Engine {
                 self.local.output_ready.remove(id);
             }
         }
-        relics.retain(|relic| relic.group.conns.len() > 0 || relic.laid_aside);
+        relics.retain(|relic| !relic.group.conns.is_empty() || relic.laid_aside);
         self.lend.relics.0 = relics;
         busy
     }
