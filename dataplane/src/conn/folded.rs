@@ -43,15 +43,15 @@ impl Conn {
     pub fn may_fold(&self, generation: u32) -> bool {
         const BOTH: Flags = Flags::TIMESTAMPS.union(Flags::SCALED);
         const LISTED: Flags = Flags::IN_OUTPUT.union(Flags::IN_EVENTS).union(Flags::IN_HOLD);
-        self.flags & BOTH.union(LISTED) == BOTH
+        // Not yet with the first answer, which may be the only one.
+        self.snd_una != self.iss.plus(1)
+            && self.flags & BOTH.union(LISTED) == BOTH
             && self.rx_buffers == 0
             && self.acl == generation
             && self.retries == 0
             && self.sent_bytes == 0
             && self.seg_count == 1
             && self.seg_head == OWN
-            // Not yet with the first answer, which may be the only one.
-            && self.snd_una != self.iss.plus(1)
     }
 
     /// Folds it, which may be.
@@ -74,6 +74,7 @@ impl Conn {
     }
 
     /// Makes good what was not kept up.
+    #[cold]
     #[inline(never)]
     fn unfold(&mut self) {
         self.acl &= !FOLDED;
