@@ -16,7 +16,7 @@
 //! | receive queue | the buffer `rx_head`, all of which the application holds, if it holds anything |
 //! | `ack_owed` | `rx_held` |
 //! | `ack_at` | stored, but counts only while something is held |
-//! | `ts_recent_at` | when that was armed |
+//! | `ts_recent_at` | `trying_since`: about then, and not in the future |
 //!
 //! Only [`crate::fast`] works on one. Everything else goes through [`super::Conns::whole`] first.
 use super::{Conn, Flags};
@@ -92,6 +92,7 @@ impl Conn {
         let is_out = self.snd_una != self.snd_end;
         self.first.end = self.snd_end;
         self.first.at = sent::clock(self.trying_since);
+        self.ts_recent_at = timestamps::age_clock(self.trying_since);
         self.first.marks = Marks::empty();
         let place = if is_out { OWN } else { NIL };
         (self.seg_head, self.seg_tail, self.seg_next) = (place, place, NIL);
@@ -106,9 +107,6 @@ impl Conn {
     }
 
     fn unfold_received(&mut self) {
-        if self.ack_at != Instant::NEVER {
-            self.ts_recent_at = timestamps::age_clock(self.ack_at);
-        }
         self.ack_owed = self.rx_held;
         let held = self.rx_held > 0;
         self.rx_buffers = u16::from(held);

@@ -168,7 +168,8 @@ impl Side {
 fn round(sides: &mut [Side; 2], i: usize, rng: &mut Rng) {
     let payload: Vec<u8> = (0..1 + rng.below(200)).map(|_| rng.below(256) as u8).collect();
     let kind = if rng.below(3) == 0 { 3 } else { 0 };
-    let (size, window) = (1 + rng.below(300), 1_900 + rng.below(200) as u16);
+    // Now and then the window is smaller than the answer.
+    let (size, window) = (1 + rng.below(300), rng.below(40) as u16 * 50);
     for side in sides {
         if let Some(stamp) = &mut side.peers[i].stamp {
             *stamp += 1;
@@ -195,7 +196,7 @@ fn step(sides: &mut [Side; 2], rng: &mut Rng) {
     let size = 1 + rng.below(if large { 1400 } else { 100 });
     let payload: Vec<u8> = (0..size).map(|_| rng.below(256) as u8).collect();
     let window = if rng.below(10) == 0 { rng.below(3) as u16 } else { 2_000 };
-    let (answer, delay) = (rng.below(8), Duration::from_us(rng.below(60_000)));
+    let (answer, delay) = (rng.below(8), Duration::from_us(rng.below(400_000)));
     for side in sides {
         let Peer { seq, ack, .. } = side.peers[i];
         if let Some(stamp) = &mut side.peers[i].stamp {
@@ -268,8 +269,6 @@ fn predicted_or_not_the_same_is_said_to_peers_and_application() {
 
 #[test]
 fn folded_or_not_the_same_is_said_whatever_comes_between_requests() {
-    for seed in 0..40 {
-        let folded = story(seed, seed % 2 == 0, 5);
-        assert!(folded > STEPS / 20, "seen {folded} times, seed {seed}");
-    }
+    let folded: usize = (0..40).map(|seed| story(seed, seed % 2 == 0, 5)).sum();
+    assert!(folded > 2_000, "seen {folded} times");
 }
