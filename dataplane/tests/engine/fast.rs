@@ -139,6 +139,11 @@ impl Side {
                 vec![one(entry).with_recv_done(u64::from(len))]
             }
             (3, Some((_, len))) => vec![one(heap).with_recv_done(u64::from(len))],
+            (8, Some((addr, len))) => {
+                let half = len / 2;
+                peer.held.push_front((addr + u64::from(half), len - half));
+                vec![one(heap).with_recv_done(u64::from(half))]
+            }
             (4, Some((_, len))) => vec![Call::recv_done(peer.handle, u64::from(len))],
             (5, held) => {
                 peer.held.extend(held);
@@ -167,7 +172,7 @@ impl Side {
 /// Request and answer, whole and at once, the same for both: what folds a connection, and keeps it folded.
 fn round(sides: &mut [Side; 2], i: usize, rng: &mut Rng) {
     let payload: Vec<u8> = (0..1 + rng.below(200)).map(|_| rng.below(256) as u8).collect();
-    let kind = if rng.below(3) == 0 { 3 } else { 0 };
+    let kind = [0, 0, 0, 3, 3, 8][rng.below(6) as usize];
     // Now and then the window is smaller than the answer.
     let (size, window) = (1 + rng.below(300), rng.below(40) as u16 * 50);
     for side in sides {
