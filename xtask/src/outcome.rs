@@ -25,6 +25,14 @@ impl Outcome {
         }
     }
 
+    /// What somebody else has noted.
+    pub fn add(&mut self, other: Outcome) {
+        self.ended_well += other.ended_well;
+        self.failed += other.failed;
+        self.skipped.extend(other.skipped);
+        self.failures.extend(other.failures);
+    }
+
     /// Reads one line of a test program.
     pub fn line(&mut self, line: &str) {
         // A test's name stands before what it prints: `test name ... SKIPPED name: reason`.

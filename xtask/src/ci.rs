@@ -1,0 +1,187 @@
+//! Everything that CI checks, in an order that keeps two cores busy: machines are booted one after the other, as soon as what
+//! they need is built; what only computes (clippy, the other programs' compilation, tests that no clock judges) gets the time
+//! that they leave, in Linux's idle class, so that they do not notice.
+use crate::outcome::Outcome;
+use crate::programs::{self, Program, When};
+use crate::slowest::Slowest;
+use crate::test::{check, fetch, finish};
+use crate::watch::{Shown, clock, heading, watch};
+use crate::workspace::{cargo, target_dir};
+use crate::{image, iso, packages};
+use anyhow::Result;
+use std::io::Write;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// No step may take longer; all together stay below what design allows `scripts/test.sh`.
+const STEP_MAX: Duration = Duration::from_secs(20 * 60);
+/// The end-to-end tests.
+const E2E: &str = "tests/tests/e2e/";
+/// Beginnings of the sources of tests that boot machines, too, or take both cores for a time that they choose: after the
+/// end-to-end tests, one after the other.
+const ALONE: [&str; 3] =
+    ["kernel/tests/boot/", "drivers/virtio-net/tests/qemu/", "tests/tests/sim.rs"];
+/// Of those that mostly wait, and have deadlines: beside the machines, but not after everybody else.
+const IMPATIENT: [&str; 6] = [
+    "apps/kv/",
+    "drivers/loopback/tests/",
+    "ixcp/",
+    "models/ixgbe-vfio-user/",
+    "tests/src/",
+    "xtask/",
+];
+
+fn is_of(program: &Program, sources: &[&str]) -> bool {
+    sources.iter().any(|source| program.source.starts_with(source))
+}
+
+/// `cargo xtask test`; gives whether all is well.
+pub fn run(install: bool) -> Result<bool> {
+    let start = Instant::now();
+    let mut outcome = Outcome::default();
+    check(&mut outcome, "rustfmt", cargo().args(["fmt", "--all", "--check"]));
+    prepare(&mut outcome, install);
+    std::thread::scope(|scope| {
+        let (found, alone) = channel();
+        let beside = scope.spawn(|| beside(found));
+        machines(&mut outcome, &alone);
+        outcome.add(beside.join().expect("no panic"));
+    });
+    finish(&outcome, start)
+}
+
+/// What the end-to-end tests boot and boot it with.
+fn prepare(outcome: &mut Outcome, install: bool) {
+    std::thread::scope(|scope| {
+        // What is fetched comes while others compute.
+        let fetched = scope.spawn(|| {
+            if install {
+                let _ = packages::install(&packages::Package::TESTS, false);
+            }
+            fetch(None);
+        });
+        heading("images");
+        let images = scope.spawn(image::build);
+        outcome.step("the end-to-end tests are built", build_e2e());
+        let images = images.join().expect("no panic").map_err(|e| println!("{e:#}")).is_ok();
+        outcome.step("images", images);
+        heading("built");
+        fetched.join().expect("no panic");
+        if images {
+            iso(outcome);
+        }
+    });
+}
+
+/// The image for real machines, unless what makes it is not there: its tests say SKIPPED then.
+pub fn iso(outcome: &mut Outcome) {
+    if packages::missing(&iso::PACKAGES).is_empty() {
+        let made = iso::build(&iso::Options::plain());
+        outcome.step("iso", made.map_err(|e| println!("{e:#}")).is_ok());
+    } else {
+        println!("xtask: GRUB's image maker is not there: no ISO");
+    }
+}
+
+/// All of the workspace as the programs of `cargo test --workspace` are built, so that nothing is built twice.
+const ALL: [&str; 1] = ["--workspace"];
+
+/// The end-to-end tests and the programs that they start, before everything else. Programs come with tests of theirs.
+fn build_e2e() -> bool {
+    let tests = ["e2e", "launcher", "protocol"].map(|name| ["--test", name]).concat();
+    build(When::Always, &[&ALL[..], &tests].concat()).is_some()
+}
+
+fn build(when: When, args: &[&str]) -> Option<Vec<Program>> {
+    programs::build(when, args).map_err(|e| println!("xtask: {e:#}")).ok()
+}
+
+/// The machines, one after the other; then what waits for their end.
+fn machines(outcome: &mut Outcome, alone: &Receiver<Vec<Program>>) {
+    let Some(built) = build(When::Always, &[&ALL[..], &["--test", "e2e"]].concat()) else {
+        return outcome.step("the end-to-end tests are built", false);
+    };
+    for program in &built {
+        one_by_one(outcome, program);
+    }
+    heading("the end-to-end tests are over");
+    for program in alone.iter().flatten() {
+        one_by_one(outcome, &program);
+    }
+}
+
+/// Tests of one program, one after the other, and then which of them took longest.
+fn one_by_one(outcome: &mut Outcome, program: &Program) {
+    heading(&program.source);
+    let mut command = environment(program.command(When::Always));
+    command.arg("--test-threads=1");
+    let mut slow = Slowest::default();
+    let before = outcome.failed;
+    let ok = watch(&mut command, STEP_MAX, &Shown::AtOnce, |line| {
+        outcome.line(line);
+        slow.line(line, Instant::now());
+    });
+    print!("{slow}");
+    told(outcome, before, &program.source, ok);
+}
+
+/// A program that did not even come to a result line: a crash, the time limit.
+fn told(outcome: &mut Outcome, before: usize, name: &str, ok: Result<bool>) {
+    let ok = ok.unwrap_or_else(|e| {
+        println!("xtask: {e:#}");
+        false
+    });
+    if !ok && outcome.failed == before {
+        outcome.step(name, false);
+    }
+}
+
+/// With images built, a test that finds none is wrong, not skipped.
+fn environment(mut command: Command) -> Command {
+    command.env("IX_NEED_IMAGES", "1").env("IX_IXCP", target_dir().join("debug/ixcp"));
+    if let Ok(this) = std::env::current_exe() {
+        command.env("IX_XTASK", this);
+    }
+    command
+}
+
+/// What is done beside the machines. Tells the programs that are not to be run beside them.
+fn beside(alone: Sender<Vec<Program>>) -> Outcome {
+    let mut outcome = Outcome::default();
+    // With the fuzzer's door, which ordinary builds leave out.
+    let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--features"];
+    let strict = ["ix-fuzz/libfuzzer", "--", "-D", "warnings"];
+    let mut command = When::Idle.cargo();
+    let ok = quietly("clippy", command.args(clippy).args(strict), |_| ());
+    outcome.step("clippy", ok.unwrap_or(false));
+    let Some(built) = build(When::Idle, &ALL) else {
+        outcome.step("the tests are built", false);
+        return outcome;
+    };
+    println!("--- {} all tests are built", clock());
+    let of_others = |program: &Program| is_of(program, &[E2E]) || is_of(program, &ALONE);
+    let _ = alone.send(built.iter().filter(|p| is_of(p, &ALONE)).cloned().collect());
+    drop(alone);
+    for program in built.iter().filter(|p| !of_others(p)) {
+        let when = if is_of(program, &IMPATIENT) { When::Always } else { When::Idle };
+        let before = outcome.failed;
+        let mut command = environment(program.command(when));
+        let ok = quietly(&program.source, &mut command, |line| outcome.line(line));
+        told(&mut outcome, before, &program.source, ok);
+    }
+    outcome
+}
+
+/// Runs a program whose words are shown when it has ended, in one piece.
+fn quietly(name: &str, command: &mut Command, line: impl FnMut(&str) + Send) -> Result<bool> {
+    let (start, said) = (Instant::now(), Mutex::new(Vec::new()));
+    let ok = watch(command, STEP_MAX, &Shown::Later(&said), line);
+    let seconds = start.elapsed().as_secs_f64();
+    let head = format!("--- {} beside: {name} ({seconds:.1} s)\n", clock());
+    let said = said.into_inner().unwrap_or_default();
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(&[head.as_bytes(), &said].concat()).and_then(|()| out.flush());
+    ok
+}
