@@ -42,18 +42,18 @@ pub fn run(install: bool) -> Result<bool> {
     let start = Instant::now();
     let mut outcome = Outcome::default();
     check(&mut outcome, "rustfmt", cargo().args(["fmt", "--all", "--check"]));
-    prepare(&mut outcome, install);
+    let e2e = prepare(&mut outcome, install);
     std::thread::scope(|scope| {
         let (found, alone) = channel();
         let beside = scope.spawn(|| beside(found));
-        machines(&mut outcome, &alone);
+        machines(&mut outcome, &e2e, &alone);
         outcome.add(beside.join().expect("no panic"));
     });
     finish(&outcome, start)
 }
 
-/// What the end-to-end tests boot and boot it with.
-fn prepare(outcome: &mut Outcome, install: bool) {
+/// What the end-to-end tests boot and boot it with; gives their program.
+fn prepare(outcome: &mut Outcome, install: bool) -> Vec<Program> {
     std::thread::scope(|scope| {
         // What is fetched comes while others compute.
         let fetched = scope.spawn(|| {
@@ -64,7 +64,8 @@ fn prepare(outcome: &mut Outcome, install: bool) {
         });
         heading("images");
         let images = scope.spawn(image::build);
-        outcome.step("the end-to-end tests are built", build_e2e());
+        let e2e = build_e2e();
+        outcome.step("the end-to-end tests are built", !e2e.is_empty());
         let images = images.join().expect("no panic").map_err(|e| println!("{e:#}")).is_ok();
         outcome.step("images", images);
         heading("built");
@@ -72,7 +73,8 @@ fn prepare(outcome: &mut Outcome, install: bool) {
         if images {
             iso(outcome);
         }
-    });
+        e2e
+    })
 }
 
 /// The image for real machines, unless what makes it is not there: its tests say SKIPPED then.
@@ -89,9 +91,10 @@ pub fn iso(outcome: &mut Outcome) {
 const ALL: [&str; 1] = ["--workspace"];
 
 /// The end-to-end tests and the programs that they start, before everything else. Programs come with tests of theirs.
-fn build_e2e() -> bool {
+fn build_e2e() -> Vec<Program> {
     let tests = ["e2e", "launcher", "protocol"].map(|name| ["--test", name]).concat();
-    build(When::Always, &[&ALL[..], &tests].concat()).is_some()
+    let built = build(When::Always, &[&ALL[..], &tests].concat()).unwrap_or_default();
+    built.into_iter().filter(|program| is_of(program, &[E2E])).collect()
 }
 
 fn build(when: When, args: &[&str]) -> Option<Vec<Program>> {
@@ -99,11 +102,8 @@ fn build(when: When, args: &[&str]) -> Option<Vec<Program>> {
 }
 
 /// The machines, one after the other; then what waits for their end.
-fn machines(outcome: &mut Outcome, alone: &Receiver<Vec<Program>>) {
-    let Some(built) = build(When::Always, &[&ALL[..], &["--test", "e2e"]].concat()) else {
-        return outcome.step("the end-to-end tests are built", false);
-    };
-    for program in &built {
+fn machines(outcome: &mut Outcome, e2e: &[Program], alone: &Receiver<Vec<Program>>) {
+    for program in e2e {
         one_by_one(outcome, program);
     }
     heading("the end-to-end tests are over");
