@@ -42,18 +42,6 @@ pub fn run(install: bool) -> Result<bool> {
     let start = Instant::now();
     let mut outcome = Outcome::default();
     check(&mut outcome, "rustfmt", cargo().args(["fmt", "--all", "--check"]));
-    let e2e = prepare(&mut outcome, install);
-    std::thread::scope(|scope| {
-        let (found, alone) = channel();
-        let beside = scope.spawn(|| beside(found));
-        machines(&mut outcome, &e2e, &alone);
-        outcome.add(beside.join().expect("no panic"));
-    });
-    finish(&outcome, start)
-}
-
-/// What the end-to-end tests boot and boot it with; gives their program.
-fn prepare(outcome: &mut Outcome, install: bool) -> Vec<Program> {
     std::thread::scope(|scope| {
         // What is fetched comes while others compute.
         let fetched = scope.spawn(|| {
@@ -62,18 +50,30 @@ fn prepare(outcome: &mut Outcome, install: bool) -> Vec<Program> {
             }
             fetch(None);
         });
-        heading("images");
+        let (e2e, images) = prepare(&mut outcome);
+        let (found, alone) = channel();
+        let beside = scope.spawn(|| beside(found));
+        fetched.join().expect("no panic");
+        if images {
+            iso(&mut outcome);
+        }
+        machines(&mut outcome, &e2e, &alone);
+        outcome.add(beside.join().expect("no panic"));
+    });
+    finish(&outcome, start)
+}
+
+/// What the end-to-end tests boot, and what boots it; gives their program, and whether there are images.
+fn prepare(outcome: &mut Outcome) -> (Vec<Program>, bool) {
+    heading("images");
+    std::thread::scope(|scope| {
         let images = scope.spawn(image::build);
         let e2e = build_e2e();
         outcome.step("the end-to-end tests are built", !e2e.is_empty());
         let images = images.join().expect("no panic").map_err(|e| println!("{e:#}")).is_ok();
         outcome.step("images", images);
         heading("built");
-        fetched.join().expect("no panic");
-        if images {
-            iso(outcome);
-        }
-        e2e
+        (e2e, images)
     })
 }
 
@@ -101,7 +101,7 @@ fn build(when: When, args: &[&str]) -> Option<Vec<Program>> {
     programs::build(when, args).map_err(|e| println!("xtask: {e:#}")).ok()
 }
 
-/// The machines, one after the other; then what waits for their end.
+/// The machines, one after the other, once what they boot was fetched; then what waits for their end.
 fn machines(outcome: &mut Outcome, e2e: &[Program], alone: &Receiver<Vec<Program>>) {
     for program in e2e {
         one_by_one(outcome, program);
