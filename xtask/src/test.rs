@@ -135,8 +135,26 @@ fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
     }
 }
 
-/// Emulators and guests that the distribution has.
+/// Emulators and guests that the distribution has: two at a time, since each waits for a server and unpacks by turns.
 pub fn fetch(filter: Option<&str>) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| fetch_for_ixgbe(filter));
+        fetch_others(filter);
+    });
+}
+
+fn fetch_for_ixgbe(filter: Option<&str>) {
+    if filter.is_none_or(|f| f.contains("ixgbe")) {
+        heading("a QEMU and a Linux guest for an 82599");
+        // Their tests say SKIPPED without them.
+        let fetched = qemu::fetch_vfio_user().and_then(|_| linux::build(&linux::IXGBE));
+        if let Err(e) = fetched {
+            println!("xtask: no QEMU or no Linux guest to test the 82599 with: {e:#}");
+        }
+    }
+}
+
+fn fetch_others(filter: Option<&str>) {
     if filter.is_none_or(|f| ["iso", "serial", "vtx"].iter().any(|name| f.contains(name))) {
         heading("Bochs");
         // Its tests say SKIPPED without it.
@@ -149,14 +167,6 @@ pub fn fetch(filter: Option<&str>) {
         // Its tests say SKIPPED without it.
         if let Err(e) = linux::build(&linux::VIRTIO) {
             println!("xtask: no Linux guest to test with: {e:#}");
-        }
-    }
-    if filter.is_none_or(|f| f.contains("ixgbe")) {
-        heading("a QEMU and a Linux guest for an 82599");
-        // Their tests say SKIPPED without them.
-        let fetched = qemu::fetch_vfio_user().and_then(|_| linux::build(&linux::IXGBE));
-        if let Err(e) = fetched {
-            println!("xtask: no QEMU or no Linux guest to test the 82599 with: {e:#}");
         }
     }
     if filter.is_none() || filter.is_some_and(|f| f.contains("qemu")) {
