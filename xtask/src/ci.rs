@@ -9,7 +9,6 @@ use crate::watch::{Shown, clock, heading, watch};
 use crate::workspace::{cargo, target_dir};
 use crate::{image, iso, packages};
 use anyhow::Result;
-use std::io::Write;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -24,9 +23,10 @@ const E2E: &str = "tests/tests/e2e/";
 const ALONE: [&str; 3] =
     ["kernel/tests/boot/", "drivers/virtio-net/tests/qemu/", "tests/tests/sim.rs"];
 /// Of those that mostly wait, and have deadlines: beside the machines, but not after everybody else.
-const IMPATIENT: [&str; 6] = [
+const IMPATIENT: [&str; 7] = [
     "apps/kv/",
     "drivers/loopback/tests/",
+    "drivers/virtio-net/tests/driver/",
     "ixcp/",
     "models/ixgbe-vfio-user/",
     "tests/src/",
@@ -179,9 +179,38 @@ fn quietly(name: &str, command: &mut Command, line: impl FnMut(&str) + Send) -> 
     let (start, said) = (Instant::now(), Mutex::new(Vec::new()));
     let ok = watch(command, STEP_MAX, &Shown::Later(&said), line);
     let seconds = start.elapsed().as_secs_f64();
-    let head = format!("--- {} beside: {name} ({seconds:.1} s)\n", clock());
     let said = said.into_inner().unwrap_or_default();
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(&[head.as_bytes(), &said].concat()).and_then(|()| out.flush());
+    // At once, so that nothing comes in between.
+    print!("--- {} beside: {name} ({seconds:.1} s)\n{}", clock(), String::from_utf8_lossy(&said));
     ok
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::root;
+
+    #[test]
+    fn what_is_treated_otherwise_is_there() {
+        for source in [&[E2E][..], &ALONE, &IMPATIENT].concat() {
+            assert!(root().join(source).exists(), "{source}");
+        }
+    }
+
+    #[test]
+    fn what_was_said_beside_is_read_and_a_failure_of_it_is_one() {
+        let mut outcome = Outcome::default();
+        let script =
+            "echo 'test a ... FAILED'; echo 'test result: F. 1 passed; 1 failed' >&2; exit 1";
+        let mut command = When::Idle.command("sh".as_ref());
+        let ok = quietly("a shell", command.args(["-c", script]), |line| outcome.line(line));
+        told(&mut outcome, 0, "a shell", ok);
+        assert_eq!(outcome.summary(), "1 passed, 1 failed, 0 skipped");
+        // It did not come to a line.
+        let mut command = When::Idle.command("false".as_ref());
+        let ok = quietly("false", &mut command, |_| ());
+        let before = outcome.failed;
+        told(&mut outcome, before, "false", ok);
+        assert_eq!(outcome.failures, ["a", "false"]);
+    }
 }

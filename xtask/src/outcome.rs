@@ -82,6 +82,11 @@ mod tests {
         o.step("clippy", false);
         assert_eq!(o.summary(), "59 passed, 3 failed, 0 skipped");
         assert_eq!(o.failures, ["a::b", "clippy"]);
+        let mut all = Outcome::default();
+        all.step("iso", true);
+        all.add(o);
+        assert_eq!(all.summary(), "60 passed, 3 failed, 0 skipped");
+        assert_eq!(all.failures, ["a::b", "clippy"]);
     }
 
     #[test]
