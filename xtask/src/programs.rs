@@ -1,8 +1,9 @@
 //! The workspace's test programs, built once and then run one by one, so that each can be run where and when it suits.
-use crate::workspace::{cargo, find, root};
+use crate::workspace::{cargo, root};
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// A test program that cargo has built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl When {
     pub fn command(self, program: &Path) -> Command {
         let through: &[&str] = match self {
             When::Always => &[],
-            When::Idle if find("chrt").is_some() => &["chrt", "--idle", "0"],
+            When::Idle if has_idle_class() => &IDLE,
             When::Idle => &["nice", "-n", "19"],
         };
         let Some((first, rest)) = through.split_first() else { return Command::new(program) };
@@ -53,6 +54,16 @@ impl When {
         command.current_dir(root());
         command
     }
+}
+
+const IDLE: [&str; 3] = ["chrt", "--idle", "0"];
+
+/// Not everywhere is it there and allowed.
+fn has_idle_class() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    let tried =
+        || Command::new(IDLE[0]).args(&IDLE[1..]).arg("true").stderr(Stdio::null()).status();
+    *HAS.get_or_init(|| tried().is_ok_and(|status| status.success()))
 }
 
 /// Builds what `cargo test` would with these arguments, and tells the programs that it would run, in its order.
