@@ -18,10 +18,14 @@ use std::time::{Duration, Instant};
 const STEP_MAX: Duration = Duration::from_secs(20 * 60);
 /// The end-to-end tests.
 const E2E: &str = "tests/tests/e2e/";
-/// Beginnings of the sources of tests that boot machines, too, or take both cores for a time that they choose: after the
-/// end-to-end tests, one after the other.
-const ALONE: [&str; 3] =
-    ["kernel/tests/boot/", "drivers/virtio-net/tests/qemu/", "tests/tests/sim.rs"];
+/// Beginnings of the sources of tests that boot machines, too, measure times, or take both cores for a time that they choose:
+/// after the end-to-end tests, one program after the other.
+const ALONE: [&str; 4] = [
+    "apps/kv/tests/lru.rs",
+    "drivers/virtio-net/tests/qemu/",
+    "kernel/tests/boot/",
+    "tests/tests/sim.rs",
+];
 /// Of those that mostly wait, and have deadlines: beside the machines, but not after everybody else.
 const IMPATIENT: [&str; 7] = [
     "apps/kv/",
@@ -104,26 +108,29 @@ fn build(when: When, args: &[&str]) -> Option<Vec<Program>> {
 /// The machines, one after the other, once what they boot was fetched; then what waits for their end.
 fn machines(outcome: &mut Outcome, e2e: &[Program], alone: &Receiver<Vec<Program>>) {
     for program in e2e {
-        one_by_one(outcome, program);
+        shown(outcome, program);
     }
     heading("the end-to-end tests are over");
     for program in alone.iter().flatten() {
-        one_by_one(outcome, &program);
+        shown(outcome, &program);
     }
 }
 
-/// Tests of one program, one after the other, and then which of them took longest.
-fn one_by_one(outcome: &mut Outcome, program: &Program) {
+/// The tests of one program, and then which of them took longest. Those of `tests` run one after the other.
+fn shown(outcome: &mut Outcome, program: &Program) {
     heading(&program.source);
     let mut command = environment(program.command(When::Always));
-    command.arg("--test-threads=1");
+    let in_turn = program.source.starts_with("tests/");
+    command.args(in_turn.then_some("--test-threads=1"));
     let mut slow = Slowest::default();
     let before = outcome.failed;
     let ok = watch(&mut command, STEP_MAX, &Shown::AtOnce, |line| {
         outcome.line(line);
         slow.line(line, Instant::now());
     });
-    print!("{slow}");
+    if in_turn {
+        print!("{slow}");
+    }
     told(outcome, before, &program.source, ok);
 }
 
