@@ -178,6 +178,15 @@ fn beside(alone: Sender<Vec<Program>>) -> Outcome {
         let ok = quietly(&program.source, &mut command, |line| outcome.line(line));
         told(&mut outcome, before, &program.source, ok);
     }
+    // What stands in comments has no program of its own.
+    let before = outcome.failed;
+    let mut command = environment(When::Idle.cargo());
+    command
+        .args(["test", "--quiet", "--doc", "--no-fail-fast"])
+        .args(ALL)
+        .args(["--", "--format=pretty"]);
+    let ok = quietly("examples in comments", &mut command, |line| outcome.line(line));
+    told(&mut outcome, before, "examples in comments", ok);
     outcome
 }
 
