@@ -275,5 +275,5 @@ fn predicted_or_not_the_same_is_said_to_peers_and_application() {
 #[test]
 fn folded_or_not_the_same_is_said_whatever_comes_between_requests() {
     let folded: usize = (0..40).map(|seed| story(seed, seed % 2 == 0, 5)).sum();
-    assert!(folded > 2_000, "seen {folded} times");
+    assert!(folded > 1_000, "seen {folded} times");
 }
