@@ -1,5 +1,5 @@
-//! A connection: what an established one needs per message in its first five cache lines, the rest
-//! behind. 448 bytes, all of them used.
+//! A connection: what a folded one needs per message in its first three cache lines, what any established one does in the next
+//! two, the rest behind. 448 bytes, all of them used.
 use crate::flow_table::{FlowKey, NIL};
 use crate::mbuf::NO_MBUF;
 use crate::settings::Settings;
@@ -340,8 +340,8 @@ pub struct Conn {
     pub reordering: Reordering,
 }
 
-/// Lines that a message touches, the first of them.
-pub const CONN_LINES: usize = 5;
+/// Lines that a message of a folded connection touches, the first of them.
+pub const CONN_LINES: usize = 3;
 
 impl Conn {
     /// The peer and the ports.

@@ -136,11 +136,10 @@ impl FlowTable {
         None
     }
 
-    /// Enters a connection under its `hash`; `false` if the chain is at its limit, or there is no
+    /// Enters a connection under `hash`, which is its own; `false` if the chain is at its limit, or there is no
     /// memory for the table.
     #[inline(always)]
-    pub fn insert(&mut self, conns: &mut Conns, index: u32) -> bool {
-        let hash = conns.at(index).hash;
+    pub fn insert(&mut self, conns: &mut Conns, index: u32, hash: u32) -> bool {
         if self.len >= self.odd_from && !self.prepare(conns, hash) {
             return false;
         }
@@ -246,11 +245,13 @@ impl FlowTable {
     /// Takes a connection out; nothing if it is not in.
     #[inline]
     pub fn remove(&mut self, conns: &mut Conns, index: u32) {
-        let hash = conns.at(index).hash;
+        let mut conn = conns.at(index);
         if self.odd_from == 0 {
+            let hash = conn.hash;
             self.tell_apart_for(conns, hash);
+            conn = conns.at(index);
         }
-        let (next, bucket) = (conns.at(index).hash_next, self.bucket(hash));
+        let (next, bucket) = (conn.hash_next, self.bucket(conn.hash));
         let Some(head) = self.buckets.get_mut(bucket) else { return };
         if *head == index {
             *head = next;

@@ -25,31 +25,34 @@ const GENERATIONS_APART: u64 = 0x9e_3779;
 
 /// One entry of the port's RSS indirection table, and all that belongs to it.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct FlowGroup {
+    // What each message needs: two cache lines.
+    /// Frames that have come for it.
+    pub(crate) frames: u64,
+    /// Added to the core's frame numbers, so that those of the group go on when it moves.
+    pub(crate) tx_base: u32,
     /// Its number.
     pub id: GroupId,
     /// Its connections.
     pub conns: Conns,
+    /// Finds a connection.
+    pub table: FlowTable,
+    // The rest.
     /// Their send segments.
     pub segments: Segments,
     /// Records of what they have under way.
     pub sent: Records,
     /// What is kept of those that repair losses.
     pub recoveries: Recoveries,
-    /// Finds a connection.
-    pub table: FlowTable,
     /// A timer for each connection.
     wheel: Wheel,
     /// What the core's index of deadlines is armed for.
     due_at: Instant,
-    /// Frames that have come for it.
-    pub(crate) frames: u64,
     /// How often it has gone to another core; in the high half, how often it has begun afresh since it was taken by force.
     pub(crate) age: u64,
     /// What the first handle of each slot has.
     first_generation: u32,
-    /// Added to the core's frame numbers, so that those of the group go on when it moves.
-    pub(crate) tx_base: u32,
     /// Applications up to this one had ended when it left its last core.
     pub(crate) app_ended: u32,
     /// Connections that have something to transmit.
@@ -236,8 +239,10 @@ impl FlowGroup {
     /// Enters a connection, whose key and hash are set, in the flow table.
     #[inline(always)]
     pub fn enter(&mut self, index: u32, local: &mut Local) -> bool {
-        self.conns[index].flags |= Flags::IN_TABLE;
-        if !self.table.insert(&mut self.conns, index) {
+        let conn = &mut self.conns[index];
+        conn.flags |= Flags::IN_TABLE;
+        let hash = conn.hash;
+        if !self.table.insert(&mut self.conns, index, hash) {
             self.conns[index].flags -= Flags::IN_TABLE;
             local.stats.drop(Drop::TcpTableFull);
             return false;
@@ -311,6 +316,15 @@ impl FlowGroup {
             return;
         }
         conn.flags |= Flags::IN_OUTPUT;
+        let conns = &mut self.conns;
+        self.output.push(index, |at, next| conns[at].output_next = next);
+        local.output_ready.insert(self.id);
+    }
+
+    /// The same of a connection that is in no list yet, and says so itself.
+    #[inline(always)]
+    pub fn want_first_output(&mut self, index: u32, local: &mut Local) {
+        debug_assert!(self.conns[index].flags.contains(Flags::IN_OUTPUT));
         let conns = &mut self.conns;
         self.output.push(index, |at, next| conns[at].output_next = next);
         local.output_ready.insert(self.id);
@@ -433,6 +447,14 @@ impl FlowGroup {
             self.wheel.arm(index, at);
             self.arm_index(at, local);
         }
+    }
+
+    /// The same for one that has no timer yet, and has noted this one itself.
+    #[inline(always)]
+    pub fn arm_first(&mut self, index: u32, at: Instant, local: &mut Local) {
+        debug_assert!(self.conns[index].timer_at == at);
+        self.wheel.arm(index, at);
+        self.arm_index(at, local);
     }
 
     /// The same for the keep-alive timer, which the path of packets does not look at: whenever the wheel

@@ -3,6 +3,7 @@
 
 mod bochs;
 mod bochs_run;
+mod ci;
 mod cost;
 mod cpio;
 mod defects;
@@ -12,9 +13,11 @@ mod iso;
 mod linux;
 mod outcome;
 mod packages;
+mod programs;
 mod qemu;
 mod slowest;
 mod test;
+mod watch;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -110,7 +113,10 @@ fn main() -> ExitCode {
             true
         }),
         Command::Run { args } => image::run(&args).map(|()| true),
-        Command::Test { filter, no_install } => test::test(filter.as_deref(), !no_install),
+        Command::Test { filter, no_install } => match filter {
+            Some(filter) => test::some(&filter, !no_install),
+            None => ci::run(!no_install),
+        },
         Command::Prove { filter, walk } => match filter.as_deref() {
             Some("sim") => test::prove_sim(&walk),
             Some("bridge") => test::prove_bridge(),

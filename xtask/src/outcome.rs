@@ -25,6 +25,14 @@ impl Outcome {
         }
     }
 
+    /// What somebody else has noted.
+    pub fn add(&mut self, other: Outcome) {
+        self.ended_well += other.ended_well;
+        self.failed += other.failed;
+        self.skipped.extend(other.skipped);
+        self.failures.extend(other.failures);
+    }
+
     /// Reads one line of a test program.
     pub fn line(&mut self, line: &str) {
         // A test's name stands before what it prints: `test name ... SKIPPED name: reason`.
@@ -74,6 +82,11 @@ mod tests {
         o.step("clippy", false);
         assert_eq!(o.summary(), "59 passed, 3 failed, 0 skipped");
         assert_eq!(o.failures, ["a::b", "clippy"]);
+        let mut all = Outcome::default();
+        all.step("iso", true);
+        all.add(o);
+        assert_eq!(all.summary(), "60 passed, 3 failed, 0 skipped");
+        assert_eq!(all.failures, ["a::b", "clippy"]);
     }
 
     #[test]

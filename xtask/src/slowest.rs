@@ -3,7 +3,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 /// How many are told.
-const TOLD: usize = 12;
+const TOLD: usize = 25;
 const VERDICTS: [&str; 3] = ["ok", "FAILED", "ignored"];
 
 /// Tests and what each took, from result line to result line.

@@ -2,42 +2,30 @@
 use crate::outcome::Outcome;
 use crate::packages::{self, Package};
 use crate::slowest::Slowest;
+use crate::watch::{Shown, heading, watch};
 use crate::workspace::{self, cargo};
-use crate::{bochs, fuzz, image, iso, linux, qemu};
-use anyhow::{Context, Result};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use crate::{bochs, ci, fuzz, image, linux, qemu};
+use anyhow::Result;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// No step may take longer; all together stay below what design allows `scripts/test.sh`.
 const STEP_MAX: Duration = Duration::from_secs(20 * 60);
-/// What programs get to end in order at the time limit.
-const LAST_WORDS: Duration = Duration::from_secs(8);
 /// What the long tests give to fuzzing.
 const PROVE_FUZZ_SECONDS: u64 = 2 * 3600;
 const PROVE_STEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// `cargo xtask test`; gives whether all is well.
-pub fn test(filter: Option<&str>, install: bool) -> Result<bool> {
+/// `cargo xtask test` with a part of a test's name; gives whether all is well.
+pub fn some(filter: &str, install: bool) -> Result<bool> {
     let start = Instant::now();
     let mut outcome = Outcome::default();
     if install {
         packages::install(&Package::TESTS, false)?;
     }
+    let filter = Some(filter);
     // What is fetched comes while others compute.
     std::thread::scope(|scope| {
         scope.spawn(|| fetch(filter));
-        if filter.is_none() {
-            check(&mut outcome, "rustfmt", cargo().args(["fmt", "--all", "--check"]));
-            // With the fuzzer's door, which ordinary builds leave out.
-            let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--features"];
-            let strict = ["ix-fuzz/libfuzzer", "--", "-D", "warnings"];
-            check(&mut outcome, "clippy", cargo().args(clippy).args(strict));
-        }
         prepare(&mut outcome, filter);
     });
     tests(&mut outcome, filter, false)?;
@@ -97,7 +85,7 @@ pub fn prove_sim(walk: &Walk) -> Result<bool> {
     if let Some(threads) = walk.threads {
         command.env("IX_SIM_THREADS", threads.to_string());
     }
-    watch(&mut command, PROVE_STEP_MAX, |_| ())
+    watch(&mut command, PROVE_STEP_MAX, &Shown::AtOnce, |_| ())
 }
 
 /// `cargo xtask prove bridge`: IX and Linux, and Linux and Linux, by turns on one bridge; prints a table.
@@ -109,7 +97,7 @@ pub fn prove_bridge() -> Result<bool> {
     command.args(["test", "--quiet", "--release", "-p", "ix-tests", "--test", "e2e", "bridge::"]);
     command.args(["--", "--nocapture", "--format=pretty", "--test-threads=1"]);
     command.env("IX_PROVE", "1").env("IX_NEED_IMAGES", "1");
-    watch(&mut command, PROVE_STEP_MAX, |_| ())
+    watch(&mut command, PROVE_STEP_MAX, &Shown::AtOnce, |_| ())
 }
 
 /// `cargo xtask prove e2e-ixgbe` and `e2e-iommu`: all end-to-end tests with an 82599 in place of virtio-net.
@@ -130,7 +118,7 @@ pub fn prove_card(more: &[&str]) -> Result<bool> {
     command.env("IX_NEED_IMAGES", "1").env("IX_IXCP", ixcp);
     command.env("IX_RUN_ARGS", [&card[..], more].concat().join(" "));
     heading("the end-to-end tests with an 82599");
-    watch(&mut command, PROVE_STEP_MAX, |line| outcome.line(line))?;
+    watch(&mut command, PROVE_STEP_MAX, &Shown::AtOnce, |line| outcome.line(line))?;
     finish(&outcome, start)
 }
 
@@ -143,32 +131,19 @@ fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
     }
     outcome.step("images", images.is_ok());
     if filter.is_none_or(|f| f.contains("iso")) && images.is_ok() {
-        if packages::missing(&iso::PACKAGES).is_empty() {
-            let made = iso::build(&iso::Options::plain());
-            outcome.step("iso", made.map_err(|e| println!("{e:#}")).is_ok());
-        } else {
-            // Its tests say SKIPPED without it.
-            println!("xtask: GRUB's image maker is not there: no ISO");
-        }
+        ci::iso(outcome);
     }
 }
 
-/// Emulators and guests that the distribution has.
-fn fetch(filter: Option<&str>) {
-    if filter.is_none_or(|f| ["iso", "serial", "vtx"].iter().any(|name| f.contains(name))) {
-        heading("Bochs");
-        // Its tests say SKIPPED without it.
-        if let Err(e) = bochs::fetch() {
-            println!("xtask: no Bochs to test with: {e:#}");
-        }
-    }
-    if filter.is_none_or(|f| f.contains("bridge")) {
-        heading("the Linux guest");
-        // Its tests say SKIPPED without it.
-        if let Err(e) = linux::build(&linux::VIRTIO) {
-            println!("xtask: no Linux guest to test with: {e:#}");
-        }
-    }
+/// Emulators and guests that the distribution has: two at a time, since each waits for a server and unpacks by turns.
+pub fn fetch(filter: Option<&str>) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| fetch_for_ixgbe(filter));
+        fetch_others(filter);
+    });
+}
+
+fn fetch_for_ixgbe(filter: Option<&str>) {
     if filter.is_none_or(|f| f.contains("ixgbe")) {
         heading("a QEMU and a Linux guest for an 82599");
         // Their tests say SKIPPED without them.
@@ -177,11 +152,29 @@ fn fetch(filter: Option<&str>) {
             println!("xtask: no QEMU or no Linux guest to test the 82599 with: {e:#}");
         }
     }
+}
+
+fn fetch_others(filter: Option<&str>) {
+    if filter.is_none_or(|f| ["iso", "serial", "vtx"].iter().any(|name| f.contains(name))) {
+        heading("Bochs");
+        // Its tests say SKIPPED without it.
+        if let Err(e) = bochs::fetch() {
+            println!("xtask: no Bochs to test with: {e:#}");
+        }
+    }
     if filter.is_none() || filter.is_some_and(|f| f.contains("qemu")) {
         heading("QEMU 10");
         // Its test says SKIPPED without it.
         if let Err(e) = qemu::fetch(10) {
             println!("xtask: no QEMU 10 to test with: {e:#}");
+        }
+    }
+    // Last: its program is compiled, and cargo does one thing at a time.
+    if filter.is_none_or(|f| f.contains("bridge")) {
+        heading("the Linux guest");
+        // Its tests say SKIPPED without it.
+        if let Err(e) = linux::build(&linux::VIRTIO) {
+            println!("xtask: no Linux guest to test with: {e:#}");
         }
     }
 }
@@ -209,7 +202,7 @@ fn tests(outcome: &mut Outcome, filter: Option<&str>, prove: bool) -> Result<()>
         let limit = if prove { PROVE_STEP_MAX } else { STEP_MAX };
         let mut slow = Slowest::default();
         let mut built = false;
-        let ok = watch(&mut command, limit, |line| {
+        let ok = watch(&mut command, limit, &Shown::AtOnce, |line| {
             if !built && line.starts_with("running ") {
                 built = true;
                 heading("built");
@@ -228,68 +221,13 @@ fn tests(outcome: &mut Outcome, filter: Option<&str>, prove: bool) -> Result<()>
     Ok(())
 }
 
-fn check(outcome: &mut Outcome, name: &str, command: &mut Command) {
+pub fn check(outcome: &mut Outcome, name: &str, command: &mut Command) {
     heading(name);
     let ok = command.status().is_ok_and(|s| s.success());
     outcome.step(name, ok);
 }
 
-/// With the minutes since the first one: where the time goes is the first question about a run that is too long.
-fn heading(text: &str) {
-    static FIRST: OnceLock<Instant> = OnceLock::new();
-    let elapsed = FIRST.get_or_init(Instant::now).elapsed().as_secs();
-    println!("--- {}:{:02} {text}", elapsed / 60, elapsed % 60);
-}
-
-/// Runs a program with its output passed on and read line by line; ends it at the limit.
-fn watch(command: &mut Command, limit: Duration, line: impl FnMut(&str) + Send) -> Result<bool> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .context("cannot start cargo")?;
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let line = Mutex::new(line);
-    let deadline = Instant::now() + limit;
-    std::thread::scope(|scope| {
-        scope.spawn(|| pass_on(out, &mut std::io::stdout(), &line));
-        scope.spawn(|| pass_on(err, &mut std::io::stderr(), &line));
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(status.success());
-            }
-            if Instant::now() > deadline {
-                println!("xtask: over the time limit of {} s", limit.as_secs());
-                // Not waited for yet: the number is its own. With it go all that it started.
-                let group = i32::try_from(child.id()).expect("process numbers are small");
-                // First a word: `ixcp run` ends the machine that it started.
-                let _ = killpg(Pid::from_raw(group), Signal::SIGTERM);
-                std::thread::sleep(LAST_WORDS);
-                let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
-                child.wait()?;
-                return Ok(false);
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    })
-}
-
-fn pass_on(from: Option<impl Read>, to: &mut impl Write, line: &Mutex<impl FnMut(&str)>) {
-    let Some(from) = from else { return };
-    let mut reader = BufReader::new(from);
-    let mut bytes = Vec::new();
-    while reader.read_until(b'\n', &mut bytes).is_ok_and(|n| n > 0) {
-        let _ = to.write_all(&bytes).and_then(|()| to.flush());
-        if let Ok(mut line) = line.lock() {
-            line(String::from_utf8_lossy(&bytes).trim_end());
-        }
-        bytes.clear();
-    }
-}
-
-fn finish(outcome: &Outcome, start: Instant) -> Result<bool> {
+pub fn finish(outcome: &Outcome, start: Instant) -> Result<bool> {
     heading(&format!("done in {} s", start.elapsed().as_secs()));
     for line in &outcome.skipped {
         println!("{line}");

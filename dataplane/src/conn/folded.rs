@@ -16,7 +16,7 @@
 //! | receive queue | the buffer `rx_head`, all of which the application holds, if it holds anything |
 //! | `ack_owed` | `rx_held` |
 //! | `ack_at` | stored, but counts only while something is held |
-//! | `ts_recent_at` | when that was armed |
+//! | `ts_recent_at` | `trying_since`: about then, and not in the future |
 //!
 //! Only [`crate::fast`] works on one. Everything else goes through [`super::Conns::whole`] first.
 use super::{Conn, Flags};
@@ -43,15 +43,15 @@ impl Conn {
     pub fn may_fold(&self, generation: u32) -> bool {
         const BOTH: Flags = Flags::TIMESTAMPS.union(Flags::SCALED);
         const LISTED: Flags = Flags::IN_OUTPUT.union(Flags::IN_EVENTS).union(Flags::IN_HOLD);
-        self.flags & BOTH.union(LISTED) == BOTH
+        // Not yet with the first answer, which may be the only one.
+        self.snd_una != self.iss.plus(1)
+            && self.flags & BOTH.union(LISTED) == BOTH
             && self.rx_buffers == 0
             && self.acl == generation
             && self.retries == 0
             && self.sent_bytes == 0
             && self.seg_count == 1
             && self.seg_head == OWN
-            // Not yet with the first answer, which may be the only one.
-            && self.snd_una != self.iss.plus(1)
     }
 
     /// Folds it, which may be.
@@ -74,6 +74,7 @@ impl Conn {
     }
 
     /// Makes good what was not kept up.
+    #[cold]
     #[inline(never)]
     fn unfold(&mut self) {
         self.acl &= !FOLDED;
@@ -91,6 +92,7 @@ impl Conn {
         let is_out = self.snd_una != self.snd_end;
         self.first.end = self.snd_end;
         self.first.at = sent::clock(self.trying_since);
+        self.ts_recent_at = timestamps::age_clock(self.trying_since);
         self.first.marks = Marks::empty();
         let place = if is_out { OWN } else { NIL };
         (self.seg_head, self.seg_tail, self.seg_next) = (place, place, NIL);
@@ -105,9 +107,6 @@ impl Conn {
     }
 
     fn unfold_received(&mut self) {
-        if self.ack_at != Instant::NEVER {
-            self.ts_recent_at = timestamps::age_clock(self.ack_at);
-        }
         self.ack_owed = self.rx_held;
         let held = self.rx_held > 0;
         self.rx_buffers = u16::from(held);

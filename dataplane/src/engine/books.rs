@@ -34,6 +34,7 @@ impl Engine {
                     continue;
                 }
                 found.connections += 1;
+                found.folded += usize::from(group.conns.at(index).is_folded());
                 found.received += usize::from(conn.rx_buffers);
                 if conn.seg_head == NIL && conn.seg_count != 0 {
                     found.broken += 1;
@@ -68,6 +69,8 @@ pub struct Conservation {
     pub datagrams: usize,
     /// Slots of connections in use.
     pub connections: usize,
+    /// Those of them that are folded, see [`crate::conn::FOLDED`].
+    pub folded: usize,
     /// Slots of connections that there are.
     pub slots: usize,
     /// Send segments.

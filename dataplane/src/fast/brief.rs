@@ -15,7 +15,7 @@ const RECV_DONE: u64 = Op::RecvDone.0 as u64;
 
 /// Runs the call whose first word is `first`, with a handle and a further word, if it is one of those and nothing
 /// is odd about it. The caller consumes it. `false`: it is not, and nothing has happened.
-#[inline(never)]
+#[inline(always)]
 pub fn brief<T: TxQueue>(
     engine: &mut Engine,
     queue: &mut T,
@@ -37,11 +37,11 @@ fn find(engine: &mut Engine, handle: Handle) -> Option<(&mut FlowGroup, &mut Loc
     let Engine { local, groups, .. } = engine;
     let group = groups.get_mut(usize::from(handle.group().0))?.as_mut()?;
     let index = handle.index();
-    let conn = group.conns.whole(index)?;
+    let conn = group.conns.get(index)?;
     (conn.name == handle).then_some((group, local, index))
 }
 
-#[inline(always)]
+#[inline(never)]
 fn accept(engine: &mut Engine, handle: Handle, cookie: Cookie) -> bool {
     const ODD: Flags = Flags::ACCEPTED.union(Flags::APP_GONE).union(Flags::ENDED);
     let Some((group, local, index)) = find(engine, handle) else { return false };
@@ -72,7 +72,8 @@ fn closes(conn: &Conn) -> bool {
 #[inline(never)]
 fn close<T: TxQueue>(engine: &mut Engine, queue: &mut T, handle: Handle) -> bool {
     let Some((group, local, index)) = find(engine, handle) else { return false };
-    let conn = &mut group.conns[index];
+    let conn = group.conns.at_mut(index);
+    conn.settle();
     if !closes(conn) {
         return false;
     }
@@ -88,9 +89,10 @@ fn close<T: TxQueue>(engine: &mut Engine, queue: &mut T, handle: Handle) -> bool
     true
 }
 
-#[inline(always)]
+#[inline(never)]
 fn recv_done(engine: &mut Engine, handle: Handle, bytes: u64) -> bool {
     let Some((group, local, index)) = find(engine, handle) else { return false };
+    group.conns.settle(index);
     let known = Flags::ACCEPTED.union(Flags::APP_GONE);
     // It fails if they are more than there are, before anything has happened.
     group.conns[index].flags & known == Flags::ACCEPTED

@@ -18,9 +18,9 @@ use crate::tcp::rack::Timer;
 use crate::tcp::wire::flag;
 use crate::tcp::{self, listen, send_queue, sent, timestamps};
 use crate::time::Instant;
+use ix_abi::DeadReason;
 use ix_abi::event::{Event, Kind};
 use ix_abi::stats::Counter;
-use ix_abi::DeadReason;
 
 /// Events of one segment at most.
 const EVENTS: u32 = 2;
@@ -37,6 +37,7 @@ pub fn stranger(
         return false;
     }
     let Some(packet) = segment.packet(local, frame) else { return false };
+    group.frames += 1;
     let mbuf = taken(frame);
     if local.acl.is_some() {
         local.calm = false;
@@ -50,21 +51,21 @@ pub fn stranger(
     true
 }
 
-/// Takes a segment of connection `index` that was not predicted.
+/// Takes a segment of connection `index`, with these flags and in that state, that was not predicted.
 #[inline(always)]
 pub fn unpredicted(
     group: &mut FlowGroup,
     local: &mut Local,
     index: u32,
+    (flags, state): (Flags, State),
     segment: Segment<'_>,
     frame: &RxFrame,
 ) -> bool {
-    let conn = &group.conns[index];
-    if conn.flags.contains(Flags::V6) || segment.flags() == flag::SYN {
+    if flags.contains(Flags::V6) || segment.flags() == flag::SYN {
         // No host, for else it would be another connection; or one whose timestamp is to be read.
         return false;
     }
-    match conn.state {
+    match state {
         State::SynReceived => establish(group, local, index, segment, frame),
         State::Established => finish(group, local, index, segment, frame),
         State::LastAck => end(group, local, index, segment, frame),
@@ -82,6 +83,7 @@ fn otherwise(
     frame: &RxFrame,
 ) -> bool {
     let Some(packet) = segment.packet(local, frame) else { return false };
+    group.frames += 1;
     local.calm = false;
     tcp::input::segment(group, local, index, &packet, taken(frame));
     true
@@ -136,7 +138,7 @@ fn establish(
     segment: Segment<'_>,
     frame: &RxFrame,
 ) -> bool {
-    let FlowGroup { conns, backlog, half_open, .. } = &mut *group;
+    let FlowGroup { conns, backlog, half_open, frames, .. } = &mut *group;
     let conn = &mut conns[index];
     if !completes(conn, local, segment) {
         return otherwise(group, local, index, segment, frame);
@@ -145,6 +147,7 @@ fn establish(
     let Some(port) = port.filter(|port| port.waiting.knocked < port.backlog) else {
         return otherwise(group, local, index, segment, frame);
     };
+    *frames += 1;
     port.waiting.completed();
     backlog[conn.listener.index() as usize % SLOTS].completed();
     *half_open = half_open.saturating_sub(1);
@@ -212,11 +215,12 @@ fn finish(
     segment: Segment<'_>,
     frame: &RxFrame,
 ) -> bool {
-    let FlowGroup { conns, segments, tx_base, .. } = &mut *group;
+    let FlowGroup { conns, segments, tx_base, frames, .. } = &mut *group;
     let conn = &mut conns[index];
     if !finishes(conn, local, *tx_base, segment) {
         return otherwise(group, local, index, segment, frame);
     }
+    *frames += 1;
     let acked = segment.ack().since(conn.snd_una);
     if acked > 0 && acknowledged(conn, local, acked) {
         send_queue::release_rest(conn, segments, local);
@@ -270,6 +274,7 @@ fn end(
     if !ends(conn, local, segment) {
         return otherwise(group, local, index, segment, frame);
     }
+    group.frames += 1;
     debug_assert!(conn.rx_head == NO_MBUF, "returned by `close`, and none came behind FIN");
     conn.state = State::Closed;
     let event = Event { aux: DeadReason::Closed.0, ..record(conn, Kind::Dead) };

@@ -10,8 +10,8 @@ use crate::local::{Local, ts_clock};
 use crate::tcp::listen::SYN_WINDOW;
 use crate::tcp::receive::window_field;
 use crate::tcp::seq::WrappingSeq;
-use crate::usermem::Extent;
 use crate::tcp::wire::{BELOW, HEADER, SynOptions, TIMESTAMPS, emit_syn_options, flag};
+use crate::usermem::Extent;
 
 /// What the first bytes of an IPv4 header without options are: version and length, and service; DF, and
 /// no offset; time to live and protocol. In the order of the machine, as a checksum takes them.

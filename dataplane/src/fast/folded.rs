@@ -237,7 +237,9 @@ fn send<T: TxQueue, const OFFLOAD: bool>(
     // Far from the count of packets, else vectors are made of the two.
     let bytes = (BELOW + HEADER + TIMESTAMPS) as u64 + u64::from(len);
     local.stats.add(Counter::TxBytes, bytes);
-    let Ok(number) = emit::data::<T, true>(conn, local, queue, OFFLOAD, (conn.snd_end, window), extent) else {
+    let Ok(number) =
+        emit::data::<T, true>(conn, local, queue, OFFLOAD, (conn.snd_end, window), extent)
+    else {
         local.stats.add(Counter::TxBytes, bytes.wrapping_neg());
         return false;
     };

@@ -177,8 +177,8 @@ impl Head<'_> {
 #[inline(always)]
 pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, u32)> {
     let at = usize::from(frame.offset);
-    let data = local.pool.area().data(&frame.mbuf);
-    let h: &Headers = data.get(at..at + size_of::<Headers>())?.first_chunk()?;
+    let bytes = local.pool.area().data(&frame.mbuf).get(at..)?;
+    let h: &Headers = bytes.first_chunk()?;
     let word = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
     // EtherType, version and length of the IP header, and that no congestion can have been experienced; then
     // that it is no fragment, and its protocol.
@@ -194,7 +194,7 @@ pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, 
     }
     let hash = match frame.hash {
         Some(hash) if frame.checksum == RxChecksum::Good => hash,
-        _ => without_offload(local, h, frame, usize::from(total))?,
+        _ => without_offload(local, bytes, frame, usize::from(total))?,
     };
     Some((Head(h), hash, u32::from(total)))
 }
@@ -202,12 +202,10 @@ pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, 
 /// What the device has not done: the hash of a segment whose checksums are right, `None`: they are not. A call of its own,
 /// so that who has a device which does it is not slowed down by it.
 #[inline(never)]
-fn without_offload(local: &Local, h: &Headers, frame: &RxFrame, total: usize) -> Option<u32> {
+fn without_offload(local: &Local, bytes: &[u8], frame: &RxFrame, total: usize) -> Option<u32> {
+    let h: &Headers = bytes.first_chunk()?;
     if frame.checksum == RxChecksum::Unknown {
-        let data = local.pool.area().data(&frame.mbuf);
-        let from = usize::from(frame.offset) + BELOW;
-        let segment = data.get(from..from + total.checked_sub(ipv4::HEADER)?)?;
-        if !is_intact(h, segment) {
+        if !is_intact(h, bytes.get(BELOW..eth::HEADER + total)?) {
             return None;
         }
     }

@@ -2,7 +2,7 @@
 use super::edges;
 use super::folded;
 use super::parse::{self, Head, Segment};
-use crate::conn::{Conn, Flags};
+use crate::conn::{Conn, Flags, State};
 use crate::device::RxFrame;
 use crate::group::FlowGroup;
 use crate::input::eth;
@@ -49,31 +49,24 @@ pub fn receive(local: &mut Local, groups: &mut [Option<Box<FlowGroup>>], frame: 
     let Some(Some(group)) = groups.get_mut(id) else { return false };
     let FlowGroup { conns, table, tx_base, frames, .. } = &mut **group;
     let Some(index) = table.find_tuple(conns, hash, head.tuple()) else {
-        return of_stranger(group, local, Segment::new(read), frame);
+        return edges::stranger(group, local, Segment::new(read), frame);
     };
     let conn = conns.at_mut(index);
     let len = total.wrapping_sub(folded::HEADERS);
     if !folded::expects(conn, local, *tx_base, head, len, &frame.mbuf) {
-        return otherwise(group, local, index, Segment::new(read), frame);
+        let segment = Segment::new(read);
+        if conn.state != State::Established {
+            let kind = (conn.flags, conn.state);
+            return edges::unpredicted(group, local, index, kind, segment, frame);
+        }
+        return otherwise(group, local, index, segment, frame);
     }
     *frames += 1;
     let at = local.pool.area().place(&frame.mbuf, frame.offset);
     folded::take(conn, local, at, len, head.stamp(), head.window())
 }
 
-#[inline(never)]
-fn of_stranger(
-    group: &mut FlowGroup,
-    local: &mut Local,
-    segment: Segment<'_>,
-    frame: &RxFrame,
-) -> bool {
-    let taken = edges::stranger(group, local, segment, frame);
-    group.frames += u64::from(taken);
-    taken
-}
-
-/// The same on connection `index`, if it is not folded, or gets something else.
+/// The same on connection `index`, which is established, if it is not folded, or gets something else.
 #[inline(never)]
 fn otherwise(
     group: &mut FlowGroup,
@@ -86,9 +79,8 @@ fn otherwise(
     let conn = conns.at_mut(index);
     conn.settle();
     if !predicted(conn, local, *tx_base, segment) {
-        let taken = edges::unpredicted(group, local, index, segment, frame);
-        group.frames += u64::from(taken);
-        return taken;
+        let kind = (conn.flags, conn.state);
+        return edges::unpredicted(group, local, index, kind, segment, frame);
     }
     if !may_hold(conn, local, &frame.mbuf) {
         return false;
@@ -225,13 +217,7 @@ pub(super) fn acknowledged(conn: &mut Conn, local: &mut Local, acked: u32) -> bo
 
 /// Tells the application of what came, which holds it from then on: `len` bytes of the buffer from `offset`.
 #[inline(always)]
-fn post(
-    conn: &mut Conn,
-    local: &mut Local,
-    (offset, len): (u16, u32),
-    acked: u32,
-    mbuf: Mbuf,
-) {
+fn post(conn: &mut Conn, local: &mut Local, (offset, len): (u16, u32), acked: u32, mbuf: Mbuf) {
     let window = u64::from(conn.snd_wnd.min(conn.cc.window()));
     let (kind, len, words) = if len == 0 {
         local.pool.free(mbuf);
@@ -272,12 +258,7 @@ pub(super) fn event(
 
 /// Appends the buffer to what the application holds; its address there.
 #[inline(always)]
-fn append(
-    conn: &mut Conn,
-    local: &mut Local,
-    (offset, len): (u16, u32),
-    mut mbuf: Mbuf,
-) -> u64 {
+fn append(conn: &mut Conn, local: &mut Local, (offset, len): (u16, u32), mut mbuf: Mbuf) -> u64 {
     let area = local.pool.area();
     let word = conn.rcv_nxt.0;
     area.set_meta(&mut mbuf, Meta { next: NO_MBUF, offset, len: len as u16, references: 0, word });

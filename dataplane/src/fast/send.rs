@@ -15,8 +15,8 @@ use crate::tcp::congestion::CongestionControl;
 use crate::tcp::receive;
 use crate::tcp::send_queue::{self, Source};
 use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS};
-use ix_abi::stats::Counter;
 use crate::time::Instant;
+use ix_abi::stats::Counter;
 use ix_abi::{Handle, Op};
 
 /// The first word of a `sendv` with one entry that wants no result.
@@ -68,25 +68,27 @@ pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u
     if folded::may_answer(conn, local, handle, len, done) {
         return folded::answer(conn, local, queue, tx_base, addr, len);
     }
-    otherwise(engine, queue, ahead)
+    otherwise(group, local, queue, handle, ahead)
 }
 
 /// The same on a connection that is not folded, or does something else. Reads the record anew, and believes what it
-/// says now.
+/// says now, but for the handle.
 #[inline(never)]
-fn otherwise<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32) -> bool {
-    let Engine { local, groups, .. } = &mut *engine;
+fn otherwise<T: TxQueue>(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    queue: &mut T,
+    handle: Handle,
+    ahead: u32,
+) -> bool {
     let Some(app) = &local.app else { return false };
     let record = app.rings.record(ahead);
-    let (first, handle, addr) = (record.word::<0>(), record.word::<1>(), record.word::<3>());
+    let (first, addr) = (record.word::<0>(), record.word::<3>());
     let (len, done) = (record.word::<4>(), record.word::<7>());
-    let wish = Wish { handle: Handle(handle), addr, len, done };
-    let index = wish.handle.index();
-    let Some(Some(group)) = groups.get_mut(usize::from(wish.handle.group().0)) else {
-        return false;
-    };
-    let tx_base = group.tx_base;
-    let Some(conn) = group.conns.whole(index) else { return false };
+    let wish = Wish { handle, addr, len, done };
+    let (index, tx_base) = (handle.index(), group.tx_base);
+    let conn = group.conns.at_mut(index);
+    conn.settle();
     if first != ONE_PIECE {
         return false;
     }
@@ -180,7 +182,8 @@ fn transmit_as<T: TxQueue, const STAMPED: bool>(
 ) -> bool {
     let offload = local.tx_checksum;
     let (seq, extent) = (conn.snd_nxt, conn.own_segment.extent());
-    let Ok(number) = emit::data::<T, STAMPED>(conn, local, queue, offload, (seq, window), extent) else {
+    let Ok(number) = emit::data::<T, STAMPED>(conn, local, queue, offload, (seq, window), extent)
+    else {
         let header = if STAMPED { BELOW + HEADER + TIMESTAMPS } else { BELOW + HEADER };
         let bytes = header as u64 + u64::from(conn.own_segment.extent().len());
         local.stats.add(Counter::TxBytes, bytes.wrapping_neg());

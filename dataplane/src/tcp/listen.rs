@@ -125,8 +125,10 @@ pub fn open(
     conn.rto_at = Instant(local.now.0 + conn.rtt.timeout().0);
     // The first request wants its acknowledgement by then; so early, the wheel need not be moved for it.
     let at = conn.rto_at.min(Instant(local.now.0 + local.profile.delayed_ack.0));
-    group.arm_at(index, at, local);
-    group.want_output(index, local);
+    conn.timer_at = at;
+    conn.flags |= Flags::IN_OUTPUT;
+    group.arm_first(index, at, local);
+    group.want_first_output(index, local);
 }
 
 /// What is known of a connection that a peer opens.

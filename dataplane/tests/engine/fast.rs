@@ -139,6 +139,11 @@ impl Side {
                 vec![one(entry).with_recv_done(u64::from(len))]
             }
             (3, Some((_, len))) => vec![one(heap).with_recv_done(u64::from(len))],
+            (8, Some((addr, len))) => {
+                let half = len / 2;
+                peer.held.push_front((addr + u64::from(half), len - half));
+                vec![one(heap).with_recv_done(u64::from(half))]
+            }
             (4, Some((_, len))) => vec![Call::recv_done(peer.handle, u64::from(len))],
             (5, held) => {
                 peer.held.extend(held);
@@ -164,6 +169,30 @@ impl Side {
     }
 }
 
+/// Request and answer, whole and at once, the same for both: what folds a connection, and keeps it folded.
+fn round(sides: &mut [Side; 2], i: usize, rng: &mut Rng) {
+    let payload: Vec<u8> = (0..1 + rng.below(200)).map(|_| rng.below(256) as u8).collect();
+    let kind = [0, 0, 0, 3, 3, 8][rng.below(6) as usize];
+    // Now and then the window is smaller than the answer.
+    let (size, window) = (1 + rng.below(300), rng.below(40) as u16 * 50);
+    for side in sides {
+        if let Some(stamp) = &mut side.peers[i].stamp {
+            *stamp += 1;
+        }
+        while !side.peers[i].held.is_empty() {
+            side.answer(i, 4, 0);
+        }
+        let Peer { seq, ack, .. } = side.peers[i];
+        side.give(i, seq, ack, window, &payload);
+        side.peers[i].seq += payload.len() as u32;
+        side.talk.step();
+        side.note();
+        side.answer(i, kind, size);
+        side.talk.step();
+        side.note();
+    }
+}
+
 /// One step of the story, the same for both.
 fn step(sides: &mut [Side; 2], rng: &mut Rng) {
     let i = rng.below(PEERS as u64) as usize;
@@ -172,7 +201,7 @@ fn step(sides: &mut [Side; 2], rng: &mut Rng) {
     let size = 1 + rng.below(if large { 1400 } else { 100 });
     let payload: Vec<u8> = (0..size).map(|_| rng.below(256) as u8).collect();
     let window = if rng.below(10) == 0 { rng.below(3) as u16 } else { 2_000 };
-    let (answer, delay) = (rng.below(8), Duration::from_us(rng.below(60_000)));
+    let (answer, delay) = (rng.below(8), Duration::from_us(rng.below(400_000)));
     for side in sides {
         let Peer { seq, ack, .. } = side.peers[i];
         if let Some(stamp) = &mut side.peers[i].stamp {
@@ -211,10 +240,15 @@ fn step(sides: &mut [Side; 2], rng: &mut Rng) {
     }
 }
 
-fn story(seed: u64, offload: bool) {
+/// How often it was seen that a connection was folded.
+fn story(seed: u64, offload: bool, rounds: u64) -> usize {
+    let mut folded = 0;
     let mut rng = Rng::from_seed(seed);
     let mut sides = [Side::new(offload, false), Side::new(offload, true)];
     for number in 0..STEPS {
+        let i = rng.below(PEERS as u64) as usize;
+        (0..rng.below(rounds + 1)).for_each(|_| round(&mut sides, i, &mut rng));
+        folded += sides[0].talk.station.engines[0].conservation().folded;
         step(&mut sides, &mut rng);
         let [fast, slow] = &mut sides;
         let (a, b) = (std::mem::take(&mut fast.segments), std::mem::take(&mut slow.segments));
@@ -227,11 +261,19 @@ fn story(seed: u64, offload: bool) {
     for side in &sides {
         assert_eq!(side.talk.station.engines[0].conservation().broken, 0);
     }
+    assert_eq!(sides[1].talk.station.engines[0].conservation().folded, 0, "it is watched");
+    folded
 }
 
 #[test]
 fn predicted_or_not_the_same_is_said_to_peers_and_application() {
     for seed in 0..40 {
-        story(seed, seed % 2 == 0);
+        story(seed, seed % 2 == 0, 0);
     }
+}
+
+#[test]
+fn folded_or_not_the_same_is_said_whatever_comes_between_requests() {
+    let folded: usize = (0..40).map(|seed| story(seed, seed % 2 == 0, 5)).sum();
+    assert!(folded > 1_000, "seen {folded} times");
 }

@@ -25,6 +25,11 @@ const CONNS: usize = 12;
 const WARM_ROUNDS: usize = 20;
 const WARM_CONNS: usize = 100;
 
+/// What is said of an application that should have been ended.
+const LIVES: &str = "it lives";
+/// The misdeed that takes two cores at the same time.
+const RACE: &str = "ring-header-rewritten";
+
 /// What must be the same after every end of an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Figures {
@@ -208,6 +213,19 @@ impl Lab {
         self.vm.stderr().split_off(self.read)
     }
 
+    /// The order, and again while nothing came of one that takes two cores at the same time: this machine may have had just one to
+    /// spare for the fifth of a second.
+    fn insist(&mut self, order: &str, misdeed: &Misdeed) -> Result<(), String> {
+        let tries = if misdeed.name == RACE { 10 } else { 1 };
+        for _ in 1..tries {
+            match self.order(order, misdeed.answer) {
+                Err(why) if why.starts_with(LIVES) => note(&format!("{order}: once more, {why}")),
+                come_of_it => return come_of_it,
+            }
+        }
+        self.order(order, misdeed.answer)
+    }
+
     /// Gives the order and waits for what comes of it.
     fn order(&mut self, order: &str, answer: Answer) -> Result<(), String> {
         self.host.udp_send(self.order, GUEST_IP, ORDER_PORT, order.as_bytes())?;
@@ -232,7 +250,7 @@ impl Lab {
             (Answer::Ended(text) | Answer::EndedByCpu(text), None) => self.said(text),
             (Answer::EndedByCpu(_), Some(said)) if said.starts_with(BROKEN) => Ok(()),
             (Answer::Refused, None) => Err(format!("it was ended: {:#?}", self.new_lines())),
-            (_, Some(said)) => Err(format!("it lives and says {said:?}")),
+            (_, Some(said)) => Err(format!("{LIVES} and says {said:?}")),
         }
     }
 
@@ -272,7 +290,7 @@ impl Lab {
     fn commit(&mut self, misdeed: &Misdeed, order: &str) -> Result<(), String> {
         self.read = self.vm.stderr().len();
         let conns = self.connections()?;
-        self.order(order, misdeed.answer)?;
+        self.insist(order, misdeed)?;
         self.pings()?;
         let status = self.vm.ixcp(&["status"]);
         if !status.status.success() {
@@ -313,7 +331,7 @@ impl Lab {
     fn books(&mut self, misdeed: &Misdeed, mut figures: Figures) -> Result<(), String> {
         let clean = self.clean.expect("known since the boot");
         // A misdeed that is let live may have used more of the kernel's tables than any before it.
-        let much = misdeed.answer == Answer::Refused || misdeed.name == "ring-header-rewritten";
+        let much = misdeed.answer == Answer::Refused || misdeed.name == RACE;
         if much && figures.heap_used > clean.heap_used {
             let grown = figures.heap_used - clean.heap_used;
             note(&format!("{}: tables have grown by {} KiB, for good", misdeed.name, grown >> 10));
