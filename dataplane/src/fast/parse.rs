@@ -204,10 +204,9 @@ pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, 
 #[inline(never)]
 fn without_offload(local: &Local, bytes: &[u8], frame: &RxFrame, total: usize) -> Option<u32> {
     let h: &Headers = bytes.first_chunk()?;
-    if frame.checksum == RxChecksum::Unknown {
-        if !is_intact(h, bytes.get(BELOW..eth::HEADER + total)?) {
-            return None;
-        }
+    let asks = frame.checksum == RxChecksum::Unknown;
+    if asks && !is_intact(h, bytes.get(BELOW..eth::HEADER + total)?) {
+        return None;
     }
     let hash = || {
         let (from, ports) = ([h[26], h[27], h[28], h[29]], [h[34], h[35], h[36], h[37]]);
