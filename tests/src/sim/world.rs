@@ -175,6 +175,11 @@ fn run_swarm(swarm: Swarm, rng: Rng) -> Report {
         world.step();
         assert!(world.now < end + LIVENESS, "no rest");
     }
+    // Idle cores publish when they wake up, the laziest after a second; one may have come back just now.
+    let published = world.now + S + S / 100;
+    while world.now < published && !world.machines.is_empty() {
+        world.step();
+    }
     world.machines.iter().for_each(Machine::check_conservation);
     let book = world.book.borrow();
     let aborts = book.entries().any(|entry| entry.talk.abort.is_some());
