@@ -473,6 +473,21 @@ impl FlowGroup {
         }
     }
 
+    /// The same for a folded connection to which nothing is due yet, whose timer has fired: it stays as it is, and the wheel
+    /// fires again before any message could want it to. `false`: it is none.
+    #[inline]
+    pub fn put_off_folded(&mut self, index: u32, local: &mut Local) -> bool {
+        let Some(conn) = self.conns.get_mut(index) else { return false };
+        if !conn.is_folded() || conn.folded_deadline() <= local.now {
+            return false;
+        }
+        let at = conn.folded_deadline().min(local.now + local.soonest);
+        conn.timer_at = at;
+        self.wheel.arm(index, at);
+        self.arm_index(at, local);
+        true
+    }
+
     #[inline]
     fn arm_index(&mut self, at: Instant, local: &mut Local) {
         if at < self.due_at {

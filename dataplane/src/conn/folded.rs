@@ -68,6 +68,17 @@ impl Conn {
         }
     }
 
+    /// When it has to do something by itself, if nothing comes before: acknowledge what it holds, or send again.
+    #[inline]
+    pub fn folded_deadline(&self) -> Instant {
+        debug_assert!(self.is_folded());
+        let at = match self.rx_held {
+            0 => Instant(self.trying_since.0 + self.rtt.timeout().0),
+            _ => self.ack_at,
+        };
+        at.min(self.keep_at)
+    }
+
     /// Whether frames that are out, or may go out again, refer to memory.
     pub fn refers_to_memory(&self) -> bool {
         if self.is_folded() { self.snd_una != self.snd_end } else { self.seg_count > 0 }

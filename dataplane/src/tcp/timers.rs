@@ -12,6 +12,9 @@ use ix_abi::stats::Counter;
 
 /// The wheel has fired for the connection: perhaps in vain, see `FlowGroup::arm`.
 pub fn fired(group: &mut FlowGroup, local: &mut Local, index: u32) {
+    if group.put_off_folded(index, local) {
+        return;
+    }
     let Some(conn) = group.conns.whole(index) else { return };
     if conn.flags.contains(Flags::FREED) {
         return;

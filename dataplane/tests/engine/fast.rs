@@ -273,6 +273,26 @@ fn predicted_or_not_the_same_is_said_to_peers_and_application() {
 }
 
 #[test]
+fn a_timer_that_fires_in_vain_leaves_a_connection_folded_and_one_that_is_due_does_not() {
+    let mut rng = Rng::from_seed(1);
+    let mut sides = [Side::new(true, false), Side::new(true, true)];
+    let folded = |side: &Side| side.talk.station.engines[0].conservation().folded;
+    (0..4).for_each(|_| round(&mut sides, 0, &mut rng));
+    assert_eq!(folded(&sides[0]), 1);
+    // The peer does not acknowledge the last answer: nothing is due for the least retransmission timeout.
+    for (ms, expected) in [(150, 1), (100, 0)] {
+        for side in &mut sides {
+            side.segments.clear();
+            side.talk.pass(Duration::from_ms(ms));
+            side.note();
+        }
+        assert_eq!(folded(&sides[0]), expected, "after {ms} ms more");
+        assert_eq!(sides[0].segments, sides[1].segments);
+        assert_eq!(sides[0].segments.is_empty(), expected == 1, "sent again, or a probe");
+    }
+}
+
+#[test]
 fn folded_or_not_the_same_is_said_whatever_comes_between_requests() {
     let folded: usize = (0..40).map(|seed| story(seed, seed % 2 == 0, 5)).sum();
     assert!(folded > 1_000, "seen {folded} times");

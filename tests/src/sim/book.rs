@@ -128,6 +128,8 @@ pub enum End {
 pub struct Progress {
     /// The connection is established for this side.
     pub opened: bool,
+    /// When the acceptor's application read its number.
+    pub opened_at: Time,
     /// Bytes read and found right.
     pub received: u64,
     /// Bytes that this side's stack has taken in order, where that can be seen.
@@ -195,6 +197,7 @@ impl Book {
 
     /// The acceptor has read the first eight bytes.
     pub fn claim(&mut self, id: u64, acceptor: StationId) -> Talk {
+        let now = self.now;
         let Some(entry) = self.entries.get_mut(&id) else {
             panic!("invented: {acceptor:?} reads the number {id:#x} that nobody sent")
         };
@@ -202,6 +205,7 @@ impl Book {
         let progress = &mut entry.sides[Side::Acceptor as usize];
         assert!(!progress.opened, "conversation {id:#x} came twice");
         progress.opened = true;
+        progress.opened_at = now;
         progress.received = 8;
         entry.talk.clone()
     }
@@ -299,7 +303,6 @@ impl Book {
     /// with it and its FIN was still to arrive.
     fn cut_short(&self, entry: &Entry) -> bool {
         let [opener, acceptor] = &entry.sides;
-        let opened = acceptor.opened;
         // (Its own FIN may be on its way then, or it waits for the other's.)
         let lingered = |who: StationId, side: &Progress, other: &Progress| {
             let on_its_way = |at: Time| side.ended_at <= at && at <= other.ended_at;
@@ -307,11 +310,12 @@ impl Book {
                 && self.taken.iter().any(|(station, at)| *station == who && on_its_way(*at))
         };
         let ends = entry.sides.iter().map(|side| side.ended_at).max().unwrap_or(0);
+        let unknown_until = if acceptor.opened { acceptor.opened_at } else { ends };
         let stopped = |(who, at): &(StationId, Time)| {
-            *who == entry.talk.acceptor && entry.talk.start <= *at && *at <= ends
+            *who == entry.talk.acceptor && entry.talk.start <= *at && *at <= unknown_until
         };
         self.forced.contains(&entry.talk.id)
-            || !opened && self.taken.iter().any(stopped)
+            || self.taken.iter().any(stopped)
             || lingered(entry.talk.opener, opener, acceptor)
             || lingered(entry.talk.acceptor, acceptor, opener)
     }
