@@ -242,6 +242,22 @@ const DEPENDENCIES: [(&str, &[&str]); 28] = [
 ];
 
 #[test]
+fn each_planted_defect_is_one_of_the_code_of_today() {
+    let patches = files().into_iter().filter(|file| has_extension(file, &["patch"]));
+    // As `cargo xtask defects` applies them.
+    let fails = |file: &File| {
+        let mut git = Command::new("git");
+        git.current_dir(workspace()).args(["apply", "--check", "-C1", &file.path]);
+        let output = git.output().expect("git runs");
+        (!output.status.success())
+            .then(|| format!("{}: {}", file.path, String::from_utf8_lossy(&output.stderr)))
+    };
+    let patches: Vec<File> = patches.collect();
+    assert!(patches.len() > 10, "{} found", patches.len());
+    none(&patches.iter().filter_map(fails).collect::<Vec<_>>());
+}
+
+#[test]
 fn dependencies_point_one_way() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
