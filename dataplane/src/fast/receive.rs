@@ -86,7 +86,6 @@ fn otherwise(
         return false;
     }
     *frames += 1;
-    // Without the generation, which the connection has.
     if take(conn, local, segment.head(), segment.total(), frame) {
         follow_up(group, local, index);
     }
