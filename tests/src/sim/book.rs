@@ -177,6 +177,8 @@ pub struct Book {
     pub now: Time,
     /// Datagrams by number.
     pub datagrams: Datagrams,
+    /// When a station's application had its port for datagrams.
+    pub bound: BTreeMap<StationId, Time>,
 }
 
 /// The book that all stations share.

@@ -1,4 +1,5 @@
 //! What must be true of datagrams: they come as they were sent, to whom they were sent, or not at all.
+use super::MS;
 use super::book::Book;
 use super::net::StationId;
 use ix_dataplane::rng::SipKey;
@@ -13,6 +14,8 @@ pub struct Letter {
     len: usize,
     /// How often it has come.
     pub arrived: u32,
+    /// All cores of the station that it goes to knew of the binding when it was sent.
+    pub awaited: bool,
 }
 
 /// Datagrams by number.
@@ -28,7 +31,11 @@ fn content(id: u64, len: usize) -> Vec<u8> {
 impl Book {
     /// A datagram that is about to be sent; its bytes.
     pub fn datagram(&mut self, id: u64, from: StationId, to: u8, len: usize) -> Vec<u8> {
-        let letter = Letter { from, to: StationId(to), len, arrived: 0 };
+        let to = StationId(to);
+        // Cores hear of a binding one after the other; peers have theirs from the beginning.
+        let bound = self.bound.get(&to).is_some_and(|at| at + MS <= self.now);
+        let awaited = bound || to.0 >= self.machines;
+        let letter = Letter { from, to, len, arrived: 0, awaited };
         let old = self.datagrams.insert(id, letter);
         assert!(old.is_none(), "two datagrams with one number");
         content(id, len)

@@ -49,6 +49,9 @@ impl Datagrams {
     pub fn bound(status: Status, handle: Handle, shared: &mut Shared) {
         assert_eq!(status, Status::Ok, "udp_bind");
         shared.binding = Some(handle);
+        let mut book = shared.book.borrow_mut();
+        let now = book.now;
+        book.bound.insert(shared.station, now);
     }
 
     /// Sends some, gives some back.
