@@ -316,9 +316,7 @@ impl FlowGroup {
             return;
         }
         conn.flags |= Flags::IN_OUTPUT;
-        let conns = &mut self.conns;
-        self.output.push(index, |at, next| conns[at].output_next = next);
-        local.output_ready.insert(self.id);
+        self.want_first_output(index, local);
     }
 
     /// The same of a connection that is in no list yet, and says so itself.
@@ -444,15 +442,14 @@ impl FlowGroup {
         let conn = &mut self.conns[index];
         if at < conn.timer_at {
             conn.timer_at = at;
-            self.wheel.arm(index, at);
-            self.arm_index(at, local);
+            self.arm_first(index, at, local);
         }
     }
 
     /// The same for one that has no timer yet, and has noted this one itself.
     #[inline(always)]
     pub fn arm_first(&mut self, index: u32, at: Instant, local: &mut Local) {
-        debug_assert!(self.conns[index].timer_at == at);
+        debug_assert!(self.conns.at(index).timer_at == at);
         self.wheel.arm(index, at);
         self.arm_index(at, local);
     }
@@ -478,13 +475,16 @@ impl FlowGroup {
     #[inline]
     pub fn put_off_folded(&mut self, index: u32, local: &mut Local) -> bool {
         let Some(conn) = self.conns.get_mut(index) else { return false };
-        if !conn.is_folded() || conn.folded_deadline() <= local.now {
+        if !conn.is_folded() {
             return false;
         }
-        let at = conn.folded_deadline().min(local.now + local.soonest);
+        let deadline = conn.folded_deadline();
+        if deadline <= local.now {
+            return false;
+        }
+        let at = deadline.min(local.now + local.soonest);
         conn.timer_at = at;
-        self.wheel.arm(index, at);
-        self.arm_index(at, local);
+        self.arm_first(index, at, local);
         true
     }
 

@@ -4,7 +4,7 @@
 use crate::outcome::Outcome;
 use crate::programs::{self, Program, When};
 use crate::slowest::Slowest;
-use crate::test::{check, fetch, finish};
+use crate::test::{STEP_MAX, check, fetch, finish};
 use crate::watch::{Shown, clock, heading, watch};
 use crate::workspace::{cargo, target_dir};
 use crate::{image, iso, packages};
@@ -12,10 +12,8 @@ use anyhow::Result;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// No step may take longer; all together stay below what design allows `scripts/test.sh`.
-const STEP_MAX: Duration = Duration::from_secs(20 * 60);
 /// The end-to-end tests.
 const E2E: &str = "tests/tests/e2e/";
 /// Beginnings of the sources of tests that boot machines, too, measure times, or take both cores for a time that they choose:
@@ -135,7 +133,7 @@ fn shown(outcome: &mut Outcome, program: &Program) {
 }
 
 /// A program that did not even come to a result line: a crash, the time limit.
-fn told(outcome: &mut Outcome, before: usize, name: &str, ok: Result<bool>) {
+pub fn told(outcome: &mut Outcome, before: usize, name: &str, ok: Result<bool>) {
     let ok = ok.unwrap_or_else(|e| {
         println!("xtask: {e:#}");
         false
@@ -145,13 +143,18 @@ fn told(outcome: &mut Outcome, before: usize, name: &str, ok: Result<bool>) {
     }
 }
 
-/// With images built, a test that finds none is wrong, not skipped.
 fn environment(mut command: Command) -> Command {
-    command.env("IX_NEED_IMAGES", "1").env("IX_IXCP", target_dir().join("debug/ixcp"));
+    command.env("IX_IXCP", target_dir().join("debug/ixcp"));
+    with_images(&mut command);
+    command
+}
+
+/// With images built, a test that finds none is wrong, not skipped.
+pub fn with_images(command: &mut Command) {
+    command.env("IX_NEED_IMAGES", "1");
     if let Ok(this) = std::env::current_exe() {
         command.env("IX_XTASK", this);
     }
-    command
 }
 
 /// What is done beside the machines. Tells the programs that are not to be run beside them.

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// No step may take longer; all together stay below what design allows `scripts/test.sh`.
-const STEP_MAX: Duration = Duration::from_secs(20 * 60);
+pub const STEP_MAX: Duration = Duration::from_secs(20 * 60);
 /// What the long tests give to fuzzing.
 const PROVE_FUZZ_SECONDS: u64 = 2 * 3600;
 const PROVE_STEP_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -191,11 +191,7 @@ fn tests(outcome: &mut Outcome, filter: Option<&str>, prove: bool) -> Result<()>
         } else {
             command.env("IX_IXCP", workspace::target_dir().join("debug/ixcp"));
         }
-        // With images built, a test that finds none is wrong, not skipped.
-        command.env("IX_NEED_IMAGES", "1");
-        if let Ok(this) = std::env::current_exe() {
-            command.env("IX_XTASK", this);
-        }
+        ci::with_images(&mut command);
         command.args(filter).arg("--").arg("--format=pretty").args(threads);
         heading(&format!("cargo test {}", which.join(" ")));
         let before = outcome.failed;
@@ -209,14 +205,12 @@ fn tests(outcome: &mut Outcome, filter: Option<&str>, prove: bool) -> Result<()>
             }
             outcome.line(line);
             slow.line(line, Instant::now());
-        })?;
+        });
         if threads.is_some() {
             print!("{slow}");
         }
-        if !ok && outcome.failed == before {
-            // It did not even come to a result line: a build error, a crash, the time limit.
-            outcome.step(&format!("cargo test {}", which.join(" ")), false);
-        }
+        // A build error is such, too.
+        ci::told(outcome, before, &format!("cargo test {}", which.join(" ")), ok);
     }
     Ok(())
 }

@@ -49,9 +49,8 @@ pub fn expects(
         && may_take(local, mbuf)
 }
 
-/// Takes it, with `len` bytes, the frame being at `at`. A call of its own, and the last thing that its caller does.
-/// `true`, but that the compiler does not know, lest it does more after it.
-#[inline(never)]
+/// Takes it, with `len` bytes, the frame being at `at`. Always `true`.
+#[inline(always)]
 pub fn take(
     conn: &mut Conn,
     local: &mut Local,
@@ -65,27 +64,15 @@ pub fn take(
     let rarely = congestion::is_in_use(conn, acked)
         || !conn.rtt.is_known()
         || !conn.own_segment.source().is_own(local);
-    if rarely {
-        take_rarely(conn, local, at, len, stamp, window)
-    } else {
-        take_in::<false>(conn, local, at, len, stamp, window)
+    match rarely {
+        true => take_in::<true>(conn, local, at, len, stamp, window),
+        false => take_in::<false>(conn, local, at, len, stamp, window),
     }
 }
 
-/// The same where the window may grow, or the answer was not in a buffer of this core's.
+/// The same; `RARELY`: the window may grow, or the answer was not in a buffer of this core's. A call of its own, and the last
+/// thing that its caller does. `true`, but that the compiler does not know, lest it does more after it.
 #[inline(never)]
-fn take_rarely(
-    conn: &mut Conn,
-    local: &mut Local,
-    at: Place,
-    len: u32,
-    stamp: u32,
-    window: u32,
-) -> bool {
-    take_in::<true>(conn, local, at, len, stamp, window)
-}
-
-#[inline(always)]
 fn take_in<const RARELY: bool>(
     conn: &mut Conn,
     local: &mut Local,
@@ -171,10 +158,7 @@ pub fn answer<T: TxQueue>(
         return elsewhere(conn, local, queue, tx_base, addr, len);
     };
     let source = Source::sole(local.pool.take_back(mbuf));
-    let sent = match local.tx_checksum {
-        true => send::<T, true>(conn, local, queue, tx_base, extent, source),
-        false => send::<T, false>(conn, local, queue, tx_base, extent, source),
-    };
+    let sent = send(conn, local, queue, tx_base, extent, source);
     if !sent {
         let mbuf = Mbuf::from_raw(conn.rx_head);
         local.pool.area().set_holder(&mbuf, Holder::group(conn.name.group()));
@@ -195,11 +179,7 @@ fn elsewhere<T: TxQueue>(
 ) -> bool {
     let Ok((extent, source)) = locate(local, addr, len) else { return false };
     let whole = u64::from(extent.len()) == len;
-    let sent = whole
-        && match local.tx_checksum {
-            true => send::<T, true>(conn, local, queue, tx_base, extent, source),
-            false => send::<T, false>(conn, local, queue, tx_base, extent, source),
-        };
+    let sent = whole && send(conn, local, queue, tx_base, extent, source);
     if sent {
         local.pool.return_held(Mbuf::from_raw(conn.rx_head));
     } else {
@@ -223,7 +203,23 @@ fn window(conn: &mut Conn) -> u16 {
 
 /// Sends `extent`, which is the connection's from then on. `false`: there is no room.
 #[inline(always)]
-fn send<T: TxQueue, const OFFLOAD: bool>(
+fn send<T: TxQueue>(
+    conn: &mut Conn,
+    local: &mut Local,
+    queue: &mut T,
+    tx_base: u32,
+    extent: Extent,
+    source: Source,
+) -> bool {
+    // Twice, each for what it knows of checksums.
+    match local.tx_checksum {
+        true => send_as::<T, true>(conn, local, queue, tx_base, extent, source),
+        false => send_as::<T, false>(conn, local, queue, tx_base, extent, source),
+    }
+}
+
+#[inline(always)]
+fn send_as<T: TxQueue, const OFFLOAD: bool>(
     conn: &mut Conn,
     local: &mut Local,
     queue: &mut T,

@@ -39,7 +39,7 @@ impl Source {
     #[inline(always)]
     pub fn release(self, local: &mut Local) {
         if self.is_own(local) {
-            local.pool.free(Mbuf::from_raw(self.0 & !SOLE));
+            self.release_own(local);
         } else {
             self.release_otherwise(local);
         }
