@@ -1,5 +1,6 @@
 //! What must be true of every conversation: which bytes, how many, and how it may end.
 use super::Time;
+use super::asks::Asks;
 use super::faults;
 use super::letters::Datagrams;
 use super::net::StationId;
@@ -53,6 +54,8 @@ pub struct Talk {
     pub read_max: usize,
     /// See `read_max`.
     pub slowness: u64,
+    /// It is one of requests and answers.
+    pub asks: Option<Asks>,
 }
 
 impl Talk {
