@@ -3,6 +3,7 @@
 //!
 //! An engine keeps connections on which nothing else happens in a short form (ADR 7). What puts an end to that, and when, is
 //! what these conversations try.
+use super::book::Weather;
 use super::swarm::{Swarm, one_of};
 use super::{MS, S, Time};
 use ix_dataplane::rng::Rng;
@@ -36,18 +37,23 @@ impl Asks {
     }
 }
 
-/// Makes half of a swarm's conversations such. Peers have timestamps mostly: without, nothing is kept short.
+/// Makes most of a swarm's conversations such. Peers have timestamps mostly: without, nothing is kept short. And where anything
+/// is lost, requests and answers are, of which there are not so many frames.
 pub fn draw(swarm: &mut Swarm, rng: &mut Rng) {
+    if swarm.weather != Weather::Clean && rng.chance(3, 4) {
+        swarm.faults.loss = one_of(rng, &[100, 300, 1000]);
+        swarm.weather = Weather::Harsh;
+    }
     for peer in &mut swarm.peers {
         peer.stamps = rng.chance(3, 4);
     }
     for (_, talk) in &mut swarm.talks {
-        if rng.chance(1, 2) {
+        if rng.chance(1, 4) {
             continue;
         }
         let size = one_of(rng, &[8, 64, 100, 500, 1000, 1400]);
         // Some longer than a delayed acknowledgement waits, some than a retransmission timeout.
-        let kinds = [(0, 150), (2 * MS, 100), (100 * MS, 50), (600 * MS, 10), (3 * S, 4)];
+        let kinds = [(0, 300), (2 * MS, 200), (100 * MS, 50), (600 * MS, 10), (3 * S, 4)];
         let (pause, most) = one_of(rng, &kinds);
         let count = 2 + rng.below(most);
         let bytes = (size * count - rng.below(size)).max(8);

@@ -80,7 +80,7 @@ pub fn run_moving(seed: u64) -> Report {
     run_swarm(swarm, rng)
 }
 
-/// Runs a seed of which half of all conversations are of requests and answers.
+/// Runs a seed of which most conversations are of requests and answers.
 pub fn run_asking(seed: u64) -> Report {
     let mut rng = Rng::from_seed(seed);
     let mut swarm = swarm::draw(&mut rng, true);
