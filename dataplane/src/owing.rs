@@ -1,7 +1,7 @@
 //! Folded connections whose application has been given a request, and owes the answer. Nearly all answer in the same iteration, with which
 //! the acknowledgement goes: only who still owes at its end needs a timer for that (RFC 9293 §3.8.6.3). So the wheel is not asked to look
 //! at each connection that talks, once in a delayed acknowledgement's time.
-use crate::conn::Conn;
+use crate::conn::{Conn, Flags};
 use crate::engine::Engine;
 use alloc::boxed::Box;
 use ix_abi::Handle;
@@ -67,13 +67,16 @@ impl Engine {
                 continue;
             };
             let Some(conn) = group.conns.get_mut(name.index()) else { continue };
-            // Else it was made whole since, and has a timer.
-            if conn.is_folded() && conn.name == name && conn.retries == 1 {
+            if conn.name != name || conn.flags.contains(Flags::FREED) {
+                continue;
+            }
+            // One that was made whole since has none either, if that was for nothing: a call that failed, a frame that was dropped.
+            if conn.is_folded() && conn.retries == 1 {
                 conn.retries = 0;
-                if conn.rx_held > 0 {
-                    let at = conn.ack_at;
-                    group.arm_folded(name.index(), at, &mut self.local);
-                }
+            }
+            if !conn.is_folded() || conn.rx_held > 0 {
+                let at = conn.ack_at;
+                group.arm_folded(name.index(), at, &mut self.local);
             }
         }
     }

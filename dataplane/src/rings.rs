@@ -111,9 +111,15 @@ impl AppRings {
     /// Writes an event; the caller has seen room for it. It becomes visible by `publish`.
     #[inline]
     pub fn post(&mut self, event: &Event) {
+        self.post_words::<8>(event);
+    }
+
+    /// The same of an event of a kind that has but this many words, its head's three included: the others are left.
+    #[inline(always)]
+    pub fn post_words<const WORDS: usize>(&mut self, event: &Event) {
         let at = RING_SLOTS_OFFSET + ring::slot(self.produced, EVENT_SLOTS) * size_of::<Event>();
         let words: [u64; 8] = zerocopy::transmute!(*event);
-        for (i, word) in words.iter().enumerate() {
+        for (i, word) in words.iter().take(WORDS).enumerate() {
             // SAFETY: `at` is the offset of a slot, which ends within the page; aligned to 8.
             unsafe { self.event_page.add(at + i * 8).cast::<u64>().write_volatile(*word) };
         }

@@ -14,8 +14,10 @@ const CLOSE: u64 = Op::Close.0 as u64;
 const RECV_DONE: u64 = Op::RecvDone.0 as u64;
 
 /// Runs the call whose first word is `first`, with a handle and a further word, if it is one of those and nothing
-/// is odd about it. The caller consumes it. `false`: it is not, and nothing has happened.
-#[inline(always)]
+/// is odd about it. The caller consumes it. `false`: it is not, and nothing has happened. A call of its own, so that a `sendv` is not held
+/// against all of these first.
+#[cold]
+#[inline(never)]
 pub fn brief<T: TxQueue>(
     engine: &mut Engine,
     queue: &mut T,
@@ -45,7 +47,8 @@ fn find(engine: &mut Engine, handle: Handle) -> Option<(&mut FlowGroup, &mut Loc
 fn accept(engine: &mut Engine, handle: Handle, cookie: Cookie) -> bool {
     const ODD: Flags = Flags::ACCEPTED.union(Flags::APP_GONE).union(Flags::ENDED);
     let Some((group, local, index)) = find(engine, handle) else { return false };
-    let conn = &mut group.conns[index];
+    // Folded is one that is accepted, and so left as it is.
+    let conn = group.conns.at_mut(index);
     if conn.flags & ODD.union(Flags::KNOCKED) != Flags::KNOCKED || !conn.pending.is_empty() {
         return false;
     }

@@ -231,7 +231,7 @@ fn post(conn: &mut Conn, local: &mut Local, (offset, len): (u16, u32), acked: u3
     event(conn, local, kind, len, words);
 }
 
-/// Writes an event of the connection.
+/// Writes an event of the connection, of a kind with at most two words.
 #[inline(always)]
 pub(super) fn event(
     conn: &Conn,
@@ -249,7 +249,7 @@ pub(super) fn event(
         words: [first, second, 0, 0, 0],
     };
     if let Some(app) = &mut local.app {
-        app.rings.post(&event);
+        app.rings.post_words::<5>(&event);
     }
     local.event_room -= 1;
     local.stats.add(Counter::Events, 1);

@@ -112,7 +112,16 @@ fn window(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet,
     let conn = &mut group.conns[index];
     let newer =
         conn.wl1.before(packet.seq) || conn.wl1 == packet.seq && conn.wl2.at_or_before(packet.ack);
-    if packet.ack.before(conn.snd_una) || !newer && !advances {
+    if packet.ack.before(conn.snd_una) {
+        return;
+    }
+    // An answer to a probe: the peer lives, however long its window stays shut, and however old what it says of that is
+    // (MUST-37). But once the application has closed, nobody is left to put an end to it (RFC 6429 §4), and patience
+    // does.
+    if conn.flags.contains(Flags::PERSIST) && !conn.flags.contains(Flags::APP_CLOSED) {
+        conn.trying_since = Instant::NEVER;
+    }
+    if !newer && !advances {
         return;
     }
     conn.wl1 = conn.wl1.later(packet.seq);
@@ -120,18 +129,11 @@ fn window(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet,
     let window = u32::from(packet.window) << conn.snd_shift;
     let before = core::mem::replace(&mut conn.snd_wnd, window);
     conn.max_wnd = conn.max_wnd.max(window);
-    if conn.flags.contains(Flags::PERSIST) {
-        // An answer to a probe: the peer lives, however long its window stays shut. But once the application has
-        // closed, nobody is left to put an end to it (RFC 6429 §4), and patience does.
-        if !conn.flags.contains(Flags::APP_CLOSED) {
-            conn.trying_since = Instant::NEVER;
-        }
-        if window > 0 {
-            conn.flags -= Flags::PERSIST;
-            conn.retries = 0;
-            conn.rtt.settle(local.rto_min_us);
-            rack::restart(conn, local);
-        }
+    if conn.flags.contains(Flags::PERSIST) && window > 0 {
+        conn.flags -= Flags::PERSIST;
+        conn.retries = 0;
+        conn.rtt.settle(local.rto_min_us);
+        rack::restart(conn, local);
     }
     if window > before {
         if has_to_send(conn) {
