@@ -65,8 +65,8 @@ pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u
     let Some(Some(group)) = groups.get_mut(usize::from(handle.group().0)) else { return false };
     let tx_base = group.tx_base;
     let Some(conn) = group.conns.get_mut(handle.index()) else { return false };
-    if folded::may_answer(conn, local, handle, len, done) {
-        return folded::answer(conn, local, queue, tx_base, addr, len);
+    if folded::may_answer::<false>(conn, local, handle, len, done) {
+        return folded::answer::<T, false>(conn, local, queue, tx_base, addr, len);
     }
     otherwise(group, local, queue, handle, ahead)
 }
@@ -88,10 +88,14 @@ fn otherwise<T: TxQueue>(
     let wish = Wish { handle, addr, len, done };
     let (index, tx_base) = (handle.index(), group.tx_base);
     let conn = group.conns.at_mut(index);
-    conn.settle();
     if first != ONE_PIECE {
+        conn.settle();
         return false;
     }
+    if folded::may_answer::<true>(conn, local, handle, len, done) {
+        return folded::answer::<T, true>(conn, local, queue, tx_base, addr, len);
+    }
+    conn.settle();
     if !predicted(conn, local, &wish) {
         return false;
     }
