@@ -33,6 +33,10 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
         news | completely(engine, platform)
     };
 
+    if engine.local.owing.is_any() {
+        engine.arm_owing();
+    }
+    engine.local.owing.begin();
     engine.local.measure.end(busy);
     if !busy {
         engine.local.mesh.attend();

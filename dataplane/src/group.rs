@@ -439,7 +439,14 @@ impl FlowGroup {
     /// Arms the wheel for the connection, unless that is armed for an earlier time.
     #[inline(always)]
     pub fn arm_at(&mut self, index: u32, at: Instant, local: &mut Local) {
-        let conn = &mut self.conns[index];
+        debug_assert!(!self.conns.at(index).is_folded());
+        self.arm_folded(index, at, local);
+    }
+
+    /// The same for one that may be folded, and stays so.
+    #[inline(always)]
+    pub fn arm_folded(&mut self, index: u32, at: Instant, local: &mut Local) {
+        let conn = self.conns.at_mut(index);
         if at < conn.timer_at {
             conn.timer_at = at;
             self.arm_first(index, at, local);
@@ -482,7 +489,7 @@ impl FlowGroup {
         if deadline <= local.now {
             return false;
         }
-        let at = deadline.min(local.now + local.soonest);
+        let at = deadline.min(local.now + local.profile.rto_min);
         conn.timer_at = at;
         self.arm_first(index, at, local);
         true

@@ -44,6 +44,7 @@ pub mod moves;
 pub mod nd;
 pub mod neighbor;
 mod output;
+mod owing;
 pub mod platform;
 mod ports;
 mod prefetch;

@@ -15,6 +15,7 @@ use crate::measure::Measure;
 use crate::mesh::Endpoint;
 use crate::message::{Change, Message};
 use crate::neighbor;
+use crate::owing::Owing;
 use crate::ports::{Port, Ports, UDP_BASE};
 use crate::profile::Profile;
 use crate::rng::{Rng, SipKey};
@@ -24,7 +25,7 @@ use crate::tap::Tap;
 use crate::tcp::challenge::Budget;
 use crate::tcp::congestion::Algorithm;
 use crate::tcp::ecn;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::tx::Tx;
 use crate::udp::Udp;
 use crate::usermem::UserMap;
@@ -196,8 +197,8 @@ pub struct Local {
     pub profile: Profile,
     /// Of them the floor of the retransmission timeout.
     pub rto_min_us: u32,
-    /// No timer of a connection comes sooner after a message.
-    pub soonest: Duration,
+    /// Folded connections that were given a request in this iteration.
+    pub owing: Owing,
     /// How many challenge ACKs may be sent.
     pub challenges: Budget,
 }
@@ -276,7 +277,7 @@ impl Local {
             slow: false,
             profile: config.profile,
             rto_min_us: config.profile.rto_min.as_us() as u32,
-            soonest: config.profile.rto_min.min(config.profile.delayed_ack),
+            owing: Owing::new(),
             challenges: Budget::default(),
         }
     }

@@ -16,6 +16,7 @@
 //! | receive queue | the buffer `rx_head`, all of which the application holds, if it holds anything |
 //! | `ack_owed` | `rx_held` |
 //! | `ack_at` | stored, but counts only while something is held |
+//! | `retries` | 0; folded: whether [`crate::owing`] counts it |
 //! | `ts_recent_at` | `trying_since`: about then, and not in the future |
 //!
 //! Only [`crate::fast`] works on one. Everything else goes through [`super::Conns::whole`] first.
@@ -98,6 +99,7 @@ impl Conn {
     #[inline(never)]
     fn unfold(&mut self) {
         self.acl &= !FORM;
+        self.retries = 0;
         self.snd_nxt = self.snd_end;
         self.snd_max = self.snd_end;
         self.released = self.snd_una;

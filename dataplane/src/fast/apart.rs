@@ -41,7 +41,7 @@ pub fn take(
         let at = local.pool.area().place(&frame.mbuf, frame.offset);
         let addr = folded::hold(conn, local, at.plus(eth::HEADER as u16 + header as u16), len);
         conn.ack_at = Instant(local.now.0 + local.profile.delayed_ack.0);
-        debug_assert!(conn.timer_at <= conn.ack_at);
+        local.owing.push(conn);
         conn.acl &= !RESTING;
         let window = u64::from(conn.snd_wnd.min(conn.cc.window()));
         match acked {

@@ -91,7 +91,8 @@ fn take_in<const RARELY: bool>(
     let window = u64::from(conn.snd_wnd.min(conn.cc.window()));
     event(conn, local, Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]);
     conn.ack_at = Instant(local.now.0 + local.profile.delayed_ack.0);
-    debug_assert!(acked > 0 && conn.timer_at <= conn.ack_at);
+    local.owing.push(conn);
+    debug_assert!(acked > 0);
     acked != 0
 }
 
@@ -252,6 +253,7 @@ fn send_as<T: TxQueue, const OFFLOAD: bool, const AS_PLAIN: bool>(
     };
     conn.snd_end = conn.snd_end.plus(len);
     conn.rx_held = 0;
+    local.owing.answered(conn);
     conn.last_tx = number.wrapping_add(tx_base);
     conn.trying_since = local.now;
     local.stats.add(Counter::PayloadOut, u64::from(len));

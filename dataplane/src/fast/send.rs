@@ -148,7 +148,7 @@ fn from_elsewhere<T: TxQueue>(
 fn fold(group: &mut FlowGroup, local: &mut Local, index: u32) {
     let conn = &group.conns[index];
     if conn.may_fold(local.acl_generation) {
-        let soonest = Instant(local.now.0 + local.soonest.0);
+        let soonest = Instant(local.now.0 + local.profile.rto_min.0);
         if conn.timer_at > soonest {
             group.arm_at(index, soonest, local);
         }

@@ -1,0 +1,80 @@
+//! Folded connections whose application has been given a request, and owes the answer. Nearly all answer in the same iteration, with which
+//! the acknowledgement goes: only who still owes at its end needs a timer for that (RFC 9293 §3.8.6.3). So the wheel is not asked to look
+//! at each connection that talks, once in a delayed acknowledgement's time.
+use crate::conn::Conn;
+use crate::engine::Engine;
+use alloc::boxed::Box;
+use ix_abi::Handle;
+use ix_abi::layout::EVENT_SLOTS;
+
+/// How many an iteration gives one at most: each is told by an event. (An application that moves its ring on meanwhile harms itself
+/// alone: its answers are what tells the peer then.)
+const GIVEN_MAX: usize = EVENT_SLOTS as usize;
+
+/// Those of one iteration.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Owing {
+    /// How many were given one.
+    given: u32,
+    /// How many of them have answered.
+    answered: u32,
+    names: Box<[Handle; GIVEN_MAX]>,
+}
+
+impl Owing {
+    /// None.
+    pub fn new() -> Owing {
+        Owing { given: 0, answered: 0, names: Box::new([Handle(0); GIVEN_MAX]) }
+    }
+
+    /// The connection holds a request from now on.
+    #[inline(always)]
+    pub fn push(&mut self, conn: &mut Conn) {
+        conn.retries = 1;
+        self.names[self.given as usize % GIVEN_MAX] = conn.name;
+        self.given += 1;
+    }
+
+    /// It holds nothing any more.
+    #[inline(always)]
+    pub fn answered(&mut self, conn: &Conn) {
+        self.answered += u32::from(conn.retries);
+    }
+
+    /// Begins a new iteration.
+    #[inline(always)]
+    pub fn begin(&mut self) {
+        (self.given, self.answered) = (0, 0);
+    }
+
+    /// Whether any has not answered.
+    #[inline(always)]
+    pub fn is_any(&self) -> bool {
+        self.given != self.answered
+    }
+}
+
+impl Engine {
+    /// At the end of an iteration: arms a timer for each that still owes.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn arm_owing(&mut self) {
+        let given = self.local.owing.given as usize;
+        for at in 0..given.min(GIVEN_MAX) {
+            let name = self.local.owing.names[at];
+            let Some(Some(group)) = self.groups.get_mut(usize::from(name.group().0)) else {
+                continue;
+            };
+            let Some(conn) = group.conns.get_mut(name.index()) else { continue };
+            // Else it was made whole since, and has a timer.
+            if conn.is_folded() && conn.name == name && conn.retries == 1 {
+                conn.retries = 0;
+                if conn.rx_held > 0 {
+                    let at = conn.ack_at;
+                    group.arm_folded(name.index(), at, &mut self.local);
+                }
+            }
+        }
+    }
+}
