@@ -11,9 +11,11 @@ mod edges;
 pub(crate) mod emit;
 mod folded;
 mod parse;
+mod pieces;
 mod receive;
 mod send;
 
+pub use pieces::call_of_two;
 pub use receive::receive;
 pub use send::call;
 

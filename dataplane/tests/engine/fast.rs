@@ -16,6 +16,8 @@ use std::sync::atomic::AtomicU64;
 
 const PEERS: usize = 4;
 const STEPS: usize = 400;
+/// The connection without any options but a segment size.
+const PLAIN: usize = 1;
 
 /// What the application was told of one connection, in however many records.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -71,13 +73,14 @@ impl Side {
         side
     }
 
-    /// Opens a connection; every second one has timestamps.
+    /// Opens a connection; every second one has timestamps, and one of the others no scaled windows either.
     fn open(&mut self, i: usize) {
         let talk = &mut self.talk;
         talk.port = 4000 + i as u16;
         let stamp = i.is_multiple_of(2).then_some(100);
         let options = stamp.map_or(Vec::new(), stamps);
-        let offered = [&[2, 4, 0x05, 0xb4, 1, 3, 3, 5], &options[..]].concat();
+        let scaling = if i == PLAIN { &[][..] } else { &[1, 3, 3, 5] };
+        let offered = [&[2, 4, 0x05, 0xb4], scaling, &options[..]].concat();
         talk.send_options(SYN, (999, 0), 60_000, &offered, &[]);
         let ack = talk.one().seq + 1;
         talk.send_options(ACK, (1000, ack), 2_000, &options, &[]);
@@ -139,6 +142,17 @@ impl Side {
                 vec![one(entry).with_recv_done(u64::from(len))]
             }
             (3, Some((_, len))) => vec![one(heap).with_recv_done(u64::from(len))],
+            (9, Some((addr, len))) => {
+                // Two pieces, of which one is in what is returned with them.
+                let received = SgEntry { addr, len: u64::from(len) };
+                let call = Call::sendv(peer.handle, 2, heap, received);
+                vec![call.with_recv_done(u64::from(len))]
+            }
+            (10, Some((_, len))) => {
+                let rest = SgEntry { addr: heap.addr + 4099, len: size / 2 };
+                let call = Call::sendv(peer.handle, 2, heap, rest);
+                vec![call.with_recv_done(u64::from(len))]
+            }
             (8, Some((addr, len))) => {
                 let half = len / 2;
                 peer.held.push_front((addr + u64::from(half), len - half));
@@ -172,7 +186,9 @@ impl Side {
 /// Request and answer, whole and at once, the same for both: what folds a connection, and keeps it folded.
 fn round(sides: &mut [Side; 2], i: usize, rng: &mut Rng) {
     let payload: Vec<u8> = (0..1 + rng.below(200)).map(|_| rng.below(256) as u8).collect();
-    let kind = [0, 0, 0, 3, 3, 8][rng.below(6) as usize];
+    let kind = [0, 0, 0, 3, 3, 8, 9, 10][rng.below(8) as usize];
+    // The answer may be acknowledged by itself, at once or before the next request, and the window change with it.
+    let (apart, opened) = (rng.below(4), rng.below(40) as u16 * 50);
     // Now and then the window is smaller than the answer.
     let (size, window) = (1 + rng.below(300), rng.below(40) as u16 * 50);
     for side in sides {
@@ -190,6 +206,13 @@ fn round(sides: &mut [Side; 2], i: usize, rng: &mut Rng) {
         side.answer(i, kind, size);
         side.talk.step();
         side.note();
+        if apart < 2 {
+            side.give(i, side.peers[i].seq, side.peers[i].ack, opened, &[]);
+            if apart == 0 {
+                side.talk.step();
+                side.note();
+            }
+        }
     }
 }
 
@@ -201,7 +224,7 @@ fn step(sides: &mut [Side; 2], rng: &mut Rng) {
     let size = 1 + rng.below(if large { 1400 } else { 100 });
     let payload: Vec<u8> = (0..size).map(|_| rng.below(256) as u8).collect();
     let window = if rng.below(10) == 0 { rng.below(3) as u16 } else { 2_000 };
-    let (answer, delay) = (rng.below(8), Duration::from_us(rng.below(400_000)));
+    let (answer, delay) = (rng.below(11), Duration::from_us(rng.below(400_000)));
     for side in sides {
         let Peer { seq, ack, .. } = side.peers[i];
         if let Some(stamp) = &mut side.peers[i].stamp {
