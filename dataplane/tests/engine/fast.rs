@@ -316,6 +316,46 @@ fn a_timer_that_fires_in_vain_leaves_a_connection_folded_and_one_that_is_due_doe
 }
 
 #[test]
+fn an_acknowledgement_apart_and_the_request_after_it_leave_a_connection_folded() {
+    // With timestamps and scaled windows, with neither, and with one of them, which is never folded.
+    for (i, expected) in [(0, 1), (PLAIN, 1), (3, 0)] {
+        let mut side = Side::new(true, false);
+        let folded = |side: &Side| side.talk.station.engines[0].conservation().folded;
+        for turn in 0..4 {
+            let Peer { seq, ack, .. } = side.peers[i];
+            side.give(i, seq, ack, 2_000, b"request");
+            side.peers[i].seq += 7;
+            side.talk.step();
+            side.note();
+            // The first answer may be the only one.
+            assert_eq!(folded(&side), if turn > 1 { expected } else { 0 }, "{i}, asked");
+            side.answer(i, 3, 30);
+            side.talk.step();
+            side.note();
+            let expected = if turn > 0 { expected } else { 0 };
+            assert_eq!(folded(&side), expected, "{i}, answered");
+            side.give(i, side.peers[i].seq, side.peers[i].ack, 2_000, &[]);
+            side.talk.step();
+            side.note();
+            assert_eq!(folded(&side), expected, "{i}, acknowledged");
+            let told = &side.told[&side.peers[i].handle.0];
+            assert_eq!((told.sent, told.received.len()), (30 * (turn + 1), 7 * (turn as usize + 1)));
+        }
+        // Two more that say nothing new, and time: nothing is sent, and no memory is kept.
+        for _ in 0..2 {
+            side.give(i, side.peers[i].seq, side.peers[i].ack, 2_000, &[]);
+            side.talk.step();
+        }
+        side.segments.clear();
+        side.talk.pass(Duration::from_ms(10_000));
+        side.note();
+        assert!(side.segments.is_empty(), "{:?}", side.segments);
+        assert_eq!(folded(&side), 0);
+        assert_eq!(side.talk.station.memory.pins_total(), 0);
+    }
+}
+
+#[test]
 fn folded_or_not_the_same_is_said_whatever_comes_between_requests() {
     let folded: usize = (0..40).map(|seed| story(seed, seed % 2 == 0, 5)).sum();
     assert!(folded > 1_000, "seen {folded} times");
