@@ -56,7 +56,8 @@ impl<S: Server> Echo<S> {
     /// The same, of a server whose clients are connected; `talking` are those that will talk.
     pub fn begin(server: S, clients: Clients, talking: Vec<usize>, batch: usize) -> Echo<S> {
         let (rng, wanted) = (Rng::from_seed(3), talking.len());
-        let mut echo = Echo { server, clients, acks_apart: false, talking, rng, chosen: Vec::new() };
+        let mut echo =
+            Echo { server, clients, acks_apart: false, talking, rng, chosen: Vec::new() };
         // Timers of the handshakes, which are left to fire in vain, belong to those and not to an echo.
         for _ in 0..SETTLE_TURNS {
             echo.server.pass_ns(SETTLE_TURN_NS);

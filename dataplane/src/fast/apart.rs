@@ -59,12 +59,7 @@ pub fn take(
 
 /// Bytes of the IP and TCP headers and of the payload, if the segment is one of those.
 #[inline(always)]
-fn expected(
-    conn: &Conn,
-    local: &Local,
-    tx_base: u32,
-    segment: Segment<'_>,
-) -> Option<(u32, u32)> {
+fn expected(conn: &Conn, local: &Local, tx_base: u32, segment: Segment<'_>) -> Option<(u32, u32)> {
     let header = header(conn, local, segment)?;
     let len = segment.total().checked_sub(header)?;
     let acked = segment.ack().since(conn.snd_una);

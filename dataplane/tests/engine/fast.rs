@@ -339,7 +339,10 @@ fn an_acknowledgement_apart_and_the_request_after_it_leave_a_connection_folded()
             side.note();
             assert_eq!(folded(&side), expected, "{i}, acknowledged");
             let told = &side.told[&side.peers[i].handle.0];
-            assert_eq!((told.sent, told.received.len()), (30 * (turn + 1), 7 * (turn as usize + 1)));
+            assert_eq!(
+                (told.sent, told.received.len()),
+                (30 * (turn + 1), 7 * (turn as usize + 1))
+            );
         }
         // Two more that say nothing new, and time: nothing is sent, and no memory is kept.
         for _ in 0..2 {
