@@ -348,6 +348,7 @@ fn an_acknowledgement_apart_and_the_request_after_it_leave_a_connection_folded()
         for _ in 0..2 {
             side.give(i, side.peers[i].seq, side.peers[i].ack, 2_000, &[]);
             side.talk.step();
+            assert_eq!(side.talk.events(), []);
         }
         side.segments.clear();
         side.talk.pass(Duration::from_ms(10_000));
@@ -355,6 +356,38 @@ fn an_acknowledgement_apart_and_the_request_after_it_leave_a_connection_folded()
         assert!(side.segments.is_empty(), "{:?}", side.segments);
         assert_eq!(folded(&side), 0);
         assert_eq!(side.talk.station.memory.pins_total(), 0);
+    }
+}
+
+#[test]
+fn a_request_after_an_acknowledgement_apart_is_acknowledged_in_time_if_it_is_not_answered() {
+    for i in [0, PLAIN] {
+        let mut side = Side::new(true, false);
+        for answered in [true, true, true, false] {
+            if !answered {
+                // What was armed for the first requests has fired in vain by then.
+                side.talk.pass(Duration::from_ms(100));
+            }
+            let Peer { seq, ack, .. } = side.peers[i];
+            side.give(i, seq, ack, 2_000, b"request");
+            side.peers[i].seq += 7;
+            side.talk.step();
+            side.note();
+            if answered {
+                side.answer(i, 3, 30);
+                side.talk.step();
+                side.note();
+                side.give(i, side.peers[i].seq, side.peers[i].ack, 2_000, &[]);
+                side.talk.step();
+                side.note();
+            }
+        }
+        assert_eq!(side.talk.station.engines[0].conservation().folded, 1);
+        side.segments.clear();
+        side.talk.pass(Duration::from_ms(60));
+        side.note();
+        let [ack] = &side.segments[..] else { panic!("{:?}", side.segments) };
+        assert_eq!(ack.ack, side.peers[i].seq);
     }
 }
 
