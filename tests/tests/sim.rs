@@ -18,6 +18,8 @@ const LIMIT: Duration = Duration::from_secs(40);
 /// Flow groups that move between eight cores, in a normal run and in `cargo xtask prove`.
 const MOVES: u64 = 10_000;
 const PROVE_MOVES: u64 = 100_000;
+/// Seeds of which each has conversations of requests and answers.
+const FOLDING: u64 = 25;
 /// Failures after which it is no use to go on.
 const FAILURES_MAX: u64 = 10;
 
@@ -39,6 +41,7 @@ struct Total {
     restarts: usize,
     lent: (u64, u64),
     datagrams: usize,
+    folded: (u64, u64),
     faults: Vec<u64>,
 }
 
@@ -55,6 +58,8 @@ impl Total {
         self.lent.0 += report.lent.0;
         self.lent.1 += report.lent.1;
         self.datagrams += report.datagrams;
+        self.folded.0 += report.folded.0;
+        self.folded.1 += report.folded.1;
         self.faults.resize(report.faults.len(), 0);
         for (sum, n) in self.faults.iter_mut().zip(report.faults) {
             *sum += n;
@@ -70,6 +75,10 @@ impl Total {
              {excused} conversations excused by defects of smoltcp",
             took.as_secs(),
             bytes / 1_000_000,
+        );
+        let (looked, found) = self.folded;
+        println!(
+            "a core had folded connections after {found} of {looked} questions and answers that were looked at"
         );
         let of = |what: sim::net::Done| self.faults.get(what as usize).copied().unwrap_or(0);
         use sim::net::Done::{
@@ -161,6 +170,20 @@ fn peers_alone_hold_their_conversations_in_any_network() {
             resume_unwind(panic)
         });
     }
+}
+
+#[test]
+fn connections_that_are_asked_and_answer_are_folded() {
+    let mut folded = (0, 0);
+    let (first, seeds) = (number("IX_SIM_FIRST"), number("IX_SIM_SEEDS"));
+    let first = first.unwrap_or(1);
+    for seed in first..first + seeds.unwrap_or(FOLDING) {
+        let report = sim::run_asking(seed);
+        folded = (folded.0 + report.folded.0, folded.1 + report.folded.1);
+    }
+    let (looked, found) = folded;
+    println!("{found} of {looked}");
+    assert!(4 * found > looked && looked > 100, "folded after {found} of {looked} calls only");
 }
 
 fn threads() -> u64 {

@@ -183,37 +183,95 @@ impl Side {
     }
 }
 
-/// Request and answer, whole and at once, the same for both: what folds a connection, and keeps it folded.
-fn round(sides: &mut [Side; 2], i: usize, rng: &mut Rng) {
-    let payload: Vec<u8> = (0..1 + rng.below(200)).map(|_| rng.below(256) as u8).collect();
-    let kind = [0, 0, 0, 3, 3, 8, 9, 10][rng.below(8) as usize];
-    // The answer may be acknowledged by itself, at once or before the next request, and the window change with it.
-    let (apart, opened) = (rng.below(4), rng.below(40) as u16 * 50);
-    // Now and then the window is smaller than the answer.
-    let (size, window) = (1 + rng.below(300), rng.below(40) as u16 * 50);
-    for side in sides {
-        if let Some(stamp) = &mut side.peers[i].stamp {
+/// A request, and what the application does with it.
+struct Exchange {
+    payload: Vec<u8>,
+    window: u16,
+    /// Sent back in the iteration in which it came. Else `kind` and `size` are what [`Side::answer`] takes.
+    at_once: bool,
+    kind: u64,
+    size: u64,
+    /// The answer is acknowledged by itself, with this window; if it says so in an iteration of its own, else with the next
+    /// request.
+    apart: Option<(u16, bool)>,
+}
+
+impl Exchange {
+    fn random(rng: &mut Rng) -> Exchange {
+        Exchange {
+            payload: (0..1 + rng.below(200)).map(|_| rng.below(256) as u8).collect(),
+            // Now and then it is smaller than the answer.
+            window: rng.below(40) as u16 * 50,
+            at_once: rng.below(2) == 0,
+            kind: [0, 0, 0, 3, 3, 8, 9, 10][rng.below(8) as usize],
+            size: 1 + rng.below(300),
+            apart: (rng.below(2) == 0).then(|| (rng.below(40) as u16 * 50, rng.below(2) == 0)),
+        }
+    }
+}
+
+impl Side {
+    /// Peer `i` asks; its acknowledgement covers all that it was sent.
+    fn ask(&mut self, i: usize, window: u16, payload: &[u8]) {
+        if let Some(stamp) = &mut self.peers[i].stamp {
             *stamp += 1;
         }
-        while !side.peers[i].held.is_empty() {
-            side.answer(i, 4, 0);
+        let Peer { seq, ack, .. } = self.peers[i];
+        self.give(i, seq, ack, window, payload);
+        self.peers[i].seq += payload.len() as u32;
+        self.talk.step();
+        self.note();
+    }
+
+    fn exchange(&mut self, i: usize, what: &Exchange) {
+        self.talk.script().echo = what.at_once;
+        self.ask(i, what.window, &what.payload);
+        self.talk.script().echo = false;
+        if what.at_once {
+            self.peers[i].held.clear();
+        } else {
+            self.answer(i, what.kind, what.size);
         }
-        let Peer { seq, ack, .. } = side.peers[i];
-        side.give(i, seq, ack, window, &payload);
-        side.peers[i].seq += payload.len() as u32;
-        side.talk.step();
-        side.note();
-        side.answer(i, kind, size);
-        side.talk.step();
-        side.note();
-        if apart < 2 {
-            side.give(i, side.peers[i].seq, side.peers[i].ack, opened, &[]);
-            if apart == 0 {
-                side.talk.step();
-                side.note();
+        self.talk.step();
+        self.note();
+        if let Some((window, by_itself)) = what.apart {
+            self.give(i, self.peers[i].seq, self.peers[i].ack, window, &[]);
+            if by_itself {
+                self.talk.step();
+                self.note();
             }
         }
     }
+
+    fn folded(&self) -> usize {
+        self.talk.station.engines[0].conservation().folded
+    }
+}
+
+/// Request and answer, whole and at once, the same for both: what folds a connection, and keeps it folded.
+fn round(sides: &mut [Side; 2], i: usize, rng: &mut Rng) {
+    let what = Exchange::random(rng);
+    for side in sides {
+        while !side.peers[i].held.is_empty() {
+            side.answer(i, 4, 0);
+        }
+        side.exchange(i, &what);
+    }
+}
+
+/// Two sides, of which one predicts, whose first connections have exchanged a few messages.
+fn talking(at_once: bool) -> [Side; 2] {
+    let mut sides = [Side::new(true, false), Side::new(true, true)];
+    let what =
+        Exchange { payload: vec![7; 50], window: 2_000, at_once, kind: 0, size: 0, apart: None };
+    for side in &mut sides {
+        for _ in 0..4 {
+            side.exchange(0, &what);
+            side.exchange(2, &what);
+        }
+    }
+    assert_eq!(sides.each_ref().map(Side::folded), [2, 0]);
+    sides
 }
 
 /// One step of the story, the same for both.
@@ -295,23 +353,28 @@ fn predicted_or_not_the_same_is_said_to_peers_and_application() {
     }
 }
 
+/// What each side has sent in so many milliseconds, which is the same.
+fn passes(sides: &mut [Side; 2], ms: u64) -> Vec<Segment> {
+    let sent = sides.each_mut().map(|side| {
+        side.segments.clear();
+        side.talk.pass(Duration::from_ms(ms));
+        side.note();
+        std::mem::take(&mut side.segments)
+    });
+    assert_eq!(sent[0], sent[1], "in {ms} ms");
+    let [sent, _] = sent;
+    sent
+}
+
 #[test]
 fn a_timer_that_fires_in_vain_leaves_a_connection_folded_and_one_that_is_due_does_not() {
-    let mut rng = Rng::from_seed(1);
-    let mut sides = [Side::new(true, false), Side::new(true, true)];
-    let folded = |side: &Side| side.talk.station.engines[0].conservation().folded;
-    (0..4).for_each(|_| round(&mut sides, 0, &mut rng));
-    assert_eq!(folded(&sides[0]), 1);
-    // The peer does not acknowledge the last answer: nothing is due for the least retransmission timeout.
-    for (ms, expected) in [(150, 1), (100, 0)] {
-        for side in &mut sides {
-            side.segments.clear();
-            side.talk.pass(Duration::from_ms(ms));
-            side.note();
-        }
-        assert_eq!(folded(&sides[0]), expected, "after {ms} ms more");
-        assert_eq!(sides[0].segments, sides[1].segments);
-        assert_eq!(sides[0].segments.is_empty(), expected == 1, "sent again, or a probe");
+    for at_once in [false, true] {
+        let mut sides = talking(at_once);
+        // The peers do not acknowledge the last answers: nothing is due for the least retransmission timeout.
+        assert!(passes(&mut sides, 150).is_empty());
+        assert_eq!(sides[0].folded(), 2);
+        assert!(!passes(&mut sides, 100).is_empty(), "sent again, or a probe");
+        assert_eq!(sides[0].folded(), 0);
     }
 }
 
@@ -320,7 +383,7 @@ fn an_acknowledgement_apart_and_the_request_after_it_leave_a_connection_folded()
     // With timestamps and scaled windows, with neither, and with one of them, which is never folded.
     for (i, expected) in [(0, 1), (PLAIN, 1), (3, 0)] {
         let mut side = Side::new(true, false);
-        let folded = |side: &Side| side.talk.station.engines[0].conservation().folded;
+        let folded = Side::folded;
         for turn in 0..4 {
             let Peer { seq, ack, .. } = side.peers[i];
             side.give(i, seq, ack, 2_000, b"request");
@@ -389,6 +452,28 @@ fn a_request_after_an_acknowledgement_apart_is_acknowledged_in_time_if_it_is_not
         let [ack] = &side.segments[..] else { panic!("{:?}", side.segments) };
         assert_eq!(ack.ack, side.peers[i].seq);
     }
+}
+
+#[test]
+fn who_owes_an_answer_at_the_end_of_an_iteration_acknowledges_in_time() {
+    let mut sides = talking(true);
+    // The timers of how they began have fired.
+    assert!(passes(&mut sides, 100).is_empty());
+    sides.iter_mut().for_each(|side| side.ask(0, 2_000, b"first"));
+    assert!(passes(&mut sides, 30).is_empty());
+    // In one iteration the first is answered, and the second owes.
+    for side in &mut sides {
+        let (addr, len) = side.peers[0].held.pop_front().expect("it is held");
+        let entry = SgEntry { addr, len: u64::from(len) };
+        let call = Call::sendv(side.peers[0].handle, 1, entry, SgEntry::default());
+        side.talk.script().calls.push(call.with_recv_done(u64::from(len)));
+        side.segments.clear();
+        side.ask(2, 2_000, b"second");
+        assert_eq!(side.segments.len(), 1, "the answer");
+    }
+    assert!(passes(&mut sides, 30).is_empty());
+    let sent = passes(&mut sides, 20);
+    let [Segment { to: 4002, flags: ACK, .. }] = sent[..] else { panic!("{sent:?}") };
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub struct Script {
     pub events: Vec<Condition>,
     /// Events are left unread.
     pub asleep: bool,
+    /// What comes is sent back at once, in the iteration in which it came.
+    pub echo: bool,
     started: bool,
 }
 
@@ -58,6 +60,12 @@ impl App for Script {
             match event {
                 Condition::UdpRecv { handle, cookie: WAKE_COOKIE, addr, .. } => {
                     context.call(Call::udp_recv_done(handle, addr));
+                }
+                Condition::Recv { handle, addr, len, .. } if self.echo => {
+                    let entry = SgEntry { addr, len: u64::from(len) };
+                    let call = Call::sendv(handle, 1, entry, SgEntry::default());
+                    context.call(call.with_recv_done(u64::from(len)));
+                    self.events.push(event);
                 }
                 event => self.events.push(event),
             }

@@ -50,6 +50,8 @@ pub struct Shared {
     pub binding: Option<Handle>,
     /// The longest that a timer was late.
     pub timer_late: Time,
+    /// Calls that ask or answer.
+    pub answers: u64,
 }
 
 impl Shared {

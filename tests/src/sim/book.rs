@@ -1,5 +1,6 @@
 //! What must be true of every conversation: which bytes, how many, and how it may end.
 use super::Time;
+use super::asks::Asks;
 use super::faults;
 use super::letters::Datagrams;
 use super::net::StationId;
@@ -53,6 +54,8 @@ pub struct Talk {
     pub read_max: usize,
     /// See `read_max`.
     pub slowness: u64,
+    /// It is one of requests and answers.
+    pub asks: Option<Asks>,
 }
 
 impl Talk {
@@ -274,10 +277,17 @@ impl Book {
         progress.ended_at = now;
     }
 
-    /// `side` has aborted, or given up, long ago: its RST was lost, and its peer must not wait.
+    /// `side` has aborted, or given up, long ago: its RST was lost, and its peer must not wait. Or a core that may have had
+    /// it was stopped before anybody there knew its number, and who has nothing more to send hears nothing of that.
     pub fn given_up(&self, id: u64, side: Side, now: Time) -> bool {
-        let progress = &self.entries[&id].sides[side as usize];
+        let entry = &self.entries[&id];
+        let progress = &entry.sides[side as usize];
+        let forgotten = |(who, at): &(StationId, Time)| {
+            *who == entry.talk.acceptor && entry.talk.start <= *at && now > *at + PATIENCE
+        };
+        let unknown = side == Side::Acceptor && !progress.opened;
         progress.end.is_some_and(|end| end != End::Clean) && now > progress.ended_at + PATIENCE
+            || unknown && self.taken.iter().any(forgotten)
     }
 
     /// A station's application ends.
@@ -403,7 +413,10 @@ impl Book {
                             || deaf
                             || crossed
                     }
-                    Some(End::Orphaned) => other.end.is_some_and(|end| end != End::Clean),
+                    Some(End::Orphaned) => {
+                        let forgotten = side == Side::Opener && unopened && crossed;
+                        forgotten || other.end.is_some_and(|end| end != End::Clean)
+                    }
                     Some(End::Excused) => {
                         excused += 1;
                         rough

@@ -1,5 +1,8 @@
 //! One connection of a simulated application: what it holds, what it has in flight, what it does
 //! next.
+mod turn;
+
+use self::turn::Turn;
 use super::Time;
 use super::app::{Outbox, Shared, Tag, is_before};
 use super::book::{End, Side, Talk};
@@ -63,6 +66,7 @@ pub struct Conn {
     aborted: Option<End>,
     in_place: bool,
     restless: bool,
+    turn: Turn,
 }
 
 impl std::fmt::Debug for Conn {
@@ -119,6 +123,7 @@ impl Conn {
             aborted: None,
             in_place: false,
             restless: true,
+            turn: Turn::default(),
         }
     }
 
@@ -169,7 +174,7 @@ impl Conn {
             rest = after;
             if let Ok(number) = <[u8; 8]>::try_from(&self.number[..]) {
                 let talk = book.claim(u64::from_le_bytes(number), shared.station);
-                self.in_place = talk.echo && shared.rng.chance(1, 2);
+                self.in_place = talk.echo && talk.asks.is_none() && shared.rng.chance(1, 2);
                 self.talk = Some(talk);
             }
         }
@@ -316,6 +321,10 @@ impl Conn {
             self.aborted = Some(if aborts { End::Aborted } else { End::Orphaned });
             return self.end(Op::Abort, outbox);
         }
+        if let Some(asks) = &talk.asks {
+            self.converse((&talk, asks), outbox, shared, now);
+            return self.close(&talk, outbox, shared);
+        }
         let times = if shared.draw.eager { 64 } else { shared.rng.below(3) };
         for nth in 0..=times {
             // One more than there is room for may be refused, not all that there ever will be.
@@ -353,18 +362,37 @@ impl Conn {
             }
             (None, pieces)
         } else {
-            let Some(chunk) = shared.heap.alloc(len as usize) else {
-                self.restless = true;
-                return;
-            };
-            let mut bytes = vec![0; len as usize];
-            talk.fill(self.side, self.written, &mut bytes);
-            shared.heap.write(chunk.addr, &bytes);
+            let Some(chunk) = self.compose(talk, len, shared) else { return };
             let pieces = split(&chunk, shared);
             (Some(chunk), pieces)
         };
+        self.submit((&pieces, 0), chunk, outbox, shared);
+    }
+
+    /// The next `len` bytes in the application's own memory, if it has room.
+    fn compose(&mut self, talk: &Talk, len: u64, shared: &mut Shared) -> Option<Chunk> {
+        let Some(chunk) = shared.heap.alloc(len as usize) else {
+            self.restless = true;
+            return None;
+        };
+        let mut bytes = vec![0; len as usize];
+        talk.fill(self.side, self.written, &mut bytes);
+        shared.heap.write(chunk.addr, &bytes);
+        Some(chunk)
+    }
+
+    /// A `sendv` of these pieces, which returns `done` bytes.
+    fn submit(
+        &mut self,
+        (pieces, done): (&[SgEntry], u64),
+        chunk: Option<Chunk>,
+        outbox: &mut Outbox,
+        shared: &mut Shared,
+    ) {
+        let len = pieces.iter().map(|piece| piece.len).sum();
         let second = pieces.get(1).copied().unwrap_or_default();
-        let mut call = Call::sendv(self.handle, pieces.len() as u16, pieces[0], second);
+        let call = Call::sendv(self.handle, pieces.len() as u16, pieces[0], second);
+        let mut call = call.with_recv_done(done);
         if shared.rng.chance(1, 8) {
             call.flags |= Call::WANT_RESULT;
         }
@@ -411,6 +439,16 @@ impl Conn {
             1 + shared.rng.below(max)
         };
         self.restless |= bytes < limit;
+        self.hand_back(bytes, outbox, shared);
+    }
+
+    fn hand_back(&mut self, bytes: u64, outbox: &mut Outbox, shared: &Shared) {
+        self.take_back(bytes, shared);
+        outbox.push(Call::recv_done(self.handle, bytes), Vec::new(), Tag::Plain("recv_done"));
+    }
+
+    /// The oldest `bytes` are not held any more.
+    fn take_back(&mut self, bytes: u64, shared: &Shared) {
         self.returned += bytes;
         let mut left = bytes;
         while left > 0 {
@@ -425,7 +463,6 @@ impl Conn {
                 self.held.push_front(held);
             }
         }
-        outbox.push(Call::recv_done(self.handle, bytes), Vec::new(), Tag::Plain("recv_done"));
     }
 
     fn close(&mut self, talk: &Talk, outbox: &mut Outbox, shared: &mut Shared) {

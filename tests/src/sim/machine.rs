@@ -179,6 +179,9 @@ pub struct Machine {
     rng: Rng,
     life: Life,
     lent: Lent,
+    /// Calls after which somebody looked, and how often a connection was folded.
+    folded: (u64, u64),
+    answers: u64,
     /// Given to the engines as `'static`; freed after them.
     area: *mut Area,
 }
@@ -230,6 +233,7 @@ impl Machine {
             depot: BTreeMap::new(),
             binding: None,
             timer_late: 0,
+            answers: 0,
         };
         let shared = Rc::new(RefCell::new(shared));
         let mut secret = [0; 16];
@@ -290,6 +294,8 @@ impl Machine {
             rng: rng.fork(),
             life: Life::new(&draw),
             lent: Lent::new(&draw),
+            folded: (0, 0),
+            answers: 0,
             area,
         }
     }
@@ -358,6 +364,7 @@ impl Machine {
             };
             drop(nic);
             self.transmit(now, frames);
+            self.look_for_folded(at);
         }
         self.live(now);
         self.runs += 1;
@@ -373,6 +380,21 @@ impl Machine {
             }
         }
         self.look_ahead();
+    }
+
+    /// After some of the calls that ask or answer: whether the core has folded connections.
+    fn look_for_folded(&mut self, at: usize) {
+        let answers = std::mem::take(&mut self.shared.borrow_mut().answers);
+        self.answers += answers;
+        if answers > 0 && self.answers.is_multiple_of(8) {
+            self.folded.0 += 1;
+            self.folded.1 += u64::from(self.cores[at].engine.conservation().folded > 0);
+        }
+    }
+
+    /// How often that was looked for, and found.
+    pub fn folded(&self) -> (u64, u64) {
+        self.folded
     }
 
     /// What the card sends now.

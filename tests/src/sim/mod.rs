@@ -9,6 +9,7 @@
 //!
 //! A failing seed panics; [`run`] is deterministic, so its number is all that is needed.
 pub mod app;
+pub mod asks;
 pub mod book;
 pub mod conn;
 pub mod faults;
@@ -28,7 +29,7 @@ pub mod tables;
 pub mod wire;
 pub mod world;
 
-pub use world::{Report, run, run_moving, run_scarce};
+pub use world::{Report, run, run_asking, run_moving, run_scarce};
 
 /// Nanoseconds of virtual time.
 pub type Time = u64;

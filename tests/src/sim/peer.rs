@@ -1,8 +1,10 @@
 //! A peer: smoltcp's stack and sockets, with an application that holds conversations.
+use super::asks::Asks;
 use super::book::{End, SharedBook, Side, Talk};
 use super::net::StationId;
 use super::phy::Wire;
 use super::swarm::PeerDraw;
+use super::wire::align_timestamp;
 use super::{MS, S, Time};
 use ix_dataplane::rng::Rng;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -13,6 +15,7 @@ use smoltcp::wire::{
     EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpoint, IpProtocol, Ipv4Address,
     Ipv4Packet, TcpPacket,
 };
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 /// The port that every station listens on.
@@ -44,6 +47,19 @@ struct Conn {
     ended: bool,
     read_again: Time,
     fin_since: Time,
+    /// The end of what it has asked, and when it asks again.
+    asked: u64,
+    ask_at: Option<Time>,
+}
+
+thread_local! {
+    /// The clock of timestamps, in milliseconds.
+    static CLOCK: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Begins shortly before it wraps.
+fn stamp_at(now: Time) -> u32 {
+    ((now / MS) as u32).wrapping_sub(5_000)
 }
 
 /// A smoltcp station.
@@ -144,7 +160,11 @@ impl Peer {
 
     /// A frame that it sends.
     pub fn transmitted(&mut self) -> Option<Vec<u8>> {
-        self.wire.tx.pop_front()
+        let mut frame = self.wire.tx.pop_front()?;
+        if self.draw.stamps {
+            align_timestamp(&mut frame);
+        }
+        Some(frame)
     }
 
     /// When it must run next.
@@ -184,6 +204,7 @@ impl Peer {
         let mut socket = tcp::Socket::new(buffer(self.draw.rx_buffer), buffer(self.draw.tx_buffer));
         socket.set_nagle_enabled(self.draw.nagle);
         socket.set_ack_delay(self.draw.delayed_ack.then_some(Duration::from_millis(10)));
+        socket.set_tsval_generator(self.draw.stamps.then_some(|| CLOCK.get()));
         self.sockets.add(socket)
     }
 
@@ -200,6 +221,7 @@ impl Peer {
 
     /// Runs the stack and the application until they have nothing to do at `now`.
     pub fn run(&mut self, now: Time) {
+        CLOCK.set(stamp_at(now));
         for _ in 0..100 {
             self.iface.poll(instant(now), &mut self.wire, &mut self.sockets);
             self.listen(now);
@@ -296,7 +318,7 @@ impl Peer {
             return conn.ended;
         };
         busy |= conn.read(socket, &talk, &mut book, &mut self.rng, now);
-        busy |= conn.write(socket, &talk, &mut book);
+        busy |= conn.write(socket, &talk, &mut book, &mut self.rng, now);
         if state != State::SynSent {
             book.taken(talk.id, conn.side, conn.received + socket.recv_queue() as u64);
         }
@@ -346,6 +368,8 @@ impl Conn {
             ended: false,
             read_again: 0,
             fin_since: now,
+            asked: 0,
+            ask_at: None,
         }
     }
 
@@ -358,7 +382,8 @@ impl Conn {
             self.read_again
         } else {
             // Patience is looked at now and then.
-            now + S
+            let asks = self.ask_at.unwrap_or(Time::MAX).max(now + 1_000);
+            asks.min(now + S)
         }
     }
 
@@ -369,6 +394,18 @@ impl Conn {
             self.fin_since = now;
         }
         now > self.fin_since + PATIENCE
+    }
+
+    /// The end of what it has asked by now.
+    fn asks(&mut self, asks: &Asks, total: u64, rng: &mut Rng, now: Time) -> u64 {
+        if self.received >= self.asked && self.asked < total {
+            let at = *self.ask_at.get_or_insert_with(|| now + asks.wait(rng));
+            if at <= now {
+                self.ask_at = None;
+                self.asked = asks.next(self.asked, total, rng);
+            }
+        }
+        self.asked
     }
 
     fn read_number(
@@ -429,11 +466,17 @@ impl Conn {
         socket: &mut tcp::Socket<'_>,
         talk: &Talk,
         book: &mut super::book::Book,
+        rng: &mut Rng,
+        now: Time,
     ) -> bool {
         let mut busy = false;
         let total = talk.sends(self.side);
-        // An echo sends what it has.
-        let ready = if talk.echo && self.side == Side::Acceptor { self.received } else { total };
+        let ready = match (self.side, &talk.asks) {
+            // An echo sends what it has.
+            (Side::Acceptor, _) if talk.echo => self.received,
+            (Side::Opener, Some(asks)) => self.asks(asks, total, rng, now),
+            _ => total,
+        };
         if socket.can_send() && self.written < ready {
             let mut bytes = vec![0; talk.write_max.min((ready - self.written) as usize)];
             talk.fill(self.side, self.written, &mut bytes);

@@ -1,5 +1,6 @@
 //! What a seed draws. Swarm testing (Groce et al. 2012): each seed switches whole kinds of trouble
 //! on or off, so that many seeds have few kinds in great numbers.
+use super::asks;
 use super::book::{Side, Talk, Weather};
 use super::net::{Faults, StationId};
 use super::{MS, S, Time, US};
@@ -80,6 +81,8 @@ pub struct PeerDraw {
     pub nagle: bool,
     /// Its link's largest frame, without Ethernet's header.
     pub mtu: usize,
+    /// Has timestamps.
+    pub stamps: bool,
 }
 
 /// Everything that a seed draws.
@@ -140,7 +143,13 @@ pub fn draw(rng: &mut Rng, machines: bool) -> Swarm {
             (start, talk(rng, id, (ends, start), peerless, aborts, echoes))
         })
         .collect();
-    Swarm { machines, peers, faults, weather, talks }
+    let mut swarm = Swarm { machines, peers, faults, weather, talks };
+    // Of its own numbers: other seeds are what they are without.
+    let mut asking = Rng::from_seed(!rng.clone().next_u64());
+    if machine_count > 0 && asking.chance(1, 4) {
+        asks::draw(&mut swarm, &mut asking);
+    }
+    swarm
 }
 
 /// Below `max`, mostly small.
@@ -150,7 +159,8 @@ fn small(rng: &mut Rng, max: u64) -> u64 {
     rng.below((1 << of).min(max).max(1))
 }
 
-fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
+/// One of `choices`.
+pub fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
     choices[rng.below(choices.len() as u64) as usize]
 }
 
@@ -200,6 +210,7 @@ fn peer(rng: &mut Rng, rx_buffers: &[usize]) -> PeerDraw {
         delayed_ack: rng.chance(1, 2),
         nagle: rng.chance(1, 2),
         mtu: one_of(rng, &[576, 1500, 1500]),
+        stamps: false,
     }
 }
 
@@ -304,5 +315,6 @@ fn talk(
         write_max: one_of(rng, &[1, 64, 1460, 20_000, 100_000]).max((up.max(down) / 300) as usize),
         read_max: one_of(rng, &[1, 100, 5_000, 1 << 20]).max((up.max(down) / 300) as usize),
         slowness: one_of(rng, &[0, 0, 4, 14]),
+        asks: None,
     }
 }

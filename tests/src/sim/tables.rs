@@ -95,6 +95,7 @@ fn flow(n: u64, start: Time, bytes: u64) -> (Time, Talk) {
         write_max: 14_480,
         read_max: 1 << 20,
         slowness: 0,
+        asks: None,
     };
     (start, talk)
 }

@@ -162,6 +162,19 @@ pub fn fill_checksums(frame: &mut [u8]) {
     TcpPacket::new_unchecked(ip.payload_mut()).fill_checksum(&src, &dst);
 }
 
+/// Puts a segment's only option, a timestamp, where everybody but smoltcp puts it: behind two bytes of padding, so that its
+/// words are aligned (RFC 7323, appendix A).
+pub fn align_timestamp(frame: &mut [u8]) {
+    const OPTIONS: usize = 54;
+    const WORDS: u8 = 8 << 4;
+    let plain = frame.len() >= OPTIONS + 12 && frame[12..15] == [8, 0, 0x45] && frame[23] == 6;
+    if plain && frame[46] & 0xf0 == WORDS && frame[OPTIONS..OPTIONS + 2] == [8, 10] {
+        frame.copy_within(OPTIONS..OPTIONS + 10, OPTIONS + 2);
+        frame[OPTIONS..OPTIONS + 2].fill(1);
+        fill_checksums(frame);
+    }
+}
+
 /// Marks a frame as having met congestion, if its sender said that it understands that (RFC 3168
 /// §5); whether it did.
 pub fn mark(frame: &mut [u8]) -> bool {
@@ -189,6 +202,23 @@ mod tests {
         for broken in [&[3][..], &[3, 0], &[3, 9, 1], &[1, 1, 8], &[0, 2, 4]] {
             options(broken, &mut Segment::default());
         }
+    }
+
+    #[test]
+    fn a_timestamp_is_aligned_and_still_the_same() {
+        let ips = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        let segment =
+            Segment { ips, ts: Some((6, 7)), payload: vec![1, 2, 3], ..Segment::default() };
+        let aligned = emit(([2; 6], [4; 6]), &segment);
+        let mut frame = aligned.clone();
+        frame.copy_within(56..66, 54);
+        frame[64..66].fill(0);
+        fill_checksums(&mut frame);
+        assert_ne!(frame, aligned);
+        align_timestamp(&mut frame);
+        assert_eq!(frame, aligned);
+        align_timestamp(&mut frame);
+        assert_eq!(frame, aligned);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! One run: stations, network and clock, from a seed to its end.
+use super::asks;
 use super::book::{SharedBook, Side, Talk, Weather};
 use super::faults;
 use super::machine::Machine;
@@ -40,6 +41,8 @@ pub struct Report {
     pub lent: (u64, u64),
     /// Datagrams that have come.
     pub datagrams: usize,
+    /// Calls that asked or answered and were looked at, and how often a connection was folded then.
+    pub folded: (u64, u64),
     /// What was made to fail inside, see [`faults::Kind`].
     pub struck: [u64; faults::KINDS],
     /// Of all frames and their times: two runs with the same are the same.
@@ -73,6 +76,15 @@ pub fn run_moving(seed: u64) -> Report {
         }
         (machine.lends, machine.takes) = [(0, 0), (64, 0), (16, 16)][rng.below(3) as usize];
     }
+    faults::begin(None, 0);
+    run_swarm(swarm, rng)
+}
+
+/// Runs a seed of which most conversations are of requests and answers.
+pub fn run_asking(seed: u64) -> Report {
+    let mut rng = Rng::from_seed(seed);
+    let mut swarm = swarm::draw(&mut rng, true);
+    asks::draw(&mut swarm, &mut rng);
     faults::begin(None, 0);
     run_swarm(swarm, rng)
 }
@@ -305,6 +317,8 @@ impl World {
         self.report.moved = self.machines.iter().map(Machine::moved).sum();
         self.report.calls = self.machines.iter().map(Machine::calls).sum();
         let lent = self.machines.iter().map(Machine::lent);
+        let folded = self.machines.iter().map(Machine::folded);
+        self.report.folded = folded.fold((0, 0), |(a, b), (looked, found)| (a + looked, b + found));
         self.report.lent = lent.fold((0, 0), |(a, b), (left, taken)| (a + left, b + taken));
         self.report.restarts = book.restarts.len();
         self.report.datagrams = book.datagrams.values().filter(|d| d.arrived > 0).count();
