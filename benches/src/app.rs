@@ -1,7 +1,7 @@
 //! Applications that do next to nothing, straight on the rings.
 use crate::memory;
 use crate::rings::{Calls, Events};
-use ix_abi::call::{Call, Op, SgEntry};
+use ix_abi::call::{Call, Op, SENDV_INLINE_SG, SgEntry};
 use ix_abi::event::{Event, Kind};
 use ix_abi::{Cookie, Handle, SocketAddress, Status};
 use ix_dataplane::usermem::UserMap;
@@ -105,6 +105,58 @@ impl App for Echo {
             }
             Kind::Sent => {}
             _ => self.0.event(event, calls),
+        }
+    }
+}
+
+/// Answers out of its own memory, in pieces that follow one another there with gaps between them: as a store of items does.
+#[derive(Debug)]
+pub struct Store {
+    server: Server,
+    /// How many.
+    pieces: usize,
+}
+
+/// From one piece to the next.
+const PIECE_EVERY: u64 = 4096;
+
+impl Store {
+    /// Whose answers are in so many pieces.
+    pub fn new(pieces: usize) -> Store {
+        Store { server: Server::default(), pieces }
+    }
+
+    /// The pieces of an answer of `len` bytes.
+    fn answer(&self, handle: Handle, len: u64, calls: &mut Calls) {
+        let each = len / self.pieces as u64;
+        let entry = |i: usize| match i {
+            0 => SgEntry { addr: memory::HEAP, len: len - each * (self.pieces as u64 - 1) },
+            i if i < self.pieces => {
+                SgEntry { addr: memory::HEAP + PIECE_EVERY * i as u64, len: each }
+            }
+            _ => SgEntry::default(),
+        };
+        let call = Call::sendv(handle, self.pieces as u16, entry(0), entry(1));
+        calls.push(call.with_recv_done(len));
+        for from in (SENDV_INLINE_SG..self.pieces).step_by(4) {
+            calls.push_sg([entry(from), entry(from + 1), entry(from + 2), entry(from + 3)]);
+        }
+    }
+}
+
+impl App for Store {
+    fn start(&mut self, memory: &UserMap) {
+        memory::map_heap(memory);
+    }
+
+    #[inline]
+    fn event(&mut self, event: &Event, calls: &mut Calls) {
+        match Kind(event.kind) {
+            Kind::Recv | Kind::RecvSent => {
+                self.answer(Handle(event.handle), u64::from(event.len), calls);
+            }
+            Kind::Sent => {}
+            _ => self.server.event(event, calls),
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Clients {
     list: Vec<Client>,
     /// The window that they announce, before it is scaled.
     pub window: u16,
+    /// They offer a segment size and nothing else, and send no options: as the stack of QEMU's user network.
+    pub plain: bool,
     /// Time from one batch of handshakes to the next.
     pub open_every_ns: u64,
     /// The server takes part in timestamps, as it answered.
@@ -73,6 +75,7 @@ impl Clients {
         Clients {
             list: (0..count).map(client).collect(),
             window: u16::MAX,
+            plain: false,
             open_every_ns: 10_000,
             timestamps: false,
             sack: false,
@@ -110,6 +113,7 @@ impl Clients {
         let (syn, timestamps) =
             (wire::syn_options(MSS, SHIFT, clock), wire::timestamps(clock, client.timestamp));
         let options: &[u8] = match (flags & SYN != 0, self.timestamps) {
+            (true, _) if self.plain => &syn[..4],
             (true, _) => &syn,
             (false, true) => &timestamps,
             (false, false) => &[],
@@ -132,6 +136,11 @@ impl Clients {
     /// Client `i` sends a request.
     pub fn request<S: Server>(&mut self, server: &mut S, i: usize, payload: usize) {
         self.send(server, i, ACK | PSH, payload);
+    }
+
+    /// Client `i` acknowledges what it has received, and says nothing else.
+    pub fn acknowledge<S: Server>(&mut self, server: &mut S, i: usize) {
+        self.send(server, i, ACK, 0);
     }
 
     /// Client `i` sends a request and the next one will acknowledge its answer, of which the bytes are known

@@ -19,6 +19,8 @@ pub struct Echo<S> {
     pub server: S,
     /// Its clients.
     pub clients: Clients,
+    /// They acknowledge each answer by itself, before the next request.
+    pub acks_apart: bool,
     talking: Vec<usize>,
     rng: Rng,
     chosen: Vec<usize>,
@@ -43,10 +45,19 @@ impl<S: Server> Echo<S> {
         Echo::begin(server, clients, all, batch)
     }
 
+    /// The same of a server whose clients offer no options.
+    pub fn plain(server: S, connections: usize, batch: usize) -> Echo<S> {
+        let (mut server, mut clients) = (server, Clients::new(connections));
+        clients.plain = true;
+        clients.open(&mut server);
+        Echo::begin(server, clients, (0..connections).collect(), batch)
+    }
+
     /// The same, of a server whose clients are connected; `talking` are those that will talk.
     pub fn begin(server: S, clients: Clients, talking: Vec<usize>, batch: usize) -> Echo<S> {
         let (rng, wanted) = (Rng::from_seed(3), talking.len());
-        let mut echo = Echo { server, clients, talking, rng, chosen: Vec::new() };
+        let mut echo =
+            Echo { server, clients, acks_apart: false, talking, rng, chosen: Vec::new() };
         // Timers of the handshakes, which are left to fire in vain, belong to those and not to an echo.
         for _ in 0..SETTLE_TURNS {
             echo.server.pass_ns(SETTLE_TURN_NS);
@@ -120,7 +131,20 @@ impl<S: Server> Echo<S> {
         ns
     }
 
-    /// At least `rpcs` requests in batches of `batch`, each batch in one counted turn. How many there were.
+    /// The clients acknowledge the answers, in a turn of their own.
+    fn acknowledge(&mut self) {
+        for i in &self.chosen {
+            self.clients.acknowledge(&mut self.server, *i);
+        }
+        self.server.pass_ns(REQUEST_EVERY_NS);
+        let server = &mut self.server;
+        collect::counted_region(|| server.turn());
+        let frames = self.clients.receive(&mut self.server, |_, _, _, _| {});
+        assert_eq!(frames, 0, "nothing to say: {}", self.server.explain());
+    }
+
+    /// At least `rpcs` requests in batches of `batch`, each batch in one counted turn, or two with their acknowledgements. How
+    /// many there were.
     pub fn count(&mut self, rpcs: usize, batch: usize) -> usize {
         let mut done = 0;
         while done < rpcs {
@@ -129,6 +153,9 @@ impl<S: Server> Echo<S> {
             let server = &mut self.server;
             collect::counted_region(|| server.turn());
             self.check();
+            if self.acks_apart {
+                self.acknowledge();
+            }
             done += self.chosen.len();
         }
         done

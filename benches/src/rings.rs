@@ -6,7 +6,7 @@
 #![allow(unsafe_code, reason = "pages shared with the engine")]
 
 use crate::memory::leak;
-use ix_abi::call::Call;
+use ix_abi::call::{Call, SgEntry};
 use ix_abi::event::Event;
 use ix_abi::layout::{CALL_SLOTS, EVENT_SLOTS, PAGE_BYTES, RING_SLOTS_OFFSET};
 use ix_abi::ring::slot;
@@ -73,6 +73,15 @@ impl Calls {
         self.written = self.written.wrapping_add(1);
         // SAFETY: see the module's head.
         unsafe { self.page.add(at).cast::<Call>().write(call) };
+    }
+
+    /// Entries that follow those in the call before.
+    #[inline]
+    pub fn push_sg(&mut self, entries: [SgEntry; 4]) {
+        let at = RING_SLOTS_OFFSET + slot(self.written, CALL_SLOTS) * size_of::<Call>();
+        self.written = self.written.wrapping_add(1);
+        // SAFETY: see the module's head; four entries are as long as a call, and as aligned as the slot is.
+        unsafe { self.page.add(at).cast::<[SgEntry; 4]>().write(entries) };
     }
 
     /// Leaves the batch and gives the slots of `events` back.

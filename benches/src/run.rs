@@ -69,6 +69,15 @@ pub struct Run {
     /// Cores of the dataplane, of which one is looked at (scenario `echo`)
     #[arg(long, default_value_t = 1)]
     pub cores: u16,
+    /// Each answer is acknowledged by itself, in a turn of its own, before the next request (scenario `echo`)
+    #[arg(long)]
+    pub acks_apart: bool,
+    /// Clients offer no options, as QEMU's user network does (scenario `echo`)
+    #[arg(long)]
+    pub plain: bool,
+    /// Answers come from so many pieces of the application's memory; 0: from where the request is (scenario `echo`)
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=16))]
+    pub pieces: u8,
     /// Operations
     #[arg(short = 'n', long, default_value_t = 2048)]
     pub operations: usize,
@@ -91,6 +100,9 @@ impl Default for Run {
             connections: 1,
             batch: 1,
             cores: 1,
+            acks_apart: false,
+            plain: false,
+            pieces: 0,
             operations: 2048,
             offload: false,
             tso: false,
@@ -114,11 +126,15 @@ impl Run {
         if self.cores > 1 {
             args.extend(["--cores".to_owned(), self.cores.to_string()]);
         }
-        if self.offload {
-            args.push("--offload".to_owned());
-        }
-        if self.tso {
-            args.push("--tso".to_owned());
+        let switches = [
+            (self.offload, "--offload"),
+            (self.tso, "--tso"),
+            (self.acks_apart, "--acks-apart"),
+            (self.plain, "--plain"),
+        ];
+        args.extend(switches.iter().filter(|(on, _)| *on).map(|(_, flag)| (*flag).to_owned()));
+        if self.pieces > 0 {
+            args.extend(["--pieces".to_owned(), self.pieces.to_string()]);
         }
         if self.merge > 1 {
             args.extend(["--merge".to_owned(), self.merge.to_string()]);
@@ -158,6 +174,10 @@ impl Run {
                 let mut cores = team.split(all);
                 collect::instrument();
                 cores[0].count(self.operations, self.batch)
+            }
+            Scenario::Echo if self.pieces > 0 => {
+                let store = app::Store::new(usize::from(self.pieces));
+                self.echo(EngineServer::new(setup, store))
             }
             Scenario::Echo => self.echo(EngineServer::new(setup, app::Echo::default())),
             Scenario::Life => self.life(EngineServer::new(setup, app::Echo::default())),
@@ -209,7 +229,11 @@ impl Run {
     }
 
     fn echo<S: Server>(&self, server: S) -> usize {
-        let mut echo = Echo::new(server, self.connections, self.operations, self.batch);
+        let mut echo = match self.plain {
+            true => Echo::plain(server, self.connections, self.batch),
+            false => Echo::new(server, self.connections, self.operations, self.batch),
+        };
+        echo.acks_apart = self.acks_apart;
         let Clients { timestamps, sack, shift, .. } = &echo.clients;
         println!("timestamps: {timestamps}, SACK: {sack}, shift: {shift:?}");
         collect::instrument();

@@ -15,7 +15,7 @@ use crate::time::Instant;
 mod folded;
 mod slots;
 
-pub use folded::FOLDED;
+pub use folded::{FOLDED, FORM, PLAIN, RESTING};
 pub use slots::Conns;
 
 use bitflags::bitflags;

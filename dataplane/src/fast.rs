@@ -5,14 +5,17 @@
 //! everything that is out, or both. [`send`]: a `sendv` of one piece that fits one segment, while nothing
 //! else is queued. Beside them [`edges`] and [`brief`], how connections begin and end. Whatever is not exactly that is left untouched to `input`, `tcp` and `calls`, which are
 //! complete without this module and come to the same end: `tests/engine/fast.rs` holds the two against each other.
+mod apart;
 mod brief;
 mod edges;
 pub(crate) mod emit;
 mod folded;
 mod parse;
+mod pieces;
 mod receive;
 mod send;
 
+pub use pieces::call_of_two;
 pub use receive::receive;
 pub use send::call;
 

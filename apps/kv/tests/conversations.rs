@@ -35,10 +35,25 @@ fn a_large_value_is_sent_from_the_store() {
     c.ask(b"set big 0 0 100000\r\n");
     c.ask(&value);
     c.ask(b"\r\n");
-    c.conn.on_data(&mut c.worker, b"get big\r\n");
-    let mut lens = Vec::new();
-    c.conn.out.peek(c.worker.store(), 64, |piece| lens.push(piece.len()));
-    assert_eq!(lens, [b"VALUE big 0 100000\r\n".len() + 100_002, b"END\r\n".len()]);
+    let whole = b"VALUE big 0 100000\r\n".len() + 100_002;
+    // The last line of the reply is stored behind the item.
+    let asked: [(&[u8], &[usize]); 3] = [
+        (b"get big\r\n", &[whole + 5]),
+        (b"get big big\r\n", &[whole, whole + 5]),
+        (b"get big none\r\n", &[whole, 5]),
+    ];
+    for (request, expected) in asked {
+        c.conn.on_data(&mut c.worker, request);
+        let mut pieces = Vec::new();
+        let peeked = c.conn.out.peek(c.worker.store(), 64, |piece| pieces.push(piece.to_vec()));
+        let lens: Vec<usize> = pieces.iter().map(Vec::len).collect();
+        assert_eq!(lens, expected);
+        let all = pieces.concat();
+        assert!(all.ends_with(b"v\r\nEND\r\n"));
+        assert_eq!(all.windows(3).filter(|bytes| bytes == b"END").count(), 1);
+        c.conn.out.take(peeked.bytes);
+        c.conn.out.sent(c.worker.store(), &mut c.worker.pool, peeked.bytes);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! answered, nobody uses the old set any more, and core 0 frees it: no other core allocates or frees.
 use super::sources::{Connections, Rates};
 use super::{Counts, Firewall, Hits, UNLIMITED, flow, judge};
-use crate::conn::{FOLDED, Flags};
+use crate::conn::{FORM, Flags};
 use crate::dhcp;
 use crate::engine::Engine;
 use crate::group::FlowGroup;
@@ -69,7 +69,7 @@ impl Registry {
             own.resize_with(verdicts, AtomicU64::default);
             hits.push(Arc::new(Hits(own.into())));
         }
-        self.generation = (self.generation.wrapping_add(1) & !FOLDED).max(1);
+        self.generation = (self.generation.wrapping_add(1) & !FORM).max(1);
         let generation = self.generation;
         let made = hits.iter().rev().map(|hits| Firewall {
             rules: Arc::clone(&rules),

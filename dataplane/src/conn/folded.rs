@@ -2,8 +2,8 @@
 //! states: the application holds one received buffer or none, and one segment is out or none. There most of what a
 //! connection knows follows from the rest, and is not kept up while it is folded.
 //!
-//! Folded is a connection that is established over IPv4 with timestamps and scaled windows, of which nothing is missing,
-//! queued, or in a list, and nothing of the following is stored:
+//! Folded is a connection that is established over IPv4 with both timestamps and scaled windows, or neither, of which
+//! nothing is missing, queued, or in a list, and nothing of the following is stored:
 //!
 //! | what | is |
 //! |---|---|
@@ -30,6 +30,13 @@ use crate::time::Instant;
 
 /// In [`Conn::acl`]: it is folded. So one comparison tells that, and that the rules are those that it was judged by.
 pub const FOLDED: u32 = 1 << 31;
+/// The same of one that has neither timestamps nor scaled windows, beside [`FOLDED`]: so that comparison fails, and who asks
+/// further finds out.
+pub const PLAIN: u32 = 1 << 30;
+/// The same of one that waits for a request and has nothing out.
+pub const RESTING: u32 = 1 << 29;
+/// Bits of [`Conn::acl`] that say in what form a connection is; the others are the number of the rules.
+pub const FORM: u32 = FOLDED | PLAIN | RESTING;
 
 impl Conn {
     /// Whether it is folded.
@@ -45,8 +52,9 @@ impl Conn {
         const BOTH: Flags = Flags::TIMESTAMPS.union(Flags::SCALED);
         const LISTED: Flags = Flags::IN_OUTPUT.union(Flags::IN_EVENTS).union(Flags::IN_HOLD);
         // Not yet with the first answer, which may be the only one.
+        let flags = self.flags & BOTH.union(LISTED);
         self.snd_una != self.iss.plus(1)
-            && self.flags & BOTH.union(LISTED) == BOTH
+            && (flags == BOTH || flags.is_empty())
             && self.rx_buffers == 0
             && self.acl == generation
             && self.retries == 0
@@ -58,7 +66,8 @@ impl Conn {
     /// Folds it, which may be.
     #[inline(always)]
     pub fn fold(&mut self) {
-        self.acl |= FOLDED;
+        let plain = !self.flags.contains(Flags::TIMESTAMPS);
+        self.acl |= if plain { FOLDED | PLAIN } else { FOLDED };
     }
 
     /// Folds it no more.
@@ -89,7 +98,7 @@ impl Conn {
     #[cold]
     #[inline(never)]
     fn unfold(&mut self) {
-        self.acl &= !FOLDED;
+        self.acl &= !FORM;
         self.retries = 0;
         self.snd_nxt = self.snd_end;
         self.snd_max = self.snd_end;

@@ -60,6 +60,30 @@ pub fn data<T: TxQueue, const STAMPED: bool>(
     local.tx.push_pair(queue, &mut local.stats, headers, payload, checksum)
 }
 
+/// The same of a payload in two pieces.
+#[inline(always)]
+pub fn data_of_two<T: TxQueue, const STAMPED: bool>(
+    conn: &Conn,
+    local: &mut Local,
+    queue: &mut T,
+    (seq, window): (WrappingSeq, u16),
+    [first, second]: [Extent; 2],
+) -> Result<u32, TxFull> {
+    let said = Said { seq, flags: flag::ACK | flag::PSH, window };
+    let (offload, len) = (local.tx_checksum, first.len() + second.len());
+    let sum = || match first.len() % 2 {
+        0 => checksum::add(first.sum(), second.sum()),
+        _ => checksum::add(first.sum(), checksum::at_odd_offset(second.sum())),
+    };
+    let headers = stamped::<STAMPED>(conn, local, offload, said, len, sum);
+    let frame = local.tx.begin(headers.len as usize);
+    for piece in [first, second] {
+        frame.fragments.push(Fragment { bus: piece.bus(), len: piece.len() });
+    }
+    frame.checksum = offload.then_some(CHECKSUM);
+    local.tx.push_begun(queue, &mut local.stats, (headers.len + len) as usize)
+}
+
 /// Builds and pushes a segment without payload from `bits`, a sequence number and control bits.
 #[inline(always)]
 pub fn bare<T: TxQueue>(

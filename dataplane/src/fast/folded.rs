@@ -5,13 +5,14 @@ use super::emit;
 use super::parse::Head;
 use super::receive::{event, may_take};
 use crate::calls::send::locate;
-use crate::conn::{Conn, FOLDED};
+use crate::conn::{Conn, FOLDED, PLAIN};
 use crate::device::TxQueue;
 use crate::ipv4;
 use crate::limits::{RECEIVE_SHIFT, RECEIVE_WINDOW};
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF, Place};
 use crate::tcp::congestion::{self, CongestionControl};
+use crate::tcp::receive;
 use crate::tcp::send_queue::Source;
 use crate::tcp::sent;
 use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS, flag};
@@ -97,7 +98,7 @@ fn take_in<const RARELY: bool>(
 
 /// The segment that was out has arrived: its memory is the application's again.
 #[inline(always)]
-fn acknowledged<const RARELY: bool>(conn: &mut Conn, local: &mut Local, acked: u32) {
+pub(super) fn acknowledged<const RARELY: bool>(conn: &mut Conn, local: &mut Local, acked: u32) {
     let ticks = sent::clock(local.now).wrapping_sub(sent::clock(conn.trying_since));
     conn.snd_una = conn.snd_end;
     if !RARELY {
@@ -113,7 +114,7 @@ fn acknowledged<const RARELY: bool>(conn: &mut Conn, local: &mut Local, acked: u
 
 /// The application holds the buffer from now on, of which `len` bytes from `at` are its; their address there.
 #[inline(always)]
-fn hold(conn: &mut Conn, local: &mut Local, at: Place, len: u32) -> u64 {
+pub(super) fn hold(conn: &mut Conn, local: &mut Local, at: Place, len: u32) -> u64 {
     let (mut mbuf, offset) = (at.mbuf(), at.offset());
     let area = local.pool.area();
     let word = conn.rcv_nxt.0;
@@ -127,10 +128,16 @@ fn hold(conn: &mut Conn, local: &mut Local, at: Place, len: u32) -> u64 {
     addr
 }
 
-/// Whether the connection is a folded one of this name that may send `len` bytes now and return `done`.
+/// Whether the connection is a folded one of this name, `AS_PLAIN` as it says, that may send `len` bytes now and return `done`.
 #[inline(always)]
-pub fn may_answer(conn: &Conn, local: &Local, name: Handle, len: u64, done: u64) -> bool {
-    conn.is_folded()
+pub fn may_answer<const AS_PLAIN: bool>(
+    conn: &Conn,
+    local: &Local,
+    name: Handle,
+    len: u64,
+    done: u64,
+) -> bool {
+    conn.acl & (FOLDED | PLAIN) == if AS_PLAIN { FOLDED | PLAIN } else { FOLDED }
         && conn.name == name
         && len.wrapping_sub(1) < u64::from(conn.mss)
         // Not 0: so nothing is out.
@@ -145,7 +152,7 @@ pub fn may_answer(conn: &Conn, local: &Local, name: Handle, len: u64, done: u64)
 /// Sends `len` bytes from `addr`, and takes the request back. `false`: it is not memory that may be sent, or there is no
 /// room, and nothing has happened. A call of its own, and the last thing that its caller does.
 #[inline(never)]
-pub fn answer<T: TxQueue>(
+pub fn answer<T: TxQueue, const AS_PLAIN: bool>(
     conn: &mut Conn,
     local: &mut Local,
     queue: &mut T,
@@ -156,10 +163,10 @@ pub fn answer<T: TxQueue>(
     let mbuf = Mbuf::from_raw(conn.rx_head);
     let Some(extent) = local.pool.area().part(&mbuf, addr, len) else {
         let _still_held = mbuf.into_raw();
-        return elsewhere(conn, local, queue, tx_base, addr, len);
+        return elsewhere::<T, AS_PLAIN>(conn, local, queue, tx_base, addr, len);
     };
     let source = Source::sole(local.pool.take_back(mbuf));
-    let sent = send(conn, local, queue, tx_base, extent, source);
+    let sent = send::<T, AS_PLAIN>(conn, local, queue, tx_base, extent, source);
     if !sent {
         let mbuf = Mbuf::from_raw(conn.rx_head);
         local.pool.area().set_holder(&mbuf, Holder::group(conn.name.group()));
@@ -170,7 +177,7 @@ pub fn answer<T: TxQueue>(
 
 /// The same from other memory than what holds the request.
 #[inline(never)]
-fn elsewhere<T: TxQueue>(
+fn elsewhere<T: TxQueue, const AS_PLAIN: bool>(
     conn: &mut Conn,
     local: &mut Local,
     queue: &mut T,
@@ -180,7 +187,7 @@ fn elsewhere<T: TxQueue>(
 ) -> bool {
     let Ok((extent, source)) = locate(local, addr, len) else { return false };
     let whole = u64::from(extent.len()) == len;
-    let sent = whole && send(conn, local, queue, tx_base, extent, source);
+    let sent = whole && send::<T, AS_PLAIN>(conn, local, queue, tx_base, extent, source);
     if sent {
         local.pool.return_held(Mbuf::from_raw(conn.rx_head));
     } else {
@@ -204,7 +211,7 @@ fn window(conn: &mut Conn) -> u16 {
 
 /// Sends `extent`, which is the connection's from then on. `false`: there is no room.
 #[inline(always)]
-fn send<T: TxQueue>(
+fn send<T: TxQueue, const AS_PLAIN: bool>(
     conn: &mut Conn,
     local: &mut Local,
     queue: &mut T,
@@ -214,13 +221,13 @@ fn send<T: TxQueue>(
 ) -> bool {
     // Twice, each for what it knows of checksums.
     match local.tx_checksum {
-        true => send_as::<T, true>(conn, local, queue, tx_base, extent, source),
-        false => send_as::<T, false>(conn, local, queue, tx_base, extent, source),
+        true => send_as::<T, true, AS_PLAIN>(conn, local, queue, tx_base, extent, source),
+        false => send_as::<T, false, AS_PLAIN>(conn, local, queue, tx_base, extent, source),
     }
 }
 
 #[inline(always)]
-fn send_as<T: TxQueue, const OFFLOAD: bool>(
+fn send_as<T: TxQueue, const OFFLOAD: bool, const AS_PLAIN: bool>(
     conn: &mut Conn,
     local: &mut Local,
     queue: &mut T,
@@ -230,13 +237,17 @@ fn send_as<T: TxQueue, const OFFLOAD: bool>(
 ) -> bool {
     let len = extent.len();
     conn.own_segment.refer(extent, source);
-    let window = window(conn);
+    let window = if AS_PLAIN { receive::window_field_beside(conn, 0) } else { window(conn) };
     // Far from the count of packets, else vectors are made of the two.
-    let bytes = (BELOW + HEADER + TIMESTAMPS) as u64 + u64::from(len);
+    let options = if AS_PLAIN { 0 } else { TIMESTAMPS };
+    let bytes = (BELOW + HEADER + options) as u64 + u64::from(len);
     local.stats.add(Counter::TxBytes, bytes);
-    let Ok(number) =
-        emit::data::<T, true>(conn, local, queue, OFFLOAD, (conn.snd_end, window), extent)
-    else {
+    let said = (conn.snd_end, window);
+    let pushed = match AS_PLAIN {
+        true => emit::data::<T, false>(conn, local, queue, OFFLOAD, said, extent),
+        false => emit::data::<T, true>(conn, local, queue, OFFLOAD, said, extent),
+    };
+    let Ok(number) = pushed else {
         local.stats.add(Counter::TxBytes, bytes.wrapping_neg());
         return false;
     };

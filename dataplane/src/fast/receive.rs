@@ -1,4 +1,5 @@
 //! The predicted segment: acknowledges all that is out or nothing, and brings the next bytes or none.
+use super::apart;
 use super::edges;
 use super::folded;
 use super::parse::{self, Head, Segment};
@@ -77,7 +78,13 @@ fn otherwise(
 ) -> bool {
     let FlowGroup { conns, tx_base, frames, .. } = &mut *group;
     let conn = conns.at_mut(index);
-    conn.settle();
+    if conn.is_folded() {
+        if apart::take(conn, local, *tx_base, segment, frame) {
+            *frames += 1;
+            return true;
+        }
+        conn.settle();
+    }
     if !predicted(conn, local, *tx_base, segment) {
         let kind = (conn.flags, conn.state);
         return edges::unpredicted(group, local, index, kind, segment, frame);

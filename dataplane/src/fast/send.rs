@@ -38,11 +38,11 @@ const SLOW: Flags = Flags::IN_OUTPUT
     .union(Flags::V6);
 
 /// What the record says; each word is read once.
-struct Wish {
-    handle: Handle,
-    addr: u64,
-    len: u64,
-    done: u64,
+pub(super) struct Wish {
+    pub handle: Handle,
+    pub addr: u64,
+    pub len: u64,
+    pub done: u64,
 }
 
 /// Runs the call `ahead` slots behind the head of the ring, if it is a predicted one; `ready` slots are there from it on. The
@@ -65,8 +65,8 @@ pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u
     let Some(Some(group)) = groups.get_mut(usize::from(handle.group().0)) else { return false };
     let tx_base = group.tx_base;
     let Some(conn) = group.conns.get_mut(handle.index()) else { return false };
-    if folded::may_answer(conn, local, handle, len, done) {
-        return folded::answer(conn, local, queue, tx_base, addr, len);
+    if folded::may_answer::<false>(conn, local, handle, len, done) {
+        return folded::answer::<T, false>(conn, local, queue, tx_base, addr, len);
     }
     otherwise(group, local, queue, handle, ahead)
 }
@@ -88,7 +88,13 @@ fn otherwise<T: TxQueue>(
     let wish = Wish { handle, addr, len, done };
     let (index, tx_base) = (handle.index(), group.tx_base);
     let conn = group.conns.at_mut(index);
-    conn.settle();
+    if conn.is_folded() {
+        let one = first == ONE_PIECE;
+        if one && folded::may_answer::<true>(conn, local, handle, len, done) {
+            return folded::answer::<T, true>(conn, local, queue, tx_base, addr, len);
+        }
+        conn.settle();
+    }
     if first != ONE_PIECE {
         return false;
     }
@@ -195,7 +201,7 @@ fn transmit_as<T: TxQueue, const STAMPED: bool>(
 }
 
 #[inline(always)]
-fn predicted(conn: &Conn, local: &Local, wish: &Wish) -> bool {
+pub(super) fn predicted(conn: &Conn, local: &Local, wish: &Wish) -> bool {
     let len = wish.len as u32;
     conn.name == wish.handle
         && conn.flags & SLOW.union(Flags::ACCEPTED) == Flags::ACCEPTED
@@ -236,7 +242,7 @@ fn answers_in_place(conn: &mut Conn, local: &mut Local, wish: &Wish) -> bool {
 /// Takes all received bytes back, if that is what `done` says and they are in one buffer. The window goes out
 /// with the segment that follows.
 #[inline(always)]
-fn returned(conn: &mut Conn, local: &mut Local, done: u64) -> bool {
+pub(super) fn returned(conn: &mut Conn, local: &mut Local, done: u64) -> bool {
     if conn.rx_head != conn.rx_tail || done != u64::from(conn.rx_held) || conn.rx_waiting > 0 {
         return false;
     }
@@ -263,7 +269,7 @@ fn piece(conn: &mut Conn, local: &mut Local, addr: u64, len: u64) -> bool {
 
 /// The queue was full, or the timer has to be armed.
 #[inline(never)]
-fn follow_up(group: &mut FlowGroup, local: &mut Local, index: u32) {
+pub(super) fn follow_up(group: &mut FlowGroup, local: &mut Local, index: u32) {
     if group.conns[index].snd_nxt != group.conns[index].snd_end {
         group.want_output(index, local);
     }

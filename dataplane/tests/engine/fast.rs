@@ -16,6 +16,8 @@ use std::sync::atomic::AtomicU64;
 
 const PEERS: usize = 4;
 const STEPS: usize = 400;
+/// The connection without any options but a segment size.
+const PLAIN: usize = 1;
 
 /// What the application was told of one connection, in however many records.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -71,13 +73,14 @@ impl Side {
         side
     }
 
-    /// Opens a connection; every second one has timestamps.
+    /// Opens a connection; every second one has timestamps, and one of the others no scaled windows either.
     fn open(&mut self, i: usize) {
         let talk = &mut self.talk;
         talk.port = 4000 + i as u16;
         let stamp = i.is_multiple_of(2).then_some(100);
         let options = stamp.map_or(Vec::new(), stamps);
-        let offered = [&[2, 4, 0x05, 0xb4, 1, 3, 3, 5], &options[..]].concat();
+        let scaling = if i == PLAIN { &[][..] } else { &[1, 3, 3, 5] };
+        let offered = [&[2, 4, 0x05, 0xb4], scaling, &options[..]].concat();
         talk.send_options(SYN, (999, 0), 60_000, &offered, &[]);
         let ack = talk.one().seq + 1;
         talk.send_options(ACK, (1000, ack), 2_000, &options, &[]);
@@ -139,6 +142,17 @@ impl Side {
                 vec![one(entry).with_recv_done(u64::from(len))]
             }
             (3, Some((_, len))) => vec![one(heap).with_recv_done(u64::from(len))],
+            (9, Some((addr, len))) => {
+                // Two pieces, of which one is in what is returned with them.
+                let received = SgEntry { addr, len: u64::from(len) };
+                let call = Call::sendv(peer.handle, 2, heap, received);
+                vec![call.with_recv_done(u64::from(len))]
+            }
+            (10, Some((_, len))) => {
+                let rest = SgEntry { addr: heap.addr + 4099, len: size / 2 };
+                let call = Call::sendv(peer.handle, 2, heap, rest);
+                vec![call.with_recv_done(u64::from(len))]
+            }
             (8, Some((addr, len))) => {
                 let half = len / 2;
                 peer.held.push_front((addr + u64::from(half), len - half));
@@ -177,6 +191,9 @@ struct Exchange {
     at_once: bool,
     kind: u64,
     size: u64,
+    /// The answer is acknowledged by itself, with this window; if it says so in an iteration of its own, else with the next
+    /// request.
+    apart: Option<(u16, bool)>,
 }
 
 impl Exchange {
@@ -186,8 +203,9 @@ impl Exchange {
             // Now and then it is smaller than the answer.
             window: rng.below(40) as u16 * 50,
             at_once: rng.below(2) == 0,
-            kind: [0, 0, 0, 3, 3, 8][rng.below(6) as usize],
+            kind: [0, 0, 0, 3, 3, 8, 9, 10][rng.below(8) as usize],
             size: 1 + rng.below(300),
+            apart: (rng.below(2) == 0).then(|| (rng.below(40) as u16 * 50, rng.below(2) == 0)),
         }
     }
 }
@@ -216,6 +234,13 @@ impl Side {
         }
         self.talk.step();
         self.note();
+        if let Some((window, by_itself)) = what.apart {
+            self.give(i, self.peers[i].seq, self.peers[i].ack, window, &[]);
+            if by_itself {
+                self.talk.step();
+                self.note();
+            }
+        }
     }
 
     fn folded(&self) -> usize {
@@ -237,7 +262,8 @@ fn round(sides: &mut [Side; 2], i: usize, rng: &mut Rng) {
 /// Two sides, of which one predicts, whose first connections have exchanged a few messages.
 fn talking(at_once: bool) -> [Side; 2] {
     let mut sides = [Side::new(true, false), Side::new(true, true)];
-    let what = Exchange { payload: vec![7; 50], window: 2_000, at_once, kind: 0, size: 0 };
+    let what =
+        Exchange { payload: vec![7; 50], window: 2_000, at_once, kind: 0, size: 0, apart: None };
     for side in &mut sides {
         for _ in 0..4 {
             side.exchange(0, &what);
@@ -256,7 +282,7 @@ fn step(sides: &mut [Side; 2], rng: &mut Rng) {
     let size = 1 + rng.below(if large { 1400 } else { 100 });
     let payload: Vec<u8> = (0..size).map(|_| rng.below(256) as u8).collect();
     let window = if rng.below(10) == 0 { rng.below(3) as u16 } else { 2_000 };
-    let (answer, delay) = (rng.below(8), Duration::from_us(rng.below(400_000)));
+    let (answer, delay) = (rng.below(11), Duration::from_us(rng.below(400_000)));
     for side in sides {
         let Peer { seq, ack, .. } = side.peers[i];
         if let Some(stamp) = &mut side.peers[i].stamp {
@@ -349,6 +375,82 @@ fn a_timer_that_fires_in_vain_leaves_a_connection_folded_and_one_that_is_due_doe
         assert_eq!(sides[0].folded(), 2);
         assert!(!passes(&mut sides, 100).is_empty(), "sent again, or a probe");
         assert_eq!(sides[0].folded(), 0);
+    }
+}
+
+#[test]
+fn an_acknowledgement_apart_and_the_request_after_it_leave_a_connection_folded() {
+    // With timestamps and scaled windows, with neither, and with one of them, which is never folded.
+    for (i, expected) in [(0, 1), (PLAIN, 1), (3, 0)] {
+        let mut side = Side::new(true, false);
+        let folded = Side::folded;
+        for turn in 0..4 {
+            let Peer { seq, ack, .. } = side.peers[i];
+            side.give(i, seq, ack, 2_000, b"request");
+            side.peers[i].seq += 7;
+            side.talk.step();
+            side.note();
+            // The first answer may be the only one.
+            assert_eq!(folded(&side), if turn > 1 { expected } else { 0 }, "{i}, asked");
+            side.answer(i, 3, 30);
+            side.talk.step();
+            side.note();
+            let expected = if turn > 0 { expected } else { 0 };
+            assert_eq!(folded(&side), expected, "{i}, answered");
+            side.give(i, side.peers[i].seq, side.peers[i].ack, 2_000, &[]);
+            side.talk.step();
+            side.note();
+            assert_eq!(folded(&side), expected, "{i}, acknowledged");
+            let told = &side.told[&side.peers[i].handle.0];
+            assert_eq!(
+                (told.sent, told.received.len()),
+                (30 * (turn + 1), 7 * (turn as usize + 1))
+            );
+        }
+        // Two more that say nothing new, and time: nothing is sent, and no memory is kept.
+        for _ in 0..2 {
+            side.give(i, side.peers[i].seq, side.peers[i].ack, 2_000, &[]);
+            side.talk.step();
+            assert_eq!(side.talk.events(), []);
+        }
+        side.segments.clear();
+        side.talk.pass(Duration::from_ms(10_000));
+        side.note();
+        assert!(side.segments.is_empty(), "{:?}", side.segments);
+        assert_eq!(folded(&side), 0);
+        assert_eq!(side.talk.station.memory.pins_total(), 0);
+    }
+}
+
+#[test]
+fn a_request_after_an_acknowledgement_apart_is_acknowledged_in_time_if_it_is_not_answered() {
+    for i in [0, PLAIN] {
+        let mut side = Side::new(true, false);
+        for answered in [true, true, true, false] {
+            if !answered {
+                // What was armed for the first requests has fired in vain by then.
+                side.talk.pass(Duration::from_ms(100));
+            }
+            let Peer { seq, ack, .. } = side.peers[i];
+            side.give(i, seq, ack, 2_000, b"request");
+            side.peers[i].seq += 7;
+            side.talk.step();
+            side.note();
+            if answered {
+                side.answer(i, 3, 30);
+                side.talk.step();
+                side.note();
+                side.give(i, side.peers[i].seq, side.peers[i].ack, 2_000, &[]);
+                side.talk.step();
+                side.note();
+            }
+        }
+        assert_eq!(side.talk.station.engines[0].conservation().folded, 1);
+        side.segments.clear();
+        side.talk.pass(Duration::from_ms(60));
+        side.note();
+        let [ack] = &side.segments[..] else { panic!("{:?}", side.segments) };
+        assert_eq!(ack.ack, side.peers[i].seq);
     }
 }
 

@@ -13,6 +13,9 @@ const REQUESTS: u64 = 2000;
 struct Figure {
     per_request: u64,
     user: u64,
+    /// Iterations of the loop that found something to do, and frames that came, for 100 requests.
+    busy: u64,
+    frames: u64,
 }
 
 /// One request on each connection at a time; instructions per request.
@@ -34,9 +37,14 @@ fn measure(vm: &Vm, connections: usize) -> Figure {
         }
     }
     let after = vm.snapshot().total.counters;
-    let per =
-        |c: Counter| (after.get(c.name()) - before.get(c.name())) / (rounds * connections as u64);
-    Figure { per_request: per(Counter::BusyTsc), user: per(Counter::UserTsc) }
+    let requests = rounds * connections as u64;
+    let grown = |c: Counter| after.get(c.name()) - before.get(c.name());
+    Figure {
+        per_request: grown(Counter::BusyTsc) / requests,
+        user: grown(Counter::UserTsc) / requests,
+        busy: 100 * grown(Counter::LoopsBusy) / requests,
+        frames: 100 * grown(Counter::RxPackets) / requests,
+    }
 }
 
 #[test]
@@ -50,8 +58,8 @@ fn instructions_per_get_are_counted_at_1_and_16_connections() {
         let all: Vec<u64> = figures.iter().map(|f| f.per_request).collect();
         println!(
             "kv GET, {connections} connections: {} guest instructions per request, {} of them in \
-             user mode (three runs: {all:?})",
-            figures[1].per_request, figures[1].user
+             user mode (three runs: {all:?}); for 100 requests {} busy iterations, {} frames received",
+            figures[1].per_request, figures[1].user, figures[1].busy, figures[1].frames
         );
         // No target yet; but a figure outside these bounds would be a broken measurement.
         assert!((500..100_000).contains(&figures[1].per_request), "{all:?}");

@@ -59,10 +59,16 @@ fn end_of(byte: u8) -> Option<End> {
     }
 }
 
-/// Answers with an item's bytes from `from` to its end: copied if they are few.
+/// Answers with an item's bytes from `from` to `to`: copied if they are few.
 #[inline(always)]
-pub(super) fn send_from(out: &mut Out, pool: &mut ChunkPool, item: &View<'_>, from: usize) {
-    let len = item.total_len() - from;
+pub(super) fn send_part(
+    out: &mut Out,
+    pool: &mut ChunkPool,
+    item: &View<'_>,
+    from: usize,
+    to: usize,
+) {
+    let len = to - from;
     if len <= COPY_BYTES_MAX {
         out.text(pool, item.whole(from, len));
     } else {
@@ -80,8 +86,9 @@ impl Conn {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             return None;
         }
-        self.look_up(worker, Keys::new(false, None, &self.out), key);
-        self.out.text(&mut worker.pool, b"END\r\n");
+        if !self.look_up(worker, Keys::new(false, None, &self.out), key, true) {
+            self.out.text(&mut worker.pool, b"END\r\n");
+        }
         Some(4 + len + 1)
     }
 
@@ -160,7 +167,7 @@ impl Conn {
             End::Line => token.strip_suffix(b"\r").unwrap_or(token),
             End::Space | End::Zero => token,
         };
-        let mut any = keys.any;
+        let (mut any, mut ended) = (keys.any, false);
         if key.len() > KEY_BYTES_MAX {
             // memcached drops what it has found for this command so far.
             self.out.rewind(worker.store(), keys.mark);
@@ -170,7 +177,7 @@ impl Conn {
         }
         if !key.is_empty() {
             any = true;
-            self.look_up(worker, keys, key);
+            ended = self.look_up(worker, keys, key, end != End::Space);
         }
         if end == End::Space {
             if !keys.any {
@@ -178,14 +185,18 @@ impl Conn {
             }
             return true;
         }
-        let answer: &[u8] = if any { b"END\r\n" } else { b"ERROR\r\n" };
-        self.out.text(&mut worker.pool, answer);
+        if !ended {
+            let answer: &[u8] = if any { b"END\r\n" } else { b"ERROR\r\n" };
+            self.out.text(&mut worker.pool, answer);
+        }
         self.state = if end == End::Line { State::Line } else { State::Skip };
         false
     }
 
+    /// Answers with what is stored under the key, if anything; if it is the `last`, with the last line, which is stored
+    /// behind it. Whether that was said.
     #[inline]
-    fn look_up(&mut self, worker: &mut Worker<'_>, keys: Keys, key: &[u8]) {
+    fn look_up(&mut self, worker: &mut Worker<'_>, keys: Keys, key: &[u8], last: bool) -> bool {
         let store = worker.store();
         let counters = worker.counters;
         let hash = store.hash(key);
@@ -199,7 +210,8 @@ impl Conn {
                 self.out.text(&mut worker.pool, item.line_with_cas(&mut line));
                 from = item.value_at();
             }
-            send_from(&mut self.out, &mut worker.pool, item, from);
+            let to = if last { item.len_to_end() } else { item.total_len() };
+            send_part(&mut self.out, &mut worker.pool, item, from, to);
         });
         let touch = keys.touch.is_some();
         count(if touch { &counters.cmd_touch } else { &counters.cmd_get }, 1);
@@ -215,5 +227,6 @@ impl Conn {
                 count(if touch { &counters.touch_misses } else { &counters.get_misses }, 1);
             }
         }
+        last && found.is_ok()
     }
 }

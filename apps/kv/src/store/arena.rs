@@ -60,7 +60,8 @@ pub(super) enum State {
 /// What precedes an item's bytes. Who may change a field: (s) holder of the shard lock, (c) holder
 /// of the class lock, (o) the owner before linking; `refs` is the one field that is truly shared.
 ///
-/// The bytes are `VALUE <key> <flags> <length>\r\n<value>\r\n`: the reply of a `get`, whole.
+/// The bytes are `VALUE <key> <flags> <length>\r\n<value>\r\nEND\r\n`: the reply of a `get`, whole, so that it is sent in one
+/// piece from here. Without its last line, [`END`], they are what it says of one of several keys.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Header {
@@ -119,6 +120,9 @@ const _: () = assert!(HEADER_BYTES == 56 && align_of::<Header>() == 8);
 /// What the item's bytes begin with.
 pub(super) const PREFIX: &[u8; 6] = b"VALUE ";
 
+/// What follows an item's bytes in the same memory.
+pub(super) const END: &[u8; 5] = b"END\r\n";
+
 impl Header {
     pub fn state(&self) -> State {
         match self.class_state.load(Relaxed) >> 6 {
@@ -174,9 +178,14 @@ impl Header {
         PREFIX.len() + self.key_len() + usize::from(self.suffix_len.load(Relaxed))
     }
 
-    /// All bytes: first line, value, `\r\n`.
+    /// All bytes but [`END`]: first line, value, `\r\n`.
     pub fn total_len(&self) -> usize {
         self.value_at() + self.value_len() + 2
+    }
+
+    /// Bytes of memory for all of it.
+    pub fn chunk_len(&self) -> usize {
+        HEADER_BYTES + self.total_len() + END.len()
     }
 }
 

@@ -8,7 +8,7 @@
 //! live may have TEMP to themselves: they are worth no room in the others, and no eviction.
 //!
 //! There is no thread for it: each link of an item moves at most [`MOVES_PER_LINK`] others per list.
-use super::arena::{ACTIVE, Arena, HEADER_BYTES, ItemId, NIL, State, get, set};
+use super::arena::{ACTIVE, Arena, ItemId, NIL, State, get, set};
 use super::slab::Class;
 use super::table::{KeyHash, Table};
 use super::tune::Tune;
@@ -83,7 +83,7 @@ impl Class {
         self.push_newest(arena, id, list);
         self.figures.number += 1;
         self.figures.total_items += 1;
-        self.figures.mem_requested += (HEADER_BYTES + header.total_len()) as u64;
+        self.figures.mem_requested += header.chunk_len() as u64;
         if segmented {
             self.settle(arena, tune, now);
         }
@@ -94,7 +94,7 @@ impl Class {
         self.remove_lru(arena, id);
         header.set_state(self.index(), State::Held);
         self.figures.number -= 1;
-        self.figures.mem_requested -= (HEADER_BYTES + header.total_len()) as u64;
+        self.figures.mem_requested -= header.chunk_len() as u64;
     }
 
     /// Age of the oldest item of a list.

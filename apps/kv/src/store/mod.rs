@@ -18,7 +18,7 @@ mod view;
 use crate::limits::{ITEM_BYTES_DEFAULT, MEMORY_BYTES_MAX, PAGE_BYTES, STOCK_CHUNK_BYTES_MAX};
 use crate::num::write_u32;
 use alloc::vec::Vec;
-use arena::{Arena, HEADER_BYTES, PREFIX, get, set};
+use arena::{Arena, END, HEADER_BYTES, PREFIX, get, set};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use crawl::Crawl;
 use slab::Slabs;
@@ -277,9 +277,9 @@ impl Store {
 
         let len = PREFIX.len() + key.len() + suffix.len() + value_len + 2;
         let mut item = if stock_bytes > STOCK_CHUNK_BYTES_MAX {
-            self.allocate_parts(len, now)?
+            self.allocate_parts(len + END.len(), now)?
         } else {
-            let bytes = HEADER_BYTES + len;
+            let bytes = HEADER_BYTES + len + END.len();
             self.slabs.allocate(&self.arena, &self.table, &self.tune, bytes, now)?
         };
         self.note_expiry(expires);
@@ -294,6 +294,7 @@ impl Store {
         self.arena.fill(&mut item, head, 0, PREFIX);
         self.arena.fill(&mut item, head, PREFIX.len(), key);
         self.arena.fill(&mut item, head, PREFIX.len() + key.len(), suffix);
+        self.write_pieces(&mut item, len, END);
         Some(item)
     }
 

@@ -1,5 +1,5 @@
 //! What a look-up shows of an item, and may change, while its shard is locked.
-use super::arena::{ACTIVE, BINARY_KEY, FETCHED, ItemId, PREFIX, STALE, TOKEN_SENT, get, set};
+use super::arena::{ACTIVE, BINARY_KEY, END, FETCHED, ItemId, PREFIX, STALE, TOKEN_SENT, get, set};
 use super::{ItemRef, Store, stock_item_bytes};
 use crate::num::write_u64;
 use alloc::vec::Vec;
@@ -28,6 +28,12 @@ impl View<'_> {
     #[inline]
     pub fn total_len(&self) -> usize {
         self.store.arena.header(self.id).total_len()
+    }
+
+    /// The same with the line that ends the reply of a `get` whose last key this is.
+    #[inline]
+    pub fn len_to_end(&self) -> usize {
+        self.total_len() + END.len()
     }
 
     /// The pieces that `len` bytes of the reply from `at` on lie in: calls `f` with the place in the

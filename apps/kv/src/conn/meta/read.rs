@@ -1,7 +1,7 @@
 //! `mg` and `me`.
 use super::super::Conn;
 use super::super::command::Tokens;
-use super::super::keys::send_from;
+use super::super::keys::send_part;
 use super::{BAD_LINE, Flags, Line};
 use crate::base64;
 use crate::limits::{KEY_BYTES_MAX, UPDATE_ROUNDS};
@@ -47,7 +47,7 @@ impl Hit<'_> {
         line.push(b"\r\n");
         self.out.text(self.pool, line.bytes());
         if flags.value {
-            send_from(self.out, self.pool, item, item.value_at());
+            send_part(self.out, self.pool, item, item.value_at(), item.total_len());
         }
         if flags.before_use && !flags.no_update {
             item.bump(self.now);

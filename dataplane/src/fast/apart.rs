@@ -1,0 +1,89 @@
+//! What else a folded connection gets, and stays folded: the acknowledgement of its answer apart from the next request, that request
+//! then, and both together without timestamps. For what [`super::folded::expects`] denies, so that it costs the usual
+//! case nothing.
+use super::folded;
+use super::parse::Segment;
+use super::receive::{event, may_take};
+use crate::conn::{Conn, FOLDED, PLAIN, RESTING};
+use crate::device::RxFrame;
+use crate::input::eth;
+use crate::ipv4;
+use crate::local::Local;
+use crate::mbuf::Mbuf;
+use crate::tcp::congestion::CongestionControl;
+use crate::tcp::wire::{HEADER, flag};
+use crate::time::Instant;
+use ix_abi::event::Kind;
+
+/// Takes the segment, if the connection is folded, and stays so with it; `false`: nothing has happened.
+#[inline(never)]
+pub fn take(
+    conn: &mut Conn,
+    local: &mut Local,
+    tx_base: u32,
+    segment: Segment<'_>,
+    frame: &RxFrame,
+) -> bool {
+    let Some((header, len)) = expected(conn, local, tx_base, segment) else { return false };
+    if !may_take(local, &frame.mbuf) {
+        return false;
+    }
+    let acked = segment.ack().since(conn.snd_una);
+    if conn.acl & PLAIN == 0 {
+        conn.ts_recent = segment.stamp();
+    }
+    conn.snd_wnd = segment.window() << conn.snd_shift;
+    conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
+    if acked > 0 {
+        folded::acknowledged::<true>(conn, local, acked);
+    }
+    let (kind, bytes, words) = if len > 0 {
+        let at = local.pool.area().place(&frame.mbuf, frame.offset);
+        let addr = folded::hold(conn, local, at.plus(eth::HEADER as u16 + header as u16), len);
+        conn.ack_at = Instant(local.now.0 + local.profile.delayed_ack.0);
+        local.owing.push(conn);
+        conn.acl &= !RESTING;
+        let window = u64::from(conn.snd_wnd.min(conn.cc.window()));
+        match acked {
+            0 => (Kind::Recv, len, [addr, 0]),
+            _ => (Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]),
+        }
+    } else {
+        local.pool.free(Mbuf::from_raw(frame.mbuf.index()));
+        conn.acl |= RESTING;
+        (Kind::Sent, acked, [u64::from(conn.snd_wnd.min(conn.cc.window())), 0])
+    };
+    event(conn, local, kind, bytes, words);
+    true
+}
+
+/// Bytes of the IP and TCP headers and of the payload, if the segment is one of those.
+#[inline(always)]
+fn expected(conn: &Conn, local: &Local, tx_base: u32, segment: Segment<'_>) -> Option<(u32, u32)> {
+    let header = header(conn, local, segment)?;
+    let len = segment.total().checked_sub(header)?;
+    let acked = segment.ack().since(conn.snd_una);
+    let expected = segment.seq() == conn.rcv_nxt
+        && segment.ack() == conn.snd_end
+        // Neither is what is out nor what is held for an acknowledgement that says nothing new.
+        && conn.rx_held == 0
+        && acked | len != 0
+        && len <= conn.rcv_edge.since(conn.rcv_nxt)
+        && len < 2 * u32::from(conn.mss)
+        && (acked == 0 || local.tx.has_left(conn.last_tx.wrapping_sub(tx_base)));
+    expected.then_some((header, len))
+}
+
+/// Bytes of its headers, if they are those of a folded connection of this form under the rules that are in force.
+#[inline(always)]
+fn header(conn: &Conn, local: &Local, segment: Segment<'_>) -> Option<u32> {
+    let form = (conn.acl & !RESTING) ^ local.acl_generation;
+    if form == FOLDED {
+        let in_time = segment.stamp().wrapping_sub(conn.ts_recent) as i32 >= 0;
+        (segment.is_stamped(flag::ACK) && in_time).then_some(folded::HEADERS)
+    } else if form == FOLDED | PLAIN {
+        segment.is_bare(flag::ACK).then_some((ipv4::HEADER + HEADER) as u32)
+    } else {
+        None
+    }
+}
