@@ -59,7 +59,7 @@ struct Rest {
 pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), BadRing> {
     let Some(app) = &mut engine.local.app else { return Ok(()) };
     let Ready { slots, room } = app.rings.calls()?;
-    if app.carried != 0 || room == 0 || slots > CALLS_PER_TURN {
+    if app.carried != 0 || room == 0 || slots > CALLS_PER_TURN || engine.local.slow {
         engine.local.calm = false;
         run_part(engine, queue, slots, room);
         return Ok(());
@@ -93,6 +93,8 @@ fn run_stirred<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
 fn run_whole<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
     engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
     let mut done = 0;
+    // Nobody looks on while it is calm.
+    debug_assert!(!engine.local.slow);
     while done < slots && fast::call(engine, queue, done, slots - done) {
         done += 1;
     }
@@ -135,7 +137,10 @@ fn run_rest<T: TxQueue>(engine: &mut Engine, queue: &mut T, mut rest: Rest, mut 
         } else {
             0
         };
-        while done < most && fast::call(engine, queue, done, rest.ready - done) {
+        while done < most
+            && !engine.local.slow
+            && fast::call(engine, queue, done, rest.ready - done)
+        {
             done += 1;
         }
         let Some(app) = &mut engine.local.app else { break };

@@ -33,10 +33,6 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
         news | completely(engine, platform)
     };
 
-    if engine.local.owing.is_any() {
-        engine.arm_owing();
-    }
-    engine.local.owing.begin();
     engine.local.measure.end(busy);
     if !busy {
         engine.local.mesh.attend();
@@ -87,7 +83,9 @@ fn completely<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
 #[inline(never)]
 fn tell<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     events::post_all(engine);
-    enter_app(engine, platform)
+    let told = enter_app(engine, platform);
+    engine.owed();
+    told
 }
 
 /// Steps 6 and 7.
@@ -241,6 +239,7 @@ fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     } else {
         bad_ring(engine, platform);
     }
+    engine.owed();
     true
 }
 

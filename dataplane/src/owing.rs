@@ -56,7 +56,16 @@ impl Owing {
 }
 
 impl Engine {
-    /// At the end of an iteration: arms a timer for each that still owes.
+    /// All that were given a request have had their turn to answer.
+    #[inline(always)]
+    pub(crate) fn owed(&mut self) {
+        if self.local.owing.is_any() {
+            self.arm_owing();
+        }
+        self.local.owing.begin();
+    }
+
+    /// Arms a timer for each that still owes.
     #[cold]
     #[inline(never)]
     pub(crate) fn arm_owing(&mut self) {

@@ -45,12 +45,12 @@ pub(super) struct Wish {
     pub done: u64,
 }
 
-/// Runs the call `ahead` slots behind the head of the ring, if it is a predicted one; `ready` slots are there from it on. The
+/// Not while somebody looks at each packet (`Local::slow`). Runs the call `ahead` slots behind the head of the ring, if it is a predicted one; `ready` slots are there from it on. The
 /// caller consumes it. `false`: it is not, and nothing has happened.
 #[inline(never)]
 pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
     let Engine { local, groups, .. } = &mut *engine;
-    let Local { app: Some(app), slow: false, .. } = local else { return false };
+    let Some(app) = &local.app else { return false };
     let record = app.rings.record(ahead);
     let (first, handle, addr) = (record.word::<0>(), record.word::<1>(), record.word::<3>());
     if first != ONE_PIECE {

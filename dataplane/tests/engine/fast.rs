@@ -477,6 +477,34 @@ fn who_owes_an_answer_at_the_end_of_an_iteration_acknowledges_in_time() {
 }
 
 #[test]
+fn who_is_made_whole_for_nothing_in_the_iteration_of_its_request_acknowledges_in_time() {
+    let mut sides = talking(true);
+    assert!(passes(&mut sides, 100).is_empty());
+    for side in &mut sides {
+        // More than it holds: refused.
+        let call = Call::recv_done(side.peers[0].handle, 10_000);
+        side.talk.script().calls.push(call);
+        side.ask(0, 2_000, b"request");
+    }
+    assert!(passes(&mut sides, 30).is_empty());
+    let sent = passes(&mut sides, 20);
+    let [Segment { to: 4000, flags: ACK, .. }] = sent[..] else { panic!("{sent:?}") };
+}
+
+#[test]
+fn accept_of_a_connection_that_is_folded_is_refused() {
+    let mut sides = talking(true);
+    for side in &mut sides {
+        let call = Call::accept(side.peers[0].handle, Cookie(1));
+        side.talk.call(call);
+        side.note();
+    }
+    let refused = &sides[1].told[&sides[1].peers[0].handle.0].others;
+    assert!(refused.len() == 1 && refused[0].contains("status: State"), "{refused:?}");
+    assert_eq!(sides[0].told, sides[1].told);
+}
+
+#[test]
 fn folded_or_not_the_same_is_said_whatever_comes_between_requests() {
     let folded: usize = (0..40).map(|seed| story(seed, seed % 2 == 0, 5)).sum();
     assert!(folded > 1_000, "seen {folded} times");
