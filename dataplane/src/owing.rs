@@ -4,6 +4,7 @@
 use crate::conn::{Conn, Flags};
 use crate::engine::Engine;
 use alloc::boxed::Box;
+use alloc::vec;
 use ix_abi::Handle;
 use ix_abi::layout::EVENT_SLOTS;
 
@@ -25,7 +26,10 @@ pub struct Owing {
 impl Owing {
     /// None.
     pub fn new() -> Owing {
-        Owing { given: 0, answered: 0, names: Box::new([Handle(0); GIVEN_MAX]) }
+        // Not by way of the stack, which is smaller in the kernel.
+        let names = vec![Handle(0); GIVEN_MAX].into_boxed_slice();
+        let names = names.try_into().unwrap_or_else(|_| unreachable!("it is as long"));
+        Owing { given: 0, answered: 0, names }
     }
 
     /// The connection holds a request from now on.
@@ -68,7 +72,7 @@ impl Engine {
     /// Arms a timer for each that still owes.
     #[cold]
     #[inline(never)]
-    pub(crate) fn arm_owing(&mut self) {
+    fn arm_owing(&mut self) {
         let given = self.local.owing.given as usize;
         for at in 0..given.min(GIVEN_MAX) {
             let name = self.local.owing.names[at];
