@@ -26,12 +26,11 @@ counters! {
     Counter {
         /// Frames taken from receive queues.
         RxPackets = "rx_packets",
+        /// Bytes of them.
+        RxBytes = "rx_bytes",
         /// Frames handed to transmit queues.
         TxPackets = "tx_packets",
-        // Apart from their frames: compilers make vectors of counters that are neighbours, which costs more than it saves.
-        /// Bytes of received frames.
-        RxBytes = "rx_bytes",
-        /// Bytes of transmitted frames.
+        /// Bytes of them.
         TxBytes = "tx_bytes",
         /// Polls that found at least one frame.
         RxBatches = "rx_batches",
