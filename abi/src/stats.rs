@@ -1,4 +1,5 @@
-//! Counters: every one has a name, a fixed place in a core's block, and one writer.
+//! Counters: every one has a name, a fixed place in a core's block, and one writer. Kernels and `ixcp` of different age know each other's by
+//! place: new ones come last.
 
 /// Makes an enumeration of counters with their names; the order is the layout.
 macro_rules! counters {
