@@ -121,12 +121,15 @@ fn window(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet,
     if conn.flags.contains(Flags::PERSIST) && !conn.flags.contains(Flags::APP_CLOSED) {
         conn.trying_since = Instant::NEVER;
     }
-    if !newer && !advances {
+    let window = u32::from(packet.window) << conn.snd_shift;
+    // While it is shut, one that reaches further is none of the past, whatever its sequence number: peers do not take back what they
+    // offered (RFC 9293 §3.8.6). Some go back to send again, and count from there for as long as we take nothing.
+    let opens = conn.flags.contains(Flags::PERSIST) && window > conn.snd_wnd;
+    if !newer && !advances && !opens {
         return;
     }
     conn.wl1 = conn.wl1.later(packet.seq);
     conn.wl2 = packet.ack;
-    let window = u32::from(packet.window) << conn.snd_shift;
     let before = core::mem::replace(&mut conn.snd_wnd, window);
     conn.max_wnd = conn.max_wnd.max(window);
     if conn.flags.contains(Flags::PERSIST) && window > 0 {

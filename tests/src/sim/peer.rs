@@ -249,7 +249,13 @@ impl Peer {
         let stack =
             stack.map_or(Time::MAX, |at| (at.total_micros() as Time * 1_000).max(now + 1_000));
         let app = self.conns.iter().map(|conn| conn.next(now)).min().unwrap_or(Time::MAX);
-        self.next = stack.min(app);
+        // One that the last look at its stack has closed is given back in the next run.
+        let closed = |conn: &Conn| {
+            let state = self.sockets.get::<tcp::Socket<'_>>(conn.handle).state();
+            conn.ended && matches!(state, State::Closed)
+        };
+        let gone = if self.conns.iter().any(closed) { now + 1_000 } else { Time::MAX };
+        self.next = stack.min(app).min(gone);
     }
 
     /// Sends every datagram back as a new one; whether there was any.
