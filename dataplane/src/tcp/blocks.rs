@@ -28,6 +28,16 @@ pub fn twice(conn: &mut Conn, from: WrappingSeq, to: WrappingSeq) {
     conn.twice_len = to.since(from).min(u32::from(u16::MAX)) as u16;
 }
 
+/// Whether all of the range is here. What lies behind a hole may have been thrown away since it came: told first, it would pass for
+/// something that was received just now (RFC 2883 §4).
+fn is_there(conn: &Conn, local: &Local, (from, to): SackBlock) -> bool {
+    let mut there = !to.after(conn.rcv_nxt);
+    reassembly::runs(conn, local, |(left, right), _| {
+        there |= left.at_or_before(from) && !to.after(right);
+    });
+    there
+}
+
 /// The option to send now, which has room beside `used` bytes of others: the duplicate, then the runs
 /// behind holes, first the one that something was added to last. What was received twice is told once.
 #[cold]
@@ -36,7 +46,10 @@ pub fn take(conn: &mut Conn, local: &Local, used: usize) -> Blocks {
     let most = ((OPTIONS_MAX - used - HEAD) / BLOCK).min(SACK_BLOCKS_MAX);
     let mut blocks = ArrayVec::<SackBlock, SACK_BLOCKS_MAX>::new();
     if conn.twice_len > 0 {
-        blocks.push((conn.twice, conn.twice.plus(u32::from(conn.twice_len))));
+        let range = (conn.twice, conn.twice.plus(u32::from(conn.twice_len)));
+        if is_there(conn, local, range) {
+            blocks.push(range);
+        }
         conn.twice_len = 0;
     }
     let room = most - blocks.len();

@@ -34,6 +34,32 @@ fn what_is_behind_holes_is_told_the_newest_first() {
 }
 
 #[test]
+fn what_came_twice_and_was_thrown_away_since_is_not_told() {
+    // RFC 2883 §4: the first block is of what was received twice only if it is acknowledged, or within the second.
+    for last in 10..60 {
+        let mut talk = Talk::new(|setup| {
+            setup.rx_depth = 64;
+            setup.buffers = 64 + 96;
+        });
+        let (_, una) = accepted(&mut talk, RTT);
+        let behind_a_hole = (1001..=1000 + last).filter(|seq| *seq != 1005);
+        behind_a_hole.for_each(|seq| talk.send(ACK, seq, una, WINDOW, &[7]));
+        talk.sent();
+        // In one batch: the last comes twice, one more takes the last place there may be, and what continues the stream takes
+        // that of the last.
+        for seq in [1000 + last, 1005, 1000] {
+            let frame = talk.frame(ACK, seq, una, WINDOW, &[], &[7]);
+            talk.give(frame);
+        }
+        talk.step();
+        let ack = talk.sent().pop().expect("an acknowledgement");
+        for (left, right) in blocks(&ack) {
+            assert!(right <= ack.ack || left > ack.ack, "{left} to {right}, up to {}", ack.ack);
+        }
+    }
+}
+
+#[test]
 fn three_blocks_fit_beside_timestamps() {
     let mut talk = Talk::new(|_| {});
     talk.call(Call::listen(ix_abi::SocketAddress::v4([0; 4], 7), 4));
