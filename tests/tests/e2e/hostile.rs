@@ -117,8 +117,32 @@ impl Lab {
         self.word(header::STATE) == u64::from(State::AppEnded.0)
     }
 
+    /// At least `CONNS`, of which each core has one: the key that spreads them is another in each boot, and now and then all
+    /// come to one core.
     fn connections(&mut self) -> Result<Vec<Conn>, String> {
-        self.open(CONNS)
+        let mut conns = self.open(CONNS)?;
+        for _ in 0..8 {
+            if self.is_served_by_all() {
+                break;
+            }
+            note("a core has no connection: more are opened");
+            conns.extend(self.open(CONNS)?);
+        }
+        Ok(conns)
+    }
+
+    /// Whether each core counts a connection, as it does soon if it has one.
+    fn is_served_by_all(&mut self) -> bool {
+        let until = Instant::now() + Duration::from_millis(300);
+        loop {
+            let cores = ixcp::snapshot::read(&self.page).expect("a readable control page").cores;
+            let mut serving = cores.iter().filter(|core| core.serves);
+            let all = serving.all(|core| core.counters.get("tcp_connections") > 0);
+            if all || Instant::now() > until {
+                return all;
+            }
+            self.host.run(Duration::from_millis(1));
+        }
     }
 
     fn open(&mut self, count: usize) -> Result<Vec<Conn>, String> {
