@@ -278,7 +278,8 @@ impl Book {
     }
 
     /// `side` has aborted, or given up, long ago: its RST was lost, and its peer must not wait. Or a core that may have had
-    /// it was stopped before anybody there knew its number, and who has nothing more to send hears nothing of that.
+    /// it was stopped before anybody there knew its number, and who has nothing more to send hears nothing of that. Or it was
+    /// rejected before, and that RST was lost.
     pub fn given_up(&self, id: u64, side: Side, now: Time) -> bool {
         let entry = &self.entries[&id];
         let progress = &entry.sides[side as usize];
@@ -286,8 +287,10 @@ impl Book {
             *who == entry.talk.acceptor && entry.talk.start <= *at && now > *at + PATIENCE
         };
         let unknown = side == Side::Acceptor && !progress.opened;
+        let rejected = self.rejected.contains_key(&entry.talk.acceptor)
+            && now > entry.talk.start + 3 * PATIENCE;
         progress.end.is_some_and(|end| end != End::Clean) && now > progress.ended_at + PATIENCE
-            || unknown && self.taken.iter().any(forgotten)
+            || unknown && (rejected || self.taken.iter().any(forgotten))
     }
 
     /// A station's application ends.
@@ -414,7 +417,8 @@ impl Book {
                             || crossed
                     }
                     Some(End::Orphaned) => {
-                        let forgotten = side == Side::Opener && unopened && crossed;
+                        let forgotten =
+                            side == Side::Opener && unopened && (crossed || rejected && lossy);
                         forgotten || other.end.is_some_and(|end| end != End::Clean)
                     }
                     Some(End::Excused) => {
