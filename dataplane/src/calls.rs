@@ -154,10 +154,8 @@ fn run_rest<T: TxQueue>(engine: &mut Engine, queue: &mut T, mut rest: Rest, mut 
             app.unfinished = rest.ready + rest.behind > 0 && rest.room > 0;
             break;
         }
-        done = u32::from(fast::call_of_two(engine, queue, rest.ready));
-        if done == 0 {
-            run_call(engine, &mut rest);
-        }
+        done = 0;
+        run_call(engine, &mut rest);
     }
     engine.local.stats.add(Counter::Syscalls, u64::from(rest.executed));
 }

@@ -3,7 +3,7 @@
 //!
 //! [`receive`]: the next segment of an established connection, which carries data, or acknowledges
 //! everything that is out, or both. [`send`]: a `sendv` of one piece that fits one segment, while nothing
-//! else is queued. Beside them [`edges`] and [`brief`], how connections begin and end. Whatever is not exactly that is left untouched to `input`, `tcp` and `calls`, which are
+//! else is queued ([`pieces`]: of two). [`folded`] and [`apart`] are both on a connection in its short form. Beside them [`edges`] and [`brief`], how connections begin and end. Whatever is not exactly that is left untouched to `input`, `tcp` and `calls`, which are
 //! complete without this module and come to the same end: `tests/engine/fast.rs` holds the two against each other.
 mod apart;
 mod brief;
@@ -15,7 +15,6 @@ mod pieces;
 mod receive;
 mod send;
 
-pub use pieces::call_of_two;
 pub use receive::receive;
 pub use send::call;
 

@@ -94,7 +94,7 @@ fn an_echo_costs_the_same_however_many_connections_there_are() {
 
 #[test]
 fn an_echo_costs_hardly_more_while_the_timers_of_all_connections_fire() {
-    // Over some hundred milliseconds of the server's time.
+    // Over 200 ms of the server's time.
     let Some(one) = count("engine -n 200000") else { return };
     let Some(many) = count("engine -n 200000 -c 10000") else { return };
     let more = many / one - 1.0;

@@ -3,15 +3,14 @@
 //! case nothing.
 use super::folded;
 use super::parse::Segment;
-use super::receive::{event, may_take};
+use super::receive::{event, header_len, may_take};
 use crate::conn::{Conn, FOLDED, PLAIN, RESTING};
 use crate::device::RxFrame;
 use crate::input::eth;
-use crate::ipv4;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
 use crate::tcp::congestion::CongestionControl;
-use crate::tcp::wire::{HEADER, flag};
+use crate::tcp::wire::flag;
 use crate::time::Instant;
 use ix_abi::event::Kind;
 
@@ -37,13 +36,13 @@ pub fn take(
     if acked > 0 {
         folded::acknowledged::<true>(conn, local, acked);
     }
+    let window = u64::from(conn.snd_wnd.min(conn.cc.window()));
     let (kind, bytes, words) = if len > 0 {
         let at = local.pool.area().place(&frame.mbuf, frame.offset);
         let addr = folded::hold(conn, local, at.plus(eth::HEADER as u16 + header as u16), len);
         conn.ack_at = Instant(local.now.0 + local.profile.delayed_ack.0);
         local.owing.push(conn);
         conn.acl &= !RESTING;
-        let window = u64::from(conn.snd_wnd.min(conn.cc.window()));
         match acked {
             0 => (Kind::Recv, len, [addr, 0]),
             _ => (Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]),
@@ -51,7 +50,7 @@ pub fn take(
     } else {
         local.pool.free(Mbuf::from_raw(frame.mbuf.index()));
         conn.acl |= RESTING;
-        (Kind::Sent, acked, [u64::from(conn.snd_wnd.min(conn.cc.window())), 0])
+        (Kind::Sent, acked, [window, 0])
     };
     event(conn, local, kind, bytes, words);
     true
@@ -60,7 +59,10 @@ pub fn take(
 /// Bytes of the IP and TCP headers and of the payload, if the segment is one of those.
 #[inline(always)]
 fn expected(conn: &Conn, local: &Local, tx_base: u32, segment: Segment<'_>) -> Option<(u32, u32)> {
-    let header = header(conn, local, segment)?;
+    if (conn.acl & !(PLAIN | RESTING)) ^ local.acl_generation != FOLDED {
+        return None;
+    }
+    let header = header_len(conn, segment, flag::ACK)?;
     let len = segment.total().checked_sub(header)?;
     let acked = segment.ack().since(conn.snd_una);
     let expected = segment.seq() == conn.rcv_nxt
@@ -72,18 +74,4 @@ fn expected(conn: &Conn, local: &Local, tx_base: u32, segment: Segment<'_>) -> O
         && len < 2 * u32::from(conn.mss)
         && (acked == 0 || local.tx.has_left(conn.last_tx.wrapping_sub(tx_base)));
     expected.then_some((header, len))
-}
-
-/// Bytes of its headers, if they are those of a folded connection of this form under the rules that are in force.
-#[inline(always)]
-fn header(conn: &Conn, local: &Local, segment: Segment<'_>) -> Option<u32> {
-    let form = (conn.acl & !RESTING) ^ local.acl_generation;
-    if form == FOLDED {
-        let in_time = segment.stamp().wrapping_sub(conn.ts_recent) as i32 >= 0;
-        (segment.is_stamped(flag::ACK) && in_time).then_some(folded::HEADERS)
-    } else if form == FOLDED | PLAIN {
-        segment.is_bare(flag::ACK).then_some((ipv4::HEADER + HEADER) as u32)
-    } else {
-        None
-    }
 }

@@ -14,23 +14,21 @@ use ix_abi::stats::Counter;
 use ix_abi::{Handle, Op};
 
 /// The first word of a `sendv` with two entries, which are both in its first slot, that wants no result.
-const TWO_PIECES: u64 = Op::Sendv.0 as u64 | 2 << 32;
+pub const TWO_PIECES: u64 = Op::Sendv.0 as u64 | 2 << 32;
 
 /// A piece of the application's memory, and who it is to be given back to.
 type Piece = (Extent, Source);
 
-/// Runs the call at the head of the ring, where `ready` slots are there, if it is such a one on such a connection. The caller
-/// consumes it. `false`: it is not, and nothing has happened. It is asked after [`super::call`], which is not slowed down so.
+/// Runs the call `ahead` slots behind the head of the ring, which is such a one, if its connection is; `ready` slots are there from it
+/// on. The caller consumes it. `false`: it is not, and nothing has happened.
 #[inline(never)]
-pub fn call_of_two<T: TxQueue>(engine: &mut Engine, queue: &mut T, ready: u32) -> bool {
+pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
     let Engine { local, groups, .. } = engine;
-    let Local { app: Some(app), slow: false, .. } = local else { return false };
-    let record = app.rings.record(0);
+    let Some(app) = &local.app else { return false };
+    let record = app.rings.record(ahead);
     let handle = Handle(record.word::<1>());
-    if record.word::<0>() != TWO_PIECES
-        // More for the same connection follows: all of it may fit one segment.
-        || ready > 1 && app.rings.record(1).word::<1>() == handle.0
-    {
+    // More for the same connection follows: all of it may fit one segment.
+    if ready > 1 && app.rings.record(ahead.wrapping_add(1)).word::<1>() == handle.0 {
         return false;
     }
     let first = (record.word::<3>(), record.word::<4>());

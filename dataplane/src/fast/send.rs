@@ -2,7 +2,7 @@
 //! nothing else to send. It leaves as a frame at once; the doorbell comes with the transmit stage.
 use super::brief::brief;
 use super::emit;
-use super::folded;
+use super::{folded, pieces};
 use crate::calls::send::locate;
 use crate::conn::{Conn, Flags};
 use crate::device::TxQueue;
@@ -54,7 +54,10 @@ pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u
     let record = app.rings.record(ahead);
     let (first, handle, addr) = (record.word::<0>(), record.word::<1>(), record.word::<3>());
     if first != ONE_PIECE {
-        return brief(engine, queue, first, Handle(handle), addr);
+        return match first {
+            pieces::TWO_PIECES => pieces::call(engine, queue, ahead, ready),
+            _ => brief(engine, queue, first, Handle(handle), addr),
+        };
     }
     // More for the same connection follows: all of it may fit one segment.
     if ready > 1 && app.rings.record(ahead.wrapping_add(1)).word::<1>() == handle {
