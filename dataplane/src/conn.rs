@@ -1,5 +1,5 @@
-//! A connection: what a folded one needs per message in its first three cache lines, what any established one does in the next
-//! two, the rest behind. 448 bytes, all of them used.
+//! A connection: what a folded one needs per message in its first two cache lines, what any established one does in the next
+//! three, the rest behind. 448 bytes, all of them used.
 use crate::flow_table::{FlowKey, NIL};
 use crate::mbuf::NO_MBUF;
 use crate::settings::Settings;
@@ -15,7 +15,7 @@ use crate::time::Instant;
 mod folded;
 mod slots;
 
-pub use folded::{FOLDED, FORM, PLAIN, RESTING};
+pub use folded::{FOLDED, FORM, PLAIN, RESTING, Unfolding};
 pub use slots::Conns;
 
 use bitflags::bitflags;
@@ -156,7 +156,7 @@ bitflags! {
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct Conn {
-    // Line 0: found by, and what a segment is held against. All that a folded connection keeps up is in the first three.
+    // Line 0: found by, and what a segment is held against. All that a folded connection keeps up is in the first two.
     /// The peer's IPv4 address and both ports, in the order of a received header; of IPv6 the ports alone.
     pub tuple: u64,
     /// Next in the bucket.
@@ -211,8 +211,8 @@ pub struct Conn {
     pub pending: Pending,
     /// Valid while it is the neighbour table's epoch.
     pub mac_epoch: u32,
-    /// See [`Flags`].
-    pub flags: Flags,
+    /// Bytes received in order since the last acknowledgement went out.
+    pub ack_owed: u32,
 
     // Line 2: what was sent, and how much may be. Congestion control goes on in the next.
     /// The segment of the send queue at place `send_queue::OWN`.
@@ -238,12 +238,12 @@ pub struct Conn {
     pub twice_len: u16,
     /// The connection's recovery, if something is missing.
     pub recovery: u32,
+    /// See [`Flags`].
+    pub flags: Flags,
     /// After the highest ever sent.
     pub snd_max: WrappingSeq,
     /// Next to send.
     pub snd_nxt: WrappingSeq,
-    /// Oldest segment of application memory, the newest, and the one that `snd_nxt` is in.
-    pub seg_head: u32,
     /// Retransmission, persist, FIN-WAIT-2 or TIME-WAIT timer.
     pub rto_at: Instant,
     /// What the wheel is armed for; may be earlier than the timers below.
@@ -262,8 +262,8 @@ pub struct Conn {
     pub wl2: WrappingSeq,
     /// Bytes it was not told of.
     pub rx_waiting: u32,
-    /// Bytes received in order since the last acknowledgement went out.
-    pub ack_owed: u32,
+    /// Oldest segment of application memory, the newest, and the one that `snd_nxt` is in.
+    pub seg_head: u32,
     /// See `seg_head`.
     pub seg_tail: u32,
     /// See `seg_head`.
@@ -341,7 +341,7 @@ pub struct Conn {
 }
 
 /// Lines that a message of a folded connection touches, the first of them.
-pub const CONN_LINES: usize = 3;
+pub const CONN_LINES: usize = 2;
 
 impl Conn {
     /// The peer and the ports.

@@ -83,14 +83,16 @@ impl Engine {
         let limit = config.connections_per_group;
         // Core 0 keeps the book of who is there.
         let others = if config.core == CoreId(0) { config.cores - 1 } else { 0 };
+        let local = Local::new(&config, pool, mesh, Tx::new(headers));
+        let unfolding = local.unfolding();
         let group = |number| {
             let id = GroupId(number);
             let ours = crate::config::initial_owner(id, config.cores) == config.core;
-            ours.then(|| Box::new(FlowGroup::new(id, limit, count, Instant(0))))
+            ours.then(|| Box::new(FlowGroup::new(id, limit, count, Instant(0), unfolding)))
         };
         Engine {
             groups: (0..count).map(group).collect(),
-            local: Local::new(&config, pool, mesh, Tx::new(headers)),
+            local,
             rx_batch: config.rx_batch.clamp(1, RX_BATCH_MAX),
             dhcp_configured: config.addressing == Addressing::Dhcp,
             dhcp: None,

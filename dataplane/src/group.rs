@@ -2,7 +2,7 @@
 //! table, timers and lists by value; moving it to another core is moving this value.
 use crate::acl;
 use crate::addresses::Generations;
-use crate::conn::{Conn, Conns, Flags, Pending, State};
+use crate::conn::{Conn, Conns, Flags, Pending, State, Unfolding};
 use crate::engine::gauge;
 use crate::fifo::Fifo;
 use crate::flow_table::{FlowTable, NIL};
@@ -76,10 +76,16 @@ pub struct FlowGroup {
 
 impl FlowGroup {
     /// An empty group of at most `limit` connections.
-    pub fn new(id: GroupId, limit: u32, groups: u16, now: Instant) -> FlowGroup {
+    pub fn new(
+        id: GroupId,
+        limit: u32,
+        groups: u16,
+        now: Instant,
+        unfolding: Unfolding,
+    ) -> FlowGroup {
         FlowGroup {
             id,
-            conns: Conns::new(limit),
+            conns: Conns::new(limit, unfolding),
             segments: Slab::new(SEGMENTS_PER_GROUP),
             sent: Slab::new(SENT_PER_GROUP),
             recoveries: recovery::recoveries(),
@@ -111,10 +117,11 @@ impl FlowGroup {
         groups: u16,
         now: Instant,
         age: u64,
+        unfolding: Unfolding,
     ) -> FlowGroup {
         let spread = (age >> 32).wrapping_mul(GENERATIONS_APART) as u32 & Handle::FIELD_MAX;
         let first_generation = spread.max(1);
-        FlowGroup { age, first_generation, ..FlowGroup::new(id, limit, groups, now) }
+        FlowGroup { age, first_generation, ..FlowGroup::new(id, limit, groups, now, unfolding) }
     }
 
     /// The connection that a handle of this group names, if the application may use it.
@@ -485,7 +492,7 @@ impl FlowGroup {
         if !conn.is_folded() {
             return false;
         }
-        let deadline = conn.folded_deadline();
+        let deadline = conn.folded_deadline(local.profile.delayed_ack);
         if deadline <= local.now {
             return false;
         }

@@ -5,6 +5,7 @@ use crate::acl::answers::Answers;
 use crate::addresses::Ipv6;
 use crate::app::App;
 use crate::config::{Config, Ipv4Config};
+use crate::conn::Unfolding;
 use crate::conn::{Conn, Flags};
 use crate::device::Pseudo;
 use crate::fifo::GroupSet;
@@ -204,6 +205,11 @@ pub struct Local {
 }
 
 impl Local {
+    /// What its folded connections are spelled out with.
+    pub(crate) fn unfolding(&self) -> Unfolding {
+        Unfolding { area: self.pool.area(), delayed_ack: self.profile.delayed_ack }
+    }
+
     /// The things of `config.core`, at time 0.
     pub fn new(config: &Config, pool: Pool, mesh: Endpoint<Message>, tx: Tx) -> Local {
         let groups = config.capabilities.groups;

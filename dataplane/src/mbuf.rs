@@ -176,6 +176,13 @@ impl Area {
         Area { data, bus, user_base, per_core, cores, meta, holders, free }
     }
 
+    /// One without buffers, for tests of what only refers to it.
+    #[cfg(test)]
+    pub(crate) fn empty() -> &'static Area {
+        // SAFETY: there is no byte of it.
+        Box::leak(Box::new(unsafe { Area::new(NonNull::dangling(), BusAddr(0), 0, 0, 0) }))
+    }
+
     /// How many buffers there are.
     pub fn buffers(&self) -> u32 {
         self.meta.len() as u32
@@ -289,9 +296,9 @@ impl Area {
     }
 
     /// The extent of `[addr, addr + len)` of the application's addresses, if that is part of what was received
-    /// into this buffer, and nothing else refers to it; the caller keeps the buffer, or counts a reference.
+    /// into this buffer, and nothing else refers to it, and where it begins there; the caller keeps the buffer, or counts a reference.
     #[inline(always)]
-    pub fn part(&self, mbuf: &Mbuf, addr: u64, len: u64) -> Option<Extent> {
+    pub fn part(&self, mbuf: &Mbuf, addr: u64, len: u64) -> Option<(Extent, u16)> {
         // The same in all three views of the area. What is not in this buffer is far from what was received.
         let at = addr.wrapping_sub(self.user_base);
         let Meta { offset, len: bytes, references, .. } = self.meta(mbuf);
@@ -304,7 +311,8 @@ impl Area {
         let alias = (self.data.as_ptr() as usize).wrapping_add(at as usize);
         // SAFETY: within the buffer, which is readable while the area lives; the reference keeps the
         // device from getting it for reception.
-        Some(unsafe { Extent::new(alias, self.bus.offset(at), len as u32) })
+        let extent = unsafe { Extent::new(alias, self.bus.offset(at), len as u32) };
+        Some((extent, offset + skipped as u16))
     }
 
     /// `len` bytes of the buffer from `offset`, to be sent; the caller has counted a reference.

@@ -88,7 +88,8 @@ impl Engine {
                 conn.retries = 0;
             }
             if !conn.is_folded() || conn.rx_held > 0 {
-                let at = conn.ack_at;
+                let after = self.local.profile.delayed_ack;
+                let at = if conn.is_folded() { conn.trying_since + after } else { conn.ack_at };
                 group.arm_folded(name.index(), at, &mut self.local);
             }
         }

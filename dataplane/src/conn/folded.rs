@@ -8,25 +8,29 @@
 //! | what | is |
 //! |---|---|
 //! | `snd_nxt`, `snd_max` | `snd_end` |
-//! | send queue | `own_segment` from `snd_una`, all of it sent, if that is not `snd_end`; else empty |
+//! | send queue | from `snd_una` to `snd_end`, all of it sent: part of a receive buffer, which [`Conn::kept_source`] names, or `own_segment`; empty if that is nothing |
 //! | `first` | that segment, sent at `trying_since`, once |
 //! | `rto_at`, `trying_since` | a timeout after that, and that, while it is out |
 //! | `released`, `timed` | `snd_una` |
 //! | `wl1`, `wl2` | the last segment's |
 //! | receive queue | the buffer `rx_head`, all of which the application holds, if it holds anything |
 //! | `ack_owed` | `rx_held` |
-//! | `ack_at` | stored, but counts only while something is held |
+//! | `ack_at` | while something is held, a delayed acknowledgement's time after `trying_since`: when that came. (So nothing is out then.) |
 //! | `retries` | 0; folded: whether [`crate::owing`] counts it |
 //! | `ts_recent_at` | `trying_since`: about then, and not in the future |
+//!
+//! So that a message needs two cache lines, the places of two of these keep other things: `ack_at` where the answer is that is
+//! out, `ack_owed` the congestion window.
 //!
 //! Only [`crate::fast`] works on one. Everything else goes through [`super::Conns::whole`] first.
 use super::{Conn, Flags};
 use crate::flow_table::NIL;
-use crate::mbuf::NO_MBUF;
-use crate::tcp::send_queue::OWN;
+use crate::mbuf::{Area, Mbuf, NO_MBUF};
+use crate::tcp::congestion::CongestionControl;
+use crate::tcp::send_queue::{OWN, Source};
 use crate::tcp::sent::{self, Marks};
 use crate::tcp::timestamps;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// In [`Conn::acl`]: it is folded. So one comparison tells that, and that the rules are those that it was judged by.
 pub const FOLDED: u32 = 1 << 31;
@@ -37,6 +41,18 @@ pub const PLAIN: u32 = 1 << 30;
 pub const RESTING: u32 = 1 << 29;
 /// Bits of [`Conn::acl`] that say in what form a connection is; the others are the number of the rules.
 pub const FORM: u32 = FOLDED | PLAIN | RESTING;
+
+/// The answer that is out is where `own_segment` says, and not in a receive buffer that is its alone.
+const IN_SEGMENT: u32 = u32::MAX;
+
+/// What is the same for all connections, and asked when one is folded no more.
+#[derive(Clone, Copy, Debug)]
+pub struct Unfolding {
+    /// Where the receive buffers are.
+    pub area: &'static Area,
+    /// Longest that an acknowledgement waits.
+    pub delayed_ack: Duration,
+}
 
 impl Conn {
     /// Whether it is folded.
@@ -68,25 +84,54 @@ impl Conn {
     pub fn fold(&mut self) {
         let plain = !self.flags.contains(Flags::TIMESTAMPS);
         self.acl |= if plain { FOLDED | PLAIN } else { FOLDED };
+        self.keep_segment(self.own_segment.source());
+        self.keep_window();
+    }
+
+    /// The congestion window of one that is folded.
+    #[inline(always)]
+    pub fn kept_window(&self) -> u32 {
+        self.ack_owed
+    }
+
+    /// Keeps the window that congestion control wants.
+    #[inline(always)]
+    pub fn keep_window(&mut self) {
+        self.ack_owed = self.cc.window();
+    }
+
+    /// Whose memory the answer is in that is out, of one that is folded.
+    #[inline(always)]
+    pub fn kept_source(&self) -> Source {
+        Source::from_raw(self.ack_at.0 as u32)
+    }
+
+    /// Keeps that the answer is in a receive buffer which is its alone, from `offset` on.
+    #[inline(always)]
+    pub fn keep_part(&mut self, source: Source, offset: u16) {
+        self.ack_at = Instant(u64::from(source.to_raw()) | u64::from(offset) << 32);
+    }
+
+    /// Keeps that the answer is where `own_segment` says.
+    #[inline(always)]
+    pub fn keep_segment(&mut self, source: Source) {
+        self.ack_at = Instant(u64::from(source.to_raw()) | u64::from(IN_SEGMENT) << 32);
     }
 
     /// Folds it no more.
     #[inline(always)]
-    pub fn settle(&mut self) {
+    pub fn settle(&mut self, how: &Unfolding) {
         if self.is_folded() {
-            self.unfold();
+            self.unfold(how);
         }
     }
 
     /// When it has to do something by itself, if nothing comes before: acknowledge what it holds, or send again.
     #[inline]
-    pub fn folded_deadline(&self) -> Instant {
+    pub fn folded_deadline(&self, delayed_ack: Duration) -> Instant {
         debug_assert!(self.is_folded());
-        let at = match self.rx_held {
-            0 => Instant(self.trying_since.0 + self.rtt.timeout().0),
-            _ => self.ack_at,
-        };
-        at.min(self.keep_at)
+        let after = if self.rx_held > 0 { delayed_ack } else { self.rtt.timeout() };
+        (self.trying_since + after).min(self.keep_at)
     }
 
     /// Whether frames that are out, or may go out again, refer to memory.
@@ -97,7 +142,7 @@ impl Conn {
     /// Makes good what was not kept up.
     #[cold]
     #[inline(never)]
-    fn unfold(&mut self) {
+    fn unfold(&mut self, how: &Unfolding) {
         self.acl &= !FORM;
         self.retries = 0;
         self.snd_nxt = self.snd_end;
@@ -106,12 +151,18 @@ impl Conn {
         self.timed = self.snd_una;
         self.wl1 = self.rcv_nxt.minus(self.rx_held);
         self.wl2 = self.snd_una;
-        self.unfold_sent();
-        self.unfold_received();
+        self.unfold_sent(how.area);
+        self.unfold_received(how.delayed_ack);
+        if self.snd_una == self.snd_end {
+            self.trying_since = Instant::NEVER;
+        }
     }
 
-    fn unfold_sent(&mut self) {
+    fn unfold_sent(&mut self, area: &Area) {
         let is_out = self.snd_una != self.snd_end;
+        if is_out {
+            self.unfold_answer(area);
+        }
         self.first.end = self.snd_end;
         self.first.at = sent::clock(self.trying_since);
         self.ts_recent_at = timestamps::age_clock(self.trying_since);
@@ -124,17 +175,31 @@ impl Conn {
             self.rto_at = Instant(self.trying_since.0 + self.rtt.timeout().0);
         } else {
             self.rto_at = Instant::NEVER;
-            self.trying_since = Instant::NEVER;
         }
     }
 
-    fn unfold_received(&mut self) {
+    /// Says in the segment where the answer is.
+    fn unfold_answer(&mut self, area: &Area) {
+        let offset = (self.ack_at.0 >> 32) as u32;
+        if offset == IN_SEGMENT {
+            return;
+        }
+        let source = self.kept_source();
+        if let Some(index) = source.as_sole() {
+            let mbuf = Mbuf::from_raw(index);
+            let len = self.snd_end.since(self.snd_una);
+            self.own_segment.refer(area.extent(&mbuf, offset as u16, len), source);
+            let _still_the_segments = mbuf.into_raw();
+        }
+    }
+
+    fn unfold_received(&mut self, delayed_ack: Duration) {
         self.ack_owed = self.rx_held;
         let held = self.rx_held > 0;
         self.rx_buffers = u16::from(held);
+        self.ack_at = if held { self.trying_since + delayed_ack } else { Instant::NEVER };
         if !held {
             self.rx_head = NO_MBUF;
-            self.ack_at = Instant::NEVER;
         }
         self.rx_tail = self.rx_head;
     }

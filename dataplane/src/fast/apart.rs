@@ -9,9 +9,7 @@ use crate::device::RxFrame;
 use crate::input::eth;
 use crate::local::Local;
 use crate::mbuf::Mbuf;
-use crate::tcp::congestion::CongestionControl;
 use crate::tcp::wire::flag;
-use crate::time::Instant;
 use ix_abi::event::Kind;
 
 /// Takes the segment, if the connection is folded, and stays so with it; `false`: nothing has happened.
@@ -36,11 +34,11 @@ pub fn take(
     if acked > 0 {
         folded::acknowledged::<true>(conn, local, acked);
     }
-    let window = u64::from(conn.snd_wnd.min(conn.cc.window()));
+    let window = u64::from(conn.snd_wnd.min(conn.kept_window()));
     let (kind, bytes, words) = if len > 0 {
         let at = local.pool.area().place(&frame.mbuf, frame.offset);
         let addr = folded::hold(conn, local, at.plus(eth::HEADER as u16 + header as u16), len);
-        conn.ack_at = Instant(local.now.0 + local.profile.delayed_ack.0);
+        conn.trying_since = local.now;
         local.owing.push(conn);
         conn.acl &= !RESTING;
         match acked {

@@ -75,8 +75,7 @@ fn closes(conn: &Conn) -> bool {
 #[inline(never)]
 fn close<T: TxQueue>(engine: &mut Engine, queue: &mut T, handle: Handle) -> bool {
     let Some((group, local, index)) = find(engine, handle) else { return false };
-    let conn = group.conns.at_mut(index);
-    conn.settle();
+    let Some(conn) = group.conns.whole(index) else { return false };
     if !closes(conn) {
         return false;
     }

@@ -11,12 +11,11 @@ use crate::ipv4;
 use crate::limits::{RECEIVE_SHIFT, RECEIVE_WINDOW};
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF, Place};
-use crate::tcp::congestion::{self, CongestionControl};
+use crate::tcp::congestion;
 use crate::tcp::receive;
 use crate::tcp::send_queue::Source;
 use crate::tcp::sent;
 use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS, flag};
-use crate::time::Instant;
 use crate::usermem::Extent;
 use ix_abi::Handle;
 use ix_abi::event::Kind;
@@ -62,9 +61,8 @@ pub fn take(
 ) -> bool {
     // Nothing is held: so something is out.
     let acked = conn.snd_end.since(conn.snd_una);
-    let rarely = congestion::is_in_use(conn, acked)
-        || !conn.rtt.is_known()
-        || !conn.own_segment.source().is_own(local);
+    let rarely =
+        is_in_use(conn, acked) || !conn.rtt.is_known() || !conn.kept_source().is_own(local);
     match rarely {
         true => take_in::<true>(conn, local, at, len, stamp, window),
         false => take_in::<false>(conn, local, at, len, stamp, window),
@@ -88,12 +86,18 @@ fn take_in<const RARELY: bool>(
     conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
     acknowledged::<RARELY>(conn, local, acked);
     let addr = hold(conn, local, at.plus((BELOW + HEADER + TIMESTAMPS) as u16), len);
-    let window = u64::from(conn.snd_wnd.min(conn.cc.window()));
+    let window = u64::from(conn.snd_wnd.min(conn.kept_window()));
     event(conn, local, Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]);
-    conn.ack_at = Instant(local.now.0 + local.profile.delayed_ack.0);
+    conn.trying_since = local.now;
     local.owing.push(conn);
     debug_assert!(acked > 0);
     acked != 0
+}
+
+/// See [`congestion::is_in_use`].
+#[inline(always)]
+fn is_in_use(conn: &Conn, flight: u32) -> bool {
+    flight + u32::from(conn.mss) > conn.kept_window()
 }
 
 /// The segment that was out has arrived: its memory is the application's again.
@@ -103,13 +107,14 @@ pub(super) fn acknowledged<const RARELY: bool>(conn: &mut Conn, local: &mut Loca
     conn.snd_una = conn.snd_end;
     if !RARELY {
         conn.rtt.follow_ticks(ticks, local.rto_min_us);
-        return conn.own_segment.source().release_own(local);
+        return conn.kept_source().release_own(local);
     }
     conn.rtt.measured_ticks(ticks, local.rto_min_us);
-    if congestion::is_in_use(conn, acked) {
+    if is_in_use(conn, acked) {
         congestion::grow(conn, acked, acked, local.now);
+        conn.keep_window();
     }
-    conn.own_segment.source().release(local);
+    conn.kept_source().release(local);
 }
 
 /// The application holds the buffer from now on, of which `len` bytes from `at` are its; their address there.
@@ -144,7 +149,7 @@ pub fn may_answer<const AS_PLAIN: bool>(
         && done > 0
         && done == u64::from(conn.rx_held)
         && conn.snd_wnd >= len as u32
-        && conn.cc.window() >= len as u32
+        && conn.kept_window() >= len as u32
         && conn.mac_epoch == local.mac_epoch
         && local.tx.ready()
 }
@@ -161,12 +166,12 @@ pub fn answer<T: TxQueue, const AS_PLAIN: bool>(
     len: u64,
 ) -> bool {
     let mbuf = Mbuf::from_raw(conn.rx_head);
-    let Some(extent) = local.pool.area().part(&mbuf, addr, len) else {
+    let Some((extent, offset)) = local.pool.area().part(&mbuf, addr, len) else {
         let _still_held = mbuf.into_raw();
         return elsewhere::<T, AS_PLAIN>(conn, local, queue, tx_base, addr, len);
     };
-    let source = Source::sole(local.pool.take_back(mbuf));
-    let sent = send::<T, AS_PLAIN>(conn, local, queue, tx_base, extent, source);
+    conn.keep_part(Source::sole(local.pool.take_back(mbuf)), offset);
+    let sent = send::<T, AS_PLAIN>(conn, local, queue, tx_base, extent);
     if !sent {
         let mbuf = Mbuf::from_raw(conn.rx_head);
         local.pool.area().set_holder(&mbuf, Holder::group(conn.name.group()));
@@ -187,7 +192,9 @@ fn elsewhere<T: TxQueue, const AS_PLAIN: bool>(
 ) -> bool {
     let Ok((extent, source)) = locate(local, addr, len) else { return false };
     let whole = u64::from(extent.len()) == len;
-    let sent = whole && send::<T, AS_PLAIN>(conn, local, queue, tx_base, extent, source);
+    conn.keep_segment(source);
+    conn.own_segment.refer(extent, source);
+    let sent = whole && send::<T, AS_PLAIN>(conn, local, queue, tx_base, extent);
     if sent {
         local.pool.return_held(Mbuf::from_raw(conn.rx_head));
     } else {
@@ -209,7 +216,7 @@ fn window(conn: &mut Conn) -> u16 {
     (RECEIVE_WINDOW >> RECEIVE_SHIFT) as u16
 }
 
-/// Sends `extent`, which is the connection's from then on. `false`: there is no room.
+/// Sends `extent`, which the connection has kept. `false`: there is no room.
 #[inline(always)]
 fn send<T: TxQueue, const AS_PLAIN: bool>(
     conn: &mut Conn,
@@ -217,12 +224,11 @@ fn send<T: TxQueue, const AS_PLAIN: bool>(
     queue: &mut T,
     tx_base: u32,
     extent: Extent,
-    source: Source,
 ) -> bool {
     // Twice, each for what it knows of checksums.
     match local.tx_checksum {
-        true => send_as::<T, true, AS_PLAIN>(conn, local, queue, tx_base, extent, source),
-        false => send_as::<T, false, AS_PLAIN>(conn, local, queue, tx_base, extent, source),
+        true => send_as::<T, true, AS_PLAIN>(conn, local, queue, tx_base, extent),
+        false => send_as::<T, false, AS_PLAIN>(conn, local, queue, tx_base, extent),
     }
 }
 
@@ -233,10 +239,8 @@ fn send_as<T: TxQueue, const OFFLOAD: bool, const AS_PLAIN: bool>(
     queue: &mut T,
     tx_base: u32,
     extent: Extent,
-    source: Source,
 ) -> bool {
     let len = extent.len();
-    conn.own_segment.refer(extent, source);
     let window = if AS_PLAIN { receive::window_field_beside(conn, 0) } else { window(conn) };
     // Far from the count of packets, else vectors are made of the two.
     let options = if AS_PLAIN { 0 } else { TIMESTAMPS };

@@ -83,8 +83,9 @@ fn otherwise(
             *frames += 1;
             return true;
         }
-        conn.settle();
+        conns.settle(index);
     }
+    let conn = &mut conns[index];
     if !predicted(conn, local, *tx_base, segment) {
         let kind = (conn.flags, conn.state);
         return edges::unpredicted(group, local, index, kind, segment, frame);

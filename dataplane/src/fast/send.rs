@@ -96,11 +96,12 @@ fn otherwise<T: TxQueue>(
         if one && folded::may_answer::<true>(conn, local, handle, len, done) {
             return folded::answer::<T, true>(conn, local, queue, tx_base, addr, len);
         }
-        conn.settle();
+        group.conns.settle(index);
     }
     if first != ONE_PIECE {
         return false;
     }
+    let conn = &mut group.conns[index];
     if !predicted(conn, local, &wish) {
         return false;
     }
@@ -230,7 +231,7 @@ fn answers_in_place(conn: &mut Conn, local: &mut Local, wish: &Wish) -> bool {
         return false;
     }
     let mbuf = Mbuf::from_raw(conn.rx_head);
-    let Some(extent) = local.pool.area().part(&mbuf, wish.addr, wish.len) else {
+    let Some((extent, _)) = local.pool.area().part(&mbuf, wish.addr, wish.len) else {
         let _still_held = mbuf.into_raw();
         return false;
     };

@@ -1,5 +1,13 @@
 use super::*;
+use crate::conn::Unfolding;
+use crate::mbuf::Area;
+use crate::profile::Profile;
 use alloc::collections::BTreeMap;
+
+fn conns(limit: u32) -> Conns {
+    let delayed_ack = Profile::INTERNET.delayed_ack;
+    Conns::new(limit, Unfolding { area: Area::empty(), delayed_ack })
+}
 
 fn key(n: u32) -> FlowKey {
     let remote = IpAddress::v4((n / 7).to_be_bytes());
@@ -8,7 +16,7 @@ fn key(n: u32) -> FlowKey {
 
 #[test]
 fn the_table_agrees_with_a_map_over_random_inserts_and_removals() {
-    let mut conns: Conns = Conns::new(1024);
+    let mut conns = conns(1024);
     let mut table = FlowTable::new(1024, 8);
     let mut model: BTreeMap<u32, u32> = BTreeMap::new();
     let mut x: u64 = 42;
@@ -37,7 +45,7 @@ fn the_table_agrees_with_a_map_over_random_inserts_and_removals() {
 
 #[test]
 fn a_chain_has_a_limit() {
-    let mut conns: Conns = Conns::new(256);
+    let mut conns = conns(256);
     let mut table = FlowTable::new(256, 8);
     for n in 0..=FLOW_CHAIN_MAX {
         let index = conns.alloc().unwrap();
@@ -51,7 +59,7 @@ fn a_chain_has_a_limit() {
 #[test]
 fn it_grows_and_finds_everything_at_every_size() {
     const COUNT: u32 = 600;
-    let mut conns: Conns = Conns::new(COUNT);
+    let mut conns = conns(COUNT);
     let mut table = FlowTable::new(COUNT, 8);
     let hash = |n: u32| n.wrapping_mul(0x9e37_79b1).rotate_left(13) & !7 | 5;
     let mut longest = 0;

@@ -310,11 +310,12 @@ impl Engine {
         let owners: Vec<_> =
             groups.iter().map(|(group, heir)| (*group, *heir, age(*group))).collect();
         let (limit, count, now) = (self.lend.limit, local.groups, local.now);
+        let unfolding = local.unfolding();
         let others: Vec<_> = local.mesh.others().collect();
         for core in others.into_iter().chain([local.core]) {
             let ours = owners.iter().filter(|(_, heir, _)| *heir == core);
             let fresh = |(group, _, age): &(GroupId, CoreId, u64)| {
-                Box::new(FlowGroup::afresh(*group, limit, count, now, *age))
+                Box::new(FlowGroup::afresh(*group, limit, count, now, *age, unfolding))
             };
             let groups = ours.map(fresh).collect();
             let owners = owners.clone();

@@ -35,6 +35,23 @@ impl Source {
         Source(mbuf.into_raw() | SOLE)
     }
 
+    /// As a word.
+    #[inline(always)]
+    pub const fn to_raw(self) -> u32 {
+        self.0
+    }
+
+    /// The inverse of [`Source::to_raw`].
+    #[inline(always)]
+    pub const fn from_raw(word: u32) -> Source {
+        Source(word)
+    }
+
+    /// The receive buffer that is the segment's alone, if it is one.
+    pub const fn as_sole(self) -> Option<u32> {
+        if self.0 & (BUFFER | SOLE) == SOLE { Some(self.0 & !SOLE) } else { None }
+    }
+
     /// Ends the pin or the reference, or frees the buffer.
     #[inline(always)]
     pub fn release(self, local: &mut Local) {
