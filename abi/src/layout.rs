@@ -43,10 +43,11 @@ pub const CONTEXTS_MAX: usize = 2 * CORES_MAX;
 /// End (exclusive) of user addresses.
 pub const USER_END: u64 = CONTEXT_BASE + CONTEXTS_MAX as u64 * CONTEXT_BYTES;
 
-/// Slots of the event ring.
-pub const EVENT_SLOTS: u32 = 16 * 1024;
+/// Slots of the event ring: several batches' worth. They are used in turn, so that all of them pass through the caches, which
+/// connections need more.
+pub const EVENT_SLOTS: u32 = 512;
 /// Slots of the syscall ring.
-pub const CALL_SLOTS: u32 = 16 * 1024;
+pub const CALL_SLOTS: u32 = 512;
 /// Offset of the first slot in either page.
 pub const RING_SLOTS_OFFSET: usize = 4096;
 

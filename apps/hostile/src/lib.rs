@@ -159,7 +159,7 @@ const RINGS: &[Misdeed] = &[
         "ended: impossible index in its syscall ring",
     ),
     refused("ring-cut", "a call of 17 slots of which one is published"),
-    refused("ring-full", "16,384 calls at once that all want a result"),
+    refused("ring-full", "512 calls at once that all want a result"),
     refused(
         "ring-rewritten",
         "another core rewrites the syscall ring's slots while the kernel reads them",
