@@ -43,6 +43,8 @@ struct Side {
     talk: Talk,
     peers: Vec<Peer>,
     told: BTreeMap<u64, Told>,
+    /// What may be sent, as was told last. Not always the same: records differ, and the moments at which they are written.
+    window: u32,
     segments: Vec<Segment>,
 }
 
@@ -68,7 +70,7 @@ impl Side {
         }
         talk.call(Call::listen(SocketAddress::v4([0; 4], talk.local_port), 64));
         let (peers, told, segments) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let mut side = Side { talk, peers, told, segments };
+        let mut side = Side { talk, peers, told, window: 0, segments };
         (0..PEERS).for_each(|i| side.open(i));
         side
     }
@@ -114,8 +116,9 @@ impl Side {
         self.segments.sort_by_key(|segment| segment.to);
         for event in self.talk.events() {
             match event {
-                Condition::Sent { handle, bytes, .. } => {
+                Condition::Sent { handle, bytes, window, .. } => {
                     self.told.entry(handle.0).or_default().sent += bytes;
+                    self.window = window;
                 }
                 Condition::Recv { handle, addr, len, .. } => {
                     let bytes = self.talk.station.machines[0].context.bytes(addr, u64::from(len));
@@ -489,6 +492,32 @@ fn who_is_made_whole_for_nothing_in_the_iteration_of_its_request_acknowledges_in
     assert!(passes(&mut sides, 30).is_empty());
     let sent = passes(&mut sides, 20);
     let [Segment { to: 4000, flags: ACK, .. }] = sent[..] else { panic!("{sent:?}") };
+}
+
+/// After a timeout the window is one segment, which answers use in full: it grows, and the application is told.
+#[test]
+fn the_window_of_a_connection_grows_while_it_is_folded() {
+    let mut sides = talking(false);
+    assert!(!passes(&mut sides, 1_000).is_empty(), "sent again");
+    let (mut windows, mut folded) = (Vec::new(), Vec::new());
+    // Small answers, which fold it, do not use it in full.
+    for size in [1, 1, 1, 1_300, 1] {
+        windows.push(sides[0].window);
+        for side in &mut sides {
+            side.ask(0, 2_000, b"request");
+            while side.peers[0].held.len() > 1 {
+                side.answer(0, 4, 0);
+            }
+            side.answer(0, 3, size);
+            side.talk.step();
+            side.note();
+        }
+        assert_eq!(sides[0].told, sides[1].told);
+        assert_eq!(sides[0].window, sides[1].window);
+        folded.push(sides[0].folded());
+    }
+    assert_eq!(folded[2..], [1; 3]);
+    assert_eq!(sides[0].window, windows[3] + 1_300, "{windows:?}");
 }
 
 #[test]
