@@ -310,9 +310,15 @@ impl<M: Send> Endpoint<M> {
         self.next(Kind::Home, |link| link.homes.pop())
     }
 
-    /// Whether messages of the last [`Endpoint::refresh`] were not read.
+    /// Whether messages of the last [`Endpoint::refresh`], or that are to be heeded, were not read.
     pub fn has_messages(&self) -> bool {
         self.waiting[Kind::Message as usize] != 0
+    }
+
+    /// The messages of these cores, a bit each, are read next, also those that they have not rung for: until
+    /// [`Endpoint::has_messages`] says no, something that had been sent before may be unread.
+    pub fn heed(&mut self, cores: u64) {
+        self.waiting[Kind::Message as usize] |= cores;
     }
 
     /// The next control message.
