@@ -68,7 +68,7 @@ fn nobody_sends_frames_to_who_has_not_read_yet_that_the_group_is_its_own() {
     settle(&mut talk);
     assert_eq!(talk.station.count(Counter::TcpOutOfOrder), 0);
     let read = [lengths(&events(&mut talk, 1)), lengths(&events(&mut talk, 2))];
-    assert!(read.iter().all(|lengths| lengths.len() > 1), "{read:?}");
+    assert!(read.iter().all(|lengths| !lengths.is_empty()), "{read:?}");
     assert_eq!(read.concat().iter().sum::<u32>(), OLDER + 7);
     let told = outcomes(&mut talk);
     assert!(told.iter().all(|(_, status)| *status == Status::Ok), "{told:?}");
