@@ -3,6 +3,7 @@
 use super::asks;
 use super::book::{Side, Talk, Weather};
 use super::net::{Faults, StationId};
+use super::rush;
 use super::{MS, S, Time, US};
 use ix_dataplane::config::Algorithm;
 use ix_dataplane::limits::CONNECTIONS_PER_GROUP_DEFAULT;
@@ -148,6 +149,8 @@ pub fn draw(rng: &mut Rng, machines: bool) -> Swarm {
     let mut asking = Rng::from_seed(!rng.clone().next_u64());
     if machine_count > 0 && asking.chance(1, 4) {
         asks::draw(&mut swarm, &mut asking);
+    } else if machine_count > 0 && swarm.weather == Weather::Clean && asking.chance(1, 3) {
+        rush::draw(&mut swarm, &mut asking);
     }
     swarm
 }
