@@ -1,6 +1,6 @@
 //! A rush: many conversations say much at once, in a network that loses nothing, on cores that something else has now and
 //! then. So a core finds many frames of each conversation when it is behind, and calls another. What it gives
-//! away then, in the midst of a poll, must not overtake itself.
+//! away then, in the midst of a poll, must not overtake itself; nor what is under way of groups that move, many at once.
 use super::swarm::{Swarm, one_of};
 use super::{MS, US};
 use ix_dataplane::rng::Rng;
@@ -11,16 +11,21 @@ const TALKS: usize = 12;
 /// Makes a swarm's conversations such. What would excuse frames that overtake each other is left out.
 pub fn draw(swarm: &mut Swarm, rng: &mut Rng) {
     for machine in &mut swarm.machines {
-        machine.cores = machine.cores.max(one_of(rng, &[2, 2, 3, 4]));
+        machine.cores = machine.cores.max(one_of(rng, &[2, 3, 4, 8]));
+        // Mostly not the core that a frame is for finds it.
+        machine.queues = machine.queues.min(one_of(rng, &[1, 2, 8]));
         machine.groups = machine.groups.max(16);
         machine.rx_ring = 256;
         machine.buffers = machine.buffers.max(256 + 1024);
-        machine.rx_batch = one_of(rng, &[16, 64, 64]);
+        machine.rx_batch = one_of(rng, &[4, 16, 64]);
         machine.tx_ring = machine.tx_ring.max(64);
         machine.tx_delay = machine.tx_delay.min(5 * US);
         machine.preempt = machine.preempt.min(1);
-        machine.stalls = one_of(rng, &[4, 16]);
+        machine.stalls = one_of(rng, &[4, 16, 64]);
         machine.grants = 64;
+        // More groups come at once than a core takes in one iteration.
+        machine.moves = one_of(rng, &[0, 16, 64]);
+        machine.flock = one_of(rng, &[1, 8, 16]);
         (machine.reject, machine.clutter, machine.lends, machine.takes) = (0, 0, 0, 0);
         machine.restarts.clear();
     }

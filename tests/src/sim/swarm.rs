@@ -55,6 +55,8 @@ pub struct MachineDraw {
     pub stalls: u64,
     /// How often (in 1/1024 of its turns) a flow group moves to another core.
     pub moves: u64,
+    /// How many do then, at most, to the same one.
+    pub flock: u64,
     /// How often (in 1/1024 of its turns) a core may give half of its flow groups to another as soon as frames wait.
     pub grants: u64,
     /// How often (in 1/1024 of its turns) a core is asked to leave for a while.
@@ -192,6 +194,7 @@ fn machine(rng: &mut Rng) -> MachineDraw {
         eager: rng.chance(1, 8),
         congestion: one_of(rng, &[Algorithm::Cubic, Algorithm::NewReno, Algorithm::Dctcp]),
         moves: one_of(rng, &[0, 0, 1, 64]),
+        flock: 1,
         restarts: if rng.chance(1, 8) {
             (0..1 + rng.below(2)).map(|_| 10 * MS + rng.below(6 * S)).collect()
         } else {
