@@ -253,8 +253,9 @@ impl Engine {
                     self.lend.has_answered(group, to);
                     self.moves.ended(group, ix_abi::Status::TimedOut);
                 }
-                // It was to go there, and has not left: it stays, and everybody hears of it.
-                Message::Group(group) => self.take_back(group),
+                Message::Group(_) => {
+                    debug_assert!(false, "one goes only when there is room for it")
+                }
                 // It does not hear it, and so does not answer.
                 Message::Owner { group, .. } => self.turned(group, to),
                 // Somebody waits for it there.
@@ -263,15 +264,6 @@ impl Engine {
             }
         }
         self.look_at_lend();
-    }
-
-    fn take_back(&mut self, mut group: alloc::boxed::Box<crate::FlowGroup>) {
-        let id = group.id;
-        group.age += 1;
-        self.give_group(group);
-        self.moves.set(id, Move::Rest);
-        self.tell_owned(id);
-        self.moved(id, ix_abi::Status::TimedOut);
     }
 
     /// Everybody hears that a group is here: from whom it came may not have said so.

@@ -202,6 +202,11 @@ impl<M: Send> Endpoint<M> {
         self.others().filter_map(room).min().unwrap_or(usize::MAX)
     }
 
+    /// Whether there is room for a control message to a core.
+    pub fn has_room(&mut self, to: CoreId) -> bool {
+        peer(&mut self.to, to).is_some_and(|link| !link.messages.is_full())
+    }
+
     /// Says which cores are away, a bit each; this one is not among them.
     pub fn set_absent(&mut self, absent: u64) {
         self.absent = absent & !(1 << self.core.0);

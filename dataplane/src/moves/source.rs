@@ -94,11 +94,17 @@ impl Engine {
             *frame = Some(local.tx.next());
         }
         let (to, since) = (*to, *since);
-        if frame.is_some_and(|frame| local.tx.has_left(frame.wrapping_sub(1))) {
+        let left = frame.is_some_and(|frame| local.tx.has_left(frame.wrapping_sub(1)));
+        if left && self.may_send_group(to) {
             self.hand_over(group, to);
-        } else if local.now.since(since) > MOVE_DRAIN_TIMEOUT {
+        } else if self.local.now.since(since) > MOVE_DRAIN_TIMEOUT {
             self.stay(group, true);
         }
+    }
+
+    /// Whether a group can be sent now: if it had to wait for room, its frames would be there before it.
+    fn may_send_group(&mut self, to: CoreId) -> bool {
+        self.moves.outbox.is_empty() && self.local.mesh.has_room(to)
     }
 
     fn hand_over(&mut self, id: GroupId, to: CoreId) {

@@ -121,6 +121,28 @@ fn a_group_that_its_new_owner_is_slow_to_read_is_told_of_in_the_end() {
     assert_owned(&talk);
 }
 
+#[test]
+fn a_group_stays_while_there_is_no_room_for_it_where_it_is_to_go() {
+    let mut talk = talk();
+    let conn = open(&mut talk, 0, 1, 4000).remove(0);
+    all_events(&mut talk);
+    // Core 2 does not read its messages, of which there are more than a ring holds.
+    talk.station.machines[2].frozen = true;
+    let there = groups(&talk).find(|group| owners(&talk, *group) == [2]).expect("some");
+    (0..100).for_each(|_| wish(&mut talk, there, 1));
+    wish(&mut talk, conn.group, 2);
+    settle(&mut talk);
+    assert_eq!(events(&mut talk, 0), [Condition::GroupOut { group: conn.group, life: 0 }]);
+    assert_eq!(owners(&talk, conn.group), [0], "nothing of it may be there before it");
+    talk.station.machines[2].frozen = false;
+    settle(&mut talk);
+    assert_eq!(owners(&talk, conn.group), [2]);
+    assert!(outcomes(&mut talk).contains(&(conn.group, Status::Ok)));
+    say(&mut talk, &conn, b"hello");
+    assert_eq!(lengths(&events(&mut talk, 2)), [5]);
+    assert_owned(&talk);
+}
+
 /// Of core 1: a conversation about congestion by DCTCP, the device's queue with room for one frame.
 fn marked() -> (Talk, Conn) {
     let mut talk = Talk::new(|setup| {
