@@ -236,10 +236,9 @@ impl Engine {
                         self.tell_others(group, false);
                     }
                 }
-                Some(Move::Arriving(arriving)) if is_taken(arriving.from) => {
-                    if !core::mem::replace(&mut arriving.settled, true) {
-                        self.tell_owned(group);
-                    }
+                Some(Move::Arriving(arriving)) if is_taken(arriving.from) && !arriving.settled => {
+                    arriving.settled = true;
+                    self.tell_owned(group);
                 }
                 _ => {}
             }
@@ -254,7 +253,7 @@ impl Engine {
                     self.moves.ended(group, ix_abi::Status::TimedOut);
                 }
                 Message::Group(_) => {
-                    debug_assert!(false, "one goes only when there is room for it")
+                    debug_assert!(false, "one goes only when there is room for it");
                 }
                 // It does not hear it, and so does not answer.
                 Message::Owner { group, .. } => self.turned(group, to),
