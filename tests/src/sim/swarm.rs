@@ -151,7 +151,7 @@ pub fn draw(rng: &mut Rng, machines: bool) -> Swarm {
     let mut asking = Rng::from_seed(!rng.clone().next_u64());
     if machine_count > 0 && asking.chance(1, 4) {
         asks::draw(&mut swarm, &mut asking);
-    } else if machine_count > 0 && swarm.weather == Weather::Clean && asking.chance(1, 3) {
+    } else if machine_count > 0 && swarm.weather == Weather::Clean && asking.chance(1, 2) {
         rush::draw(&mut swarm, &mut asking);
     }
     swarm
