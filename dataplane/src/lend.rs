@@ -137,6 +137,8 @@ impl Engine {
             Message::Leave => {
                 self.lend.asked = true;
                 self.lend.dry = false;
+                // Who has said that it sends nothing more may not have rung yet for what it had sent.
+                self.local.mesh.heed(u64::MAX);
                 self.look_at_lend();
             }
             Message::Sync(sync) => sync.into_iter().for_each(|sync| self.take_sync(sync)),
@@ -219,6 +221,7 @@ impl Engine {
     fn forget_absent(&mut self) {
         let (absent, taken) = (self.local.mesh.absent(), self.lend.taken);
         let is = |core: CoreId| absent >> core.0 & 1 != 0;
+        let is_taken = |core: CoreId| taken >> core.0 & 1 != 0;
         for group in (0..self.local.groups).map(GroupId) {
             match self.moves.get(group) {
                 Some(Move::Leaving { to, told, .. }) if is(*to) => {
@@ -226,9 +229,16 @@ impl Engine {
                     self.stay(group, told);
                 }
                 Some(Move::Draining { to, .. }) if is(*to) => self.stay(group, true),
-                Some(Move::Flushing(flushing)) => flushing.unturned &= !taken,
-                Some(Move::Arriving(arriving)) if taken >> arriving.from.0 & 1 != 0 => {
+                Some(Move::Flushing(flushing)) => {
+                    flushing.unturned &= !taken;
+                    if is_taken(flushing.to) && !flushing.told {
+                        // The device turns with the group's next life.
+                        self.tell_others(group, false);
+                    }
+                }
+                Some(Move::Arriving(arriving)) if is_taken(arriving.from) && !arriving.settled => {
                     arriving.settled = true;
+                    self.tell_owned(group);
                 }
                 _ => {}
             }
@@ -242,8 +252,9 @@ impl Engine {
                     self.lend.has_answered(group, to);
                     self.moves.ended(group, ix_abi::Status::TimedOut);
                 }
-                // It was to go there, and has not left: it stays, and everybody hears of it.
-                Message::Group(group) => self.take_back(group),
+                Message::Group(_) => {
+                    debug_assert!(false, "one goes only when there is room for it");
+                }
                 // It does not hear it, and so does not answer.
                 Message::Owner { group, .. } => self.turned(group, to),
                 // Somebody waits for it there.
@@ -254,19 +265,15 @@ impl Engine {
         self.look_at_lend();
     }
 
-    fn take_back(&mut self, mut group: alloc::boxed::Box<crate::FlowGroup>) {
-        let (id, me) = (group.id, self.local.core);
-        group.age += 1;
-        let age = group.age;
-        self.give_group(group);
-        self.moves.set(id, Move::Rest);
+    /// Everybody hears that a group is here: from whom it came may not have said so.
+    fn tell_owned(&mut self, group: GroupId) {
+        let (owner, age) = (self.local.core, self.local.ages[usize::from(group.0)]);
         for core in self.local.mesh.others() {
-            self.tell(core, Message::Owner { group: id, owner: me, age });
+            self.tell(core, Message::Owner { group, owner, age });
         }
-        self.moved(id, ix_abi::Status::TimedOut);
     }
 
-    /// Groups that are here, or that this core has sent to one that is there.
+    /// Groups that are here, or that this core has sent to one that was not stopped: if that one leaves, it finds the group first.
     fn claims(&mut self) -> crate::fifo::GroupSet {
         let mut claims = crate::fifo::GroupSet::default();
         for group in (0..self.local.groups).map(GroupId) {
@@ -274,7 +281,7 @@ impl Engine {
                 Some(Move::Flushing(flushing)) => Some(flushing.to),
                 _ => None,
             };
-            if self.owns(group) || sent.is_some_and(|to| !self.local.mesh.is_absent(to)) {
+            if self.owns(group) || sent.is_some_and(|to| !self.lend.is_taken(to)) {
                 claims.insert(group);
             }
         }

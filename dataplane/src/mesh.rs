@@ -202,6 +202,11 @@ impl<M: Send> Endpoint<M> {
         self.others().filter_map(room).min().unwrap_or(usize::MAX)
     }
 
+    /// Whether there is room for a control message to a core.
+    pub fn has_room(&mut self, to: CoreId) -> bool {
+        peer(&mut self.to, to).is_some_and(|link| !link.messages.is_full())
+    }
+
     /// Says which cores are away, a bit each; this one is not among them.
     pub fn set_absent(&mut self, absent: u64) {
         self.absent = absent & !(1 << self.core.0);
@@ -310,9 +315,15 @@ impl<M: Send> Endpoint<M> {
         self.next(Kind::Home, |link| link.homes.pop())
     }
 
-    /// Whether messages of the last [`Endpoint::refresh`] were not read.
+    /// Whether messages of the last [`Endpoint::refresh`], or that are to be heeded, were not read.
     pub fn has_messages(&self) -> bool {
         self.waiting[Kind::Message as usize] != 0
+    }
+
+    /// The messages of these cores, a bit each, are read next, also those that they have not rung for: until
+    /// [`Endpoint::has_messages`] says no, something that had been sent before may be unread.
+    pub fn heed(&mut self, cores: u64) {
+        self.waiting[Kind::Message as usize] |= cores;
     }
 
     /// The next control message.

@@ -119,7 +119,7 @@ pub enum Message {
     },
     /// To the new owner of a group, with all that is in it.
     Group(Box<FlowGroup>),
-    /// To all others: whose it is from now on.
+    /// To all others, when its new owner has it: whose it is from now on.
     Owner {
         /// Which.
         group: GroupId,
@@ -128,7 +128,8 @@ pub enum Message {
         /// How old that is: the group's own.
         age: u64,
     },
-    /// To the old owner: frames of the group, if the sender has any, go to the new one from now on.
+    /// To the old owner: frames of the group, if the sender has any, go to the new one from now on; or, of that one, it has
+    /// the group.
     Turned {
         /// Which.
         group: GroupId,

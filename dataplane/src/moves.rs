@@ -3,7 +3,8 @@
 //! The old owner (`source`) tells the application, which reads `group_out`; stops sending for the group and waits until
 //! the device has sent what it has; hands the group over by value; then forwards what still comes to it until
 //! every other core, and the device, has turned to the new owner. The new owner (`target`) serves the group from the
-//! hand-over on. Frames that come through the old owner are older than those that come any other way: the latter
+//! hand-over on, and says so; only then all others are told whose it is, so that nobody's frames come before the group.
+//! Frames that come through the old owner are older than those that come any other way: the latter
 //! are held until the old owner says that it has forwarded its last. So nothing is lost and nothing is
 //! overtaken, and what a move costs does not depend on what is in the group.
 //!
@@ -12,7 +13,6 @@ pub(crate) mod relief;
 pub(crate) mod source;
 pub(crate) mod target;
 
-use crate::core_loop;
 use crate::device::RxFrame;
 use crate::engine::Engine;
 use crate::fifo::GroupSet;
@@ -40,8 +40,14 @@ pub(crate) enum Move {
         told: Option<u32>,
         since: Instant,
     },
-    /// Frames before this one are to leave.
-    Draining { to: CoreId, frame: u32, since: Instant },
+    /// What was staged is to be handed to the queue; then frames before `frame` are to leave.
+    Draining {
+        to: CoreId,
+        /// See [`crate::tx::Tx::is_unstaged`].
+        staged: u32,
+        frame: Option<u32>,
+        since: Instant,
+    },
     /// It is the other's; others are to turn to it.
     Flushing(Flushing),
     /// It is ours; its old owner still forwards.
@@ -51,6 +57,10 @@ pub(crate) enum Move {
 #[derive(Debug)]
 pub(crate) struct Flushing {
     pub(crate) to: CoreId,
+    /// The group's when it went.
+    age: u64,
+    /// The new owner has it, and all others were told.
+    pub(crate) told: bool,
     /// Cores that have not turned, a bit each.
     pub(crate) unturned: u64,
     /// The device has turned.
@@ -210,6 +220,8 @@ impl Moves {
     pub(crate) fn keep_early(&mut self, local: &mut Local, from: CoreId, frame: RxFrame) {
         if self.early.len() < MOVE_HELD_MAX {
             self.early.push_back((from, frame));
+            // The group is in its ring by now, but it may not have rung for it.
+            local.mesh.heed(1 << from.0);
             return self.look();
         }
         local.stats.drop(Drop::SteerFull);
@@ -375,14 +387,14 @@ impl Engine {
     /// Takes the frames that came before their groups.
     #[cold]
     pub(crate) fn take_early(&mut self) {
-        // A group is sent before its frames: once all messages are read, one that is not here does not come. It has gone
-        // the other way, and so do they.
+        // Its old owner sends a group before its frames: once all messages are read, one that is not here does not come. It
+        // has gone the other way, and so do they.
         let all_heard = !self.local.mesh.has_messages();
         // What is early still is put behind them.
         for _ in 0..self.moves.early.len() {
             if let Some((from, frame)) = self.moves.early.pop_front() {
                 self.local.forwarded_by = Some(from).filter(|_| !all_heard);
-                core_loop::take(self, &frame);
+                self.take_guarded(frame, Some(from));
             }
         }
     }

@@ -76,6 +76,8 @@ pub struct Tx {
     /// The frame that has the first header slot.
     base: u32,
     staged: VecDeque<Staged>,
+    /// So many staged frames have been handed to the queue.
+    unstaged: u32,
     completions: VecDeque<(u32, Completion)>,
     frame: TxFrame,
 }
@@ -90,6 +92,7 @@ impl Tx {
             completed: 0,
             base: 0,
             staged: VecDeque::with_capacity(STAGED_MAX),
+            unstaged: 0,
             completions: VecDeque::with_capacity(TX_HEADER_SLOTS),
             frame: TxFrame::default(),
         }
@@ -237,12 +240,31 @@ impl Tx {
     /// The oldest staged frame.
     #[inline]
     pub fn pop_staged(&mut self) -> Option<Staged> {
-        self.staged.pop_front()
+        let staged = self.staged.pop_front()?;
+        self.unstaged = self.unstaged.wrapping_add(1);
+        Some(staged)
     }
 
     /// Puts a staged frame back where it was.
     pub fn unpop_staged(&mut self, staged: Staged) {
+        self.unstaged = self.unstaged.wrapping_sub(1);
         self.staged.push_front(staged);
+    }
+
+    /// The oldest staged frame, which goes behind the others by [`Tx::stage`], or is given up.
+    pub fn turn_staged(&mut self) -> Option<Staged> {
+        self.staged.pop_front()
+    }
+
+    /// Where the staged frames end now, for [`Tx::is_unstaged`].
+    pub fn staged_end(&self) -> u32 {
+        self.unstaged.wrapping_add(self.staged.len() as u32)
+    }
+
+    /// Whether all frames that were staged before `end` have been handed to the queue, or given up. (One that was given up
+    /// does not count: then rather late than early, when none is staged.)
+    pub fn is_unstaged(&self, end: u32) -> bool {
+        self.staged.is_empty() || self.unstaged.wrapping_sub(end) as i32 >= 0
     }
 
     /// How many frames are staged.

@@ -195,7 +195,7 @@ impl Engine {
 /// Frames that were built under the old rules and have not left.
 fn judge_staged(local: &mut Local) {
     for _ in 0..local.tx.staged() {
-        let Some(staged) = local.tx.pop_staged() else { return };
+        let Some(staged) = local.tx.turn_staged() else { return };
         let flow = match &staged {
             Staged::Bytes(bytes) => sent_flow(local, bytes),
             Staged::Buffer { mbuf, offset, len } => {

@@ -67,11 +67,7 @@ impl Engine {
             }
             self.moves.set(group, Move::Rest);
         }
-        while let Some((_, message)) = self.moves.unsent(u64::MAX, u64::MAX) {
-            if let Message::Group(group) = message {
-                self.end_late(group);
-            }
-        }
+        while self.moves.unsent(u64::MAX, u64::MAX).is_some() {}
         // They are others' now, who answer them as they answer strangers'.
         for frame in held {
             core_loop::take(self, &frame);

@@ -182,6 +182,22 @@ proptest! {
 }
 
 #[test]
+fn messages_that_are_heeded_are_read_without_a_bell() {
+    let mut ends = build::<u32>(3, Sizes::default());
+    ends[1].send(CoreId(0), 7).unwrap();
+    ends[0].refresh();
+    assert_eq!((ends[0].next_message(), ends[0].has_messages()), (None, false));
+    ends[0].heed(1 << 1);
+    assert!(ends[0].has_messages() && ends[0].refresh());
+    assert_eq!(ends[0].next_message(), Some((CoreId(1), 7)));
+    assert!(ends[0].has_messages(), "there may be more");
+    assert_eq!((ends[0].next_message(), ends[0].has_messages()), (None, false));
+    // Of cores that there are not, too, and of this one.
+    ends[0].heed(u64::MAX);
+    assert_eq!((ends[0].next_message(), ends[0].has_messages()), (None, false));
+}
+
+#[test]
 fn between_threads_a_bell_that_was_heard_means_that_the_items_are_there() {
     const N: u32 = 20_000;
     let mut ends = build::<u32>(2, Sizes { frames: 8, homes: 8, messages: 8 });

@@ -62,8 +62,8 @@ impl Engine {
         if goes {
             leaving.insert(group);
             frozen.insert(group);
-            let (to, frame) = (*to, tx.next());
-            return self.moves.set(group, Move::Draining { to, frame, since: now });
+            let (to, staged) = (*to, tx.staged_end());
+            return self.moves.set(group, Move::Draining { to, staged, frame: None, since: now });
         }
         if now.since(*since) > MOVE_TOLD_TIMEOUT {
             let told = told.is_some();
@@ -85,14 +85,26 @@ impl Engine {
     }
 
     fn drain_group(&mut self, group: GroupId) {
-        let Some(Move::Draining { to, frame, since }) = self.moves.get(group) else { return };
-        let (to, frame, since) = (*to, *frame, *since);
+        let Some(Move::Draining { to, staged, frame, since }) = self.moves.get(group) else {
+            return;
+        };
         let local = &self.local;
-        if local.tx.has_left(frame.wrapping_sub(1)) {
+        // What is staged has no number yet, and goes before all that the queue is given later.
+        if frame.is_none() && local.tx.is_unstaged(*staged) {
+            *frame = Some(local.tx.next());
+        }
+        let (to, since) = (*to, *since);
+        let left = frame.is_some_and(|frame| local.tx.has_left(frame.wrapping_sub(1)));
+        if left && self.may_send_group(to) {
             self.hand_over(group, to);
-        } else if local.now.since(since) > MOVE_DRAIN_TIMEOUT {
+        } else if self.local.now.since(since) > MOVE_DRAIN_TIMEOUT {
             self.stay(group, true);
         }
+    }
+
+    /// Whether a group can be sent now: if it had to wait for room, its frames would be there before it.
+    fn may_send_group(&mut self, to: CoreId) -> bool {
+        self.moves.outbox.is_empty() && self.local.mesh.has_room(to)
     }
 
     fn hand_over(&mut self, id: GroupId, to: CoreId) {
@@ -103,14 +115,14 @@ impl Engine {
         local.frozen.remove(id);
         local.stats.add(Counter::GroupsOut, 1);
         let (age, since) = (group.age, local.now);
-        // Nobody waits for a core that is away.
-        let all = local.mesh.others().fold(0, |all, core| all | 1 << core.0);
         let rss = self.moves.rss;
         self.moves.set(
             id,
             Move::Flushing(Flushing {
                 to,
-                unturned: all,
+                age,
+                told: false,
+                unturned: 1 << to.0,
                 redirected: !rss,
                 mesh_is_dry: false,
                 // Without a table of the device's, our queues bring frames of it for ever.
@@ -119,18 +131,35 @@ impl Engine {
             }),
         );
         self.tell(to, Message::Group(group));
+    }
+
+    /// All others, and the device, hear whose the group is from now on: when its new owner has it, and not before. Else
+    /// that one might get their frames first, take them for somebody else's and send them back, past others.
+    pub(crate) fn tell_others(&mut self, group: GroupId, device: bool) {
+        // Nobody waits for a core that is away.
+        let all = self.local.mesh.others().fold(0, |all, core| all | 1 << core.0);
+        let Some(Move::Flushing(flushing)) = self.moves.get(group) else { return };
+        let (to, age) = (flushing.to, flushing.age);
+        flushing.told = true;
+        flushing.unturned |= all & !(1 << to.0);
+        flushing.redirected |= !device;
+        let waits = !flushing.redirected;
         for other in self.local.mesh.others().filter(|core| *core != to) {
-            self.tell(other, Message::Owner { group: id, owner: to, age });
+            self.tell(other, Message::Owner { group, owner: to, age });
         }
-        if rss {
-            self.tell(CoreId(0), Message::Redirect { group: id, to });
+        if waits {
+            self.tell(CoreId(0), Message::Redirect { group, to });
         }
     }
 
-    /// A core has turned to the group's new owner.
+    /// A core has turned to the group's new owner; or is that, and has it.
     pub(crate) fn turned(&mut self, group: GroupId, core: CoreId) {
-        if let Some(Move::Flushing(flushing)) = self.moves.get(group) {
-            flushing.unturned &= !(1 << core.0);
+        let Some(Move::Flushing(flushing)) = self.moves.get(group) else { return };
+        flushing.unturned &= !(1 << core.0);
+        let (to, told) = (flushing.to, flushing.told);
+        // (Of one that was stopped these are the last words.)
+        if core == to && !told && !self.lend.is_taken(to) {
+            self.tell_others(group, true);
         }
     }
 
@@ -144,7 +173,7 @@ impl Engine {
     /// The receive stage has found queues and mesh empty, after those had turned that fill them.
     pub(super) fn flush(&mut self, group: GroupId, queues_are_dry: bool, mesh_is_dry: bool) {
         if let Some(Move::Flushing(flushing)) = self.moves.get(group) {
-            flushing.mesh_is_dry |= mesh_is_dry && flushing.unturned == 0;
+            flushing.mesh_is_dry |= mesh_is_dry && flushing.told && flushing.unturned == 0;
             flushing.queues_are_dry |= queues_are_dry && flushing.redirected;
         }
     }
@@ -155,7 +184,10 @@ impl Engine {
         // Late rather than never: frames may then overtake each other, as they may in any network.
         let late = now.since(flushing.since) > MOVE_FLUSH_TIMEOUT;
         if late || flushing.mesh_is_dry && flushing.queues_are_dry {
-            let to = flushing.to;
+            let (to, told) = (flushing.to, flushing.told);
+            if !told {
+                self.tell_others(group, true);
+            }
             self.moves.set(group, Move::Rest);
             self.tell(to, Message::Settled { group });
             self.moved(group, Status::Ok);

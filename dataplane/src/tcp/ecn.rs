@@ -117,20 +117,21 @@ pub fn tells(conn: &Conn, seq: WrappingSeq) -> bool {
 }
 
 /// An acceptable segment of a connection that does it, before its acknowledgement and payload are
-/// taken.
-pub fn arrived(conn: &mut Conn, local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
+/// taken. `silent`: nothing is to be sent, since its group is about to go.
+pub fn arrived(conn: &mut Conn, local: &mut Local, packet: &Packet, mbuf: &Mbuf, silent: bool) {
     if packet.len > 0 {
-        data(conn, local, packet, mbuf);
+        data(conn, local, packet, mbuf, silent);
     }
     acknowledged(conn, local, packet);
 }
 
 /// The receiver's part: what the next acknowledgements say.
-fn data(conn: &mut Conn, local: &mut Local, packet: &Packet, mbuf: &Mbuf) {
+fn data(conn: &mut Conn, local: &mut Local, packet: &Packet, mbuf: &Mbuf, silent: bool) {
     if is_dctcp(conn) {
         if packet.ce != conn.ecn.contains(Ecn::ECHO) {
             // RFC 8257 §3.2: what is not acknowledged yet came under the old state.
-            if conn.ack_owed > 0 {
+            // (Unless that would leave behind what the group's next owner sends: then the peer hears of the change late.)
+            if conn.ack_owed > 0 && !silent {
                 output::acknowledge_apart(conn, local, mbuf, packet.frame);
             }
             conn.ecn.toggle(Ecn::ECHO);

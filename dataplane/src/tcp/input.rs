@@ -91,7 +91,8 @@ fn synchronized(
     }
     let conn = &mut group.conns[index];
     if conn.ecn.contains(Ecn::ON) {
-        ecn::arrived(conn, local, &packet, &mbuf);
+        let silent = local.frozen.contains(group.id);
+        ecn::arrived(conn, local, &packet, &mbuf, silent);
     }
     if !conn.path.is_empty() {
         pmtu::acknowledged(conn, local, packet.ack);

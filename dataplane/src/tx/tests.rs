@@ -70,3 +70,28 @@ fn the_slots_that_were_used_last_are_used_again_when_nothing_is_in_flight() {
     assert_eq!(send(&mut tx, &mut queue), first);
     assert_eq!(tx.next(), 4, "frames are numbered on");
 }
+
+#[test]
+fn what_was_staged_before_is_told_from_what_came_later() {
+    let mut tx = stage();
+    let bytes = |n: u8| Staged::Bytes(ArrayVec::try_from(&[n][..]).expect("it fits"));
+    assert!(tx.is_unstaged(tx.staged_end()), "nothing is");
+    (1..=2).for_each(|n| tx.stage(bytes(n)).expect("room"));
+    let end = tx.staged_end();
+    tx.stage(bytes(3)).expect("room");
+    let first = tx.pop_staged().expect("staged");
+    tx.unpop_staged(first);
+    // All are looked at, as when rules change.
+    for _ in 0..tx.staged() {
+        let staged = tx.turn_staged().expect("staged");
+        tx.stage(staged).expect("room");
+    }
+    tx.pop_staged();
+    assert!(!tx.is_unstaged(end));
+    tx.pop_staged();
+    assert!(tx.is_unstaged(end), "the third came later");
+    // One that is given up does not count as handed over; with the last of them all are done with.
+    let end = tx.staged_end();
+    tx.turn_staged();
+    assert!(tx.is_unstaged(end));
+}

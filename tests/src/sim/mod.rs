@@ -24,6 +24,7 @@ pub mod peer;
 pub mod phy;
 pub mod referee;
 pub mod rings;
+pub mod rush;
 pub mod swarm;
 pub mod tables;
 pub mod wire;

@@ -3,6 +3,7 @@
 use super::asks;
 use super::book::{Side, Talk, Weather};
 use super::net::{Faults, StationId};
+use super::rush;
 use super::{MS, S, Time, US};
 use ix_dataplane::config::Algorithm;
 use ix_dataplane::limits::CONNECTIONS_PER_GROUP_DEFAULT;
@@ -54,6 +55,8 @@ pub struct MachineDraw {
     pub stalls: u64,
     /// How often (in 1/1024 of its turns) a flow group moves to another core.
     pub moves: u64,
+    /// How many do then, at most, to the same one.
+    pub flock: u64,
     /// How often (in 1/1024 of its turns) a core may give half of its flow groups to another as soon as frames wait.
     pub grants: u64,
     /// How often (in 1/1024 of its turns) a core is asked to leave for a while.
@@ -148,6 +151,8 @@ pub fn draw(rng: &mut Rng, machines: bool) -> Swarm {
     let mut asking = Rng::from_seed(!rng.clone().next_u64());
     if machine_count > 0 && asking.chance(1, 4) {
         asks::draw(&mut swarm, &mut asking);
+    } else if machine_count > 0 && swarm.weather == Weather::Clean && asking.chance(1, 2) {
+        rush::draw(&mut swarm, &mut asking);
     }
     swarm
 }
@@ -189,6 +194,7 @@ fn machine(rng: &mut Rng) -> MachineDraw {
         eager: rng.chance(1, 8),
         congestion: one_of(rng, &[Algorithm::Cubic, Algorithm::NewReno, Algorithm::Dctcp]),
         moves: one_of(rng, &[0, 0, 1, 64]),
+        flock: 1,
         restarts: if rng.chance(1, 8) {
             (0..1 + rng.below(2)).map(|_| 10 * MS + rng.below(6 * S)).collect()
         } else {

@@ -3,6 +3,7 @@
 mod answers;
 mod asked;
 mod forced;
+mod moves;
 
 use crate::support::talk::{ACK, PSH, SYN, Script, Talk, any};
 use ix_abi::call::Call;

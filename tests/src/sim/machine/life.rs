@@ -91,11 +91,14 @@ impl Machine {
             self.life.restarts.pop();
             self.end_application(now);
         } else {
-            let often = self.shared.borrow().draw.moves;
+            let (often, flock) = {
+                let draw = &self.shared.borrow().draw;
+                (draw.moves, draw.flock)
+            };
             let more = self.cores.len() > 1 && self.life.moved < MOVES_MAX;
             if more && self.rng.chance(often, 1024) {
                 let to = self.rng.below(self.cores.len() as u64) as usize;
-                self.move_group(to, now);
+                (0..flock).for_each(|_| self.move_group(to, now));
             }
             let grants = self.shared.borrow().draw.grants;
             if self.cores.len() > 1 && self.rng.chance(grants, 1024) {
