@@ -432,7 +432,7 @@ fn resolved(
             if conn.name != handle || conn.flags.contains(Flags::FREED) {
                 return;
             }
-            group.conns[index].flags -= Flags::NEEDS_NEIGHBOR;
+            group.is_reached(index);
             if mac.is_some() {
                 group.want_output(index, local);
             } else if group.conns[index].state == crate::conn::State::SynSent {

@@ -68,6 +68,8 @@ pub struct FlowGroup {
     /// Handshakes of all listeners.
     pub half_open: u32,
     half_open_max: u32,
+    /// Connections that wait for their next hop's address, which their core asks for.
+    pub(crate) unreached: u32,
     /// SYN cookies that were sent may come back until then.
     pub cookies_until: Instant,
     /// Of our IPv6 addresses, those that its connections are of.
@@ -104,6 +106,7 @@ impl FlowGroup {
             backlog: [Waiting::default(); SLOTS],
             half_open: 0,
             half_open_max: (limit / HALF_OPEN_SHARE).max(1),
+            unreached: 0,
             cookies_until: Instant(0),
             addresses: Generations::default(),
         }
@@ -290,12 +293,34 @@ impl FlowGroup {
     #[inline]
     pub fn free(&mut self, index: u32, local: &mut Local) {
         let conn = &mut self.conns[index];
+        self.unreached -= u32::from(conn.flags.contains(Flags::NEEDS_NEIGHBOR));
         conn.flags = Flags::FREED;
         let generation = Handle::next_generation(conn.name.generation());
         conn.name = Handle::new(self.id, generation, index);
         self.wheel.cancel(index);
         self.conns.release(index);
         local.stats.add(Counter::TcpClosed, 1);
+    }
+
+    /// The group has come from a core that still asks for what some wait for: they ask anew. (Hardly ever are there any, so
+    /// that a move need not know who they are.)
+    pub(crate) fn ask_again(&mut self, local: &mut Local) {
+        for index in 0..self.conns.capacity() {
+            if self.unreached == 0 {
+                return;
+            }
+            if self.conns.at(index).flags.contains(Flags::NEEDS_NEIGHBOR) {
+                self.is_reached(index);
+                self.want_output(index, local);
+            }
+        }
+    }
+
+    /// The connection waits for its next hop's address no more.
+    pub(crate) fn is_reached(&mut self, index: u32) {
+        let conn = &mut self.conns[index];
+        self.unreached -= u32::from(conn.flags.contains(Flags::NEEDS_NEIGHBOR));
+        conn.flags -= Flags::NEEDS_NEIGHBOR;
     }
 
     /// Frame `number` of this core in the group's numbering.

@@ -31,6 +31,7 @@ impl Engine {
         let at = usize::from(group.id.0);
         group.rebase_tx(0, local.tx.next());
         group.attach(local);
+        group.ask_again(local);
         ipv6::end_lost(&mut group, local);
         moved(&mut group, local, true);
         count_backlog(&group, local, true);

@@ -550,7 +550,10 @@ fn resolve(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
         if !conn.flags.contains(Flags::NEEDS_NEIGHBOR) {
             let waiting = Waiting::Connection(conn.name);
             match local.neighbors.pend(hop, waiting, local.now) {
-                Ok(()) => conn.flags |= Flags::NEEDS_NEIGHBOR,
+                Ok(()) => {
+                    conn.flags |= Flags::NEEDS_NEIGHBOR;
+                    group.unreached += 1;
+                }
                 Err(_) => local.stats.drop(Drop::ArpPendingFull),
             }
         }

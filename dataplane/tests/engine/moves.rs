@@ -471,3 +471,26 @@ fn new_connections_keep_off_a_group_that_leaves() {
     groups.dedup();
     assert_eq!(groups.len(), 3, "all others of the core are used");
 }
+
+/// Each core asks for addresses by itself: what a connection waits for is asked for anew where it goes.
+#[test]
+fn who_waits_for_an_address_does_not_wait_longer_for_a_move() {
+    let mut talk = talk();
+    talk.deaf = true;
+    let to = talk.host(80);
+    call(&mut talk, 1, &[Call::connect(Cookie(1), to).with_result(1)]);
+    let opened = |event: &Condition| match event {
+        Condition::Result { status: Status::Ok, handle, .. } => Some(*handle),
+        _ => None,
+    };
+    let handle = events(&mut talk, 1).iter().find_map(opened).expect("it is under way");
+    talk.nothing();
+    talk.deaf = false;
+    wish(&mut talk, handle.group(), 0);
+    after(&mut talk, A_BIT);
+    assert_eq!(owner(&talk, handle.group()), [0]);
+    assert_eq!(talk.one().flags & (SYN | ACK), SYN);
+    // Both know now: the answer comes to who has asked first, too.
+    talk.pass(Duration::from_ms(500));
+    talk.nothing();
+}
