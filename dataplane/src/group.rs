@@ -1,5 +1,7 @@
 //! A flow group: the unit of ownership. It owns its connections, their send segments, its flow
 //! table, timers and lists by value; moving it to another core is moving this value.
+mod unreached;
+
 use crate::acl;
 use crate::addresses::Generations;
 use crate::conn::{Conn, Conns, Flags, Pending, State, Unfolding};
@@ -300,27 +302,6 @@ impl FlowGroup {
         self.wheel.cancel(index);
         self.conns.release(index);
         local.stats.add(Counter::TcpClosed, 1);
-    }
-
-    /// The group has come from a core that still asks for what some wait for: they ask anew. (Hardly ever are there any, so
-    /// that a move need not know who they are.)
-    pub(crate) fn ask_again(&mut self, local: &mut Local) {
-        for index in 0..self.conns.capacity() {
-            if self.unreached == 0 {
-                return;
-            }
-            if self.conns.at(index).flags.contains(Flags::NEEDS_NEIGHBOR) {
-                self.is_reached(index);
-                self.want_output(index, local);
-            }
-        }
-    }
-
-    /// The connection waits for its next hop's address no more.
-    pub(crate) fn is_reached(&mut self, index: u32) {
-        let conn = &mut self.conns[index];
-        self.unreached -= u32::from(conn.flags.contains(Flags::NEEDS_NEIGHBOR));
-        conn.flags -= Flags::NEEDS_NEIGHBOR;
     }
 
     /// Frame `number` of this core in the group's numbering.
