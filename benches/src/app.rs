@@ -3,6 +3,7 @@ use crate::memory;
 use crate::rings::{Calls, Events};
 use ix_abi::call::{Call, Op, SENDV_INLINE_SG, SgEntry};
 use ix_abi::event::{Event, Kind};
+use ix_abi::layout::CALL_SLOTS;
 use ix_abi::{Cookie, Handle, SocketAddress, Status};
 use ix_dataplane::usermem::UserMap;
 
@@ -232,8 +233,19 @@ pub struct Timers {
     pub every_us: u64,
     /// How often one has fired.
     pub fired: u64,
-    /// They were set.
-    pub running: bool,
+    /// How many were set.
+    pub set: u64,
+}
+
+impl Timers {
+    /// Sets one more, if that is not the last, at its time within the period.
+    fn set_next(&mut self, calls: &mut Calls) {
+        if self.set < self.timers {
+            let first_us = self.every_us * (self.set + 1) / self.timers;
+            calls.push(Call::timer_set(Cookie(self.set), first_us));
+            self.set += 1;
+        }
+    }
 }
 
 impl App for Timers {
@@ -243,13 +255,11 @@ impl App for Timers {
             Kind::Timer => {
                 self.fired += 1;
                 calls.push(Call::timer_set(Cookie(event.cookie), self.every_us));
+                self.set_next(calls);
             }
-            Kind::GroupIn if !self.running => {
-                self.running = true;
-                for i in 0..self.timers {
-                    let first_us = self.every_us * (i + 1) / self.timers;
-                    calls.push(Call::timer_set(Cookie(i), first_us));
-                }
+            // As many at first as the ring has room for with ease; then one with each that fires.
+            Kind::GroupIn if self.set == 0 => {
+                (0..u64::from(CALL_SLOTS / 2)).for_each(|_| self.set_next(calls));
             }
             Kind::Result => assert_eq!(Status(event.aux), Status::Ok, "a call failed: {event:?}"),
             _ => {}

@@ -79,7 +79,7 @@ pub fn app(server: &mut EngineServer<Timers>, firings: usize) -> usize {
             server.pass_ns(work.deadline.0.saturating_sub(now_ns));
         }
     };
-    while server.app().fired < firings as u64 / 4 {
+    while server.app().fired < firings as u64 / 4 || server.app().set < server.app().timers {
         turn(server);
         server.turn();
     }
