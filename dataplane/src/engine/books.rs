@@ -28,11 +28,13 @@ impl Engine {
         }
         for group in self.groups.iter().flatten().chain(self.lend.relics()) {
             found.slots += group.conns.capacity() as usize;
+            let mut unreached = 0;
             for index in 0..group.conns.capacity() {
                 let conn = &group.conns.spelled_out(index);
                 if conn.flags.contains(Flags::FREED) {
                     continue;
                 }
+                unreached += u32::from(conn.flags.contains(Flags::NEEDS_NEIGHBOR));
                 found.connections += 1;
                 found.folded += usize::from(group.conns.at(index).is_folded());
                 found.received += usize::from(conn.rx_buffers);
@@ -45,6 +47,7 @@ impl Engine {
             if group.segments.len() as usize != found.segments_of(group) {
                 found.broken += 1;
             }
+            found.broken += usize::from(group.unreached != unreached);
             found.broken += usize::from(!recovery::all_returned(group));
             found.broken += usize::from(!group.all_in_time_wait_are_listed());
         }
