@@ -23,7 +23,7 @@ fn events_come_in_order_across_the_wrap_of_ring_and_index() {
     let mut context = boot_at(u32::MAX - 40_000, "");
     let mut expected = 0;
     for round in 0..30 {
-        let count = 1 + round * 397 % 5000;
+        let count = 1 + round * 97 % u64::from(EVENT_SLOTS);
         kernel(|k| k.pending.extend((expected..expected + count).map(timer)));
         assert_eq!(u64::from(context.enter()), count);
         let seen = drain(&mut context);

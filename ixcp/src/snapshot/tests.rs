@@ -12,7 +12,7 @@ fn every_word_comes_out_under_its_name() {
     let v6 = |text: &str| (text.parse::<Ipv6Addr>().unwrap(), 64);
     assert_eq!(snapshot.ipv6, [v6("fe80::2"), v6("2001:db8::5")]);
     assert_eq!(snapshot.mac, "52:54:00:12:34:56");
-    assert_eq!(snapshot.version, "3.5");
+    assert_eq!(snapshot.version, "4.0");
     assert_eq!(snapshot.cores.len(), 2);
     for (i, counter) in Counter::ALL.iter().enumerate() {
         assert_eq!(snapshot.cores[1].counter(*counter), 1000 + i as u64);
@@ -50,11 +50,11 @@ fn a_page_that_no_kernel_has_written_is_told_apart_from_a_corrupted_one() {
 #[test]
 fn another_major_version_is_refused_and_a_newer_minor_one_is_not() {
     let scene = scene(1);
-    scene.page.store(header::VERSION, 4);
+    scene.page.store(header::VERSION, 5);
     let message = read(&scene.page).unwrap_err().to_string();
-    assert!(message.contains("version 4.0, this ixcp speaks 3.x"), "{message}");
-    scene.page.store(header::VERSION, 3 | 7 << 16);
-    assert_eq!(read(&scene.page).unwrap().version, "3.7");
+    assert!(message.contains("version 5.0, this ixcp speaks 4.x"), "{message}");
+    scene.page.store(header::VERSION, 4 | 7 << 16);
+    assert_eq!(read(&scene.page).unwrap().version, "4.7");
 }
 
 #[test]
