@@ -13,6 +13,8 @@ impl FlowGroup {
                 return;
             }
             if self.conns.at(index).flags.contains(Flags::NEEDS_NEIGHBOR) {
+                // It may have found the address by another way meanwhile, and be folded.
+                self.conns.settle(index);
                 self.is_reached(index);
                 self.want_output(index, local);
             }
