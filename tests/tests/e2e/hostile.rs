@@ -16,6 +16,7 @@ use ixcp::page::Page;
 use nix::sys::signal::{Signal, kill};
 use smoltcp::socket::tcp;
 use std::io::Write;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -184,9 +185,20 @@ impl Lab {
         }
     }
 
+    /// `ixcp restart-app`, while the host reads what it is sent: else what waits for it keeps the resets back, and a device that
+    /// sends nothing for `DRAIN_TIMEOUT` is begun anew without them.
+    fn restarts(&mut self) -> std::io::Result<Output> {
+        let mut command = self.vm.ixcp_command(&["restart-app"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        while child.try_wait()?.is_none() {
+            self.host.run(Duration::from_millis(2));
+        }
+        child.wait_with_output()
+    }
+
     /// `ixcp restart-app`, and the figures once the new application serves.
     fn restart(&mut self) -> Result<Figures, String> {
-        let said = self.vm.ixcp(&["restart-app"]);
+        let said = self.restarts().map_err(|e| format!("restart-app: {e}"))?;
         if !said.status.success() {
             return Err(format!("restart-app: {}", String::from_utf8_lossy(&said.stderr)));
         }
