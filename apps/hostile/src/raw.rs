@@ -161,8 +161,13 @@ impl Rings {
         Rings::word(self.base + EVENT_PAGE).load(Ordering::Acquire)
     }
 
+    /// Whether an event is unread.
+    pub fn has_event(&self) -> bool {
+        self.consumed != self.events_written()
+    }
+
     pub fn next_event(&mut self) -> Option<Event> {
-        if self.consumed == self.events_written() {
+        if !self.has_event() {
             return None;
         }
         let index = ring::slot(self.consumed, EVENT_SLOTS) as u64;
