@@ -52,7 +52,7 @@ pub struct Config {
     pub secret: [u8; 16],
     /// Seed of what else is random; another one for each core.
     pub seed: u64,
-    /// Most connections of one flow group, TIME_WAIT included.
+    /// Most connections of one flow group, TIME_WAIT included: up to [`crate::flow_table::CAPACITY_MAX`].
     pub connections_per_group: u32,
     /// What new connections control congestion by.
     pub congestion: Algorithm,

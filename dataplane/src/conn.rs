@@ -1,6 +1,6 @@
 //! A connection: what a folded one needs per message in its first two cache lines, what any established one does in the next
-//! three, the rest behind. 448 bytes, all of them used.
-use crate::flow_table::{FlowKey, NIL};
+//! three, the rest behind. 448 bytes, two of them to spare.
+use crate::flow_table::{END, FlowKey, Link, NIL};
 use crate::mbuf::NO_MBUF;
 use crate::settings::Settings;
 use crate::tcp::congestion::{Algorithm, Congestion, CongestionControl};
@@ -160,7 +160,7 @@ pub struct Conn {
     /// The peer's IPv4 address and both ports, in the order of a received header; of IPv6 the ports alone.
     pub tuple: u64,
     /// Next in the bucket.
-    pub hash_next: u32,
+    pub hash_next: Link,
     /// The set of rules that it was judged by.
     pub acl: u32,
     /// Next expected from the peer.
@@ -477,7 +477,7 @@ impl Default for Conn {
             remote: IpAddress::UNSPECIFIED,
             tuple: 0,
             hash: 0,
-            hash_next: NIL,
+            hash_next: END,
             name: Handle::NONE,
             flags: Flags::FREED,
             rcv_nxt: WrappingSeq(0),

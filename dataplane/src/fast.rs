@@ -64,7 +64,7 @@ pub fn look_ahead(
     let Some(hash) = first.hash.filter(|_| first.hash != frame.hash) else { return };
     let id = group_of(hash, local.groups);
     if let Some(Some(group)) = groups.get(usize::from(id.0))
-        && let Some(conn) = group.conns.get(group.table.first(hash))
+        && let Some(conn) = group.conns.get(group.table.first(hash).into())
     {
         prefetch::lines(conn, CONN_LINES);
     }

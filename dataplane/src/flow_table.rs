@@ -19,6 +19,14 @@ use ix_abi::IpAddress;
 /// No connection.
 pub const NIL: u32 = u32::MAX;
 
+/// Index of a connection in its group, as chains of the flow table have it: of two bytes, so that the table needs few cache
+/// lines.
+pub type Link = u16;
+/// The end of a chain.
+pub const END: Link = Link::MAX;
+/// Connections that a table can have.
+pub const CAPACITY_MAX: u32 = END as u32;
+
 /// What tells connections of one local address apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowKey {
@@ -55,7 +63,7 @@ const BUCKETS_PER_CONNECTION: u32 = 4;
 #[derive(Debug)]
 pub struct FlowTable {
     /// Those in use, a power of two, then those to come.
-    buckets: Box<[u32]>,
+    buckets: Box<[Link]>,
     limit: u32,
     shift: u32,
     /// Of those in use.
@@ -69,8 +77,9 @@ pub struct FlowTable {
 }
 
 impl FlowTable {
-    /// A table for at most `limit` connections of one of `groups` groups.
+    /// A table for at most `limit` connections, up to [`CAPACITY_MAX`], of one of `groups` groups.
     pub fn new(limit: u32, groups: u16) -> FlowTable {
+        assert!(limit <= CAPACITY_MAX, "{limit} connections in one table");
         // The low bits of the hash are the group's number, the same for all of its connections.
         let shift = u32::from(groups).trailing_zeros();
         FlowTable {
@@ -99,39 +108,39 @@ impl FlowTable {
     /// remote address tells the family, so that for IPv4 the key says all.
     #[inline]
     pub fn find_at(&self, conns: &Conns, hash: u32, key: &FlowKey, local: u8) -> Option<u32> {
-        let mut index = *self.buckets.get(self.bucket(hash))?;
-        while index != NIL {
-            let conn = conns.at(index);
+        let mut link = *self.buckets.get(self.bucket(hash))?;
+        while link != END {
+            let conn = conns.at(link.into());
             if conn.hash == hash
                 && conn.remote == key.remote
                 && conn.tuple == key.tuple()
                 && (local == 0 || conn.local == local)
             {
-                return Some(index);
+                return Some(link.into());
             }
-            index = conn.hash_next;
+            link = conn.hash_next;
         }
         None
     }
 
     /// The first connection of the bucket of `hash`.
     #[inline(always)]
-    pub fn first(&self, hash: u32) -> u32 {
-        self.buckets.get(self.bucket(hash)).copied().unwrap_or(NIL)
+    pub fn first(&self, hash: u32) -> Link {
+        self.buckets.get(self.bucket(hash)).copied().unwrap_or(END)
     }
 
     /// The same for an IPv4 flow by its [`tuple`].
     #[inline(always)]
     pub fn find_tuple(&self, conns: &Conns, hash: u32, tuple: u64) -> Option<u32> {
-        let mut index = *self.buckets.get(self.bucket(hash))?;
-        while index != NIL {
-            let conn = conns.at(index);
+        let mut link = *self.buckets.get(self.bucket(hash))?;
+        while link != END {
+            let conn = conns.at(link.into());
             // All that a segment touches, at once: nothing of it depends on the first line.
             prefetch::lines(conn, CONN_LINES);
             if conn.tuple == tuple {
-                return Some(index);
+                return Some(link.into());
             }
-            index = conn.hash_next;
+            link = conn.hash_next;
         }
         None
     }
@@ -144,9 +153,9 @@ impl FlowTable {
             return false;
         }
         let bucket = self.bucket(hash);
-        let head = core::mem::replace(&mut self.buckets[bucket], index);
+        let head = core::mem::replace(&mut self.buckets[bucket], index as Link);
         conns.at_mut(index).hash_next = head;
-        if head != NIL && self.is_too_long(conns, head) {
+        if head != END && self.is_too_long(conns, head) {
             self.buckets[bucket] = head;
             return false;
         }
@@ -204,15 +213,15 @@ impl FlowTable {
     fn tell_apart(&mut self, conns: &mut Conns, low: u32) {
         let (low, high) = (low as usize, (low + self.half()) as usize);
         let mut at = self.buckets[low];
-        if at == NIL || at != self.buckets[high] {
+        if at == END || at != self.buckets[high] {
             return;
         }
-        (self.buckets[low], self.buckets[high]) = (NIL, NIL);
-        while at != NIL {
-            let bucket = self.bucket(conns.at(at).hash);
+        (self.buckets[low], self.buckets[high]) = (END, END);
+        while at != END {
+            let bucket = self.bucket(conns.at(at.into()).hash);
             debug_assert!(bucket == low || bucket == high);
             let head = core::mem::replace(&mut self.buckets[bucket], at);
-            at = core::mem::replace(&mut conns.at_mut(at).hash_next, head);
+            at = core::mem::replace(&mut conns.at_mut(at.into()).hash_next, head);
         }
     }
 
@@ -224,7 +233,7 @@ impl FlowTable {
         if buckets.try_reserve_exact(count).is_err() {
             return false;
         }
-        buckets.resize(count, NIL);
+        buckets.resize(count, END);
         self.buckets = buckets.into_boxed_slice();
         (self.mask, self.told_apart) = (FIRST - 1, FIRST / 2);
         self.odd_from = FIRST / BUCKETS_PER_CONNECTION;
@@ -233,11 +242,11 @@ impl FlowTable {
 
     /// Whether a chain that begins with `at` takes no more.
     #[inline(never)]
-    fn is_too_long(&self, conns: &Conns, mut at: u32) -> bool {
+    fn is_too_long(&self, conns: &Conns, mut at: Link) -> bool {
         let mut length = 0;
-        while at != NIL {
+        while at != END {
             length += 1;
-            at = conns.at(at).hash_next;
+            at = conns.at(at.into()).hash_next;
         }
         length >= FLOW_CHAIN_MAX
     }
@@ -253,7 +262,7 @@ impl FlowTable {
         }
         let (next, bucket) = (conn.hash_next, self.bucket(conn.hash));
         let Some(head) = self.buckets.get_mut(bucket) else { return };
-        if *head == index {
+        if u32::from(*head) == index {
             *head = next;
             self.len -= 1;
             return;
@@ -270,11 +279,11 @@ impl FlowTable {
 
 /// Takes a connection that is followed by `next` out of a chain, which begins with `at`; whether it was there.
 #[inline(never)]
-fn unlink(conns: &mut Conns, index: u32, mut at: u32, next: u32) -> bool {
-    while at != NIL {
-        let after = conns.at(at).hash_next;
-        if after == index {
-            conns.at_mut(at).hash_next = next;
+fn unlink(conns: &mut Conns, index: u32, mut at: Link, next: Link) -> bool {
+    while at != END {
+        let after = conns.at(at.into()).hash_next;
+        if u32::from(after) == index {
+            conns.at_mut(at.into()).hash_next = next;
             return true;
         }
         at = after;

@@ -131,7 +131,7 @@ impl Conn {
     pub fn folded_deadline(&self, delayed_ack: Duration) -> Instant {
         debug_assert!(self.is_folded());
         let after = if self.rx_held > 0 { delayed_ack } else { self.rtt.timeout() };
-        (self.trying_since + after).min(self.keep_at)
+        self.trying_since + after
     }
 
     /// Whether frames that are out, or may go out again, refer to memory.

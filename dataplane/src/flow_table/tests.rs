@@ -71,18 +71,18 @@ fn it_grows_and_finds_everything_at_every_size() {
         let found = (0..=n).filter(|n| table.find(&conns, hash(*n), &key(*n)) == Some(*n));
         assert_eq!(found.count() as u32, n + 1);
         assert_eq!(table.len(), n + 1);
-        let in_use = table.buckets.iter().rposition(|head| *head != NIL).unwrap() as u32;
+        let in_use = table.buckets.iter().rposition(|head| *head != END).unwrap() as u32;
         assert!(in_use < (2 * BUCKETS_PER_CONNECTION * (n + 1)).max(FIRST), "{in_use} of {n}");
         let sharing = (0..table.half()).filter(|at| {
             let head = table.buckets[*at as usize];
-            head != NIL && head == table.buckets[(*at + table.half()) as usize]
+            head != END && head == table.buckets[(*at + table.half()) as usize]
         });
         assert!(table.odd_from == 0 || sharing.count() == 0, "buckets share a chain for ever");
         let few = table.len > (table.mask + 1) / BUCKETS_PER_CONNECTION;
         assert!(!few || table.mask as usize + 1 == table.buckets.len(), "{} of {n}", table.mask);
         for bucket in &table.buckets {
             let chain = core::iter::successors(Some(*bucket), |at| {
-                (*at != NIL).then(|| conns[*at].hash_next)
+                (*at != END).then(|| conns[u32::from(*at)].hash_next)
             });
             longest = longest.max(chain.count() - 1);
         }
