@@ -110,18 +110,22 @@ impl<S: Server> Echo<S> {
         );
     }
 
-    /// Lays up `rpcs` requests and runs one turn for each, timed: nanoseconds. Each turn finds one, whether because more are
-    /// not there yet or because the server's batch is 1.
-    pub fn time(&mut self, rpcs: usize) -> u64 {
+    /// Lays up `rpcs` requests and runs one turn for `batch` of them at a time, timed: nanoseconds. Each turn finds so many,
+    /// because more are not there yet.
+    pub fn time(&mut self, rpcs: usize, batch: usize) -> u64 {
         self.server.hold(true);
-        for _ in 0..rpcs {
-            let i = self.talking[self.rng.below(self.talking.len() as u64) as usize];
+        for at in 0..rpcs {
+            // Those of one batch are of different connections.
+            let first = at % batch;
+            let left = self.talking.len() - first;
+            self.talking.swap(first, first + self.rng.below(left as u64) as usize);
+            let i = self.talking[first];
             self.clients.request_ahead(&mut self.server, i, MESSAGE);
         }
         let start = std::time::Instant::now();
-        for _ in 0..rpcs {
-            self.server.pass_ns(REQUEST_EVERY_NS);
-            self.server.show();
+        for _ in 0..rpcs.div_ceil(batch) {
+            self.server.pass_ns(REQUEST_EVERY_NS * batch as u64);
+            (0..batch).for_each(|_| self.server.show());
             self.server.turn();
         }
         let ns = start.elapsed().as_nanos() as u64;

@@ -73,10 +73,10 @@ fn measure(cores: &mut [Core], processors: &[usize]) -> Result<f64> {
         pin(processor)?;
         // Warms the caches again that others have used.
         for _ in 0..CHUNKS / 4 {
-            core.time(CHUNK);
+            core.time(CHUNK, 1);
         }
         barrier.wait();
-        let ns: u64 = (0..CHUNKS).map(|_| core.time(CHUNK)).sum();
+        let ns: u64 = (0..CHUNKS).map(|_| core.time(CHUNK, 1)).sum();
         Ok((CHUNKS * CHUNK) as f64 * 1e3 / ns as f64)
     };
     std::thread::scope(|scope| {

@@ -10,6 +10,10 @@ use crate::server::smoltcp::{Does, Smoltcp};
 const CHUNK: usize = 64;
 /// How often, in one measurement.
 const CHUNKS: usize = 16;
+/// Frames of a turn where there is a batch of them.
+const BATCH: usize = CHUNK;
+/// Connections of a server that has batches and fits its caches.
+pub const SOME: usize = 100;
 /// Connections of a busy server.
 pub const MANY: usize = 10_000;
 
@@ -36,6 +40,10 @@ pub struct Found {
     pub engine: [Times; 2],
     /// The bare responder.
     pub bare: [Times; 2],
+    /// The engine in batches of [`BATCH`], at [`SOME`] and at [`MANY`] connections.
+    pub engine_batch: [Times; 2],
+    /// The bare responder, likewise.
+    pub bare_batch: [Times; 2],
     /// The engine again, beside smoltcp.
     pub engine_then: [Times; 2],
     /// smoltcp.
@@ -50,26 +58,27 @@ impl Found {
 
     /// How much more the engine's time grows from 1 to [`MANY`] connections than the bare responder's.
     pub fn growth(&self) -> f64 {
-        let growth = |times: &[Times; 2]| times[1].median() / times[0].median();
         growth(&self.engine) / growth(&self.bare)
+    }
+
+    /// The same in batches, from [`SOME`].
+    pub fn growth_batch(&self) -> f64 {
+        growth(&self.engine_batch) / growth(&self.bare_batch)
     }
 
     /// Prints the tables.
     pub fn print(&self) {
         println!("| ns per 64-byte echo, batch 1, checksums in software | 1 connection | {MANY} |");
         println!("|---|---|---|");
-        for (name, times) in [
-            ("engine", &self.engine),
-            ("bare responder, by turns with it", &self.bare),
-            ("engine", &self.engine_then),
-            ("smoltcp, by turns with it", &self.smoltcp),
-        ] {
-            let cells = times.iter().map(|times| {
-                let (low, high) = times.quartiles();
-                format!("{:.0} ({low:.0} to {high:.0})", times.median())
-            });
-            println!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
-        }
+        line("engine", &self.engine);
+        line("bare responder, by turns with it", &self.bare);
+        line("engine", &self.engine_then);
+        line("smoltcp, by turns with it", &self.smoltcp);
+        println!();
+        println!("| the same in batches of {BATCH} | {SOME} connections | {MANY} |");
+        println!("|---|---|---|");
+        line("engine", &self.engine_batch);
+        line("bare responder, by turns with it", &self.bare_batch);
         let [one, many] = self.by_smoltcp();
         println!();
         println!("engine by smoltcp at 1 connection: {one:.3} (aim: at most 0.6)");
@@ -79,7 +88,24 @@ impl Found {
         println!(
             "growth from 1 to {MANY} connections by the bare responder's: {growth:.3} (aim: 1.25)"
         );
+        let growth = self.growth_batch();
+        println!(
+            "growth from {SOME} to {MANY}, in batches of {BATCH}, by the bare responder's: {growth:.3}"
+        );
     }
+}
+
+/// By how much the time of `[few, many]` connections grows.
+fn growth(times: &[Times; 2]) -> f64 {
+    times[1].median() / times[0].median()
+}
+
+fn line(name: &str, times: &[Times; 2]) {
+    let cells = times.iter().map(|times| {
+        let (low, high) = times.quartiles();
+        format!("{:.0} ({low:.0} to {high:.0})", times.median())
+    });
+    println!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
 }
 
 fn engine(connections: usize) -> Echo<EngineServer<app::Echo>> {
@@ -87,8 +113,8 @@ fn engine(connections: usize) -> Echo<EngineServer<app::Echo>> {
     Echo::new(EngineServer::new(setup, app::Echo::default()), connections, usize::MAX, 1)
 }
 
-fn bare(connections: usize) -> Echo<Bare> {
-    Echo::new(Bare::new(connections, false, 1), connections, usize::MAX, 1)
+fn bare(connections: usize, batch: usize) -> Echo<Bare> {
+    Echo::new(Bare::new(connections, false, batch), connections, usize::MAX, 1)
 }
 
 fn smoltcp(connections: usize) -> Echo<Smoltcp> {
@@ -98,11 +124,11 @@ fn smoltcp(connections: usize) -> Echo<Smoltcp> {
 }
 
 /// One measurement: its first part warms the caches again that others have used.
-fn measure<S: Server>(echo: &mut Echo<S>, times: &mut Times, chunks: usize) {
+fn measure<S: Server>(echo: &mut Echo<S>, times: &mut Times, chunks: usize, batch: usize) {
     for _ in 0..chunks.div_ceil(2) {
-        echo.time(CHUNK);
+        echo.time(CHUNK, batch);
     }
-    let ns: u64 = (0..chunks).map(|_| echo.time(CHUNK)).sum();
+    let ns: u64 = (0..chunks).map(|_| echo.time(CHUNK, batch)).sum();
     times.0.push(ns as f64 / (chunks * CHUNK) as f64);
 }
 
@@ -110,25 +136,40 @@ fn measure<S: Server>(echo: &mut Echo<S>, times: &mut Times, chunks: usize) {
 /// which with many connections takes so long and uses so much of the caches that it is measured less often.
 pub fn run(rounds: usize) -> Found {
     let mut found = Found::default();
-    let (mut engines, mut bares) = ([engine(1), engine(MANY)], [bare(1), bare(MANY)]);
+    let (mut engines, mut bares) = ([engine(1), engine(MANY)], [bare(1, 1), bare(MANY, 1)]);
     for _ in 0..rounds {
         for i in 0..2 {
-            measure(&mut engines[i], &mut found.engine[i], CHUNKS);
-            measure(&mut bares[i], &mut found.bare[i], CHUNKS);
+            measure(&mut engines[i], &mut found.engine[i], CHUNKS, 1);
+            measure(&mut bares[i], &mut found.bare[i], CHUNKS, 1);
         }
     }
+    batches(rounds / 2, &mut found);
     let mut smoltcps = [smoltcp(1), smoltcp(MANY)];
     for round in 0..rounds {
         for i in 0..2 {
             let few = i == 1;
             if !few || round % 10 == 0 {
-                measure(&mut engines[i], &mut found.engine_then[i], CHUNKS);
-                measure(&mut smoltcps[i], &mut found.smoltcp[i], if few { 1 } else { CHUNKS });
+                measure(&mut engines[i], &mut found.engine_then[i], CHUNKS, 1);
+                let chunks = if few { 1 } else { CHUNKS };
+                measure(&mut smoltcps[i], &mut found.smoltcp[i], chunks, 1);
             }
         }
     }
-    for times in [&mut found.engine, &mut found.bare, &mut found.engine_then, &mut found.smoltcp] {
+    let Found { engine, bare, engine_batch, bare_batch, engine_then, smoltcp } = &mut found;
+    for times in [engine, bare, engine_batch, bare_batch, engine_then, smoltcp] {
         times.iter_mut().for_each(|times| times.0.sort_by(f64::total_cmp));
     }
     found
+}
+
+/// The engine and the bare responder by turns, in batches.
+fn batches(rounds: usize, found: &mut Found) {
+    let mut engines = [engine(SOME), engine(MANY)];
+    let mut bares = [bare(SOME, BATCH), bare(MANY, BATCH)];
+    for _ in 0..rounds {
+        for i in 0..2 {
+            measure(&mut engines[i], &mut found.engine_batch[i], CHUNKS, BATCH);
+            measure(&mut bares[i], &mut found.bare_batch[i], CHUNKS, BATCH);
+        }
+    }
 }

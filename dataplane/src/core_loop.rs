@@ -5,7 +5,7 @@ use crate::calls;
 use crate::device::{RxBatch, RxFrame, RxQueue, TxQueue, take_each};
 use crate::engine::Engine;
 use crate::events;
-use crate::fast;
+use crate::fast::{self, AHEAD};
 use crate::input::{chain, eth};
 use crate::limits::PUBLISH_EVERY;
 use crate::local::Local;
@@ -150,20 +150,21 @@ fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
 #[inline(never)]
 fn receive_several(engine: &mut Engine, total: usize) -> bool {
     let Engine { local, groups, batch: Some(batch), .. } = engine else { return false };
-    let mut bytes = 0;
-    let mut rest = &batch[..];
-    while let [frame, more @ ..] = rest {
-        fast::look_ahead(local, groups, frame, more);
-        if !frame.rest.is_none() || !fast::receive(local, groups, frame) {
-            break;
+    let (mut bytes, mut done) = (0, 0);
+    'predicted: while done < batch.len() {
+        let end = batch.len().min(done + AHEAD);
+        fast::look_ahead(local, groups, &mut batch[done..end]);
+        for frame in &batch[done..end] {
+            if !frame.rest.is_none() || !fast::receive(local, groups, frame) {
+                break 'predicted;
+            }
+            bytes += u64::from(frame.len);
+            done += 1;
         }
-        bytes += u64::from(frame.len);
-        rest = more;
     }
-    if rest.is_empty() {
+    if done == batch.len() {
         batch.clear();
     } else {
-        let done = batch.len() - rest.len();
         bytes += take_rest(engine, done);
     }
     count(&mut engine.local.stats, total, total, bytes);
@@ -192,16 +193,24 @@ fn receive_closely<P: Platform>(engine: &mut Engine, platform: &mut P, total: us
 fn take_rest(engine: &mut Engine, done: usize) -> u64 {
     engine.local.calm = false;
     let Some(mut batch) = engine.batch.take() else { return 0 };
-    let mut bytes = 0;
-    let mut rest = batch.get(done..).unwrap_or_default();
-    while let [frame, more @ ..] = rest {
-        fast::look_ahead(&engine.local, &engine.groups, frame, more);
-        bytes += u64::from(frame.len);
-        take(engine, frame);
-        rest = more;
-    }
+    let rest = batch.get_mut(done..).unwrap_or_default();
+    let bytes = take_all(engine, rest);
     batch.clear();
     engine.batch = Some(batch);
+    bytes
+}
+
+/// Takes frames, whose buffers are then not the caller's any more; their bytes.
+#[inline(always)]
+fn take_all(engine: &mut Engine, frames: &mut [RxFrame]) -> u64 {
+    let mut bytes = 0;
+    for some in frames.chunks_mut(AHEAD) {
+        fast::look_ahead(&engine.local, &engine.groups, some);
+        for frame in some {
+            bytes += u64::from(frame.len);
+            take(engine, frame);
+        }
+    }
     bytes
 }
 
@@ -282,18 +291,15 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         tap::received(&mut engine.local, &batch);
     }
     fast::open(&mut engine.local);
-    let mut bytes = 0;
+    let bytes;
     let moving = engine.moves.are_under_way();
     let guarded = moving && engine.moves.has_arrivals();
     if guarded {
         bytes = batch.iter().map(|frame| u64::from(frame.len)).sum();
         take_each(&mut batch, |frame, _| engine.take_guarded(frame.moved(), None));
     } else {
-        take_each(&mut batch, |frame, rest| {
-            fast::look_ahead(&engine.local, &engine.groups, frame, rest);
-            bytes += u64::from(frame.len);
-            take(engine, frame);
-        });
+        bytes = take_all(engine, &mut batch);
+        batch.clear();
     }
     engine.batch = Some(batch);
     let quiet = engine.local.mesh.is_quiet() && !(moving && engine.moves.has_early());

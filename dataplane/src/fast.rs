@@ -5,6 +5,7 @@
 //! everything that is out, or both. [`send`]: a `sendv` of one piece that fits one segment, while nothing
 //! else is queued ([`pieces`]: of two). [`folded`] and [`apart`] are both on a connection in its short form. Beside them [`edges`] and [`brief`], how connections begin and end. Whatever is not exactly that is left untouched to `input`, `tcp` and `calls`, which are
 //! complete without this module and come to the same end: `tests/engine/fast.rs` holds the two against each other.
+mod ahead;
 mod apart;
 mod brief;
 mod edges;
@@ -15,17 +16,12 @@ mod pieces;
 mod receive;
 mod send;
 
+pub use ahead::{AHEAD, look_ahead};
 pub use receive::receive;
 pub use send::call;
 
-use crate::conn::CONN_LINES;
-use crate::device::RxFrame;
 use crate::events::RESERVE;
-use crate::group::FlowGroup;
 use crate::local::Local;
-use crate::prefetch;
-use crate::rss::group_of;
-use alloc::boxed::Box;
 
 /// Events that [`receive`] may write by itself in this iteration: none while something else has to be told
 /// first.
@@ -44,28 +40,4 @@ pub fn open(local: &mut Local) {
 #[inline(always)]
 pub fn event_room(room: u32) -> u32 {
     room.saturating_sub(RESERVE)
-}
-
-/// Asks for what the frames that follow `frame` in the batch will need: the headers of the second, the connection of
-/// the first, if that is another one. Nothing for the last of a batch, or a batch of one.
-#[inline(always)]
-pub fn look_ahead(
-    local: &Local,
-    groups: &[Option<Box<FlowGroup>>],
-    frame: &RxFrame,
-    rest: &[RxFrame],
-) {
-    let [first, more @ ..] = rest else { return };
-    if let [second, ..] = more
-        && let Some(header) = local.pool.area().data(&second.mbuf).get(usize::from(second.offset))
-    {
-        prefetch::lines(header, 2);
-    }
-    let Some(hash) = first.hash.filter(|_| first.hash != frame.hash) else { return };
-    let id = group_of(hash, local.groups);
-    if let Some(Some(group)) = groups.get(usize::from(id.0))
-        && let Some(conn) = group.conns.get(group.table.first(hash).into())
-    {
-        prefetch::lines(conn, CONN_LINES);
-    }
 }

@@ -123,13 +123,13 @@ impl FlowTable {
         None
     }
 
-    /// The first connection of the bucket of `hash`.
+    /// Where the first connection of the chain of `hash` is named.
     #[inline(always)]
-    pub fn first(&self, hash: u32) -> Link {
-        self.buckets.get(self.bucket(hash)).copied().unwrap_or(END)
+    pub fn head(&self, hash: u32) -> Option<&Link> {
+        self.buckets.get(self.bucket(hash))
     }
 
-    /// The same for an IPv4 flow by its [`tuple`].
+    /// The connection of an IPv4 flow by its [`tuple`].
     #[inline(always)]
     pub fn find_tuple(&self, conns: &Conns, hash: u32, tuple: u64) -> Option<u32> {
         let mut link = *self.buckets.get(self.bucket(hash))?;

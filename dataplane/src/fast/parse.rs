@@ -208,11 +208,26 @@ fn without_offload(local: &Local, bytes: &[u8], frame: &RxFrame, total: usize) -
     if asks && !is_intact(h, bytes.get(BELOW..eth::HEADER + total)?) {
         return None;
     }
-    let hash = || {
-        let (from, ports) = ([h[26], h[27], h[28], h[29]], [h[34], h[35], h[36], h[37]]);
-        local.toeplitz.hash_to_v4(local.address_hash, from, ports)
-    };
-    Some(frame.hash.unwrap_or_else(hash))
+    Some(frame.hash.unwrap_or_else(|| hash(local, h)))
+}
+
+/// The hash of a frame that the device has given none, if it is of a flow over IPv4 to our address: before anything else of it
+/// is looked at.
+#[inline]
+pub fn early_hash(local: &Local, frame: &RxFrame) -> Option<u32> {
+    let bytes = local.pool.area().data(&frame.mbuf).get(usize::from(frame.offset)..)?;
+    let h: &Headers = bytes.first_chunk()?;
+    let word = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
+    let usual = word(12) & 0x00ff_ffff == u32::from_le_bytes([8, 0, 0x45, 0])
+        && word(20) & 0xff00_ff3f == u32::from_le_bytes([0, 0, 0, ipv4::TCP])
+        && h[30..34] == local.address;
+    usual.then(|| hash(local, h))
+}
+
+#[inline(always)]
+fn hash(local: &Local, h: &Headers) -> u32 {
+    let (from, ports) = ([h[26], h[27], h[28], h[29]], [h[34], h[35], h[36], h[37]]);
+    local.toeplitz.hash_to_v4(local.address_hash, from, ports)
 }
 
 /// Eight bytes in one load, in the machine's order.
