@@ -217,11 +217,16 @@ fn without_offload(local: &Local, bytes: &[u8], frame: &RxFrame, total: usize) -
 pub fn early_hash(local: &Local, frame: &RxFrame) -> Option<u32> {
     let bytes = local.pool.area().data(&frame.mbuf).get(usize::from(frame.offset)..)?;
     let h: &Headers = bytes.first_chunk()?;
+    is_of_flow_to(local.address, h).then(|| hash(local, h))
+}
+
+/// Whether the addresses and ports of an IPv4 segment to `address` are where they are without options.
+#[inline(always)]
+fn is_of_flow_to(address: [u8; 4], h: &Headers) -> bool {
     let word = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
-    let usual = word(12) & 0x00ff_ffff == u32::from_le_bytes([8, 0, 0x45, 0])
+    word(12) & 0x00ff_ffff == u32::from_le_bytes([8, 0, 0x45, 0])
         && word(20) & 0xff00_ff3f == u32::from_le_bytes([0, 0, 0, ipv4::TCP])
-        && h[30..34] == local.address;
-    usual.then(|| hash(local, h))
+        && h[30..34] == address
 }
 
 #[inline(always)]
@@ -246,3 +251,6 @@ fn is_intact(h: &Headers, segment: &[u8]) -> bool {
     let pseudo = checksum::pseudo_v4(from, to, ipv4::TCP, segment.len() as u16);
     checksum::is_good(ip) && checksum::is_good(checksum::add(pseudo, checksum::sum(segment)))
 }
+
+#[cfg(test)]
+mod tests;
