@@ -126,3 +126,6 @@ impl FlowGroup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,6 +130,30 @@ fn a_connection_in_use_is_not_probed_and_its_silence_is_noticed_within_two_inter
     assert_eq!((segment.seq, segment.ack), (una - 1, at));
 }
 
+/// A folded one: while it talks the wheel does not look at when the peer is to be asked.
+#[test]
+fn a_connection_that_only_answers_is_asked_once_it_is_silent() {
+    let mut talk = listening(&[(TcpOption::KeepAlive, 1_000_000)]);
+    let (handle, mut una) = accepted(&mut talk);
+    let mut at = 1000;
+    for _ in 0..50 {
+        talk.send(ACK | PSH, at, una, WINDOW, b"x");
+        at += 1;
+        talk.calls(&[Call::recv_done(handle, 1), sendv(handle, 1)]);
+        assert_eq!(talk.one().ack, at);
+        una += 1;
+        talk.pass(Duration::from_ms(100));
+        talk.nothing();
+    }
+    assert_eq!(talk.station.engines[0].conservation().folded, 1);
+    talk.send(ACK, at, una, WINDOW, &[]);
+    talk.pass(Duration::from_ms(800));
+    talk.nothing();
+    talk.pass(Duration::from_ms(1_300));
+    let segment = talk.sent().remove(0);
+    assert_eq!((segment.seq, segment.ack), (una - 1, at));
+}
+
 #[test]
 fn what_is_out_is_watched_by_the_retransmission_timer_alone() {
     let mut talk = listening(&[(TcpOption::KeepAlive, 1_000_000)]);
