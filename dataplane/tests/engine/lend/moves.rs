@@ -143,6 +143,32 @@ fn an_answer_about_the_move_before_is_none_about_this_one() {
 }
 
 #[test]
+fn a_group_that_core_0_gives_to_who_has_answered_is_not_nobodys() {
+    let mut talk = Talk::new(|setup| setup.cores = CORES as u16 + 1);
+    call(&mut talk, 0, &[Call::listen(any(7), 64)]);
+    let conn = open(&mut talk, 0, 1, 4000).remove(0);
+    all_events(&mut talk);
+    // Core 1 is stopped; core 2 says what it has; core 3 is long in coming.
+    talk.station.machines[1].frozen = true;
+    talk.station.machines[3].frozen = true;
+    assert_eq!(talk.station.engines[0].take_away(AWAY, 0b1101), Status::Ok);
+    settle(&mut talk);
+    wish(&mut talk, conn.group, 2);
+    settle(&mut talk);
+    assert_eq!(owners(&talk, conn.group), [2]);
+    // The move waits for core 3, but not for ever.
+    after(&mut talk, ix_dataplane::limits::MOVE_FLUSH_TIMEOUT);
+    settle(&mut talk);
+    assert!(outcomes(&mut talk).contains(&(conn.group, Status::Ok)));
+    talk.station.machines[3].frozen = false;
+    settle(&mut talk);
+    assert_eq!(owners(&talk, conn.group), [2]);
+    say(&mut talk, &conn, b"whole");
+    assert_eq!(lengths(&events(&mut talk, 2)), [5]);
+    assert_eq!(forced(&talk), 0);
+}
+
+#[test]
 fn a_group_that_its_new_owner_is_slow_to_read_is_told_of_in_the_end() {
     let mut talk = talk();
     let conn = open(&mut talk, 1, 1, 4000).remove(0);
