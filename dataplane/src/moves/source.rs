@@ -109,6 +109,7 @@ impl Engine {
 
     fn hand_over(&mut self, id: GroupId, to: CoreId) {
         let Some(mut group) = self.take_group(id, to) else { return };
+        self.lend.has_given(id);
         let local = &mut self.local;
         group.app_ended = local.app_ended;
         local.leaving.remove(id);
@@ -130,7 +131,6 @@ impl Engine {
                 since,
             }),
         );
-        self.lend.has_given(id);
         self.tell(to, Message::Group(group));
     }
 
