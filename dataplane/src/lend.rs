@@ -256,7 +256,7 @@ impl Engine {
                     debug_assert!(false, "one goes only when there is room for it");
                 }
                 // It does not hear it, and so does not answer.
-                Message::Owner { group, .. } => self.turned(group, to),
+                Message::Owner { group, age, .. } => self.turned(group, to, age),
                 // Somebody waits for it there.
                 message @ Message::Outcome { .. } => self.lend.book.keep(to, message),
                 _ => {}

@@ -96,6 +96,9 @@ impl Holder {
         Holder(0x4000 | core.0)
     }
 
+    /// Held for a connection of whichever core says so next.
+    const STRAY: Holder = Holder::relic(CoreId(0x3fff));
+
     /// The group, if one holds it.
     pub const fn as_group(self) -> Option<GroupId> {
         if self.0 & 0xc000 == 0 { Some(GroupId(self.0)) } else { None }
@@ -347,6 +350,16 @@ impl Area {
             let group = Holder(holder.load(Ordering::Relaxed)).as_group();
             if group.is_some_and(&whose) {
                 holder.store(Holder::relic(core).0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// That core runs again, and says itself what it holds. The rest is of groups that had just gone to a core that was stopped
+    /// as well, of which those did not know who have called [`Area::orphan`].
+    pub fn disown(&self, core: CoreId) {
+        for holder in &self.holders {
+            if holder.load(Ordering::Relaxed) == Holder::relic(core).0 {
+                holder.store(Holder::STRAY.0, Ordering::Relaxed);
             }
         }
     }

@@ -133,6 +133,8 @@ pub enum Message {
     Turned {
         /// Which.
         group: GroupId,
+        /// Of what was heard: an answer about an earlier move says nothing of this one.
+        age: u64,
     },
     /// To the new owner: the old one has forwarded its last frame, and nobody sends it any.
     Settled {

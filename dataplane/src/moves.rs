@@ -346,9 +346,9 @@ impl Engine {
             Message::Group(group) => self.arrive(from, group),
             Message::Owner { group, owner, age } => {
                 self.hear_owner(group, owner, age);
-                self.tell(from, Message::Turned { group });
+                self.tell(from, Message::Turned { group, age });
             }
-            Message::Turned { group } => self.turned(group, from),
+            Message::Turned { group, age } => self.turned(group, from, age),
             Message::Settled { group } => self.settled(group),
             Message::Redirect { group, to } => {
                 self.moves.redirects.push_back(Redirect { group, to, asker: from, waits: true });

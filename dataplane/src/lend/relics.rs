@@ -57,6 +57,10 @@ impl Engine {
         (self.lend.out, self.lend.stopped) = (true, true);
         (self.lend.asked, self.lend.leaves) = (false, false);
         self.end_relief();
+        self.local.pool.area().disown(self.local.core);
+        for relic in &self.lend.relics.0 {
+            keep_all_delivered(&relic.group, &self.local);
+        }
         let mut held = VecDeque::new();
         for group in (0..self.local.groups).map(GroupId) {
             if let Some(Move::Arriving(arriving)) = self.moves.get(group) {
@@ -187,12 +191,18 @@ fn end_all(group: &mut FlowGroup, local: &mut Local) -> u64 {
                 close::end(group, local, index, DeadReason::Reset);
             }
         }
+    }
+    keep_all_delivered(group, local);
+    reset
+}
+
+fn keep_all_delivered(group: &FlowGroup, local: &Local) {
+    for index in 0..group.conns.capacity() {
         let conn = &group.conns[index];
         if !conn.flags.contains(Flags::FREED) {
             keep_delivered(conn, local);
         }
     }
-    reset
 }
 
 /// What the application was not told of, it is not told of any more; it goes with what it holds.

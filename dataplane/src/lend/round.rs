@@ -106,6 +106,12 @@ impl Lend {
         self.book.all(|state| !matches!(state, Presence::Here | Presence::Returning))
     }
 
+    /// Core 0 has given a group to a core that is there. In a round, that one may have said already what it has, and this one
+    /// says so last, when the move may be over.
+    pub(crate) fn has_given(&mut self, group: GroupId) {
+        self.book.claimed.insert(group);
+    }
+
     /// Core 0 has asked a core to move a group.
     pub(crate) fn has_asked(&mut self, group: GroupId, of: CoreId) {
         if let Some(asked) = self.book.asked.get_mut(usize::from(group.0)) {

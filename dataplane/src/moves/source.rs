@@ -109,6 +109,7 @@ impl Engine {
 
     fn hand_over(&mut self, id: GroupId, to: CoreId) {
         let Some(mut group) = self.take_group(id, to) else { return };
+        self.lend.has_given(id);
         let local = &mut self.local;
         group.app_ended = local.app_ended;
         local.leaving.remove(id);
@@ -153,8 +154,11 @@ impl Engine {
     }
 
     /// A core has turned to the group's new owner; or is that, and has it.
-    pub(crate) fn turned(&mut self, group: GroupId, core: CoreId) {
+    pub(crate) fn turned(&mut self, group: GroupId, core: CoreId, age: u64) {
         let Some(Move::Flushing(flushing)) = self.moves.get(group) else { return };
+        if age != flushing.age {
+            return;
+        }
         flushing.unturned &= !(1 << core.0);
         let (to, told) = (flushing.to, flushing.told);
         // (Of one that was stopped these are the last words.)

@@ -19,11 +19,11 @@ use ix_abi::{CoreId, GroupId};
 impl Engine {
     /// The group is ours.
     pub(super) fn arrive(&mut self, from: CoreId, mut group: Box<FlowGroup>) {
-        let (id, since) = (group.id, self.local.now);
+        let (id, age, since) = (group.id, group.age, self.local.now);
         if self.local.life(id) != (group.age >> 32) as u16
             && self.local.ages[usize::from(id.0)] > group.age
         {
-            self.tell(from, Message::Turned { group: id });
+            self.tell(from, Message::Turned { group: id, age });
             return self.end_late(group);
         }
         let missed = group.app_ended < self.local.app_ended;
@@ -39,7 +39,7 @@ impl Engine {
         }
         let held = VecDeque::new();
         self.moves.set(id, Move::Arriving(Arriving { from, held, settled: false, since }));
-        self.tell(from, Message::Turned { group: id });
+        self.tell(from, Message::Turned { group: id, age });
     }
 
     /// The old owner has forwarded its last frame: what is in its ring is older than what is held.

@@ -1,6 +1,7 @@
 //! Cores that are taken by force: exactly their connections are reset, and each group has an heir.
 use super::*;
 use crate::support::talk::RST;
+use ix_abi::call::SgEntry;
 use ix_dataplane::app::Drain;
 use ix_dataplane::core_loop::run_once;
 
@@ -340,4 +341,82 @@ fn clear_to(talk: &mut Talk, core: u16) {
     }
     settle(talk);
     outcomes(talk);
+}
+
+/// The peer says something, and where the application of core 1 finds it.
+fn held(talk: &mut Talk, conn: &Conn) -> SgEntry {
+    say(talk, conn, b"held");
+    let place = |e: &Condition| match e {
+        Condition::Recv { addr, len, .. } => Some(SgEntry { addr: *addr, len: u64::from(*len) }),
+        _ => None,
+    };
+    events(talk, 1).iter().find_map(place).expect("what was said")
+}
+
+/// What a core says when one of its connections is to send from there.
+fn sends(talk: &mut Talk, core: usize, conn: &Conn, from: SgEntry) -> Status {
+    let send = Call::sendv(conn.handle, 1, from, SgEntry::default());
+    call(talk, core, &[send.with_result(55)]);
+    let answer = |e: &Condition| match e {
+        Condition::Result { tag: 55, status, .. } => Some(*status),
+        _ => None,
+    };
+    events(talk, core).iter().find_map(answer).expect("an answer")
+}
+
+#[test]
+fn what_is_held_of_a_group_on_the_move_is_its_new_owners_when_both_are_taken() {
+    let mut talk = talk();
+    let heirs = open(&mut talk, 0, 1, 5000).remove(0);
+    let conn = open(&mut talk, 1, 1, 4000).remove(0);
+    let held = held(&mut talk, &conn);
+    script(&mut talk, 1).asleep = true;
+    wish(&mut talk, conn.group, 2);
+    talk.step();
+    script(&mut talk, 1).asleep = false;
+    (0..2).for_each(|_| run(&mut talk, 1));
+    (0..2).for_each(|_| run(&mut talk, 2));
+    assert_eq!(owners(&talk, conn.group), [2]);
+    assert_eq!(talk.station.engines[0].owner(conn.group), Some(AWAY), "it has not heard");
+    for core in [1, 2] {
+        talk.station.machines[core].frozen = true;
+        assert_eq!(talk.station.engines[0].take_away(CoreId(core as u16), 0b001), Status::Ok);
+    }
+    settle(&mut talk);
+    assert_eq!(owners(&talk, conn.group), [0, 2], "begun afresh; core 2 has not given up");
+    assert_eq!(sends(&mut talk, 0, &heirs, held), Status::Fault);
+    resumes(&mut talk);
+    clear_to(&mut talk, 1);
+    let other = open(&mut talk, 1, 1, 6000).remove(0);
+    assert_eq!(sends(&mut talk, 1, &other, held), Status::Fault, "it had given it away");
+    talk.station.machines[2].frozen = false;
+    talk.station.engines[2].give_up();
+    settle(&mut talk);
+    let told = dead(&events(&mut talk, 2));
+    assert_eq!(told, [(conn.handle, DeadReason::Reset)]);
+    talk.station.assert_buffers_conserved();
+    close(&mut talk, 2, &told);
+    settle(&mut talk);
+    assert_owned(&talk);
+    talk.station.assert_buffers_conserved();
+}
+
+#[test]
+fn what_was_left_the_first_time_is_still_held_when_a_core_was_taken_again() {
+    let mut talk = talk();
+    let conn = open(&mut talk, 1, 1, 4000).remove(0);
+    let held = held(&mut talk, &conn);
+    for _ in 0..2 {
+        taken(&mut talk);
+        resumes(&mut talk);
+    }
+    let told = dead(&events(&mut talk, 1));
+    assert_eq!(told, [(conn.handle, DeadReason::Reset)]);
+    clear_to(&mut talk, 1);
+    let other = open(&mut talk, 1, 1, 6000).remove(0);
+    assert_eq!(sends(&mut talk, 1, &other, held), Status::Ok);
+    close(&mut talk, 1, &told);
+    talk.send(ACK, other.seq, other.ack + held.len as u32, 8000, &[]);
+    settle(&mut talk);
+    talk.station.assert_buffers_conserved();
 }

@@ -102,6 +102,73 @@ fn a_group_whose_old_owner_is_stopped_before_it_has_told_others_is_found() {
 }
 
 #[test]
+fn an_answer_about_the_move_before_is_none_about_this_one() {
+    let mut talk = talk();
+    let conn = open(&mut talk, 1, 1, 4000).remove(0);
+    all_events(&mut talk);
+    hand_over(&mut talk, 0);
+    (0..2).for_each(|_| run(&mut talk, 0));
+    assert_eq!(owners(&talk, conn.group), [0]);
+    outcomes(&mut talk);
+    // Before core 2 has looked: its old owner is stopped, and the new one, which says whose the group is, gives it to core 2.
+    talk.station.machines[1].frozen = true;
+    let there = groups(&talk).find(|group| owners(&talk, *group) == [2]).expect("some");
+    wish(&mut talk, there, 2);
+    assert_eq!(talk.station.engines[0].take_away(AWAY, 0b101), Status::Ok);
+    (0..2).for_each(|_| run(&mut talk, 0));
+    wish(&mut talk, conn.group, 2);
+    (0..4).for_each(|_| run(&mut talk, 0));
+    assert_eq!(owners(&talk, conn.group), [0; 0], "on its way to core 2");
+    outcomes(&mut talk);
+    // That hears of the move before and answers, until it has the group.
+    for _ in 0..40 {
+        run(&mut talk, 2);
+        if owners(&talk, conn.group) == [2] {
+            break;
+        }
+        (0..4).for_each(|_| run(&mut talk, 0));
+        let told = outcomes(&mut talk);
+        assert!(!told.contains(&(conn.group, Status::Ok)), "core 2 does not have it: {told:?}");
+    }
+    settle(&mut talk);
+    assert_owned(&talk);
+    say(&mut talk, &conn, b"whole");
+    assert_eq!(lengths(&events(&mut talk, 2)), [5], "core 1 did not have it");
+    talk.station.machines[1].frozen = false;
+    talk.station.engines[1].give_up();
+    settle(&mut talk);
+    assert_eq!(forced(&talk), 0);
+    assert_owned(&talk);
+    talk.station.assert_buffers_conserved();
+}
+
+#[test]
+fn a_group_that_core_0_gives_to_who_has_answered_is_not_nobodys() {
+    let mut talk = Talk::new(|setup| setup.cores = CORES as u16 + 1);
+    call(&mut talk, 0, &[Call::listen(any(7), 64)]);
+    let conn = open(&mut talk, 0, 1, 4000).remove(0);
+    all_events(&mut talk);
+    // Core 1 is stopped; core 2 says what it has; core 3 is long in coming.
+    talk.station.machines[1].frozen = true;
+    talk.station.machines[3].frozen = true;
+    assert_eq!(talk.station.engines[0].take_away(AWAY, 0b1101), Status::Ok);
+    settle(&mut talk);
+    wish(&mut talk, conn.group, 2);
+    settle(&mut talk);
+    assert_eq!(owners(&talk, conn.group), [2]);
+    // The move waits for core 3, but not for ever.
+    after(&mut talk, ix_dataplane::limits::MOVE_FLUSH_TIMEOUT);
+    settle(&mut talk);
+    assert!(outcomes(&mut talk).contains(&(conn.group, Status::Ok)));
+    talk.station.machines[3].frozen = false;
+    settle(&mut talk);
+    assert_eq!(owners(&talk, conn.group), [2]);
+    say(&mut talk, &conn, b"whole");
+    assert_eq!(lengths(&events(&mut talk, 2)), [5]);
+    assert_eq!(forced(&talk), 0);
+}
+
+#[test]
 fn a_group_that_its_new_owner_is_slow_to_read_is_told_of_in_the_end() {
     let mut talk = talk();
     let conn = open(&mut talk, 1, 1, 4000).remove(0);
