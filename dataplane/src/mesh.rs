@@ -303,6 +303,23 @@ impl<M: Send> Endpoint<M> {
         self.from.iter().flatten().map(|link| link.frames.available()).sum()
     }
 
+    /// Where the frames of a core end now, for [`Endpoint::has_taken`]. They are taken next, also those that it has not rung
+    /// for.
+    pub fn frames_end(&mut self, from: CoreId) -> u32 {
+        self.waiting[Kind::Frame as usize] |= 1 << from.0;
+        self.quiet = false;
+        self.incoming(from).map_or(0, |link| link.frames.end())
+    }
+
+    /// Whether all frames of a core before `end` were taken, however many came since.
+    pub fn has_taken(&self, from: CoreId, end: u32) -> bool {
+        self.incoming(from).is_none_or(|link| link.frames.has_passed(end))
+    }
+
+    fn incoming(&self, from: CoreId) -> Option<&Incoming<M>> {
+        self.from.get(usize::from(from.0))?.as_ref()
+    }
+
     /// The next frame from another core, of those that [`Endpoint::refresh`] has seen.
     #[inline]
     pub fn next_frame(&mut self) -> Option<(CoreId, RxFrame)> {

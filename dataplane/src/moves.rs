@@ -77,8 +77,8 @@ pub(crate) struct Arriving {
     pub(crate) from: CoreId,
     /// Frames that came another way, oldest first; at most `limits::MOVE_HELD_MAX`.
     pub(crate) held: VecDeque<RxFrame>,
-    /// The old owner has forwarded its last.
-    pub(crate) settled: bool,
+    /// The old owner has forwarded its last: where its frames end.
+    pub(crate) settled: Option<u32>,
     since: Instant,
 }
 
@@ -407,7 +407,7 @@ impl Engine {
         while let Some(group) = self.moves.active.next(from) {
             from = usize::from(group.0) + 1;
             self.flush(group, queues_are_dry, mesh_is_dry);
-            self.release(group, mesh_is_dry);
+            self.release(group);
         }
     }
 }

@@ -215,6 +215,16 @@ impl<T> Consumer<T> {
 
     /// How many values can be popped; the producer may be adding some.
     pub fn available(&self) -> usize {
-        self.shared.tail.0.load(Ordering::Acquire).wrapping_sub(self.head) as usize
+        self.end().wrapping_sub(self.head) as usize
+    }
+
+    /// Where the values end now, for [`Consumer::has_passed`].
+    pub fn end(&self) -> u32 {
+        self.shared.tail.0.load(Ordering::Acquire)
+    }
+
+    /// Whether all values before `end` were popped; that is at most `2^31` values old.
+    pub fn has_passed(&self, end: u32) -> bool {
+        self.head.wrapping_sub(end) as i32 >= 0
     }
 }
