@@ -77,6 +77,40 @@ fn nobody_sends_frames_to_who_has_not_read_yet_that_the_group_is_its_own() {
 }
 
 #[test]
+fn what_is_held_waits_for_the_old_owner_alone_however_much_others_send() {
+    let mut talk = talk();
+    let conn = open(&mut talk, 1, 1, 4000).remove(0);
+    let other = open(&mut talk, 2, 1, 4400).remove(0);
+    all_events(&mut talk);
+    wish(&mut talk, conn.group, 2);
+    // Until core 0 has heard whose it is, and not yet the old owner that it has.
+    [0, 1, 1, 1, 2, 1, 0].into_iter().for_each(|core| run(&mut talk, core));
+    assert_eq!(owners(&talk, conn.group), [2]);
+    assert_eq!(talk.station.engines[0].owner(conn.group), Some(CoreId(2)));
+    // Core 2 takes frames one by one, and has always more to take.
+    talk.station.engines[2].set_rx_batch(1);
+    data(&mut talk, &conn, 0, b"younger");
+    const MORE: usize = 100;
+    for _ in 0..MORE {
+        talk.port = other.port;
+        let frame = talk.frame(ACK, other.seq, other.ack, 8000, &[], b"");
+        talk.give(frame);
+    }
+    (0..3).for_each(|_| run(&mut talk, 0));
+    run(&mut talk, 2);
+    assert_eq!(talk.station.count(Counter::FramesHeld), 1);
+    assert_eq!(lengths(&events(&mut talk, 2)), [0; 0], "its old owner may have older ones");
+    (0..3).for_each(|_| run(&mut talk, 1));
+    assert!(talk.station.engines[1].is_settled(), "it has forwarded its last");
+    (0..3).for_each(|_| run(&mut talk, 2));
+    assert_eq!(lengths(&events(&mut talk, 2)), [7]);
+    assert!(talk.station.engines[2].is_settled());
+    settle(&mut talk);
+    assert_eq!(outcomes(&mut talk), [(conn.group, Status::Ok)]);
+    talk.station.assert_buffers_conserved();
+}
+
+#[test]
 fn a_group_whose_old_owner_is_stopped_before_it_has_told_others_is_found() {
     let mut talk = talk();
     let conn = open(&mut talk, 1, 1, 4000).remove(0);
