@@ -65,8 +65,9 @@ pub(crate) struct Flushing {
     pub(crate) unturned: u64,
     /// The device has turned.
     redirected: bool,
-    /// What other cores had forwarded before they turned is forwarded.
-    mesh_is_dry: bool,
+    /// What other cores had forwarded before they turned is forwarded after this sweep, and so it is.
+    sweep: Option<u32>,
+    mesh_is_swept: bool,
     /// What the device had delivered before it turned is forwarded.
     queues_are_dry: bool,
     since: Instant,
@@ -406,7 +407,7 @@ impl Engine {
         let mut from = 0;
         while let Some(group) = self.moves.active.next(from) {
             from = usize::from(group.0) + 1;
-            self.flush(group, queues_are_dry, mesh_is_dry);
+            self.flush(group, queues_are_dry);
             self.release(group);
         }
     }

@@ -223,8 +223,9 @@ impl<T> Consumer<T> {
         self.shared.tail.0.load(Ordering::Acquire)
     }
 
-    /// Whether all values before `end` were popped; that is at most `2^31` values old.
+    /// Whether all values before `end` were popped: it is not among those that the ring can hold, or is the next.
     pub fn has_passed(&self, end: u32) -> bool {
-        self.head.wrapping_sub(end) as i32 >= 0
+        let ahead = end.wrapping_sub(self.head);
+        ahead == 0 || ahead as usize > self.shared.slots.0.len()
     }
 }
