@@ -236,8 +236,10 @@ impl Engine {
                         self.tell_others(group, false);
                     }
                 }
-                Some(Move::Arriving(arriving)) if is_taken(arriving.from) && !arriving.settled => {
-                    arriving.settled = true;
+                Some(Move::Arriving(arriving))
+                    if is_taken(arriving.from) && arriving.settled.is_none() =>
+                {
+                    self.settled(group);
                     self.tell_owned(group);
                 }
                 _ => {}

@@ -13,7 +13,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use ix_abi::CoreId;
 use ix_abi::limits::CORES_MAX;
+use sweep::Sweeps;
 
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -99,6 +101,7 @@ pub struct Endpoint<M> {
     cursors: [u32; 3],
     /// Cores that are away, a bit each: nobody counts on them.
     absent: u64,
+    sweeps: Sweeps,
 }
 
 const _: () = assert!(CORES_MAX <= u64::BITS as usize);
@@ -138,6 +141,7 @@ pub fn build<M: Send>(cores: u16, sizes: Sizes) -> Vec<Endpoint<M>> {
             glance_at: 0,
             cursors: [0; 3],
             absent: 0,
+            sweeps: Sweeps::new(cores),
         });
     }
     for (endpoint, to) in endpoints.iter_mut().zip(to) {
@@ -301,6 +305,27 @@ impl<M: Send> Endpoint<M> {
     /// Frames of other cores that were not taken.
     pub fn frames_waiting(&self) -> usize {
         self.from.iter().flatten().map(|link| link.frames.available()).sum()
+    }
+
+    /// Where the frames of a core end now, for [`Endpoint::has_taken`]. They are taken next, also those that it has not rung
+    /// for.
+    pub fn frames_end(&mut self, from: CoreId) -> u32 {
+        let Some(link) = self.incoming(from) else { return 0 };
+        let end = link.frames.end();
+        if !link.frames.has_passed(end) {
+            self.waiting[Kind::Frame as usize] |= 1 << from.0;
+            self.quiet = false;
+        }
+        end
+    }
+
+    /// Whether all frames of a core before `end` were taken, however many came since.
+    pub fn has_taken(&self, from: CoreId, end: u32) -> bool {
+        self.incoming(from).is_none_or(|link| link.frames.has_passed(end))
+    }
+
+    fn incoming(&self, from: CoreId) -> Option<&Incoming<M>> {
+        self.from.get(usize::from(from.0))?.as_ref()
     }
 
     /// The next frame from another core, of those that [`Endpoint::refresh`] has seen.

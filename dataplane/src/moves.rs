@@ -65,8 +65,9 @@ pub(crate) struct Flushing {
     pub(crate) unturned: u64,
     /// The device has turned.
     redirected: bool,
-    /// What other cores had forwarded before they turned is forwarded.
-    mesh_is_dry: bool,
+    /// What other cores had forwarded before they turned is forwarded after this sweep, and so it is.
+    sweep: Option<u32>,
+    mesh_is_swept: bool,
     /// What the device had delivered before it turned is forwarded.
     queues_are_dry: bool,
     since: Instant,
@@ -77,8 +78,8 @@ pub(crate) struct Arriving {
     pub(crate) from: CoreId,
     /// Frames that came another way, oldest first; at most `limits::MOVE_HELD_MAX`.
     pub(crate) held: VecDeque<RxFrame>,
-    /// The old owner has forwarded its last.
-    pub(crate) settled: bool,
+    /// The old owner has forwarded its last: where its frames end.
+    pub(crate) settled: Option<u32>,
     since: Instant,
 }
 
@@ -406,8 +407,8 @@ impl Engine {
         let mut from = 0;
         while let Some(group) = self.moves.active.next(from) {
             from = usize::from(group.0) + 1;
-            self.flush(group, queues_are_dry, mesh_is_dry);
-            self.release(group, mesh_is_dry);
+            self.flush(group, queues_are_dry);
+            self.release(group);
         }
     }
 }

@@ -215,6 +215,17 @@ impl<T> Consumer<T> {
 
     /// How many values can be popped; the producer may be adding some.
     pub fn available(&self) -> usize {
-        self.shared.tail.0.load(Ordering::Acquire).wrapping_sub(self.head) as usize
+        self.end().wrapping_sub(self.head) as usize
+    }
+
+    /// Where the values end now, for [`Consumer::has_passed`].
+    pub fn end(&self) -> u32 {
+        self.shared.tail.0.load(Ordering::Acquire)
+    }
+
+    /// Whether all values before `end` were popped: it is not among those that the ring can hold, or is the next.
+    pub fn has_passed(&self, end: u32) -> bool {
+        let ahead = end.wrapping_sub(self.head);
+        ahead == 0 || ahead as usize > self.shared.slots.0.len()
     }
 }

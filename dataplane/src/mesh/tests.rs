@@ -198,6 +198,48 @@ fn messages_that_are_heeded_are_read_without_a_bell() {
 }
 
 #[test]
+fn frames_up_to_an_end_are_taken_however_many_come_and_without_a_bell() {
+    let mut ends = build::<u32>(3, small());
+    let [a, b, c] = &mut ends[..] else { unreachable!() };
+    (1..=2).for_each(|index| a.send_frame(CoreId(2), frame(index)).unwrap());
+    let end = c.frames_end(CoreId(0));
+    assert!(!c.is_quiet() && !c.has_taken(CoreId(0), end));
+    a.send_frame(CoreId(2), frame(3)).unwrap();
+    b.send_frame(CoreId(2), frame(4)).unwrap();
+    let taken = [1, 2].map(|_| c.next_frame().unwrap().1.mbuf);
+    assert_eq!(taken, [1, 2].map(Mbuf::from_raw));
+    assert!(c.has_taken(CoreId(0), end), "the third came later, the fourth is another's");
+    assert!(!c.has_taken(CoreId(0), end.wrapping_add(1)));
+    let end = c.frames_end(CoreId(9));
+    assert!(c.has_taken(CoreId(9), end), "there is no such core");
+}
+
+#[test]
+fn a_sweep_is_over_when_what_was_there_was_taken_and_the_next_begins_after_it() {
+    let mut ends = build::<u32>(3, small());
+    let [a, b, c] = &mut ends[..] else { unreachable!() };
+    let none = c.sweep();
+    assert!(c.has_swept(none), "there is nothing");
+    a.send_frame(CoreId(2), frame(1)).unwrap();
+    b.send_frame(CoreId(2), frame(2)).unwrap();
+    let first = c.sweep();
+    assert!(!c.has_swept(first));
+    a.send_frame(CoreId(2), frame(3)).unwrap();
+    let second = c.sweep();
+    assert_ne!(first, second, "the third is not of the one that is under way");
+    let swept = |c: &mut Endpoint<u32>| [first, second].map(|sweep| c.has_swept(sweep));
+    let mut taken = Vec::new();
+    for _ in 0..5 {
+        // There is always more.
+        let (_, frame) = c.next_frame().unwrap();
+        a.send_frame(CoreId(2), frame).unwrap();
+        taken.push(swept(c));
+    }
+    let half = [true, false];
+    assert_eq!(taken, [[false; 2], half, half, half, [true; 2]]);
+}
+
+#[test]
 fn between_threads_a_bell_that_was_heard_means_that_the_items_are_there() {
     const N: u32 = 20_000;
     let mut ends = build::<u32>(2, Sizes { frames: 8, homes: 8, messages: 8 });

@@ -125,7 +125,8 @@ impl Engine {
                 told: false,
                 unturned: 1 << to.0,
                 redirected: !rss,
-                mesh_is_dry: false,
+                sweep: None,
+                mesh_is_swept: false,
                 // Without a table of the device's, our queues bring frames of it for ever.
                 queues_are_dry: !rss,
                 since,
@@ -174,10 +175,14 @@ impl Engine {
         }
     }
 
-    /// The receive stage has found queues and mesh empty, after those had turned that fill them.
-    pub(super) fn flush(&mut self, group: GroupId, queues_are_dry: bool, mesh_is_dry: bool) {
+    /// The receive stage has found queues empty, and has taken what was in the mesh, after those had turned that fill them.
+    pub(super) fn flush(&mut self, group: GroupId, queues_are_dry: bool) {
         if let Some(Move::Flushing(flushing)) = self.moves.get(group) {
-            flushing.mesh_is_dry |= mesh_is_dry && flushing.told && flushing.unturned == 0;
+            if flushing.told && flushing.unturned == 0 && !flushing.mesh_is_swept {
+                let mesh = &mut self.local.mesh;
+                let sweep = *flushing.sweep.get_or_insert_with(|| mesh.sweep());
+                flushing.mesh_is_swept = mesh.has_swept(sweep);
+            }
             flushing.queues_are_dry |= queues_are_dry && flushing.redirected;
         }
     }
@@ -187,7 +192,7 @@ impl Engine {
         let Some(Move::Flushing(flushing)) = self.moves.get(group) else { return };
         // Late rather than never: frames may then overtake each other, as they may in any network.
         let late = now.since(flushing.since) > MOVE_FLUSH_TIMEOUT;
-        if late || flushing.mesh_is_dry && flushing.queues_are_dry {
+        if late || flushing.mesh_is_swept && flushing.queues_are_dry {
             let (to, told) = (flushing.to, flushing.told);
             if !told {
                 self.tell_others(group, true);

@@ -38,14 +38,14 @@ impl Engine {
             end_of_app(group, &mut self.local);
         }
         let held = VecDeque::new();
-        self.moves.set(id, Move::Arriving(Arriving { from, held, settled: false, since }));
+        self.moves.set(id, Move::Arriving(Arriving { from, held, settled: None, since }));
         self.tell(from, Message::Turned { group: id, age });
     }
 
     /// The old owner has forwarded its last frame: what is in its ring is older than what is held.
-    pub(super) fn settled(&mut self, group: GroupId) {
+    pub(crate) fn settled(&mut self, group: GroupId) {
         if let Some(Move::Arriving(arriving)) = self.moves.get(group) {
-            arriving.settled = true;
+            arriving.settled = Some(self.local.mesh.frames_end(arriving.from));
         }
     }
 
@@ -65,12 +65,15 @@ impl Engine {
         core_loop::take(self, &frame);
     }
 
-    /// Takes what was held of a group that is here entirely.
-    pub(super) fn release(&mut self, group: GroupId, mesh_is_dry: bool) {
+    /// Takes what was held of a group that is here entirely. Of other frames there may be more than this core ever finds an end
+    /// of: it waits for those of the old owner alone.
+    pub(super) fn release(&mut self, group: GroupId) {
         let now = self.local.now;
         let Some(Move::Arriving(arriving)) = self.moves.get(group) else { return };
         let late = now.since(arriving.since) > MOVE_SETTLE_TIMEOUT;
-        if !(late || arriving.settled && mesh_is_dry) {
+        let mesh = &self.local.mesh;
+        let is_here = |end| mesh.has_taken(arriving.from, end);
+        if !late && !arriving.settled.is_some_and(is_here) {
             return;
         }
         let mut held = core::mem::take(&mut arriving.held);

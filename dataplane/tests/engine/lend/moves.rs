@@ -24,6 +24,11 @@ fn data(talk: &mut Talk, conn: &Conn, at: u32, payload: &[u8]) {
     talk.give(frame);
 }
 
+/// Acknowledgements of nothing new, at the door.
+fn nothing(talk: &mut Talk, conn: &Conn, count: u32) {
+    (0..count).for_each(|_| data(talk, conn, 0, b""));
+}
+
 /// A conversation on core 1, in the last of its groups.
 fn in_last_group(talk: &mut Talk) -> Conn {
     let last = groups(talk).filter(|group| owners(talk, *group) == [1]).last();
@@ -73,6 +78,63 @@ fn nobody_sends_frames_to_who_has_not_read_yet_that_the_group_is_its_own() {
     let told = outcomes(&mut talk);
     assert!(told.iter().all(|(_, status)| *status == Status::Ok), "{told:?}");
     assert_owned(&talk);
+    talk.station.assert_buffers_conserved();
+}
+
+#[test]
+fn what_is_held_waits_for_the_old_owner_alone_however_much_others_send() {
+    let mut talk = talk();
+    let conn = open(&mut talk, 1, 1, 4000).remove(0);
+    let other = open(&mut talk, 2, 1, 4400).remove(0);
+    all_events(&mut talk);
+    wish(&mut talk, conn.group, 2);
+    // Until core 0 has heard whose it is, and not yet the old owner that it has.
+    [0, 1, 1, 1, 2, 1, 0].into_iter().for_each(|core| run(&mut talk, core));
+    assert_eq!(owners(&talk, conn.group), [2]);
+    assert_eq!(talk.station.engines[0].owner(conn.group), Some(CoreId(2)));
+    // Core 2 takes frames one by one, and has always more to take.
+    talk.station.engines[2].set_rx_batch(1);
+    data(&mut talk, &conn, 0, b"younger");
+    nothing(&mut talk, &other, 100);
+    (0..3).for_each(|_| run(&mut talk, 0));
+    run(&mut talk, 2);
+    assert_eq!(talk.station.count(Counter::FramesHeld), 1);
+    assert_eq!(lengths(&events(&mut talk, 2)), [0; 0], "its old owner may have older ones");
+    (0..3).for_each(|_| run(&mut talk, 1));
+    assert!(talk.station.engines[1].is_settled(), "it has forwarded its last");
+    (0..3).for_each(|_| run(&mut talk, 2));
+    assert_eq!(lengths(&events(&mut talk, 2)), [7]);
+    assert!(talk.station.engines[2].is_settled());
+    settle(&mut talk);
+    assert_eq!(outcomes(&mut talk), [(conn.group, Status::Ok)]);
+    talk.station.assert_buffers_conserved();
+}
+
+#[test]
+fn an_old_owner_that_always_has_frames_to_take_has_forwarded_its_last_all_the_same() {
+    let mut talk = talk();
+    let conns = open(&mut talk, 1, 12, 4000);
+    let conn = &conns[0];
+    let other = conns.iter().find(|other| other.group != conn.group).expect("one of twelve");
+    all_events(&mut talk);
+    talk.station.engines[1].set_rx_batch(1);
+    wish(&mut talk, conn.group, 2);
+    [0, 1, 1, 1, 2, 1].into_iter().for_each(|core| run(&mut talk, core));
+    assert_eq!(owners(&talk, conn.group), [2]);
+    // What core 0 sends before it has turned, and then always more than core 1 takes.
+    data(&mut talk, conn, 0, b"older");
+    nothing(&mut talk, other, 9);
+    run(&mut talk, 0);
+    for turn in 0..12 {
+        nothing(&mut talk, other, 2);
+        run(&mut talk, 0);
+        assert!(turn > 0 || !talk.station.engines[1].is_settled());
+        run(&mut talk, 1);
+    }
+    assert!(talk.station.engines[1].is_settled());
+    settle(&mut talk);
+    assert_eq!(lengths(&events(&mut talk, 2)), [5]);
+    assert_eq!(outcomes(&mut talk), [(conn.group, Status::Ok)]);
     talk.station.assert_buffers_conserved();
 }
 
