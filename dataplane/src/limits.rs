@@ -68,8 +68,11 @@ pub const MOVE_DRAIN_TIMEOUT: Duration = Duration::from_ms(100);
 pub const MOVE_FLUSH_TIMEOUT: Duration = Duration::from_ms(100);
 /// How long the new owner waits for the old one's last word.
 pub const MOVE_SETTLE_TIMEOUT: Duration = Duration::from_ms(200);
-/// Frames that the new owner holds meanwhile, of one group.
-pub const MOVE_HELD_MAX: usize = 256;
+/// Frames that the new owner holds meanwhile, of one group; those beyond overtake. A few conversations with full windows of small
+/// segments are some hundred, and a core has 4,096 buffers.
+pub const MOVE_HELD_MAX: usize = 1024;
+/// Frames that a core keeps which were quicker than their groups; for these it has the room beforehand.
+pub const MOVE_EARLY_MAX: usize = 256;
 /// Messages of other cores, flow groups among them, that a core takes in one iteration.
 pub const MESSAGES_PER_TURN: usize = 2;
 /// Groups that leave a congested core at the same time, after the first.

@@ -16,7 +16,7 @@ pub(crate) mod target;
 use crate::device::RxFrame;
 use crate::engine::Engine;
 use crate::fifo::GroupSet;
-use crate::limits::MOVE_HELD_MAX;
+use crate::limits::MOVE_EARLY_MAX;
 use crate::local::Local;
 use crate::message::Message;
 use crate::time::Instant;
@@ -103,7 +103,7 @@ pub(crate) struct Moves {
     /// Groups that do not rest.
     active: GroupSet,
     arriving: GroupSet,
-    /// Frames that were quicker than the groups they are of; at most `limits::MOVE_HELD_MAX`.
+    /// Frames that were quicker than the groups they are of; at most `limits::MOVE_EARLY_MAX`.
     early: VecDeque<(CoreId, RxFrame)>,
     /// Messages that wait for room.
     outbox: VecDeque<(CoreId, Message)>,
@@ -127,7 +127,7 @@ impl Moves {
             active: GroupSet::default(),
             arriving: GroupSet::default(),
             // Room for all that can be under way at once: later there may be no memory.
-            early: VecDeque::with_capacity(MOVE_HELD_MAX),
+            early: VecDeque::with_capacity(MOVE_EARLY_MAX),
             outbox: VecDeque::with_capacity(4 * usize::from(groups) + 64),
             redirects: VecDeque::with_capacity(2 * usize::from(groups)),
             outcomes: VecDeque::with_capacity(2 * usize::from(groups)),
@@ -219,7 +219,7 @@ impl Moves {
     /// Keeps a frame of a group that its sender has given to us, of which we shall hear at the next quiescent point.
     #[cold]
     pub(crate) fn keep_early(&mut self, local: &mut Local, from: CoreId, frame: RxFrame) {
-        if self.early.len() < MOVE_HELD_MAX {
+        if self.early.len() < MOVE_EARLY_MAX {
             self.early.push_back((from, frame));
             // The group is in its ring by now, but it may not have rung for it.
             local.mesh.heed(1 << from.0);
