@@ -2,7 +2,7 @@
 //!
 //! What follows an iteration (spinning, halting until `Work::deadline`) is the platform's.
 use crate::calls;
-use crate::device::{RxBatch, RxFrame, RxQueue, TxQueue, take_each};
+use crate::device::{RxBatch, RxFrame, RxQueue, TxQueue};
 use crate::engine::Engine;
 use crate::events;
 use crate::fast::{self, AHEAD};
@@ -291,16 +291,15 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         tap::received(&mut engine.local, &batch);
     }
     fast::open(&mut engine.local);
-    let bytes;
     let moving = engine.moves.are_under_way();
     let guarded = moving && engine.moves.has_arrivals();
-    if guarded {
-        bytes = batch.iter().map(|frame| u64::from(frame.len)).sum();
-        take_each(&mut batch, |frame, _| engine.take_guarded(frame.moved(), None));
+    let bytes = if guarded {
+        batch.iter().for_each(|frame| engine.take_guarded(frame.moved(), None));
+        batch.iter().map(|frame| u64::from(frame.len)).sum()
     } else {
-        bytes = take_all(engine, &mut batch);
-        batch.clear();
-    }
+        take_all(engine, &mut batch)
+    };
+    batch.clear();
     engine.batch = Some(batch);
     let quiet = engine.local.mesh.is_quiet() && !(moving && engine.moves.has_early());
     let (steered, mesh_is_dry) = if quiet { (0, true) } else { steered(engine, guarded) };

@@ -72,18 +72,6 @@ impl RxFrame {
 /// Frames of one poll, oldest first.
 pub type RxBatch = ArrayVec<RxFrame, RX_BATCH_MAX>;
 
-/// Gives each frame to `take`, oldest first, with those that follow it, and empties the batch. Who takes it for
-/// good makes it its own by `RxFrame::moved`.
-#[inline(always)]
-pub fn take_each(batch: &mut RxBatch, mut take: impl FnMut(&RxFrame, &[RxFrame])) {
-    let mut rest = &batch[..];
-    while let [frame, more @ ..] = rest {
-        rest = more;
-        take(frame, more);
-    }
-    batch.clear();
-}
-
 /// A receive queue.
 pub trait RxQueue {
     /// Moves at most `max` (and what fits) received frames to `batch`; returns how many.
