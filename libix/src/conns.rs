@@ -85,7 +85,7 @@ pub struct Sweep {
 
 /// All connections of one context, by flow group.
 pub struct Conns<A: App> {
-    groups: Vec<Option<Box<ConnTable<A>>>>,
+    groups: Box<[Option<Box<ConnTable<A>>>; GROUPS_MAX]>,
     /// Of each group, its life.
     lives: Vec<u16>,
     /// Tables of former lives, whose connections are about to end.
@@ -94,8 +94,7 @@ pub struct Conns<A: App> {
 
 impl<A: App> Conns<A> {
     pub(crate) fn new() -> Conns<A> {
-        let mut groups = Vec::new();
-        groups.resize_with(GROUPS_MAX, || None);
+        let groups = Box::new([const { None }; GROUPS_MAX]);
         let lives = alloc::vec![0; GROUPS_MAX];
         Conns { groups, lives, former: Vec::new() }
     }

@@ -45,6 +45,8 @@ pub struct Context {
     settled: u32,
     /// Events moved out of a full ring by [`Context::reserve`]; older than those in the ring.
     backlog: VecDeque<Event>,
+    /// The one of them that was read last.
+    from_backlog: Event,
     tsc_at_enter: u64,
 }
 
@@ -85,6 +87,7 @@ impl Context {
             published,
             settled,
             backlog: VecDeque::new(),
+            from_backlog: Event::default(),
             tsc_at_enter: 0,
         }
     }
@@ -137,24 +140,35 @@ impl Context {
     /// The next event of this batch. `None` ends the batch: time for [`Context::enter`].
     #[inline]
     pub fn next_event(&mut self) -> Option<Condition> {
-        if !self.backlog.is_empty()
-            && let Some(event) = self.backlog.pop_front()
-        {
-            return Some(Condition::decode(&event));
+        self.next_record().map(Condition::decode)
+    }
+
+    /// The record of the next event, where it lies.
+    #[inline]
+    pub(crate) fn next_record(&mut self) -> Option<&Event> {
+        if !self.backlog.is_empty() {
+            return self.next_of_backlog();
         }
-        if let Some(event) = self.rings.next() {
-            return Some(Condition::decode(event));
+        if self.rings.is_read() {
+            self.settled = self.rings.consumed();
         }
-        self.settled = self.rings.consumed();
-        None
+        self.rings.next()
+    }
+
+    #[cold]
+    fn next_of_backlog(&mut self) -> Option<&Event> {
+        self.from_backlog = self.backlog.pop_front()?;
+        Some(&self.from_backlog)
     }
 
     /// How many slots of the syscall ring have been written: the call just made is known by it.
+    #[inline]
     pub fn call_index(&self) -> u32 {
         self.rings.written()
     }
 
     /// Whether every call before `index` has run and its result, if any, has been read.
+    #[inline]
     pub fn is_settled(&self, index: u32) -> bool {
         self.settled.wrapping_sub(index).cast_signed() >= 0
     }
@@ -266,10 +280,29 @@ impl Context {
         }
     }
 
+    /// [`Context::sendv_and_done`] of one piece: the usual case.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline]
+    pub(crate) unsafe fn send_one_and_done(
+        &mut self,
+        handle: Handle,
+        entry: SgEntry,
+        want_result: bool,
+        done: u64,
+    ) {
+        let mut call = Call::sendv(handle, 1, entry, SgEntry::default()).with_recv_done(done);
+        call.tag = entry.len;
+        call.flags = if want_result { Call::WANT_RESULT } else { 0 };
+        self.push(call);
+    }
+
     /// Returns the oldest `bytes` received bytes and opens the window by as much.
     ///
     /// # Safety
     /// No reference to these bytes exists any more.
+    #[inline]
     pub unsafe fn recv_done(&mut self, handle: Handle, bytes: u64) {
         self.push(Call::recv_done(handle, bytes));
     }

@@ -10,6 +10,7 @@ use crate::outbox::{Buf, SgList};
 use crate::udp::Datagram;
 use core::fmt;
 use core::marker::PhantomData;
+use ix_abi::event::{Event, Kind};
 use ix_abi::{Condition, Cookie, DeadReason, GroupId, Handle, Op, SocketAddress, Status};
 
 /// A connection that waits to be taken.
@@ -129,6 +130,34 @@ pub trait App: Sized + 'static {
     fn idle(&mut self, cx: &mut Cx<Self>, conns: &mut Conns<Self>) {}
 }
 
+/// What `recv`, `sent` and `recv_sent` say. The `sent` comes first.
+#[derive(Clone, Copy, Debug)]
+struct News {
+    handle: Handle,
+    /// Bytes, and the window that is open now.
+    sent: Option<(u32, u32)>,
+    received: Option<Piece>,
+}
+
+impl News {
+    /// Nothing of nobody, if it is another event.
+    #[inline(always)]
+    fn of(event: &Event) -> News {
+        match Condition::decode(event) {
+            Condition::Recv { handle, addr, len, .. } => {
+                News { handle, sent: None, received: Some(Piece { addr, len }) }
+            }
+            Condition::Sent { handle, bytes, window, .. } => {
+                News { handle, sent: Some((bytes, window)), received: None }
+            }
+            Condition::RecvSent { handle, addr, len, sent, window, .. } => {
+                News { handle, sent: Some((sent, window)), received: Some(Piece { addr, len }) }
+            }
+            _ => News { handle: Handle::NONE, sent: None, received: None },
+        }
+    }
+}
+
 /// Runs an application in this context, for ever.
 pub fn run<A: App>(context: Context, app: &mut A) -> ! {
     let mut events = EventLoop::new(context);
@@ -163,8 +192,17 @@ impl<A: App> EventLoop<A> {
 
     /// Handles all events and leaves the batch of calls that follows from them.
     pub fn turn(&mut self, app: &mut A) {
-        while let Some(condition) = self.cx.context.next_event() {
-            self.dispatch(app, condition);
+        while let Some(event) = self.cx.context.next_record() {
+            match Kind(event.kind) {
+                Kind::Recv | Kind::Sent | Kind::RecvSent => {
+                    let news = News::of(event);
+                    self.news(app, news);
+                }
+                _ => {
+                    let condition = Condition::decode(event);
+                    self.other(app, condition);
+                }
+            }
         }
         app.idle(&mut self.cx, &mut self.conns);
         self.flush(app);
@@ -176,43 +214,40 @@ impl<A: App> EventLoop<A> {
     }
 
     fn flush(&mut self, app: &mut A) {
-        let mut dirty = core::mem::take(&mut self.cx.dirty);
-        for handle in dirty.drain(..) {
+        // Nothing is added meanwhile; if it were, it would have its turn.
+        let mut next = 0;
+        while let Some(&handle) = self.cx.dirty.get(next) {
+            next += 1;
             if let Some(conn) = self.conns.get_mut(handle) {
                 conn.flush(&mut self.cx, app);
             }
         }
-        self.cx.dirty = dirty;
+        self.cx.dirty.clear();
     }
 
-    fn dispatch(&mut self, app: &mut A, condition: Condition) {
-        if let (sent, Some(recv)) = condition.split() {
-            self.one(app, sent);
-            return self.one(app, recv);
-        }
-        self.one(app, condition);
-    }
-
+    /// Bytes came, or were sent: nearly all events.
     #[inline]
-    fn one(&mut self, app: &mut A, condition: Condition) {
+    fn news(&mut self, app: &mut A, news: News) {
+        let EventLoop { cx, conns } = self;
+        let Some(conn) = conns.get_mut(news.handle) else { return };
+        if let Some((bytes, window)) = news.sent {
+            conn.on_sent(cx, bytes, window);
+            app.on_sent(cx, conn, bytes);
+        }
+        if let Some(piece) = news.received
+            && conn.on_recv(cx, piece)
+        {
+            if A::PULLS {
+                conn.wake(cx);
+            }
+            app.on_recv(cx, conn);
+        }
+    }
+
+    #[inline(never)]
+    fn other(&mut self, app: &mut A, condition: Condition) {
         let EventLoop { cx, conns } = self;
         match condition {
-            Condition::Recv { handle, addr, len, .. } => {
-                if let Some(conn) = conns.get_mut(handle)
-                    && conn.on_recv(cx, addr, len)
-                {
-                    if A::PULLS {
-                        conn.wake(cx);
-                    }
-                    app.on_recv(cx, conn);
-                }
-            }
-            Condition::Sent { handle, bytes, window, .. } => {
-                if let Some(conn) = conns.get_mut(handle) {
-                    conn.on_sent(cx, bytes, window);
-                    app.on_sent(cx, conn, bytes);
-                }
-            }
             Condition::Knock { handle, listener, remote, local_port } => {
                 self.knock(app, Knock { handle, listener, remote, local_port });
             }
@@ -246,7 +281,8 @@ impl<A: App> EventLoop<A> {
             Condition::GroupOut { group, life } => self.group_out(app, group, life),
             Condition::Parking => app.on_parking(cx),
             Condition::Shutdown => app.on_shutdown(cx),
-            Condition::Nop | Condition::RecvSent { .. } | Condition::Unknown { .. } => {}
+            Condition::Nop | Condition::Unknown { .. } => {}
+            Condition::Recv { .. } | Condition::Sent { .. } | Condition::RecvSent { .. } => {}
         }
     }
 

@@ -90,10 +90,16 @@ impl Rings {
         readable(self.produced, self.read, EVENT_SLOTS).unwrap_or(0)
     }
 
+    /// Whether all events are read.
+    #[inline]
+    pub(crate) fn is_read(&self) -> bool {
+        self.read == self.produced
+    }
+
     /// The next event; its slot stays the application's until [`Rings::publish`].
     #[inline]
     pub(crate) fn next(&mut self) -> Option<&Event> {
-        if self.read == self.produced {
+        if self.is_read() {
             return None;
         }
         let at = RING_SLOTS_OFFSET + slot(self.read, EVENT_SLOTS) * size_of::<Event>();
@@ -105,16 +111,19 @@ impl Rings {
     }
 
     /// Index of the next event to read.
+    #[inline]
     pub(crate) fn read_index(&self) -> u32 {
         self.read
     }
 
     /// Calls written so far.
+    #[inline]
     pub(crate) fn written(&self) -> u32 {
         self.written
     }
 
     /// Calls that the kernel had executed at the last look.
+    #[inline]
     pub(crate) fn consumed(&self) -> u32 {
         self.consumed
     }
@@ -126,6 +135,7 @@ impl Rings {
     }
 
     /// Free slots of the syscall ring.
+    #[inline]
     pub(crate) fn free(&self) -> u32 {
         self.free
     }
@@ -137,6 +147,7 @@ impl Rings {
     }
 
     /// Writes a continuation slot of scatter-gather entries.
+    #[inline]
     pub(crate) fn push_sg(&mut self, entries: &[SgEntry]) {
         let mut slot = SgSlot::default();
         for (to, from) in slot.0.iter_mut().zip(entries) {
@@ -145,6 +156,7 @@ impl Rings {
         self.put(slot);
     }
 
+    #[inline]
     fn put<T>(&mut self, record: T) {
         const { assert!(size_of::<T>() == 64 && align_of::<T>() == 64) }
         debug_assert!(self.free > 0);
