@@ -177,6 +177,15 @@ impl<A: App> Conn<A> {
         if self.is_ending() {
             return self.consume(cx, bytes);
         }
+        match self.inbox.take_only(bytes) {
+            Some(piece) => self.outbox.push_received(piece),
+            None => self.forward_pieces(bytes),
+        }
+        self.mark_dirty(cx);
+    }
+
+    #[cold]
+    fn forward_pieces(&mut self, bytes: usize) {
         let mut left = bytes;
         while left > 0
             && let Some(piece) = self.inbox.take(left)
@@ -184,7 +193,6 @@ impl<A: App> Conn<A> {
             left -= piece.len as usize;
             self.outbox.push_received(piece);
         }
-        self.mark_dirty(cx);
     }
 
     /// Sends memory that the application does not change until it is dropped: no copy.

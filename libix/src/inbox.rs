@@ -90,8 +90,18 @@ impl Inbox {
         Some(self.front()).filter(|bytes| !bytes.is_empty()).into_iter().chain(self.behind())
     }
 
-    /// Takes the oldest piece out, or as much of it as `max` allows.
+    /// Takes out the only piece there is, if it is not longer than `max`; else nothing happens.
     #[inline]
+    pub(crate) fn take_only(&mut self, max: usize) -> Option<Piece> {
+        let only = self.first;
+        if self.rest_bytes != 0 || only.len == 0 || only.len as usize > max {
+            return None;
+        }
+        self.first.len = 0;
+        Some(only)
+    }
+
+    /// Takes the oldest piece out, or as much of it as `max` allows.
     pub(crate) fn take(&mut self, max: usize) -> Option<Piece> {
         let mut taken = self.first;
         if taken.len == 0 {
@@ -102,21 +112,23 @@ impl Inbox {
             self.first.addr += max as u64;
             self.first.len -= taken.len;
         } else {
-            self.first = if self.rest_bytes == 0 { Piece::NONE } else { self.next() };
+            self.first = self.rest.pop_front().unwrap_or(Piece::NONE);
+            self.rest_bytes -= self.first.len as usize;
         }
         Some(taken)
-    }
-
-    #[cold]
-    fn next(&mut self) -> Piece {
-        let next = self.rest.pop_front().unwrap_or(Piece::NONE);
-        self.rest_bytes -= next.len as usize;
-        next
     }
 
     /// Takes the oldest `bytes` out, as far as there are so many; returns how many there were.
     #[inline]
     pub(crate) fn skip(&mut self, bytes: usize) -> usize {
+        match self.take_only(bytes) {
+            Some(piece) => piece.len as usize,
+            None => self.skip_pieces(bytes),
+        }
+    }
+
+    #[cold]
+    fn skip_pieces(&mut self, bytes: usize) -> usize {
         let mut left = bytes;
         while left > 0
             && let Some(piece) = self.take(left)

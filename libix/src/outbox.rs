@@ -135,6 +135,19 @@ struct Segment<B> {
     keep: Keep<B>,
 }
 
+impl<B> Segment<B> {
+    /// Nothing refers to it any more. How many received bytes may be returned.
+    #[inline]
+    fn remove(self, pool: &mut Pool) -> u64 {
+        match self.keep {
+            Keep::Received { then_done } => return self.at.len + then_done,
+            Keep::Chunk(chunk) => pool.give(chunk),
+            Keep::Nothing | Keep::Buf(_) => {}
+        }
+        0
+    }
+}
+
 /// A place in the queue: before byte `offset` of segment `index`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cursor {
@@ -153,10 +166,8 @@ pub(crate) struct Outbox<B> {
     offered: Cursor,
     /// Bytes after `offered`.
     waiting: u64,
-    /// Segments ever removed, to number them.
-    removed: u64,
-    /// Number of the newest received segment, plus 1; 0 if there is none.
-    newest_received: u64,
+    /// Index of the newest received segment, plus 1; 0 if there is none.
+    newest_received: usize,
 }
 
 impl<B: Buf> Outbox<B> {
@@ -167,7 +178,6 @@ impl<B: Buf> Outbox<B> {
             sent: 0,
             offered: Cursor::default(),
             waiting: 0,
-            removed: 0,
             newest_received: 0,
         }
     }
@@ -184,20 +194,15 @@ impl<B: Buf> Outbox<B> {
             return;
         }
         self.waiting += at.len;
-        self.append(Segment { at, keep });
-    }
-
-    #[inline]
-    fn append(&mut self, segment: Segment<B>) {
         if self.front.is_none() {
-            self.front = Some(segment);
+            self.front = Some(Segment { at, keep });
         } else {
-            self.append_behind(segment);
+            self.push_behind(Segment { at, keep });
         }
     }
 
     #[cold]
-    fn append_behind(&mut self, segment: Segment<B>) {
+    fn push_behind(&mut self, segment: Segment<B>) {
         self.rest.push_back(segment);
     }
 
@@ -220,7 +225,7 @@ impl<B: Buf> Outbox<B> {
     pub(crate) fn push_received(&mut self, piece: Piece) {
         let at = SgEntry { addr: piece.addr, len: u64::from(piece.len) };
         self.push(at, Keep::Received { then_done: 0 });
-        self.newest_received = self.removed + self.rest.len() as u64 + 1;
+        self.newest_received = self.rest.len() + 1;
     }
 
     /// Copies `bytes`, into the last chunk if it has room.
@@ -240,7 +245,11 @@ impl<B: Buf> Outbox<B> {
             } else {
                 let chunk = pool.take();
                 let at = SgEntry { len: 0, ..entry(&chunk[..]) };
-                self.append(Segment { at, keep: Keep::Chunk(chunk) });
+                let segment = Segment { at, keep: Keep::Chunk(chunk) };
+                match &mut self.front {
+                    None => self.front = Some(segment),
+                    Some(_) => self.rest.push_back(segment),
+                }
             }
         }
     }
@@ -248,13 +257,12 @@ impl<B: Buf> Outbox<B> {
     /// Has `bytes` returned together with the newest received segment; `false` if there is none.
     #[inline]
     pub(crate) fn done_after(&mut self, bytes: u64) -> bool {
-        self.newest_received > self.removed && self.add_done(bytes)
+        self.newest_received > 0 && self.add_done(bytes)
     }
 
     #[cold]
     fn add_done(&mut self, bytes: u64) -> bool {
-        let index = self.newest_received - self.removed - 1;
-        match self.get(index as usize) {
+        match self.get(self.newest_received - 1) {
             Some(Segment { keep: Keep::Received { then_done }, .. }) => {
                 *then_done += bytes;
                 true
@@ -316,6 +324,16 @@ impl<B: Buf> Outbox<B> {
     /// in. Returns how many received bytes may be returned now.
     #[inline]
     pub(crate) fn sent(&mut self, bytes: u64, pool: &mut Pool) -> u64 {
+        match &self.front {
+            Some(front) if self.rest.is_empty() && front.at.len - self.sent == bytes => {
+                self.remove_only(pool)
+            }
+            _ => self.sent_pieces(bytes, pool),
+        }
+    }
+
+    #[inline(never)]
+    fn sent_pieces(&mut self, bytes: u64, pool: &mut Pool) -> u64 {
         let mut left = bytes;
         let mut done = 0;
         while left > 0
@@ -332,22 +350,24 @@ impl<B: Buf> Outbox<B> {
         done
     }
 
+    /// Removes the only segment there is, all of which was offered.
     #[inline]
+    fn remove_only(&mut self, pool: &mut Pool) -> u64 {
+        self.sent = 0;
+        self.offered = Cursor::default();
+        self.newest_received = 0;
+        self.front.take().map_or(0, |segment| segment.remove(pool))
+    }
+
     fn remove_front(&mut self, pool: &mut Pool) -> u64 {
         self.sent = 0;
-        self.removed += 1;
+        self.newest_received = self.newest_received.saturating_sub(1);
         match self.offered.index.checked_sub(1) {
             Some(index) => self.offered.index = index,
             None => self.offered.offset = 0,
         }
-        match core::mem::replace(&mut self.front, self.rest.pop_front()) {
-            Some(Segment { at, keep: Keep::Received { then_done } }) => at.len + then_done,
-            Some(Segment { keep, .. }) => {
-                release(keep, pool);
-                0
-            }
-            None => 0,
-        }
+        let front = core::mem::replace(&mut self.front, self.rest.pop_front());
+        front.map_or(0, |segment| segment.remove(pool))
     }
 
     /// Drops everything; `dead` has come.
@@ -357,12 +377,5 @@ impl<B: Buf> Outbox<B> {
         }
         self.waiting = 0;
         self.offered = Cursor::default();
-    }
-}
-
-/// Nothing refers to it any more.
-fn release<B>(keep: Keep<B>, pool: &mut Pool) {
-    if let Keep::Chunk(chunk) = keep {
-        pool.give(chunk);
     }
 }

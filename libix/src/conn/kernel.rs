@@ -115,13 +115,12 @@ impl<A: App> Conn<A> {
     /// Whether the kernel's answer to all that was offered is known.
     #[inline]
     fn is_settled(&mut self, cx: &Cx<A>) -> bool {
-        match self.last_offer {
-            Some(index) if !cx.context.is_settled(index) => false,
-            _ => {
-                self.last_offer = None;
-                true
-            }
+        let Some(index) = self.last_offer else { return true };
+        let is_settled = cx.context.is_settled(index);
+        if is_settled {
+            self.last_offer = None;
         }
+        is_settled
     }
 
     /// Closes or aborts: the one call that returns all received bytes.
@@ -175,7 +174,9 @@ impl<A: App> Conn<A> {
         let bytes = u64::from(bytes).min(self.in_flight);
         self.in_flight -= bytes;
         let done = if A::PULLS { 0 } else { self.outbox.sent(bytes, &mut cx.pool) };
-        self.blocked &= window == 0;
+        if self.blocked {
+            self.blocked = window == 0;
+        }
         if self.in_flight == 0 {
             self.last_offer = None;
         }
