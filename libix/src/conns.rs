@@ -114,7 +114,8 @@ impl<A: App> Conns<A> {
     #[inline]
     pub fn get_mut(&mut self, handle: Handle) -> Option<&mut Conn<A>> {
         let Conns { groups, former, .. } = self;
-        let table = groups.get_mut(usize::from(handle.group().0))?.as_deref_mut();
+        // The whole handle must agree: so a group that cannot be may look into any table.
+        let table = groups[usize::from(handle.group().0) % GROUPS_MAX].as_deref_mut();
         match table.and_then(|table| table.get_mut(handle)) {
             Some(conn) => Some(conn),
             None => former_conn(former, handle),

@@ -10,7 +10,7 @@ use crate::outbox::{Buf, SgList};
 use crate::udp::Datagram;
 use core::fmt;
 use core::marker::PhantomData;
-use ix_abi::event::{Event, Kind};
+use ix_abi::event::Kind;
 use ix_abi::{Condition, Cookie, DeadReason, GroupId, Handle, Op, SocketAddress, Status};
 
 /// A connection that waits to be taken.
@@ -130,34 +130,6 @@ pub trait App: Sized + 'static {
     fn idle(&mut self, cx: &mut Cx<Self>, conns: &mut Conns<Self>) {}
 }
 
-/// What `recv`, `sent` and `recv_sent` say. The `sent` comes first.
-#[derive(Clone, Copy, Debug)]
-struct News {
-    handle: Handle,
-    /// Bytes, and the window that is open now.
-    sent: Option<(u32, u32)>,
-    received: Option<Piece>,
-}
-
-impl News {
-    /// Nothing of nobody, if it is another event.
-    #[inline(always)]
-    fn of(event: &Event) -> News {
-        match Condition::decode(event) {
-            Condition::Recv { handle, addr, len, .. } => {
-                News { handle, sent: None, received: Some(Piece { addr, len }) }
-            }
-            Condition::Sent { handle, bytes, window, .. } => {
-                News { handle, sent: Some((bytes, window)), received: None }
-            }
-            Condition::RecvSent { handle, addr, len, sent, window, .. } => {
-                News { handle, sent: Some((sent, window)), received: Some(Piece { addr, len }) }
-            }
-            _ => News { handle: Handle::NONE, sent: None, received: None },
-        }
-    }
-}
-
 /// Runs an application in this context, for ever.
 pub fn run<A: App>(context: Context, app: &mut A) -> ! {
     let mut events = EventLoop::new(context);
@@ -193,10 +165,26 @@ impl<A: App> EventLoop<A> {
     /// Handles all events and leaves the batch of calls that follows from them.
     pub fn turn(&mut self, app: &mut A) {
         while let Some(event) = self.cx.context.next_record() {
+            // Bytes that came or were sent are nearly all events: of them nothing is looked at twice. Where the kind
+            // is known, `decode` has no choices left.
             match Kind(event.kind) {
-                Kind::Recv | Kind::Sent | Kind::RecvSent => {
-                    let news = News::of(event);
-                    self.news(app, news);
+                Kind::Recv => {
+                    if let Condition::Recv { handle, addr, len, .. } = Condition::decode(event) {
+                        self.received(app, handle, Piece { addr, len });
+                    }
+                }
+                Kind::Sent => {
+                    if let Condition::Sent { handle, bytes, window, .. } = Condition::decode(event)
+                    {
+                        self.sent(app, handle, bytes, window);
+                    }
+                }
+                Kind::RecvSent => {
+                    if let Condition::RecvSent { handle, addr, len, sent, window, .. } =
+                        Condition::decode(event)
+                    {
+                        self.both(app, handle, (sent, window), Piece { addr, len });
+                    }
                 }
                 _ => {
                     let condition = Condition::decode(event);
@@ -225,22 +213,28 @@ impl<A: App> EventLoop<A> {
         self.cx.dirty.clear();
     }
 
-    /// Bytes came, or were sent: nearly all events.
     #[inline]
-    fn news(&mut self, app: &mut A, news: News) {
-        let EventLoop { cx, conns } = self;
-        let Some(conn) = conns.get_mut(news.handle) else { return };
-        if let Some((bytes, window)) = news.sent {
-            conn.on_sent(cx, bytes, window);
-            app.on_sent(cx, conn, bytes);
+    fn received(&mut self, app: &mut A, handle: Handle, piece: Piece) {
+        if let Some(conn) = self.conns.get_mut(handle) {
+            conn.on_recv(&mut self.cx, app, piece);
         }
-        if let Some(piece) = news.received
-            && conn.on_recv(cx, piece)
-        {
-            if A::PULLS {
-                conn.wake(cx);
-            }
-            app.on_recv(cx, conn);
+    }
+
+    #[inline]
+    fn sent(&mut self, app: &mut A, handle: Handle, bytes: u32, window: u32) {
+        if let Some(conn) = self.conns.get_mut(handle) {
+            conn.on_sent(&mut self.cx, bytes, window);
+            app.on_sent(&mut self.cx, conn, bytes);
+        }
+    }
+
+    /// The `sent` comes first.
+    #[inline]
+    fn both(&mut self, app: &mut A, handle: Handle, (bytes, window): (u32, u32), piece: Piece) {
+        if let Some(conn) = self.conns.get_mut(handle) {
+            conn.on_sent(&mut self.cx, bytes, window);
+            app.on_sent(&mut self.cx, conn, bytes);
+            conn.on_recv(&mut self.cx, app, piece);
         }
     }
 
@@ -282,6 +276,7 @@ impl<A: App> EventLoop<A> {
             Condition::Parking => app.on_parking(cx),
             Condition::Shutdown => app.on_shutdown(cx),
             Condition::Nop | Condition::Unknown { .. } => {}
+            // See `turn`.
             Condition::Recv { .. } | Condition::Sent { .. } | Condition::RecvSent { .. } => {}
         }
     }

@@ -139,12 +139,18 @@ impl<B> Segment<B> {
     /// Nothing refers to it any more. How many received bytes may be returned.
     #[inline]
     fn remove(self, pool: &mut Pool) -> u64 {
-        match self.keep {
-            Keep::Received { then_done } => return self.at.len + then_done,
-            Keep::Chunk(chunk) => pool.give(chunk),
-            Keep::Nothing | Keep::Buf(_) => {}
+        if let Keep::Received { then_done } = self.keep {
+            return self.at.len + then_done;
         }
+        self.release(pool);
         0
+    }
+
+    #[inline(never)]
+    fn release(self, pool: &mut Pool) {
+        if let Keep::Chunk(chunk) = self.keep {
+            pool.give(chunk);
+        }
     }
 }
 
@@ -188,22 +194,18 @@ impl<B: Buf> Outbox<B> {
         self.waiting
     }
 
-    #[inline]
     fn push(&mut self, at: SgEntry, keep: Keep<B>) {
-        if at.len == 0 {
-            return;
-        }
-        self.waiting += at.len;
-        if self.front.is_none() {
-            self.front = Some(Segment { at, keep });
-        } else {
-            self.push_behind(Segment { at, keep });
+        if at.len > 0 {
+            self.waiting += at.len;
+            self.append(Segment { at, keep });
         }
     }
 
-    #[cold]
-    fn push_behind(&mut self, segment: Segment<B>) {
-        self.rest.push_back(segment);
+    fn append(&mut self, segment: Segment<B>) {
+        match &mut self.front {
+            None => self.front = Some(segment),
+            Some(_) => self.rest.push_back(segment),
+        }
     }
 
     fn get(&mut self, index: usize) -> Option<&mut Segment<B>> {
@@ -224,7 +226,18 @@ impl<B: Buf> Outbox<B> {
     #[inline]
     pub(crate) fn push_received(&mut self, piece: Piece) {
         let at = SgEntry { addr: piece.addr, len: u64::from(piece.len) };
-        self.push(at, Keep::Received { then_done: 0 });
+        self.waiting += at.len;
+        if self.front.is_none() {
+            self.front = Some(Segment { at, keep: Keep::Received { then_done: 0 } });
+            self.newest_received = 1;
+        } else {
+            self.push_received_behind(at);
+        }
+    }
+
+    #[cold]
+    fn push_received_behind(&mut self, at: SgEntry) {
+        self.rest.push_back(Segment { at, keep: Keep::Received { then_done: 0 } });
         self.newest_received = self.rest.len() + 1;
     }
 
@@ -245,11 +258,7 @@ impl<B: Buf> Outbox<B> {
             } else {
                 let chunk = pool.take();
                 let at = SgEntry { len: 0, ..entry(&chunk[..]) };
-                let segment = Segment { at, keep: Keep::Chunk(chunk) };
-                match &mut self.front {
-                    None => self.front = Some(segment),
-                    Some(_) => self.rest.push_back(segment),
-                }
+                self.append(Segment { at, keep: Keep::Chunk(chunk) });
             }
         }
     }
@@ -353,8 +362,8 @@ impl<B: Buf> Outbox<B> {
     /// Removes the only segment there is, all of which was offered.
     #[inline]
     fn remove_only(&mut self, pool: &mut Pool) -> u64 {
-        self.sent = 0;
-        self.offered = Cursor::default();
+        debug_assert!(self.offered.index == 0 && self.waiting == 0);
+        (self.sent, self.offered.offset) = (0, 0);
         self.newest_received = 0;
         self.front.take().map_or(0, |segment| segment.remove(pool))
     }

@@ -21,12 +21,16 @@ impl<A: App> Conn<A> {
         if self.end != End::Open || self.blocked || !self.is_settled(cx) {
             return self.flush_otherwise(cx, app);
         }
+        if !A::PULLS && self.outbox.waiting() == 0 {
+            return self.give_back(cx);
+        }
         if !self.offer(cx, app) {
             self.give_back(cx);
         }
     }
 
     #[cold]
+    #[inline(never)]
     fn flush_otherwise(&mut self, cx: &mut Cx<A>, app: &mut A) {
         match self.end {
             End::Gone => return,
@@ -141,16 +145,18 @@ impl<A: App> Conn<A> {
         }
     }
 
-    /// `recv` came. Returns whether the application is to be told.
+    /// `recv` came: the application is told, unless it has ended the connection.
     #[inline]
-    pub(crate) fn on_recv(&mut self, cx: &mut Cx<A>, piece: Piece) -> bool {
+    pub(crate) fn on_recv(&mut self, cx: &mut Cx<A>, app: &mut A, piece: Piece) {
         if self.end >= End::CloseWanted {
-            self.on_unwanted(cx, piece);
-            return false;
+            return self.on_unwanted(cx, piece);
         }
         // SAFETY: the event loop passes on what the kernel reported for this handle.
         unsafe { self.inbox.push(piece) }
-        true
+        if A::PULLS {
+            self.mark_dirty(cx);
+        }
+        app.on_recv(cx, self);
     }
 
     #[cold]
@@ -168,7 +174,7 @@ impl<A: App> Conn<A> {
         self.end < End::CloseWanted
     }
 
-    /// `sent` came.
+    /// `sent` came. Nothing that it leaves in a connection that is gone is told to the kernel.
     #[inline]
     pub(crate) fn on_sent(&mut self, cx: &mut Cx<A>, bytes: u32, window: u32) {
         let bytes = u64::from(bytes).min(self.in_flight);
@@ -179,9 +185,6 @@ impl<A: App> Conn<A> {
         }
         if self.in_flight == 0 {
             self.last_offer = None;
-        }
-        if self.end == End::Gone {
-            return;
         }
         self.done += done;
         if A::PULLS || done > 0 || self.outbox.waiting() > 0 || self.is_ending() {
