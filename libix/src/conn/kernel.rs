@@ -146,7 +146,7 @@ impl<A: App> Conn<A> {
     }
 
     /// `recv` came: the application is told, unless it has ended the connection.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn on_recv(&mut self, cx: &mut Cx<A>, app: &mut A, piece: Piece) {
         if self.end >= End::CloseWanted {
             return self.on_unwanted(cx, piece);
@@ -175,7 +175,7 @@ impl<A: App> Conn<A> {
     }
 
     /// `sent` came. Nothing that it leaves in a connection that is gone is told to the kernel.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn on_sent(&mut self, cx: &mut Cx<A>, bytes: u32, window: u32) {
         let bytes = u64::from(bytes).min(self.in_flight);
         self.in_flight -= bytes;
