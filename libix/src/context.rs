@@ -257,6 +257,7 @@ impl Context {
     ///
     /// # Safety
     /// No reference to the oldest `done` received bytes exists any more.
+    #[inline]
     pub unsafe fn sendv_and_done(
         &mut self,
         handle: Handle,
@@ -265,37 +266,32 @@ impl Context {
         want_result: bool,
         done: u64,
     ) {
+        let finish = |call: Call| {
+            let call = call.with_recv_done(done);
+            if want_result { call.with_result(tag) } else { call.with_tag(tag) }
+        };
+        // With so many entries a record needs no slots behind it: the usual case.
+        let few = match *sg {
+            [] => return,
+            [only] => Call::sendv(handle, 1, only, SgEntry::default()),
+            [first, second] => Call::sendv(handle, 2, first, second),
+            [first, second, ..] => {
+                let call = Call::sendv(handle, sg.len().min(SG_MAX) as u16, first, second);
+                return self.push_long(finish(call), sg);
+            }
+        };
+        self.push(finish(few));
+    }
+
+    /// `call`, and the entries that have no room in it.
+    #[inline(never)]
+    fn push_long(&mut self, call: Call, sg: &[SgEntry]) {
         let sg = &sg[..sg.len().min(SG_MAX)];
-        let Some(&first) = sg.first() else { return };
-        let second = sg.get(1).copied().unwrap_or_default();
-        let mut call =
-            Call::sendv(handle, sg.len() as u16, first, second).with_recv_done(done).with_tag(tag);
-        if want_result {
-            call = call.with_result(tag);
-        }
         self.reserve(slots(sg.len(), SENDV_INLINE_SG));
         self.rings.push(call);
         for entries in sg[SENDV_INLINE_SG.min(sg.len())..].chunks(4) {
             self.rings.push_sg(entries);
         }
-    }
-
-    /// [`Context::sendv_and_done`] of one piece: the usual case.
-    ///
-    /// # Safety
-    /// As there.
-    #[inline]
-    pub(crate) unsafe fn send_one_and_done(
-        &mut self,
-        handle: Handle,
-        entry: SgEntry,
-        want_result: bool,
-        done: u64,
-    ) {
-        let mut call = Call::sendv(handle, 1, entry, SgEntry::default()).with_recv_done(done);
-        call.tag = entry.len;
-        call.flags = if want_result { Call::WANT_RESULT } else { 0 };
-        self.push(call);
     }
 
     /// Returns the oldest `bytes` received bytes and opens the window by as much.

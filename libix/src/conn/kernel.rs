@@ -83,7 +83,9 @@ impl<A: App> Conn<A> {
         let want_result = self.end != End::Open;
         let done = core::mem::take(&mut self.done);
         // SAFETY: as in `offer_list`.
-        unsafe { cx.context.send_one_and_done(self.handle, entry, want_result, done) };
+        unsafe {
+            cx.context.sendv_and_done(self.handle, &[entry], entry.len, want_result, done);
+        }
         self.offered(cx, entry.len);
         true
     }
@@ -95,6 +97,7 @@ impl<A: App> Conn<A> {
         self.offer_list(cx, &sg)
     }
 
+    #[inline]
     fn offer_list(&mut self, cx: &mut Cx<A>, sg: &SgList) -> bool {
         let bytes = sg.bytes();
         if bytes == 0 {
