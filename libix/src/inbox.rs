@@ -145,3 +145,6 @@ impl Inbox {
         self.rest_bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

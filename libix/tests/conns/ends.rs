@@ -138,6 +138,22 @@ fn what_arrives_after_close_is_returned_unseen() {
 }
 
 #[test]
+fn what_is_acknowledged_after_close_calls_nothing() {
+    let (mut rig, handle) = Rig::with_conn(Does::Forward);
+    kernel(|k| k.recv(handle, b"there and back"));
+    rig.turn();
+    rig.act(CLOSE); // the kernel has taken all: it goes with this batch
+    kernel(|k| k.pending.push_back(Condition::Nop));
+    rig.turn();
+    assert!(matches!(calls()[..], [.., Request::Close { .. }]));
+    kernel(|k| k.ack(handle, 14, 1000));
+    rig.turn();
+    kernel(|k| k.pending.push_back(Condition::Nop));
+    rig.turn();
+    assert_eq!(calls(), [], "`close` has returned them");
+}
+
+#[test]
 fn an_unwelcome_knock_is_rejected() {
     let mut rig = Rig::new(Does::Keep);
     rig.app.welcome = false;

@@ -4,6 +4,7 @@ mod ends;
 #[path = "../fake/mod.rs"]
 mod fake;
 mod options;
+mod ways;
 
 use fake::{PEER, Tcp, boot, kernel};
 use ix_abi::call::Request;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What an application under test does with received bytes.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Does {
     Forward,
     Consume,
@@ -423,8 +424,10 @@ fn events_of_unknown_handles_are_ignored() {
     let (mut rig, handle) = Rig::with_conn(Does::Forward);
     let stranger = Handle::new(handle.group(), 9, handle.index());
     let beyond = Handle::new(GroupId(600), 1, 1);
+    // As many groups further on as there can be.
+    let namesake = Handle::new(GroupId(handle.group().0 + 512), 1, handle.index());
     kernel(|k| {
-        for handle in [stranger, beyond, Handle::NONE, Handle(u64::MAX)] {
+        for handle in [stranger, beyond, namesake, Handle::NONE, Handle(u64::MAX)] {
             let cookie = Cookie(0);
             k.pending.extend([
                 Condition::Recv { handle, cookie, addr: 8, len: 8 },
