@@ -134,6 +134,7 @@ fn what_arrives_after_close_is_returned_unseen() {
     rig.turn();
     rig.turn();
     assert_eq!(tcp(handle, |t| (t.outstanding, t.closed)), (0, false));
+    assert_eq!(rig.app.told, 1, "of what came before");
     assert_eq!(rig.events.conns().get_mut(handle).unwrap().received_len(), 0);
 }
 
