@@ -103,7 +103,8 @@ fn run<A: App + Default>(name: &str, kind: Kind, connections: u32, batch: u32) {
             Condition::Knock { handle, listener, remote: PEER, local_port: 7 }
         })
         .collect();
-    for some in knocks.chunks(1000) {
+    // No more than the ring holds.
+    for some in knocks.chunks(500) {
         kernel(|k| k.pending.extend(some));
         events.enter();
         events.turn(&mut app);
