@@ -266,30 +266,31 @@ impl Context {
         want_result: bool,
         done: u64,
     ) {
-        let finish = |call: Call| {
-            let call = call.with_recv_done(done);
-            if want_result { call.with_result(tag) } else { call.with_tag(tag) }
-        };
         // With so many entries a record needs no slots behind it: the usual case.
         let few = match *sg {
             [] => return,
             [only] => Call::sendv(handle, 1, only, SgEntry::default()),
             [first, second] => Call::sendv(handle, 2, first, second),
-            [first, second, ..] => {
-                let call = Call::sendv(handle, sg.len().min(SG_MAX) as u16, first, second);
-                return self.push_long(finish(call), sg);
-            }
+            _ => return self.sendv_long(handle, sg, tag, want_result, done),
         };
-        self.push(finish(few));
+        self.push(finish(few, tag, want_result, done));
     }
 
-    /// `call`, and the entries that have no room in it.
     #[inline(never)]
-    fn push_long(&mut self, call: Call, sg: &[SgEntry]) {
+    fn sendv_long(
+        &mut self,
+        handle: Handle,
+        sg: &[SgEntry],
+        tag: u64,
+        want_result: bool,
+        done: u64,
+    ) {
         let sg = &sg[..sg.len().min(SG_MAX)];
+        let (inline, more) = sg.split_at(SENDV_INLINE_SG);
         self.reserve(slots(sg.len(), SENDV_INLINE_SG));
-        self.rings.push(call);
-        for entries in sg[SENDV_INLINE_SG.min(sg.len())..].chunks(4) {
+        let call = Call::sendv(handle, sg.len() as u16, inline[0], inline[1]);
+        self.rings.push(finish(call, tag, want_result, done));
+        for entries in more.chunks(4) {
             self.rings.push_sg(entries);
         }
     }
@@ -378,4 +379,11 @@ impl Context {
         // A kernel that does not know the call only prints no line.
         let _ = outcome((self.door)(Direct::Ready, 0, 0, 0));
     }
+}
+
+/// A `sendv` with all that it says besides its entries.
+#[inline]
+fn finish(sendv: Call, tag: u64, want_result: bool, done: u64) -> Call {
+    let call = sendv.with_recv_done(done);
+    if want_result { call.with_result(tag) } else { call.with_tag(tag) }
 }
