@@ -22,10 +22,10 @@ const SEND: u64 = 850;
 const LIBIX: [(&str, &str, u64); 6] = [
     ("echo", "1/1", 390),
     ("echo", "100/64", 305),
-    ("talk", "1/1", 255),
+    ("talk", "1/1", 250),
     ("talk", "100/64", 210),
     ("pull", "1/1", 290),
-    ("pull", "100/64", 255),
+    ("pull", "100/64", 250),
 ];
 /// Bytes of a million idle connections, everything included.
 const IDLE_BYTES: u64 = 512_000_000;
