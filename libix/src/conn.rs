@@ -1,17 +1,17 @@
-//! One TCP connection as an application's callbacks see it.
-#![allow(unsafe_code, reason = "returns received bytes to the kernel, after taking them out")]
+//! One TCP connection as an application's callbacks see it; `kernel` is its other side.
+
+mod kernel;
 
 use crate::cx::Cx;
 use crate::event_loop::App;
-use crate::inbox::{Inbox, Piece};
-use crate::outbox::{Outbox, Segment, SgList};
-use crate::pool::Pool;
+use crate::inbox::Inbox;
+use crate::outbox::Outbox;
 use core::fmt;
 use core::time::Duration;
-use ix_abi::{Congestion, Handle, SocketAddress, Status, TcpOption};
+use ix_abi::{Congestion, Handle, SocketAddress, TcpOption};
 
-/// How far the application's wish to end a connection has got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How far the application's wish to end a connection has got: never back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum End {
     /// No such wish.
     Open,
@@ -71,7 +71,7 @@ impl<A: App> Conn<A> {
             done: 0,
             in_flight: 0,
             last_offer: None,
-            inbox: Inbox::default(),
+            inbox: Inbox::new(),
             outbox: Outbox::new(),
             data,
         }
@@ -103,8 +103,9 @@ impl<A: App> Conn<A> {
     }
 
     /// The oldest piece of [`Conn::received`]; empty if there is nothing.
+    #[inline]
     pub fn front(&self) -> &[u8] {
-        self.inbox.pieces().next().unwrap_or_default()
+        self.inbox.front()
     }
 
     /// How many bytes [`Conn::received`] holds.
@@ -139,12 +140,18 @@ impl<A: App> Conn<A> {
         cx: &mut Cx<A>,
         mut f: impl FnMut(&mut A::Conn, &[u8]) -> usize,
     ) -> usize {
-        let mut total = 0;
-        for piece in self.inbox.pieces() {
-            let used = f(&mut self.data, piece).min(piece.len());
-            total += used;
-            if used < piece.len() {
-                break;
+        let front = self.inbox.front();
+        if front.is_empty() {
+            return 0;
+        }
+        let mut total = f(&mut self.data, front).min(front.len());
+        if total == front.len() && total < self.inbox.len() {
+            for piece in self.inbox.behind() {
+                let used = f(&mut self.data, piece).min(piece.len());
+                total += used;
+                if used < piece.len() {
+                    break;
+                }
             }
         }
         if total > 0 {
@@ -155,15 +162,10 @@ impl<A: App> Conn<A> {
 
     /// Gives the oldest `bytes` received bytes back (at most all): the peer may send as many more.
     pub fn consume(&mut self, cx: &mut Cx<A>, bytes: usize) {
-        let mut left = bytes.min(self.inbox.len());
-        while left > 0
-            && let Some(piece) = self.inbox.take(left)
-        {
-            left -= piece.len as usize;
-            // The kernel takes bytes back oldest first: those still going out come before.
-            if !self.outbox.done_after(piece.len) {
-                self.done += u64::from(piece.len);
-            }
+        let taken = self.inbox.skip(bytes) as u64;
+        // The kernel takes bytes back oldest first: those still going out come before.
+        if !self.outbox.done_after(taken) {
+            self.done += taken;
         }
         self.mark_dirty(cx);
     }
@@ -172,27 +174,41 @@ impl<A: App> Conn<A> {
     /// they are. They are consumed when the peer has acknowledged them, so that the peer's own
     /// pace of reading holds back its writing.
     pub fn forward(&mut self, cx: &mut Cx<A>, bytes: usize) {
-        let mut left = bytes.min(self.inbox.len());
         if self.is_ending() {
-            return self.consume(cx, left);
+            return self.consume(cx, bytes);
         }
+        match self.inbox.take_only(bytes) {
+            Some(piece) => self.outbox.push_received(piece),
+            None => self.forward_pieces(bytes),
+        }
+        self.mark_dirty(cx);
+    }
+
+    #[cold]
+    fn forward_pieces(&mut self, bytes: usize) {
+        let mut left = bytes;
         while left > 0
             && let Some(piece) = self.inbox.take(left)
         {
             left -= piece.len as usize;
             self.outbox.push_received(piece);
         }
-        self.mark_dirty(cx);
     }
 
     /// Sends memory that the application does not change until it is dropped: no copy.
     pub fn send(&mut self, cx: &mut Cx<A>, buf: A::Buf) {
-        self.queue(cx, Segment::Buf(buf));
+        if !self.is_ending() {
+            self.outbox.push_buf(buf);
+            self.mark_dirty(cx);
+        }
     }
 
     /// Sends constant bytes: no copy.
     pub fn send_static(&mut self, cx: &mut Cx<A>, bytes: &'static [u8]) {
-        self.queue(cx, Segment::Static(bytes));
+        if !self.is_ending() {
+            self.outbox.push_static(bytes);
+            self.mark_dirty(cx);
+        }
     }
 
     /// Sends a copy of `bytes`: for what is small and made up on the way.
@@ -206,13 +222,6 @@ impl<A: App> Conn<A> {
     /// For `write!`: a writer that does as [`Conn::write`].
     pub fn writer<'a>(&'a mut self, cx: &'a mut Cx<A>) -> Writer<'a, A> {
         Writer { conn: self, cx }
-    }
-
-    fn queue(&mut self, cx: &mut Cx<A>, segment: Segment<A::Buf>) {
-        if !self.is_ending() {
-            self.outbox.push(segment);
-            self.mark_dirty(cx);
-        }
     }
 
     /// Has [`App::pull`] asked at the end of this batch.
@@ -285,185 +294,12 @@ impl<A: App> Conn<A> {
         }
     }
 
-    pub(crate) fn mark_dirty(&mut self, cx: &mut Cx<A>) {
+    #[inline]
+    fn mark_dirty(&mut self, cx: &mut Cx<A>) {
         if !self.dirty {
             self.dirty = true;
             cx.dirty.push(self.handle);
         }
-    }
-
-    /// Tells the kernel what has gathered: at the end of each batch.
-    pub(crate) fn flush(&mut self, cx: &mut Cx<A>, app: &mut A) {
-        self.dirty = false;
-        match self.end {
-            End::Gone => return,
-            End::AbortWanted => return self.leave(cx, true),
-            End::Open | End::ShutdownWanted | End::ShutdownDone | End::CloseWanted => {}
-        }
-        let offers = !self.blocked && self.is_settled(cx);
-        if offers && self.offer(cx, app) {
-            return;
-        }
-        if self.done > 0 {
-            // SAFETY: `done` counts pieces that were taken out of the inbox, so that no slice of
-            // them is left (see `Inbox`), and that the outbox no longer sends; they are the oldest.
-            unsafe { cx.context.recv_done(self.handle, core::mem::take(&mut self.done)) }
-        }
-        if !offers {
-            return;
-        }
-        // Nothing waits, and the kernel has taken all that was offered: FIN may follow.
-        match self.end {
-            End::CloseWanted => self.leave(cx, false),
-            End::ShutdownWanted => {
-                cx.context.shutdown(self.handle);
-                self.end = End::ShutdownDone;
-            }
-            _ => {}
-        }
-    }
-
-    /// Offers what waits; `false` if there was nothing. One `sendv` at a time: were its last bytes
-    /// refused, those of another that is already on its way could leave a hole in the stream.
-    fn offer(&mut self, cx: &mut Cx<A>, app: &mut A) -> bool {
-        if !A::PULLS && self.outbox.waiting() == 0 {
-            return false;
-        }
-        let mut sg = SgList::new();
-        if A::PULLS {
-            app.pull(&mut self.data, &mut sg);
-        } else {
-            self.outbox.offer(&mut sg);
-        }
-        let bytes = sg.bytes();
-        if bytes == 0 {
-            return false;
-        }
-        // What is to follow, more bytes or FIN, awaits the result.
-        let want_result = sg.room() == 0 || self.end != End::Open;
-        let done = core::mem::take(&mut self.done);
-        // SAFETY: `done` counts pieces that were taken out of the inbox, so that no slice of them is left
-        // (see `Inbox`), and that the outbox does not send any more; they are the oldest.
-        unsafe { cx.context.sendv_and_done(self.handle, sg.entries(), bytes, want_result, done) };
-        self.last_offer = Some(cx.context.call_index());
-        self.in_flight += bytes;
-        true
-    }
-
-    /// Whether the kernel's answer to all that was offered is known.
-    fn is_settled(&mut self, cx: &Cx<A>) -> bool {
-        match self.last_offer {
-            Some(index) if !cx.context.is_settled(index) => false,
-            _ => {
-                self.last_offer = None;
-                true
-            }
-        }
-    }
-
-    /// Closes or aborts: the one call that returns all received bytes.
-    pub(crate) fn leave(&mut self, cx: &mut Cx<A>, abort: bool) {
-        self.inbox.clear();
-        self.done = 0;
-        if self.end == End::Gone {
-            return;
-        }
-        self.end = End::Gone;
-        // SAFETY: the inbox is empty and `&mut self` says that no slice of it is left.
-        unsafe {
-            if abort {
-                cx.context.abort(self.handle);
-            } else {
-                cx.context.close(self.handle);
-            }
-        }
-    }
-
-    /// `recv` came. Returns whether the application is to be told.
-    pub(crate) fn on_recv(&mut self, cx: &mut Cx<A>, addr: u64, len: u32) -> bool {
-        if self.end == End::Gone {
-            return false; // already returned with `close`
-        }
-        // SAFETY: the event loop passes on what the kernel reported for this handle.
-        unsafe { self.inbox.push(Piece { addr, len }) }
-        if matches!(self.end, End::CloseWanted | End::AbortWanted) {
-            self.consume(cx, usize::MAX);
-            return false;
-        }
-        true
-    }
-
-    pub(crate) fn on_eof(&mut self) -> bool {
-        self.eof = true;
-        !matches!(self.end, End::CloseWanted | End::AbortWanted | End::Gone)
-    }
-
-    /// `sent` came.
-    pub(crate) fn on_sent(&mut self, cx: &mut Cx<A>, bytes: u32, window: u32) {
-        let done = self.outbox.sent(u64::from(bytes), &mut cx.pool);
-        self.in_flight = self.in_flight.saturating_sub(u64::from(bytes));
-        self.blocked &= window == 0;
-        if self.in_flight == 0 {
-            self.last_offer = None;
-        }
-        if self.end == End::Gone {
-            return;
-        }
-        self.done += done;
-        if done > 0 || self.outbox.waiting() > 0 || A::PULLS || self.is_ending() {
-            self.mark_dirty(cx);
-        }
-    }
-
-    /// The result of a `sendv` of `offered` bytes came: the kernel took `accepted` of them.
-    pub(crate) fn on_sendv_result(
-        &mut self,
-        cx: &mut Cx<A>,
-        app: &mut A,
-        status: Status,
-        offered: u64,
-        accepted: u64,
-    ) {
-        let accepted = match status {
-            Status::Ok => offered,
-            Status::Again => accepted.min(offered),
-            // Bad memory is the program's error; anything else means that `dead` is to come.
-            Status::Invalid | Status::Fault | Status::Denied => {
-                log::error!("libix: sendv on {:x}: {status}; aborting it", self.handle.0);
-                self.abort(cx);
-                0
-            }
-            _ => 0,
-        };
-        let refused = (offered - accepted).min(self.in_flight);
-        if refused > 0 {
-            self.in_flight -= refused;
-            self.blocked = true;
-            if A::PULLS {
-                app.refused(&mut self.data, refused);
-            } else {
-                self.outbox.refuse(refused);
-            }
-        }
-        self.mark_dirty(cx);
-    }
-
-    /// `dead` has come and the application has seen it: everything goes.
-    pub(crate) fn finish(mut self, cx: &mut Cx<A>) {
-        self.leave(cx, false);
-        self.forget(&mut cx.pool);
-    }
-
-    /// The kernel does not know the connection any more.
-    pub(crate) fn forget(&mut self, pool: &mut Pool) {
-        self.end = End::Gone;
-        self.inbox.clear();
-        self.outbox.clear(pool);
-    }
-
-    /// Whether a callback has left something to tell the kernel.
-    pub(crate) fn is_dirty(&self) -> bool {
-        self.dirty
     }
 }
 

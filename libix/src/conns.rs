@@ -85,7 +85,7 @@ pub struct Sweep {
 
 /// All connections of one context, by flow group.
 pub struct Conns<A: App> {
-    groups: Vec<Option<Box<ConnTable<A>>>>,
+    groups: Box<[Option<Box<ConnTable<A>>>; GROUPS_MAX]>,
     /// Of each group, its life.
     lives: Vec<u16>,
     /// Tables of former lives, whose connections are about to end.
@@ -94,8 +94,7 @@ pub struct Conns<A: App> {
 
 impl<A: App> Conns<A> {
     pub(crate) fn new() -> Conns<A> {
-        let mut groups = Vec::new();
-        groups.resize_with(GROUPS_MAX, || None);
+        let groups = Box::new([const { None }; GROUPS_MAX]);
         let lives = alloc::vec![0; GROUPS_MAX];
         Conns { groups, lives, former: Vec::new() }
     }
@@ -115,7 +114,8 @@ impl<A: App> Conns<A> {
     #[inline]
     pub fn get_mut(&mut self, handle: Handle) -> Option<&mut Conn<A>> {
         let Conns { groups, former, .. } = self;
-        let table = groups.get_mut(usize::from(handle.group().0))?.as_deref_mut();
+        // The whole handle must agree: so a group that cannot be may look into any table.
+        let table = groups[usize::from(handle.group().0) % GROUPS_MAX].as_deref_mut();
         match table.and_then(|table| table.get_mut(handle)) {
             Some(conn) => Some(conn),
             None => former_conn(former, handle),

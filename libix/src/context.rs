@@ -45,6 +45,8 @@ pub struct Context {
     settled: u32,
     /// Events moved out of a full ring by [`Context::reserve`]; older than those in the ring.
     backlog: VecDeque<Event>,
+    /// The one of them that was read last.
+    from_backlog: Event,
     tsc_at_enter: u64,
 }
 
@@ -85,6 +87,7 @@ impl Context {
             published,
             settled,
             backlog: VecDeque::new(),
+            from_backlog: Event::default(),
             tsc_at_enter: 0,
         }
     }
@@ -137,24 +140,35 @@ impl Context {
     /// The next event of this batch. `None` ends the batch: time for [`Context::enter`].
     #[inline]
     pub fn next_event(&mut self) -> Option<Condition> {
-        if !self.backlog.is_empty()
-            && let Some(event) = self.backlog.pop_front()
-        {
-            return Some(Condition::decode(&event));
+        self.next_record().map(Condition::decode)
+    }
+
+    /// The record of the next event, where it lies.
+    #[inline]
+    pub(crate) fn next_record(&mut self) -> Option<&Event> {
+        if !self.backlog.is_empty() {
+            return self.next_of_backlog();
         }
-        if let Some(event) = self.rings.next() {
-            return Some(Condition::decode(event));
+        if self.rings.is_read() {
+            self.settled = self.rings.consumed();
         }
-        self.settled = self.rings.consumed();
-        None
+        self.rings.next()
+    }
+
+    #[cold]
+    fn next_of_backlog(&mut self) -> Option<&Event> {
+        self.from_backlog = self.backlog.pop_front()?;
+        Some(&self.from_backlog)
     }
 
     /// How many slots of the syscall ring have been written: the call just made is known by it.
+    #[inline]
     pub fn call_index(&self) -> u32 {
         self.rings.written()
     }
 
     /// Whether every call before `index` has run and its result, if any, has been read.
+    #[inline]
     pub fn is_settled(&self, index: u32) -> bool {
         self.settled.wrapping_sub(index).cast_signed() >= 0
     }
@@ -243,6 +257,7 @@ impl Context {
     ///
     /// # Safety
     /// No reference to the oldest `done` received bytes exists any more.
+    #[inline]
     pub unsafe fn sendv_and_done(
         &mut self,
         handle: Handle,
@@ -251,17 +266,31 @@ impl Context {
         want_result: bool,
         done: u64,
     ) {
+        // With so many entries a record needs no slots behind it: the usual case.
+        let few = match *sg {
+            [] => return,
+            [only] => Call::sendv(handle, 1, only, SgEntry::default()),
+            [first, second] => Call::sendv(handle, 2, first, second),
+            _ => return self.sendv_long(handle, sg, tag, want_result, done),
+        };
+        self.push(finish(few, tag, want_result, done));
+    }
+
+    #[inline(never)]
+    fn sendv_long(
+        &mut self,
+        handle: Handle,
+        sg: &[SgEntry],
+        tag: u64,
+        want_result: bool,
+        done: u64,
+    ) {
         let sg = &sg[..sg.len().min(SG_MAX)];
-        let Some(&first) = sg.first() else { return };
-        let second = sg.get(1).copied().unwrap_or_default();
-        let mut call =
-            Call::sendv(handle, sg.len() as u16, first, second).with_recv_done(done).with_tag(tag);
-        if want_result {
-            call = call.with_result(tag);
-        }
+        let (inline, more) = sg.split_at(SENDV_INLINE_SG);
         self.reserve(slots(sg.len(), SENDV_INLINE_SG));
-        self.rings.push(call);
-        for entries in sg[SENDV_INLINE_SG.min(sg.len())..].chunks(4) {
+        let call = Call::sendv(handle, sg.len() as u16, inline[0], inline[1]);
+        self.rings.push(finish(call, tag, want_result, done));
+        for entries in more.chunks(4) {
             self.rings.push_sg(entries);
         }
     }
@@ -270,6 +299,7 @@ impl Context {
     ///
     /// # Safety
     /// No reference to these bytes exists any more.
+    #[inline]
     pub unsafe fn recv_done(&mut self, handle: Handle, bytes: u64) {
         self.push(Call::recv_done(handle, bytes));
     }
@@ -349,4 +379,11 @@ impl Context {
         // A kernel that does not know the call only prints no line.
         let _ = outcome((self.door)(Direct::Ready, 0, 0, 0));
     }
+}
+
+/// A `sendv` with all that it says besides its entries.
+#[inline]
+fn finish(sendv: Call, tag: u64, want_result: bool, done: u64) -> Call {
+    let call = sendv.with_recv_done(done);
+    if want_result { call.with_result(tag) } else { call.with_tag(tag) }
 }

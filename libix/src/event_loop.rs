@@ -10,6 +10,7 @@ use crate::outbox::{Buf, SgList};
 use crate::udp::Datagram;
 use core::fmt;
 use core::marker::PhantomData;
+use ix_abi::event::Kind;
 use ix_abi::{Condition, Cookie, DeadReason, GroupId, Handle, Op, SocketAddress, Status};
 
 /// A connection that waits to be taken.
@@ -163,8 +164,33 @@ impl<A: App> EventLoop<A> {
 
     /// Handles all events and leaves the batch of calls that follows from them.
     pub fn turn(&mut self, app: &mut A) {
-        while let Some(condition) = self.cx.context.next_event() {
-            self.dispatch(app, condition);
+        while let Some(event) = self.cx.context.next_record() {
+            // Bytes that came or were sent are nearly all events: of them nothing is looked at twice. Where the kind
+            // is known, `decode` has no choices left.
+            match Kind(event.kind) {
+                Kind::Recv => {
+                    if let Condition::Recv { handle, addr, len, .. } = Condition::decode(event) {
+                        self.received(app, handle, Piece { addr, len });
+                    }
+                }
+                Kind::Sent => {
+                    if let Condition::Sent { handle, bytes, window, .. } = Condition::decode(event)
+                    {
+                        self.sent(app, handle, bytes, window);
+                    }
+                }
+                Kind::RecvSent => {
+                    if let Condition::RecvSent { handle, addr, len, sent, window, .. } =
+                        Condition::decode(event)
+                    {
+                        self.both(app, handle, (sent, window), Piece { addr, len });
+                    }
+                }
+                _ => {
+                    let condition = Condition::decode(event);
+                    self.other(app, condition);
+                }
+            }
         }
         app.idle(&mut self.cx, &mut self.conns);
         self.flush(app);
@@ -176,43 +202,46 @@ impl<A: App> EventLoop<A> {
     }
 
     fn flush(&mut self, app: &mut A) {
-        let mut dirty = core::mem::take(&mut self.cx.dirty);
-        for handle in dirty.drain(..) {
+        // Nothing is added meanwhile; if it were, it would have its turn.
+        let mut next = 0;
+        while let Some(&handle) = self.cx.dirty.get(next) {
+            next += 1;
             if let Some(conn) = self.conns.get_mut(handle) {
                 conn.flush(&mut self.cx, app);
             }
         }
-        self.cx.dirty = dirty;
-    }
-
-    fn dispatch(&mut self, app: &mut A, condition: Condition) {
-        if let (sent, Some(recv)) = condition.split() {
-            self.one(app, sent);
-            return self.one(app, recv);
-        }
-        self.one(app, condition);
+        self.cx.dirty.clear();
     }
 
     #[inline]
-    fn one(&mut self, app: &mut A, condition: Condition) {
+    fn received(&mut self, app: &mut A, handle: Handle, piece: Piece) {
+        if let Some(conn) = self.conns.get_mut(handle) {
+            conn.on_recv(&mut self.cx, app, piece);
+        }
+    }
+
+    #[inline]
+    fn sent(&mut self, app: &mut A, handle: Handle, bytes: u32, window: u32) {
+        if let Some(conn) = self.conns.get_mut(handle) {
+            conn.on_sent(&mut self.cx, bytes, window);
+            app.on_sent(&mut self.cx, conn, bytes);
+        }
+    }
+
+    /// The `sent` comes first.
+    #[inline]
+    fn both(&mut self, app: &mut A, handle: Handle, (bytes, window): (u32, u32), piece: Piece) {
+        if let Some(conn) = self.conns.get_mut(handle) {
+            conn.on_sent(&mut self.cx, bytes, window);
+            app.on_sent(&mut self.cx, conn, bytes);
+            conn.on_recv(&mut self.cx, app, piece);
+        }
+    }
+
+    #[inline(never)]
+    fn other(&mut self, app: &mut A, condition: Condition) {
         let EventLoop { cx, conns } = self;
         match condition {
-            Condition::Recv { handle, addr, len, .. } => {
-                if let Some(conn) = conns.get_mut(handle)
-                    && conn.on_recv(cx, addr, len)
-                {
-                    if A::PULLS {
-                        conn.wake(cx);
-                    }
-                    app.on_recv(cx, conn);
-                }
-            }
-            Condition::Sent { handle, bytes, window, .. } => {
-                if let Some(conn) = conns.get_mut(handle) {
-                    conn.on_sent(cx, bytes, window);
-                    app.on_sent(cx, conn, bytes);
-                }
-            }
             Condition::Knock { handle, listener, remote, local_port } => {
                 self.knock(app, Knock { handle, listener, remote, local_port });
             }
@@ -246,7 +275,9 @@ impl<A: App> EventLoop<A> {
             Condition::GroupOut { group, life } => self.group_out(app, group, life),
             Condition::Parking => app.on_parking(cx),
             Condition::Shutdown => app.on_shutdown(cx),
-            Condition::Nop | Condition::RecvSent { .. } | Condition::Unknown { .. } => {}
+            Condition::Nop | Condition::Unknown { .. } => {}
+            // See `turn`.
+            Condition::Recv { .. } | Condition::Sent { .. } | Condition::RecvSent { .. } => {}
         }
     }
 

@@ -25,26 +25,31 @@ pub struct SgList {
 }
 
 impl SgList {
+    #[inline]
     pub(crate) fn new() -> SgList {
         SgList { entries: ArrayVec::new(), bytes: 0 }
     }
 
     /// Adds a piece, which stays where and as it is until it is reported as sent. Returns how many
     /// of its bytes were taken: none if the list is full.
+    #[inline]
     pub fn push(&mut self, bytes: &[u8]) -> usize {
         self.push_entry(entry(bytes)) as usize
     }
 
     /// How many more pieces it takes.
+    #[inline]
     pub fn room(&self) -> usize {
         self.entries.remaining_capacity()
     }
 
     /// Bytes in it.
+    #[inline]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
+    #[inline]
     pub(crate) fn entries(&self) -> &[SgEntry] {
         &self.entries
     }
@@ -61,6 +66,7 @@ impl SgList {
 }
 
 /// Where some memory is.
+#[inline]
 pub(crate) fn entry(bytes: &[u8]) -> SgEntry {
     SgEntry { addr: bytes.as_ptr().expose_provenance() as u64, len: bytes.len() as u64 }
 }
@@ -68,8 +74,8 @@ pub(crate) fn entry(bytes: &[u8]) -> SgEntry {
 /// Memory that an application sends from without copying.
 ///
 /// The bytes must stay where they are and as they are for as long as the value lives, also when it
-/// is moved: so a `Box`, an `Arc` or a guard of pinned memory, not an array by value. libix drops
-/// the value when the kernel has reported the bytes as sent. Breaking the rule endangers no
+/// is moved: so a `Box`, an `Arc` or a guard of pinned memory, not an array by value. libix asks
+/// where they are once, and drops the value when the kernel has reported the bytes as sent. Breaking the rule endangers no
 /// memory: the kernel only reads, and the peer gets what is there.
 pub trait Buf: Send + 'static {
     /// The bytes.
@@ -110,30 +116,41 @@ impl Buf for NoBuf {
     }
 }
 
-/// A run of outgoing bytes in one kind of memory.
-pub(crate) enum Segment<B> {
-    Static(&'static [u8]),
+/// What a segment keeps alive while the kernel may read it, and what comes when it is sent.
+enum Keep<B> {
+    /// Constant bytes.
+    Nothing,
     Buf(B),
-    /// Copied bytes; the last one grows.
-    Chunk(Chunk, u32),
+    /// Copied bytes, from its beginning; the last one grows.
+    Chunk(Chunk),
     /// Received bytes, going out again: to be returned when sent, and `then_done` more with them.
     Received {
-        piece: Piece,
-        then_done: u32,
+        then_done: u64,
     },
 }
 
-impl<B: Buf> Segment<B> {
-    fn as_sg(&self) -> SgEntry {
-        let bytes = match self {
-            Segment::Static(bytes) => bytes,
-            Segment::Buf(buf) => buf.bytes(),
-            Segment::Chunk(chunk, len) => &chunk[..*len as usize],
-            Segment::Received { piece, .. } => {
-                return SgEntry { addr: piece.addr, len: u64::from(piece.len) };
-            }
-        };
-        entry(bytes)
+/// A run of outgoing bytes in one kind of memory. Where it is does not change; a chunk's may get longer.
+struct Segment<B> {
+    at: SgEntry,
+    keep: Keep<B>,
+}
+
+impl<B> Segment<B> {
+    /// Nothing refers to it any more. How many received bytes may be returned.
+    #[inline]
+    fn remove(self, pool: &mut Pool) -> u64 {
+        if let Keep::Received { then_done } = self.keep {
+            return self.at.len + then_done;
+        }
+        self.release(pool);
+        0
+    }
+
+    #[inline(never)]
+    fn release(self, pool: &mut Pool) {
+        if let Keep::Chunk(chunk) = self.keep {
+            pool.give(chunk);
+        }
     }
 }
 
@@ -144,76 +161,118 @@ struct Cursor {
     offset: u64,
 }
 
+/// The queue. There is nearly always one segment at most, which has a place of its own.
 pub(crate) struct Outbox<B> {
-    segments: VecDeque<Segment<B>>,
+    /// The oldest.
+    front: Option<Segment<B>>,
+    /// The others; empty if there is no oldest.
+    rest: VecDeque<Segment<B>>,
     /// Bytes of the first segment that are sent.
     sent: u64,
     offered: Cursor,
     /// Bytes after `offered`.
     waiting: u64,
-    /// Bytes between `sent` and `offered`.
-    in_flight: u64,
-    /// Segments ever removed, to number them.
-    removed: u64,
-    /// Number of the newest received segment, plus 1; 0 if there is none.
-    newest_received: u64,
+    /// Index of the newest received segment, plus 1; 0 if there is none.
+    newest_received: usize,
 }
 
 impl<B: Buf> Outbox<B> {
     pub(crate) fn new() -> Outbox<B> {
         Outbox {
-            segments: VecDeque::new(),
+            front: None,
+            rest: VecDeque::new(),
             sent: 0,
             offered: Cursor::default(),
             waiting: 0,
-            in_flight: 0,
-            removed: 0,
             newest_received: 0,
         }
     }
 
     /// Bytes that the kernel has not been offered yet, or has refused.
+    #[inline]
     pub(crate) fn waiting(&self) -> u64 {
         self.waiting
     }
 
-    pub(crate) fn push(&mut self, segment: Segment<B>) {
-        let len = segment.as_sg().len;
-        if len > 0 {
-            self.waiting += len;
-            self.segments.push_back(segment);
+    fn push(&mut self, at: SgEntry, keep: Keep<B>) {
+        if at.len > 0 {
+            self.waiting += at.len;
+            self.append(Segment { at, keep });
         }
     }
 
+    fn append(&mut self, segment: Segment<B>) {
+        match &mut self.front {
+            None => self.front = Some(segment),
+            Some(_) => self.rest.push_back(segment),
+        }
+    }
+
+    fn get(&mut self, index: usize) -> Option<&mut Segment<B>> {
+        match index.checked_sub(1) {
+            None => self.front.as_mut(),
+            Some(index) => self.rest.get_mut(index),
+        }
+    }
+
+    pub(crate) fn push_static(&mut self, bytes: &'static [u8]) {
+        self.push(entry(bytes), Keep::Nothing);
+    }
+
+    pub(crate) fn push_buf(&mut self, buf: B) {
+        self.push(entry(buf.bytes()), Keep::Buf(buf));
+    }
+
+    #[inline]
     pub(crate) fn push_received(&mut self, piece: Piece) {
-        self.push(Segment::Received { piece, then_done: 0 });
-        self.newest_received = self.removed + self.segments.len() as u64;
+        let at = SgEntry { addr: piece.addr, len: u64::from(piece.len) };
+        self.waiting += at.len;
+        if self.front.is_none() {
+            self.front = Some(Segment { at, keep: Keep::Received { then_done: 0 } });
+            self.newest_received = 1;
+        } else {
+            self.push_received_behind(at);
+        }
+    }
+
+    #[cold]
+    fn push_received_behind(&mut self, at: SgEntry) {
+        self.rest.push_back(Segment { at, keep: Keep::Received { then_done: 0 } });
+        self.newest_received = self.rest.len() + 1;
     }
 
     /// Copies `bytes`, into the last chunk if it has room.
     pub(crate) fn write(&mut self, mut bytes: &[u8], pool: &mut Pool) {
         self.waiting += bytes.len() as u64;
         while !bytes.is_empty() {
-            if let Some(Segment::Chunk(chunk, len)) = self.segments.back_mut()
-                && (*len as usize) < CHUNK_BYTES
+            let last = self.rest.back_mut().or(self.front.as_mut());
+            if let Some(Segment { at, keep: Keep::Chunk(chunk) }) = last
+                && (at.len as usize) < CHUNK_BYTES
             {
-                let room = &mut chunk[*len as usize..];
+                let room = &mut chunk[at.len as usize..];
                 let n = room.len().min(bytes.len());
                 let (head, tail) = bytes.split_at(n);
                 room[..n].copy_from_slice(head);
-                *len += n as u32;
+                at.len += n as u64;
                 bytes = tail;
             } else {
-                self.segments.push_back(Segment::Chunk(pool.take(), 0));
+                let chunk = pool.take();
+                let at = SgEntry { len: 0, ..entry(&chunk[..]) };
+                self.append(Segment { at, keep: Keep::Chunk(chunk) });
             }
         }
     }
 
     /// Has `bytes` returned together with the newest received segment; `false` if there is none.
-    pub(crate) fn done_after(&mut self, bytes: u32) -> bool {
-        let Some(index) = self.newest_received.checked_sub(self.removed + 1) else { return false };
-        match self.segments.get_mut(index as usize) {
-            Some(Segment::Received { then_done, .. }) => {
+    #[inline]
+    pub(crate) fn done_after(&mut self, bytes: u64) -> bool {
+        self.newest_received > 0 && self.add_done(bytes)
+    }
+
+    #[cold]
+    fn add_done(&mut self, bytes: u64) -> bool {
+        match self.get(self.newest_received - 1) {
+            Some(Segment { keep: Keep::Received { then_done }, .. }) => {
                 *then_done += bytes;
                 true
             }
@@ -221,52 +280,75 @@ impl<B: Buf> Outbox<B> {
         }
     }
 
+    /// All that waits, if it is one piece, which counts as offered then. `None` does not say that nothing waits:
+    /// [`Outbox::offer`] is the general way.
+    #[inline]
+    pub(crate) fn offer_one(&mut self) -> Option<SgEntry> {
+        let SgEntry { addr, len } = self.front.as_ref()?.at;
+        if !self.rest.is_empty() || self.waiting > u64::from(SG_BYTES_MAX) || self.waiting == 0 {
+            return None;
+        }
+        // Of the one segment there is, what was not offered is what waits.
+        let at = core::mem::replace(&mut self.offered.offset, len);
+        self.waiting = 0;
+        Some(SgEntry { addr: addr + at, len: len - at })
+    }
+
     /// Fills `sg` with what waits, oldest first, which counts as offered then.
     pub(crate) fn offer(&mut self, sg: &mut SgList) {
         let before = sg.bytes();
+        let Cursor { mut index, mut offset } = self.offered;
         while self.waiting > sg.bytes() - before
-            && let Some(segment) = self.segments.get(self.offered.index)
+            && let Some(Segment { at: SgEntry { addr, len }, .. }) = self.get(index)
         {
-            let SgEntry { addr, len } = segment.as_sg();
-            if len == self.offered.offset {
-                self.offered = Cursor { index: self.offered.index + 1, offset: 0 };
+            if *len == offset {
+                (index, offset) = (index + 1, 0);
                 continue;
             }
-            let at = self.offered.offset;
-            let taken = sg.push_entry(SgEntry { addr: addr + at, len: len - at });
+            let taken = sg.push_entry(SgEntry { addr: *addr + offset, len: *len - offset });
             if taken == 0 {
                 break;
             }
-            self.offered.offset += taken;
+            offset += taken;
         }
-        let bytes = sg.bytes() - before;
-        self.waiting -= bytes;
-        self.in_flight += bytes;
+        self.offered = Cursor { index, offset };
+        self.waiting -= sg.bytes() - before;
     }
 
-    /// Takes back the last `bytes` of what was offered: the kernel refused them.
+    /// Takes back the last `bytes` of what was offered, which are not more than were offered and not sent: the
+    /// kernel refused them.
     pub(crate) fn refuse(&mut self, bytes: u64) {
-        let mut left = bytes.min(self.in_flight);
-        self.in_flight -= left;
+        let mut left = bytes;
         self.waiting += left;
         while left > self.offered.offset {
             left -= self.offered.offset;
             let Some(index) = self.offered.index.checked_sub(1) else { break };
-            let len = self.segments.get(index).map_or(0, |segment| segment.as_sg().len);
-            self.offered = Cursor { index, offset: len };
+            let offset = self.get(index).map_or(0, |segment| segment.at.len);
+            self.offered = Cursor { index, offset };
         }
         self.offered.offset -= left.min(self.offered.offset);
     }
 
-    /// The kernel has reported `bytes` more as sent: drops what they were in. Returns how many
-    /// received bytes may be returned now.
+    /// The kernel has reported `bytes` more as sent, which are not more than were offered: drops what they were
+    /// in. Returns how many received bytes may be returned now.
+    #[inline]
     pub(crate) fn sent(&mut self, bytes: u64, pool: &mut Pool) -> u64 {
-        let mut left = bytes.min(self.in_flight);
-        self.in_flight -= left;
+        match &self.front {
+            Some(front) if self.rest.is_empty() && front.at.len - self.sent == bytes => {
+                self.remove_only(pool)
+            }
+            _ => self.sent_pieces(bytes, pool),
+        }
+    }
+
+    #[inline(never)]
+    fn sent_pieces(&mut self, bytes: u64, pool: &mut Pool) -> u64 {
+        let mut left = bytes;
         let mut done = 0;
-        while left > 0 {
-            let Some(front) = self.segments.front() else { break };
-            let rest = front.as_sg().len - self.sent;
+        while left > 0
+            && let Some(front) = &self.front
+        {
+            let rest = front.at.len - self.sent;
             if left < rest {
                 self.sent += left;
                 break;
@@ -277,31 +359,32 @@ impl<B: Buf> Outbox<B> {
         done
     }
 
+    /// Removes the only segment there is, all of which was offered.
+    #[inline]
+    fn remove_only(&mut self, pool: &mut Pool) -> u64 {
+        debug_assert!(self.offered.index == 0 && self.waiting == 0);
+        (self.sent, self.offered.offset) = (0, 0);
+        self.newest_received = 0;
+        self.front.take().map_or(0, |segment| segment.remove(pool))
+    }
+
     fn remove_front(&mut self, pool: &mut Pool) -> u64 {
         self.sent = 0;
-        self.removed += 1;
+        self.newest_received = self.newest_received.saturating_sub(1);
         match self.offered.index.checked_sub(1) {
             Some(index) => self.offered.index = index,
             None => self.offered.offset = 0,
         }
-        match self.segments.pop_front() {
-            Some(Segment::Received { piece, then_done }) => {
-                u64::from(piece.len) + u64::from(then_done)
-            }
-            Some(Segment::Chunk(chunk, _)) => {
-                pool.give(chunk);
-                0
-            }
-            Some(Segment::Static(_) | Segment::Buf(_)) | None => 0,
-        }
+        let front = core::mem::replace(&mut self.front, self.rest.pop_front());
+        front.map_or(0, |segment| segment.remove(pool))
     }
 
     /// Drops everything; `dead` has come.
     pub(crate) fn clear(&mut self, pool: &mut Pool) {
-        while !self.segments.is_empty() {
+        while self.front.is_some() {
             self.remove_front(pool);
         }
-        (self.waiting, self.in_flight) = (0, 0);
+        self.waiting = 0;
         self.offered = Cursor::default();
     }
 }

@@ -32,8 +32,8 @@ pub(crate) struct Rings {
     produced: u32,
     /// Calls written.
     written: u32,
-    /// Slots that may be written before the kernel's consumer index must be read again.
-    free: u32,
+    /// So many calls may be written in all before the kernel's consumer index must be read again.
+    limit: u32,
     /// Calls that the kernel had executed when this context last looked.
     consumed: u32,
 }
@@ -44,7 +44,7 @@ impl Rings {
     /// `ix_abi::layout` says, with all indices equal to 0 or as a former `Rings` left them, and
     /// nobody else uses this side of them.
     pub(crate) unsafe fn new(pages: Pages) -> Rings {
-        let mut rings = Rings { pages, read: 0, produced: 0, written: 0, free: 0, consumed: 0 };
+        let mut rings = Rings { pages, read: 0, produced: 0, written: 0, limit: 0, consumed: 0 };
         rings.read =
             rings.call_u32(offset_of!(CallHeader, events_consumed)).load(Ordering::Relaxed);
         rings.written = rings.call_u32(offset_of!(CallHeader, produced)).load(Ordering::Relaxed);
@@ -72,7 +72,8 @@ impl Rings {
         self.produced = self.event_u32(offset_of!(EventHeader, produced)).load(Ordering::Acquire);
         self.consumed =
             self.event_u32(offset_of!(EventHeader, calls_consumed)).load(Ordering::Acquire);
-        self.free = writable(self.written, self.consumed, CALL_SLOTS);
+        let free = writable(self.written, self.consumed, CALL_SLOTS);
+        self.limit = self.written.wrapping_add(free);
     }
 
     /// Nanoseconds since boot at the last return from the kernel.
@@ -90,10 +91,16 @@ impl Rings {
         readable(self.produced, self.read, EVENT_SLOTS).unwrap_or(0)
     }
 
+    /// Whether all events are read.
+    #[inline]
+    pub(crate) fn is_read(&self) -> bool {
+        self.read == self.produced
+    }
+
     /// The next event; its slot stays the application's until [`Rings::publish`].
     #[inline]
     pub(crate) fn next(&mut self) -> Option<&Event> {
-        if self.read == self.produced {
+        if self.is_read() {
             return None;
         }
         let at = RING_SLOTS_OFFSET + slot(self.read, EVENT_SLOTS) * size_of::<Event>();
@@ -105,16 +112,19 @@ impl Rings {
     }
 
     /// Index of the next event to read.
+    #[inline]
     pub(crate) fn read_index(&self) -> u32 {
         self.read
     }
 
     /// Calls written so far.
+    #[inline]
     pub(crate) fn written(&self) -> u32 {
         self.written
     }
 
     /// Calls that the kernel had executed at the last look.
+    #[inline]
     pub(crate) fn consumed(&self) -> u32 {
         self.consumed
     }
@@ -126,8 +136,9 @@ impl Rings {
     }
 
     /// Free slots of the syscall ring.
+    #[inline]
     pub(crate) fn free(&self) -> u32 {
-        self.free
+        self.limit.wrapping_sub(self.written)
     }
 
     /// Writes a call. The caller has seen that a slot is free.
@@ -137,6 +148,7 @@ impl Rings {
     }
 
     /// Writes a continuation slot of scatter-gather entries.
+    #[inline]
     pub(crate) fn push_sg(&mut self, entries: &[SgEntry]) {
         let mut slot = SgSlot::default();
         for (to, from) in slot.0.iter_mut().zip(entries) {
@@ -145,14 +157,14 @@ impl Rings {
         self.put(slot);
     }
 
+    #[inline]
     fn put<T>(&mut self, record: T) {
         const { assert!(size_of::<T>() == 64 && align_of::<T>() == 64) }
-        debug_assert!(self.free > 0);
+        debug_assert!(self.free() > 0);
         let at = RING_SLOTS_OFFSET + slot(self.written, CALL_SLOTS) * 64;
         // SAFETY: the slot is 64 bytes inside the syscall page, aligned; the kernel reads it only
         // after `publish` has stored an index beyond it.
         unsafe { self.pages.calls.as_ptr().add(at).cast::<T>().write(record) }
         self.written = self.written.wrapping_add(1);
-        self.free = self.free.saturating_sub(1);
     }
 }

@@ -3,6 +3,7 @@
 mod fake;
 
 use fake::{boot, kernel};
+use ix_abi::Handle;
 use libix::{App, Conn, Cx, Datagram, EventLoop, Knock};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -79,5 +80,46 @@ fn a_warm_event_loop_allocates_nothing() {
     }
     // One `sendv` that also returns what was received, `udp_sendv`, `udp_recv_done`.
     assert!(kernel(|k| k.calls.len()) > 50 * 180 * 3, "it was busy");
+    assert_eq!(counted, 0);
+}
+
+/// Sends back what comes.
+struct Echo;
+
+impl App for Echo {
+    type Conn = ();
+    type Buf = &'static [u8];
+
+    fn on_knock(&mut self, _: &mut Cx<Self>, _: &Knock) -> Option<()> {
+        Some(())
+    }
+
+    fn on_recv(&mut self, cx: &mut Cx<Self>, conn: &mut Conn<Self>) {
+        conn.forward(cx, usize::MAX);
+    }
+}
+
+#[test]
+fn the_first_message_of_a_connection_allocates_nothing() {
+    let mut events = EventLoop::new(boot(""));
+    kernel(|k| k.patient = true);
+    let handles: Vec<_> = (0..50).map(|n| kernel(|k| k.knock(n))).collect();
+    let turn = |events: &mut EventLoop<Echo>, counts| {
+        events.enter();
+        COUNT.set(counts);
+        events.turn(&mut Echo);
+        COUNT.take().unwrap_or(0)
+    };
+    turn(&mut events, None);
+    turn(&mut events, None);
+    // So many make the event loop's own list long enough.
+    let (warm, fresh) = handles.split_at(25);
+    kernel(|k| warm.iter().for_each(|&handle| k.recv(handle, b"four")));
+    turn(&mut events, None);
+    kernel(|k| fresh.iter().for_each(|&handle| k.recv(handle, b"four")));
+    let counted = turn(&mut events, Some(0));
+    turn(&mut events, None);
+    let echoed = |handle: &Handle| kernel(|k| k.tcp(*handle).stream.len() == 4);
+    assert!(handles.iter().all(echoed));
     assert_eq!(counted, 0);
 }

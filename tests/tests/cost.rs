@@ -2,7 +2,7 @@
 //! the sizes that are promised. The program is `benches`', built as the kernel is.
 use ix_tests::need;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -18,6 +18,15 @@ const LIFE: u64 = 5_980;
 const RECEIVE: u64 = 600;
 /// See [`RECEIVE`].
 const SEND: u64 = 850;
+/// Instructions in libix per message, by `libix/benches/events.rs`: its program's arguments, and the ceiling.
+const LIBIX: [(&str, &str, u64); 6] = [
+    ("echo", "1/1", 390),
+    ("echo", "100/64", 305),
+    ("talk", "1/1", 250),
+    ("talk", "100/64", 210),
+    ("pull", "1/1", 290),
+    ("pull", "100/64", 250),
+];
 /// Bytes of a million idle connections, everything included.
 const IDLE_BYTES: u64 = 512_000_000;
 /// What the first tenth of a flood may add: a chunk of connections for each flow group.
@@ -29,19 +38,24 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// The program, built once.
 fn program() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let root = need::workspace();
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(cargo)
-            .current_dir(&root)
-            .args(["build", "--quiet", "--release", "-p", "ix-bench", "--bin", "cost"])
-            .status()
-            .expect("cargo runs");
-        assert!(status.success(), "the program does not build");
-        let target = std::env::var_os("CARGO_TARGET_DIR");
-        target.map_or(root.join("target"), |dir| root.join(dir)).join("release/cost")
-    };
-    BUILT.get_or_init(build).clone()
+    BUILT.get_or_init(|| build("-p ix-bench --bin cost")).clone()
+}
+
+/// Builds a program as the kernel is; where cargo says that it is.
+fn build(what: &str) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(need::workspace())
+        .args(["build", "--quiet", "--release", "--message-format=json"])
+        .args(what.split(' '))
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{what}: it does not build");
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let executable =
+        messages.rsplit_once("\"executable\":\"").and_then(|(_, m)| m.split('"').next());
+    executable.expect("cargo names what it has built").into()
 }
 
 fn run(args: &str) -> String {
@@ -80,6 +94,21 @@ fn an_echo_costs_no_more_than_its_ceiling() {
     at_most("instructions per echo, offloaded", offloaded, ECHO_OFFLOADED as f64);
     let Some(batch) = count("engine -c 1000 -b 64") else { return };
     assert!(batch < software, "{batch} in batches of 64, {software} alone");
+}
+
+#[test]
+fn a_message_costs_libix_no_more_than_its_ceiling() {
+    let Some(valgrind) = need::tool(&["valgrind"], "valgrind") else { return };
+    let program = build("-p libix --bench events");
+    for (kind, size, ceiling) in LIBIX {
+        let mut command = Command::new(&valgrind);
+        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+        command.args(["--toggle-collect=events::turn*"]).arg(&program).args([kind, size]);
+        let done = ix_tests::tools::run(&mut command, LIMIT);
+        assert!(done.ok(), "events {kind} {size}: {:?}\n{}{}", done.status, done.out, done.err);
+        let each = number(&done.err, "Collected : ") / number(&done.out, "messages: ");
+        at_most(&format!("instructions in libix, {kind} {size}"), each, ceiling as f64);
+    }
 }
 
 #[test]

@@ -123,15 +123,22 @@ impl Out {
     /// Appends rendered bytes.
     #[inline]
     pub fn text(&mut self, pool: &mut ChunkPool, bytes: &[u8]) {
-        if let Some(chunk) = &mut self.tail
-            && let Some(room) = chunk[self.filled..].get_mut(..bytes.len())
-        {
-            room.copy_from_slice(bytes);
-            self.filled += bytes.len();
+        if let Some(chunk) = &mut self.tail {
+            if let Some(room) = chunk[self.filled..].get_mut(..bytes.len()) {
+                room.copy_from_slice(bytes);
+                self.filled += bytes.len();
+                self.end += bytes.len() as u64;
+                return;
+            }
+        } else if (1..=CHUNK_BYTES).contains(&bytes.len()) {
+            // So begins nearly every batch of replies: what was before it is sent, and its chunk given back.
+            let chunk = self.tail.insert(pool.take());
+            chunk[..bytes.len()].copy_from_slice(bytes);
+            (self.open, self.filled) = (0, bytes.len());
             self.end += bytes.len() as u64;
-        } else {
-            self.text_over_chunks(pool, bytes);
+            return;
         }
+        self.text_over_chunks(pool, bytes);
     }
 
     fn text_over_chunks(&mut self, pool: &mut ChunkPool, mut bytes: &[u8]) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use alloc::boxed::Box;
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -11,19 +11,27 @@ enum Step {
     Buf(usize),
     Received(u32),
     DoneAfter(u32),
+    Static(usize),
     Offer,
+    OfferOne,
     Refuse(u8),
     Sent(u8),
+    SentAll,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..6000usize).prop_map(Step::Write),
         (0..300usize).prop_map(Step::Buf),
+        (0..300usize).prop_map(Step::Static),
         (1..300u32).prop_map(Step::Received),
         (1..50u32).prop_map(Step::DoneAfter),
         Just(Step::Offer),
         Just(Step::Offer),
+        Just(Step::OfferOne),
+        Just(Step::OfferOne),
+        // Nothing is left: so that there is one segment at times, not only in the beginning.
+        Just(Step::SentAll),
         any::<u8>().prop_map(Step::Refuse),
         any::<u8>().prop_map(Step::Sent),
     ]
@@ -61,7 +69,11 @@ proptest! {
                 Step::Buf(len) => {
                     let bytes: Box<[u8]> = (0..len).map(|n| salt.wrapping_sub(n as u8)).collect();
                     stream.extend(&bytes[..]);
-                    outbox.push(Segment::Buf(bytes));
+                    outbox.push_buf(bytes);
+                }
+                Step::Static(len) => {
+                    stream.extend(&RECEIVED[..len]);
+                    outbox.push_static(&RECEIVED[..len]);
                 }
                 Step::Received(len) => {
                     let addr = RECEIVED.as_ptr().expose_provenance() as u64;
@@ -71,7 +83,7 @@ proptest! {
                 }
                 Step::DoneAfter(bytes) => {
                     let last = owed.last_mut().filter(|(end, _)| *end > sent);
-                    prop_assert_eq!(outbox.done_after(bytes), last.is_some());
+                    prop_assert_eq!(outbox.done_after(u64::from(bytes)), last.is_some());
                     if let Some((_, done)) = last {
                         *done += u64::from(bytes);
                     }
@@ -85,12 +97,23 @@ proptest! {
                     offered += bytes.len();
                     prop_assert!(sg.room() == 0 || offered == stream.len(), "stops only when full");
                 }
+                Step::OfferOne => {
+                    // The short way does what the general one does, or leaves it alone.
+                    let one = outbox.rest.is_empty() && offered < stream.len();
+                    let entry = outbox.offer_one();
+                    prop_assert_eq!(entry.is_some(), one);
+                    if let Some(entry) = entry {
+                        prop_assert_eq!(&read(&entry)[..], &stream[offered..]);
+                        offered = stream.len();
+                    }
+                }
                 Step::Refuse(share) => {
                     let bytes = (offered - sent) * usize::from(share) / 255;
                     outbox.refuse(bytes as u64);
                     offered -= bytes;
                 }
-                Step::Sent(share) => {
+                Step::Sent(_) | Step::SentAll => {
+                    let share = if let Step::Sent(share) = step { share } else { 255 };
                     let bytes = (offered - sent) * usize::from(share) / 255;
                     let done = outbox.sent(bytes as u64, &mut pool);
                     let now = sent + bytes;

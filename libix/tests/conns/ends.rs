@@ -134,7 +134,24 @@ fn what_arrives_after_close_is_returned_unseen() {
     rig.turn();
     rig.turn();
     assert_eq!(tcp(handle, |t| (t.outstanding, t.closed)), (0, false));
+    assert_eq!(rig.app.told, 1, "of what came before");
     assert_eq!(rig.events.conns().get_mut(handle).unwrap().received_len(), 0);
+}
+
+#[test]
+fn what_is_acknowledged_after_close_calls_nothing() {
+    let (mut rig, handle) = Rig::with_conn(Does::Forward);
+    kernel(|k| k.recv(handle, b"there and back"));
+    rig.turn();
+    rig.act(CLOSE); // the kernel has taken all: it goes with this batch
+    kernel(|k| k.pending.push_back(Condition::Nop));
+    rig.turn();
+    assert!(matches!(calls()[..], [.., Request::Close { .. }]));
+    kernel(|k| k.ack(handle, 14, 1000));
+    rig.turn();
+    kernel(|k| k.pending.push_back(Condition::Nop));
+    rig.turn();
+    assert_eq!(calls(), [], "`close` has returned them");
 }
 
 #[test]

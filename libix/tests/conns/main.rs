@@ -4,6 +4,7 @@ mod ends;
 #[path = "../fake/mod.rs"]
 mod fake;
 mod options;
+mod ways;
 
 use fake::{PEER, Tcp, boot, kernel};
 use ix_abi::call::Request;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What an application under test does with received bytes.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Does {
     Forward,
     Consume,
@@ -34,12 +35,14 @@ struct Probe {
     answer: Arc<[u8]>,
     welcome: bool,
     seen: Vec<String>,
+    /// Calls of `on_recv`.
+    told: u32,
 }
 
 impl Probe {
     fn new(does: Does) -> Probe {
         let answer = (0..5000u32).map(|n| n as u8).collect();
-        Probe { does, answer, welcome: true, seen: Vec::new() }
+        Probe { does, answer, welcome: true, seen: Vec::new(), told: 0 }
     }
 }
 
@@ -52,6 +55,7 @@ impl App for Probe {
     }
 
     fn on_recv(&mut self, cx: &mut Cx<Self>, conn: &mut Conn<Self>) {
+        self.told += 1;
         match self.does {
             Does::Forward => conn.forward(cx, usize::MAX),
             Does::Consume => conn.consume(cx, usize::MAX),
@@ -118,6 +122,14 @@ impl App for Probe {
                 SHUTDOWN => conn.shutdown(cx),
                 CONSUME_2 => conn.consume(cx, 2),
                 FORWARD_3 => conn.forward(cx, 3),
+                READ_TO_BAR => {
+                    let seen = &mut self.seen;
+                    let read = conn.read(cx, |_, bytes| {
+                        seen.push(String::from_utf8_lossy(bytes).into_owned());
+                        bytes.iter().take_while(|byte| **byte != b'|').count()
+                    });
+                    self.seen.push(format!("{read} read"));
+                }
                 OPTIONS => {
                     conn.set_keep_alive(cx, Some(Duration::from_secs(600)));
                     conn.set_keep_alive_probes(cx, Duration::from_millis(1500), 4);
@@ -142,6 +154,7 @@ const DIAL: u64 = 6;
 const OPTIONS: u64 = 7;
 const DCTCP: u64 = 8;
 const LISTENER_OPTION: u64 = 9;
+const READ_TO_BAR: u64 = 10;
 
 struct Rig {
     events: EventLoop<Probe>,
@@ -300,6 +313,38 @@ fn bytes_consumed_behind_forwarded_ones_are_returned_after_them() {
 }
 
 #[test]
+fn reading_goes_from_piece_to_piece_and_stops_where_a_piece_is_not_used_up() {
+    let (mut rig, handle) = Rig::with_conn(Does::Keep);
+    rig.act(READ_TO_BAR);
+    assert_eq!(rig.app.seen, ["0 read"], "without bytes nothing is shown");
+    kernel(|k| ["ab", "cd", "e|f", "gh"].iter().for_each(|piece| k.recv(handle, piece.as_bytes())));
+    rig.turn();
+    rig.app.seen.clear();
+    rig.act(READ_TO_BAR);
+    assert_eq!(rig.app.seen, ["ab", "cd", "e|f", "5 read"]);
+    rig.app.seen.clear();
+    rig.act(READ_TO_BAR);
+    assert_eq!(rig.app.seen, ["|f", "0 read"], "the next is not shown before the first is used");
+    rig.turn();
+    assert_eq!(tcp(handle, |t| t.outstanding), 4);
+}
+
+#[test]
+fn more_reported_as_sent_than_is_out_takes_nothing_that_waits() {
+    let (mut rig, handle) = Rig::with_conn(Does::Forward);
+    tcp(handle, |t| t.window = 3);
+    kernel(|k| ["he", "llo"].iter().for_each(|piece| k.recv(handle, piece.as_bytes())));
+    rig.turn();
+    rig.turn();
+    tcp(handle, |t| t.window = 1000);
+    let (cookie, bytes, window) = (Cookie(0), 1000, 1000);
+    kernel(|k| k.pending.push_back(Condition::Sent { handle, cookie, bytes, window }));
+    rig.turn();
+    rig.turn();
+    assert_eq!(tcp(handle, |t| t.stream.clone()), b"hello");
+}
+
+#[test]
 fn a_datagram_sent_back_is_returned_when_it_has_left() {
     let mut rig = Rig::new(Does::Forward);
     let addr = kernel(|k| k.udp_recv(b"ping"));
@@ -423,8 +468,10 @@ fn events_of_unknown_handles_are_ignored() {
     let (mut rig, handle) = Rig::with_conn(Does::Forward);
     let stranger = Handle::new(handle.group(), 9, handle.index());
     let beyond = Handle::new(GroupId(600), 1, 1);
+    // As many groups further on as there can be.
+    let namesake = Handle::new(GroupId(handle.group().0 + 512), 1, handle.index());
     kernel(|k| {
-        for handle in [stranger, beyond, Handle::NONE, Handle(u64::MAX)] {
+        for handle in [stranger, beyond, namesake, Handle::NONE, Handle(u64::MAX)] {
             let cookie = Cookie(0);
             k.pending.extend([
                 Condition::Recv { handle, cookie, addr: 8, len: 8 },

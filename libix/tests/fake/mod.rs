@@ -44,6 +44,8 @@ pub struct Kernel {
     pub patient: bool,
     /// Reads and records, but plays nothing: for counting instructions of the program alone.
     pub silent: bool,
+    /// Bytes of all entries of all calls, also of those that are not recorded.
+    pub offered: u64,
     /// Leaves calls where they are, as a kernel without room for their results does.
     pub stalled: bool,
     batch: u64,
@@ -70,6 +72,7 @@ pub fn boot_at(first: u32, args: &str) -> Context {
         ready: false,
         patient: false,
         silent: false,
+        offered: 0,
         stalled: false,
         batch: 0,
     };
@@ -197,6 +200,7 @@ impl Kernel {
             sg.truncate(usize::from(call.sg_count));
         }
         self.consumed = self.consumed.wrapping_add(slots);
+        self.offered += sg.iter().map(|entry| entry.len).sum::<u64>();
         if self.silent {
             return;
         }
