@@ -190,5 +190,7 @@ fn times_are_what_they_should_be_beside_others() {
     let text = run("times");
     at_most("engine by smoltcp at 1 connection", number(&text, "at 1 connection: "), 0.6);
     at_most("engine by smoltcp at 10000", number(&text, "at 10000 connections: "), 1.0 / 200.0);
+    let batches = number(&text, "in batches of 64, by the bare responder's: ");
+    at_most("growth in batches by the bare responder's", batches, 1.25);
     at_most("growth by the bare responder's", number(&text, "bare responder's: "), 1.25);
 }
