@@ -114,13 +114,11 @@ impl<S: Server> Echo<S> {
     /// because more are not there yet.
     pub fn time(&mut self, rpcs: usize, batch: usize) -> u64 {
         self.server.hold(true);
-        for at in 0..rpcs {
-            // Those of one batch are of different connections.
-            let first = at % batch;
-            let left = self.talking.len() - first;
-            self.talking.swap(first, first + self.rng.below(left as u64) as usize);
-            let i = self.talking[first];
-            self.clients.request_ahead(&mut self.server, i, MESSAGE);
+        for _ in 0..rpcs.div_ceil(batch) {
+            self.choose(batch);
+            for i in &self.chosen {
+                self.clients.request_ahead(&mut self.server, *i, MESSAGE);
+            }
         }
         let start = std::time::Instant::now();
         for _ in 0..rpcs.div_ceil(batch) {

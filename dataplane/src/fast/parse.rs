@@ -179,15 +179,9 @@ pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, 
     let at = usize::from(frame.offset);
     let bytes = local.pool.area().data(&frame.mbuf).get(at..)?;
     let h: &Headers = bytes.first_chunk()?;
-    let word = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
-    // EtherType, version and length of the IP header, and that no congestion can have been experienced; then
-    // that it is no fragment, and its protocol.
     // To us: the sender's address, which shares the word, is shifted out.
     let to_us = (eight(h, 0) ^ local.sender) << 16 == 0;
-    let usual = to_us
-        && word(12) & 0x03ff_ffff == u32::from_le_bytes([8, 0, 0x45, 0])
-        && word(20) & 0xff00_ff3f == u32::from_le_bytes([0, 0, 0, ipv4::TCP])
-        && h[30..34] == local.address;
+    let usual = to_us && is_segment_to::<NOT_MARKED>(local.address, h);
     let total = u16::from_be_bytes([h[16], h[17]]);
     if !usual || usize::from(total) + eth::HEADER > usize::from(frame.len) {
         return None;
@@ -217,14 +211,19 @@ fn without_offload(local: &Local, bytes: &[u8], frame: &RxFrame, total: usize) -
 pub fn early_hash(local: &Local, frame: &RxFrame) -> Option<u32> {
     let bytes = local.pool.area().data(&frame.mbuf).get(usize::from(frame.offset)..)?;
     let h: &Headers = bytes.first_chunk()?;
-    is_of_flow_to(local.address, h).then(|| hash(local, h))
+    is_segment_to::<ANY>(local.address, h).then(|| hash(local, h))
 }
 
-/// Whether the addresses and ports of an IPv4 segment to `address` are where they are without options.
+/// See [`is_segment_to`]: whatever the network has marked; and only if it cannot have marked congestion.
+const ANY: u32 = 0x00ff_ffff;
+const NOT_MARKED: u32 = 0x03ff_ffff;
+
+/// Whether the addresses and ports of an IPv4 segment to `address` are where they are without options: by EtherType, version and
+/// length of the IP header, as far as `MASK` says; then that it is no fragment, and its protocol.
 #[inline(always)]
-fn is_of_flow_to(address: [u8; 4], h: &Headers) -> bool {
+fn is_segment_to<const MASK: u32>(address: [u8; 4], h: &Headers) -> bool {
     let word = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
-    word(12) & 0x00ff_ffff == u32::from_le_bytes([8, 0, 0x45, 0])
+    word(12) & MASK == u32::from_le_bytes([8, 0, 0x45, 0])
         && word(20) & 0xff00_ff3f == u32::from_le_bytes([0, 0, 0, ipv4::TCP])
         && h[30..34] == address
 }

@@ -21,9 +21,6 @@ impl<A: App> Conn<A> {
         if self.end != End::Open || self.blocked || !self.is_settled(cx) {
             return self.flush_otherwise(cx, app);
         }
-        if !A::PULLS && self.outbox.waiting() == 0 {
-            return self.give_back(cx);
-        }
         if !self.offer(cx, app) {
             self.give_back(cx);
         }

@@ -14,7 +14,7 @@ fn segment() -> Headers {
 
 #[test]
 fn what_has_no_addresses_and_ports_in_their_usual_place_is_hashed_by_who_reads_it_whole() {
-    assert!(is_of_flow_to(US, &segment()));
+    assert!(is_segment_to::<ANY>(US, &segment()));
     let not: [(&str, usize, u8); 8] = [
         ("IPv6", 12, 0x86),
         ("within a VLAN", 12, 0x81),
@@ -28,7 +28,7 @@ fn what_has_no_addresses_and_ports_in_their_usual_place_is_hashed_by_who_reads_i
     for (what, at, byte) in not {
         let mut h = segment();
         h[at] = byte;
-        assert!(!is_of_flow_to(US, &h), "{what}");
+        assert!(!is_segment_to::<ANY>(US, &h), "{what}");
     }
 }
 
@@ -37,6 +37,7 @@ fn marks_and_what_may_not_be_cut_to_pieces_are_as_usual() {
     for (at, byte) in [(15, 3), (20, 0), (20, 0x40), (22, 1)] {
         let mut h = segment();
         h[at] = byte;
-        assert!(is_of_flow_to(US, &h), "byte {at} is {byte}");
+        assert!(is_segment_to::<ANY>(US, &h), "byte {at} is {byte}");
+        assert_eq!(is_segment_to::<NOT_MARKED>(US, &h), at != 15, "byte {at} is {byte}");
     }
 }

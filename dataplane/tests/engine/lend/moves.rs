@@ -29,6 +29,16 @@ fn nothing(talk: &mut Talk, conn: &Conn, count: u32) {
     (0..count).for_each(|_| data(talk, conn, 0, b""));
 }
 
+/// It was stopped, and had none of the connections.
+fn core_1_is_back_and_reset_nothing(talk: &mut Talk) {
+    talk.station.machines[1].frozen = false;
+    talk.station.engines[1].give_up();
+    settle(talk);
+    assert_eq!(forced(talk), 0);
+    assert_owned(talk);
+    talk.station.assert_buffers_conserved();
+}
+
 /// A conversation on core 1, in the last of its groups.
 fn in_last_group(talk: &mut Talk) -> Conn {
     let last = groups(talk).filter(|group| owners(talk, *group) == [1]).last();
@@ -155,12 +165,7 @@ fn a_group_whose_old_owner_is_stopped_before_it_has_told_others_is_found() {
     assert_owned(&talk);
     say(&mut talk, &conn, b"whole");
     assert_eq!(lengths(&events(&mut talk, 2)), [5]);
-    talk.station.machines[1].frozen = false;
-    talk.station.engines[1].give_up();
-    settle(&mut talk);
-    assert_eq!(forced(&talk), 0);
-    assert_owned(&talk);
-    talk.station.assert_buffers_conserved();
+    core_1_is_back_and_reset_nothing(&mut talk);
 }
 
 #[test]
@@ -196,12 +201,7 @@ fn an_answer_about_the_move_before_is_none_about_this_one() {
     assert_owned(&talk);
     say(&mut talk, &conn, b"whole");
     assert_eq!(lengths(&events(&mut talk, 2)), [5], "core 1 did not have it");
-    talk.station.machines[1].frozen = false;
-    talk.station.engines[1].give_up();
-    settle(&mut talk);
-    assert_eq!(forced(&talk), 0);
-    assert_owned(&talk);
-    talk.station.assert_buffers_conserved();
+    core_1_is_back_and_reset_nothing(&mut talk);
 }
 
 #[test]
