@@ -238,7 +238,7 @@ fn frames_that_do_not_come_back_are_told_by_size() {
 }
 
 #[test]
-fn silent_vectors_stuck_bits_and_counters_are_told() {
+fn silent_vectors_and_stuck_counters_are_told() {
     let _machine = need::machine();
     let silent = "without an interrupt";
     fails(
@@ -247,15 +247,25 @@ fn silent_vectors_stuck_bits_and_counters_are_told() {
     );
     fails("no-interrupts", &[("interrupts", silent), ("wake", silent)]);
     fails("stuck-statistics", &[("statistics", "frames received: the card counted 0, ")]);
-    let hash = "the hash is";
-    fails(
-        "stuck-register-bit",
-        &[
-            ("registers", "register 0x0eb80 reads 0x2aaaaaaa after 0xaaaaaaaa was written"),
-            ("loopback 0", hash),
-            ("loopback 1", hash),
-            ("checksum tx", hash),
-            ("checksum rx", hash),
-        ],
-    );
+}
+
+/// The bit is the highest of each word of the key for hashes, and the key is drawn at boot. One key in sixteen has 0 in all of those
+/// that matter to these frames, and then only the registers tell: the card is started again.
+#[test]
+fn a_stuck_bit_is_told_by_its_register_and_by_hashes() {
+    const TIMES: usize = 8;
+    let _machine = need::machine();
+    let fault = "stuck-register-bit";
+    let register = ("registers", "register 0x0eb80 reads 0x2aaaaaaa after 0xaaaaaaaa was written");
+    let items = ["loopback 0", "loopback 1", "checksum tx", "checksum rx"];
+    for _ in 0..TIMES {
+        let Some(report) = model(fault, 2) else { return };
+        if report.count("FAIL") > 1 {
+            let hashes = items.map(|item| (item, "the hash is"));
+            return failed(fault, &report, &[&[register][..], &hashes].concat());
+        }
+        failed(fault, &report, &[register]);
+        println!("{fault}: this key has no bit there");
+    }
+    panic!("no hash was wrong in {TIMES} boots");
 }
