@@ -38,7 +38,7 @@ pub use status::{DeadReason, Status};
 
 /// Version of both contracts. Either side refuses a different major number; a larger minor number
 /// only adds records and fields that older readers ignore.
-pub const VERSION: Version = Version { major: 4, minor: 0 };
+pub const VERSION: Version = Version { major: 4, minor: 1 };
 
 /// A contract version, as it stands in the information page and in the control page.
 #[derive(

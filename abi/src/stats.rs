@@ -147,6 +147,8 @@ counters! {
         FramesHeld = "frames_held",
         /// Connections reset since their core was taken by force: counted when it is back.
         TcpForceResets = "tcp_reset_by_force",
+        /// Frames of a group on the move that may have overtaken older ones: too many waited for these, or for too long.
+        FramesUnordered = "frames_unordered",
     }
 }
 

@@ -304,7 +304,9 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     let quiet = engine.local.mesh.is_quiet() && !(moving && engine.moves.has_early());
     let (steered, mesh_is_dry) = if quiet { (0, true) } else { steered(engine, guarded) };
     if moving {
-        engine.received_for_moves(total < engine.rx_batch, mesh_is_dry);
+        let full = total >= engine.rx_batch;
+        let queues = platform.rx_queues().iter().take(if full { usize::MAX } else { 0 });
+        engine.received_for_moves(total, queues.map(RxQueue::waiting).sum(), mesh_is_dry);
     }
     count(&mut engine.local.stats, total, total + steered, bytes);
     total + steered > 0

@@ -239,7 +239,8 @@ impl Engine {
                 Some(Move::Arriving(arriving))
                     if is_taken(arriving.from) && arriving.settled.is_none() =>
                 {
-                    self.settled(group);
+                    let age = arriving.age;
+                    self.settled(group, age);
                     self.tell_owned(group);
                 }
                 _ => {}

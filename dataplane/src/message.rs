@@ -140,6 +140,8 @@ pub enum Message {
     Settled {
         /// Which.
         group: GroupId,
+        /// The group's when it came.
+        age: u64,
     },
     /// To core 0: the device is to bring the group's frames to that core.
     Redirect {
@@ -147,11 +149,15 @@ pub enum Message {
         group: GroupId,
         /// Where to.
         to: CoreId,
+        /// The group's: the answer's too.
+        age: u64,
     },
     /// To the old owner: the device does so from now on, or never will.
     Redirected {
         /// Which.
         group: GroupId,
+        /// Of what was asked for.
+        age: u64,
     },
     /// To a parked core: groups are going to come.
     Serve,

@@ -68,14 +68,17 @@ pub(crate) struct Flushing {
     /// What other cores had forwarded before they turned is forwarded after this sweep, and so it is.
     sweep: Option<u32>,
     mesh_is_swept: bool,
-    /// What the device had delivered before it turned is forwarded.
-    queues_are_dry: bool,
+    /// What the device had delivered before it turned ends there, by [`Moves::taken`]; and it is forwarded.
+    queue_end: Option<u64>,
+    queue_is_swept: bool,
     since: Instant,
 }
 
 #[derive(Debug)]
 pub(crate) struct Arriving {
     pub(crate) from: CoreId,
+    /// The group's when it came.
+    pub(crate) age: u64,
     /// Frames that came another way, oldest first; at most `limits::MOVE_HELD_MAX`.
     pub(crate) held: VecDeque<RxFrame>,
     /// The old owner has forwarded its last: where its frames end.
@@ -92,8 +95,8 @@ pub struct Redirect {
     pub to: CoreId,
     /// Whose queue it has named, if that core has one.
     pub asker: CoreId,
-    /// That core waits for it, since it has moved the group.
-    pub waits: bool,
+    /// That core waits for it, since it has moved the group, which is as old as this.
+    pub waits: Option<u64>,
 }
 
 /// A core's part in all moves.
@@ -114,6 +117,8 @@ pub(crate) struct Moves {
     giving: bool,
     /// The device has an indirection table.
     rss: bool,
+    /// Frames that this core has taken from its own queue while groups moved.
+    taken: u64,
     /// Something is to be done for cores that are lent.
     lending: bool,
     /// What [`Moves::are_under_way`] says.
@@ -134,6 +139,7 @@ impl Moves {
             woken: VecDeque::with_capacity(CORES_MAX),
             giving: false,
             rss,
+            taken: 0,
             lending: false,
             under_way: false,
         }
@@ -299,8 +305,9 @@ impl Engine {
     /// Core 0: the device has done what [`Engine::redirect`] says, or cannot.
     pub fn redirected(&mut self) {
         self.stir();
-        if let Some(Redirect { group, asker, waits: true, .. }) = self.moves.redirects.pop_front() {
-            self.tell(asker, Message::Redirected { group });
+        let done = self.moves.redirects.pop_front();
+        if let Some(Redirect { group, asker, waits: Some(age), .. }) = done {
+            self.tell(asker, Message::Redirected { group, age });
         }
     }
 
@@ -350,11 +357,12 @@ impl Engine {
                 self.tell(from, Message::Turned { group, age });
             }
             Message::Turned { group, age } => self.turned(group, from, age),
-            Message::Settled { group } => self.settled(group),
-            Message::Redirect { group, to } => {
-                self.moves.redirects.push_back(Redirect { group, to, asker: from, waits: true });
+            Message::Settled { group, age } => self.settled(group, age),
+            Message::Redirect { group, to, age } => {
+                let redirect = Redirect { group, to, asker: from, waits: Some(age) };
+                self.moves.redirects.push_back(redirect);
             }
-            Message::Redirected { group } => self.device_turned(group),
+            Message::Redirected { group, age } => self.device_turned(group, age),
             Message::Serve => self.called(),
             Message::Woken { core } => self.moves.woken.push_back(Woken { core, by: from }),
             about_lending => self.lend_message(from, about_lending),
@@ -400,14 +408,16 @@ impl Engine {
         }
     }
 
-    /// After the receive stage, while any group moves: whether nothing was left in the queues, and nothing of other cores.
+    /// After the receive stage, while any group moves: how many frames were taken from the queue, how many it has still, and
+    /// whether none of other cores are left.
     #[cold]
-    pub(crate) fn received_for_moves(&mut self, queues_are_dry: bool, mesh_is_dry: bool) {
-        self.received_for_lend(queues_are_dry && mesh_is_dry);
+    pub(crate) fn received_for_moves(&mut self, taken: usize, waiting: usize, mesh_is_dry: bool) {
+        self.moves.taken += taken as u64;
+        self.received_for_lend(waiting == 0 && mesh_is_dry);
         let mut from = 0;
         while let Some(group) = self.moves.active.next(from) {
             from = usize::from(group.0) + 1;
-            self.flush(group, queues_are_dry);
+            self.flush(group, waiting as u64);
             self.release(group);
         }
     }

@@ -51,7 +51,8 @@ pub trait Platform {
     /// Time-stamp counter, for accounting only.
     fn tsc(&mut self) -> u64;
 
-    /// The receive queues that this core polls; may be none.
+    /// The receive queues that this core polls: none or one. (Of several the order of their frames would not be known, which
+    /// moves of groups count on.)
     fn rx_queues(&mut self) -> &mut [Self::Rx];
 
     /// The transmit queue.

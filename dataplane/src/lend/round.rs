@@ -334,7 +334,7 @@ impl Engine {
         for group in (0..self.local.groups).map(GroupId) {
             let owner = self.local.owners[usize::from(group.0)];
             let to = if owner.0 < self.lend.pairs { owner } else { CoreId(0) };
-            self.moves.turn(Redirect { group, to, asker: core, waits: false });
+            self.moves.turn(Redirect { group, to, asker: core, waits: None });
         }
     }
 }

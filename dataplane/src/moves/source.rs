@@ -127,8 +127,9 @@ impl Engine {
                 redirected: !rss,
                 sweep: None,
                 mesh_is_swept: false,
-                // Without a table of the device's, our queues bring frames of it for ever.
-                queues_are_dry: !rss,
+                queue_end: None,
+                // Without a table of the device's, our queue brings frames of it for ever.
+                queue_is_swept: !rss,
                 since,
             }),
         );
@@ -150,7 +151,7 @@ impl Engine {
             self.tell(other, Message::Owner { group, owner: to, age });
         }
         if waits {
-            self.tell(CoreId(0), Message::Redirect { group, to });
+            self.tell(CoreId(0), Message::Redirect { group, to, age });
         }
     }
 
@@ -169,21 +170,26 @@ impl Engine {
     }
 
     /// The device has.
-    pub(super) fn device_turned(&mut self, group: GroupId) {
+    pub(super) fn device_turned(&mut self, group: GroupId, age: u64) {
         if let Some(Move::Flushing(flushing)) = self.moves.get(group) {
-            flushing.redirected = true;
+            flushing.redirected |= age == flushing.age;
         }
     }
 
-    /// The receive stage has found queues empty, and has taken what was in the mesh, after those had turned that fill them.
-    pub(super) fn flush(&mut self, group: GroupId, queues_are_dry: bool) {
+    /// The receive stage takes what was in the mesh, and in the queue, when those had turned that fill them: not until it finds
+    /// them empty, which under load may never be. In the queue are `waiting` frames now.
+    pub(super) fn flush(&mut self, group: GroupId, waiting: u64) {
+        let taken = self.moves.taken;
         if let Some(Move::Flushing(flushing)) = self.moves.get(group) {
             if flushing.told && flushing.unturned == 0 && !flushing.mesh_is_swept {
                 let mesh = &mut self.local.mesh;
                 let sweep = *flushing.sweep.get_or_insert_with(|| mesh.sweep());
                 flushing.mesh_is_swept = mesh.has_swept(sweep);
             }
-            flushing.queues_are_dry |= queues_are_dry && flushing.redirected;
+            if flushing.redirected && !flushing.queue_is_swept {
+                let end = *flushing.queue_end.get_or_insert(taken + waiting);
+                flushing.queue_is_swept = waiting == 0 || taken >= end;
+            }
         }
     }
 
@@ -192,13 +198,13 @@ impl Engine {
         let Some(Move::Flushing(flushing)) = self.moves.get(group) else { return };
         // Late rather than never: frames may then overtake each other, as they may in any network.
         let late = now.since(flushing.since) > MOVE_FLUSH_TIMEOUT;
-        if late || flushing.mesh_is_swept && flushing.queues_are_dry {
-            let (to, told) = (flushing.to, flushing.told);
+        if late || flushing.mesh_is_swept && flushing.queue_is_swept {
+            let Flushing { to, told, age, .. } = *flushing;
             if !told {
                 self.tell_others(group, true);
             }
             self.moves.set(group, Move::Rest);
-            self.tell(to, Message::Settled { group });
+            self.tell(to, Message::Settled { group, age });
             self.moved(group, Status::Ok);
         }
     }

@@ -38,13 +38,16 @@ impl Engine {
             end_of_app(group, &mut self.local);
         }
         let held = VecDeque::new();
-        self.moves.set(id, Move::Arriving(Arriving { from, held, settled: None, since }));
+        let arriving = Arriving { from, age, held, settled: None, since };
+        self.moves.set(id, Move::Arriving(arriving));
         self.tell(from, Message::Turned { group: id, age });
     }
 
     /// The old owner has forwarded its last frame: what is in its ring is older than what is held.
-    pub(crate) fn settled(&mut self, group: GroupId) {
-        if let Some(Move::Arriving(arriving)) = self.moves.get(group) {
+    pub(crate) fn settled(&mut self, group: GroupId, age: u64) {
+        if let Some(Move::Arriving(arriving)) = self.moves.get(group)
+            && arriving.age == age
+        {
             arriving.settled = Some(self.local.mesh.frames_end(arriving.from));
         }
     }
@@ -55,12 +58,13 @@ impl Engine {
         if let Some(group) = group_of_frame(&self.local, &frame)
             && let Some(Move::Arriving(arriving)) = self.moves.get(group)
             && from != Some(arriving.from)
-            && arriving.held.len() < MOVE_HELD_MAX
-            // Without memory it overtakes, as it may in any network.
-            && arriving.held.try_reserve(1).is_ok()
         {
-            arriving.held.push_back(frame);
-            return self.local.stats.add(Counter::FramesHeld, 1);
+            if arriving.held.len() < MOVE_HELD_MAX && arriving.held.try_reserve(1).is_ok() {
+                arriving.held.push_back(frame);
+                return self.local.stats.add(Counter::FramesHeld, 1);
+            }
+            // It overtakes, as it may in any network.
+            self.local.stats.add(Counter::FramesUnordered, 1);
         }
         core_loop::take(self, &frame);
     }
@@ -72,11 +76,14 @@ impl Engine {
         let Some(Move::Arriving(arriving)) = self.moves.get(group) else { return };
         let late = now.since(arriving.since) > MOVE_SETTLE_TIMEOUT;
         let mesh = &self.local.mesh;
-        let is_here = |end| mesh.has_taken(arriving.from, end);
-        if !late && !arriving.settled.is_some_and(is_here) {
+        let is_here = arriving.settled.is_some_and(|end| mesh.has_taken(arriving.from, end));
+        if !late && !is_here {
             return;
         }
         let mut held = core::mem::take(&mut arriving.held);
+        if !is_here {
+            self.local.stats.add(Counter::FramesUnordered, held.len() as u64);
+        }
         self.moves.set(group, Move::Rest);
         while let Some(frame) = held.pop_front() {
             core_loop::take(self, &frame);

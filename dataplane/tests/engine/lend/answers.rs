@@ -1,41 +1,13 @@
 //! A core that is asked to leave while groups of its own still move: whoever waits for an answer gets it, so that it leaves as
 //! soon as the last has come, and no frame overtakes another.
 use super::*;
-use crate::support::nic::Rx;
-use ix_dataplane::core_loop::run_once;
 use ix_dataplane::limits::{MOVE_FLUSH_TIMEOUT, MOVE_SETTLE_TIMEOUT};
-
-/// As [`talk`], with a device that has an indirection table.
-fn talk_with_table() -> Talk {
-    let mut talk = Talk::new(|setup| {
-        setup.cores = CORES as u16;
-        setup.configure = |config| config.capabilities.rss = true;
-    });
-    call(&mut talk, 0, &[Call::listen(any(7), 64)]);
-    all_events(&mut talk);
-    talk
-}
 
 /// More groups of each core than a ring takes messages.
 fn talk_with_groups() -> Talk {
     let mut talk = Talk::new(|setup| (setup.cores, setup.groups) = (CORES as u16, 256));
     settle(&mut talk);
     talk
-}
-
-/// The device does all that it is told.
-fn redirect(talk: &mut Talk) {
-    while talk.station.engines[0].redirect().is_some() {
-        talk.station.engines[0].redirected();
-    }
-}
-
-/// One iteration of one core.
-fn run(talk: &mut Talk, core: usize) {
-    let machine = &mut talk.station.machines[core];
-    machine.now = talk.now;
-    run_once(&mut talk.station.engines[core], machine);
-    machine.tx.work();
 }
 
 /// All groups of core 1 are handed over to another; the device has not turned.
@@ -113,11 +85,7 @@ fn who_was_to_leave_and_gets_a_group_hears_that_it_has_settled() {
 fn what_a_core_that_leaves_still_forwards_is_not_overtaken() {
     let mut talk = talk_with_table();
     let conn = open(&mut talk, 1, 1, 4000).remove(0);
-    let area = talk.station.area;
-    for core in [1, 2] {
-        talk.station.machines[core].rx.push(Rx::new(area, 64));
-    }
-    talk.step();
+    with_queues(&mut talk);
     hand_over_all(&mut talk, 2);
     // The last frame that the device brings to the old owner, and the first to the new one.
     talk.station.machines[1].frozen = true;

@@ -1,14 +1,17 @@
 //! Cores that leave and return: what becomes of their connections, of everybody else's, and of who waits.
-//! Core 0 alone has a receive queue; the other two get their frames through it.
+//! Core 0 alone has a receive queue (but for [`with_queues`]); the other two get their frames through it.
 mod answers;
 mod asked;
 mod forced;
 mod moves;
+mod queues;
 
+use crate::support::nic::Rx;
 use crate::support::talk::{ACK, PSH, SYN, Script, Talk, any};
 use ix_abi::call::Call;
 use ix_abi::stats::Counter;
 use ix_abi::{Condition, Cookie, CoreId, DeadReason, GroupId, Handle, Op, Status};
+use ix_dataplane::core_loop::run_once;
 use ix_dataplane::lend::Presence;
 use ix_dataplane::time::Duration;
 
@@ -30,6 +33,42 @@ fn talk() -> Talk {
     call(&mut talk, 0, &[Call::listen(any(7), 64)]);
     all_events(&mut talk);
     talk
+}
+
+/// As [`talk`], with a device that has an indirection table, and more buffers than a group that moves may hold.
+fn talk_with_table() -> Talk {
+    let mut talk = Talk::new(|setup| {
+        setup.cores = CORES as u16;
+        setup.buffers = 2048;
+        setup.configure = |config| config.capabilities.rss = true;
+    });
+    call(&mut talk, 0, &[Call::listen(any(7), 64)]);
+    all_events(&mut talk);
+    talk
+}
+
+/// Cores 1 and 2 have queues of their own.
+fn with_queues(talk: &mut Talk) {
+    let area = talk.station.area;
+    for core in [1, 2] {
+        talk.station.machines[core].rx.push(Rx::new(area, 64));
+    }
+    talk.step();
+}
+
+/// The device does all that it is told.
+fn redirect(talk: &mut Talk) {
+    while talk.station.engines[0].redirect().is_some() {
+        talk.station.engines[0].redirected();
+    }
+}
+
+/// One iteration of one core.
+fn run(talk: &mut Talk, core: usize) {
+    let machine = &mut talk.station.machines[core];
+    machine.now = talk.now;
+    run_once(&mut talk.station.engines[core], machine);
+    machine.tx.work();
 }
 
 fn script(talk: &mut Talk, core: usize) -> &mut Script {

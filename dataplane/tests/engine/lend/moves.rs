@@ -5,17 +5,9 @@ use crate::support::talk::{CWR, ECE};
 use ix_abi::call::SgEntry;
 use ix_abi::layout::HEAP_BASE;
 use ix_dataplane::config::Algorithm;
-use ix_dataplane::core_loop::run_once;
 
 const ECT0: u8 = 2;
 const CE: u8 = 3;
-
-fn run(talk: &mut Talk, core: usize) {
-    let machine = &mut talk.station.machines[core];
-    machine.now = talk.now;
-    run_once(&mut talk.station.engines[core], machine);
-    machine.tx.work();
-}
 
 /// Bytes of the conversation, from its place `at`, at the door.
 fn data(talk: &mut Talk, conn: &Conn, at: u32, payload: &[u8]) {
