@@ -3,6 +3,7 @@ use crate::callgrind;
 use crate::flood;
 use crate::idle;
 use crate::run::Run;
+use crate::say;
 use crate::scaling;
 use crate::stages;
 use crate::tables::{self, Tables};
@@ -80,7 +81,7 @@ pub fn main() -> Result<()> {
     let cli = Cli::parse();
     let program = std::env::current_exe()?;
     match cli.command {
-        Some(What::Run(run)) => println!("operations: {}", run.run()),
+        Some(What::Run(run)) => say!("operations: {}", run.run()),
         Some(What::Count { profile, stages, misses, run }) => {
             count(&program, &run, profile, stages, misses)?;
         }
@@ -120,7 +121,7 @@ fn count(
     let profile = profile.or(stages.map(|_| scratch));
     let counted = callgrind::count(program, &run.args(), profile.as_deref(), misses)?;
     let callgrind::Collected { instructions, operations } = counted;
-    println!("instructions each: {:.3} ({instructions} for {operations})", counted.each());
+    say!("instructions each: {:.3} ({instructions} for {operations})", counted.each());
     if let (Some(most), Some(profile)) = (stages, &profile) {
         let events = if misses { stages::MISSES } else { stages::INSTRUCTIONS };
         stages::sums(program, profile, events)?.print(counted.operations, most);

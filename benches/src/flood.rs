@@ -3,6 +3,7 @@ use crate::app::{self, Server as AppServer};
 use crate::clients::Clients;
 use crate::echo::MESSAGE;
 use crate::heap;
+use crate::say;
 use crate::server::Server;
 use crate::server::engine::{EngineServer, Setup};
 use crate::wire::{self, ACK, PSH, SYN, Segment};
@@ -42,14 +43,14 @@ impl Found {
     pub fn print(&self) {
         let Found { syns, answers, requests, newcomers, bytes, connections } = self;
         let [before, first, rest] = bytes;
-        println!("spoofed SYNs: {syns}");
-        println!("  answered to strangers: {answers}");
-        println!("  requests of established connections answered, none lost: {requests}");
-        println!("  newcomers served: {newcomers}");
-        println!("  connections at the end, half-open ones included: {connections}");
-        println!("  bytes allocated before: {before}");
-        println!("  more during the first tenth: {first}");
-        println!("  after that: {rest}");
+        say!("spoofed SYNs: {syns}");
+        say!("  answered to strangers: {answers}");
+        say!("  requests of established connections answered, none lost: {requests}");
+        say!("  newcomers served: {newcomers}");
+        say!("  connections at the end, half-open ones included: {connections}");
+        say!("  bytes allocated before: {before}");
+        say!("  more during the first tenth: {first}");
+        say!("  after that: {rest}");
     }
 }
 

@@ -3,6 +3,7 @@ use crate::app::{Echo, Server as AppServer};
 use crate::clients::Clients;
 use crate::collect;
 use crate::heap;
+use crate::say;
 use crate::server::Server;
 use crate::server::engine::{EngineServer, Setup};
 use crate::wire::ACK;
@@ -47,24 +48,20 @@ impl Found {
         let each = |bytes: i64| bytes as f64 / self.connections as f64;
         let mib = |bytes: i64| bytes as f64 / MIB;
         let Found { connections, bytes, resident, fixed, .. } = *self;
-        println!("{connections} idle connections");
-        println!(
-            "  allocated: {bytes} bytes, {:.1} MiB, by connection {:.1}",
-            mib(bytes),
-            each(bytes)
-        );
-        println!("  resident: {:.1} MiB more", mib(resident));
-        println!("  of which fixed (buffers, rings, header slots): {:.1} MiB", mib(fixed));
-        println!("  the rest by connection: {:.1} bytes, of which", each(bytes - fixed));
+        say!("{connections} idle connections");
+        say!("  allocated: {bytes} bytes, {:.1} MiB, by connection {:.1}", mib(bytes), each(bytes));
+        say!("  resident: {:.1} MiB more", mib(resident));
+        say!("  of which fixed (buffers, rings, header slots): {:.1} MiB", mib(fixed));
+        say!("  the rest by connection: {:.1} bytes, of which", each(bytes - fixed));
         for (size, bytes) in &self.parts {
-            println!("    in allocations of {size} bytes: {:.1}", each(*bytes));
+            say!("    in allocations of {size} bytes: {:.1}", each(*bytes));
         }
         if hours > 0 {
-            println!("  {hours} hours of keep-alive at {KEEP_ALIVE_S} s");
-            println!("    questions answered: {}", self.probes);
-            println!("    alive: {}", self.alive);
-            println!("    more memory: {} bytes", self.grown);
-            println!("    real time: {:.1} s", self.seconds);
+            say!("  {hours} hours of keep-alive at {KEEP_ALIVE_S} s");
+            say!("    questions answered: {}", self.probes);
+            say!("    alive: {}", self.alive);
+            say!("    more memory: {} bytes", self.grown);
+            say!("    real time: {:.1} s", self.seconds);
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod memory;
 pub mod nic;
 pub mod rings;
 pub mod run;
+pub mod say;
 pub mod scaling;
 pub mod server;
 pub mod stages;

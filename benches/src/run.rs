@@ -6,6 +6,7 @@ use crate::collect;
 use crate::echo::Echo;
 use crate::idle;
 use crate::life;
+use crate::say;
 use crate::server::Server;
 use crate::server::bare::Bare;
 use crate::server::engine::{EngineServer, Setup};
@@ -235,7 +236,7 @@ impl Run {
         };
         echo.acks_apart = self.acks_apart;
         let Clients { timestamps, sack, shift, .. } = &echo.clients;
-        println!("timestamps: {timestamps}, SACK: {sack}, shift: {shift:?}");
+        say!("timestamps: {timestamps}, SACK: {sack}, shift: {shift:?}");
         collect::instrument();
         echo.count(self.operations, self.batch)
     }

@@ -2,6 +2,7 @@
 //! being one dataplane costs. Contenders take turns; a rate is of what the two threads did at the same time.
 use crate::app;
 use crate::echo::Echo;
+use crate::say;
 use crate::server::engine::{EngineServer, Setup};
 use crate::team::Team;
 use anyhow::{Context, Result, ensure};
@@ -55,14 +56,9 @@ impl Found {
             [("one dataplane of two cores", &self.together), ("two of one", &self.apart)]
         {
             let at = |part: usize| rates[rates.len() * part / 4];
-            println!(
-                "{name}: {:.3} ({:.3} to {:.3}) requests in a microsecond",
-                at(2),
-                at(1),
-                at(3)
-            );
+            say!("{name}: {:.3} ({:.3} to {:.3}) requests in a microsecond", at(2), at(1), at(3));
         }
-        println!("rate by that of two dataplanes: {:.3} (aim: at least 0.95)", self.ratio());
+        say!("rate by that of two dataplanes: {:.3} (aim: at least 0.95)", self.ratio());
     }
 }
 

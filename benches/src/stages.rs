@@ -1,5 +1,6 @@
 //! Where the instructions go: callgrind's cost of each instruction, put to the innermost function of this
 //! project that it was inlined from, whatever the compiler made of the calls.
+use crate::say;
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -189,15 +190,15 @@ impl Sums {
 
     /// Prints the tables, per operation; of functions and lines the most expensive.
     pub fn print(&self, operations: u64, functions: usize) {
-        println!("{} each: {:.2}", self.title, self.total as f64 / operations as f64);
+        say!("{} each: {:.2}", self.title, self.total as f64 / operations as f64);
         let list = |title: &str, costs: Vec<(&str, u64)>, most: usize| {
             let mut costs = costs;
             costs.sort_by_key(|(name, cost)| (std::cmp::Reverse(*cost), name.to_owned()));
-            println!("\n| {title} | {} | share |\n|---|---|---|", self.title);
+            say!("\n| {title} | {} | share |\n|---|---|---|", self.title);
             for (name, cost) in costs.into_iter().take(most) {
                 let each = cost as f64 / operations as f64;
                 let share = 100.0 * cost as f64 / self.total as f64;
-                println!("| {name} | {each:.2} | {share:.1} % |");
+                say!("| {name} | {each:.2} | {share:.1} % |");
             }
         };
         list("stage", self.stages.iter().map(|(n, c)| (*n, *c)).collect(), usize::MAX);

@@ -1,6 +1,7 @@
 //! Tables of counts.
 use crate::callgrind;
 use crate::run::{Run, Scenario, Subject};
+use crate::say;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use std::path::Path;
@@ -39,7 +40,7 @@ pub fn print(program: &Path, tables: &Tables) -> Result<()> {
             Table::Bulk => printer.bulk(),
             Table::Timers => printer.timers(),
         }
-        println!();
+        say!();
     }
     Ok(())
 }
@@ -62,8 +63,8 @@ impl Printer<'_> {
     }
 
     fn head(title: &str, columns: &[String]) {
-        println!("| {title} | {} |", columns.join(" | "));
-        println!("|---|{}", "---|".repeat(columns.len()));
+        say!("| {title} | {} |", columns.join(" | "));
+        say!("|---|{}", "---|".repeat(columns.len()));
     }
 
     fn echo(&self) {
@@ -87,7 +88,7 @@ impl Printer<'_> {
                     )
                 });
                 let cells: Vec<String> = cells.collect();
-                println!("| {} | {} |", row(subject, batch, offload), cells.join(" | "));
+                say!("| {} | {} |", row(subject, batch, offload), cells.join(" | "));
             }
         }
     }
@@ -107,7 +108,7 @@ impl Printer<'_> {
                         0,
                     )
                 });
-                println!("| {}, batch {batch} | {} |", name(subject), cells.join(" | "));
+                say!("| {}, batch {batch} | {} |", name(subject), cells.join(" | "));
             }
         }
     }
@@ -124,7 +125,7 @@ impl Printer<'_> {
                         3,
                     )
                 });
-                println!("| {}, {what} | {} |", name(subject), cells.join(" | "));
+                say!("| {}, {what} | {} |", name(subject), cells.join(" | "));
             }
         }
     }
@@ -147,7 +148,7 @@ impl Printer<'_> {
                 }
                 self.cell(Run { scenario, connections, ..Run::default() }, 0)
             });
-            println!("| {what} | {} |", cells.join(" | "));
+            say!("| {what} | {} |", cells.join(" | "));
         }
     }
 }

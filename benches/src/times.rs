@@ -1,6 +1,7 @@
 //! Times, only as ratios within one run: contenders take turns, medians are compared.
 use crate::app;
 use crate::echo::Echo;
+use crate::say;
 use crate::server::Server;
 use crate::server::bare::Bare;
 use crate::server::engine::{EngineServer, Setup};
@@ -68,28 +69,28 @@ impl Found {
 
     /// Prints the tables.
     pub fn print(&self) {
-        println!("| ns per 64-byte echo, batch 1, checksums in software | 1 connection | {MANY} |");
-        println!("|---|---|---|");
+        say!("| ns per 64-byte echo, batch 1, checksums in software | 1 connection | {MANY} |");
+        say!("|---|---|---|");
         line("engine", &self.engine);
         line("bare responder, by turns with it", &self.bare);
         line("engine", &self.engine_then);
         line("smoltcp, by turns with it", &self.smoltcp);
-        println!();
-        println!("| the same in batches of {BATCH} | {SOME} connections | {MANY} |");
-        println!("|---|---|---|");
+        say!();
+        say!("| the same in batches of {BATCH} | {SOME} connections | {MANY} |");
+        say!("|---|---|---|");
         line("engine", &self.engine_batch);
         line("bare responder, by turns with it", &self.bare_batch);
         let [one, many] = self.by_smoltcp();
-        println!();
-        println!("engine by smoltcp at 1 connection: {one:.3} (aim: at most 0.6)");
+        say!();
+        say!("engine by smoltcp at 1 connection: {one:.3} (aim: at most 0.6)");
         let inverse = 1.0 / many;
-        println!("engine by smoltcp at {MANY} connections: {many:.5}, 1/{inverse:.0} (aim: 1/200)");
+        say!("engine by smoltcp at {MANY} connections: {many:.5}, 1/{inverse:.0} (aim: 1/200)");
         let growth = self.growth();
-        println!(
+        say!(
             "growth from 1 to {MANY} connections by the bare responder's: {growth:.3} (aim: 1.25)"
         );
         let growth = self.growth_batch();
-        println!(
+        say!(
             "growth from {SOME} to {MANY}, in batches of {BATCH}, by the bare responder's: {growth:.3}"
         );
     }
@@ -105,7 +106,7 @@ fn line(name: &str, times: &[Times; 2]) {
         let (low, high) = times.quartiles();
         format!("{:.0} ({low:.0} to {high:.0})", times.median())
     });
-    println!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    say!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
 }
 
 fn engine(connections: usize) -> Echo<EngineServer<app::Echo>> {
