@@ -9,6 +9,7 @@ use crate::life;
 use crate::say;
 use crate::server::Server;
 use crate::server::bare::Bare;
+use crate::server::contract::Contract;
 use crate::server::engine::{EngineServer, Setup};
 use crate::server::smoltcp::{Does, Smoltcp};
 use crate::team::Team;
@@ -23,6 +24,8 @@ pub enum Subject {
     Engine,
     /// The bare responder
     Bare,
+    /// The bare responder as a dataplane: with the card, the rings and the application of the engine
+    Contract,
     /// smoltcp
     Smoltcp,
 }
@@ -147,14 +150,16 @@ impl Run {
     pub fn run(&self) -> usize {
         match self.subject {
             Subject::Engine => self.engine(),
-            Subject::Bare => {
-                let server = Bare::new(self.connections, self.offload, 64);
-                match self.scenario {
-                    Scenario::Echo => self.echo(server),
-                    _ => panic!("the bare responder echoes, nothing else"),
-                }
-            }
+            Subject::Bare => self.floor(Bare::new(self.connections, self.offload, 64)),
+            Subject::Contract => self.floor(Contract::new(self.connections, self.offload, 64)),
             Subject::Smoltcp => self.smoltcp(),
+        }
+    }
+
+    fn floor<S: Server>(&self, server: S) -> usize {
+        match self.scenario {
+            Scenario::Echo => self.echo(server),
+            _ => panic!("a bare responder echoes, nothing else"),
         }
     }
 

@@ -72,7 +72,7 @@ impl Printer<'_> {
             if self.quick { &[1, 100, 10_000] } else { &[1, 100, 1_000, 10_000, 1_000_000] };
         let columns: Vec<String> = sizes.iter().map(ToString::to_string).collect();
         Self::head("instructions per 64-byte echo, by connections", &columns);
-        for subject in [Subject::Engine, Subject::Bare, Subject::Smoltcp] {
+        for subject in [Subject::Engine, Subject::Contract, Subject::Bare, Subject::Smoltcp] {
             for (batch, offload) in [(1, false), (1, true), (64, false), (64, true)] {
                 let cells = sizes.iter().map(|connections| {
                     let slow = subject == Subject::Smoltcp && *connections > 100;
@@ -157,6 +157,7 @@ fn name(subject: Subject) -> &'static str {
     match subject {
         Subject::Engine => "engine",
         Subject::Bare => "bare responder",
+        Subject::Contract => "responder with the contract",
         Subject::Smoltcp => "smoltcp",
     }
 }

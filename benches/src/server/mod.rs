@@ -1,5 +1,6 @@
-//! What is compared: the engine, a bare responder, smoltcp.
+//! What is compared: the engine, a bare responder, the same with the contract, smoltcp.
 pub mod bare;
+pub mod contract;
 pub mod engine;
 pub mod smoltcp;
 
