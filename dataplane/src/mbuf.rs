@@ -420,6 +420,22 @@ impl Pool {
         self.free.pop().map(Mbuf)
     }
 
+    /// Takes a free buffer for each of `places`, as far as there are any, and hands it to `give`; how many. As often
+    /// [`Pool::alloc`], but that the list is shortened once.
+    #[inline]
+    pub fn alloc_for<P>(
+        &mut self,
+        places: impl ExactSizeIterator<Item = P>,
+        mut give: impl FnMut(P, Mbuf),
+    ) -> usize {
+        let left = self.free.len().saturating_sub(places.len());
+        let taken = self.free.get(left..).unwrap_or_default();
+        taken.iter().rev().zip(places).for_each(|(index, place)| give(place, Mbuf(*index)));
+        let count = taken.len();
+        self.free.truncate(left);
+        count
+    }
+
     /// Takes a buffer back, whatever core it is at home on. Never allocates: both lists were made
     /// for all buffers there are.
     #[inline]

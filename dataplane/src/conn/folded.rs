@@ -10,6 +10,7 @@
 //! | `snd_nxt`, `snd_max` | `snd_end` |
 //! | send queue | from `snd_una` to `snd_end`, all of it sent: part of a receive buffer, which [`Conn::kept_source`] names, or `own_segment`; empty if that is nothing |
 //! | `first` | that segment, sent at `trying_since`, once |
+//! | `rtt`'s timeout | what its measurements come to |
 //! | `rto_at`, `trying_since` | a timeout after that, and that, while it is out |
 //! | `released`, `timed` | `snd_una` |
 //! | `wl1`, `wl2` | the last segment's |
@@ -52,6 +53,8 @@ pub struct Unfolding {
     pub area: &'static Area,
     /// Longest that an acknowledgement waits.
     pub delayed_ack: Duration,
+    /// Shortest retransmission timeout.
+    pub rto_min_us: u32,
 }
 
 impl Conn {
@@ -62,9 +65,9 @@ impl Conn {
     }
 
     /// Whether all it has to do is to wait for the answer to what it has sent just now, which was predicted. `generation`
-    /// is that of the rules.
+    /// is that of the rules, `rto_min_us` the least retransmission timeout.
     #[inline(always)]
-    pub fn may_fold(&self, generation: u32) -> bool {
+    pub fn may_fold(&self, generation: u32, rto_min_us: u32) -> bool {
         const BOTH: Flags = Flags::TIMESTAMPS.union(Flags::SCALED);
         const LISTED: Flags = Flags::IN_OUTPUT.union(Flags::IN_EVENTS).union(Flags::IN_HOLD);
         // Not yet with the first answer, which may be the only one.
@@ -77,6 +80,7 @@ impl Conn {
             && self.sent_bytes == 0
             && self.seg_count == 1
             && self.seg_head == OWN
+            && self.rtt.is_settled(rto_min_us)
     }
 
     /// Folds it, which may be.
@@ -128,9 +132,10 @@ impl Conn {
 
     /// When it has to do something by itself, if nothing comes before: acknowledge what it holds, or send again.
     #[inline]
-    pub fn folded_deadline(&self, delayed_ack: Duration) -> Instant {
+    pub fn folded_deadline(&self, how: &Unfolding) -> Instant {
         debug_assert!(self.is_folded());
-        let after = if self.rx_held > 0 { delayed_ack } else { self.rtt.timeout() };
+        let held = self.rx_held > 0;
+        let after = if held { how.delayed_ack } else { self.rtt.settled(how.rto_min_us) };
         self.trying_since + after
     }
 
@@ -151,6 +156,7 @@ impl Conn {
         self.timed = self.snd_una;
         self.wl1 = self.rcv_nxt.minus(self.rx_held);
         self.wl2 = self.snd_una;
+        self.rtt.settle(how.rto_min_us);
         self.unfold_sent(how.area);
         self.unfold_received(how.delayed_ack);
         if self.snd_una == self.snd_end {

@@ -62,7 +62,7 @@ pub fn take(
     // Nothing is held: so something is out.
     let acked = conn.snd_end.since(conn.snd_una);
     let rarely =
-        is_in_use(conn, acked) || !conn.rtt.is_known() || !conn.kept_source().is_own(local);
+        is_in_use(conn, acked) || !conn.kept_source().is_own(local);
     match rarely {
         true => take_in::<true>(conn, local, at, len, stamp, window),
         false => take_in::<false>(conn, local, at, len, stamp, window),
@@ -83,7 +83,10 @@ fn take_in<const RARELY: bool>(
     let acked = conn.snd_end.since(conn.snd_una);
     conn.ts_recent = stamp;
     conn.snd_wnd = window << conn.snd_shift;
-    conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
+    // With a branch: it hardly ever rises.
+    if conn.snd_wnd > conn.max_wnd {
+        conn.max_wnd = conn.snd_wnd;
+    }
     acknowledged::<RARELY>(conn, local, acked);
     let addr = hold(conn, local, at.plus((BELOW + HEADER + TIMESTAMPS) as u16), len);
     let window = u64::from(conn.snd_wnd.min(conn.kept_window()));
@@ -106,7 +109,7 @@ pub(super) fn acknowledged<const RARELY: bool>(conn: &mut Conn, local: &mut Loca
     let ticks = sent::clock(local.now).wrapping_sub(sent::clock(conn.trying_since));
     conn.snd_una = conn.snd_end;
     if !RARELY {
-        conn.rtt.follow_ticks(ticks, local.rto_min_us);
+        conn.rtt.follow_ticks(ticks);
         return conn.kept_source().release_own(local);
     }
     conn.rtt.measured_ticks(ticks, local.rto_min_us);
@@ -261,6 +264,6 @@ fn send_as<T: TxQueue, const OFFLOAD: bool, const AS_PLAIN: bool>(
     conn.last_tx = number.wrapping_add(tx_base);
     conn.trying_since = local.now;
     local.stats.add(Counter::PayloadOut, u64::from(len));
-    debug_assert!(conn.timer_at.0 <= local.now.0 + conn.rtt.timeout().0);
+    debug_assert!(conn.timer_at.0 <= local.now.0 + conn.rtt.settled(local.rto_min_us).0);
     true
 }

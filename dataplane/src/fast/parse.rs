@@ -177,8 +177,9 @@ impl Head<'_> {
 #[inline(always)]
 pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, u32)> {
     let at = usize::from(frame.offset);
-    let bytes = local.pool.area().data(&frame.mbuf).get(at..)?;
-    let h: &Headers = bytes.first_chunk()?;
+    let bytes = local.pool.area().data(&frame.mbuf);
+    // Cut at both ends with one comparison.
+    let h: &Headers = bytes.get(at..at + size_of::<Headers>())?.first_chunk()?;
     // To us: the sender's address, which shares the word, is shifted out.
     let to_us = (eight(h, 0) ^ local.sender) << 16 == 0;
     let usual = to_us && is_segment_to::<NOT_MARKED>(local.address, h);
@@ -188,7 +189,7 @@ pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, 
     }
     let hash = match frame.hash {
         Some(hash) if frame.checksum == RxChecksum::Good => hash,
-        _ => without_offload(local, bytes, frame, usize::from(total))?,
+        _ => without_offload(local, frame, usize::from(total))?,
     };
     Some((Head(h), hash, u32::from(total)))
 }
@@ -196,7 +197,8 @@ pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, 
 /// What the device has not done: the hash of a segment whose checksums are right, `None`: they are not. A call of its own,
 /// so that who has a device which does it is not slowed down by it.
 #[inline(never)]
-fn without_offload(local: &Local, bytes: &[u8], frame: &RxFrame, total: usize) -> Option<u32> {
+fn without_offload(local: &Local, frame: &RxFrame, total: usize) -> Option<u32> {
+    let bytes = local.pool.area().data(&frame.mbuf).get(usize::from(frame.offset)..)?;
     let h: &Headers = bytes.first_chunk()?;
     let asks = frame.checksum == RxChecksum::Unknown;
     if asks && !is_intact(h, bytes.get(BELOW..eth::HEADER + total)?) {

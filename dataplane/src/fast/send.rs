@@ -153,7 +153,7 @@ fn from_elsewhere<T: TxQueue>(
 #[inline(always)]
 fn fold(group: &mut FlowGroup, local: &mut Local, index: u32) {
     let conn = &group.conns[index];
-    if conn.may_fold(local.acl_generation) {
+    if conn.may_fold(local.acl_generation, local.rto_min_us) {
         let soonest = Instant(local.now.0 + local.profile.rto_min.0);
         if conn.timer_at > soonest {
             group.arm_at(index, soonest, local);
