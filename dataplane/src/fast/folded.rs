@@ -159,7 +159,7 @@ pub fn may_answer<const AS_PLAIN: bool>(
 
 /// Sends `len` bytes from `addr`, and takes the request back. `false`: it is not memory that may be sent, or there is no
 /// room, and nothing has happened. A call of its own, and the last thing that its caller does.
-#[inline(never)]
+#[inline(always)]
 pub fn answer<T: TxQueue, const AS_PLAIN: bool>(
     conn: &mut Conn,
     local: &mut Local,
