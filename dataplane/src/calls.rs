@@ -92,12 +92,12 @@ fn run_stirred<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
 #[inline(always)]
 fn run_whole<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
     engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
-    let mut done = 0;
     // Nobody looks on while it is calm.
     debug_assert!(!engine.local.slow);
-    while done < slots && fast::call(engine, queue, done, slots - done) {
-        done += 1;
-    }
+    let done = match slots {
+        1 => u32::from(fast::call(engine, queue)),
+        _ => fast::calls(engine, queue, slots, slots),
+    };
     if done < slots {
         run_behind(engine, queue, slots, done);
     } else {
@@ -137,11 +137,9 @@ fn run_rest<T: TxQueue>(engine: &mut Engine, queue: &mut T, mut rest: Rest, mut 
         } else {
             0
         };
-        while done < most
-            && !engine.local.slow
-            && fast::call(engine, queue, done, rest.ready - done)
-        {
-            done += 1;
+        // Those at the head of the ring were run.
+        if done == 0 && !engine.local.slow {
+            done = fast::calls(engine, queue, most, rest.ready);
         }
         let Some(app) = &mut engine.local.app else { break };
         app.rings.consume(done);
