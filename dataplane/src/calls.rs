@@ -69,22 +69,24 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
     Ok(())
 }
 
-/// The same for an application that has left `slots` slots, none of them left over from the last turn.
+/// The same for an application none of whose slots are left over from the last turn, where nothing rare has come up.
 #[inline(always)]
-pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
+pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T, ready: Ready) {
+    let Ready { slots, room } = ready;
     // Less room than this is none, for once.
-    if engine.local.event_room == 0 || slots > CALLS_PER_TURN {
-        run_stirred(engine, queue, slots);
-    } else {
-        run_whole(engine, queue, slots);
+    let event_room = fast::event_room(room);
+    if event_room == 0 || slots > CALLS_PER_TURN {
+        return run_stirred(engine, queue, ready);
     }
+    engine.local.event_room = event_room;
+    run_whole(engine, queue, slots);
 }
 
 /// The same where something is in the way.
 #[cold]
-fn run_stirred<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
+fn run_stirred<T: TxQueue>(engine: &mut Engine, queue: &mut T, Ready { slots, room }: Ready) {
     engine.local.calm = false;
-    let room = engine.local.app.as_ref().map_or(0, |app| app.rings.room());
+    engine.local.event_room = fast::event_room(room);
     run_part(engine, queue, slots, room);
 }
 

@@ -21,7 +21,7 @@
 //! | `ts_recent_at` | `trying_since`: about then, and not in the future |
 //!
 //! So that a message needs two cache lines, the places of two of these keep other things: `ack_at` where the answer is that is
-//! out, `ack_owed` the congestion window.
+//! out, `ack_owed` the congestion window. That has room for two segments, and so does not change.
 //!
 //! Only [`crate::fast`] works on one. Everything else goes through [`super::Conns::whole`] first.
 use super::{Conn, Flags};
@@ -81,6 +81,8 @@ impl Conn {
             && self.seg_count == 1
             && self.seg_head == OWN
             && self.rtt.is_settled(rto_min_us)
+            // What one segment does not fill, and so does not grow (`congestion::is_in_use`), whichever it is.
+            && self.cc.window() >= 2 * u32::from(self.mss)
     }
 
     /// Folds it, which may be.
@@ -89,19 +91,13 @@ impl Conn {
         let plain = !self.flags.contains(Flags::TIMESTAMPS);
         self.acl |= if plain { FOLDED | PLAIN } else { FOLDED };
         self.keep_segment(self.own_segment.source());
-        self.keep_window();
+        self.ack_owed = self.cc.window();
     }
 
     /// The congestion window of one that is folded.
     #[inline(always)]
     pub fn kept_window(&self) -> u32 {
         self.ack_owed
-    }
-
-    /// Keeps the window that congestion control wants.
-    #[inline(always)]
-    pub fn keep_window(&mut self) {
-        self.ack_owed = self.cc.window();
     }
 
     /// Whose memory the answer is in that is out, of one that is folded.

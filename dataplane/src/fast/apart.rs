@@ -32,7 +32,7 @@ pub fn take(
     conn.snd_wnd = segment.window() << conn.snd_shift;
     conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
     if acked > 0 {
-        folded::acknowledged::<true>(conn, local, acked);
+        folded::acknowledged::<false>(conn, local);
     }
     let window = u64::from(conn.snd_wnd.min(conn.kept_window()));
     let (kind, bytes, words) = if len > 0 {

@@ -11,7 +11,6 @@ use crate::ipv4;
 use crate::limits::{RECEIVE_SHIFT, RECEIVE_WINDOW};
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF, Place};
-use crate::tcp::congestion;
 use crate::tcp::receive;
 use crate::tcp::send_queue::Source;
 use crate::tcp::sent;
@@ -59,20 +58,16 @@ pub fn take(
     stamp: u32,
     window: u32,
 ) -> bool {
-    // Nothing is held: so something is out.
-    let acked = conn.snd_end.since(conn.snd_una);
-    let rarely =
-        is_in_use(conn, acked) || !conn.kept_source().is_own(local);
-    match rarely {
+    match conn.kept_source().is_own(local) {
         true => take_in::<true>(conn, local, at, len, stamp, window),
         false => take_in::<false>(conn, local, at, len, stamp, window),
     }
 }
 
-/// The same; `RARELY`: the window may grow, or the answer was not in a buffer of this core's. A call of its own, and the last
-/// thing that its caller does. `true`, but that the compiler does not know, lest it does more after it.
+/// The same; `OWN`: the answer was in a buffer of this core's. A call of its own, and the last thing that its caller does. `true`, but
+/// that the compiler does not know, lest it does more after it.
 #[inline(never)]
-fn take_in<const RARELY: bool>(
+fn take_in<const OWN: bool>(
     conn: &mut Conn,
     local: &mut Local,
     at: Place,
@@ -80,6 +75,7 @@ fn take_in<const RARELY: bool>(
     stamp: u32,
     window: u32,
 ) -> bool {
+    // Nothing is held: so something is out.
     let acked = conn.snd_end.since(conn.snd_una);
     conn.ts_recent = stamp;
     conn.snd_wnd = window << conn.snd_shift;
@@ -87,7 +83,7 @@ fn take_in<const RARELY: bool>(
     if conn.snd_wnd > conn.max_wnd {
         conn.max_wnd = conn.snd_wnd;
     }
-    acknowledged::<RARELY>(conn, local, acked);
+    acknowledged::<OWN>(conn, local);
     let addr = hold(conn, local, at.plus((BELOW + HEADER + TIMESTAMPS) as u16), len);
     let window = u64::from(conn.snd_wnd.min(conn.kept_window()));
     event(conn, local, Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]);
@@ -97,27 +93,18 @@ fn take_in<const RARELY: bool>(
     acked != 0
 }
 
-/// See [`congestion::is_in_use`].
+/// The segment that was out has arrived: its memory is the application's again. One segment does not grow the window of a connection
+/// that is folded, see [`Conn::may_fold`].
 #[inline(always)]
-fn is_in_use(conn: &Conn, flight: u32) -> bool {
-    flight + u32::from(conn.mss) > conn.kept_window()
-}
-
-/// The segment that was out has arrived: its memory is the application's again.
-#[inline(always)]
-pub(super) fn acknowledged<const RARELY: bool>(conn: &mut Conn, local: &mut Local, acked: u32) {
+pub(super) fn acknowledged<const OWN: bool>(conn: &mut Conn, local: &mut Local) {
     let ticks = sent::clock(local.now).wrapping_sub(sent::clock(conn.trying_since));
     conn.snd_una = conn.snd_end;
-    if !RARELY {
-        conn.rtt.follow_ticks(ticks);
-        return conn.kept_source().release_own(local);
+    conn.rtt.follow_ticks(ticks);
+    if OWN {
+        conn.kept_source().release_own(local);
+    } else {
+        conn.kept_source().release(local);
     }
-    conn.rtt.measured_ticks(ticks, local.rto_min_us);
-    if is_in_use(conn, acked) {
-        congestion::grow(conn, acked, acked, local.now);
-        conn.keep_window();
-    }
-    conn.kept_source().release(local);
 }
 
 /// The application holds the buffer from now on, of which `len` bytes from `at` are its; their address there.
@@ -151,8 +138,8 @@ pub fn may_answer<const AS_PLAIN: bool>(
         // Not 0: so nothing is out.
         && done > 0
         && done == u64::from(conn.rx_held)
+        // The congestion window has room for more than a segment.
         && conn.snd_wnd >= len as u32
-        && conn.kept_window() >= len as u32
         && conn.mac_epoch == local.mac_epoch
         && local.tx.ready()
 }
