@@ -178,13 +178,15 @@ impl RxQueue for Rx {
     }
 }
 
-/// A piece of a frame; the last one says so.
+/// A piece of a frame. All but the last say [`MORE`] beside their length.
 #[derive(Clone, Copy, Debug, Default)]
 struct Descriptor {
     bus: u64,
     len: u32,
-    last: bool,
 }
+
+/// The next descriptor has more of the frame.
+const MORE: u32 = 1 << 31;
 
 /// The transmit queue.
 #[derive(Debug)]
@@ -212,10 +214,10 @@ impl Tx {
         assert!(self.written - self.looked <= TX_RING, "frames went unseen");
         bytes.clear();
         while self.looked != self.written {
-            let Descriptor { bus, len, last } = self.ring[self.looked % TX_RING];
+            let Descriptor { bus, len } = self.ring[self.looked % TX_RING];
             self.looked += 1;
-            memory::gather(bus, len, bytes);
-            if last {
+            memory::gather(bus, len & !MORE, bytes);
+            if len & MORE == 0 {
                 return true;
             }
         }
@@ -232,11 +234,11 @@ impl TxQueue for Tx {
     #[inline]
     fn push(&mut self, frame: &TxFrame) -> Result<(), TxFull> {
         for fragment in &frame.fragments {
-            let (bus, len, last) = (fragment.bus.0, fragment.len, false);
-            self.ring[self.written % TX_RING] = Descriptor { bus, len, last };
+            let (bus, len) = (fragment.bus.0, fragment.len | MORE);
+            self.ring[self.written % TX_RING] = Descriptor { bus, len };
             self.written += 1;
         }
-        self.ring[self.written.wrapping_sub(1) % TX_RING].last = true;
+        self.ring[self.written.wrapping_sub(1) % TX_RING].len &= !MORE;
         self.frames = self.frames.wrapping_add(1);
         Ok(())
     }
@@ -247,9 +249,8 @@ impl TxQueue for Tx {
         payload: Fragment,
         _checksum: Option<TxChecksum>,
     ) -> Result<(), TxFull> {
-        for (fragment, last) in [(headers, false), (payload, true)] {
-            let Fragment { bus, len } = fragment;
-            self.ring[self.written % TX_RING] = Descriptor { bus: bus.0, len, last };
+        for (Fragment { bus, len }, more) in [(headers, MORE), (payload, 0)] {
+            self.ring[self.written % TX_RING] = Descriptor { bus: bus.0, len: len | more };
             self.written += 1;
         }
         self.frames = self.frames.wrapping_add(1);

@@ -205,14 +205,15 @@ fn below(
     (sender, address, address_sum): (u64, [u8; 4], u32),
     len: u32,
 ) -> u16 {
-    // Two bytes too many, which our own address goes over: a load and a store.
+    // Two bytes too many, of the fields behind it, which our own address goes over: a load and a store.
     let [a, b, c, d, e, f] = conn.mac;
-    h[0..8].copy_from_slice(&[a, b, c, d, e, f, conn.timer as u8, conn.retries]);
+    h[0..8].copy_from_slice(&[a, b, c, d, e, f, conn.timer as u8, conn.pending.bits()]);
     h[6..14].copy_from_slice(&sender.to_ne_bytes());
     let len = (len as u16 + ipv4::HEADER as u16).to_be_bytes();
     let (from, to) = (u32::from_ne_bytes(address), conn.tuple as u32);
-    // Of at most six halves and one that was folded: no carry is lost.
-    let sum = address_sum + u32::from(half(len)) + (to & 0xffff) + (to >> 16);
+    // Of at most six halves, and of both those of the peer's address at once, with the carry from the higher one.
+    let (sum, carry) = to.overflowing_add(address_sum + u32::from(half(len)));
+    let sum = sum + u32::from(carry);
     let sum = (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
     let [v, s] = VERSION;
     let [l, m] = len;
