@@ -383,6 +383,8 @@ impl Area {
 pub struct Pool {
     area: &'static Area,
     core: CoreId,
+    /// Where others read how many are free; `None`: there are no others.
+    told: Option<&'static AtomicU32>,
     /// The first of those that are at home here, and how many.
     first: u32,
     count: u32,
@@ -401,7 +403,8 @@ impl Pool {
         let mut free = Vec::with_capacity(area.per_core as usize);
         free.extend((first..first + area.per_core).rev());
         let away = Vec::with_capacity(area.buffers() as usize - area.per_core as usize);
-        Pool { area, core, first, count: area.per_core, free, away, stranded: (NO_MBUF, 0) }
+        let told = (area.cores > 1).then(|| &area.free[usize::from(core.0)].0);
+        Pool { area, core, told, first, count: area.per_core, free, away, stranded: (NO_MBUF, 0) }
     }
 
     /// The area.
@@ -562,16 +565,13 @@ impl Pool {
     }
 
     /// Tells the other cores how many buffers are free here; once per loop.
-    #[inline]
+    #[inline(always)]
     pub fn publish(&self) {
-        if self.area.cores == 1 {
-            return;
-        }
-        if let Some(free) = self.area.free.get(usize::from(self.core.0)) {
+        if let Some(free) = self.told {
             let count = self.free.len() as u32;
             // The line is others' to read: written only when there is news.
-            if free.0.load(Ordering::Relaxed) != count {
-                free.0.store(count, Ordering::Relaxed);
+            if free.load(Ordering::Relaxed) != count {
+                free.store(count, Ordering::Relaxed);
             }
         }
     }
