@@ -24,8 +24,7 @@ pub trait App: std::fmt::Debug {
 /// Runs an application over all events there are.
 #[inline]
 pub fn enter<A: App>(app: &mut A, events: &mut Events, calls: &mut Calls) {
-    let end = events.produced();
-    while events.has_before(end) {
+    while events.has_next() {
         app.event(events.take(), calls);
     }
     calls.leave(events);
