@@ -11,6 +11,7 @@ pub(crate) use dataplane::{answer, answered};
 
 use crate::device::TxQueue;
 use crate::engine::Engine;
+use crate::events::RESERVE;
 use crate::fast;
 use crate::limits::{CALLS_PER_TURN, CONNECT_COST};
 use crate::local::BATCH_STEP;
@@ -74,11 +75,10 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
 pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T, ready: Ready) {
     let Ready { slots, room } = ready;
     // Less room than this is none, for once.
-    let event_room = fast::event_room(room);
-    if event_room == 0 || slots > CALLS_PER_TURN {
+    if room <= RESERVE || slots > CALLS_PER_TURN {
         return run_stirred(engine, queue, ready);
     }
-    engine.local.event_room = event_room;
+    engine.local.event_room = room - RESERVE;
     run_whole(engine, queue, slots);
 }
 

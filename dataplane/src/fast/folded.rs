@@ -231,11 +231,11 @@ fn send_as<T: TxQueue, const OFFLOAD: bool, const AS_PLAIN: bool>(
     extent: Extent,
 ) -> bool {
     let len = extent.len();
-    let window = if AS_PLAIN { receive::window_field_beside(conn, 0) } else { window(conn) };
-    // Far from the count of packets, else vectors are made of the two.
+    // Before the window is decided, and so not in one go with the count of packets: else vectors are made of the two.
     let options = if AS_PLAIN { 0 } else { TIMESTAMPS };
     let bytes = (BELOW + HEADER + options) as u64 + u64::from(len);
     local.stats.add(Counter::TxBytes, bytes);
+    let window = if AS_PLAIN { receive::window_field_beside(conn, 0) } else { window(conn) };
     let said = (conn.snd_end, window);
     let pushed = match AS_PLAIN {
         true => emit::data::<T, false>(conn, local, queue, OFFLOAD, said, extent),
