@@ -36,8 +36,8 @@ pub fn take(
     }
     let window = u64::from(conn.snd_wnd.min(conn.kept_window()));
     let (kind, bytes, words) = if len > 0 {
-        let at = local.pool.area().place(&frame.mbuf, frame.offset);
-        let addr = folded::hold(conn, local, at.plus(eth::HEADER as u16 + header as u16), len);
+        let offset = frame.offset + eth::HEADER as u16 + header as u16;
+        let addr = folded::hold(conn, local, &frame.mbuf, offset, len);
         conn.trying_since = local.now;
         local.owing.push(conn);
         conn.acl &= !RESTING;

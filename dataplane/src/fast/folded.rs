@@ -6,11 +6,11 @@ use super::parse::Head;
 use super::receive::{event, may_take};
 use crate::calls::send::locate;
 use crate::conn::{Conn, FOLDED, PLAIN};
-use crate::device::TxQueue;
+use crate::device::{RxFrame, TxQueue};
 use crate::ipv4;
 use crate::limits::{RECEIVE_SHIFT, RECEIVE_WINDOW};
 use crate::local::Local;
-use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF, Place};
+use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF};
 use crate::tcp::receive;
 use crate::tcp::send_queue::Source;
 use crate::tcp::sent;
@@ -48,49 +48,46 @@ pub fn expects(
         && may_take(local, mbuf)
 }
 
-/// Takes it, with `len` bytes, the frame being at `at`. Always `true`.
+/// Takes it, with these headers and `len` bytes.
 #[inline(always)]
 pub fn take(
     conn: &mut Conn,
     local: &mut Local,
-    at: Place,
+    frame: &RxFrame,
+    head: Head<'_>,
     len: u32,
-    stamp: u32,
-    window: u32,
-) -> bool {
+) {
     match conn.kept_source().is_own(local) {
-        true => take_in::<true>(conn, local, at, len, stamp, window),
-        false => take_in::<false>(conn, local, at, len, stamp, window),
+        true => take_in::<true>(conn, local, frame, head, len),
+        false => take_in::<false>(conn, local, frame, head, len),
     }
 }
 
-/// The same; `OWN`: the answer was in a buffer of this core's. A call of its own, and the last thing that its caller does. `true`, but
-/// that the compiler does not know, lest it does more after it.
+/// The same; `OWN`: the answer was in a buffer of this core's. A call of its own.
 #[inline(never)]
 fn take_in<const OWN: bool>(
     conn: &mut Conn,
     local: &mut Local,
-    at: Place,
+    frame: &RxFrame,
+    head: Head<'_>,
     len: u32,
-    stamp: u32,
-    window: u32,
-) -> bool {
+) {
     // Nothing is held: so something is out.
     let acked = conn.snd_end.since(conn.snd_una);
-    conn.ts_recent = stamp;
-    conn.snd_wnd = window << conn.snd_shift;
+    debug_assert!(acked > 0);
+    conn.ts_recent = head.stamp();
+    conn.snd_wnd = head.window() << conn.snd_shift;
     // With a branch: it hardly ever rises.
     if conn.snd_wnd > conn.max_wnd {
         conn.max_wnd = conn.snd_wnd;
     }
     acknowledged::<OWN>(conn, local);
-    let addr = hold(conn, local, at.plus((BELOW + HEADER + TIMESTAMPS) as u16), len);
+    let offset = frame.offset + (BELOW + HEADER + TIMESTAMPS) as u16;
+    let addr = hold(conn, local, &frame.mbuf, offset, len);
     let window = u64::from(conn.snd_wnd.min(conn.kept_window()));
     event(conn, local, Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]);
     conn.trying_since = local.now;
     local.owing.push(conn);
-    debug_assert!(acked > 0);
-    acked != 0
 }
 
 /// The segment that was out has arrived: its memory is the application's again. One segment does not grow the window of a connection
@@ -107,15 +104,21 @@ pub(super) fn acknowledged<const OWN: bool>(conn: &mut Conn, local: &mut Local) 
     }
 }
 
-/// The application holds the buffer from now on, of which `len` bytes from `at` are its; their address there.
+/// The application holds the buffer from now on, of which `len` bytes from `offset` are its; their address there.
 #[inline(always)]
-pub(super) fn hold(conn: &mut Conn, local: &mut Local, at: Place, len: u32) -> u64 {
-    let (mut mbuf, offset) = (at.mbuf(), at.offset());
+pub(super) fn hold(
+    conn: &mut Conn,
+    local: &mut Local,
+    mbuf: &Mbuf,
+    offset: u16,
+    len: u32,
+) -> u64 {
+    let mut mbuf = Mbuf::from_raw(mbuf.index());
     let area = local.pool.area();
     let word = conn.rcv_nxt.0;
     area.set_meta(&mut mbuf, Meta { next: NO_MBUF, offset, len: len as u16, references: 0, word });
     area.set_holder(&mbuf, Holder::group(conn.name.group()));
-    let addr = area.user_addr_at(at);
+    let addr = area.user_addr(&mbuf, offset);
     conn.rx_head = mbuf.into_raw();
     conn.rx_held = len;
     conn.rcv_nxt = conn.rcv_nxt.plus(len);

@@ -62,8 +62,8 @@ pub fn receive(local: &mut Local, groups: &mut Groups, frame: &RxFrame) -> bool 
         return otherwise(group, local, index, segment, frame);
     }
     *frames += 1;
-    let at = local.pool.area().place(&frame.mbuf, frame.offset);
-    folded::take(conn, local, at, len, head.stamp(), head.window())
+    folded::take(conn, local, frame, head, len);
+    true
 }
 
 /// The same on connection `index`, which is established, if it is not folded, or gets something else.

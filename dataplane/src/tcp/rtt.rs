@@ -118,7 +118,10 @@ impl RttEstimator {
         self.smoothed_us = self.smoothed_us.wrapping_add((difference >> 3) as u32);
         // Comes up slowly, so that a path that has got longer is not taken for a short one for ever.
         self.least_us = match rtt.checked_sub(self.least_us) {
-            Some(above) => self.least_us + above.div_ceil(LEAST_RISES_BY),
+            // Rounded up; nothing is near the end of its range.
+            Some(above) => {
+                self.least_us + above.wrapping_add(LEAST_RISES_BY - 1) / LEAST_RISES_BY
+            }
             None => rtt,
         };
     }
@@ -149,12 +152,10 @@ fn us_of(ticks: u32) -> u32 {
 /// What counts as a measurement, from 1 to `RTO_MAX`. Nearly all are: one comparison for both ends.
 #[inline(always)]
 fn in_range(us: u64) -> u32 {
-    if us.wrapping_sub(1) < u64::from(RTO_MAX_US) { us as u32 } else { beyond(us) }
-}
-
-#[cold]
-#[inline(never)]
-fn beyond(us: u64) -> u32 {
+    if us.wrapping_sub(1) < u64::from(RTO_MAX_US) {
+        return us as u32;
+    }
+    core::hint::cold_path();
     if us == 0 { 1 } else { RTO_MAX_US }
 }
 
