@@ -59,12 +59,17 @@ pub fn take(
 ) {
     match conn.kept_source().is_own(local) {
         true => take_in::<true>(conn, local, frame, head, len),
-        false => take_in::<false>(conn, local, frame, head, len),
+        false => take_otherwise(conn, local, frame, head, len),
     }
 }
 
-/// The same; `OWN`: the answer was in a buffer of this core's. A call of its own.
 #[inline(never)]
+fn take_otherwise(conn: &mut Conn, local: &mut Local, frame: &RxFrame, head: Head<'_>, len: u32) {
+    take_in::<false>(conn, local, frame, head, len);
+}
+
+/// The same; `OWN`: the answer was in a buffer of this core's. A call of its own.
+#[inline(always)]
 fn take_in<const OWN: bool>(
     conn: &mut Conn,
     local: &mut Local,
