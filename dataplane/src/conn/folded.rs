@@ -21,13 +21,14 @@
 //! | `ts_recent_at` | `trying_since`: about then, and not in the future |
 //!
 //! So that a message needs two cache lines, the places of two of these keep other things: `ack_at` where the answer is that is
-//! out, `ack_owed` the congestion window. That has room for two segments, and so does not change.
+//! out, `ack_owed` the congestion window. No answer of a folded connection uses that in full, and so it does not grow; one
+//! that would is sent by who is complete.
 //!
 //! Only [`crate::fast`] works on one. Everything else goes through [`super::Conns::whole`] first.
 use super::{Conn, Flags};
 use crate::flow_table::NIL;
 use crate::mbuf::{Area, Mbuf, NO_MBUF};
-use crate::tcp::congestion::CongestionControl;
+use crate::tcp::congestion::{self, CongestionControl};
 use crate::tcp::send_queue::{OWN, Source};
 use crate::tcp::sent::{self, Marks};
 use crate::tcp::timestamps;
@@ -81,8 +82,7 @@ impl Conn {
             && self.seg_count == 1
             && self.seg_head == OWN
             && self.rtt.is_settled(rto_min_us)
-            // What one segment does not fill, and so does not grow (`congestion::is_in_use`), whichever it is.
-            && self.cc.window() >= 2 * u32::from(self.mss)
+            && !congestion::is_in_use(self, self.snd_end.since(self.snd_una))
     }
 
     /// Folds it, which may be.

@@ -95,8 +95,8 @@ fn take_in<const OWN: bool>(
     local.owing.push(conn);
 }
 
-/// The segment that was out has arrived: its memory is the application's again. One segment does not grow the window of a connection
-/// that is folded, see [`Conn::may_fold`].
+/// The segment that was out has arrived: its memory is the application's again. The congestion window stays, see
+/// [`may_answer`].
 #[inline(always)]
 pub(super) fn acknowledged<const OWN: bool>(conn: &mut Conn, local: &mut Local) {
     let ticks = sent::clock(local.now).wrapping_sub(sent::clock(conn.trying_since));
@@ -146,8 +146,9 @@ pub fn may_answer<const AS_PLAIN: bool>(
         // Not 0: so nothing is out.
         && done > 0
         && done == u64::from(conn.rx_held)
-        // The congestion window has room for more than a segment.
         && conn.snd_wnd >= len as u32
+        // Not in full use, see `congestion::is_in_use`.
+        && u64::from(conn.kept_window()) >= len + u64::from(conn.mss)
         && conn.mac_epoch == local.mac_epoch
         && local.tx.ready()
 }
