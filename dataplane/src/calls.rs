@@ -79,7 +79,15 @@ pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T, ready: Ready) 
         return run_stirred(engine, queue, ready);
     }
     engine.local.event_room = room - RESERVE;
-    run_whole(engine, queue, slots);
+    if slots != 1 {
+        return run_whole(engine, queue, slots);
+    }
+    engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
+    if fast::call(engine, queue) {
+        ran(engine, 1);
+    } else {
+        run_behind(engine, queue, 1, 0);
+    }
 }
 
 /// The same where something is in the way.
@@ -91,7 +99,7 @@ fn run_stirred<T: TxQueue>(engine: &mut Engine, queue: &mut T, Ready { slots, ro
 }
 
 /// Runs a batch that is not too long for a turn.
-#[inline(always)]
+#[inline(never)]
 fn run_whole<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
     engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
     // Nobody looks on while it is calm.
@@ -103,11 +111,17 @@ fn run_whole<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
     if done < slots {
         run_behind(engine, queue, slots, done);
     } else {
-        if let Some(app) = &mut engine.local.app {
-            app.rings.consume(done);
-        }
-        engine.local.stats.add(Counter::Syscalls, u64::from(done));
+        ran(engine, done);
     }
+}
+
+/// So many predicted calls were run, and are all there are.
+#[inline(always)]
+fn ran(engine: &mut Engine, done: u32) {
+    if let Some(app) = &mut engine.local.app {
+        app.rings.consume(done);
+    }
+    engine.local.stats.add(Counter::Syscalls, u64::from(done));
 }
 
 /// Goes on with a batch behind its first `done` slots, which are predicted calls.

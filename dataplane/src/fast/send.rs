@@ -59,7 +59,7 @@ pub fn calls<T: TxQueue>(engine: &mut Engine, queue: &mut T, most: u32, ready: u
 
 /// Runs the call at the head of the ring, behind which there is no other, if it is a predicted one. Apart from [`calls`], so that what
 /// that keeps from one to the next does not take registers here.
-#[inline(never)]
+#[inline(always)]
 pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> bool {
     run(engine, queue, 0, 1)
 }
