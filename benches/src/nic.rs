@@ -38,8 +38,7 @@ impl Filled {
     #[inline(always)]
     fn take(&self) -> RxFrame {
         let Filled(frame) = self;
-        let (mbuf, rest) =
-            (Mbuf::from_raw(frame.mbuf.index()), Rest::from_raw(frame.rest.first()));
+        let (mbuf, rest) = (Mbuf::from_raw(frame.mbuf.index()), Rest::from_raw(frame.rest.first()));
         RxFrame { mbuf, rest, ..*frame }
     }
 }

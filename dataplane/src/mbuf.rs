@@ -105,32 +105,6 @@ impl Holder {
     }
 }
 
-/// A place in a buffer: its distance from the area's first byte.
-#[derive(Clone, Copy, Debug)]
-pub struct Place(usize);
-
-impl Place {
-    /// So many bytes further in the same buffer.
-    #[inline(always)]
-    #[must_use]
-    pub fn plus(self, bytes: u16) -> Place {
-        debug_assert!((self.0 + usize::from(bytes)) / MBUF_BYTES == self.0 / MBUF_BYTES);
-        Place(self.0 + usize::from(bytes))
-    }
-
-    /// The token of its buffer, which the caller has.
-    #[inline(always)]
-    pub fn mbuf(self) -> Mbuf {
-        Mbuf((self.0 / MBUF_BYTES) as u32)
-    }
-
-    /// From the buffer's first byte.
-    #[inline(always)]
-    pub fn offset(self) -> u16 {
-        (self.0 % MBUF_BYTES) as u16
-    }
-}
-
 struct MetaCell(UnsafeCell<Meta>);
 
 /// The memory of all receive buffers of a dataplane.
@@ -245,18 +219,6 @@ impl Area {
         debug_assert!(mbuf.0 < self.buffers());
         // SAFETY: tokens are made only by a pool of this area, with indices below `buffers`.
         unsafe { self.data.as_ptr().add(mbuf.0 as usize * MBUF_BYTES) }
-    }
-
-    /// The place of `offset` in the buffer.
-    #[inline(always)]
-    pub fn place(&self, mbuf: &Mbuf, offset: u16) -> Place {
-        Place(mbuf.0 as usize * MBUF_BYTES + usize::from(offset))
-    }
-
-    /// The application's address of a place.
-    #[inline(always)]
-    pub fn user_addr_at(&self, at: Place) -> u64 {
-        self.user_base + at.0 as u64
     }
 
     /// The buffer's metadata.

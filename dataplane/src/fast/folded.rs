@@ -50,13 +50,7 @@ pub fn expects(
 
 /// Takes it, with these headers and `len` bytes.
 #[inline(always)]
-pub fn take(
-    conn: &mut Conn,
-    local: &mut Local,
-    frame: &RxFrame,
-    head: Head<'_>,
-    len: u32,
-) {
+pub fn take(conn: &mut Conn, local: &mut Local, frame: &RxFrame, head: Head<'_>, len: u32) {
     match conn.kept_source().is_own(local) {
         true => take_in::<true>(conn, local, frame, head, len),
         false => take_otherwise(conn, local, frame, head, len),
@@ -111,13 +105,7 @@ pub(super) fn acknowledged<const OWN: bool>(conn: &mut Conn, local: &mut Local) 
 
 /// The application holds the buffer from now on, of which `len` bytes from `offset` are its; their address there.
 #[inline(always)]
-pub(super) fn hold(
-    conn: &mut Conn,
-    local: &mut Local,
-    mbuf: &Mbuf,
-    offset: u16,
-    len: u32,
-) -> u64 {
+pub(super) fn hold(conn: &mut Conn, local: &mut Local, mbuf: &Mbuf, offset: u16, len: u32) -> u64 {
     let mut mbuf = Mbuf::from_raw(mbuf.index());
     let area = local.pool.area();
     let word = conn.rcv_nxt.0;

@@ -13,7 +13,7 @@ const US_OF_TICK_BITS: u32 = 30;
 const LEAST_RISES_BY: u32 = 256;
 
 /// The estimator; times in microseconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RttEstimator {
     /// Smoothed; 0 before the first measurement.
     smoothed_us: u32,
@@ -119,9 +119,7 @@ impl RttEstimator {
         // Comes up slowly, so that a path that has got longer is not taken for a short one for ever.
         self.least_us = match rtt.checked_sub(self.least_us) {
             // Rounded up; nothing is near the end of its range.
-            Some(above) => {
-                self.least_us + above.wrapping_add(LEAST_RISES_BY - 1) / LEAST_RISES_BY
-            }
+            Some(above) => self.least_us + above.wrapping_add(LEAST_RISES_BY - 1) / LEAST_RISES_BY,
             None => rtt,
         };
     }
@@ -209,6 +207,42 @@ mod tests {
         rtt.back_off();
         rtt.settle(FLOOR);
         assert_eq!(rtt.timeout(), RTO_AFTER_SYN_LOSS);
+    }
+
+    /// The mean and the least as they follow from the definitions, without shortcuts.
+    #[test]
+    fn shortcuts_come_to_what_the_definitions_say() {
+        let mut short = RttEstimator::default();
+        short.measured(Duration::from_us(700), FLOOR);
+        let mut long = short;
+        let mut seed = 1_u64;
+        for step in 0..100_000 {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            // Of all lengths, none and too long ones among them.
+            let ticks = ((seed >> 32) as u32) >> (seed >> 27 & 31);
+            let us = (u128::from(ticks) * u128::from(US_OF_TICK)) >> US_OF_TICK_BITS;
+            let rtt = us.clamp(1, u128::from(RTO_MAX_US)) as i64;
+            let (mean, variation) = (i64::from(long.smoothed_us), i64::from(long.variation_us));
+            long.variation_us = (variation + ((rtt - mean).abs() - variation).div_euclid(4)) as u32;
+            long.smoothed_us = (mean + (rtt - mean).div_euclid(8)) as u32;
+            let least = i64::from(long.least_us);
+            long.least_us = rtt.min(least + (rtt - least + 255).div_euclid(256)) as u32;
+            let wanted = (i64::from(long.smoothed_us)
+                + (4 * i64::from(long.variation_us)).max(i64::from(GRANULARITY_US)))
+            .clamp(i64::from(FLOOR), i64::from(RTO_MAX_US));
+            long.timeout_us = wanted as u32;
+            if step % 3 == 0 {
+                short.follow_ticks(ticks);
+                assert_eq!(short.settled(FLOOR), Duration::from_us(wanted as u64));
+                short.settle(FLOOR);
+            } else {
+                short.measured_ticks(ticks, FLOOR);
+            }
+            assert!(short.is_settled(FLOOR));
+            assert_eq!(short, long, "step {step}, {rtt} us");
+        }
     }
 
     #[test]
