@@ -57,12 +57,13 @@ pub fn take(conn: &mut Conn, local: &mut Local, frame: &RxFrame, head: Head<'_>,
     }
 }
 
+/// The same for another: a call of its own.
 #[inline(never)]
 fn take_otherwise(conn: &mut Conn, local: &mut Local, frame: &RxFrame, head: Head<'_>, len: u32) {
     take_in::<false>(conn, local, frame, head, len);
 }
 
-/// The same; `OWN`: the answer was in a buffer of this core's. A call of its own.
+/// The same; `OWN`: the answer was in a buffer of this core's.
 #[inline(always)]
 fn take_in<const OWN: bool>(
     conn: &mut Conn,
@@ -142,7 +143,7 @@ pub fn may_answer<const AS_PLAIN: bool>(
 }
 
 /// Sends `len` bytes from `addr`, and takes the request back. `false`: it is not memory that may be sent, or there is no
-/// room, and nothing has happened. A call of its own, and the last thing that its caller does.
+/// room, and nothing has happened. Part of its caller, which is all that it is for.
 #[inline(always)]
 pub fn answer<T: TxQueue, const AS_PLAIN: bool>(
     conn: &mut Conn,

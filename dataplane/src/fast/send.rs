@@ -45,9 +45,8 @@ pub(super) struct Wish {
     pub done: u64,
 }
 
-/// Runs calls from the head of the ring on as long as they are predicted ones, at most `most` of the `ready` slots that are there; how many.
-/// Not while somebody looks at each packet (`Local::slow`). One function with all that an answer on a folded connection takes, so that
-/// what it works on is saved once for the batch.
+/// Runs calls from the head of the ring on as long as they are predicted ones, at most `most` of the `ready` slots that are there;
+/// how many. The caller consumes them. Not while somebody looks at each packet (`Local::slow`).
 #[inline(never)]
 pub fn calls<T: TxQueue>(engine: &mut Engine, queue: &mut T, most: u32, ready: u32) -> u32 {
     let mut done = 0;
@@ -57,8 +56,8 @@ pub fn calls<T: TxQueue>(engine: &mut Engine, queue: &mut T, most: u32, ready: u
     done
 }
 
-/// Runs the call at the head of the ring, behind which there is no other, if it is a predicted one. Apart from [`calls`], so that what
-/// that keeps from one to the next does not take registers here.
+/// Runs the call at the head of the ring, behind which there is no other, if it is a predicted one; the same. Apart from [`calls`],
+/// so that what that keeps from one to the next takes no registers here.
 #[inline(always)]
 pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> bool {
     run(engine, queue, 0, 1)
