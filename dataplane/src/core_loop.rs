@@ -66,7 +66,9 @@ fn calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     if !engine.local.calm {
         return tell(engine, platform) | finish(engine, platform) | busy;
     }
-    busy |= enter_calmly(engine, platform);
+    if enter_calmly(engine, platform) {
+        busy = true;
+    }
     if !engine.local.calm {
         return finish(engine, platform) | busy;
     }

@@ -197,7 +197,7 @@ fn elsewhere<T: TxQueue, const AS_PLAIN: bool>(
 fn window(conn: &mut Conn) -> u16 {
     let told = conn.rcv_edge.since(conn.rcv_nxt);
     debug_assert!(told <= RECEIVE_WINDOW);
-    if RECEIVE_WINDOW - told < u32::from(conn.mss) {
+    if told + u32::from(conn.mss) > RECEIVE_WINDOW {
         return (told >> RECEIVE_SHIFT) as u16;
     }
     conn.rcv_edge = conn.rcv_nxt.plus(RECEIVE_WINDOW);

@@ -199,7 +199,8 @@ fn without_offload(local: &Local, frame: &RxFrame, total: usize) -> Option<u32> 
     if frame.checksum == RxChecksum::Unknown {
         let bytes = local.pool.area().data(&frame.mbuf);
         let segment = bytes.get(usize::from(frame.offset) + BELOW..)?;
-        if !is_intact(h, segment.get(..total.checked_sub(ipv4::HEADER)?)?) {
+        // Of a packet shorter than its header it is more than there can be.
+        if !is_intact(h, segment.get(..total.wrapping_sub(ipv4::HEADER))?) {
             return None;
         }
     }
