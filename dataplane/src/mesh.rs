@@ -285,7 +285,7 @@ impl<M: Send> Endpoint<M> {
     }
 
     /// One has looked at each peer, or at all at once.
-    #[inline(never)]
+    #[inline(always)]
     fn glance_anew(&mut self) -> bool {
         if self.attentive > 0 {
             self.attentive -= 1;
