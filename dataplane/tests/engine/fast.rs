@@ -520,6 +520,34 @@ fn the_window_of_a_connection_grows_by_an_answer_that_folds_it_no_more() {
     assert_eq!(sides[0].window, windows[3] + 1_300, "{windows:?}");
 }
 
+/// The timeout is not kept up while a connection is folded: who makes it whole finds what its measurements come to.
+#[test]
+fn the_timeout_of_a_connection_follows_what_was_measured_while_it_was_folded() {
+    let mut sides = talking(true);
+    let what = Exchange {
+        payload: vec![7; 50],
+        window: 2_000,
+        at_once: true,
+        kind: 0,
+        size: 0,
+        apart: None,
+    };
+    for _ in 0..12 {
+        passes(&mut sides, 150);
+        sides.iter_mut().for_each(|side| side.exchange(0, &what));
+        assert!(sides[0].folded() > 0);
+    }
+    for side in &mut sides {
+        // More than it holds: refused, but it is whole then.
+        let call = Call::recv_done(side.peers[0].handle, 10_000);
+        side.talk.call(call);
+        side.note();
+    }
+    assert_eq!(sides[0].folded(), 0);
+    let sent: Vec<_> = (0..50).map(|_| passes(&mut sides, 20).len()).collect();
+    assert!(sent[..11].iter().all(|n| *n == 0) && sent.iter().any(|n| *n > 0), "{sent:?}");
+}
+
 #[test]
 fn accept_of_a_connection_that_is_folded_is_refused() {
     let mut sides = talking(true);
