@@ -29,7 +29,7 @@ pub const fn bucket(ns: u64) -> usize {
 #[inline(always)]
 pub const fn place(units: u64) -> u8 {
     let octave = (units | SUB).ilog2() - SUB_BITS;
-    (octave as u64 * SUB + (units >> octave)) as u8
+    (octave * SUB as u32 + (units >> octave) as u32) as u8
 }
 
 /// The least value of a bucket in nanoseconds; for the number behind the last, where that would end.

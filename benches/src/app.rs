@@ -24,8 +24,7 @@ pub trait App: std::fmt::Debug {
 /// Runs an application over all events there are.
 #[inline]
 pub fn enter<A: App>(app: &mut A, events: &mut Events, calls: &mut Calls) {
-    let end = events.produced();
-    while events.has_before(end) {
+    while events.has_next() {
         app.event(events.take(), calls);
     }
     calls.leave(events);
@@ -97,17 +96,33 @@ pub struct Echo(pub Server);
 impl App for Echo {
     #[inline]
     fn event(&mut self, event: &Event, calls: &mut Calls) {
+        // Nearly all are of one kind.
+        if event.kind == Kind::RecvSent.0 {
+            answer(event, calls);
+        } else {
+            self.other(event, calls);
+        }
+    }
+}
+
+impl Echo {
+    #[inline(never)]
+    fn other(&mut self, event: &Event, calls: &mut Calls) {
         match Kind(event.kind) {
-            Kind::Recv | Kind::RecvSent => {
-                let len = u64::from(event.len);
-                let entry = SgEntry { addr: event.words[0], len };
-                let call = Call::sendv(Handle(event.handle), 1, entry, SgEntry::default());
-                calls.push(call.with_recv_done(len));
-            }
+            Kind::Recv => answer(event, calls),
             Kind::Sent => {}
             _ => self.0.event(event, calls),
         }
     }
+}
+
+/// Sends back what was received, from where that is.
+#[inline(always)]
+fn answer(event: &Event, calls: &mut Calls) {
+    let len = u64::from(event.len);
+    let entry = SgEntry { addr: event.words[0], len };
+    let call = Call::sendv(Handle(event.handle), 1, entry, SgEntry::default());
+    calls.push(call.with_recv_done(len));
 }
 
 /// Answers out of its own memory, in pieces that follow one another there with gaps between them: as a store of items does.

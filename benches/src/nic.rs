@@ -13,23 +13,33 @@ pub const RX_RING: usize = 256;
 /// Transmit descriptors; a power of two.
 const TX_RING: usize = 1024;
 
-/// What the card writes when a frame has arrived.
-#[derive(Clone, Copy, Debug)]
-struct Filled {
-    buffer: u32,
-    offset: u16,
-    len: u16,
-    /// Of a frame in several buffers the others, see [`Rest::first`].
-    rest: u32,
-    /// Segments that it was merged from have so many bytes of payload; 0: it was not.
-    merged: u16,
-    /// It says so if it knows that; then the checksums are right, too.
-    hash: Option<u32>,
-}
+/// Descriptors that are missing before some are posted, as the driver of the 82599 has it.
+const REPLENISH_MIN: usize = 16;
+
+/// What the card writes when a frame has arrived, and into which buffer: all that a driver can tell of it. If the card knows the
+/// hash, then the checksums are right, too.
+#[derive(Debug)]
+struct Filled(RxFrame);
 
 impl Default for Filled {
     fn default() -> Filled {
-        Filled { buffer: 0, offset: 0, len: 0, rest: Rest::NONE.first(), merged: 0, hash: None }
+        Filled::new(Mbuf::from_raw(0), 0, 0, None)
+    }
+}
+
+impl Filled {
+    /// A frame in one buffer.
+    fn new(mbuf: Mbuf, offset: u16, len: u16, hash: Option<u32>) -> Filled {
+        let checksum = if hash.is_some() { RxChecksum::Good } else { RxChecksum::Unknown };
+        Filled(RxFrame { mbuf, offset, len, rest: Rest::NONE, merged: 0, checksum, hash })
+    }
+
+    /// The frame, which is the reader's from now on; its slot is not read again before another has come.
+    #[inline(always)]
+    fn take(&self) -> RxFrame {
+        let Filled(frame) = self;
+        let (mbuf, rest) = (Mbuf::from_raw(frame.mbuf.index()), Rest::from_raw(frame.rest.first()));
+        RxFrame { mbuf, rest, ..*frame }
     }
 }
 
@@ -51,7 +61,7 @@ impl Default for Rx {
     fn default() -> Rx {
         Rx {
             posted: Box::new([const { AtomicU32::new(0) }; RX_RING]),
-            filled: Box::new([Filled::default(); RX_RING]),
+            filled: Box::new(std::array::from_fn(|_| Filled::default())),
             posted_count: 0,
             filled_count: 0,
             shown_count: 0,
@@ -95,9 +105,28 @@ impl Rx {
             rest.push(area, mbuf, 0, part.len() as u16);
             bytes = more;
         }
-        let frame = &mut self.filled[(self.filled_count - 1) % RX_RING];
-        frame.rest = rest.finish().first();
+        let Filled(frame) = &mut self.filled[(self.filled_count - 1) % RX_RING];
+        frame.rest = rest.finish();
         frame.merged = merged;
+    }
+
+    /// Posts buffers until the ring is full or the pool empty.
+    #[inline(never)]
+    fn post(&mut self, pool: &mut Pool) {
+        let mut left = self.polled_count + RX_RING - self.posted_count;
+        while left > 0 {
+            // Up to the ring's end, then from its start.
+            let at = self.posted_count % RX_RING;
+            let cells = &self.posted[at..(at + left).min(RX_RING)];
+            let posted = pool.alloc_for(cells.iter(), |cell, mbuf| {
+                cell.store(mbuf.into_raw(), Ordering::Relaxed);
+            });
+            self.posted_count += posted;
+            left -= posted;
+            if posted < cells.len() {
+                break;
+            }
+        }
     }
 
     /// A frame arrives: `fill` writes it into the posted buffer that it gets, and says where it is (offset and
@@ -108,14 +137,7 @@ impl Rx {
         self.filled_count += 1;
         let mut mbuf = Mbuf::from_raw(self.posted[at].load(Ordering::Relaxed));
         let (offset, len, hash) = fill(&mut mbuf);
-        self.filled[at] = Filled {
-            buffer: mbuf.into_raw(),
-            offset,
-            len,
-            hash,
-            rest: Rest::NONE.first(),
-            merged: 0,
-        };
+        self.filled[at] = Filled::new(mbuf, offset, len, hash);
         if !self.held {
             self.shown_count = self.filled_count;
         }
@@ -129,11 +151,7 @@ impl RxQueue for Rx {
         let until = self.shown_count.min(from + max);
         let mut at = from;
         while at != until {
-            let Filled { buffer, offset, len, rest, merged, hash } = self.filled[at % RX_RING];
-            let checksum = if hash.is_some() { RxChecksum::Good } else { RxChecksum::Unknown };
-            let (mbuf, rest) = (Mbuf::from_raw(buffer), Rest::from_raw(rest));
-            if batch.try_push(RxFrame { mbuf, offset, len, rest, merged, checksum, hash }).is_err()
-            {
+            if batch.try_push(self.filled[at % RX_RING].take()).is_err() {
                 break;
             }
             at += 1;
@@ -146,13 +164,9 @@ impl RxQueue for Rx {
     }
     #[inline]
     fn replenish(&mut self, pool: &mut Pool) {
-        let mut at = self.posted_count;
-        while at != self.polled_count + RX_RING {
-            let Some(mbuf) = pool.alloc() else { break };
-            self.posted[at % RX_RING].store(mbuf.into_raw(), Ordering::Relaxed);
-            at += 1;
+        if self.polled_count + RX_RING - self.posted_count >= REPLENISH_MIN {
+            self.post(pool);
         }
-        self.posted_count = at;
     }
     fn arm_interrupt(&mut self) -> bool {
         false
@@ -163,13 +177,15 @@ impl RxQueue for Rx {
     }
 }
 
-/// A piece of a frame; the last one says so.
+/// A piece of a frame. All but the last say [`MORE`] beside their length.
 #[derive(Clone, Copy, Debug, Default)]
 struct Descriptor {
     bus: u64,
     len: u32,
-    last: bool,
 }
+
+/// The next descriptor has more of the frame.
+const MORE: u32 = 1 << 31;
 
 /// The transmit queue.
 #[derive(Debug)]
@@ -197,10 +213,10 @@ impl Tx {
         assert!(self.written - self.looked <= TX_RING, "frames went unseen");
         bytes.clear();
         while self.looked != self.written {
-            let Descriptor { bus, len, last } = self.ring[self.looked % TX_RING];
+            let Descriptor { bus, len } = self.ring[self.looked % TX_RING];
             self.looked += 1;
-            memory::gather(bus, len, bytes);
-            if last {
+            memory::gather(bus, len & !MORE, bytes);
+            if len & MORE == 0 {
                 return true;
             }
         }
@@ -217,11 +233,11 @@ impl TxQueue for Tx {
     #[inline]
     fn push(&mut self, frame: &TxFrame) -> Result<(), TxFull> {
         for fragment in &frame.fragments {
-            let (bus, len, last) = (fragment.bus.0, fragment.len, false);
-            self.ring[self.written % TX_RING] = Descriptor { bus, len, last };
+            let (bus, len) = (fragment.bus.0, fragment.len | MORE);
+            self.ring[self.written % TX_RING] = Descriptor { bus, len };
             self.written += 1;
         }
-        self.ring[self.written.wrapping_sub(1) % TX_RING].last = true;
+        self.ring[self.written.wrapping_sub(1) % TX_RING].len &= !MORE;
         self.frames = self.frames.wrapping_add(1);
         Ok(())
     }
@@ -232,9 +248,8 @@ impl TxQueue for Tx {
         payload: Fragment,
         _checksum: Option<TxChecksum>,
     ) -> Result<(), TxFull> {
-        for (fragment, last) in [(headers, false), (payload, true)] {
-            let Fragment { bus, len } = fragment;
-            self.ring[self.written % TX_RING] = Descriptor { bus: bus.0, len, last };
+        for (Fragment { bus, len }, more) in [(headers, MORE), (payload, 0)] {
+            self.ring[self.written % TX_RING] = Descriptor { bus: bus.0, len: len | more };
             self.written += 1;
         }
         self.frames = self.frames.wrapping_add(1);

@@ -49,10 +49,10 @@ impl Events {
         unsafe { self.page.cast::<u32>().read_volatile() }
     }
 
-    /// Whether some of those are unread, of which `produced` is one more than the last.
+    /// Whether some of those are unread.
     #[inline]
-    pub fn has_before(&self, produced: u32) -> bool {
-        produced != self.read
+    pub fn has_next(&self) -> bool {
+        self.produced() != self.read
     }
 
     /// The next event, which is there.

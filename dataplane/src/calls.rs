@@ -11,6 +11,7 @@ pub(crate) use dataplane::{answer, answered};
 
 use crate::device::TxQueue;
 use crate::engine::Engine;
+use crate::events::RESERVE;
 use crate::fast;
 use crate::limits::{CALLS_PER_TURN, CONNECT_COST};
 use crate::local::BATCH_STEP;
@@ -69,43 +70,58 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
     Ok(())
 }
 
-/// The same for an application that has left `slots` slots, none of them left over from the last turn.
+/// The same for an application none of whose slots are left over from the last turn, where nothing rare has come up.
 #[inline(always)]
-pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
+pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T, ready: Ready) {
+    let Ready { slots, room } = ready;
     // Less room than this is none, for once.
-    if engine.local.event_room == 0 || slots > CALLS_PER_TURN {
-        run_stirred(engine, queue, slots);
+    if room <= RESERVE || slots > CALLS_PER_TURN {
+        return run_stirred(engine, queue, ready);
+    }
+    engine.local.event_room = room - RESERVE;
+    if slots != 1 {
+        return run_whole(engine, queue, slots);
+    }
+    engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
+    if fast::call(engine, queue) {
+        ran(engine, 1);
     } else {
-        run_whole(engine, queue, slots);
+        run_behind(engine, queue, 1, 0);
     }
 }
 
 /// The same where something is in the way.
 #[cold]
-fn run_stirred<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
+fn run_stirred<T: TxQueue>(engine: &mut Engine, queue: &mut T, Ready { slots, room }: Ready) {
     engine.local.calm = false;
-    let room = engine.local.app.as_ref().map_or(0, |app| app.rings.room());
+    engine.local.event_room = fast::event_room(room);
     run_part(engine, queue, slots, room);
 }
 
 /// Runs a batch that is not too long for a turn.
-#[inline(always)]
+#[inline(never)]
 fn run_whole<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
     engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
-    let mut done = 0;
     // Nobody looks on while it is calm.
     debug_assert!(!engine.local.slow);
-    while done < slots && fast::call(engine, queue, done, slots - done) {
-        done += 1;
-    }
+    let done = match slots {
+        1 => u32::from(fast::call(engine, queue)),
+        _ => fast::calls(engine, queue, slots, slots),
+    };
     if done < slots {
         run_behind(engine, queue, slots, done);
     } else {
-        if let Some(app) = &mut engine.local.app {
-            app.rings.consume(done);
-        }
-        engine.local.stats.add(Counter::Syscalls, u64::from(done));
+        ran(engine, done);
     }
+}
+
+/// So many predicted calls were run, and are all there are.
+#[inline(always)]
+fn ran(engine: &mut Engine, done: u32) {
+    if let Some(app) = &mut engine.local.app {
+        app.rings.consume(done);
+    }
+    engine.local.stats.add(Counter::Syscalls, u64::from(done));
 }
 
 /// Goes on with a batch behind its first `done` slots, which are predicted calls.
@@ -137,11 +153,9 @@ fn run_rest<T: TxQueue>(engine: &mut Engine, queue: &mut T, mut rest: Rest, mut 
         } else {
             0
         };
-        while done < most
-            && !engine.local.slow
-            && fast::call(engine, queue, done, rest.ready - done)
-        {
-            done += 1;
+        // Those at the head of the ring were run.
+        if done == 0 && !engine.local.slow {
+            done = fast::calls(engine, queue, most, rest.ready);
         }
         let Some(app) = &mut engine.local.app else { break };
         app.rings.consume(done);

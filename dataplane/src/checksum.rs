@@ -47,7 +47,11 @@ pub(crate) unsafe fn sum_raw(ptr: *const u8, len: usize) -> u64 {
         }
     }
     let _ = blocks;
-    for _ in 0..(len % 32) / 8 {
+    if len.is_multiple_of(32) {
+        return total;
+    }
+    let rest = len % 32;
+    for _ in 0..rest / 8 {
         let word: u64;
         // SAFETY: eight more bytes of the `len`.
         unsafe {
@@ -57,12 +61,12 @@ pub(crate) unsafe fn sum_raw(ptr: *const u8, len: usize) -> u64 {
         }
         total = add(total, word);
     }
-    if len.is_multiple_of(8) {
+    if rest.is_multiple_of(8) {
         return total;
     }
     let mut word: u64 = 0;
     let mut shift = 0;
-    if len & 4 != 0 {
+    if rest & 4 != 0 {
         let four: u32;
         // SAFETY: four more bytes of the `len`.
         unsafe {
@@ -73,7 +77,7 @@ pub(crate) unsafe fn sum_raw(ptr: *const u8, len: usize) -> u64 {
         word = u64::from(four);
         shift = 32;
     }
-    for i in 0..len % 4 {
+    for i in 0..rest % 4 {
         // SAFETY: the last bytes of the `len`.
         let byte = unsafe { at.add(i).read_volatile() };
         word |= u64::from(byte) << (shift + 8 * i);
@@ -108,10 +112,14 @@ pub const fn finish(partial: u64) -> [u8; 2] {
     (!fold(partial)).to_ne_bytes()
 }
 
-/// Whether a partial sum over data that includes its checksum says that it is intact.
+/// Whether a partial sum over data that includes its checksum says that it is intact: folded it is 0xffff. That is so if it is a
+/// multiple of that and not 0.
 #[inline(always)]
 pub const fn is_good(partial: u64) -> bool {
-    fold(partial) == 0xffff
+    // 2^64 - 1 is 0xffff times this, which makes multiplying by its opposite a division, if there is no remainder: the quotient is at
+    // most this. With a remainder it is more. `!x` is `-x - 1`, and so from 0 on.
+    const MOST: u64 = u64::MAX / 0xffff;
+    !partial.wrapping_mul(MOST) < MOST
 }
 
 /// The pseudo-header's partial sum (RFC 9293 §3.1) for IPv4 addresses in network order.

@@ -33,6 +33,17 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
         news | completely(engine, platform)
     };
 
+    if busy && engine.local.calm {
+        engine.local.measure.end(true);
+        engine.check_calm();
+        return Work { busy, deadline: engine.local.now };
+    }
+    end(engine, platform, busy)
+}
+
+/// How an iteration ends that had nothing to do, or found something rare.
+#[inline(never)]
+fn end<P: Platform>(engine: &mut Engine, platform: &mut P, busy: bool) -> Work {
     engine.local.measure.end(busy);
     if !busy {
         engine.local.mesh.attend();
@@ -55,7 +66,9 @@ fn calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     if !engine.local.calm {
         return tell(engine, platform) | finish(engine, platform) | busy;
     }
-    busy |= enter_calmly(engine, platform);
+    if enter_calmly(engine, platform) {
+        busy = true;
+    }
     if !engine.local.calm {
         return finish(engine, platform) | busy;
     }
@@ -228,7 +241,7 @@ fn count(stats: &mut CoreStats, total: usize, all: usize, bytes: u64) {
 /// Steps 4 and 5. Whether the application was entered.
 #[inline(always)]
 fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
-    let Local { app: Some(app), now, measure, stats, event_room, .. } = &mut engine.local else {
+    let Local { app: Some(app), now, measure, stats, .. } = &mut engine.local else {
         return false;
     };
     app.rings.publish(now.0);
@@ -243,8 +256,7 @@ fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     if returned != AppReturn::Entered {
         returned_early(engine, returned);
     } else if let Ok(ready) = app.rings.calls() {
-        *event_room = fast::event_room(ready.room);
-        calls::run_calmly(engine, platform.tx_queue(), ready.slots);
+        calls::run_calmly(engine, platform.tx_queue(), ready);
     } else {
         bad_ring(engine, platform);
     }

@@ -29,7 +29,10 @@ impl BusAddr {
 }
 
 /// What a receive queue knows about a frame's checksums.
+///
+/// As long as its neighbours in [`RxFrame`], so that a frame has no gaps and is copied as whole words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u16)]
 pub enum RxChecksum {
     /// Nothing: verify in software.
     #[default]

@@ -6,7 +6,7 @@ use crate::config::{Addressing, Config, Ipv4Config};
 use crate::conn::Flags;
 use crate::device::{DmaRegion, RxBatch};
 use crate::dhcp;
-use crate::group::FlowGroup;
+use crate::group::{FlowGroup, Groups};
 use crate::input::{arp, reassembly};
 use crate::lend::Lend;
 use crate::limits::{HOME_RETRY, MESSAGES_PER_TURN, RX_BATCH_MAX};
@@ -42,7 +42,7 @@ pub struct Engine {
     /// Everything but the groups.
     pub(crate) local: Local,
     /// By number; `None`: on another core.
-    pub(crate) groups: Box<[Option<Box<FlowGroup>>]>,
+    pub(crate) groups: Groups,
     pub(crate) rx_batch: usize,
     pub(crate) dhcp_configured: bool,
     dhcp: Option<dhcp::Client>,

@@ -18,7 +18,7 @@ mod send;
 
 pub use ahead::{AHEAD, look_ahead};
 pub use receive::receive;
-pub use send::call;
+pub use send::{call, calls};
 
 use crate::events::RESERVE;
 use crate::local::Local;

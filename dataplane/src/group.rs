@@ -26,6 +26,9 @@ use ix_abi::{GroupId, Handle, Status};
 /// them are far apart.
 const GENERATIONS_APART: u64 = 0x9e_3779;
 
+/// All groups of the port; `None`: another core's.
+pub(crate) type Groups = alloc::boxed::Box<[Option<alloc::boxed::Box<FlowGroup>>]>;
+
 /// One entry of the port's RSS indirection table, and all that belongs to it.
 #[derive(Debug)]
 #[repr(C, align(64))]

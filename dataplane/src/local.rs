@@ -207,7 +207,11 @@ pub struct Local {
 impl Local {
     /// What its folded connections are spelled out with.
     pub(crate) fn unfolding(&self) -> Unfolding {
-        Unfolding { area: self.pool.area(), delayed_ack: self.profile.delayed_ack }
+        Unfolding {
+            area: self.pool.area(),
+            delayed_ack: self.profile.delayed_ack,
+            rto_min_us: self.rto_min_us,
+        }
     }
 
     /// The things of `config.core`, at time 0.

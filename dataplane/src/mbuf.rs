@@ -105,32 +105,6 @@ impl Holder {
     }
 }
 
-/// A place in a buffer: its distance from the area's first byte.
-#[derive(Clone, Copy, Debug)]
-pub struct Place(usize);
-
-impl Place {
-    /// So many bytes further in the same buffer.
-    #[inline(always)]
-    #[must_use]
-    pub fn plus(self, bytes: u16) -> Place {
-        debug_assert!((self.0 + usize::from(bytes)) / MBUF_BYTES == self.0 / MBUF_BYTES);
-        Place(self.0 + usize::from(bytes))
-    }
-
-    /// The token of its buffer, which the caller has.
-    #[inline(always)]
-    pub fn mbuf(self) -> Mbuf {
-        Mbuf((self.0 / MBUF_BYTES) as u32)
-    }
-
-    /// From the buffer's first byte.
-    #[inline(always)]
-    pub fn offset(self) -> u16 {
-        (self.0 % MBUF_BYTES) as u16
-    }
-}
-
 struct MetaCell(UnsafeCell<Meta>);
 
 /// The memory of all receive buffers of a dataplane.
@@ -245,18 +219,6 @@ impl Area {
         debug_assert!(mbuf.0 < self.buffers());
         // SAFETY: tokens are made only by a pool of this area, with indices below `buffers`.
         unsafe { self.data.as_ptr().add(mbuf.0 as usize * MBUF_BYTES) }
-    }
-
-    /// The place of `offset` in the buffer.
-    #[inline(always)]
-    pub fn place(&self, mbuf: &Mbuf, offset: u16) -> Place {
-        Place(mbuf.0 as usize * MBUF_BYTES + usize::from(offset))
-    }
-
-    /// The application's address of a place.
-    #[inline(always)]
-    pub fn user_addr_at(&self, at: Place) -> u64 {
-        self.user_base + at.0 as u64
     }
 
     /// The buffer's metadata.
@@ -383,6 +345,8 @@ impl Area {
 pub struct Pool {
     area: &'static Area,
     core: CoreId,
+    /// Where others read how many are free; `None`: there are no others.
+    told: Option<&'static AtomicU32>,
     /// The first of those that are at home here, and how many.
     first: u32,
     count: u32,
@@ -401,7 +365,8 @@ impl Pool {
         let mut free = Vec::with_capacity(area.per_core as usize);
         free.extend((first..first + area.per_core).rev());
         let away = Vec::with_capacity(area.buffers() as usize - area.per_core as usize);
-        Pool { area, core, first, count: area.per_core, free, away, stranded: (NO_MBUF, 0) }
+        let told = (area.cores > 1).then(|| &area.free[usize::from(core.0)].0);
+        Pool { area, core, told, first, count: area.per_core, free, away, stranded: (NO_MBUF, 0) }
     }
 
     /// The area.
@@ -418,6 +383,22 @@ impl Pool {
     #[inline]
     pub fn alloc(&mut self) -> Option<Mbuf> {
         self.free.pop().map(Mbuf)
+    }
+
+    /// Takes a free buffer for each of `places`, as far as there are any, and hands it to `give`; how many. As often
+    /// [`Pool::alloc`], but that the list is shortened once.
+    #[inline]
+    pub fn alloc_for<P>(
+        &mut self,
+        places: impl ExactSizeIterator<Item = P>,
+        mut give: impl FnMut(P, Mbuf),
+    ) -> usize {
+        let left = self.free.len().saturating_sub(places.len());
+        let taken = self.free.get(left..).unwrap_or_default();
+        taken.iter().rev().zip(places).for_each(|(index, place)| give(place, Mbuf(*index)));
+        let count = taken.len();
+        self.free.truncate(left);
+        count
     }
 
     /// Takes a buffer back, whatever core it is at home on. Never allocates: both lists were made
@@ -546,16 +527,13 @@ impl Pool {
     }
 
     /// Tells the other cores how many buffers are free here; once per loop.
-    #[inline]
+    #[inline(always)]
     pub fn publish(&self) {
-        if self.area.cores == 1 {
-            return;
-        }
-        if let Some(free) = self.area.free.get(usize::from(self.core.0)) {
+        if let Some(free) = self.told {
             let count = self.free.len() as u32;
             // The line is others' to read: written only when there is news.
-            if free.0.load(Ordering::Relaxed) != count {
-                free.0.store(count, Ordering::Relaxed);
+            if free.load(Ordering::Relaxed) != count {
+                free.store(count, Ordering::Relaxed);
             }
         }
     }

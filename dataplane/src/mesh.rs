@@ -93,7 +93,7 @@ pub struct Endpoint<M> {
     waiting: [u64; 3],
     /// What `refresh` has said last, the other way round.
     quiet: bool,
-    /// So many glances still look at all peers; 0 only while nothing waits.
+    /// So many glances still look at all peers; 0 only while nothing waits. Else `glance_at` is 0.
     attentive: u32,
     /// The next glance looks at the peer before this place; 0: at none, it begins again.
     glance_at: usize,
@@ -268,6 +268,7 @@ impl<M: Send> Endpoint<M> {
         self.quiet = !any;
         if any {
             self.attentive = ATTENTIVE_GLANCES;
+            self.glance_at = 0;
         }
         any
     }
@@ -277,23 +278,28 @@ impl<M: Send> Endpoint<M> {
     /// [`Endpoint::refresh`].
     #[inline(always)]
     pub fn glance(&mut self) -> bool {
+        // Downwards: to compare with 0 is cheapest. All that a core alone does is to count.
+        let Some(at) = self.glance_at.checked_sub(1) else { return self.glance_anew() };
+        self.glance_at = at;
+        self.watched.get(at).is_some_and(Watch::has_rung) && self.refresh()
+    }
+
+    /// One has looked at each peer, or at all at once.
+    #[inline(always)]
+    fn glance_anew(&mut self) -> bool {
         if self.attentive > 0 {
             self.attentive -= 1;
             return self.refresh();
         }
-        // Downwards: to compare with 0 is cheapest. All that a core alone does is that.
-        let Some(at) = self.glance_at.checked_sub(1) else {
-            self.glance_at = self.watched.len();
-            return false;
-        };
-        self.glance_at = at;
-        self.watched.get(at).is_some_and(Watch::has_rung) && self.refresh()
+        self.glance_at = if self.watched.is_empty() { usize::MAX } else { self.watched.len() };
+        false
     }
 
     /// The next glance looks at all peers: this core has nothing else to do, and may be about to halt.
     #[inline]
     pub fn attend(&mut self) {
         self.attentive = self.attentive.max(1);
+        self.glance_at = 0;
     }
 
     /// Whether nothing waits, as of the last [`Endpoint::refresh`].

@@ -119,11 +119,13 @@ impl Tx {
     /// through this queue (`steer::MuxTx`). A queue that claims too much is not believed.
     #[inline]
     pub fn reclaim<T: TxQueue>(&mut self, queue: &mut T) {
-        let completed = queue.reclaim().min(self.in_flight());
-        self.completed = self.completed.wrapping_add(completed);
-        if self.completed == self.next {
+        let completed = queue.reclaim();
+        if completed >= self.in_flight() {
             // None is in use: begin again with those that were used last, which are in the caches.
+            self.completed = self.next;
             self.base = self.next;
+        } else {
+            self.completed = self.completed.wrapping_add(completed);
         }
     }
 

@@ -65,3 +65,19 @@ fn the_pseudo_header_of_ipv6_is_the_sum_of_its_bytes() {
     }
     assert_eq!(fold(pseudo_v6(&[0xff; 16], &[0xff; 16], 6, 20)).to_be(), 26);
 }
+
+#[test]
+fn good_is_what_folds_to_all_ones() {
+    let mut seed = 7_u64;
+    for n in 0..200_000_u64 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // Small ones, large ones, and multiples and what is beside them.
+        let any = seed >> (n % 64);
+        let multiple = (any / 0xffff) * 0xffff;
+        for partial in
+            [n, u64::MAX - n, any, multiple, multiple.wrapping_add(1), multiple.wrapping_sub(1)]
+        {
+            assert_eq!(is_good(partial), fold(partial) == 0xffff, "{partial:#x}");
+        }
+    }
+}

@@ -10,6 +10,7 @@
 //! | `snd_nxt`, `snd_max` | `snd_end` |
 //! | send queue | from `snd_una` to `snd_end`, all of it sent: part of a receive buffer, which [`Conn::kept_source`] names, or `own_segment`; empty if that is nothing |
 //! | `first` | that segment, sent at `trying_since`, once |
+//! | `rtt`'s timeout | what its measurements come to |
 //! | `rto_at`, `trying_since` | a timeout after that, and that, while it is out |
 //! | `released`, `timed` | `snd_una` |
 //! | `wl1`, `wl2` | the last segment's |
@@ -20,13 +21,14 @@
 //! | `ts_recent_at` | `trying_since`: about then, and not in the future |
 //!
 //! So that a message needs two cache lines, the places of two of these keep other things: `ack_at` where the answer is that is
-//! out, `ack_owed` the congestion window.
+//! out, `ack_owed` the congestion window. No answer of a folded connection uses that in full, and so it does not grow; one
+//! that would is sent by who is complete.
 //!
 //! Only [`crate::fast`] works on one. Everything else goes through [`super::Conns::whole`] first.
 use super::{Conn, Flags};
 use crate::flow_table::NIL;
 use crate::mbuf::{Area, Mbuf, NO_MBUF};
-use crate::tcp::congestion::CongestionControl;
+use crate::tcp::congestion::{self, CongestionControl};
 use crate::tcp::send_queue::{OWN, Source};
 use crate::tcp::sent::{self, Marks};
 use crate::tcp::timestamps;
@@ -52,6 +54,8 @@ pub struct Unfolding {
     pub area: &'static Area,
     /// Longest that an acknowledgement waits.
     pub delayed_ack: Duration,
+    /// Shortest retransmission timeout.
+    pub rto_min_us: u32,
 }
 
 impl Conn {
@@ -62,9 +66,9 @@ impl Conn {
     }
 
     /// Whether all it has to do is to wait for the answer to what it has sent just now, which was predicted. `generation`
-    /// is that of the rules.
+    /// is that of the rules, `rto_min_us` the least retransmission timeout.
     #[inline(always)]
-    pub fn may_fold(&self, generation: u32) -> bool {
+    pub fn may_fold(&self, generation: u32, rto_min_us: u32) -> bool {
         const BOTH: Flags = Flags::TIMESTAMPS.union(Flags::SCALED);
         const LISTED: Flags = Flags::IN_OUTPUT.union(Flags::IN_EVENTS).union(Flags::IN_HOLD);
         // Not yet with the first answer, which may be the only one.
@@ -77,6 +81,8 @@ impl Conn {
             && self.sent_bytes == 0
             && self.seg_count == 1
             && self.seg_head == OWN
+            && self.rtt.is_settled(rto_min_us)
+            && !congestion::is_in_use(self, self.snd_end.since(self.snd_una))
     }
 
     /// Folds it, which may be.
@@ -85,19 +91,13 @@ impl Conn {
         let plain = !self.flags.contains(Flags::TIMESTAMPS);
         self.acl |= if plain { FOLDED | PLAIN } else { FOLDED };
         self.keep_segment(self.own_segment.source());
-        self.keep_window();
+        self.ack_owed = self.cc.window();
     }
 
     /// The congestion window of one that is folded.
     #[inline(always)]
     pub fn kept_window(&self) -> u32 {
         self.ack_owed
-    }
-
-    /// Keeps the window that congestion control wants.
-    #[inline(always)]
-    pub fn keep_window(&mut self) {
-        self.ack_owed = self.cc.window();
     }
 
     /// Whose memory the answer is in that is out, of one that is folded.
@@ -128,9 +128,10 @@ impl Conn {
 
     /// When it has to do something by itself, if nothing comes before: acknowledge what it holds, or send again.
     #[inline]
-    pub fn folded_deadline(&self, delayed_ack: Duration) -> Instant {
+    pub fn folded_deadline(&self, how: &Unfolding) -> Instant {
         debug_assert!(self.is_folded());
-        let after = if self.rx_held > 0 { delayed_ack } else { self.rtt.timeout() };
+        let held = self.rx_held > 0;
+        let after = if held { how.delayed_ack } else { self.rtt.settled(how.rto_min_us) };
         self.trying_since + after
     }
 
@@ -151,6 +152,7 @@ impl Conn {
         self.timed = self.snd_una;
         self.wl1 = self.rcv_nxt.minus(self.rx_held);
         self.wl2 = self.snd_una;
+        self.rtt.settle(how.rto_min_us);
         self.unfold_sent(how.area);
         self.unfold_received(how.delayed_ack);
         if self.snd_una == self.snd_end {

@@ -32,12 +32,12 @@ pub fn take(
     conn.snd_wnd = segment.window() << conn.snd_shift;
     conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
     if acked > 0 {
-        folded::acknowledged::<true>(conn, local, acked);
+        folded::acknowledged::<false>(conn, local);
     }
     let window = u64::from(conn.snd_wnd.min(conn.kept_window()));
     let (kind, bytes, words) = if len > 0 {
-        let at = local.pool.area().place(&frame.mbuf, frame.offset);
-        let addr = folded::hold(conn, local, at.plus(eth::HEADER as u16 + header as u16), len);
+        let offset = frame.offset + eth::HEADER as u16 + header as u16;
+        let addr = folded::hold(conn, local, &frame.mbuf, offset, len);
         conn.trying_since = local.now;
         local.owing.push(conn);
         conn.acl &= !RESTING;

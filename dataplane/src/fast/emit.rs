@@ -54,7 +54,8 @@ pub fn data<T: TxQueue, const STAMPED: bool>(
     const FLAGS: u8 = flag::ACK | flag::PSH;
     let said = Said { seq, flags: FLAGS, window };
     let len = extent.len();
-    let headers = stamped::<STAMPED>(conn, local, offload, said, len, || extent.sum());
+    let sum = if offload { 0 } else { extent.sum() };
+    let headers = stamped::<STAMPED>(conn, local, offload, said, (len, sum));
     let payload = Fragment { bus: extent.bus(), len };
     let checksum = offload.then_some(CHECKSUM);
     local.tx.push_pair(queue, &mut local.stats, headers, payload, checksum)
@@ -71,11 +72,12 @@ pub fn data_of_two<T: TxQueue, const STAMPED: bool>(
 ) -> Result<u32, TxFull> {
     let said = Said { seq, flags: flag::ACK | flag::PSH, window };
     let (offload, len) = (local.tx_checksum, first.len() + second.len());
-    let sum = || match first.len() % 2 {
+    let sum = match first.len() % 2 {
+        _ if offload => 0,
         0 => checksum::add(first.sum(), second.sum()),
         _ => checksum::add(first.sum(), checksum::at_odd_offset(second.sum())),
     };
-    let headers = stamped::<STAMPED>(conn, local, offload, said, len, sum);
+    let headers = stamped::<STAMPED>(conn, local, offload, said, (len, sum));
     let frame = local.tx.begin(headers.len as usize);
     for piece in [first, second] {
         frame.fragments.push(Fragment { bus: piece.bus(), len: piece.len() });
@@ -96,9 +98,9 @@ pub fn bare<T: TxQueue>(
     let said = Said { seq, flags, window: window_field(conn) };
     let offload = local.tx_checksum;
     let headers = if conn.flags.contains(Flags::TIMESTAMPS) {
-        stamped::<true>(conn, local, offload, said, 0, || 0)
+        stamped::<true>(conn, local, offload, said, (0, 0))
     } else {
-        stamped::<false>(conn, local, offload, said, 0, || 0)
+        stamped::<false>(conn, local, offload, said, (0, 0))
     };
     alone(local, queue, headers)
 }
@@ -121,7 +123,11 @@ pub fn syn_ack<T: TxQueue>(
     let said = Said { seq: conn.iss, flags: flag::SYN | flag::ACK, window: SYN_WINDOW };
     let pseudo = below(h, conn, (*sender, *address, *address_sum), (HEADER + len) as u32);
     let word = fixed(h, conn, said, HEADER + len);
-    seal(h, pseudo, *tx_checksum, || sum_of_fixed(conn, said.seq, word) + sum);
+    let field = match *tx_checksum {
+        true => pseudo,
+        false => whole(pseudo, sum_of_fixed(conn, said.seq, word) + sum),
+    };
+    seal(h, field);
     alone(local, queue, Fragment { bus, len: (BELOW + HEADER + len) as u32 })
 }
 
@@ -147,16 +153,15 @@ struct Said {
     window: u16,
 }
 
-/// Writes all headers, timestamps included if there are, of a segment with `len` bytes of payload, whose partial sum
-/// `payload` gives.
+/// Writes all headers, timestamps included if there are, of a segment with `len` bytes of payload, whose partial sum is
+/// `sum` unless the device takes it.
 #[inline(always)]
 fn stamped<const STAMPED: bool>(
     conn: &Conn,
     local: &mut Local,
     offload: bool,
     said: Said,
-    len: u32,
-    payload: impl FnOnce() -> u64,
+    (len, sum): (u32, u64),
 ) -> Fragment {
     let header = if STAMPED { HEADER + TIMESTAMPS } else { HEADER };
     let Local { tx, sender, address, address_sum, now, .. } = local;
@@ -170,13 +175,14 @@ fn stamped<const STAMPED: bool>(
         rest[4..8].copy_from_slice(&value.to_be_bytes());
         rest[8..12].copy_from_slice(&conn.ts_recent.to_be_bytes());
     }
-    let stamps = || match STAMPED {
-        true => u64::from(u32::from_ne_bytes(STAMPS_HEAD)) + sum_of(value) + sum_of(conn.ts_recent),
-        false => 0,
+    // Where the device does the rest, the field has the sum of the pseudo-header.
+    let field = if offload {
+        pseudo
+    } else {
+        let stamps = if STAMPED { sum_of_stamps(value, conn.ts_recent) } else { 0 };
+        whole(pseudo, checksum::add(sum_of_fixed(conn, said.seq, word) + stamps, sum))
     };
-    seal(h, pseudo, offload, || {
-        checksum::add(sum_of_fixed(conn, said.seq, word) + stamps(), payload())
-    });
+    seal(h, field);
     Fragment { bus, len: (BELOW + header) as u32 }
 }
 
@@ -199,14 +205,15 @@ fn below(
     (sender, address, address_sum): (u64, [u8; 4], u32),
     len: u32,
 ) -> u16 {
-    // Two bytes too many, which our own address goes over: a load and a store.
+    // Two bytes too many, of the fields behind it, which our own address goes over: a load and a store.
     let [a, b, c, d, e, f] = conn.mac;
-    h[0..8].copy_from_slice(&[a, b, c, d, e, f, conn.timer as u8, conn.retries]);
+    h[0..8].copy_from_slice(&[a, b, c, d, e, f, conn.timer as u8, conn.pending.bits()]);
     h[6..14].copy_from_slice(&sender.to_ne_bytes());
     let len = (len as u16 + ipv4::HEADER as u16).to_be_bytes();
     let (from, to) = (u32::from_ne_bytes(address), conn.tuple as u32);
-    // Of at most six halves and one that was folded: no carry is lost.
-    let sum = address_sum + u32::from(half(len)) + (to & 0xffff) + (to >> 16);
+    // Of at most six halves, and of both those of the peer's address at once, with the carry from the higher one.
+    let (sum, carry) = to.overflowing_add(address_sum + u32::from(half(len)));
+    let sum = sum + u32::from(carry);
     let sum = (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
     let [v, s] = VERSION;
     let [l, m] = len;
@@ -245,12 +252,22 @@ fn sum_of_fixed(conn: &Conn, seq: WrappingSeq, word: u32) -> u64 {
     u64::from(ports(conn)) + sum_of(seq.0) + sum_of(conn.rcv_nxt.0) + sum_of(word)
 }
 
-/// Fills the TCP checksum in, the pseudo-header's alone where the device does the rest; and no urgent pointer.
+/// The same of timestamps.
 #[inline(always)]
-fn seal(h: &mut Fixed, pseudo: u16, offload: bool, rest: impl FnOnce() -> u64) {
-    let field =
-        if offload { pseudo } else { !checksum::fold(checksum::add(u64::from(pseudo), rest())) };
-    h[50..54].copy_from_slice(&u32::from(field).to_ne_bytes());
+fn sum_of_stamps(value: u32, echo: u32) -> u64 {
+    u64::from(u32::from_ne_bytes(STAMPS_HEAD)) + sum_of(value) + sum_of(echo)
+}
+
+/// The TCP checksum of a pseudo-header and of the rest.
+#[inline(always)]
+fn whole(pseudo: u16, rest: u64) -> u16 {
+    !checksum::fold(checksum::add(u64::from(pseudo), rest))
+}
+
+/// Fills the TCP checksum in, and no urgent pointer.
+#[inline(always)]
+fn seal(h: &mut Fixed, checksum: u16) {
+    h[50..54].copy_from_slice(&u32::from(checksum).to_ne_bytes());
 }
 
 const _: () = assert!(eth::HEADER + ipv4::HEADER == BELOW);

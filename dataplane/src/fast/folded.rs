@@ -6,12 +6,11 @@ use super::parse::Head;
 use super::receive::{event, may_take};
 use crate::calls::send::locate;
 use crate::conn::{Conn, FOLDED, PLAIN};
-use crate::device::TxQueue;
+use crate::device::{RxFrame, TxQueue};
 use crate::ipv4;
 use crate::limits::{RECEIVE_SHIFT, RECEIVE_WINDOW};
 use crate::local::Local;
-use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF, Place};
-use crate::tcp::congestion;
+use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF};
 use crate::tcp::receive;
 use crate::tcp::send_queue::Source;
 use crate::tcp::sent;
@@ -49,83 +48,71 @@ pub fn expects(
         && may_take(local, mbuf)
 }
 
-/// Takes it, with `len` bytes, the frame being at `at`. Always `true`.
+/// Takes it, with these headers and `len` bytes.
 #[inline(always)]
-pub fn take(
-    conn: &mut Conn,
-    local: &mut Local,
-    at: Place,
-    len: u32,
-    stamp: u32,
-    window: u32,
-) -> bool {
-    // Nothing is held: so something is out.
-    let acked = conn.snd_end.since(conn.snd_una);
-    let rarely =
-        is_in_use(conn, acked) || !conn.rtt.is_known() || !conn.kept_source().is_own(local);
-    match rarely {
-        true => take_in::<true>(conn, local, at, len, stamp, window),
-        false => take_in::<false>(conn, local, at, len, stamp, window),
+pub fn take(conn: &mut Conn, local: &mut Local, frame: &RxFrame, head: Head<'_>, len: u32) {
+    match conn.kept_source().is_own(local) {
+        true => take_in::<true>(conn, local, frame, head, len),
+        false => take_otherwise(conn, local, frame, head, len),
     }
 }
 
-/// The same; `RARELY`: the window may grow, or the answer was not in a buffer of this core's. A call of its own, and the last
-/// thing that its caller does. `true`, but that the compiler does not know, lest it does more after it.
+/// The same for another: a call of its own.
 #[inline(never)]
-fn take_in<const RARELY: bool>(
+fn take_otherwise(conn: &mut Conn, local: &mut Local, frame: &RxFrame, head: Head<'_>, len: u32) {
+    take_in::<false>(conn, local, frame, head, len);
+}
+
+/// The same; `OWN`: the answer was in a buffer of this core's.
+#[inline(always)]
+fn take_in<const OWN: bool>(
     conn: &mut Conn,
     local: &mut Local,
-    at: Place,
+    frame: &RxFrame,
+    head: Head<'_>,
     len: u32,
-    stamp: u32,
-    window: u32,
-) -> bool {
+) {
+    // Nothing is held: so something is out.
     let acked = conn.snd_end.since(conn.snd_una);
-    conn.ts_recent = stamp;
-    conn.snd_wnd = window << conn.snd_shift;
-    conn.max_wnd = conn.max_wnd.max(conn.snd_wnd);
-    acknowledged::<RARELY>(conn, local, acked);
-    let addr = hold(conn, local, at.plus((BELOW + HEADER + TIMESTAMPS) as u16), len);
+    debug_assert!(acked > 0);
+    conn.ts_recent = head.stamp();
+    conn.snd_wnd = head.window() << conn.snd_shift;
+    // With a branch: it hardly ever rises.
+    if conn.snd_wnd > conn.max_wnd {
+        conn.max_wnd = conn.snd_wnd;
+    }
+    acknowledged::<OWN>(conn, local);
+    let offset = frame.offset + (BELOW + HEADER + TIMESTAMPS) as u16;
+    let addr = hold(conn, local, &frame.mbuf, offset, len);
     let window = u64::from(conn.snd_wnd.min(conn.kept_window()));
     event(conn, local, Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]);
     conn.trying_since = local.now;
     local.owing.push(conn);
-    debug_assert!(acked > 0);
-    acked != 0
 }
 
-/// See [`congestion::is_in_use`].
+/// The segment that was out has arrived: its memory is the application's again. The congestion window stays, see
+/// [`may_answer`].
 #[inline(always)]
-fn is_in_use(conn: &Conn, flight: u32) -> bool {
-    flight + u32::from(conn.mss) > conn.kept_window()
-}
-
-/// The segment that was out has arrived: its memory is the application's again.
-#[inline(always)]
-pub(super) fn acknowledged<const RARELY: bool>(conn: &mut Conn, local: &mut Local, acked: u32) {
+pub(super) fn acknowledged<const OWN: bool>(conn: &mut Conn, local: &mut Local) {
     let ticks = sent::clock(local.now).wrapping_sub(sent::clock(conn.trying_since));
     conn.snd_una = conn.snd_end;
-    if !RARELY {
-        conn.rtt.follow_ticks(ticks, local.rto_min_us);
-        return conn.kept_source().release_own(local);
+    conn.rtt.follow_ticks(ticks);
+    if OWN {
+        conn.kept_source().release_own(local);
+    } else {
+        conn.kept_source().release(local);
     }
-    conn.rtt.measured_ticks(ticks, local.rto_min_us);
-    if is_in_use(conn, acked) {
-        congestion::grow(conn, acked, acked, local.now);
-        conn.keep_window();
-    }
-    conn.kept_source().release(local);
 }
 
-/// The application holds the buffer from now on, of which `len` bytes from `at` are its; their address there.
+/// The application holds the buffer from now on, of which `len` bytes from `offset` are its; their address there.
 #[inline(always)]
-pub(super) fn hold(conn: &mut Conn, local: &mut Local, at: Place, len: u32) -> u64 {
-    let (mut mbuf, offset) = (at.mbuf(), at.offset());
+pub(super) fn hold(conn: &mut Conn, local: &mut Local, mbuf: &Mbuf, offset: u16, len: u32) -> u64 {
+    let mut mbuf = Mbuf::from_raw(mbuf.index());
     let area = local.pool.area();
     let word = conn.rcv_nxt.0;
     area.set_meta(&mut mbuf, Meta { next: NO_MBUF, offset, len: len as u16, references: 0, word });
     area.set_holder(&mbuf, Holder::group(conn.name.group()));
-    let addr = area.user_addr_at(at);
+    let addr = area.user_addr(&mbuf, offset);
     conn.rx_head = mbuf.into_raw();
     conn.rx_held = len;
     conn.rcv_nxt = conn.rcv_nxt.plus(len);
@@ -149,14 +136,15 @@ pub fn may_answer<const AS_PLAIN: bool>(
         && done > 0
         && done == u64::from(conn.rx_held)
         && conn.snd_wnd >= len as u32
-        && conn.kept_window() >= len as u32
+        // Not in full use, see `congestion::is_in_use`.
+        && u64::from(conn.kept_window()) >= len + u64::from(conn.mss)
         && conn.mac_epoch == local.mac_epoch
         && local.tx.ready()
 }
 
 /// Sends `len` bytes from `addr`, and takes the request back. `false`: it is not memory that may be sent, or there is no
-/// room, and nothing has happened. A call of its own, and the last thing that its caller does.
-#[inline(never)]
+/// room, and nothing has happened. Part of its caller, which is all that it is for.
+#[inline(always)]
 pub fn answer<T: TxQueue, const AS_PLAIN: bool>(
     conn: &mut Conn,
     local: &mut Local,
@@ -209,7 +197,7 @@ fn elsewhere<T: TxQueue, const AS_PLAIN: bool>(
 fn window(conn: &mut Conn) -> u16 {
     let told = conn.rcv_edge.since(conn.rcv_nxt);
     debug_assert!(told <= RECEIVE_WINDOW);
-    if RECEIVE_WINDOW - told < u32::from(conn.mss) {
+    if told + u32::from(conn.mss) > RECEIVE_WINDOW {
         return (told >> RECEIVE_SHIFT) as u16;
     }
     conn.rcv_edge = conn.rcv_nxt.plus(RECEIVE_WINDOW);
@@ -241,11 +229,11 @@ fn send_as<T: TxQueue, const OFFLOAD: bool, const AS_PLAIN: bool>(
     extent: Extent,
 ) -> bool {
     let len = extent.len();
-    let window = if AS_PLAIN { receive::window_field_beside(conn, 0) } else { window(conn) };
-    // Far from the count of packets, else vectors are made of the two.
+    // Before the window is decided, and so not in one go with the count of packets: else vectors are made of the two.
     let options = if AS_PLAIN { 0 } else { TIMESTAMPS };
     let bytes = (BELOW + HEADER + options) as u64 + u64::from(len);
     local.stats.add(Counter::TxBytes, bytes);
+    let window = if AS_PLAIN { receive::window_field_beside(conn, 0) } else { window(conn) };
     let said = (conn.snd_end, window);
     let pushed = match AS_PLAIN {
         true => emit::data::<T, false>(conn, local, queue, OFFLOAD, said, extent),
@@ -261,6 +249,6 @@ fn send_as<T: TxQueue, const OFFLOAD: bool, const AS_PLAIN: bool>(
     conn.last_tx = number.wrapping_add(tx_base);
     conn.trying_since = local.now;
     local.stats.add(Counter::PayloadOut, u64::from(len));
-    debug_assert!(conn.timer_at.0 <= local.now.0 + conn.rtt.timeout().0);
+    debug_assert!(conn.timer_at.0 <= local.now.0 + conn.rtt.settled(local.rto_min_us).0);
     true
 }

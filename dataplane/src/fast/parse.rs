@@ -176,9 +176,7 @@ impl Head<'_> {
 /// the usual ones, or damaged.
 #[inline(always)]
 pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, u32)> {
-    let at = usize::from(frame.offset);
-    let bytes = local.pool.area().data(&frame.mbuf).get(at..)?;
-    let h: &Headers = bytes.first_chunk()?;
+    let h = headers_of(local, frame)?;
     // To us: the sender's address, which shares the word, is shifted out.
     let to_us = (eight(h, 0) ^ local.sender) << 16 == 0;
     let usual = to_us && is_segment_to::<NOT_MARKED>(local.address, h);
@@ -188,7 +186,7 @@ pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, 
     }
     let hash = match frame.hash {
         Some(hash) if frame.checksum == RxChecksum::Good => hash,
-        _ => without_offload(local, bytes, frame, usize::from(total))?,
+        _ => without_offload(local, frame, usize::from(total))?,
     };
     Some((Head(h), hash, u32::from(total)))
 }
@@ -196,21 +194,32 @@ pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, 
 /// What the device has not done: the hash of a segment whose checksums are right, `None`: they are not. A call of its own,
 /// so that who has a device which does it is not slowed down by it.
 #[inline(never)]
-fn without_offload(local: &Local, bytes: &[u8], frame: &RxFrame, total: usize) -> Option<u32> {
-    let h: &Headers = bytes.first_chunk()?;
-    let asks = frame.checksum == RxChecksum::Unknown;
-    if asks && !is_intact(h, bytes.get(BELOW..eth::HEADER + total)?) {
-        return None;
+fn without_offload(local: &Local, frame: &RxFrame, total: usize) -> Option<u32> {
+    let h = headers_of(local, frame)?;
+    if frame.checksum == RxChecksum::Unknown {
+        let bytes = local.pool.area().data(&frame.mbuf);
+        let segment = bytes.get(usize::from(frame.offset) + BELOW..)?;
+        // Of a packet shorter than its header it is more than there can be.
+        if !is_intact(h, segment.get(..total.wrapping_sub(ipv4::HEADER))?) {
+            return None;
+        }
     }
     Some(frame.hash.unwrap_or_else(|| hash(local, h)))
+}
+
+/// What is where headers with timestamps would be, if the buffer has as much.
+#[inline(always)]
+fn headers_of<'a>(local: &Local, frame: &'a RxFrame) -> Option<&'a Headers> {
+    let at = usize::from(frame.offset);
+    // Cut at both ends with one comparison.
+    local.pool.area().data(&frame.mbuf).get(at..at + size_of::<Headers>())?.first_chunk()
 }
 
 /// The hash of a frame that the device has given none, if it is of a flow over IPv4 to our address: before anything else of it
 /// is looked at.
 #[inline]
 pub fn early_hash(local: &Local, frame: &RxFrame) -> Option<u32> {
-    let bytes = local.pool.area().data(&frame.mbuf).get(usize::from(frame.offset)..)?;
-    let h: &Headers = bytes.first_chunk()?;
+    let h = headers_of(local, frame)?;
     is_segment_to::<ANY>(local.address, h).then(|| hash(local, h))
 }
 

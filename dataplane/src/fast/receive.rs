@@ -5,7 +5,7 @@ use super::folded;
 use super::parse::{self, Head, Segment};
 use crate::conn::{Conn, Flags, State};
 use crate::device::RxFrame;
-use crate::group::FlowGroup;
+use crate::group::{FlowGroup, Groups};
 use crate::input::eth;
 use crate::ipv4;
 use crate::limits::{RECEIVE_RESERVE, RECEIVE_SHARE, RECEIVE_SHARE_OF_FREE};
@@ -16,7 +16,6 @@ use crate::tcp::rack::Timer;
 use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS, flag};
 use crate::tcp::{congestion, send_queue, sent, timestamps};
 use crate::time::Instant;
-use alloc::boxed::Box;
 use ix_abi::event::{Event, Kind};
 use ix_abi::stats::Counter;
 
@@ -40,7 +39,7 @@ pub(super) const SLOW: Flags = Flags::IN_EVENTS
 /// Takes a frame, whose buffer is then not the caller's any more; `false`: it is not a predicted segment, and
 /// nothing has happened.
 #[inline(always)]
-pub fn receive(local: &mut Local, groups: &mut [Option<Box<FlowGroup>>], frame: &RxFrame) -> bool {
+pub fn receive(local: &mut Local, groups: &mut Groups, frame: &RxFrame) -> bool {
     if local.event_room == 0 {
         return false;
     }
@@ -63,8 +62,8 @@ pub fn receive(local: &mut Local, groups: &mut [Option<Box<FlowGroup>>], frame: 
         return otherwise(group, local, index, segment, frame);
     }
     *frames += 1;
-    let at = local.pool.area().place(&frame.mbuf, frame.offset);
-    folded::take(conn, local, at, len, head.stamp(), head.window())
+    folded::take(conn, local, frame, head, len);
+    true
 }
 
 /// The same on connection `index`, which is established, if it is not folded, or gets something else.

@@ -45,10 +45,28 @@ pub(super) struct Wish {
     pub done: u64,
 }
 
-/// Not while somebody looks at each packet (`Local::slow`). Runs the call `ahead` slots behind the head of the ring, if it is a predicted one; `ready` slots are there from it on. The
-/// caller consumes it. `false`: it is not, and nothing has happened.
+/// Runs calls from the head of the ring on as long as they are predicted ones, at most `most` of the `ready` slots that are there;
+/// how many. The caller consumes them. Not while somebody looks at each packet (`Local::slow`).
 #[inline(never)]
-pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
+pub fn calls<T: TxQueue>(engine: &mut Engine, queue: &mut T, most: u32, ready: u32) -> u32 {
+    let mut done = 0;
+    while done < most && run(engine, queue, done, ready - done) {
+        done += 1;
+    }
+    done
+}
+
+/// Runs the call at the head of the ring, behind which there is no other, if it is a predicted one; the same. Apart from [`calls`],
+/// so that what that keeps from one to the next takes no registers here.
+#[inline(always)]
+pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> bool {
+    run(engine, queue, 0, 1)
+}
+
+/// Runs the call `ahead` slots behind the head of the ring, if it is a predicted one; `ready` slots are there from it on. The
+/// caller consumes it. `false`: it is not, and nothing has happened.
+#[inline(always)]
+fn run<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
     let Engine { local, groups, .. } = &mut *engine;
     let Some(app) = &local.app else { return false };
     let record = app.rings.record(ahead);
@@ -153,7 +171,7 @@ fn from_elsewhere<T: TxQueue>(
 #[inline(always)]
 fn fold(group: &mut FlowGroup, local: &mut Local, index: u32) {
     let conn = &group.conns[index];
-    if conn.may_fold(local.acl_generation) {
+    if conn.may_fold(local.acl_generation, local.rto_min_us) {
         let soonest = Instant(local.now.0 + local.profile.rto_min.0);
         if conn.timer_at > soonest {
             group.arm_at(index, soonest, local);

@@ -6,7 +6,7 @@ use alloc::collections::BTreeMap;
 
 fn conns(limit: u32) -> Conns {
     let delayed_ack = Profile::INTERNET.delayed_ack;
-    Conns::new(limit, Unfolding { area: Area::empty(), delayed_ack })
+    Conns::new(limit, Unfolding { area: Area::empty(), delayed_ack, rto_min_us: 0 })
 }
 
 fn key(n: u32) -> FlowKey {

@@ -74,7 +74,7 @@ impl FlowGroup {
         if !conn.is_folded() {
             return false;
         }
-        let deadline = conn.folded_deadline(local.profile.delayed_ack);
+        let deadline = conn.folded_deadline(&local.unfolding());
         if deadline <= local.now {
             return false;
         }

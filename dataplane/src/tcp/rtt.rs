@@ -13,7 +13,7 @@ const US_OF_TICK_BITS: u32 = 30;
 const LEAST_RISES_BY: u32 = 256;
 
 /// The estimator; times in microseconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RttEstimator {
     /// Smoothed; 0 before the first measurement.
     smoothed_us: u32,
@@ -54,11 +54,23 @@ impl RttEstimator {
         Duration::from_us(u64::from(self.least_us))
     }
 
-    /// A measurement of a segment that was sent only once (§3, Karn). Ends backing off. No timeout is
-    /// shorter than the floor.
+    /// What the timeout is without backing off, once there was a measurement. No timeout is shorter than the floor.
+    #[inline]
+    pub fn settled(&self, floor_us: u32) -> Duration {
+        Duration::from_us(timeout_us(self.smoothed_us, self.variation_us, floor_us).into())
+    }
+
+    /// Whether there was a measurement, and the timeout is not backed off.
+    #[inline(always)]
+    pub fn is_settled(&self, floor_us: u32) -> bool {
+        self.is_known()
+            && self.timeout_us == timeout_us(self.smoothed_us, self.variation_us, floor_us)
+    }
+
+    /// A measurement of a segment that was sent only once (§3, Karn). Ends backing off.
     #[inline(always)]
     pub fn measured(&mut self, rtt: Duration, floor_us: u32) {
-        self.measured_us(rtt.as_us().min(u64::from(RTO_MAX_US)) as u32, floor_us);
+        self.measured_us(in_range(rtt.as_us()), floor_us);
     }
 
     /// The same of so many ticks of the clock of send times.
@@ -67,20 +79,21 @@ impl RttEstimator {
         self.measured_us(us_of(ticks), floor_us);
     }
 
-    /// The same of one that is not the first, see [`RttEstimator::is_known`].
+    /// The same of one that is not the first, see [`RttEstimator::is_known`]. Leaves the timeout as it is: for who takes
+    /// [`RttEstimator::settled`] for it, and settles it in the end.
     #[inline(always)]
-    pub fn follow_ticks(&mut self, ticks: u32, floor_us: u32) {
+    pub fn follow_ticks(&mut self, ticks: u32) {
         debug_assert!(self.is_known());
-        self.follow(us_of(ticks), floor_us);
+        self.follow(us_of(ticks));
     }
 
-    /// The same in microseconds, at most `RTO_MAX`.
+    /// The same in microseconds, from 1 to `RTO_MAX`.
     #[inline(always)]
     fn measured_us(&mut self, rtt: u32, floor_us: u32) {
         if self.is_known() {
-            self.follow(rtt, floor_us);
+            self.follow(rtt);
+            self.timeout_us = timeout_us(self.smoothed_us, self.variation_us, floor_us);
         } else {
-            let rtt = rtt.max(1);
             self.smoothed_us = rtt;
             self.variation_us = rtt / 2;
             self.least_us = rtt;
@@ -94,10 +107,9 @@ impl RttEstimator {
         self.smoothed_us != 0
     }
 
-    /// A measurement that is not the first, at most `RTO_MAX`.
+    /// A measurement that is not the first, from 1 to `RTO_MAX`.
     #[inline(always)]
-    fn follow(&mut self, rtt: u32, floor_us: u32) {
-        let rtt = rtt.max(1);
+    fn follow(&mut self, rtt: u32) {
         // None is longer than `RTO_MAX`. Shifts round down, but to nothing less than what is measured: none gets negative,
         // and the mean no less than 1.
         let difference = rtt.wrapping_sub(self.smoothed_us) as i32;
@@ -106,10 +118,10 @@ impl RttEstimator {
         self.smoothed_us = self.smoothed_us.wrapping_add((difference >> 3) as u32);
         // Comes up slowly, so that a path that has got longer is not taken for a short one for ever.
         self.least_us = match rtt.checked_sub(self.least_us) {
-            Some(above) => self.least_us + above.div_ceil(LEAST_RISES_BY),
+            // Rounded up; nothing is near the end of its range.
+            Some(above) => self.least_us + above.wrapping_add(LEAST_RISES_BY - 1) / LEAST_RISES_BY,
             None => rtt,
         };
-        self.timeout_us = timeout_us(self.smoothed_us, self.variation_us, floor_us);
     }
 
     /// The timeout without backing off (§5.7 lets new data being acknowledged end it).
@@ -128,12 +140,21 @@ impl RttEstimator {
     }
 }
 
-/// Microseconds of so many ticks, at most `RTO_MAX`. A tick has 1.024 us; exact but for what is longer than eight seconds,
+/// Microseconds of so many ticks, from 1 to `RTO_MAX`. A tick has 1.024 us; exact but for what is longer than eight seconds,
 /// which may be a microsecond off.
 #[inline(always)]
 fn us_of(ticks: u32) -> u32 {
-    let us = (u64::from(ticks) * US_OF_TICK) >> US_OF_TICK_BITS;
-    us.min(u64::from(RTO_MAX_US)) as u32
+    in_range((u64::from(ticks) * US_OF_TICK) >> US_OF_TICK_BITS)
+}
+
+/// What counts as a measurement, from 1 to `RTO_MAX`. Nearly all are: one comparison for both ends.
+#[inline(always)]
+fn in_range(us: u64) -> u32 {
+    if us.wrapping_sub(1) < u64::from(RTO_MAX_US) {
+        return us as u32;
+    }
+    core::hint::cold_path();
+    if us == 0 { 1 } else { RTO_MAX_US }
 }
 
 /// RFC 6298 §2.3; no less than the floor, which is the most frequent.
@@ -186,6 +207,42 @@ mod tests {
         rtt.back_off();
         rtt.settle(FLOOR);
         assert_eq!(rtt.timeout(), RTO_AFTER_SYN_LOSS);
+    }
+
+    /// The mean and the least as they follow from the definitions, without shortcuts.
+    #[test]
+    fn shortcuts_come_to_what_the_definitions_say() {
+        let mut short = RttEstimator::default();
+        short.measured(Duration::from_us(700), FLOOR);
+        let mut long = short;
+        let mut seed = 1_u64;
+        for step in 0..100_000 {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            // Of all lengths, none and too long ones among them.
+            let ticks = ((seed >> 32) as u32) >> (seed >> 27 & 31);
+            let us = (u128::from(ticks) * u128::from(US_OF_TICK)) >> US_OF_TICK_BITS;
+            let rtt = us.clamp(1, u128::from(RTO_MAX_US)) as i64;
+            let (mean, variation) = (i64::from(long.smoothed_us), i64::from(long.variation_us));
+            long.variation_us = (variation + ((rtt - mean).abs() - variation).div_euclid(4)) as u32;
+            long.smoothed_us = (mean + (rtt - mean).div_euclid(8)) as u32;
+            let least = i64::from(long.least_us);
+            long.least_us = rtt.min(least + (rtt - least + 255).div_euclid(256)) as u32;
+            let wanted = (i64::from(long.smoothed_us)
+                + (4 * i64::from(long.variation_us)).max(i64::from(GRANULARITY_US)))
+            .clamp(i64::from(FLOOR), i64::from(RTO_MAX_US));
+            long.timeout_us = wanted as u32;
+            if step % 3 == 0 {
+                short.follow_ticks(ticks);
+                assert_eq!(short.settled(FLOOR), Duration::from_us(wanted as u64));
+                short.settle(FLOOR);
+            } else {
+                short.measured_ticks(ticks, FLOOR);
+            }
+            assert!(short.is_settled(FLOOR));
+            assert_eq!(short, long, "step {step}, {rtt} us");
+        }
     }
 
     #[test]

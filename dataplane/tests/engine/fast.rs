@@ -494,13 +494,13 @@ fn who_is_made_whole_for_nothing_in_the_iteration_of_its_request_acknowledges_in
     let [Segment { to: 4000, flags: ACK, .. }] = sent[..] else { panic!("{sent:?}") };
 }
 
-/// After a timeout the window is one segment, which answers use in full: it grows, and the application is told.
+/// After a timeout the window is one segment. Small answers do not use it in full, and fold the connection; one that does is
+/// sent by who is complete: the window grows, and the application is told.
 #[test]
-fn the_window_of_a_connection_grows_while_it_is_folded() {
+fn the_window_of_a_connection_grows_by_an_answer_that_folds_it_no_more() {
     let mut sides = talking(false);
     assert!(!passes(&mut sides, 1_000).is_empty(), "sent again");
     let (mut windows, mut folded) = (Vec::new(), Vec::new());
-    // Small answers, which fold it, do not use it in full.
     for size in [1, 1, 1, 1_300, 1] {
         windows.push(sides[0].window);
         for side in &mut sides {
@@ -516,8 +516,36 @@ fn the_window_of_a_connection_grows_while_it_is_folded() {
         assert_eq!(sides[0].window, sides[1].window);
         folded.push(sides[0].folded());
     }
-    assert_eq!(folded[2..], [1; 3]);
+    assert_eq!(folded[2..], [1, 0, 1]);
     assert_eq!(sides[0].window, windows[3] + 1_300, "{windows:?}");
+}
+
+/// The timeout is not kept up while a connection is folded: who makes it whole finds what its measurements come to.
+#[test]
+fn the_timeout_of_a_connection_follows_what_was_measured_while_it_was_folded() {
+    let mut sides = talking(true);
+    let what = Exchange {
+        payload: vec![7; 50],
+        window: 2_000,
+        at_once: true,
+        kind: 0,
+        size: 0,
+        apart: None,
+    };
+    for _ in 0..12 {
+        passes(&mut sides, 150);
+        sides.iter_mut().for_each(|side| side.exchange(0, &what));
+        assert!(sides[0].folded() > 0);
+    }
+    for side in &mut sides {
+        // More than it holds: refused, but it is whole then.
+        let call = Call::recv_done(side.peers[0].handle, 10_000);
+        side.talk.call(call);
+        side.note();
+    }
+    assert_eq!(sides[0].folded(), 0);
+    let sent: Vec<_> = (0..50).map(|_| passes(&mut sides, 20).len()).collect();
+    assert!(sent[..11].iter().all(|n| *n == 0) && sent.iter().any(|n| *n > 0), "{sent:?}");
 }
 
 #[test]

@@ -364,15 +364,12 @@ impl<M: Mmio> RxQueue for IxgbeRx<M> {
         while left > 0 {
             let (cells, slots) = (self.ring.run(self.posted, left), self.ring.slot(self.posted));
             let shadow = &mut self.shadow[slots as usize..][..cells.len()];
-            let mut posted = 0;
-            for (descriptor, raw) in cells.iter().zip(shadow) {
-                let Some(mbuf) = pool.alloc() else { break };
+            let posted = pool.alloc_for(cells.iter().zip(shadow), |(descriptor, raw), mbuf| {
                 let bus = area.bus_addr(&mbuf, 0);
                 *raw = mbuf.into_raw();
                 descriptor[0].store(bus.0, Relaxed);
                 descriptor[1].store(0, Relaxed);
-                posted += 1;
-            }
+            });
             self.posted = self.posted.wrapping_add(posted as u32);
             left -= posted;
             if posted < cells.len() {
