@@ -1,6 +1,7 @@
 //! `ixcp acl`: shows, sets and tries out the rules of a dataplane's firewall (`docs/acl.md`).
 use crate::cli::{Acl, AclSet, AclShow, AclTest};
 use crate::command::{CommandError, Writer};
+use crate::control::print;
 use crate::instance::{Base, Instance};
 use crate::page::Page;
 use crate::render::count;
@@ -13,7 +14,6 @@ use ix_acl::rule::{ANY_PORT, Ports};
 use ix_acl::{Prefix, Rule, RuleSet};
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::time::Duration;
 use zerocopy::FromBytes;
 
@@ -293,10 +293,4 @@ fn test(options: &AclTest) -> Result<u8> {
         print(&format!("{text}: {} by {by}\n", decision.action.name()));
     }
     Ok(0)
-}
-
-/// Standard output may be closed (`| head`): not an error worth dying for.
-fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -1,6 +1,7 @@
 //! `ixcp events`: the last events of each core, of a dataplane that runs or of one that has crashed and
 //! left its control page behind.
 use crate::cli::Events;
+use crate::control::print;
 use crate::instance::{Base, Instance};
 use crate::page::Page;
 use crate::render::count;
@@ -10,7 +11,6 @@ use ix_abi::control::{header, log_offset};
 use ix_abi::event_log::{CAPACITY, EventKind, NEWEST, Record, record_offset, text_bytes};
 use ix_abi::limits::CORES_MAX;
 use serde::Serialize;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -130,21 +130,19 @@ pub fn events(options: &Events) -> Result<u8> {
     }
     let wanted = |e: &Entry| options.core.is_none_or(|core| core == e.core);
     let first: Vec<Entry> = log.read(&page).into_iter().filter(wanted).collect();
-    let mut out = std::io::stdout().lock();
     if options.json && !options.follow {
         let all: Result<Vec<String>> = first.iter().map(Entry::json).collect();
-        let _ = writeln!(out, "[\n  {}\n]", all?.join(",\n  "));
+        print(&format!("[\n  {}\n]\n", all?.join(",\n  ")));
         return Ok(0);
     }
-    let mut show = |entries: &[Entry]| -> Result<bool> {
+    // Whether there may be more: if nobody reads, or the disk is full, it is the end.
+    let show = |entries: &[Entry]| -> Result<bool> {
+        let mut lines = String::new();
         for e in entries {
-            let line = if options.json { e.json()? } else { e.line() };
-            // Nobody reads any more: the end, and no error.
-            if writeln!(out, "{line}").is_err() {
-                return Ok(false);
-            }
+            lines += &if options.json { e.json()? } else { e.line() };
+            lines.push('\n');
         }
-        Ok(out.flush().is_ok())
+        Ok(print(&lines))
     };
     let mut go_on = show(&first)?;
     while options.follow && go_on {

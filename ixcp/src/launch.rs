@@ -3,6 +3,7 @@ mod session;
 
 use crate::acl;
 use crate::cli::{Control, Nic, Run};
+use crate::control::print;
 use crate::instance::{self, Base};
 use crate::net::{self, Address, Backend, Forward, Protocol};
 use crate::nic::{self, Player};
@@ -80,9 +81,9 @@ pub fn run(options: &Run) -> Result<u8> {
     if options.dry_run {
         let dir = base.directory(&name);
         if let Some(player) = &player {
-            println!("{} &", player.shell(&dir));
+            print(&format!("{} &\n", player.shell(&dir)));
         }
-        println!("{}", machine(&dir)?.shell());
+        print(&format!("{}\n", machine(&dir)?.shell()));
         return Ok(0);
     }
     let claim = base.claim(&name)?;

@@ -179,7 +179,8 @@ pub fn cores(options: &Cores) -> Result<u8> {
 
 /// What was done, in one of both ways.
 fn say(as_json: bool, json: &serde_json::Value, text: &str) {
-    if as_json { print(&format!("{json:#}\n")) } else { print(&format!("{text}\n")) }
+    let text = if as_json { format!("{json:#}\n") } else { format!("{text}\n") };
+    print(&text);
 }
 
 /// Whether a daemon may undo what was said of cores: so many of them, or, if `None`, which ones.

@@ -2,6 +2,7 @@
 use crate::app_end;
 use crate::cli::{Control, Run};
 use crate::command::Writer;
+use crate::control::print;
 use crate::instance::Claim;
 use crate::net::Forward;
 use crate::nic::{Played, Player};
@@ -189,7 +190,7 @@ impl Session {
                 self.tell_ready(&line);
             } else if line.starts_with(REPORT) {
                 // It was asked for, perhaps for a file.
-                let _ = writeln!(std::io::stdout(), "{line}");
+                print(&format!("{line}\n"));
             } else {
                 eprintln!("{line}");
             }
