@@ -349,4 +349,22 @@ fn what_a_machine_with_a_line_only_has_left_behind_is_named() {
     // One that never was has left nothing.
     let events = scene.ixcp("", &["events", "--name", "nobody"]).output().unwrap();
     assert!(!text(&events.stderr).contains("serial"), "{}", text(&events.stderr));
+    // Without a name nothing is looked for.
+    let events = scene.ixcp("", &["events"]).output().unwrap();
+    let said = text(&events.stderr);
+    assert!(said.starts_with("ixcp: no dataplane runs (looked in "), "{said}");
+    assert!(said.ends_with("; for one that has ended: --name NAME or --file FILE\n"), "{said}");
+}
+
+#[test]
+fn of_a_kernel_that_crashed_before_it_wrote_its_page_the_log_is_named() {
+    let scene = Scene::new();
+    assert_eq!(scene.run("exit 35").status.code(), Some(3));
+    let log = scene.path("run/kv/serial.log").canonicalize().unwrap();
+    let events = scene.ixcp("", &["events", "--name", "kv"]).output().unwrap();
+    let said = text(&events.stderr);
+    assert_eq!(events.status.code(), Some(1), "{said}");
+    assert!(said.contains("it ended before its kernel wrote the control page"), "{said}");
+    assert!(said.ends_with(&format!("see {}\n", log.display())), "{said}");
+    assert!(!said.contains("it boots"), "{said}");
 }
