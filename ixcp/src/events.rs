@@ -189,8 +189,8 @@ fn find(options: &Events) -> Result<Source> {
                 false if page.is_file() => Ok(Source { page, instance: None, left: Some(log) }),
                 // A line keeps nothing, and its socket has gone with the machine or leads nowhere.
                 false if log.is_file() => bail!(
-                    "{e:#}; the last one of that name was reached over a line (--control serial), which keeps no events: if its \
-                     kernel has crashed, the last ones are in the crash report at the end of {}",
+                    "{e:#}; it was reached over a line (--control serial), which keeps no events: if its kernel has crashed, the \
+                     last ones are in the crash report at the end of {}",
                     log.display()
                 ),
                 _ => Err(e),

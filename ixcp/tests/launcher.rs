@@ -349,6 +349,7 @@ fn what_a_machine_with_a_line_only_has_left_behind_is_named() {
     // One that never was has left nothing.
     let events = scene.ixcp("", &["events", "--name", "nobody"]).output().unwrap();
     assert!(!text(&events.stderr).contains("serial"), "{}", text(&events.stderr));
+    assert!(!text(&events.stderr).contains("has left"), "{}", text(&events.stderr));
     // Without a name nothing is looked for.
     let events = scene.ixcp("", &["events"]).output().unwrap();
     let said = text(&events.stderr);
@@ -367,4 +368,20 @@ fn of_a_kernel_that_crashed_before_it_wrote_its_page_the_log_is_named() {
     assert!(said.contains("it ended before its kernel wrote the control page"), "{said}");
     assert!(said.ends_with(&format!("see {}\n", log.display())), "{said}");
     assert!(!said.contains("it boots"), "{said}");
+}
+
+#[test]
+fn who_asks_for_one_that_has_crashed_is_told_what_is_left_of_it() {
+    let scene = Scene::new();
+    let said = || {
+        let done = scene.ixcp("", &["status", "--name", "kv"]).output().unwrap();
+        assert_eq!(done.status.code(), Some(1));
+        text(&done.stderr)
+    };
+    assert!(said().ends_with("run)\n"), "{}", said());
+    assert_eq!(scene.run("exit 35").status.code(), Some(3));
+    let left = scene.path("run/kv").canonicalize().unwrap();
+    let words = format!("the last one of that name has left is in {}; its last", left.display());
+    assert!(said().contains("no dataplane named kv runs") && said().contains(&words), "{}", said());
+    assert!(said().ends_with("events: `ixcp events --name kv`\n"), "{}", said());
 }
