@@ -62,7 +62,7 @@ pub fn send_set(instance: &Instance, source: &[u8]) -> Result<u64> {
         Err(CommandError::Refused(ix_abi::Status::Invalid)) => {
             bail!("the kernel refuses the rules: {}", page.reply_text(200))
         }
-        Err(e) => Err(e).context("the rules that were in force before stay"),
+        Err(e) => Err(e.told("the rules that were in force before stay")),
     }
 }
 
