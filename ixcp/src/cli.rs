@@ -278,7 +278,7 @@ pub enum CoresAction {
     /// One fewer: hands a core's connections to the others, and halts it
     Park {
         /// Which one; not core 0, which also answers commands
-        #[arg(value_parser = clap::value_parser!(u16).range(1..=63))]
+        #[arg(value_parser = parked)]
         core: u16,
     },
     /// One more: a parked core serves again
@@ -537,6 +537,15 @@ fn dataplane(text: &str) -> Result<String, String> {
     Err("a name of at most 32 letters, digits, - and _ is wanted".to_owned())
 }
 
+/// A core that can be parked.
+fn parked(text: &str) -> Result<u16, &'static str> {
+    match text.parse() {
+        Ok(0) => Err("core 0 always serves, since it also answers commands"),
+        Ok(core @ 1..=63) => Ok(core),
+        _ => Err("a core from 1 to 63 is wanted"),
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds is wanted")?;
     Duration::try_from_secs_f64(seconds).map_err(|_| "a number of seconds is wanted".to_owned())
@@ -593,6 +602,11 @@ mod tests {
         let error = Cli::try_parse_from(["ixcp", "run", "--net", "bridge"]).unwrap_err();
         assert!(error.to_string().contains("user, stream=PATH or tap=INTERFACE"), "{error}");
         assert!(Cli::try_parse_from(["ixcp", "run", "--cores", "0"]).is_err());
+        for (core, words) in [("0", "core 0 always serves"), ("64", "1 to 63 is wanted")] {
+            let error = Cli::try_parse_from(["ixcp", "cores", "park", core]).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        assert!(Cli::try_parse_from(["ixcp", "cores", "park", "63"]).is_ok());
         assert!(Cli::try_parse_from(["ixcp", "stop", "--timeout", "-1"]).is_err());
     }
 }
