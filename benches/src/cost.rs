@@ -2,7 +2,7 @@
 use crate::callgrind;
 use crate::flood;
 use crate::idle;
-use crate::run::Run;
+use crate::run::{CONNECTIONS_MAX, Run, up_to};
 use crate::say;
 use crate::scaling;
 use crate::stages;
@@ -47,19 +47,19 @@ enum What {
     /// Times against smoltcp and the bare responder
     Times {
         /// Measurements of each
-        #[arg(long, default_value_t = 400)]
+        #[arg(long, default_value_t = 400, value_parser = up_to::<10_000>)]
         rounds: usize,
     },
     /// Two cores of one dataplane beside two dataplanes of one, each thread pinned
     Scaling {
         /// Measurements of each
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = up_to::<10_000>)]
         rounds: usize,
     },
     /// Memory of idle connections, and how they are kept alive
     Idle {
         /// Connections
-        #[arg(short, long, default_value_t = 1_000_000)]
+        #[arg(short, long, default_value_t = 1_000_000, value_parser = up_to::<CONNECTIONS_MAX>)]
         connections: usize,
         /// Hours of virtual time; 0: without keep-alive
         #[arg(long, default_value_t = 2)]
@@ -68,10 +68,10 @@ enum What {
     /// Spoofed SYNs while established connections talk
     Flood {
         /// Established connections
-        #[arg(short, long, default_value_t = 1_000)]
+        #[arg(short, long, default_value_t = 1_000, value_parser = up_to::<100_000>)]
         connections: usize,
         /// SYNs
-        #[arg(long, default_value_t = 1_000_000)]
+        #[arg(long, default_value_t = 1_000_000, value_parser = up_to::<{ usize::MAX }>)]
         syns: usize,
     },
 }
@@ -81,7 +81,10 @@ pub fn main() -> Result<()> {
     let cli = Cli::parse();
     let program = std::env::current_exe()?;
     match cli.command {
-        Some(What::Run(run)) => say!("operations: {}", run.run()),
+        Some(What::Run(run)) => {
+            run.check()?;
+            say!("operations: {}", run.run());
+        }
         Some(What::Count { profile, stages, misses, run }) => {
             count(&program, &run, profile, stages, misses)?;
         }
@@ -116,18 +119,22 @@ fn count(
     stages: Option<usize>,
     misses: bool,
 ) -> Result<()> {
+    run.check()?;
     let scratch = std::env::temp_dir().join(format!("cost-{}.callgrind", std::process::id()));
     let kept = profile.is_some();
     let profile = profile.or(stages.map(|_| scratch));
     let counted = callgrind::count(program, &run.args(), profile.as_deref(), misses)?;
     let callgrind::Collected { instructions, operations } = counted;
-    say!("instructions each: {:.3} ({instructions} for {operations})", counted.each());
-    if let (Some(most), Some(profile)) = (stages, &profile) {
-        let events = if misses { stages::MISSES } else { stages::INSTRUCTIONS };
-        stages::sums(program, profile, events)?.print(counted.operations, most);
-    }
+    let events = if misses { stages::MISSES } else { stages::INSTRUCTIONS };
+    let read = |profile: &PathBuf| stages::sums(program, profile, events);
+    let sums = if stages.is_some() { profile.as_ref().map(read).transpose()? } else { None };
+    // Before anything is said, which may end the program.
     if let (false, Some(profile)) = (kept, &profile) {
         std::fs::remove_file(profile)?;
+    }
+    say!("instructions each: {:.3} ({instructions} for {operations})", counted.each());
+    if let (Some(most), Some(sums)) = (stages, sums) {
+        sums.print(counted.operations, most);
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::server::smoltcp::{Does, Smoltcp};
 use crate::team::Team;
 use crate::timers::{self, Work};
 use clap::{Args, ValueEnum};
+use ix_abi::limits::CORES_MAX;
 use ix_abi::stats::Counter;
 
 /// Who is looked at.
@@ -55,6 +56,24 @@ pub enum Scenario {
     Idle,
 }
 
+/// The bound of a turn's frames that all subjects have.
+const BATCH: usize = 64;
+/// Flow tables hold more; the process of a few million takes gigabytes.
+pub const CONNECTIONS_MAX: usize = 4_000_000;
+
+/// A number from 1 to this.
+///
+/// # Errors
+/// What it is not.
+pub fn up_to<const MOST: usize>(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..) if number <= MOST => Ok(number),
+        Ok(_) if MOST == usize::MAX => Err("at least 1".to_owned()),
+        Ok(_) => Err(format!("from 1 to {MOST}")),
+        Err(e) => Err(format!("{e}")),
+    }
+}
+
 /// A scenario.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Run {
@@ -65,13 +84,13 @@ pub struct Run {
     #[arg(short, long, value_enum, default_value = "echo")]
     pub scenario: Scenario,
     /// Established connections; timers
-    #[arg(short, long, default_value_t = 1)]
+    #[arg(short, long, default_value_t = 1, value_parser = up_to::<CONNECTIONS_MAX>)]
     pub connections: usize,
     /// Frames of one turn
-    #[arg(short, long, default_value_t = 1)]
+    #[arg(short, long, default_value_t = 1, value_parser = up_to::<BATCH>)]
     pub batch: usize,
     /// Cores of the dataplane, of which one is looked at (scenario `echo`)
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=CORES_MAX as i64))]
     pub cores: u16,
     /// Each answer is acknowledged by itself, in a turn of its own, before the next request (scenario `echo`)
     #[arg(long)]
@@ -83,7 +102,7 @@ pub struct Run {
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=16))]
     pub pieces: u8,
     /// Operations
-    #[arg(short = 'n', long, default_value_t = 2048)]
+    #[arg(short = 'n', long, default_value_t = 2048, value_parser = up_to::<{ usize::MAX }>)]
     pub operations: usize,
     /// The network card does checksums and hash
     #[arg(long)]
@@ -146,12 +165,48 @@ impl Run {
         args
     }
 
-    /// Does it; how many operations were counted.
+    /// Whether the subject knows the scenario, and the scenario what else was asked for.
+    ///
+    /// # Errors
+    /// Which does not.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let Run { subject, scenario, .. } = *self;
+        let echo = scenario == Scenario::Echo;
+        let known = match subject {
+            Subject::Engine => true,
+            Subject::Bare | Subject::Contract => echo,
+            Subject::Smoltcp => {
+                matches!(scenario, Scenario::Life | Scenario::Receive | Scenario::Send) || echo
+            }
+        };
+        anyhow::ensure!(known, "{subject:?} does not know the scenario {scenario:?}: see --help");
+        let engine = [
+            (self.cores > 1, "--cores"),
+            (self.pieces > 0, "--pieces"),
+            (self.tso, "--tso"),
+            (self.merge > 1, "--merge"),
+        ];
+        if let Some((_, option)) = engine.iter().find(|(on, _)| *on && subject != Subject::Engine) {
+            anyhow::bail!("{option} is for the engine, not for {subject:?}");
+        }
+        let echoes = [
+            (self.cores > 1, "--cores"),
+            (self.pieces > 0, "--pieces"),
+            (self.acks_apart, "--acks-apart"),
+            (self.plain, "--plain"),
+        ];
+        if let Some((_, option)) = echoes.iter().find(|(on, _)| *on && !echo) {
+            anyhow::bail!("{option} is for the scenario echo, not for {scenario:?}");
+        }
+        Ok(())
+    }
+
+    /// Does it, which is to be [checked](Run::check) before; how many operations were counted.
     pub fn run(&self) -> usize {
         match self.subject {
             Subject::Engine => self.engine(),
-            Subject::Bare => self.floor(Bare::new(self.connections, self.offload, 64)),
-            Subject::Contract => self.floor(Contract::new(self.connections, self.offload, 64)),
+            Subject::Bare => self.floor(Bare::new(self.connections, self.offload, BATCH)),
+            Subject::Contract => self.floor(Contract::new(self.connections, self.offload, BATCH)),
             Subject::Smoltcp => self.smoltcp(),
         }
     }
@@ -170,7 +225,7 @@ impl Run {
             buffers: most.min(16_384) + 4096,
             offload: self.offload || self.tso || self.merge > 1,
             tso: self.tso,
-            batch: 64,
+            batch: BATCH,
         };
         match self.scenario {
             Scenario::Echo if self.cores > 1 => {
@@ -222,7 +277,7 @@ impl Run {
     }
 
     fn smoltcp(&self) -> usize {
-        let server = |does, sockets| Smoltcp::new(does, self.offload, 64, sockets);
+        let server = |does, sockets| Smoltcp::new(does, self.offload, BATCH, sockets);
         match self.scenario {
             Scenario::Echo => self.echo(server(Does::Echo, self.connections)),
             Scenario::Life => self.life(server(Does::Echo, self.batch)),

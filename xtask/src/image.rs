@@ -10,15 +10,28 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-/// The applications: packages whose program of the same name is freestanding.
-const APPS: [&str; 5] = ["echo", "hostile", "kv", "kvcheck", "stream"];
+/// The applications: packages of `apps/`, each with a freestanding program of the same name.
+fn apps() -> Result<Vec<String>> {
+    let dir = workspace::root().join("apps");
+    let entries = std::fs::read_dir(&dir).with_context(|| format!("no {}", dir.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot list {}", dir.display()))?;
+        if entry.path().join("src/main.rs").exists() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
 
 /// Builds everything into `build/images`.
 pub fn build() -> Result<()> {
+    let apps = apps()?;
     // Packages by name, not the workspace: a host program's features must not reach the kernel.
     let mut build = cargo();
     build.args(["build", "--release", "-p", "ix-kernel"]).args(workspace::quiet());
-    for app in APPS {
+    for app in &apps {
         build.args(["-p", app]);
     }
     workspace::run(&mut build)?;
@@ -29,7 +42,7 @@ pub fn build() -> Result<()> {
     let kernel = std::fs::read(built.join("ix-kernel")).context("cannot read the kernel")?;
     let table = symbols::build(&kernel).ok_or_else(|| anyhow!("the kernel has no symbols"))?;
     let mut members = vec![(symbols::MEMBER, table)];
-    for app in APPS {
+    for app in &apps {
         members.push((app, stripped(&built.join(app))?));
     }
     let members: Vec<(&str, &[u8])> = members.iter().map(|(n, c)| (*n, c.as_slice())).collect();
@@ -37,8 +50,8 @@ pub fn build() -> Result<()> {
     workspace::write(&images.join("kernel"), &stripped(&built.join("ix-kernel"))?)?;
     workspace::write(&images.join("initrd"), &packed)?;
     // One more is in the kernel itself.
-    let apps = [&APPS[..], &[NICTEST]].concat();
-    workspace::write(&images.join("apps"), (apps.join("\n") + "\n").as_bytes())
+    let names = [apps.join("\n").as_str(), NICTEST, ""].join("\n");
+    workspace::write(&images.join("apps"), names.as_bytes())
 }
 
 fn stripped(program: &Path) -> Result<Vec<u8>> {

@@ -25,7 +25,7 @@ fn main(mut context: Context) -> ! {
 fn start(context: &Context) -> Shared {
     let info = context.info();
     let options = Options::parse(Args::new(info), info).unwrap_or_else(|error| {
-        log::error!("{error}\n{USAGE}");
+        log::error!("{error}; {USAGE}");
         libix::exit(2)
     });
     kv::start::store(&options, context)

@@ -21,7 +21,7 @@ fn main(mut context: Context) -> ! {
 fn start(context: &Context) -> Shared {
     let info = context.info();
     let options = Options::of(info).unwrap_or_else(|error| {
-        log::error!("{error}\n{USAGE}");
+        log::error!("{error}; {USAGE}");
         libix::exit(2)
     });
     Shared::new(options, kv::start::store(&options.store(), context), info)
