@@ -109,7 +109,8 @@ pub struct Run {
     #[arg(long, value_name = "BDF", conflicts_with_all = ["nic", "nic_program", "net", "forward"])]
     pub vfio: Option<Bdf>,
     /// Port of this machine that leads to the guest: `[ADDRESS:]HOST:GUEST[/udp]`; may be repeated.
-    /// Host port 0 takes a free one. Default: the application's usual port, with --net user
+    /// Host port 0 takes a free one. Default: the application's usual port, with --net user; one that its arguments
+    /// make listen elsewhere wants this
     #[arg(long, value_name = "HOST:GUEST")]
     pub forward: Vec<Forward>,
     /// Name of this dataplane [default: the application's]
@@ -166,7 +167,7 @@ pub struct Run {
     /// Prints the QEMU command and starts nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Arguments of the application
+    /// Arguments of the application; if they make it listen on another port, --forward leads there
     #[arg(last = true)]
     pub args: Vec<String>,
 }

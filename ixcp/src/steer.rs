@@ -8,7 +8,7 @@ use crate::measured::{self, Load};
 use crate::page::Page;
 use crate::policy::Kind;
 use crate::snapshot;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use give::Gift;
 use ix_abi::Status;
 use ix_abi::control::{CommandCode, OWNERS_BASE, header};

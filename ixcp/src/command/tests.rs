@@ -45,7 +45,7 @@ fn a_kernel_that_does_not_answer_is_reported_and_later_commands_do_not_overwrite
 fn nobody_is_told_that_nothing_has_changed_when_that_is_not_known() {
     let scene = scene(1);
     let writer = writer(&scene);
-    let mut say = || {
+    let say = || {
         let sent = writer.send(&scene.page, CommandCode::SetCores, [1, 0, 0, 0], SHORT);
         format!("{:#}", sent.unwrap_err().told("the cores are as they were"))
     };
