@@ -2,6 +2,7 @@
 //! reads, and switches the packet trace on its console.
 use crate::cli::{Format, Pcap, Switch, Trace};
 use crate::command::{CommandError, Writer};
+use crate::control::print;
 use crate::instance::{Base, Instance};
 use crate::page::Page;
 use crate::snapshot;
@@ -95,15 +96,15 @@ pub fn trace(options: &Trace) -> Result<u8> {
     match options.switch {
         Switch::On => {
             send_filter(&writer, &page, CommandCode::Trace, 1, &filter)?;
-            eprintln!(
-                "ixcp: {}: packets are printed on its console: {}",
+            print(&format!(
+                "{}: packets are printed on its console: {}\n",
                 instance.name,
                 filter::text(&filter)
-            );
+            ));
         }
         Switch::Off => {
             writer.send(&page, CommandCode::Trace, [0; 4], ANSWER)?;
-            eprintln!("ixcp: {}: packets are no longer printed", instance.name);
+            print(&format!("{}: packets are no longer printed\n", instance.name));
         }
     }
     Ok(0)

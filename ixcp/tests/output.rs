@@ -1,14 +1,17 @@
 //! Standard output that takes nothing: a full disk is a failure that is told, a closed pipe is none.
-use ix_abi::control::{MAGIC, header};
+use ix_abi::control::{MAGIC, command, header, outcome};
 use ixcp::instance::{Base, Claim};
 use ixcp::page::Page;
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// A directory with a dataplane of one core, and with images that can be named.
 struct Scene {
     dir: temp_dir::TempDir,
+    page: Page,
     _claim: Claim,
 }
 
@@ -24,7 +27,7 @@ impl Scene {
         for name in ["kernel", "initrd"] {
             std::fs::write(dir.path().join(name), name).unwrap();
         }
-        Scene { dir, _claim: claim }
+        Scene { dir, page, _claim: claim }
     }
 
     fn ixcp(&self, args: &str, out: impl Into<Stdio>) -> Output {
@@ -87,4 +90,29 @@ fn a_pipe_that_nobody_reads_is_no_failure() {
         assert_eq!(done.status.code(), Some(0), "{args}: {said}");
         assert!(!said.contains("standard output"), "{args}: {said}");
     }
+}
+
+#[test]
+fn what_was_done_is_said_on_standard_output() {
+    let scene = Scene::new();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        // A kernel that does whatever it is told.
+        threads.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                let sequence = scene.page.load_acquire(command::SEQUENCE);
+                scene.page.store_release(outcome::SEQUENCE, sequence);
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        });
+        let done = ["trace on --port 7", "trace off"].map(|args| scene.ixcp(args, Stdio::piped()));
+        // Before anything may fail: this thread waits for that one.
+        ended.store(true, Ordering::Relaxed);
+        let said = done.map(|done| {
+            assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
+            String::from_utf8(done.stdout).unwrap()
+        });
+        assert_eq!(said[0], "kv: packets are printed on its console: port 7\n");
+        assert_eq!(said[1], "kv: packets are no longer printed\n");
+    });
 }
