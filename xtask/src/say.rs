@@ -15,6 +15,11 @@ pub(crate) use say;
 
 /// A line.
 pub fn line(what: Arguments<'_>) {
+    write(&mut io::stdout().lock(), format!("{what}\n").as_bytes(), &NOT_SAID);
+}
+
+/// What a machine says, as it is.
+pub fn bytes(what: &[u8]) {
     write(&mut io::stdout().lock(), what, &NOT_SAID);
 }
 
@@ -23,8 +28,8 @@ pub fn not_said() -> Option<&'static io::Error> {
     NOT_SAID.get()
 }
 
-fn write(to: &mut dyn Write, what: Arguments<'_>, failure: &OnceLock<io::Error>) {
-    match writeln!(to, "{what}") {
+fn write(to: &mut dyn Write, what: &[u8], failure: &OnceLock<io::Error>) {
+    match to.write_all(what).and_then(|()| to.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
             // The first one counts.
             let _ = failure.set(e);
@@ -54,11 +59,11 @@ mod tests {
     fn a_closed_pipe_is_no_failure_and_a_full_disk_is_one() {
         let failure = OnceLock::new();
         let mut said = Vec::new();
-        write(&mut said, format_args!("a {}", 1), &failure);
+        write(&mut said, b"a 1\n", &failure);
         assert_eq!(said, b"a 1\n");
-        write(&mut Full(ErrorKind::BrokenPipe), format_args!("b"), &failure);
+        write(&mut Full(ErrorKind::BrokenPipe), b"b", &failure);
         assert!(failure.get().is_none());
-        write(&mut Full(ErrorKind::StorageFull), format_args!("c"), &failure);
+        write(&mut Full(ErrorKind::StorageFull), b"c", &failure);
         assert_eq!(failure.get().map(io::Error::kind), Some(ErrorKind::StorageFull));
     }
 }
