@@ -3,7 +3,7 @@
 //! that they leave, in Linux's idle class, so that they do not notice.
 use crate::outcome::Outcome;
 use crate::programs::{self, Program, When};
-use crate::say::say;
+use crate::say::{self, say};
 use crate::slowest::Slowest;
 use crate::test::{STEP_MAX, check, fetch, finish};
 use crate::watch::{Shown, clock, heading, watch};
@@ -128,7 +128,7 @@ fn shown(outcome: &mut Outcome, program: &Program) {
         slow.line(line, Instant::now());
     });
     if in_turn {
-        print!("{slow}");
+        say::bytes(slow.to_string().as_bytes());
     }
     told(outcome, before, &program.source, ok);
 }
@@ -204,7 +204,8 @@ fn quietly(name: &str, command: &mut Command, line: impl FnMut(&str) + Send) -> 
     let seconds = start.elapsed().as_secs_f64();
     let said = said.into_inner().unwrap_or_default();
     // At once, so that nothing comes in between.
-    print!("--- {} beside: {name} ({seconds:.1} s)\n{}", clock(), String::from_utf8_lossy(&said));
+    say!("--- {} beside: {name} ({seconds:.1} s)", clock());
+    say::bytes(&said);
     ok
 }
 

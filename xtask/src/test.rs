@@ -1,7 +1,7 @@
 //! Everything that CI checks, in one go, with one line at the end that says how it went.
 use crate::outcome::Outcome;
 use crate::packages::{self, Package};
-use crate::say::say;
+use crate::say::{self, say};
 use crate::slowest::Slowest;
 use crate::watch::{Shown, heading, watch};
 use crate::workspace::{self, cargo};
@@ -208,7 +208,7 @@ fn tests(outcome: &mut Outcome, filter: Option<&str>, prove: bool) -> Result<()>
             slow.line(line, Instant::now());
         });
         if threads.is_some() {
-            print!("{slow}");
+            say::bytes(slow.to_string().as_bytes());
         }
         // A build error is such, too.
         ci::told(outcome, before, &format!("cargo test {}", which.join(" ")), ok);
