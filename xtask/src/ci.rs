@@ -204,8 +204,8 @@ fn quietly(name: &str, command: &mut Command, line: impl FnMut(&str) + Send) -> 
     let seconds = start.elapsed().as_secs_f64();
     let said = said.into_inner().unwrap_or_default();
     // At once, so that nothing comes in between.
-    say!("--- {} beside: {name} ({seconds:.1} s)", clock());
-    say::bytes(&said);
+    let heading = format!("--- {} beside: {name} ({seconds:.1} s)\n", clock());
+    say::bytes(&[heading.as_bytes(), &said].concat());
     ok
 }
 
