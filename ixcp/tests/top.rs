@@ -130,7 +130,8 @@ fn the_terminal_is_given_back_on_keys_and_signals() {
 
 #[test]
 fn a_small_window_is_asked_for_its_size() {
-    let mut terminal = Terminal::start(&Scene::new(), 5);
+    let scene = Scene::new();
+    let mut terminal = Terminal::start(&scene, 5);
     terminal.wait_for("q quits; the window is too small for 4 more lines");
     terminal.master.write_all(b"q").unwrap();
     terminal.ends();
