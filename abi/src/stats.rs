@@ -1,13 +1,13 @@
 //! Counters: every one has a name, a fixed place in a core's block, and one writer. Kernels and `ixcp` of different age know each other's by
 //! place: new ones come last.
 
-/// Makes an enumeration of counters with their names; the order is the layout.
+/// Makes an enumeration of counters with their names and what they count; the order is the layout.
 macro_rules! counters {
-    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),* $(,)? }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $help:literal])+ $variant:ident = $text:literal),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(usize)]
-        pub enum $name { $($(#[$vmeta])* $variant),* }
+        pub enum $name { $($(#[doc = $help])+ $variant),* }
 
         impl $name {
             /// Every counter, in layout order.
@@ -18,6 +18,10 @@ macro_rules! counters {
             pub const fn name(self) -> &'static str {
                 match self { $($name::$variant => $text),* }
             }
+            /// What it counts, in a sentence: the documentation of its variant, which stands alone.
+            pub const fn help(self) -> &'static str {
+                match self { $($name::$variant => concat!($($help),+).trim_ascii()),* }
+            }
         }
     };
 }
@@ -27,15 +31,15 @@ counters! {
     Counter {
         /// Frames taken from receive queues.
         RxPackets = "rx_packets",
-        /// Bytes of them.
+        /// Bytes of frames taken from receive queues.
         RxBytes = "rx_bytes",
         /// Frames handed to transmit queues.
         TxPackets = "tx_packets",
-        /// Bytes of them.
+        /// Bytes of frames handed to transmit queues.
         TxBytes = "tx_bytes",
         /// Polls that found at least one frame.
         RxBatches = "rx_batches",
-        /// Frames that came from, or went to, another core (software steering).
+        /// Frames that other cores have handed over (software steering).
         RxSteeredIn = "rx_steered_in",
         /// Frames handed to the core that owns their group.
         RxSteeredOut = "rx_steered_out",
@@ -43,17 +47,17 @@ counters! {
         LoopsBusy = "loops_busy",
         /// Core-loop iterations that had nothing to do.
         LoopsIdle = "loops_idle",
-        /// Halts.
+        /// Halts of the core.
         Halts = "halts",
         /// Time-stamp counter ticks in busy iterations.
         BusyTsc = "busy_tsc",
-        /// Ticks in idle iterations and halts.
+        /// Time-stamp counter ticks in idle iterations and halts.
         IdleTsc = "idle_tsc",
-        /// Ticks in user mode (part of `busy_tsc`).
+        /// Time-stamp counter ticks in user mode (part of `busy_tsc`).
         UserTsc = "user_tsc",
         /// Entries into the application.
         AppEntries = "app_entries",
-        /// Event records written.
+        /// Event records written for the application.
         Events = "events",
         /// Batched calls executed.
         Syscalls = "syscalls",
@@ -103,7 +107,7 @@ counters! {
         CaptureMissed = "capture_missed",
         /// TCP ports that the application listens on, as this core knows it (a gauge).
         TcpListeners = "tcp_listeners",
-        /// UDP ports that it has bound, as this core knows it (a gauge).
+        /// UDP ports that the application has bound, as this core knows it (a gauge).
         UdpPorts = "udp_ports",
         /// Timers of the application's context on this core (a gauge).
         AppTimers = "app_timers",
@@ -133,11 +137,11 @@ counters! {
         PathMtuLowered = "path_mtu_lowered",
         /// Datagrams that were put together from fragments.
         DatagramsReassembled = "datagrams_reassembled",
-        /// Bytes copied for that.
+        /// Bytes copied to put datagrams together from fragments.
         FragmentBytes = "fragment_bytes",
         /// TCP segments that arrived in several buffers: jumbo frames, and what the device has merged.
         RxChains = "rx_chains",
-        /// Segments that the device has merged into fewer frames (large receive).
+        /// TCP segments that the device has merged into fewer frames (large receive).
         RxMerged = "rx_merged",
         /// Flow groups that have come from another core.
         GroupsIn = "groups_in",

@@ -3,6 +3,7 @@ use ix_abi::capture::*;
 use ix_abi::control::{CAPTURE_BASE, LOG_STRIDE, PAGE_BYTES};
 use ix_abi::event_log::{self, EventKind, Record};
 use ix_abi::limits::CORES_MAX;
+use ix_abi::stats::{Counter, Drop};
 use ix_abi::{GroupId, IpAddress, Status};
 
 #[test]
@@ -146,4 +147,17 @@ fn every_event_has_a_line_whatever_its_arguments_are() {
 fn numbers_of_events_never_change() {
     let numbers: Vec<u16> = EventKind::ALL.iter().map(|kind| kind.0).collect();
     assert_eq!(numbers, (1..=30).collect::<Vec<u16>>());
+}
+
+/// What a counter says of itself stands alone in the metrics: it refers to no neighbour, and is said once.
+#[test]
+fn what_counters_and_drops_are_is_said_of_each_by_itself() {
+    let mut said = std::collections::HashSet::new();
+    let counters = Counter::ALL.iter().map(|c| (c.name(), c.help()));
+    for (name, help) in counters.chain(Drop::ALL.iter().map(|d| (d.name(), d.help()))) {
+        assert!(help.len() > 8 && help.ends_with('.') && !help.contains('\n'), "{name}: {help}");
+        assert!(!help.contains("of them.") && !help.contains("for that"), "{name}: {help}");
+        assert!(said.insert(help), "{name}: {help}");
+    }
+    assert_eq!(Counter::RxPackets.help(), "Frames taken from receive queues.");
 }

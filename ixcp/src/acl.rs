@@ -1,6 +1,7 @@
 //! `ixcp acl`: shows, sets and tries out the rules of a dataplane's firewall (`docs/acl.md`).
 use crate::cli::{Acl, AclSet, AclShow, AclTest};
 use crate::command::{CommandError, Writer};
+use crate::control::print;
 use crate::instance::{Base, Instance};
 use crate::page::Page;
 use crate::render::count;
@@ -13,7 +14,6 @@ use ix_acl::rule::{ANY_PORT, Ports};
 use ix_acl::{Prefix, Rule, RuleSet};
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::time::Duration;
 use zerocopy::FromBytes;
 
@@ -62,7 +62,7 @@ pub fn send_set(instance: &Instance, source: &[u8]) -> Result<u64> {
         Err(CommandError::Refused(ix_abi::Status::Invalid)) => {
             bail!("the kernel refuses the rules: {}", page.reply_text(200))
         }
-        Err(e) => Err(e).context("the rules that were in force before stay"),
+        Err(e) => Err(e.told("the rules that were in force before stay")),
     }
 }
 
@@ -293,10 +293,4 @@ fn test(options: &AclTest) -> Result<u8> {
         print(&format!("{text}: {} by {by}\n", decision.action.name()));
     }
     Ok(0)
-}
-
-/// Standard output may be closed (`| head`): not an error worth dying for.
-fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -2,6 +2,7 @@
 //! reads, and switches the packet trace on its console.
 use crate::cli::{Format, Pcap, Switch, Trace};
 use crate::command::{CommandError, Writer};
+use crate::control::print;
 use crate::instance::{Base, Instance};
 use crate::page::Page;
 use crate::snapshot;
@@ -49,7 +50,7 @@ pub fn pcap(options: &Pcap) -> Result<u8> {
     let _only_one = lock(&instance)?;
     let filter = filter::of(&options.filter)?;
     let filter = Filter { snaplen: options.snaplen, ..known(&page, filter)? };
-    let out = output(options)?;
+    let (out, to) = output(options)?;
     let ended = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, ended.clone()).context("cannot handle signals")?;
@@ -69,11 +70,11 @@ pub fn pcap(options: &Pcap) -> Result<u8> {
         })
         .collect();
     let writer: Box<dyn PacketWriter> = match options.format {
-        Format::Pcapng => Box::new(Pcapng::begin(out, &interfaces)?),
-        Format::Pcap => Box::new(Classic::begin(out, filter.snaplen)?),
+        Format::Pcapng => Box::new(Pcapng::begin(out, &interfaces).context(to.clone())?),
+        Format::Pcap => Box::new(Classic::begin(out, filter.snaplen).context(to.clone())?),
     };
     let until = options.seconds.map(|seconds| Instant::now() + seconds);
-    let why = session.run(writer, options.count, until, &ended);
+    let why = session.run(writer, options.count, until, &ended, &to);
     session.end();
     let (totals, why) = (session.totals(), why?);
     eprintln!(
@@ -95,15 +96,15 @@ pub fn trace(options: &Trace) -> Result<u8> {
     match options.switch {
         Switch::On => {
             send_filter(&writer, &page, CommandCode::Trace, 1, &filter)?;
-            eprintln!(
-                "ixcp: {}: packets are printed on its console: {}",
+            print(&format!(
+                "{}: packets are printed on its console: {}\n",
                 instance.name,
                 filter::text(&filter)
-            );
+            ));
         }
         Switch::Off => {
             writer.send(&page, CommandCode::Trace, [0; 4], ANSWER)?;
-            eprintln!("ixcp: {}: packets are no longer printed", instance.name);
+            print(&format!("{}: packets are no longer printed\n", instance.name));
         }
     }
     Ok(0)
@@ -146,19 +147,21 @@ fn lock(instance: &Instance) -> Result<File> {
     }
 }
 
-/// Where the packets go. Binary data is not for terminals.
-fn output(options: &Pcap) -> Result<BufWriter<Box<dyn Write>>> {
-    let file: Box<dyn Write> = match &options.write {
-        Some(path) if path.as_os_str() != "-" => Box::new(
-            File::create(path).with_context(|| format!("cannot create {}", path.display()))?,
-        ),
+/// Where the packets go, and what is said if that does not take them. Binary data is not for terminals.
+fn output(options: &Pcap) -> Result<(BufWriter<Box<dyn Write>>, String)> {
+    let (file, to): (Box<dyn Write>, _) = match &options.write {
+        Some(path) if path.as_os_str() != "-" => {
+            let file = File::create(path);
+            let file = file.with_context(|| format!("cannot create {}", path.display()))?;
+            (Box::new(file), format!("cannot write {}", path.display()))
+        }
         _ if std::io::stdout().is_terminal() => bail!(
             "standard output is a terminal: name a file (-w FILE), or pipe it: \
              `ixcp pcap | tshark -i -`, `ixcp pcap | wireshark -k -i -`"
         ),
-        _ => Box::new(std::io::stdout()),
+        _ => (Box::new(std::io::stdout()), "cannot write to standard output".to_owned()),
     };
-    Ok(BufWriter::with_capacity(1 << 16, file))
+    Ok((BufWriter::with_capacity(1 << 16, file), to))
 }
 
 /// Lays the filter into the bulk area and sends the command that reads it.
@@ -284,6 +287,7 @@ impl<'a> Session<'a> {
         count: Option<u64>,
         until: Option<Instant>,
         ended: &AtomicBool,
+        to: &str,
     ) -> Result<Why> {
         let mut looked = Instant::now();
         let limit = count.unwrap_or(u64::MAX);
@@ -292,7 +296,8 @@ impl<'a> Session<'a> {
             let now_ns = self.page.load_acquire(header::NOW_NS);
             let running = self.readers.iter().all(|r| r.is_running(self.page));
             let taken = self.take()?;
-            if !self.write(&mut *writer, limit, Some(now_ns))? || self.merger.written >= limit {
+            let goes_on = self.write(&mut *writer, limit, Some(now_ns));
+            if !goes_on.with_context(|| to.to_owned())? || self.merger.written >= limit {
                 break Why::Done;
             }
             if ended.load(Ordering::Relaxed) || until.is_some_and(|until| Instant::now() >= until) {
@@ -315,8 +320,10 @@ impl<'a> Session<'a> {
             self.end();
         }
         self.take()?;
-        self.write(&mut *writer, limit, None)?;
-        self.merger.finish(&mut *writer, self.page, &self.readers).or_else(closed)?;
+        let rest = self.write(&mut *writer, limit, None).and_then(|_| {
+            self.merger.finish(&mut *writer, self.page, &self.readers).or_else(closed)
+        });
+        rest.with_context(|| to.to_owned())?;
         Ok(why)
     }
 
@@ -335,9 +342,9 @@ impl<'a> Session<'a> {
         writer: &mut dyn PacketWriter,
         limit: u64,
         now: Option<u64>,
-    ) -> Result<bool> {
+    ) -> std::io::Result<bool> {
         let done = self.merger.write(writer, limit, now).map(|()| true);
-        Ok(done.or_else(|e| closed(e).map(|()| false))?)
+        done.or_else(|e| closed(e).map(|()| false))
     }
 
     /// Ends the capture in the kernel, if it is there, and waits for the last packets.

@@ -109,7 +109,8 @@ pub struct Run {
     #[arg(long, value_name = "BDF", conflicts_with_all = ["nic", "nic_program", "net", "forward"])]
     pub vfio: Option<Bdf>,
     /// Port of this machine that leads to the guest: `[ADDRESS:]HOST:GUEST[/udp]`; may be repeated.
-    /// Host port 0 takes a free one. Default: the application's usual port, with --net user
+    /// Host port 0 takes a free one. Default: the application's usual port, with --net user; one that its arguments
+    /// make listen elsewhere wants this
     #[arg(long, value_name = "HOST:GUEST")]
     pub forward: Vec<Forward>,
     /// Name of this dataplane [default: the application's]
@@ -166,7 +167,7 @@ pub struct Run {
     /// Prints the QEMU command and starts nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Arguments of the application
+    /// Arguments of the application; if they make it listen on another port, --forward leads there
     #[arg(last = true)]
     pub args: Vec<String>,
 }
@@ -278,7 +279,7 @@ pub enum CoresAction {
     /// One fewer: hands a core's connections to the others, and halts it
     Park {
         /// Which one; not core 0, which also answers commands
-        #[arg(value_parser = clap::value_parser!(u16).range(1..=63))]
+        #[arg(value_parser = parked)]
         core: u16,
     },
     /// One more: a parked core serves again
@@ -537,6 +538,15 @@ fn dataplane(text: &str) -> Result<String, String> {
     Err("a name of at most 32 letters, digits, - and _ is wanted".to_owned())
 }
 
+/// A core that can be parked.
+fn parked(text: &str) -> Result<u16, &'static str> {
+    match text.parse() {
+        Ok(0) => Err("core 0 always serves, since it also answers commands"),
+        Ok(core @ 1..=63) => Ok(core),
+        _ => Err("a core from 1 to 63 is wanted"),
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds is wanted")?;
     Duration::try_from_secs_f64(seconds).map_err(|_| "a number of seconds is wanted".to_owned())
@@ -593,6 +603,11 @@ mod tests {
         let error = Cli::try_parse_from(["ixcp", "run", "--net", "bridge"]).unwrap_err();
         assert!(error.to_string().contains("user, stream=PATH or tap=INTERFACE"), "{error}");
         assert!(Cli::try_parse_from(["ixcp", "run", "--cores", "0"]).is_err());
+        for (core, words) in [("0", "core 0 always serves"), ("64", "1 to 63 is wanted")] {
+            let error = Cli::try_parse_from(["ixcp", "cores", "park", core]).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        assert!(Cli::try_parse_from(["ixcp", "cores", "park", "63"]).is_ok());
         assert!(Cli::try_parse_from(["ixcp", "stop", "--timeout", "-1"]).is_err());
     }
 }

@@ -58,6 +58,21 @@ pub enum CommandError {
     Refused(Status),
 }
 
+impl CommandError {
+    /// Whether the kernel may have carried it out, or may do so yet.
+    pub fn leaves_open(&self) -> bool {
+        use CommandError::{Page, Sequence, TimedOut};
+        matches!(self, TimedOut(_) | Sequence { .. } | Page(PageError::Line(_)))
+    }
+
+    /// Told with what was not changed by it, if that is known.
+    pub fn told(self, unchanged: &'static str) -> anyhow::Error {
+        let known =
+            if self.leaves_open() { "it is not known whether this was done" } else { unchanged };
+        anyhow::Error::new(self).context(known)
+    }
+}
+
 /// The right to write commands; given up when dropped.
 #[derive(Debug)]
 pub struct Writer {

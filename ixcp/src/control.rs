@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use ix_abi::control::{CommandCode, header};
 use nix::sys::signal::{Signal, kill};
 use serde::Serialize;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long the heartbeat is watched before it counts as still.
@@ -208,15 +209,60 @@ fn row(instance: &Instance) -> Row {
     }
 }
 
-/// Standard output may be closed (`| head`): not an error worth dying for.
-pub fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+/// Why standard output has not taken everything, other than that nobody reads it any more.
+static NOT_PRINTED: OnceLock<io::Error> = OnceLock::new();
+
+/// Prints a text at once; whether it was taken. Standard output may be closed (`| head`), which is nobody's failure; any other one is
+/// remembered for the end of the program: what goes on, goes on, and what was taken from the system is given back.
+pub fn print(text: &str) -> bool {
+    print_to(&mut io::stdout().lock(), text, &NOT_PRINTED)
+}
+
+/// The reason why something was not printed, if that is a failure.
+pub fn not_printed() -> Option<&'static io::Error> {
+    NOT_PRINTED.get()
+}
+
+fn print_to(out: &mut dyn Write, text: &str, failure: &OnceLock<io::Error>) -> bool {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => true,
+        Err(e) => {
+            if e.kind() != ErrorKind::BrokenPipe {
+                // The first one counts.
+                let _ = failure.set(e);
+            }
+            false
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Takes nothing, for this reason.
+    struct Full(ErrorKind);
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_nobody_reads_any_more_is_no_failure_and_a_full_disk_is_one() {
+        let failure = OnceLock::new();
+        assert!(print_to(&mut Vec::new(), "text", &failure));
+        assert!(!print_to(&mut Full(ErrorKind::BrokenPipe), "text", &failure));
+        assert!(failure.get().is_none());
+        assert!(!print_to(&mut Full(ErrorKind::StorageFull), "text", &failure));
+        assert!(!print_to(&mut Full(ErrorKind::Other), "text", &failure));
+        assert_eq!(failure.get().map(io::Error::kind), Some(ErrorKind::StorageFull));
+    }
 
     #[test]
     fn columns_stand_below_their_heads_whatever_the_state() {

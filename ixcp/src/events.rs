@@ -1,16 +1,17 @@
 //! `ixcp events`: the last events of each core, of a dataplane that runs or of one that has crashed and
 //! left its control page behind.
 use crate::cli::Events;
+use crate::control::print;
 use crate::instance::{Base, Instance};
 use crate::page::Page;
 use crate::render::count;
-use crate::{serial, snapshot};
-use anyhow::{Context, Result, bail, ensure};
+use crate::serial;
+use crate::snapshot::{self, PageError};
+use anyhow::{Result, bail, ensure};
 use ix_abi::control::{header, log_offset};
 use ix_abi::event_log::{CAPACITY, EventKind, NEWEST, Record, record_offset, text_bytes};
 use ix_abi::limits::CORES_MAX;
 use serde::Serialize;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -122,29 +123,33 @@ fn read_record(page: &Page, base: usize, number: u64) -> Option<Record> {
 
 /// `ixcp events`.
 pub fn events(options: &Events) -> Result<u8> {
-    let (path, instance) = find(options)?;
-    let page = Page::open(&path)?;
-    let mut log = Log::open(&page)?;
+    let Source { page, instance, left } = find(options)?;
+    let page = Page::open(&page)?;
+    let mut log = match (Log::open(&page), left) {
+        (Err(e), Some(log)) if e.downcast_ref() == Some(&PageError::Empty) => bail!(
+            "it ended before its kernel wrote the control page, so there are no events: see {}",
+            log.display()
+        ),
+        (opened, _) => opened?,
+    };
     if let Some(core) = options.core {
         log.ensure_core(core)?;
     }
     let wanted = |e: &Entry| options.core.is_none_or(|core| core == e.core);
     let first: Vec<Entry> = log.read(&page).into_iter().filter(wanted).collect();
-    let mut out = std::io::stdout().lock();
     if options.json && !options.follow {
         let all: Result<Vec<String>> = first.iter().map(Entry::json).collect();
-        let _ = writeln!(out, "[\n  {}\n]", all?.join(",\n  "));
+        print(&format!("[\n  {}\n]\n", all?.join(",\n  ")));
         return Ok(0);
     }
-    let mut show = |entries: &[Entry]| -> Result<bool> {
+    // Whether there may be more: if nobody reads, or the disk is full, it is the end.
+    let show = |entries: &[Entry]| -> Result<bool> {
+        let mut lines = String::new();
         for e in entries {
-            let line = if options.json { e.json()? } else { e.line() };
-            // Nobody reads any more: the end, and no error.
-            if writeln!(out, "{line}").is_err() {
-                return Ok(false);
-            }
+            lines += &if options.json { e.json()? } else { e.line() };
+            lines.push('\n');
         }
-        Ok(out.flush().is_ok())
+        Ok(print(&lines))
     };
     let mut go_on = show(&first)?;
     while options.follow && go_on {
@@ -156,32 +161,43 @@ pub fn events(options: &Events) -> Result<u8> {
     Ok(0)
 }
 
+/// What is read.
+struct Source {
+    page: PathBuf,
+    /// Whose it is, if that runs.
+    instance: Option<Instance>,
+    /// The serial log of one that has ended.
+    left: Option<PathBuf>,
+}
+
 /// The page to read: a file, a dataplane that runs, or what one of that name has left behind.
-fn find(options: &Events) -> Result<(PathBuf, Option<Instance>)> {
+fn find(options: &Events) -> Result<Source> {
     if let Some(file) = &options.file {
-        return Ok((file.clone(), None));
+        return Ok(Source { page: file.clone(), instance: None, left: None });
     }
     let base = Base::from_env()?;
     let name = options.target.which();
     match (base.find(name), name) {
-        (Ok(instance), _) => Ok((instance.control(), Some(instance))),
+        (Ok(instance), _) => {
+            Ok(Source { page: instance.control(), instance: Some(instance), left: None })
+        }
         (Err(e), Some(name)) => {
             crate::instance::check_name(name)?;
             let left = base.directory(name);
             let (page, log) = (left.join("control"), left.join("serial.log"));
             match options.follow {
-                false if page.is_file() => Ok((page, None)),
+                false if page.is_file() => Ok(Source { page, instance: None, left: Some(log) }),
                 // A line keeps nothing, and its socket has gone with the machine or leads nowhere.
                 false if log.is_file() => bail!(
-                    "{e:#}; the last one of that name was reached over a line (--control serial), which keeps no events: if its \
-                     kernel has crashed, the last ones are in the crash report at the end of {}",
+                    "{e:#}; it was reached over a line (--control serial), which keeps no events: if its kernel has crashed, the \
+                     last ones are in the crash report at the end of {}",
                     log.display()
                 ),
                 _ => Err(e),
             }
         }
         (Err(e), None) => {
-            Err(e).context("of a dataplane that has ended: --name NAME or --file FILE")
+            bail!("{e:#}; for one that has ended: --name NAME or --file FILE")
         }
     }
 }

@@ -80,13 +80,14 @@ impl Base {
         if let Some(name) = name {
             return match all.into_iter().find(|i| i.name == name) {
                 Some(instance) => Ok(instance),
-                None if names.is_empty() => {
-                    bail!(
-                        "no dataplane named {name} runs (none runs at all in {})",
-                        self.0.display()
-                    )
+                None if names.is_empty() => bail!(
+                    "no dataplane named {name} runs (none runs at all in {}){}",
+                    self.0.display(),
+                    self.left_by(name)
+                ),
+                None => {
+                    bail!("no dataplane named {name} runs; these do: {names}{}", self.left_by(name))
                 }
-                None => bail!("no dataplane named {name} runs; these do: {names}"),
             };
         }
         match all.len() {
@@ -97,6 +98,20 @@ impl Base {
             1 => Ok(all.remove(0)),
             _ => bail!("several dataplanes run, choose one with --name: {names}"),
         }
+    }
+
+    /// What is to be said of the files that one of that name has left, which has not ended in order.
+    fn left_by(&self, name: &str) -> String {
+        // Anything else is no name, and no directory of ours.
+        let left = self.directory(name);
+        if check_name(name).is_err() || !left.join("serial.log").is_file() {
+            return String::new();
+        }
+        let events = match left.join("control").is_file() {
+            true => format!("; its last events: `ixcp events --name {name}`"),
+            false => String::new(),
+        };
+        format!("; what the last one of that name has left is in {}{events}", left.display())
     }
 
     /// The one of that name, if it is given; else all.

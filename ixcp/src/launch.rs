@@ -1,8 +1,10 @@
 //! `ixcp run`: looks at what is asked for and at what is there, and starts the machine; `session` stays with it.
+mod ports;
 mod session;
 
 use crate::acl;
 use crate::cli::{Control, Nic, Run};
+use crate::control::print;
 use crate::instance::{self, Base};
 use crate::net::{self, Address, Backend, Forward, Protocol};
 use crate::nic::{self, Player};
@@ -80,9 +82,9 @@ pub fn run(options: &Run) -> Result<u8> {
     if options.dry_run {
         let dir = base.directory(&name);
         if let Some(player) = &player {
-            println!("{} &", player.shell(&dir));
+            print(&format!("{} &\n", player.shell(&dir)));
         }
-        println!("{}", machine(&dir)?.shell());
+        print(&format!("{}\n", machine(&dir)?.shell()));
         return Ok(0);
     }
     let claim = base.claim(&name)?;
@@ -131,7 +133,7 @@ fn check_app(images: &Path, app: &str) -> Result<()> {
     let known = list.lines().any(|line| line == app);
     ensure!(
         known,
-        "no application {app} in the images; there are: {}",
+        "no application {app} in the images; there are: {} (`cargo xtask image` builds whatever is in apps/ into them)",
         list.lines().collect::<Vec<_>>().join(", ")
     );
     Ok(())
@@ -176,6 +178,23 @@ fn ask_for_address(options: &Run) -> Result<()> {
     Ok(())
 }
 
+/// QEMU's user network has its own addresses, and only in them anything answers.
+fn check_user_network(options: &Run) -> Result<()> {
+    let Some(Address::Static { ip, prefix }) = options.ip else { return Ok(()) };
+    let network = |ip: Ipv4Addr, prefix| u32::from(ip) & u32::MAX << (32 - u32::from(prefix));
+    let is_in = network(ip, 24) == network(net::USER_HOST, 24);
+    let reaches = network(ip, prefix) == network(net::USER_HOST, prefix);
+    // The first ones are QEMU's: itself, its name server, its file server.
+    let is_free = (5..=254).contains(&ip.octets()[3]);
+    ensure!(
+        is_in && reaches && is_free,
+        "--ip {ip}/{prefix}: nothing would reach it in QEMU's user network, whose guests have addresses from 10.0.2.5 to 10.0.2.254, as \
+         in {}: leave --ip away, or choose another network (--net tap=INTERFACE, --net stream=PATH)",
+        Address::USUAL
+    );
+    Ok(())
+}
+
 /// Checks that the back end is there; gives the number of queue pairs it offers.
 fn check_network(options: &Run) -> Result<u32> {
     if options.nic == Nic::Loopback {
@@ -190,6 +209,9 @@ fn check_network(options: &Run) -> Result<u32> {
         options.net
     );
     match &options.net {
+        Backend::User if options.vfio.is_none() && options.nic != Nic::Loopback => {
+            check_user_network(options).map(|()| 1)
+        }
         Backend::User => Ok(1),
         _ if options.dry_run => Ok(1),
         Backend::Stream(path) => net::check_stream(path).map(|()| 1),
@@ -245,7 +267,7 @@ fn add_rules(from: &Path, rules: &[u8], to: &Path) -> Result<()> {
 fn boot_line(options: &Run) -> Result<String> {
     let looped = options.nic == Nic::Loopback;
     let usual = options.vfio.is_none() && !looped && options.address() == Address::USUAL;
-    let gateway = usual.then_some(Ipv4Addr::new(10, 0, 2, 2));
+    let gateway = usual.then_some(net::USER_HOST);
     let verbose = options.verbose.then_some("verbose");
     let mtu = options.mtu.map(|mtu| format!("mtu={mtu}"));
     let vlan = options.vlan.map(|vlan| format!("vlan={vlan}"));

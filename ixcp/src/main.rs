@@ -1,5 +1,5 @@
 //! `ixcp`: the control process of IX. Everything happens in the library; here errors become text.
-#![deny(unsafe_code)]
+#![deny(unsafe_code, clippy::print_stdout)]
 
 use clap::Parser;
 use ixcp::cli::{Cli, Command};
@@ -33,11 +33,15 @@ fn main() -> ExitCode {
             Ok(0)
         }
     };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("ixcp: {error:#}");
-            ExitCode::FAILURE
+    let code = result.unwrap_or_else(|error| {
+        eprintln!("ixcp: {error:#}");
+        1
+    });
+    match control::not_printed() {
+        None => ExitCode::from(code),
+        Some(error) => {
+            eprintln!("ixcp: cannot write to standard output: {error}");
+            ExitCode::from(code.max(1))
         }
     }
 }

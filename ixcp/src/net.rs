@@ -121,6 +121,9 @@ impl Forward {
     }
 }
 
+/// Where QEMU's user network, 10.0.2.0/24, has this machine.
+pub const USER_HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+
 /// The guest's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Address {

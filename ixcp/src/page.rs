@@ -3,7 +3,7 @@
 //!
 //! The other side of a mapping is a running kernel that may write at any moment, or be broken. So a word is only
 //! ever touched by one atomic load or store, and no reference to plain memory is made.
-#![allow(unsafe_code, reason = "maps a file and reads its words; the only unsafe module of ixcp")]
+#![allow(unsafe_code, reason = "maps a file and reads its words")]
 
 use crate::line::{Line, LineError, Shadow};
 use ix_abi::control::{BULK_BASE, PAGE_BYTES, REPLY_BASE, REPLY_BYTES};

@@ -3,7 +3,7 @@ use crate::cli::Plot;
 use crate::policy::Kind;
 use crate::sim::Report;
 use crate::svg::{self, Chart, Line, Panel, Scale};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 /// `ixcp plot`.
 pub fn run(options: &Plot) -> Result<u8> {
@@ -35,6 +35,9 @@ impl Table {
         let (_, head) = lines.next().context("it is empty")?;
         let mut columns: Vec<(String, Vec<f64>)> =
             head.split(',').map(|name| (name.trim().to_owned(), Vec::new())).collect();
+        // Before its lines: of some other file these would be the lesser matter.
+        let is_recording = columns.iter().any(|(name, _)| name == "seconds");
+        ensure!(is_recording, "its first line names no column `seconds`");
         for (number, line) in lines {
             let cells: Vec<&str> = line.split(',').collect();
             ensure!(
@@ -47,15 +50,15 @@ impl Table {
                 let cell = cell.trim();
                 let value = match cell {
                     "" => f64::NAN,
-                    _ => cell
-                        .parse()
-                        .with_context(|| format!("line {number}, {name}: {cell:?} is no number"))?,
+                    _ => match cell.parse() {
+                        Ok(value) => value,
+                        Err(_) => bail!("line {number}, {name}: {cell:?} is no number"),
+                    },
                 };
                 values.push(value);
             }
         }
         let table = Table { notes: notes.collect(), columns };
-        ensure!(table.column("seconds").is_some(), "its first line names no column `seconds`");
         ensure!(
             table.column("seconds").is_some_and(|s| s.len() >= 2),
             "at least two lines of values are wanted"

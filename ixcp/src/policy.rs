@@ -162,5 +162,15 @@ pub struct Change {
     pub figures: Figures,
 }
 
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Change { from, to, why, figures } = self;
+        match from == to {
+            true => write!(f, "{to}, load spread anew: {why} ({figures})"),
+            false => write!(f, "{from} → {to}: {why} ({figures})"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

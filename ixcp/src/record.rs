@@ -10,7 +10,7 @@ use ix_abi::control::{core_block, core_offset, header, measure_offset};
 use ix_abi::measure::window;
 use ix_abi::stats::Counter;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,9 +34,18 @@ pub fn run(options: &Record) -> Result<u8> {
         let file = std::fs::File::create(&options.write);
         Box::new(file.with_context(|| format!("cannot write {}", options.write.display()))?)
     };
-    let file = || format!("cannot write {}", options.write.display());
-    writeln!(out, "# {}, a line each {:?}\n{HEAD}", instance.name, options.interval)
-        .with_context(file)?;
+    let file = || match options.write.to_str() {
+        Some("-") => "cannot write to standard output".to_owned(),
+        _ => format!("cannot write {}", options.write.display()),
+    };
+    // A closed pipe is an end.
+    let mut put = |text: &str| match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).with_context(file),
+    };
+    if !put(&format!("# {}, a line each {:?}\n{HEAD}", instance.name, options.interval))? {
+        return Ok(0);
+    }
     let start = Instant::now();
     let mut before = (start, events(&page, epoch)?);
     while !ended.load(Ordering::Relaxed) && instance.lives() {
@@ -49,8 +58,7 @@ pub fn run(options: &Record) -> Result<u8> {
         let now = Instant::now();
         let line = line(&page, now - start, events.wrapping_sub(before.1), now - before.0)?;
         before = (now, events);
-        // A closed pipe is an end.
-        if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+        if !put(&line)? {
             break;
         }
     }

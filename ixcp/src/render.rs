@@ -9,6 +9,11 @@ use std::fmt::Write;
 /// Width of the longest bar.
 const BAR_CELLS: usize = 24;
 
+/// Columns of the first line; if it would be longer, its IPv6 addresses get a line of their own.
+const FIRST_MAX: usize = 100;
+/// An application that has not said that it is ready so long after the boot may never do so.
+const SLOW_NS: u64 = 5_000_000_000;
+
 /// The whole picture.
 pub fn status(name: &str, s: &Snapshot) -> String {
     let mut out = String::new();
@@ -22,10 +27,18 @@ pub fn status(name: &str, s: &Snapshot) -> String {
 }
 
 fn head(out: &mut String, name: &str, s: &Snapshot) {
-    let address = addresses(s);
     let heart = if s.alive { "heart beats" } else { "HEART STANDS STILL" };
     let seconds = s.now_ns as f64 / 1e9;
-    let _ = writeln!(out, "{name}: {}, {heart}, up {seconds:.1} s, {address} ({})", s.state, s.mac);
+    let first = |address: &str| {
+        format!("{name}: {}, {heart}, up {seconds:.1} s, {address} ({})", s.state, s.mac)
+    };
+    let all = addresses(s);
+    let line = first(&all);
+    let _ = match all.split_once(", ") {
+        // The IPv6 addresses are long.
+        Some((v4, v6)) if line.chars().count() > FIRST_MAX => writeln!(out, "{}\n{v6}", first(v4)),
+        _ => writeln!(out, "{line}"),
+    };
     let starts = match s.app_starts {
         1 => "started once".to_owned(),
         n => format!("started {n} times"),
@@ -35,6 +48,9 @@ fn head(out: &mut String, name: &str, s: &Snapshot) {
             "it has ended ({}); `ixcp restart-app` starts it afresh, `ixcp stop` ends the machine",
             app_end::text(s.app_exit)
         ),
+        0 if s.state == State::Starting.text() && s.now_ns > SLOW_NS => {
+            "not ready yet (it runs, and has not called ready)".to_owned()
+        }
         0 => "not ready yet".to_owned(),
         ns => format!("ready after {:.2} s", ns as f64 / 1e9),
     };
@@ -287,6 +303,44 @@ mod tests {
         assert!(text.contains("started once, it has ended (exit code 3)"), "{text}");
         assert!(text.contains("restart-app") && !text.contains("not ready yet"), "{text}");
         assert!(text.contains("\n1 core, 1 queue pair, 128 flow groups"), "{text}");
+    }
+
+    #[test]
+    fn an_application_that_does_not_become_ready_is_told_as_such_after_a_while() {
+        let scene = scene(1);
+        scene.page.store(header::READY_NS, 0);
+        let text = |state: State, now_ns| {
+            scene.page.store(header::STATE, state.0.into());
+            scene.page.store(header::NOW_NS, now_ns);
+            status("kv", &crate::snapshot::read(&scene.page).unwrap())
+        };
+        let slow = text(State::Starting, 6_000_000_000);
+        assert!(slow.contains("not ready yet (it runs, and has not called ready)\n"), "{slow}");
+        assert!(text(State::Starting, 4_000_000_000).contains("not ready yet\n"));
+        assert!(text(State::Booting, 6_000_000_000).contains("not ready yet\n"));
+    }
+
+    #[test]
+    fn long_addresses_have_their_own_line() {
+        let scene = scene(1);
+        let text = || status("kv", &crate::snapshot::read(&scene.page).unwrap());
+        scene.page.store(header::IPV6_PREFIXES, 0x40);
+        let (short, rest) =
+            text().split_once('\n').map(|(l, r)| (l.to_owned(), r.to_owned())).unwrap();
+        assert!(
+            short.contains("10.0.2.15/24, fe80::2/64 (") && rest.starts_with("application"),
+            "{short}"
+        );
+        scene.page.store(header::IPV6_PREFIXES, 0x40_0040);
+        scene.page.store(
+            header::IPV6 + 8,
+            u64::from_le_bytes([0x98, 0xed, 0x56, 0xed, 0x36, 0x68, 0xc1, 0xdd]),
+        );
+        let text = text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with("10.0.2.15/24 (52:54:00:12:34:56)"), "{text}");
+        assert_eq!(lines[1], "fe80::98ed:56ed:3668:c1dd/64, 2001:db8::5/64");
+        assert!(lines[2].starts_with("application"), "{text}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::measured::{self, Load};
 use crate::page::Page;
 use crate::policy::Kind;
 use crate::snapshot;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use give::Gift;
 use ix_abi::Status;
 use ix_abi::control::{CommandCode, OWNERS_BASE, header};
@@ -158,7 +158,7 @@ pub fn cores(options: &Cores) -> Result<u8> {
             "some flow groups did not move in time, since the application did not let go of them: \
              `ixcp cores` shows where they are; try again"
         ),
-        outcome => outcome.context("the cores are as they were")?,
+        outcome => outcome.map_err(|e| e.told("the cores are as they were"))?,
     };
     let count = match code {
         CommandCode::SetCores => arg,
@@ -179,7 +179,8 @@ pub fn cores(options: &Cores) -> Result<u8> {
 
 /// What was done, in one of both ways.
 fn say(as_json: bool, json: &serde_json::Value, text: &str) {
-    if as_json { print(&format!("{json:#}\n")) } else { print(&format!("{text}\n")) }
+    let text = if as_json { format!("{json:#}\n") } else { format!("{text}\n") };
+    print(&text);
 }
 
 /// Whether a daemon may undo what was said of cores: so many of them, or, if `None`, which ones.
@@ -192,11 +193,16 @@ fn overruled(base: &Base, instance: &Instance, chosen: Option<u64>) -> Option<St
         (Kind::Static, fixed) => format!("static with static.cores={fixed}"),
         (policy, _) => policy.to_string(),
     };
-    // 0: the static policy leaves the cores alone.
-    let (cores, name) = (chosen.unwrap_or(0), &instance.name);
+    let name = &instance.name;
+    let (cores, means) = match (chosen, config.fixed.cores) {
+        (Some(cores), _) => (format!(" static.cores={cores}"), ""),
+        // As it is already.
+        (None, 0) => (String::new(), ""),
+        (None, _) => (" static.cores=0".to_owned(), " (0: that policy leaves the cores alone)"),
+    };
     Some(format!(
         "warning: daemon {} decides by policy {by} and may change this at once; \
-         `ixcp policy set static static.cores={cores} --name {name}` keeps it",
+         `ixcp policy set static{cores} --name {name}` keeps it{means}",
         daemon.pid
     ))
 }
@@ -209,7 +215,7 @@ fn reserve(instance: &Instance, page: &Page, count: u16, json: bool) -> Result<u
             "{count} of the {all} cores cannot be reserved, since only those that do not serve can be: `ixcp cores set {}` first",
             all.saturating_sub(count.into()).max(1)
         ),
-        outcome => outcome.context("the cores are as they were")?,
+        outcome => outcome.map_err(|e| e.told("the cores are as they were"))?,
     };
     let name = &instance.name;
     say(
@@ -292,7 +298,7 @@ pub fn flows(options: &Flows) -> Result<u8> {
                 "flow group {group} stays: the application, or the device, did not let go of it in time"
             )
         }
-        outcome => outcome.context("the group is where it was")?,
+        outcome => outcome.map_err(|e| e.told("the group is where it was"))?,
     };
     let name = &instance.name;
     say(

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 pub mod rates;
 pub mod screen;
 pub mod text;
+pub mod window;
 
 /// `ixcp top`.
 pub fn run(options: &Top) -> Result<u8> {

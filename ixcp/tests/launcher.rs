@@ -1,6 +1,6 @@
 //! `ixcp run` as a program, with a shell script in QEMU's place: what is printed where, what is
 //! cleaned, which exit code follows from what. The booted kernel is tested in `tests/tests/e2e`.
-use ix_abi::control::{State, header};
+use ix_abi::control::{MAGIC, State, header};
 use ixcp::page::Page;
 use nix::sys::signal::{Signal, kill};
 use std::path::PathBuf;
@@ -173,9 +173,17 @@ fn what_is_missing_is_said_with_the_way_to_get_it() {
         assert_eq!(done.status.code(), Some(1), "{args:?}: {err}");
         assert!(err.starts_with("ixcp: ") && err.contains(wanted), "{args:?}: {err}");
     };
-    fails(&["run", "--app", "web"], "there are: echo, kv");
+    fails(
+        &["run", "--app", "web"],
+        "there are: echo, kv (`cargo xtask image` builds whatever is in apps/",
+    );
     fails(&["run", "--name", "a/b"], "not a good name");
     fails(&["run", "--net", "tap=nosuch0"], "--forward needs --net user");
+    for ip in ["10.0.9.9/24", "10.0.2.2/24", "10.0.2.3/16", "10.0.2.255/16", "10.0.2.20/30"] {
+        let wanted = format!("--ip {ip}: nothing would reach it in QEMU's user network");
+        fails(&["run", "--ip", ip], &wanted);
+    }
+    fails(&["run", "--ip", "192.0.2.7/24"], "--net tap=INTERFACE");
     fails(&["status"], "start one with `ixcp run`");
     fails(&["stop", "--name", "x"], "no dataplane named x runs");
     std::fs::remove_file(scene.path("images/initrd")).unwrap();
@@ -231,6 +239,10 @@ fn a_dry_run_prints_the_command_and_makes_nothing() {
     );
     assert!(out.contains("-append 'app=kv cores=4 ip=10.0.2.15/24 gw=10.0.2.2'"), "{out}");
     assert!(!scene.path("run/kv").exists());
+    for ip in ["10.0.2.15/16", "10.0.2.99/24", "dhcp"] {
+        let done = scene.ixcp("exit 33", &["run", "--dry-run", "--ip", ip]).output().unwrap();
+        assert!(text(&done.stdout).contains(&format!("ip={ip}")), "{}", text(&done.stderr));
+    }
 }
 
 #[test]
@@ -349,4 +361,59 @@ fn what_a_machine_with_a_line_only_has_left_behind_is_named() {
     // One that never was has left nothing.
     let events = scene.ixcp("", &["events", "--name", "nobody"]).output().unwrap();
     assert!(!text(&events.stderr).contains("serial"), "{}", text(&events.stderr));
+    assert!(!text(&events.stderr).contains("has left"), "{}", text(&events.stderr));
+    // Without a name nothing is looked for.
+    let events = scene.ixcp("", &["events"]).output().unwrap();
+    let said = text(&events.stderr);
+    assert!(said.starts_with("ixcp: no dataplane runs (looked in "), "{said}");
+    assert!(said.ends_with("; for one that has ended: --name NAME or --file FILE\n"), "{said}");
+}
+
+#[test]
+fn of_a_kernel_that_crashed_before_it_wrote_its_page_the_log_is_named() {
+    let scene = Scene::new();
+    assert_eq!(scene.run("exit 35").status.code(), Some(3));
+    let log = scene.path("run/kv/serial.log").canonicalize().unwrap();
+    let events = scene.ixcp("", &["events", "--name", "kv"]).output().unwrap();
+    let said = text(&events.stderr);
+    assert_eq!(events.status.code(), Some(1), "{said}");
+    assert!(said.contains("it ended before its kernel wrote the control page"), "{said}");
+    assert!(said.ends_with(&format!("see {}\n", log.display())), "{said}");
+    assert!(!said.contains("it boots"), "{said}");
+}
+
+#[test]
+fn who_asks_for_one_that_has_crashed_is_told_what_is_left_of_it() {
+    let scene = Scene::new();
+    let said = || {
+        let done = scene.ixcp("", &["status", "--name", "kv"]).output().unwrap();
+        assert_eq!(done.status.code(), Some(1));
+        text(&done.stderr)
+    };
+    assert!(said().ends_with("run)\n"), "{}", said());
+    assert_eq!(scene.run("exit 35").status.code(), Some(3));
+    let left = scene.path("run/kv").canonicalize().unwrap();
+    let words = format!("the last one of that name has left is in {}; its last", left.display());
+    assert!(said().contains("no dataplane named kv runs") && said().contains(&words), "{}", said());
+    assert!(said().ends_with("events: `ixcp events --name kv`\n"), "{}", said());
+}
+
+#[test]
+fn a_forwarded_port_on_which_nothing_listens_is_told_once() {
+    let scene = Scene::new();
+    let child = scene.ixcp(&format!("{READY}exec sleep 60"), &["run"]).spawn().unwrap();
+    scene.wait_for_instance();
+    let page = Page::open(&scene.path("run/kv/control")).unwrap();
+    let version = ix_abi::VERSION;
+    page.store(header::VERSION, u64::from(version.major) | u64::from(version.minor) << 16);
+    page.store(header::CORES, 1);
+    page.store(header::READY_NS, 1);
+    page.store_release(header::MAGIC, MAGIC);
+    page.store(header::NOW_NS, 10_000_000_000);
+    std::thread::sleep(Duration::from_millis(500));
+    let done = end(child, Signal::SIGTERM);
+    let err = text(&done.stderr);
+    let told =
+        "ixcp: warning: nothing listens on the application's port 11211/tcp, where 127.0.0.1:";
+    assert_eq!(err.matches(told).count(), 1, "{err}");
 }

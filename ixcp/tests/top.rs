@@ -54,8 +54,8 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(scene: &Scene) -> Terminal {
-        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    fn start(scene: &Scene, rows: u16) -> Terminal {
+        let size = Winsize { ws_row: rows, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None).unwrap();
         let end = || Stdio::from(pty.slave.try_clone().unwrap());
         let mut command = scene.ixcp(&["top", "--interval", "0.2"]);
@@ -116,7 +116,7 @@ fn the_terminal_is_given_back_on_keys_and_signals() {
         (b"", Some(Signal::SIGHUP)),
     ];
     for (keys, signal) in ways {
-        let mut terminal = Terminal::start(&scene);
+        let mut terminal = Terminal::start(&scene, 24);
         // Of the words only the table's head is written in one piece.
         terminal.wait_for("CORE STATE");
         assert!(terminal.is_raw());
@@ -126,6 +126,15 @@ fn the_terminal_is_given_back_on_keys_and_signals() {
         }
         terminal.ends();
     }
+}
+
+#[test]
+fn a_small_window_is_asked_for_its_size() {
+    let scene = Scene::new();
+    let mut terminal = Terminal::start(&scene, 5);
+    terminal.wait_for("q quits; the window is too small for 4 more lines");
+    terminal.master.write_all(b"q").unwrap();
+    terminal.ends();
 }
 
 #[test]

@@ -44,6 +44,20 @@ impl Exit {
         ];
         all.into_iter().find(|why| *why as u32 == status)
     }
+
+    /// In a few words: 33 alone does not look like an end in order.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Ok => "in order",
+            Self::Panic => "a kernel panic",
+            Self::Exception => "an exception in the kernel",
+            Self::AppFailed => "the application failed",
+            Self::AppKilled => "the kernel ended the application",
+            Self::Unsupported => "it cannot run like this",
+            Self::SelftestFailed => "a self-test failed",
+            Self::Afresh => "to be started afresh",
+        }
+    }
 }
 
 pub fn exit(why: Exit) -> ! {
@@ -52,8 +66,9 @@ pub fn exit(why: Exit) -> ! {
     unsafe { PortWriteOnly::<u32>::new(DEBUG_EXIT).write(why as u32 >> 1) };
     // Still here: a machine without that device, whose user sees the screen only.
     console::crash_line(format_args!(
-        "halted (status {}): the machine can be switched off",
-        why as u32
+        "halted (status {}): {}; the machine can be switched off",
+        why as u32,
+        why.text()
     ));
     switch_bochs_off();
     loop {

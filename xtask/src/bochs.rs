@@ -18,7 +18,7 @@ pub fn fetch() -> Result<PathBuf> {
     if program.is_file() && !dir.join("apt").exists() {
         return Ok(root);
     }
-    println!("xtask: fetching Bochs of {SUITE} into {}", dir.display());
+    eprintln!("xtask: fetching Bochs of {SUITE} into {}", dir.display());
     let _ = std::fs::remove_dir_all(&dir);
     qemu::unpack(&dir, &[SUITE], &PACKAGES)?;
     ensure!(program.is_file(), "{SUITE} has no Bochs");

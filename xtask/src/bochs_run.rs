@@ -3,14 +3,14 @@
 //! be: Bochs' own is always 1, so it is read from the kernel's last line.
 use crate::packages::{self, Package};
 use crate::workspace::build_dir;
-use crate::{bochs, image};
+use crate::{bochs, image, say};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use ix_kernel_core::archive::{self, Archive};
 use nix::fcntl::OFlag;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// Status when the time is over, as of timeout(1).
 const TIME_OVER: u8 = 124;
+/// Status of a machine that the kernel has ended in order, as of QEMU.
+pub const IN_ORDER: u8 = 33;
 /// What the kernel says last, with its status behind it.
 const ENDS: &str = "ix: halted (status ";
 /// How long the machine may take to go off after its last line.
@@ -260,8 +262,7 @@ fn watch(options: &Options, machine: &mut Child, serial: &Path) -> Result<u8> {
             screen.read();
         }
         let said = std::fs::read(serial).unwrap_or_default();
-        let mut out = std::io::stdout();
-        out.write_all(&said[shown.min(said.len())..]).and_then(|()| out.flush())?;
+        say::bytes(&said[shown.min(said.len())..]);
         shown = said.len();
         let text = String::from_utf8_lossy(&said);
         let is_enough = options.until.iter().any(|until| text.contains(until));
@@ -294,7 +295,10 @@ mod tests {
 
     #[test]
     fn the_status_is_that_of_the_last_line_that_tells_one() {
-        assert_eq!(status_of("ix: IX starts\nix: halted (status 33): the machine"), Some(33));
+        assert_eq!(
+            status_of("ix: IX starts\nix: halted (status 33): in order; the machine"),
+            Some(33)
+        );
         assert_eq!(status_of("ix: halted (status 3"), None);
         assert_eq!(status_of("ix: halted (status x)"), None);
         assert_eq!(status_of("ix: ready"), None);

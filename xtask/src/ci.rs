@@ -3,6 +3,7 @@
 //! that they leave, in Linux's idle class, so that they do not notice.
 use crate::outcome::Outcome;
 use crate::programs::{self, Program, When};
+use crate::say::{self, say};
 use crate::slowest::Slowest;
 use crate::test::{STEP_MAX, check, fetch, finish};
 use crate::watch::{Shown, clock, heading, watch};
@@ -72,7 +73,7 @@ fn prepare(outcome: &mut Outcome) -> (Vec<Program>, bool) {
         let images = scope.spawn(image::build);
         let e2e = build_e2e();
         outcome.step("the end-to-end tests are built", !e2e.is_empty());
-        let images = images.join().expect("no panic").map_err(|e| println!("{e:#}")).is_ok();
+        let images = images.join().expect("no panic").map_err(|e| say!("{e:#}")).is_ok();
         outcome.step("images", images);
         heading("built");
         (e2e, images)
@@ -83,9 +84,9 @@ fn prepare(outcome: &mut Outcome) -> (Vec<Program>, bool) {
 pub fn iso(outcome: &mut Outcome) {
     if packages::missing(&iso::PACKAGES).is_empty() {
         let made = iso::build(&iso::Options::plain());
-        outcome.step("iso", made.map_err(|e| println!("{e:#}")).is_ok());
+        outcome.step("iso", made.map_err(|e| say!("{e:#}")).is_ok());
     } else {
-        println!("xtask: GRUB's image maker is not there: no ISO");
+        say!("xtask: GRUB's image maker is not there: no ISO");
     }
 }
 
@@ -100,7 +101,7 @@ fn build_e2e() -> Vec<Program> {
 }
 
 fn build(when: When, args: &[&str]) -> Option<Vec<Program>> {
-    programs::build(when, args).map_err(|e| println!("xtask: {e:#}")).ok()
+    programs::build(when, args).map_err(|e| say!("xtask: {e:#}")).ok()
 }
 
 /// The machines, one after the other, once what they boot was fetched; then what waits for their end.
@@ -127,7 +128,7 @@ fn shown(outcome: &mut Outcome, program: &Program) {
         slow.line(line, Instant::now());
     });
     if in_turn {
-        print!("{slow}");
+        say::bytes(slow.to_string().as_bytes());
     }
     told(outcome, before, &program.source, ok);
 }
@@ -135,7 +136,7 @@ fn shown(outcome: &mut Outcome, program: &Program) {
 /// A program that did not even come to a result line: a crash, the time limit.
 pub fn told(outcome: &mut Outcome, before: usize, name: &str, ok: Result<bool>) {
     let ok = ok.unwrap_or_else(|e| {
-        println!("xtask: {e:#}");
+        say!("xtask: {e:#}");
         false
     });
     if !ok && outcome.failed == before {
@@ -170,7 +171,7 @@ fn beside(alone: Sender<Vec<Program>>) -> Outcome {
         outcome.step("the tests are built", false);
         return outcome;
     };
-    println!("--- {} all tests are built", clock());
+    say!("--- {} all tests are built", clock());
     let of_others = |program: &Program| is_of(program, &[E2E]) || is_of(program, &ALONE);
     let _ = alone.send(built.iter().filter(|p| is_of(p, &ALONE)).cloned().collect());
     drop(alone);
@@ -203,7 +204,8 @@ fn quietly(name: &str, command: &mut Command, line: impl FnMut(&str) + Send) -> 
     let seconds = start.elapsed().as_secs_f64();
     let said = said.into_inner().unwrap_or_default();
     // At once, so that nothing comes in between.
-    print!("--- {} beside: {name} ({seconds:.1} s)\n{}", clock(), String::from_utf8_lossy(&said));
+    let heading = format!("--- {} beside: {name} ({seconds:.1} s)\n", clock());
+    say::bytes(&[heading.as_bytes(), &said].concat());
     ok
 }
 

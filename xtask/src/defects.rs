@@ -1,5 +1,6 @@
 //! `cargo xtask defects`: plants each defect of `tests/defects` in a copy of the tree and looks at which
 //! seed the simulation finds it. One that it does not find says that the simulation is too weak.
+use crate::say::say;
 use crate::workspace::{cargo, root, target_dir};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -34,7 +35,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let mut rows = Vec::new();
     for patch in patches(options.filter.as_deref())? {
         let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        println!("--- {name}");
+        say!("--- {name}");
         let outcome = scratch.look_for(&patch, options)?;
         let row = match &outcome {
             Outcome::Found { seed, says } => format!("{name:28} | {seed:>5} | {says}"),
@@ -42,15 +43,15 @@ pub fn run(options: &Options) -> Result<bool> {
             Outcome::DoesNotApply(why) => format!("{name:28} |     - | DOES NOT APPLY: {why}"),
             Outcome::DoesNotBuild => format!("{name:28} |     - | DOES NOT BUILD"),
         };
-        println!("{row}");
+        say!("{row}");
         rows.push((matches!(outcome, Outcome::Found { .. }), row));
     }
     let count = rows.len();
     let found = rows.iter().filter(|(found, _)| *found).count();
-    println!("\ndefect                       |  seed | what it was found by");
-    println!("-----------------------------|-------|---------------------");
-    rows.iter().for_each(|(_, row)| println!("{row}"));
-    println!("{found} of {count} defects found");
+    say!("\ndefect                       |  seed | what it was found by");
+    say!("-----------------------------|-------|---------------------");
+    rows.iter().for_each(|(_, row)| say!("{row}"));
+    say!("{found} of {count} defects found");
     Ok(found == count && count > 0)
 }
 

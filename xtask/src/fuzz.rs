@@ -4,6 +4,7 @@
 //! assertions and overflow checks are on (profile `fuzz`). What is found is kept in
 //! `target/fuzz/findings`, and a target goes on after a finding as long as it has time.
 use crate::packages::{self, Package};
+use crate::say::say;
 use crate::workspace::{cargo, output, quiet, run, target_dir};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
@@ -76,9 +77,9 @@ pub fn fuzz(filter: Option<&str>, seconds: u64, keep: bool) -> Result<bool> {
             minimise(&binary, target)?;
         }
     }
-    println!("{}", lines.join("\n"));
+    say!("{}", lines.join("\n"));
     if findings > 0 {
-        println!(
+        say!(
             "{findings} findings are in {}: docs/testing.md tells how to run one",
             findings_dir().display()
         );
@@ -100,7 +101,7 @@ fn corpus_dir(target: &Target) -> PathBuf {
 
 /// The instrumented program.
 fn build() -> Result<PathBuf> {
-    println!("xtask: building the fuzz targets with coverage");
+    say!("xtask: building the fuzz targets with coverage");
     let mut command = cargo();
     command.args(["build", "-p", "ix-fuzz", "--bin", "ix-fuzz", "--features", "link"]);
     command.args(["--profile", "fuzz", "--target", TRIPLE, "--target-dir"]).arg(fuzz_dir());
@@ -187,12 +188,12 @@ fn once(binary: &Path, target: &Target, time: Duration, report: &mut Report) -> 
             report.features = report.features.max(number_after(&line, "ft: ").unwrap_or(0));
             if told.elapsed() >= PROGRESS {
                 told = Instant::now();
-                println!("{}: {line}", target.name);
+                say!("{}: {line}", target.name);
             }
         } else if let Some(executions) = number_after(&line, "stat::number_of_executed_units:") {
             report.executions += executions;
         } else if line.contains("panicked at") || line.contains("ERROR: libFuzzer") {
-            println!("{}: {line}", target.name);
+            say!("{}: {line}", target.name);
         }
     }
     child.wait()?;

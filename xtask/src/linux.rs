@@ -67,7 +67,7 @@ pub fn build(guest: &Guest) -> Result<PathBuf> {
 fn fetch(guest: &Guest, dir: &Path) -> Result<()> {
     let codename = codename()?;
     let package = guest.package;
-    println!("xtask: fetching the newest {package} of {codename} into {}", dir.display());
+    eprintln!("xtask: fetching the newest {package} of {codename} into {}", dir.display());
     let _ = std::fs::remove_dir_all(dir);
     qemu::unpack_newest(dir, &[&codename], package)?;
     let root = dir.join("root");

@@ -1,5 +1,6 @@
 //! `cargo xtask`: images, runs and tests. The scripts are thin doors to this.
-#![deny(unsafe_code)]
+// Standard output may be closed or full: `say!` knows.
+#![deny(unsafe_code, clippy::print_stdout)]
 
 mod bochs;
 mod bochs_run;
@@ -15,12 +16,14 @@ mod outcome;
 mod packages;
 mod programs;
 mod qemu;
+mod say;
 mod slowest;
 mod test;
 mod watch;
 mod workspace;
 
 use clap::{Parser, Subcommand};
+use say::say;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -102,14 +105,29 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let code = carry_out(Cli::parse().command);
+    match say::not_said() {
+        None => code,
+        Some(error) => {
+            eprintln!("xtask: cannot write to standard output: {error}");
+            if code == ExitCode::SUCCESS { ExitCode::FAILURE } else { code }
+        }
+    }
+}
+
+fn carry_out(command: Command) -> ExitCode {
     if let Command::BochsRun(options) = &command {
-        return bochs_run::run(options).map_or_else(failed, ExitCode::from);
+        return bochs_run::run(options).map_or_else(failed, |status| {
+            if status == bochs_run::IN_ORDER {
+                eprintln!("xtask: the machine ended in order: status {status}, as QEMU's would be");
+            }
+            ExitCode::from(status)
+        });
     }
     let result = match command {
         Command::Image => image::build().map(|()| true),
         Command::Iso(options) => iso::build(&options).map(|path| {
-            println!("{}", path.display());
+            say!("{}", path.display());
             true
         }),
         Command::Run { args } => image::run(&args).map(|()| true),
@@ -127,7 +145,7 @@ fn main() -> ExitCode {
         Command::Defects(options) => defects::run(&options),
         Command::Cost { args } => cost::run(&args),
         Command::Bochs => bochs::fetch().map(|path| {
-            println!("{}", path.display());
+            say!("{}", path.display());
             true
         }),
         Command::BochsRun(_) => Ok(true),
@@ -136,14 +154,14 @@ fn main() -> ExitCode {
             false => &linux::VIRTIO,
         })
         .map(|path| {
-            println!("{}", path.display());
+            say!("{}", path.display());
             true
         }),
         Command::Fuzz { target, seconds, keep } => fuzz::fuzz(target.as_deref(), seconds, keep),
         Command::Qemu { version, vfio_user } => {
             let fetched = if vfio_user { qemu::fetch_vfio_user() } else { qemu::fetch(version) };
             fetched.map(|path| {
-                println!("{}", path.display());
+                say!("{}", path.display());
                 true
             })
         }

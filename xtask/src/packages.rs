@@ -98,7 +98,7 @@ pub fn install(packages: &[Package], required: bool) -> Result<()> {
     let done = if !has("apt-get") {
         Err(anyhow::anyhow!("this system has no apt-get: install by hand what provides {list}"))
     } else if let Some(prefix) = root_prefix() {
-        println!("xtask: installing Debian packages: {list}");
+        eprintln!("xtask: installing Debian packages: {list}");
         apt(&prefix, &missing).context(format!("cannot install {list}"))
     } else {
         Err(anyhow::anyhow!("missing packages; as root: {by_hand}"))
@@ -106,7 +106,7 @@ pub fn install(packages: &[Package], required: bool) -> Result<()> {
     match done {
         Err(e) if required => Err(e),
         Err(e) => {
-            println!("xtask: {e:#}");
+            eprintln!("xtask: {e:#}");
             Ok(())
         }
         Ok(()) => Ok(()),
@@ -148,7 +148,7 @@ fn apt(prefix: &[&str], packages: &[&str]) -> Result<()> {
     if apt(&install).is_ok() {
         return Ok(());
     }
-    println!("xtask: apt-get update");
+    eprintln!("xtask: apt-get update");
     apt(&["update"])?;
     apt(&install)
 }

@@ -41,7 +41,7 @@ fn fetch_into(
     if good(&program) {
         return Ok(program);
     }
-    println!("xtask: fetching {what} from the backports of {release} into {}", dir.display());
+    eprintln!("xtask: fetching {what} from the backports of {release} into {}", dir.display());
     let _ = std::fs::remove_dir_all(dir);
     let suite = format!("{release}-backports");
     unpack(dir, &[release, &suite], &["-t", &suite, "qemu-system-x86", "seabios"])?;

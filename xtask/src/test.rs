@@ -1,6 +1,7 @@
 //! Everything that CI checks, in one go, with one line at the end that says how it went.
 use crate::outcome::Outcome;
 use crate::packages::{self, Package};
+use crate::say::{self, say};
 use crate::slowest::Slowest;
 use crate::watch::{Shown, heading, watch};
 use crate::workspace::{self, cargo};
@@ -50,7 +51,7 @@ pub fn prove(filter: Option<&str>) -> Result<bool> {
         outcome.step(
             "fuzz",
             found_nothing.unwrap_or_else(|e| {
-                println!("{e:#}");
+                say!("{e:#}");
                 false
             }),
         );
@@ -127,7 +128,7 @@ fn prepare(outcome: &mut Outcome, filter: Option<&str>) {
     heading("images");
     let images = image::build();
     if let Err(e) = &images {
-        println!("{e:#}");
+        say!("{e:#}");
     }
     outcome.step("images", images.is_ok());
     if filter.is_none_or(|f| f.contains("iso")) && images.is_ok() {
@@ -149,7 +150,7 @@ fn fetch_for_ixgbe(filter: Option<&str>) {
         // Their tests say SKIPPED without them.
         let fetched = qemu::fetch_vfio_user().and_then(|_| linux::build(&linux::IXGBE));
         if let Err(e) = fetched {
-            println!("xtask: no QEMU or no Linux guest to test the 82599 with: {e:#}");
+            say!("xtask: no QEMU or no Linux guest to test the 82599 with: {e:#}");
         }
     }
 }
@@ -159,14 +160,14 @@ fn fetch_others(filter: Option<&str>) {
         heading("Bochs");
         // Its tests say SKIPPED without it.
         if let Err(e) = bochs::fetch() {
-            println!("xtask: no Bochs to test with: {e:#}");
+            say!("xtask: no Bochs to test with: {e:#}");
         }
     }
     if filter.is_none() || filter.is_some_and(|f| f.contains("qemu")) {
         heading("QEMU 10");
         // Its test says SKIPPED without it.
         if let Err(e) = qemu::fetch(10) {
-            println!("xtask: no QEMU 10 to test with: {e:#}");
+            say!("xtask: no QEMU 10 to test with: {e:#}");
         }
     }
     // Last: its program is compiled, and cargo does one thing at a time.
@@ -174,7 +175,7 @@ fn fetch_others(filter: Option<&str>) {
         heading("the Linux guest");
         // Its tests say SKIPPED without it.
         if let Err(e) = linux::build(&linux::VIRTIO) {
-            println!("xtask: no Linux guest to test with: {e:#}");
+            say!("xtask: no Linux guest to test with: {e:#}");
         }
     }
 }
@@ -207,7 +208,7 @@ fn tests(outcome: &mut Outcome, filter: Option<&str>, prove: bool) -> Result<()>
             slow.line(line, Instant::now());
         });
         if threads.is_some() {
-            print!("{slow}");
+            say::bytes(slow.to_string().as_bytes());
         }
         // A build error is such, too.
         ci::told(outcome, before, &format!("cargo test {}", which.join(" ")), ok);
@@ -224,11 +225,11 @@ pub fn check(outcome: &mut Outcome, name: &str, command: &mut Command) {
 pub fn finish(outcome: &Outcome, start: Instant) -> Result<bool> {
     heading(&format!("done in {} s", start.elapsed().as_secs()));
     for line in &outcome.skipped {
-        println!("{line}");
+        say!("{line}");
     }
     for name in &outcome.failures {
-        println!("FAILED {name}");
+        say!("FAILED {name}");
     }
-    println!("{}", outcome.summary());
+    say!("{}", outcome.summary());
     Ok(outcome.failed == 0)
 }

@@ -1,4 +1,5 @@
 //! Running programs with their output passed on, read line by line, and with a time limit.
+use crate::say::say;
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -20,7 +21,7 @@ pub fn clock() -> String {
 
 /// With the time: where it goes is the first question about a run that is too long.
 pub fn heading(text: &str) {
-    println!("--- {} {text}", clock());
+    say!("--- {} {text}", clock());
 }
 
 /// When one sees what a program says.
@@ -57,7 +58,7 @@ pub fn watch(
                 return Ok(status.success());
             }
             if Instant::now() > deadline {
-                println!("xtask: over the time limit of {} s", limit.as_secs());
+                say!("xtask: over the time limit of {} s", limit.as_secs());
                 // Not waited for yet: the number is its own. With it go all that it started.
                 let group = i32::try_from(child.id()).expect("process numbers are small");
                 // First a word: `ixcp run` ends the machine that it started.

@@ -219,3 +219,41 @@ fn a_flow_group_that_does_not_exist_is_refused() {
         assert!(said.contains("`ixcp flows` lists the 128"), "{said}");
     }
 }
+
+/// A file that has no more room.
+struct Full;
+
+impl PacketWriter for Full {
+    fn packet(&mut self, _: u64, _: u64, _: &Packet) -> std::io::Result<()> {
+        Err(ErrorKind::StorageFull.into())
+    }
+
+    fn counts(&mut self, _: usize, _: Counts) -> std::io::Result<()> {
+        Err(ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Err(ErrorKind::StorageFull.into())
+    }
+}
+
+#[test]
+fn a_file_that_takes_no_more_is_named() {
+    let dir = temp_dir::TempDir::new().unwrap();
+    let instance = Base::at(dir.path().join("ix")).unwrap().claim("kv").unwrap().instance;
+    let scene = scene(1);
+    let mut session = Session {
+        instance: &instance,
+        page: &scene.page,
+        generation: 1,
+        epoch: 0xfeed,
+        lease: 0,
+        readers: vec![Reader::new(0, ring_offset(0, 1), ring_bytes(1))],
+        merger: Merger::new(1, 0),
+        ended: true,
+    };
+    let ended = AtomicBool::new(true);
+    let done = session.run(Box::new(Full), None, None, &ended, "cannot write kv.pcapng");
+    let said = format!("{:#}", done.unwrap_err());
+    assert!(said.starts_with("cannot write kv.pcapng: no storage space"), "{said}");
+}

@@ -42,6 +42,23 @@ fn a_kernel_that_does_not_answer_is_reported_and_later_commands_do_not_overwrite
 }
 
 #[test]
+fn nobody_is_told_that_nothing_has_changed_when_that_is_not_known() {
+    let scene = scene(1);
+    let writer = writer(&scene);
+    let say = || {
+        let sent = writer.send(&scene.page, CommandCode::SetCores, [1, 0, 0, 0], SHORT);
+        format!("{:#}", sent.unwrap_err().told("the cores are as they were"))
+    };
+    let first = say();
+    assert!(first.starts_with("it is not known whether this was done: no answer"), "{first}");
+    assert!(first.ends_with("may still be carried out; look at `ixcp status`"), "{first}");
+    // This one was not even sent.
+    assert!(say().starts_with("the cores are as they were: the kernel has not answered"));
+    let refused = CommandError::Refused(Status::Limit).told("the cores are as they were");
+    assert!(format!("{refused:#}").starts_with("the cores are as they were: the kernel refuses"));
+}
+
+#[test]
 fn a_kernel_that_restarts_meanwhile_has_not_carried_the_command_out() {
     let scene = scene(1);
     std::thread::scope(|s| {

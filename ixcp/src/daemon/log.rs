@@ -62,8 +62,7 @@ impl Log {
             Ok(ms) => (format!("done in {ms:.1} ms"), Some(ms)),
             Err(e) => (format!("NOT done: {e}"), None),
         };
-        let text =
-            format!("{} → {}: {} ({}); {done}", change.from, change.to, change.why, change.figures);
+        let text = format!("{change}; {done}");
         let change = serde_json::to_value(change).unwrap_or(Value::Null);
         self.last.clear();
         self.write(Line { unix_ms: now(), policy: policy.to_owned(), text, change, took_ms });

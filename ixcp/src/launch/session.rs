@@ -1,7 +1,9 @@
 //! A QEMU that runs: its serial line is shown, what becomes of it is told, and it is ended in order.
+use super::ports;
 use crate::app_end;
 use crate::cli::{Control, Run};
 use crate::command::Writer;
+use crate::control::print;
 use crate::instance::Claim;
 use crate::net::Forward;
 use crate::nic::{Played, Player};
@@ -68,6 +70,8 @@ pub(super) struct Session {
     /// When the control page first said so.
     ready_since: Option<Instant>,
     told_slow: bool,
+    /// It was looked whether the forwarded ports lead to anybody.
+    looked_at_ports: bool,
     /// Since when the control page says that the application has ended.
     app_ended_since: Option<Instant>,
     /// That this was told.
@@ -124,6 +128,7 @@ impl Session {
             ready: false,
             ready_since: None,
             told_slow: false,
+            looked_at_ports: false,
             app_ended_since: None,
             told_ended: false,
         };
@@ -162,6 +167,7 @@ impl Session {
                 return Ok(self.ended(status));
             }
             self.look_at_page();
+            self.look_at_ports();
             self.look_at_nic()?;
             self.look_at_app();
             if self.signals.pending().next().is_some() {
@@ -189,7 +195,7 @@ impl Session {
                 self.tell_ready(&line);
             } else if line.starts_with(REPORT) {
                 // It was asked for, perhaps for a file.
-                let _ = writeln!(std::io::stdout(), "{line}");
+                print(&format!("{line}\n"));
             } else {
                 eprintln!("{line}");
             }
@@ -208,6 +214,16 @@ impl Session {
             self.ready = true;
             self.tell_ready(&format!("{READY}: {}", self.claim.instance.name));
         }
+    }
+
+    /// Who leads a port to an application that listens on another one sees connections reset, and nothing else.
+    fn look_at_ports(&mut self) {
+        let Some(page) = &self.page else { return };
+        if self.looked_at_ports || !self.ready || !ports::are_settled(page) {
+            return;
+        }
+        self.looked_at_ports = true;
+        ports::warnings(page, &self.forwards).iter().for_each(|line| eprintln!("ixcp: {line}"));
     }
 
     /// A machine whose card is gone is of no use.

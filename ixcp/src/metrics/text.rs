@@ -125,12 +125,11 @@ pub fn metric(counter: Counter) -> (String, &'static str) {
 
 fn counted(out: &mut String, all: &[Readable<'_>], counter: Counter) {
     let text = counter.name();
-    let help = format!("{text} of the control page.");
     let (name, kind) = metric(counter);
     // An older kernel does not have it: no sample, rather than one that says 0.
     let has = |s: &Snapshot| s.cores.first().is_some_and(|c| c.counters.has(text));
     let all: Vec<Readable<'_>> = all.iter().copied().filter(|(_, s)| has(s)).collect();
-    per_core(out, &all, &name, kind, &help, |c| c.counter(counter));
+    per_core(out, &all, &name, kind, counter.help(), |c| c.counter(counter));
 }
 
 fn drops(out: &mut String, all: &[Readable<'_>]) {

@@ -13,7 +13,7 @@ use ix_abi::control::header;
 use ix_abi::demand::{Want, word};
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Seek, Write};
+use std::io::{BufRead, BufReader, Seek};
 use std::time::{Duration, Instant};
 use toml::Table;
 
@@ -179,7 +179,6 @@ fn log(name: Option<&str>, options: &PolicyLog) -> Result<u8> {
             return Ok(0);
         }
     };
-    let mut out = std::io::stdout().lock();
     loop {
         let mut line = String::new();
         let got = reader.as_mut().map_or(Ok(0), |r| r.read_line(&mut line))?;
@@ -189,8 +188,7 @@ fn log(name: Option<&str>, options: &PolicyLog) -> Result<u8> {
                 Ok(parsed) => parsed.show() + "\n",
                 Err(_) => continue,
             };
-            // Nobody reads any more: the end, and no error.
-            if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+            if !print(&text) {
                 return Ok(0);
             }
             continue;

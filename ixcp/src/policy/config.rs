@@ -267,7 +267,17 @@ pub fn setting(text: &str) -> Result<Table, ConfigError> {
     }
 }
 
-/// Numbers without a fraction are welcome where others are wanted.
+/// In one line, with words for the types.
 fn one_line(error: &toml::de::Error) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    let text = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    // What was found stands before it, and may be anything.
+    let Some((found, wanted)) = text.rsplit_once(", expected ") else { return text };
+    let (word, rest) = wanted.split_once(' ').unwrap_or((wanted, ""));
+    let word = match word {
+        "f64" => "a number",
+        "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "i32" => "a whole number",
+        other => other,
+    };
+    format!("{found}, expected {word} {rest}").trim_end().to_owned()
 }

@@ -85,6 +85,8 @@ fn settings_that_cannot_be_are_refused_with_the_key_and_what_is_wanted() {
         (&["policy=fast"], "fast"),
         (&["latency.tarket_us=1"], "tarket_us"),
         (&["cores.min=-1"], "-1"),
+        (&["cores.min=-1"], "expected a whole number that is not negative in `cores.min`"),
+        (&["latency.target_us=abc"], "\"abc\", expected a number in `latency.target_us`"),
         (&["cores=3"], "there"),
         (&["job.pid=1", "job.cgroup=/x"], "not both"),
         (&["job.pid=-2"], "process"),
@@ -168,6 +170,8 @@ fn a_core_that_the_dataplane_woke_is_a_step_up_and_the_load_is_evened_out() {
     assert_eq!((g.step().cores, g.authorised()), (2, 3));
     let even = g.decide(&sample(60, 8, 2, idle)).unwrap();
     assert_eq!((even.to.cores, even.why), (2, Why::Uneven));
+    let said = even.to_string();
+    assert!(said.starts_with("2 cores, load spread anew: the dataplane has woken"), "{said}");
     let down = drive(&mut g, 70, 100, 8, |_| idle);
     assert!(down[0].0 >= 510, "the hold counts from the wake: {}", down[0].0);
 }

@@ -96,11 +96,9 @@ impl Curve {
             let cell = |at: usize| {
                 let text = cells.get(at).with_context(|| format!("line {number} is too short"))?;
                 let percent = text.strip_suffix('%');
-                let value: f64 = percent
-                    .unwrap_or(text)
-                    .trim()
-                    .parse()
-                    .with_context(|| format!("line {number}: {text:?} is no number"))?;
+                let Ok(value) = percent.unwrap_or(text).trim().parse::<f64>() else {
+                    bail!("line {number}: {text:?} is no number")
+                };
                 ensure!(
                     value.is_finite() && value >= 0.0,
                     "line {number}: {text:?}, a number that is not negative is wanted"

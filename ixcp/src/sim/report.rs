@@ -249,11 +249,7 @@ impl Report {
         let mut out = String::new();
         for event in &self.events {
             let _ = match event.what {
-                What::Change(c) => writeln!(
-                    out,
-                    "  {:8.3} s  {} → {}: {} ({})",
-                    event.seconds, c.from, c.to, c.why, c.figures
-                ),
+                What::Change(change) => writeln!(out, "  {:8.3} s  {change}", event.seconds),
                 What::Woken(serving) => writeln!(
                     out,
                     "  {:8.3} s  the dataplane wakes a core: {serving} serve",

@@ -12,7 +12,7 @@ fn every_word_comes_out_under_its_name() {
     let v6 = |text: &str| (text.parse::<Ipv6Addr>().unwrap(), 64);
     assert_eq!(snapshot.ipv6, [v6("fe80::2"), v6("2001:db8::5")]);
     assert_eq!(snapshot.mac, "52:54:00:12:34:56");
-    assert_eq!(snapshot.version, "4.0");
+    assert_eq!(snapshot.version, "4.1");
     assert_eq!(snapshot.cores.len(), 2);
     for (i, counter) in Counter::ALL.iter().enumerate() {
         assert_eq!(snapshot.cores[1].counter(*counter), 1000 + i as u64);

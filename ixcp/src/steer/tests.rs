@@ -55,7 +55,8 @@ fn who_sets_cores_against_a_daemon_is_warned() {
     let held = daemon(&[], "policy=latency");
     let text = overruled(&base, &kv, Some(2)).unwrap();
     assert!(text.contains("by policy latency") && text.contains("static.cores=2"), "{text}");
-    assert!(overruled(&base, &kv, None).unwrap().contains("static.cores=0"));
+    let text = overruled(&base, &kv, None).unwrap();
+    assert!(text.ends_with("`ixcp policy set static --name kv` keeps it"), "{text}");
     drop(held);
     let held = daemon(&["other"], "policy=latency");
     assert_eq!(overruled(&base, &kv, Some(2)), None, "it ignores kv");
@@ -66,4 +67,7 @@ fn who_sets_cores_against_a_daemon_is_warned() {
     let _held = daemon(&[], "static.cores=3");
     assert_eq!(overruled(&base, &kv, Some(3)), None);
     assert!(overruled(&base, &kv, Some(2)).unwrap().contains("static with static.cores=3"));
+    let text = overruled(&base, &kv, None).unwrap();
+    let end = "static.cores=0 --name kv` keeps it (0: that policy leaves the cores alone)";
+    assert!(text.ends_with(end), "{text}");
 }

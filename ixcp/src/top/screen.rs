@@ -2,10 +2,12 @@
 //!
 //! Written by escape sequences that every terminal of today knows: what is drawn is text in a table, and a crate for more
 //! would turn on `std` in crates that the kernel is built of.
+use super::window::{self, Size};
 use super::{Seen, Watch, text};
 use crate::control::print;
 use crate::instance::Base;
 use crate::observe;
+use crate::render::count;
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
@@ -72,7 +74,7 @@ pub fn run(base: &Base, name: Option<&str>, interval: Duration) -> Result<()> {
         let next = Instant::now() + interval;
         let seen = watch.look(observe::look(base, name)?, Instant::now());
         remember(&mut history, &seen);
-        print(&picture(&seen, &history));
+        print(&picture(&seen, &history, window::size(std::io::stdout().as_fd())));
         if wait(next, &ended)? {
             break;
         }
@@ -97,8 +99,8 @@ fn remember(history: &mut HashMap<String, History>, seen: &[Seen]) {
     }
 }
 
-/// Everything, as it is written to the terminal.
-fn picture(seen: &[Seen], history: &HashMap<String, History>) -> String {
+/// Everything, as it is written to a terminal of this size; of one that does not tell it, all.
+fn picture(seen: &[Seen], history: &HashMap<String, History>, size: Option<Size>) -> String {
     let mut lines = String::new();
     for Seen { name, frame } in seen {
         match frame {
@@ -116,9 +118,28 @@ fn picture(seen: &[Seen], history: &HashMap<String, History>) -> String {
     if seen.is_empty() {
         lines += "no dataplane runs\n";
     }
-    lines += "q quits\n";
-    let cleared = lines.lines().map(|line| format!("{line}{CLEAR_LINE}\r\n")).collect::<String>();
-    format!("{HOME}{cleared}{CLEAR_BELOW}")
+    fitted(&lines, "q quits", size)
+}
+
+/// The lines from the top left corner on, and a last one below them; what does not fit is left out. A line that is too long, or one too
+/// many, would move all others.
+fn fitted(lines: &str, last: &str, size: Option<Size>) -> String {
+    let Size { rows, columns } = size.unwrap_or(Size { rows: usize::MAX, columns: usize::MAX });
+    let mut text = HOME.to_owned();
+    // Cleared first: at its end the cursor of a full line stands on its last character.
+    for line in lines.lines().take(rows - 1) {
+        text += CLEAR_LINE;
+        text.extend(line.chars().take(columns));
+        text += "\r\n";
+    }
+    text += CLEAR_BELOW;
+    let hidden = lines.lines().count().saturating_sub(rows - 1);
+    let last = match hidden {
+        0 => last.to_owned(),
+        _ => format!("{last}; the window is too small for {}", count(hidden as u64, "more line")),
+    };
+    text.extend(last.chars().take(columns));
+    text
 }
 
 /// A row of bars, the highest of which is the largest value.

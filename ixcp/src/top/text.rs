@@ -3,18 +3,18 @@ use super::rates::{Frame, Rates};
 use crate::measured::short;
 use std::fmt::Write;
 
-/// Columns of the table, and their widths; the first two are aligned to the left.
+/// Columns of the table, and their widths; the first two are aligned to the left. Together they are as wide as a terminal is at least.
 pub const COLUMNS: [(&str, usize); 11] = [
     ("CORE", 4),
-    ("STATE", 8),
+    ("STATE", 7),
     ("GROUPS", 6),
-    ("CONNS", 7),
-    ("RX/s", 7),
-    ("TX/s", 7),
+    ("CONNS", 6),
+    ("RX/s", 6),
+    ("TX/s", 6),
     ("EVENTS/s", 8),
     ("BUSY", 6),
     ("USER", 6),
-    ("DELAY99", 8),
+    ("DELAY99", 7),
     ("DROPS/s", 7),
 ];
 
@@ -29,24 +29,28 @@ pub fn frame(f: &Frame) -> String {
     out
 }
 
-/// The lines above the table.
-pub fn head(f: &Frame) -> [String; 2] {
+/// The lines above the table; the IPv6 addresses, which are long, have their own.
+pub fn head(f: &Frame) -> Vec<String> {
     let heart = match f.alive {
         Some(true) => ", heart beats",
         Some(false) => ", HEART STANDS STILL",
         None => "",
     };
-    [
-        format!("{}: {}{heart}, up {}, {}", f.name, f.state, uptime(f.uptime_s), f.address),
-        format!(
-            "application {:?}, batch bound {}, {} of {} cores serve, {} moves of flow groups",
-            f.app,
-            f.batch,
-            f.serving,
-            f.cores.len(),
-            f.moves
-        ),
-    ]
+    let (first, more) = f.address.split_once(", ").unwrap_or((&f.address, ""));
+    let mut lines =
+        vec![format!("{}: {}{heart}, up {}, {first}", f.name, f.state, uptime(f.uptime_s))];
+    if !more.is_empty() {
+        lines.push(more.to_owned());
+    }
+    lines.push(format!(
+        "application {:?}, batch bound {}, {} of {} cores serve, {} moves of flow groups",
+        f.app,
+        f.batch,
+        f.serving,
+        f.cores.len(),
+        f.moves
+    ));
+    lines
 }
 
 /// The table: a row for each core, and one for all if there are several.

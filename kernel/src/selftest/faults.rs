@@ -8,8 +8,8 @@ use crate::mem::layout;
 type Outcome = Result<(), String>;
 
 #[inline(never)]
-pub fn panic() -> Outcome {
-    panic!("asked for by selftest=panic")
+pub fn panic(name: &str) -> Outcome {
+    panic!("asked for by selftest={name}")
 }
 
 fn survived(what: &str) -> Outcome {

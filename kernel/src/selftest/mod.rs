@@ -25,7 +25,7 @@ pub fn run_if_asked(cores: usize, functions: &[Function]) {
     let outcome = match name {
         "boot" | "report" => Ok(()),
         "placement" => memory::placement(),
-        "panic" => faults::panic(),
+        "panic" => faults::panic(name),
         "fault" => faults::page_fault(),
         "exec" => faults::execute_data(),
         "rodata" => faults::write_constants(),
@@ -75,7 +75,7 @@ pub fn crash_late(now: u64) {
         return;
     }
     let _survived = match name {
-        "panic-late" => faults::panic(),
+        "panic-late" => faults::panic(name),
         "fault-late" => faults::page_fault(),
         _ => Ok(()),
     };

@@ -78,7 +78,9 @@ pub fn stop(d: &Dataplane, me: usize, why: Stop, registers: &GuestRegisters) {
     // What its card still does, it does to memory that is about to be somebody's again.
     d.functions.iter().for_each(crate::pci::Function::stop_dma);
     if !again {
-        log::info!("{}: ended with status {}", d.name, d.status.load(Ordering::Relaxed));
+        let status = d.status.load(Ordering::Relaxed);
+        let means = Exit::from_status(status).map_or("unknown", Exit::text);
+        log::info!("{}: ended with status {status}: {means}", d.name);
         return end(d, State::Ended);
     }
     let began = time::now_ns();

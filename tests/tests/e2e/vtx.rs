@@ -20,7 +20,7 @@ fn all_cores_run_behind_ept_and_the_workload_verifies() {
         "KiB of them for each of 4 cores",
         "us of them to make and load them",
         "3000 requests, 0 errors",
-        "ix: ix: ended with status 33",
+        "ix: ix: ended with status 33: in order",
     ]);
     // Every core was in its guest, and nothing brought one out that a boot does not.
     let exits: Vec<&str> = run.lines("exits of its core").collect();
@@ -121,7 +121,7 @@ fn a_neighbour_never_notices() {
         "bad: contained in life 4",
         "kv: ix: VT-x: this is a dataplane under IX's monitor, life 1",
         "12000 requests, 0 errors",
-        "kv: ended with status 33",
+        "kv: ended with status 33: in order",
     ]);
     assert_eq!(run.lines("kv: contained").count(), 0, "{}", run.log);
 }
@@ -207,7 +207,7 @@ fn a_dataplane_sees_its_own_functions_only() {
     let options = "--cores 2 --memory 160 --time 60";
     let Some(run) = monitor::run(options, Some(configuration), "vmx=on") else { return };
     run.ended(33);
-    run.said(&["a: ix: report: PCI 00:02.0 [1234:1111]", "ix: b: ended with status 33"]);
+    run.said(&["a: ix: report: PCI 00:02.0 [1234:1111]", "ix: b: ended with status 33: in order"]);
     let seen = |name: &str| run.lines("report: PCI ").filter(|l| l.starts_with(name)).count();
     assert_eq!((seen("a: "), seen("b: ")), (1, 0), "{}", run.log);
 }

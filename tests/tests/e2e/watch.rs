@@ -383,7 +383,7 @@ fn the_trace_prints_every_packet_while_it_is_on_and_none_otherwise() {
 #[test]
 fn a_panic_is_the_last_event_in_the_page_that_is_left_and_in_the_report() {
     crashes("panic-late", 3, |line| {
-        line.contains("panic at …t/faults:") && line.ends_with("asked for by selftest=panic")
+        line.contains("panic at …t/faults:") && line.ends_with("asked for by selftest=panic-late")
     });
 }
 

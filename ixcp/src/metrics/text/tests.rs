@@ -129,3 +129,13 @@ fn an_applications_name_cannot_write_samples() {
     parse(&text);
     assert!(text.contains(r#"app="a\"} 1\nix_alive{x=\"\\","#), "{text}");
 }
+
+#[test]
+fn every_counter_says_what_it_counts() {
+    let text = exposition(&[observed("kv", 1)]);
+    assert!(text.contains("# HELP ix_rx_packets_total Frames taken from receive queues.\n"));
+    for &counter in Counter::ALL {
+        let help = format!("# HELP {} {}\n", metric(counter).0, counter.help());
+        assert!(text.contains(&help), "{help}");
+    }
+}

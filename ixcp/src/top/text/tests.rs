@@ -25,15 +25,17 @@ fn a_frame_is_readable_without_a_terminal() {
     let now = read(&scene.page).unwrap();
     let text = frame(&rates::frame("kv", Some((&before, Duration::from_secs(1))), &now));
     let expected = "\
-kv: ready, heart beats, up 2.5 s, 10.0.2.15/24, fe80::2/64, 2001:db8::5/64
+kv: ready, heart beats, up 2.5 s, 10.0.2.15/24
+fe80::2/64, 2001:db8::5/64
 application \"kv\", batch bound 64, 1 of 2 cores serve, 5 moves of flow groups
 
-CORE STATE     GROUPS   CONNS    RX/s    TX/s EVENTS/s   BUSY   USER  DELAY99 DROPS/s
-0    running       64      20    123k   1.23M      999  90.0%  25.0%        -       0
-1    parked        64    1020       0       0        0      -      -        -       0
-all               128    1040    123k   1.23M      999  90.0%  25.0%        -       0
+CORE STATE    GROUPS  CONNS   RX/s   TX/s EVENTS/s   BUSY   USER DELAY99 DROPS/s
+0    running      64     20   123k  1.23M      999  90.0%  25.0%       -       0
+1    parked       64   1020      0      0        0      -      -       -       0
+all              128   1040   123k  1.23M      999  90.0%  25.0%       -       0
 ";
     assert_eq!(text, expected);
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 }
 
 #[test]
