@@ -104,10 +104,7 @@ fn run_whole<T: TxQueue>(engine: &mut Engine, queue: &mut T, slots: u32) {
     engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
     // Nobody looks on while it is calm.
     debug_assert!(!engine.local.slow);
-    let done = match slots {
-        1 => u32::from(fast::call(engine, queue)),
-        _ => fast::calls(engine, queue, slots, slots),
-    };
+    let done = fast::calls(engine, queue, slots, slots);
     if done < slots {
         run_behind(engine, queue, slots, done);
     } else {

@@ -316,12 +316,16 @@ fn receive<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     let quiet = engine.local.mesh.is_quiet() && !(moving && engine.moves.has_early());
     let (steered, mesh_is_dry) = if quiet { (0, true) } else { steered(engine, guarded) };
     if moving {
-        let full = total >= engine.rx_batch;
-        let queues = platform.rx_queues().iter().take(if full { usize::MAX } else { 0 });
-        engine.received_for_moves(total, queues.map(RxQueue::waiting).sum(), mesh_is_dry);
+        let waiting = if total < engine.rx_batch { 0 } else { waiting(platform) };
+        engine.received_for_moves(total, waiting, mesh_is_dry);
     }
     count(&mut engine.local.stats, total, total + steered, bytes);
     total + steered > 0
+}
+
+/// Frames that the queues hold beside what was taken, which was as much as might be.
+fn waiting<P: Platform>(platform: &mut P) -> usize {
+    platform.rx_queues().iter().map(RxQueue::waiting).sum()
 }
 
 /// What the queues hold beside what was taken, and whether that is too much. `true`: what was taken is to wait.
@@ -333,7 +337,7 @@ fn look_closely<P: Platform>(
     taken: usize,
     batch: &mut RxBatch,
 ) -> bool {
-    let waiting = platform.rx_queues().iter().map(RxQueue::waiting).sum();
+    let waiting = waiting(platform);
     let now = engine.local.now;
     engine.local.measure.found_some_of(Source::Queues, (taken, waiting), now);
     engine.judge(taken + waiting + engine.local.mesh.frames_waiting(), batch);

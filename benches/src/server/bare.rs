@@ -1,22 +1,15 @@
 //! The floor: parses, verifies both checksums, looks the connection up in a hash table, builds the answer in
 //! place, computes both checksums. No TCP: no timers, no retransmission, no protection, no application.
 use crate::server::Server;
+use crate::server::frame::{Key, is_intact, sign, word};
 use crate::wire::{ACK, ETHERNET, FIN, PSH, RST, SYN, TCP};
 use foldhash::fast::FixedState;
-use ix_dataplane::checksum;
 use std::collections::HashMap;
 
 const BUFFERS: usize = 256;
 const BUFFER_BYTES: usize = 2048;
 /// As in the engine's machine.
 const FRAME_OFFSET: usize = 12;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    remote: u32,
-    local: u32,
-    ports: u32,
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Flow {
@@ -105,11 +98,6 @@ impl Server for Bare {
 }
 
 #[inline(always)]
-fn word(f: &[u8], at: usize) -> u32 {
-    u32::from_ne_bytes([f[at], f[at + 1], f[at + 2], f[at + 3]])
-}
-
-#[inline(always)]
 fn put(f: &mut [u8], at: usize, word: u32) {
     f[at..at + 4].copy_from_slice(&word.to_ne_bytes());
 }
@@ -131,15 +119,10 @@ fn respond(
     if len > f.len() || data < TCP + 20 || data > len || fragment != 0 {
         return None;
     }
-    if !offload {
-        let addresses = checksum::sum(&f[26..TCP]);
-        let pseudo = checksum::add(addresses, u64::from(((total - 20) as u16).to_be()) + 0x0600);
-        let sum = checksum::add(pseudo, checksum::sum(&f[TCP..len]));
-        if !checksum::is_good(checksum::sum(&f[ETHERNET..TCP])) || !checksum::is_good(sum) {
-            return None;
-        }
+    if !offload && !is_intact(f, total) {
+        return None;
     }
-    let key = Key { remote: word(f, 26), local: word(f, 30), ports: word(f, 34) };
+    let key = Key::of(f);
     let flags = f[47];
     let payload = (len - data) as u32;
     let (seq, ack) = match flows.get_mut(&key) {
@@ -176,12 +159,7 @@ fn respond(
     f[24..26].fill(0);
     f[50..52].fill(0);
     if !offload {
-        let sum = checksum::finish(checksum::sum(&f[ETHERNET..TCP]));
-        f[24..26].copy_from_slice(&sum);
-        let addresses = checksum::sum(&f[26..TCP]);
-        let pseudo = checksum::add(addresses, u64::from(((total - 20) as u16).to_be()) + 0x0600);
-        let sum = checksum::finish(checksum::add(pseudo, checksum::sum(&f[TCP..len])));
-        f[50..52].copy_from_slice(&sum);
+        sign(&mut f[..len], total, 0);
     }
     Some(len)
 }

@@ -7,6 +7,7 @@ use crate::memory;
 use crate::nic::{RX_RING, Rx, Tx};
 use crate::rings::{self, Calls, Events};
 use crate::server::Server;
+use crate::server::frame::{Key, is_intact, sign, word};
 use crate::wire::{ACK, ETHERNET, FIN, PSH, RST, SERVER_MAC, SYN, TCP};
 use foldhash::fast::FixedState;
 use ix_abi::CoreId;
@@ -27,13 +28,6 @@ const SLOT_BYTES: usize = 128;
 const DATA: usize = TCP + 32;
 /// `sendv` with one piece, as the call's first word says it.
 const SENDV_ONE: u64 = 1 << 32 | 5;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    remote: u32,
-    local: u32,
-    ports: u32,
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Flow {
@@ -157,7 +151,7 @@ impl Contract {
         if f.len() < TCP + 20 || f[47] & SYN == 0 {
             return None;
         }
-        let key = Key { remote: word(f, 26), local: word(f, 30), ports: word(f, 34) };
+        let key = Key::of(f);
         let ack = u32::from_be(word(f, 38)).wrapping_add(1);
         let mac = f[6..12].try_into().expect("six");
         let flow = Flow { key, mac, seq: 1, ack, timestamp: 0, buffer: None, held: 0 };
@@ -173,6 +167,8 @@ impl Contract {
         answer[38..42].fill(0);
         answer[42..46].copy_from_slice(&ack.to_be_bytes());
         answer[47] = ACK | SYN;
+        answer[24..26].fill(0);
+        answer[50..52].fill(0);
         if !self.offload {
             let total = answer.len() - ETHERNET;
             sign(&mut answer, total, 0);
@@ -292,11 +288,6 @@ impl Server for Contract {
     }
 }
 
-#[inline(always)]
-fn word(f: &[u8], at: usize) -> u32 {
-    u32::from_ne_bytes([f[at], f[at + 1], f[at + 2], f[at + 3]])
-}
-
 /// Whose request it is, and its bytes of payload.
 #[inline(always)]
 fn parse(f: &[u8], offload: bool) -> Option<(Key, u32)> {
@@ -312,16 +303,10 @@ fn parse(f: &[u8], offload: bool) -> Option<(Key, u32)> {
     if f[47] & (SYN | FIN | RST) != 0 {
         return None;
     }
-    if !offload {
-        let addresses = checksum::sum(&f[26..TCP]);
-        let pseudo = checksum::add(addresses, u64::from(((total - 20) as u16).to_be()) + 0x0600);
-        let sum = checksum::add(pseudo, checksum::sum(&f[TCP..len]));
-        if !checksum::is_good(checksum::sum(&f[ETHERNET..TCP])) || !checksum::is_good(sum) {
-            return None;
-        }
+    if !offload && !is_intact(f, total) {
+        return None;
     }
-    let key = Key { remote: word(f, 26), local: word(f, 30), ports: word(f, 34) };
-    Some((key, (len - DATA) as u32))
+    Some((Key::of(f), (len - DATA) as u32))
 }
 
 /// The headers of an answer of `total` bytes of IP.
@@ -330,6 +315,7 @@ fn write(f: &mut [u8; SLOT_BYTES], flow: &Flow, total: usize, clock: u32) {
     let mut put = |at: usize, word: u32| f[at..at + 4].copy_from_slice(&word.to_ne_bytes());
     put(14, u32::from_ne_bytes([0x45, 0, (total >> 8) as u8, total as u8]));
     put(18, u32::from_ne_bytes([0, 0, 0x40, 0]));
+    // Without checksums: for who signs it.
     put(22, u32::from_ne_bytes([64, 6, 0, 0]));
     put(26, flow.key.local);
     put(30, flow.key.remote);
@@ -344,18 +330,4 @@ fn write(f: &mut [u8; SLOT_BYTES], flow: &Flow, total: usize, clock: u32) {
     f[..6].copy_from_slice(&flow.mac);
     f[6..12].copy_from_slice(&SERVER_MAC);
     f[12..14].copy_from_slice(&[8, 0]);
-}
-
-/// Both checksums of a frame of `total` bytes of IP, of which the first are here; the rest has this sum.
-#[inline(always)]
-fn sign(f: &mut [u8], total: usize, payload: u64) {
-    f[24..26].fill(0);
-    f[50..52].fill(0);
-    let sum = checksum::finish(checksum::sum(&f[ETHERNET..TCP]));
-    f[24..26].copy_from_slice(&sum);
-    let addresses = checksum::sum(&f[26..TCP]);
-    let pseudo = checksum::add(addresses, u64::from(((total - 20) as u16).to_be()) + 0x0600);
-    let headers = checksum::add(pseudo, checksum::sum(&f[TCP..]));
-    let sum = checksum::finish(checksum::add(headers, payload));
-    f[50..52].copy_from_slice(&sum);
 }

@@ -2,6 +2,7 @@
 pub mod bare;
 pub mod contract;
 pub mod engine;
+mod frame;
 pub mod smoltcp;
 
 /// A server and the network card under it.
