@@ -1,46 +1,27 @@
 //! Standard output that takes nothing: a full disk is a failure that is told, a closed pipe is none.
-use ix_abi::control::{MAGIC, command, header, outcome};
-use ixcp::instance::{Base, Claim};
-use ixcp::page::Page;
+mod scene;
+
+use ix_abi::control::{command, outcome};
+use scene::Scene;
 use std::fs::OpenOptions;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// A directory with a dataplane of one core, and with images that can be named.
-struct Scene {
-    dir: temp_dir::TempDir,
-    page: Page,
-    _claim: Claim,
-}
-
-impl Scene {
-    fn new() -> Scene {
-        let dir = temp_dir::TempDir::new().unwrap();
-        let claim = Base::at(dir.path().join("run")).unwrap().claim("kv").unwrap();
-        let page = Page::create(&claim.instance.control()).unwrap();
-        let version = ix_abi::VERSION;
-        page.store(header::VERSION, u64::from(version.major) | u64::from(version.minor) << 16);
-        page.store(header::CORES, 1);
-        page.store_release(header::MAGIC, MAGIC);
-        for name in ["kernel", "initrd"] {
-            std::fs::write(dir.path().join(name), name).unwrap();
-        }
-        Scene { dir, page, _claim: claim }
+/// `ixcp` with images that can be named, and QEMU's place taken.
+fn ixcp(scene: &Scene, args: &str, out: impl Into<Stdio>) -> Output {
+    for name in ["kernel", "initrd"] {
+        std::fs::write(scene.dir.path().join(name), name).unwrap();
     }
-
-    fn ixcp(&self, args: &str, out: impl Into<Stdio>) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ixcp"));
-        command.env("IX_RUNTIME_DIR", self.dir.path().join("run"));
-        command.env("IX_IMAGES", self.dir.path()).args(args.split_whitespace());
-        if args.starts_with("run") {
-            let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake-qemu.sh");
-            command.arg("--qemu").arg(fake);
-        }
-        command.stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
-        command.spawn().unwrap().wait_with_output().unwrap()
+    let mut command = scene.ixcp();
+    command.env("IX_IMAGES", scene.dir.path()).args(args.split_whitespace());
+    if args.starts_with("run") {
+        let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake-qemu.sh");
+        command.arg("--qemu").arg(fake);
     }
+    command.stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
+    command.spawn().unwrap().wait_with_output().unwrap()
 }
 
 /// Whatever prints; a recording says so as of any other file.
@@ -68,7 +49,7 @@ fn a_full_disk_is_a_failure_that_is_told() {
     let scene = Scene::new();
     for args in PRINTING {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let done = scene.ixcp(args, full);
+        let done = ixcp(&scene, args, full);
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         assert_eq!(done.status.code(), Some(1), "{args}: {said}");
         let last = said.lines().last().unwrap_or_default();
@@ -85,7 +66,7 @@ fn a_pipe_that_nobody_reads_is_no_failure() {
     for args in PRINTING {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let done = scene.ixcp(args, writer);
+        let done = ixcp(&scene, args, writer);
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         assert_eq!(done.status.code(), Some(0), "{args}: {said}");
         assert!(!said.contains("standard output"), "{args}: {said}");
@@ -105,7 +86,8 @@ fn what_was_done_is_said_on_standard_output() {
                 std::thread::sleep(Duration::from_micros(200));
             }
         });
-        let done = ["trace on --port 7", "trace off"].map(|args| scene.ixcp(args, Stdio::piped()));
+        let done =
+            ["trace on --port 7", "trace off"].map(|args| ixcp(&scene, args, Stdio::piped()));
         // Before anything may fail: this thread waits for that one.
         ended.store(true, Ordering::Relaxed);
         let said = done.map(|done| {

@@ -1,10 +1,10 @@
 //! `ixcp top` as a program on a terminal: what it takes it gives back, however it ends.
-use ix_abi::control::{MAGIC, header};
-use ixcp::instance::{Base, Claim};
-use ixcp::page::Page;
+mod scene;
+
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
+use scene::Scene;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -14,33 +14,15 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A directory with a dataplane of one core.
-struct Scene {
-    dir: temp_dir::TempDir,
-    _claim: Claim,
+/// `ixcp` on a terminal of the usual kind.
+fn ixcp(scene: &Scene, args: &[&str]) -> Command {
+    let mut command = scene.ixcp();
+    command.env("TERM", "xterm").args(args);
+    command
 }
 
-impl Scene {
-    fn new() -> Scene {
-        let dir = temp_dir::TempDir::new().unwrap();
-        let claim = Base::at(dir.path().join("run")).unwrap().claim("kv").unwrap();
-        let page = Page::create(&claim.instance.control()).unwrap();
-        let version = ix_abi::VERSION;
-        page.store(header::VERSION, u64::from(version.major) | u64::from(version.minor) << 16);
-        page.store(header::CORES, 1);
-        page.store_release(header::MAGIC, MAGIC);
-        Scene { dir, _claim: claim }
-    }
-
-    fn ixcp(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ixcp"));
-        command.env("IX_RUNTIME_DIR", self.dir.path().join("run")).env("TERM", "xterm").args(args);
-        command
-    }
-
-    fn output(&self, args: &[&str]) -> Output {
-        self.ixcp(args).stdin(Stdio::null()).output().unwrap()
-    }
+fn output(scene: &Scene, args: &[&str]) -> Output {
+    ixcp(scene, args).stdin(Stdio::null()).output().unwrap()
 }
 
 /// A terminal with `ixcp top` on it.
@@ -58,7 +40,7 @@ impl Terminal {
         let size = Winsize { ws_row: rows, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None).unwrap();
         let end = || Stdio::from(pty.slave.try_clone().unwrap());
-        let mut command = scene.ixcp(&["top", "--interval", "0.2"]);
+        let mut command = ixcp(scene, &["top", "--interval", "0.2"]);
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         let master = File::from(pty.master);
         let (mut from, (to, pieces)) = (master.try_clone().unwrap(), channel());
@@ -141,7 +123,7 @@ fn a_small_window_is_asked_for_its_size() {
 fn elsewhere_it_prints_one_frame_and_metrics_prints_its_text() {
     let scene = Scene::new();
     let text = |args: &[&str]| {
-        let output = scene.output(args);
+        let output = output(&scene, args);
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
@@ -152,7 +134,7 @@ fn elsewhere_it_prints_one_frame_and_metrics_prints_its_text() {
     assert_eq!(json[0]["name"], "kv");
     assert!(text(&["metrics", "--once"]).contains("ix_alive{dataplane=\"kv\"} 0\n"));
     assert!(text(&["completions", "zsh"]).starts_with("#compdef ixcp"));
-    let refused = scene.output(&["top", "--once", "--name", "other"]);
+    let refused = output(&scene, &["top", "--once", "--name", "other"]);
     let words = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && words.contains("these do: kv"), "{words}");
 }
