@@ -6,6 +6,7 @@
 //! source port costs two.
 use alloc::boxed::Box;
 use alloc::vec;
+use core::ops::Range;
 use ix_abi::GroupId;
 
 #[cfg(test)]
@@ -16,15 +17,14 @@ const INPUT_MAX: usize = 36;
 /// Bytes of a key: as many as the largest input, and 32 bits for the window.
 pub const KEY_BYTES: usize = INPUT_MAX + 4;
 
-/// A key from `fill`'s random bytes under which ports alone reach every group, of up to 512 groups.
+/// A key from `fill`'s random bytes that [`spreads`].
 ///
 /// Not every key does: of those drawn blindly one in thousands leaves a core without a source port
-/// whose answers it would get, and many spread the connections of one client over half of the
-/// groups. The group is a linear function over GF(2) of the port's bits; it must have full rank,
-/// for the sender's and the receiver's port, over the 15 bits that [`SourcePorts`] varies.
+/// whose answers it would get, many spread the connections of one client over half of the groups,
+/// and one in two hundred gives a client's 200 connections from ports in a row to one of two cores.
 pub fn draw_key(mut fill: impl FnMut(&mut [u8])) -> [u8; KEY_BYTES] {
     let mut key = [0; KEY_BYTES];
-    // One draw in a dozen is not good enough; the bound is for the sake of having one.
+    // One draw in four is not good enough; the bound is for the sake of having one.
     for _ in 0..1_000 {
         fill(&mut key);
         if spreads(&key) {
@@ -34,33 +34,51 @@ pub fn draw_key(mut fill: impl FnMut(&mut [u8])) -> [u8; KEY_BYTES] {
     key
 }
 
-/// Whether ports alone reach every group, see [`draw_key`].
+/// Bits of the largest group number.
+const GROUP_BITS: usize = ix_abi::limits::GROUPS_MAX.trailing_zeros() as usize;
+/// The lowest bits of the hash, which choose between as many as 16 queues ([`initial_owner`](crate::config::initial_owner)).
+const QUEUE_BITS: usize = 4;
+/// Where the ports begin in the input, in bits: those of IPv4 and IPv6, of the sender and the receiver.
+const SENDERS: [usize; 2] = [64, 256];
+const RECEIVERS: [usize; 2] = [80, 272];
+
+/// Whether ports alone reach every group, of up to 512, and ports in a row all queues.
+///
+/// The group is a linear function over GF(2) of the port's bits. It must have full rank over the 15
+/// bits that [`SourcePorts`] varies, of the sender's and of the receiver's port. And a client that takes
+/// one port after the other, or each second one as Linux does, varies the lowest bits only: those
+/// of a sender's port, but for the very lowest, must reach as many as 16 queues. Of 128 such ports
+/// from a multiple of 128 each queue gets the same number.
 pub fn spreads(key: &[u8; KEY_BYTES]) -> bool {
-    const GROUP_BITS: u32 = ix_abi::limits::GROUPS_MAX.trailing_zeros();
-    // Where the ports begin in the input, in bits: IPv4 and IPv6, source and destination.
-    [64, 80, 256, 272].iter().all(|first| {
-        let low_bits = |bit: usize| {
-            let bits = (0..GROUP_BITS as usize).map(|i| {
-                let at = bit + 31 - i;
-                u32::from(key[at / 8] >> (7 - at % 8) & 1) << i
-            });
-            bits.fold(0, |word, bit| word | bit)
-        };
-        let mut basis = [0_u32; GROUP_BITS as usize];
-        for bit in first + 1..first + 16 {
-            let mut vector = low_bits(bit);
-            for i in (0..GROUP_BITS as usize).rev() {
-                if vector >> i & 1 == 0 {
-                    continue;
-                }
-                if basis[i] == 0 {
-                    basis[i] = vector;
-                    break;
-                }
-                vector ^= basis[i];
+    let everywhere =
+        SENDERS.iter().chain(&RECEIVERS).all(|at| reaches(key, at + 1..at + 16, GROUP_BITS));
+    everywhere && SENDERS.iter().all(|at| reaches(key, at + 9..at + 15, QUEUE_BITS))
+}
+
+/// Whether the input's bits `from` give the hash's lowest `count` bits every value: Gauss' elimination.
+fn reaches(key: &[u8; KEY_BYTES], from: Range<usize>, count: usize) -> bool {
+    let mut basis = [0_u32; GROUP_BITS];
+    for bit in from {
+        let mut vector = low_bits(key, bit, count);
+        for i in (0..count).rev() {
+            if vector >> i & 1 == 0 {
+                continue;
             }
+            if basis[i] == 0 {
+                basis[i] = vector;
+                break;
+            }
+            vector ^= basis[i];
         }
-        basis.iter().all(|vector| *vector != 0)
+    }
+    basis[..count].iter().all(|vector| *vector != 0)
+}
+
+/// What the input's bit `bit` contributes to the hash's lowest `count` bits.
+fn low_bits(key: &[u8; KEY_BYTES], bit: usize, count: usize) -> u32 {
+    (0..count).fold(0, |word, i| {
+        let at = bit + 31 - i;
+        word | u32::from(key[at / 8] >> (7 - at % 8) & 1) << i
     })
 }
 

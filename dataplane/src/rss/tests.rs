@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::initial_owner;
 use crate::rng::Rng;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -166,6 +167,38 @@ fn a_key_that_hides_groups_from_ports_is_told() {
     let mut ports = toeplitz.source_ports_v4([10, 0, 0, 1], [10, 0, 0, 2], 80, 1);
     let first = ports.next().map(|(_, hash)| hash & 1);
     assert!(ports.all(|(_, hash)| Some(hash & 1) == first));
+}
+
+#[test]
+fn ports_in_a_row_reach_each_of_sixteen_queues_alike() {
+    for seed in 0..50 {
+        let toeplitz = Toeplitz::new(&drawn(seed));
+        for first in [0xc000, 0xc080, 0x8100, 0x2780] {
+            for step in [1, 2] {
+                let mut queues = [[0; 16]; 2];
+                for port in (first..first + 128).step_by(step) {
+                    let v4 = toeplitz.hash_v4([10, 0, 2, 2], [10, 0, 2, 15], port, 7);
+                    let v6 = toeplitz.hash_v6([1; 16], [2; 16], port, 7);
+                    queues[0][usize::from(initial_owner(group_of(v4, 128), 16).0)] += 1;
+                    queues[1][usize::from(initial_owner(group_of(v6, 128), 16).0)] += 1;
+                }
+                assert_eq!(queues, [[8 / step; 16]; 2], "seed {seed}, from {first}, each {step}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_that_gives_ports_in_a_row_to_one_queue_is_told() {
+    // The lowest bit of the hash does not depend on the sender's port's lowest nine bits, IPv4.
+    let mut key = drawn(1);
+    key[12] &= 0xfc;
+    key[13] &= 0x01;
+    assert!(reaches(&key, 65..80, GROUP_BITS), "all ports together still reach all groups");
+    assert!(!spreads(&key));
+    let toeplitz = Toeplitz::new(&key);
+    let queue = |port| toeplitz.hash_v4([10, 0, 2, 2], [10, 0, 2, 15], port, 7) & 1;
+    assert!((0xc000..0xc0c8).all(|port| queue(port) == queue(0xc000)));
 }
 
 fn drawn(seed: u64) -> [u8; KEY_BYTES] {
