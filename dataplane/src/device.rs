@@ -157,6 +157,13 @@ pub struct TxFrame {
 }
 
 impl TxFrame {
+    /// A frame of two pieces.
+    pub fn of_two(headers: Fragment, payload: Fragment, checksum: Option<TxChecksum>) -> TxFrame {
+        let mut frame = TxFrame { checksum, ..TxFrame::default() };
+        frame.fragments.extend([headers, payload]);
+        frame
+    }
+
     /// Bytes of the whole frame.
     pub fn len(&self) -> usize {
         self.fragments.iter().map(|f| f.len as usize).sum()
@@ -195,9 +202,7 @@ pub trait TxQueue {
         payload: Fragment,
         checksum: Option<TxChecksum>,
     ) -> Result<(), TxFull> {
-        let mut frame = TxFrame { checksum, ..TxFrame::default() };
-        frame.fragments.extend([headers, payload]);
-        self.push(&frame)
+        self.push(&TxFrame::of_two(headers, payload, checksum))
     }
 
     /// One doorbell for all that was pushed since the last; none if nothing was. Called in every

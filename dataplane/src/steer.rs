@@ -80,7 +80,8 @@ impl<W: FnMut(CoreId)> TxQueue for RemoteTx<W> {
 type Source = u16;
 const OWN: Source = Source::MAX;
 
-/// A hardware queue shared with other cores. The frames of one core keep their order.
+/// A hardware queue shared with other cores. The frames of one core keep their order. Where nobody
+/// else sends through it, it counts frames and nothing more.
 ///
 /// The owner's loop must call `reclaim` and `kick` in every iteration, also when it has nothing to
 /// send: remote frames move only then.
@@ -88,9 +89,11 @@ const OWN: Source = Source::MAX;
 pub struct MuxTx<Q> {
     queue: Q,
     remotes: Vec<RemoteSource>,
-    /// The sources of the frames in the hardware queue, oldest first; never grows.
-    in_flight: VecDeque<Source>,
+    /// Frames in the hardware queue.
+    under_way: usize,
     capacity: usize,
+    /// The sources of the frames in the hardware queue, oldest first, if there are remotes; never grows.
+    in_flight: VecDeque<Source>,
     /// The remote that is served next.
     turn: usize,
     /// What the remotes' share of freed room lacks to a whole frame, in parts of a frame.
@@ -102,8 +105,9 @@ impl<Q: TxQueue> MuxTx<Q> {
     /// Shares `queue`, of which at most `capacity` frames are used, with `remotes`.
     pub fn new(queue: Q, capacity: usize, remotes: Vec<RemoteSource>) -> MuxTx<Q> {
         assert!(remotes.len() < usize::from(OWN), "{} remote cores", remotes.len());
-        let in_flight = VecDeque::with_capacity(capacity);
-        MuxTx { queue, remotes, in_flight, capacity, turn: 0, fraction: 0, unkicked: false }
+        let in_flight = VecDeque::with_capacity(if remotes.is_empty() { 0 } else { capacity });
+        let (turn, fraction, unkicked) = (0, 0, false);
+        MuxTx { queue, remotes, under_way: 0, capacity, in_flight, turn, fraction, unkicked }
     }
 
     /// The hardware queue.
@@ -119,22 +123,53 @@ impl<Q: TxQueue> MuxTx<Q> {
     /// Lets the owner push a frame by `push`.
     #[inline]
     fn submit(&mut self, push: impl FnOnce(&mut Q) -> Result<(), TxFull>) -> Result<(), TxFull> {
-        if self.in_flight.len() >= self.capacity {
+        if self.under_way >= self.capacity {
             return Err(TxFull);
         }
         push(&mut self.queue)?;
-        self.in_flight.push_back(OWN);
+        if !self.remotes.is_empty() {
+            self.in_flight.push_back(OWN);
+        }
+        self.under_way += 1;
         self.unkicked = true;
         Ok(())
     }
 
+    /// Counts what has completed for whom; how many of these were the owner's. Of the room that this frees, the remotes
+    /// that wait get their share before the owner can push: neither can shut the other out.
+    #[inline(never)]
+    fn share_out(&mut self, completed: usize) -> usize {
+        let mut own = 0;
+        for source in self.in_flight.drain(..completed) {
+            match source {
+                OWN => own += 1,
+                remote => {
+                    let remote = &mut self.remotes[usize::from(remote)];
+                    remote.completed = remote.completed.wrapping_add(1);
+                }
+            }
+        }
+        if completed > own {
+            for remote in &self.remotes {
+                remote.done.0.store(remote.completed, Ordering::Release);
+            }
+        }
+        // The fraction is carried over, so that small batches round in nobody's favour.
+        let remotes = self.remotes.len();
+        let share = self.fraction + completed * remotes;
+        self.fraction = share % (remotes + 1);
+        self.drain_remotes(share / (remotes + 1));
+        own
+    }
+
     /// Moves at most `budget` remote frames to the hardware, one of each core in turn, until it is
     /// full or none is left.
+    #[inline(never)]
     fn drain_remotes(&mut self, budget: usize) {
         let count = self.remotes.len();
         let mut empty = 0;
         let mut left = budget;
-        while left > 0 && empty < count && self.in_flight.len() < self.capacity {
+        while left > 0 && empty < count && self.under_way < self.capacity {
             let at = self.turn;
             let remote = &mut self.remotes[at];
             let queue = &mut self.queue;
@@ -145,6 +180,7 @@ impl<Q: TxQueue> MuxTx<Q> {
                 Some(Ok(())) => {
                     remote.frames.pop();
                     self.in_flight.push_back(at as Source);
+                    self.under_way += 1;
                     self.unkicked = true;
                     empty = 0;
                     left -= 1;
@@ -172,41 +208,24 @@ impl<Q: TxQueue> TxQueue for MuxTx<Q> {
     }
 
     /// What room the owner has left is the remotes'.
+    #[inline]
     fn kick(&mut self) {
-        self.drain_remotes(self.capacity);
+        if !self.remotes.is_empty() {
+            self.drain_remotes(self.capacity);
+        }
         if core::mem::take(&mut self.unkicked) {
             self.queue.kick();
         }
     }
 
-    /// Counts what has completed for whom. Of the room that this frees, the remotes that wait get
-    /// their share before the owner can push: neither can shut the other out.
+    #[inline]
     fn reclaim(&mut self) -> u32 {
-        let completed = self.queue.reclaim();
-        let mut own = 0;
-        let mut freed = 0;
-        for _ in 0..completed {
-            match self.in_flight.pop_front() {
-                Some(OWN) => own += 1,
-                Some(remote) => {
-                    let remote = &mut self.remotes[usize::from(remote)];
-                    remote.completed = remote.completed.wrapping_add(1);
-                }
-                // More than was pushed: the queue breaks its contract.
-                None => break,
-            }
-            freed += 1;
+        // More than was pushed: the queue breaks its contract.
+        let completed = (self.queue.reclaim() as usize).min(self.under_way);
+        self.under_way -= completed;
+        if self.remotes.is_empty() {
+            return completed as u32;
         }
-        if freed > own {
-            for remote in &self.remotes {
-                remote.done.0.store(remote.completed, Ordering::Release);
-            }
-        }
-        // The fraction is carried over, so that small batches round in nobody's favour.
-        let remotes = self.remotes.len();
-        let share = self.fraction + freed as usize * remotes;
-        self.fraction = share % (remotes + 1);
-        self.drain_remotes(share / (remotes + 1));
-        own
+        self.share_out(completed) as u32
     }
 }

@@ -40,9 +40,7 @@ impl TxQueue for Hardware {
         payload: Fragment,
         checksum: Option<TxChecksum>,
     ) -> Result<(), TxFull> {
-        let mut frame = TxFrame { checksum, ..TxFrame::default() };
-        frame.fragments.extend([headers, payload]);
-        self.push(&frame)?;
+        self.push(&TxFrame::of_two(headers, payload, checksum))?;
         self.pairs += 1;
         Ok(())
     }
@@ -187,7 +185,7 @@ enum Step {
 proptest! {
     #[test]
     fn nothing_is_lost_doubled_reordered_or_reported_early(
-        hw in 1_usize..12, capacity in 1_usize..12, ring in 1_usize..9,
+        hw in 1_usize..12, capacity in 1_usize..12, ring in 1_usize..9, others in 0_usize..4,
         steps in proptest::collection::vec(prop_oneof![
             3 => Just(Step::OwnPush),
             6 => (0_usize..3).prop_map(Step::RemotePush),
@@ -196,7 +194,7 @@ proptest! {
             3 => (0_usize..3).prop_map(Step::Reclaim),
         ], 0..300),
     ) {
-        let (mut mux, mut remotes) = shared(hw, capacity, 3, ring);
+        let (mut mux, mut remotes) = shared(hw, capacity, others, ring);
         let mut pushed = [0_u64; 4];
         let mut reported = [0_u64; 4];
         let sent_of = |mux: &MuxTx<Hardware>, core: u64| {
@@ -208,6 +206,7 @@ proptest! {
         for step in steps.into_iter().chain(drain) {
             match step {
                 Step::OwnPush => pushed[0] += u64::from(mux.push(&frame(0, pushed[0])).is_ok()),
+                Step::RemotePush(i) | Step::Reclaim(i) if i >= others => {}
                 Step::RemotePush(i) => {
                     let n = pushed[i + 1];
                     pushed[i + 1] += u64::from(remotes[i].push(&frame(i as u64 + 1, n)).is_ok());

@@ -15,6 +15,10 @@ use ix_dataplane::device::{Mmio, NicRx, RxBatch, RxChecksum, RxFrame, RxQueue};
 use ix_dataplane::limits::{FRAME_BUFFERS_MAX, MBUF_BYTES};
 use ix_dataplane::mbuf::{Area, Mbuf, NO_MBUF, Pool, Rest, RestBuilder};
 
+/// Buffers are posted when there is room for so many, or for a quarter of a small ring: publishing them and asking whether the
+/// device wants to be told costs as much as posting some.
+const REPLENISH_MIN: u16 = 16;
+
 /// What was negotiated that a receive queue must know.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RxOptions {
@@ -352,8 +356,9 @@ impl<M: Mmio> RxQueue for VirtioRx<M> {
         if !self.returned.is_empty() {
             self.give_back(pool);
         }
-        let room = usize::from(self.ring.size() - self.outstanding());
-        if room == 0 || self.quarantined {
+        let size = self.ring.size();
+        let room = size - self.outstanding();
+        if room < REPLENISH_MIN.min(size / 4).max(1) || self.quarantined {
             return;
         }
         let first = self.posted;

@@ -19,7 +19,7 @@ use crate::transport::QueueSetup;
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
-use ix_dataplane::device::{BusAddr, Dma, Fragment, Mmio, NicTx, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{BusAddr, Dma, Fragment, Mmio, NicTx, TxChecksum, TxFrame, TxFull, TxQueue};
 use ix_dataplane::limits::TX_FRAGS_MAX;
 
 /// Descriptors of the largest frame: the header's and the fragments'. No chain and no table may be
@@ -192,8 +192,8 @@ impl<M: Mmio> VirtioTx<M> {
     /// Writes the header of the next frame, unless the slot's last frame had the same: in a steady
     /// state it had.
     #[inline]
-    fn write_header(&mut self, frame: &TxFrame) {
-        let packed = header::pack(frame.checksum, frame.gso) & self.header_mask;
+    fn write_header(&mut self, wishes: u64) {
+        let packed = wishes & self.header_mask;
         let slot = usize::from(self.pushed);
         if self.headers.get(slot) != packed {
             self.headers.set(slot, packed);
@@ -206,23 +206,36 @@ impl<M: Mmio> VirtioTx<M> {
 
     #[inline]
     fn push_indirect(&mut self, frame: &TxFrame) -> Result<(), TxFull> {
-        let table = &self.slots.at(usize::from(self.pushed)).table;
         // One piece or two, header and payload, is nearly every frame.
         let descriptors = match frame.fragments.as_slice() {
             [a] => {
+                let table = &self.slots.at(usize::from(self.pushed)).table;
                 set(&table[1], a.bus, descriptor_word(a.len, 0, 0));
                 2
             }
             [a, b] => {
-                set(&table[1], a.bus, descriptor_word(a.len, flag::NEXT, 2));
-                set(&table[2], b.bus, descriptor_word(b.len, 0, 0));
-                3
+                self.push_two(*a, *b);
+                return Ok(());
             }
-            many => write_table(table, many)?,
+            many => write_table(&self.slots.at(usize::from(self.pushed)).table, many)?,
         };
+        self.point_to_table(descriptors);
+        Ok(())
+    }
+
+    /// A frame of two pieces, with indirect tables.
+    #[inline(always)]
+    fn push_two(&mut self, a: Fragment, b: Fragment) {
+        let table = &self.slots.at(usize::from(self.pushed)).table;
+        set(&table[1], a.bus, descriptor_word(a.len, flag::NEXT, 2));
+        set(&table[2], b.bus, descriptor_word(b.len, 0, 0));
+        self.point_to_table(3);
+    }
+
+    #[inline(always)]
+    fn point_to_table(&mut self, descriptors: u32) {
         let word = descriptor_word(16 * descriptors, flag::INDIRECT, 0);
         self.ring.set_word(usize::from(self.pushed), word);
-        Ok(())
     }
 
     #[inline(never)]
@@ -348,7 +361,28 @@ impl<M: Mmio> TxQueue for VirtioTx<M> {
         } else {
             self.push_chain(frame)?;
         }
-        self.write_header(frame);
+        self.write_header(header::pack(frame.checksum, frame.gso));
+        self.pushed = self.pushed.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Nearly every frame; what is known of it here need not be asked of a list.
+    #[inline]
+    fn push_pair(
+        &mut self,
+        headers: Fragment,
+        payload: Fragment,
+        checksum: Option<TxChecksum>,
+    ) -> Result<(), TxFull> {
+        debug_assert!(headers.len > 0 && payload.len > 0);
+        if !self.options.indirect {
+            return self.push(&TxFrame::of_two(headers, payload, checksum));
+        }
+        if self.in_flight() >= self.limit {
+            return Err(TxFull);
+        }
+        self.push_two(headers, payload);
+        self.write_header(header::pack(checksum, None));
         self.pushed = self.pushed.wrapping_add(1);
         Ok(())
     }

@@ -225,7 +225,7 @@ impl Background {
             if lifecycle::is_ending() {
                 return Fate::Yielded { urgent: false };
             }
-            match enter(&mut self.state[0]) {
+            match enter(&mut self.state[0], percore::this()) {
                 UserExit::Syscall { number, args } => {
                     if let Some(fate) = self.call(program, number, args) {
                         return fate;

@@ -74,16 +74,18 @@ pub enum UserExit {
     Fault(Fault),
 }
 
-/// Runs a thread until it leaves ring 3. Its address space must be loaded on this core.
-pub fn enter(state: &mut UserState) -> UserExit {
+/// Runs a thread until it leaves ring 3. Its address space must be loaded on this core, whose entry `core` is: who has it at
+/// hand need not look for it.
+pub fn enter(state: &mut UserState, core: &'static PerCore) -> UserExit {
+    debug_assert!(core::ptr::eq(core, percore::this()));
     // SYSRET and IRET to an address that is not canonical fault in ring 0 on Intel CPUs.
     if !is_user(state.rip) {
         let (vector, rip) = (GENERAL_PROTECTION, state.rip);
         return UserExit::Fault(Fault { vector, error: 0, rip, address: 0 });
     }
     // SAFETY: interrupts are off; the state is ours until the call returns; its flags and addresses
-    // are harmless by construction (`state.rs`); ring 3 reaches only what its page tables allow.
-    let how = unsafe { ix_enter_user(state, percore::this()) };
+    // are harmless by construction (`state.rs`); ring 3 reaches only what its page tables allow; threads stay on their core.
+    let how = unsafe { ix_enter_user(state, core) };
     if how == 0 {
         state.after_syscall();
         return UserExit::Syscall { number: state.rax, args: [state.rdi, state.rsi, state.rdx] };

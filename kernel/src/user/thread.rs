@@ -16,7 +16,7 @@ use super::lifecycle::{self, Reason};
 use super::program::Program;
 use super::state::UserState;
 use super::{Fault, UserExit, enter};
-use crate::cpu::percore::{self, bump};
+use crate::cpu::percore::{self, PerCore, bump};
 use crate::{apic, mem, start, time};
 
 /// An overrun that lasts longer is reported; a shorter one is only counted (starting up takes time).
@@ -24,6 +24,10 @@ const REPORT_NS: u64 = 100_000_000;
 
 pub struct Thread {
     pub program: Arc<Program>,
+    /// Where it runs, for ever.
+    core: &'static PerCore,
+    /// Ticks until it is taken back.
+    bound_ticks: u64,
     context: usize,
     state: Box<UserState>,
     /// It waits in `enter`: its next run answers that call.
@@ -40,6 +44,7 @@ pub struct Thread {
 }
 
 impl Thread {
+    /// A thread of the core that calls this.
     pub fn new(program: Arc<Program>, context: usize) -> Self {
         let state = Box::new(program.start_state(context));
         // SAFETY: the program's tables contain the kernel half (`AddressSpace::new`).
@@ -48,6 +53,8 @@ impl Thread {
         let log = Mutex::new(calls::LogBudget::new());
         Self {
             program,
+            core: percore::this(),
+            bound_ticks: u64::from(start::machine().config.bound_ms),
             context,
             state,
             in_enter: false,
@@ -72,13 +79,12 @@ impl Thread {
 
     /// Runs it until it enters the kernel for its batch, exceeds its bound, or ends.
     pub fn run(&mut self) -> AppReturn {
-        let core = percore::this();
+        let core = self.core;
         // One entry for the tick's bound, however many direct calls it makes.
         bump(&core.entries);
         // Once it has overrun, the network gets the core back every tick.
-        let bound =
-            if self.overrun_since_ns.is_some() { 1 } else { start::machine().config.bound_ms };
-        core.bound_ticks.store(u64::from(bound), Ordering::Relaxed);
+        let bound = if self.overrun_since_ns.is_some() { 1 } else { self.bound_ticks };
+        core.bound_ticks.store(bound, Ordering::Relaxed);
         if !core.timer_armed.load(Ordering::Relaxed) {
             core.timer_armed.store(true, Ordering::Relaxed);
             apic::arm_timer_tick();
@@ -95,7 +101,7 @@ impl Thread {
             if lifecycle::is_ending() {
                 return AppReturn::Ended;
             }
-            match enter(&mut self.state) {
+            match enter(&mut self.state, core) {
                 UserExit::Syscall { number, args } => match self.direct(number, args) {
                     Answer::Value(v) => self.state.rax = v,
                     Answer::Late(v) => {
