@@ -19,7 +19,9 @@ use crate::transport::QueueSetup;
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
-use ix_dataplane::device::{BusAddr, Dma, Fragment, Mmio, NicTx, TxChecksum, TxFrame, TxFull, TxQueue};
+use ix_dataplane::device::{
+    BusAddr, Dma, Fragment, Mmio, NicTx, TxChecksum, TxFrame, TxFull, TxQueue,
+};
 use ix_dataplane::limits::TX_FRAGS_MAX;
 
 /// Descriptors of the largest frame: the header's and the fragments'. No chain and no table may be
@@ -267,6 +269,16 @@ impl<M: Mmio> VirtioTx<M> {
         Ok(())
     }
 
+    #[inline(never)]
+    fn push_pair_as_chain(
+        &mut self,
+        headers: Fragment,
+        payload: Fragment,
+        checksum: Option<TxChecksum>,
+    ) -> Result<(), TxFull> {
+        self.push(&TxFrame::of_two(headers, payload, checksum))
+    }
+
     /// The slot of a frame that the device says it has completed, if it has such a frame.
     #[inline]
     fn completed_slot(&self, id: u32) -> Option<usize> {
@@ -376,7 +388,7 @@ impl<M: Mmio> TxQueue for VirtioTx<M> {
     ) -> Result<(), TxFull> {
         debug_assert!(headers.len > 0 && payload.len > 0);
         if !self.options.indirect {
-            return self.push(&TxFrame::of_two(headers, payload, checksum));
+            return self.push_pair_as_chain(headers, payload, checksum);
         }
         if self.in_flight() >= self.limit {
             return Err(TxFull);
