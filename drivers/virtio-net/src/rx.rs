@@ -15,8 +15,8 @@ use ix_dataplane::device::{Mmio, NicRx, RxBatch, RxChecksum, RxFrame, RxQueue};
 use ix_dataplane::limits::{FRAME_BUFFERS_MAX, MBUF_BYTES};
 use ix_dataplane::mbuf::{Area, Mbuf, NO_MBUF, Pool, Rest, RestBuilder};
 
-/// Buffers are posted when there is room for so many, or for a quarter of a small ring: publishing them and asking whether the
-/// device wants to be told costs as much as posting some.
+/// Buffers are posted when there is room for so many, or for a quarter of a small ring, or no frame has come since: publishing
+/// them and asking whether the device wants to be told costs as much as posting some.
 const REPLENISH_MIN: u16 = 16;
 
 /// What was negotiated that a receive queue must know.
@@ -51,6 +51,8 @@ pub struct VirtioRx<M> {
     /// Buffers ever posted, and ever completed, modulo 2^16.
     posted: u16,
     completed: u16,
+    /// What `completed` was at the last replenish.
+    replenished: u16,
     /// Something was published that the device may not have been told of.
     untold: bool,
     quarantined: bool,
@@ -86,6 +88,7 @@ impl<M: Mmio> VirtioRx<M> {
             returned: Vec::with_capacity(size),
             posted: 0,
             completed: 0,
+            replenished: 0,
             untold: false,
             quarantined: false,
             errors: 0,
@@ -358,7 +361,8 @@ impl<M: Mmio> RxQueue for VirtioRx<M> {
         }
         let size = self.ring.size();
         let room = size - self.outstanding();
-        if room < REPLENISH_MIN.min(size / 4).max(1) || self.quarantined {
+        let more = core::mem::replace(&mut self.replenished, self.completed) != self.completed;
+        if room == 0 || (more && room < REPLENISH_MIN.min(size / 4)) || self.quarantined {
             return;
         }
         let first = self.posted;
@@ -437,6 +441,7 @@ impl<M: Mmio> NicRx for VirtioRx<M> {
         self.in_order = true;
         self.posted = 0;
         self.completed = 0;
+        self.replenished = 0;
         self.untold = false;
         self.quarantined = false;
     }

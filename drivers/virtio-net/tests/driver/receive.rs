@@ -87,6 +87,31 @@ fn the_device_is_told_once_per_replenish_and_only_if_it_wants_to_know() {
 }
 
 #[test]
+fn buffers_are_posted_by_sixteen_while_frames_come_and_all_when_none_does() {
+    let mut rig = Rig::without(Features::empty());
+    rig.replenish();
+    let all = rig.rx().outstanding();
+    let receive = |rig: &mut Rig| {
+        rig.fake.with(|d| d.receive_at(0, &NO_FLAGS, &tcp_frame([1, 1, 1, 1], 1, 60)));
+        let got = rig.poll();
+        rig.free(got);
+        rig.replenish();
+    };
+    for round in 0..3 {
+        for missing in 1..16 {
+            receive(&mut rig);
+            assert_eq!(rig.rx().outstanding(), all - missing, "round {round}");
+        }
+        receive(&mut rig);
+        assert_eq!(rig.rx().outstanding(), all, "the sixteenth");
+    }
+    receive(&mut rig);
+    assert_eq!(rig.rx().outstanding(), all - 1);
+    rig.replenish();
+    assert_eq!(rig.rx().outstanding(), all, "no frame has come");
+}
+
+#[test]
 fn checksums_that_the_device_vouches_for_are_good() {
     let mut rig = Rig::without(Features::empty());
     rig.replenish();
