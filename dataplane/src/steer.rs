@@ -140,13 +140,14 @@ impl<Q: TxQueue> MuxTx<Q> {
     #[inline(never)]
     fn share_out(&mut self, completed: usize) -> usize {
         let mut own = 0;
-        for source in self.in_flight.drain(..completed) {
-            match source {
-                OWN => own += 1,
-                remote => {
+        for _ in 0..completed {
+            match self.in_flight.pop_front() {
+                Some(OWN) => own += 1,
+                Some(remote) => {
                     let remote = &mut self.remotes[usize::from(remote)];
                     remote.completed = remote.completed.wrapping_add(1);
                 }
+                None => debug_assert!(false, "as many as are under way"),
             }
         }
         if completed > own {
@@ -223,7 +224,7 @@ impl<Q: TxQueue> TxQueue for MuxTx<Q> {
         // More than was pushed: the queue breaks its contract.
         let completed = (self.queue.reclaim() as usize).min(self.under_way);
         self.under_way -= completed;
-        if self.remotes.is_empty() {
+        if self.remotes.is_empty() || completed == 0 {
             return completed as u32;
         }
         self.share_out(completed) as u32

@@ -266,7 +266,8 @@ impl Engine {
 
     /// The same of all that are here.
     fn load(&self) -> u64 {
-        self.groups.iter().flatten().map(|group| self.load_of(group.id)).sum()
+        let loads = &self.local.measure.loads;
+        self.groups.iter().flatten().map(|group| loads.now(group.id, group.frames)).sum()
     }
 
     /// The group of a frame, if it may go.
