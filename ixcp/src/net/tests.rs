@@ -34,8 +34,21 @@ fn a_port_that_is_taken_is_an_error_that_names_a_way_out() {
 #[test]
 fn host_port_0_becomes_a_free_port() {
     for spec in ["0:7", "0:7/udp"] {
-        assert_ne!(spec.parse::<Forward>().unwrap().claim().unwrap().host.port(), 0);
+        assert_ne!(spec.parse::<Forward>().unwrap().claim().unwrap().forward.host.port(), 0);
     }
+}
+
+#[test]
+fn a_free_port_is_nobodys_but_of_who_asks_for_it_as_qemu_does() {
+    let claimed = "0:7".parse::<Forward>().unwrap().claim().unwrap();
+    let port = claimed.forward.host.port();
+    // The standard library says SO_REUSEADDR, as QEMU does.
+    let listener = TcpListener::bind(claimed.forward.host).unwrap();
+    assert!(std::net::TcpStream::connect(claimed.forward.host).is_ok());
+    assert!(listener.accept().is_ok());
+    drop(listener);
+    let others: Vec<_> = (0..500).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    assert!(others.iter().all(|other| other.local_addr().unwrap().port() != port));
 }
 
 #[test]
