@@ -9,7 +9,6 @@ use ix_tests::tools::run;
 use ix_tests::vm::{Config, Vm};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use smoltcp::socket::tcp::State;
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
@@ -110,17 +109,33 @@ fn linux_and_the_model_work_behind_an_iommu() {
     wait_for_link(&mut rig);
     has(&rig.linux.run_ok("busybox dmesg", PATIENCE), "DMAR: IOMMU enabled");
     pings(&mut rig, 5);
-    let (_, lines) = rig.linux.run("ethtool -t eth0 offline", PATIENCE);
-    has(&lines, "The test result is PASS");
+    passes(&mut rig);
     card_is_content(&mut rig);
+}
+
+/// Linux's own test. It gives the card 200 ms for 64 frames that it leads back, which a busy machine may need for other things: of
+/// three times that may be too little twice, and nothing else may go wrong.
+#[track_caller]
+fn passes(rig: &mut Rig) {
+    for left in (0..3).rev() {
+        let (_, lines) = rig.linux.run("ethtool -t eth0 offline", PATIENCE);
+        let code = |line: &String| line.split_once("line)")?.1.trim().parse::<u32>().ok();
+        let failed: Vec<_> = lines.iter().filter(|l| code(l).is_some_and(|c| c != 0)).collect();
+        let late =
+            failed.len() == 1 && failed[0].starts_with("Loopback") && code(failed[0]) == Some(13);
+        if late && left > 0 {
+            println!("ixgbe: frames were led back late");
+            continue;
+        }
+        return has(&lines, "The test result is PASS");
+    }
 }
 
 /// Registers by patterns, EEPROM, interrupts, packets looped back in the chip, link.
 #[track_caller]
 fn tests_it(rig: &mut Rig) {
     wait_for_link(rig);
-    let (_, lines) = rig.linux.run("ethtool -t eth0 offline", PATIENCE);
-    has(&lines, "The test result is PASS");
+    passes(rig);
     wait_for_link(rig);
     pings(rig, 2);
     card_is_content(rig);
@@ -335,17 +350,24 @@ fn pause(quanta: u16) -> Vec<u8> {
     frame
 }
 
-/// Whether the guest does not answer a SYN to a port without anybody, while it is asked for silence again and again: each time
-/// for 3.4 ms.
-fn is_silenced(host: &mut Host) -> bool {
-    host.inject(&pause(u16::MAX));
-    let conn = host.start_connect(IP, 9);
-    let answered = host.until(Duration::from_millis(200), "", |host| {
+/// As long as a pause frame can ask for: 65,535 times 51.2 ns, and a little less.
+const SILENCE: Duration = Duration::from_micros(3_300);
+
+/// How long it takes, so many times, in order of length, until the guest refuses a SYN to a port without anybody, when it was asked
+/// for silence just before.
+fn refusals(host: &mut Host, times: usize) -> Vec<Duration> {
+    let refusal = |_| {
+        let start = Instant::now();
         host.inject(&pause(u16::MAX));
-        (host.state(conn) != State::SynSent).then_some(Ok(()))
-    });
-    host.forget(conn);
-    answered.is_err()
+        let conn = host.start_connect(IP, 9);
+        let refused = host.established(conn, PATIENCE).expect_err("nobody is there");
+        assert!(refused.contains("refused"), "{refused}");
+        host.forget(conn);
+        start.elapsed()
+    };
+    let mut all: Vec<_> = (0..times).map(refusal).collect();
+    all.sort_unstable();
+    all
 }
 
 /// What the driver has set up obeys a pause frame, counts it, and obeys none when that is off.
@@ -367,8 +389,10 @@ fn linux_has_pause_frames_obeyed_or_not() {
         ["rx_flow_control_xoff", "rx_flow_control_xon"].map(|name| value(&statistics, name))
     };
     let before = count(&mut rig);
-    // On a busy machine one may come too late.
-    assert!((0..20).any(|_| is_silenced(&mut host)), "never silent");
+    let silent = refusals(&mut host, 20);
+    println!("ixgbe: refused {:?} after a pause frame", silent[0]);
+    // The silence begins when the card's program has looked at the clock, and now and then it has to wait then.
+    assert!(silent[2] >= SILENCE, "{silent:?}");
     host.inject(&pause(0));
     host.ping(guest, b"again", PATIENCE).expect("an answer");
     let after = count(&mut rig);
@@ -377,9 +401,9 @@ fn linux_has_pause_frames_obeyed_or_not() {
     wait_for_link(&mut rig);
     let told = rig.linux.run_ok("ethtool -a eth0", PATIENCE);
     has(&told, "RX:\t\toff");
-    // Of a few, most: just then the machine may be busy.
-    let silent = (0..5).filter(|_| is_silenced(&mut host)).count();
-    assert!(silent <= 2, "{silent} of 5 times silent");
+    let heard = refusals(&mut host, 200);
+    println!("ixgbe: refused {:?} after one that is not obeyed", heard[0]);
+    assert!(heard[0] < SILENCE, "{heard:?}");
     card_is_content(&mut rig);
 }
 
