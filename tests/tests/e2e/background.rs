@@ -181,16 +181,17 @@ fn a_command_wakes_parked_cores_by_interrupt() {
         assert_eq!(outcome, Ok(cores));
         start.elapsed()
     };
-    let mut times: Vec<Duration> = (0..9)
+    let mut times: Vec<Duration> = (0..25)
         .map(|round| {
             set(1);
             // Halted, and anywhere between two looks.
-            std::thread::sleep(Duration::from_millis(150 + 11 * round));
+            std::thread::sleep(Duration::from_millis(150 + 11 * (round % 9)));
             set(4)
         })
         .collect();
     times.sort_unstable();
     println!("from one core to four: {times:?}");
-    // Three that look by themselves within 100 ms would take 75 ms and more, half of the time.
-    assert!(times[4] < Duration::from_millis(50), "{times:?}");
+    // Three that look by themselves within 100 ms would take 65 ms and more in five of six rounds, and a busy machine takes nearly 50
+    // for all that there is to do.
+    assert!(times[12] < Duration::from_millis(65), "{times:?}");
 }
