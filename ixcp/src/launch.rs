@@ -6,7 +6,7 @@ use crate::acl;
 use crate::cli::{Control, Nic, Run};
 use crate::control::print;
 use crate::instance::{self, Base};
-use crate::net::{self, Address, Backend, Forward, Protocol};
+use crate::net::{self, Address, Backend, Claimed, Forward, Protocol};
 use crate::nic::{self, Player};
 use crate::qemu::{self, Accelerator, Boot, Card, Machine};
 use crate::vfio::{self, Host};
@@ -44,7 +44,7 @@ pub fn run(options: &Run) -> Result<u8> {
         // Before the ports: those of a second one of that name would be the first one's.
         base.ensure_free(&name)?;
     }
-    let forwards = forwards(options)?;
+    let (forwards, _held) = forwards(options)?;
     let rules = options.acl.as_deref().map(acl::compile).transpose()?;
     // Asked only where it matters: it starts QEMU once more.
     let rss = queues > 1 && player.is_none() && qemu::has_good_rss(&qemu);
@@ -223,10 +223,10 @@ fn check_network(options: &Run) -> Result<u32> {
 }
 
 /// The ports to forward: as given, else the application's usual one.
-fn forwards(options: &Run) -> Result<Vec<Forward>> {
+fn forwards(options: &Run) -> Result<(Vec<Forward>, Vec<Claimed>)> {
     let outside = options.vfio.is_some() || options.nic == Nic::Loopback;
     if options.net != Backend::User || outside {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     let mut wanted = options.forward.clone();
     if wanted.is_empty() {
@@ -238,9 +238,10 @@ fn forwards(options: &Run) -> Result<Vec<Forward>> {
         }));
     }
     if options.dry_run {
-        return Ok(wanted);
+        return Ok((wanted, Vec::new()));
     }
-    wanted.into_iter().map(Forward::claim).collect()
+    let claimed = wanted.into_iter().map(Forward::claim).collect::<Result<Vec<_>>>()?;
+    Ok((claimed.iter().map(|claimed| claimed.forward).collect(), claimed))
 }
 
 /// Host port, guest port, protocol. Ports below 1024 need rights, so echo's is moved.

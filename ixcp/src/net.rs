@@ -1,11 +1,15 @@
 //! What the user says about the network: the back end, forwarded ports, the guest's address.
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket, sockopt,
+};
 use serde::Serialize;
-use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::{fmt, io};
 
 /// QEMU's network back end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,14 +105,39 @@ impl fmt::Display for Forward {
     }
 }
 
+/// A forward whose port can be had.
+#[derive(Debug)]
+pub struct Claimed {
+    /// With the port in place of 0.
+    pub forward: Forward,
+    /// Keeps a free port from whoever asks the system for one before QEMU listens there.
+    _held: Option<OwnedFd>,
+}
+
+/// A free TCP port of this address, and a socket that has it and does not listen: so another one may, that says `SO_REUSEADDR`.
+fn hold(ip: Ipv4Addr) -> io::Result<(SocketAddrV4, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let held = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+    setsockopt(&held, sockopt::ReuseAddr, &true)?;
+    bind(held.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(ip, 0)))?;
+    let bound: SockaddrIn = getsockname(held.as_raw_fd())?;
+    Ok((bound.into(), held))
+}
+
 impl Forward {
     /// Makes sure that the port can be had; port 0 becomes a free one.
-    pub fn claim(self) -> Result<Forward> {
-        let bound = match self.protocol {
-            Protocol::Tcp => TcpListener::bind(self.host).and_then(|l| l.local_addr()),
-            Protocol::Udp => UdpSocket::bind(self.host).and_then(|s| s.local_addr()),
+    pub fn claim(self) -> Result<Claimed> {
+        let free = || -> io::Result<(u16, Option<OwnedFd>)> {
+            Ok(match self.protocol {
+                Protocol::Tcp if self.host.port() == 0 => {
+                    let (bound, held) = hold(*self.host.ip())?;
+                    (bound.port(), Some(held))
+                }
+                Protocol::Tcp => (TcpListener::bind(self.host)?.local_addr()?.port(), None),
+                Protocol::Udp => (UdpSocket::bind(self.host)?.local_addr()?.port(), None),
+            })
         };
-        let bound = bound.with_context(|| {
+        let (port, held) = free().with_context(|| {
             format!(
                 "cannot listen on {}/{}: choose another host port, for example --forward {}:{}",
                 self.host,
@@ -117,7 +146,8 @@ impl Forward {
                 self.guest
             )
         })?;
-        Ok(Forward { host: SocketAddrV4::new(*self.host.ip(), bound.port()), ..self })
+        let forward = Forward { host: SocketAddrV4::new(*self.host.ip(), port), ..self };
+        Ok(Claimed { forward, _held: held })
     }
 }
 

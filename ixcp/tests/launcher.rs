@@ -3,6 +3,7 @@
 use ix_abi::control::{MAGIC, State, header};
 use ixcp::page::Page;
 use nix::sys::signal::{Signal, kill};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -67,6 +68,22 @@ fn text(bytes: &[u8]) -> String {
 fn end(child: Child, signal: Signal) -> Output {
     kill(ixcp::pid_of(&child), signal).unwrap();
     child.wait_with_output().unwrap()
+}
+
+/// Waits until it has said this on standard error, and a little longer, in which it could say so again; then ends it. All that it said.
+fn end_when_said(mut child: Child, words: &str) -> String {
+    let (to, lines) = std::sync::mpsc::channel();
+    let err = BufReader::new(child.stderr.take().unwrap());
+    std::thread::spawn(move || err.lines().map_while(Result::ok).try_for_each(|l| to.send(l)));
+    let (mut said, deadline) = (String::new(), Instant::now() + Duration::from_secs(20));
+    while !said.contains(words) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let line = lines.recv_timeout(left).unwrap_or_else(|_| panic!("no {words:?} in {said}"));
+        said += &(line + "\n");
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    end(child, Signal::SIGTERM);
+    said + &lines.iter().collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -273,9 +290,7 @@ fn an_application_that_ends_before_it_is_ready_is_told_with_its_code_and_what_to
     let page = Page::open(&scene.path("run/kv/control")).unwrap();
     page.store(header::APP_EXIT, 3);
     page.store(header::STATE, State::AppEnded.0.into());
-    std::thread::sleep(Duration::from_secs(1));
-    let done = end(child, Signal::SIGTERM);
-    let err = text(&done.stderr);
+    let err = end_when_said(child, "stop --name kv");
     assert!(err.contains("has ended before it was ready (exit code 3)"), "{err}");
     assert!(err.contains("restart-app --name kv") && err.contains("stop --name kv"), "{err}");
     assert_eq!(err.matches("has ended").count(), 1, "{err}");
@@ -410,10 +425,8 @@ fn a_forwarded_port_on_which_nothing_listens_is_told_once() {
     page.store(header::READY_NS, 1);
     page.store_release(header::MAGIC, MAGIC);
     page.store(header::NOW_NS, 10_000_000_000);
-    std::thread::sleep(Duration::from_millis(500));
-    let done = end(child, Signal::SIGTERM);
-    let err = text(&done.stderr);
     let told =
         "ixcp: warning: nothing listens on the application's port 11211/tcp, where 127.0.0.1:";
+    let err = end_when_said(child, told);
     assert_eq!(err.matches(told).count(), 1, "{err}");
 }

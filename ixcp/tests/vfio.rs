@@ -4,6 +4,7 @@ use ixcp::page::Page;
 use ixcp::vfio::{Host, check, kvm_trouble};
 use made_host::{BRIDGE, CARD, GROUP, MadeHost, SECOND, config};
 use nix::sys::signal::{Signal, kill};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -261,7 +262,7 @@ fn qemu_gets_the_card_kvm_and_no_network_of_its_own() {
 fn the_control_page_reaches_it_as_it_does_others() {
     let host = MadeHost::good();
     let args = [&["run", "--vfio", "01:00.0"], &ADDRESS[..]].concat();
-    let child = ixcp(&host, "exec sleep 60", &args).spawn().unwrap();
+    let mut child = ixcp(&host, "exec sleep 60", &args).spawn().unwrap();
     let control = host.path("run/kv/control");
     let deadline = Instant::now() + Duration::from_secs(10);
     while !host.path("run/kv/instance.json").exists() {
@@ -273,10 +274,12 @@ fn the_control_page_reaches_it_as_it_does_others() {
     let page = Page::open(&control).unwrap();
     page.store(header::APP_EXIT, 3);
     page.store(header::STATE, State::AppEnded.0.into());
-    std::thread::sleep(Duration::from_secs(1));
+    // It tells so at once.
+    let err = BufReader::new(child.stderr.take().unwrap());
+    let told = err.lines().map_while(Result::ok).find(|line| line.contains("has ended before"));
+    says(&told.unwrap_or_default(), &["has ended before it was ready (exit code 3)"]);
     kill(ixcp::pid_of(&child), Signal::SIGTERM).unwrap();
-    let done = child.wait_with_output().unwrap();
-    says(&String::from_utf8_lossy(&done.stderr), &["has ended before it was ready (exit code 3)"]);
+    child.wait().unwrap();
 }
 
 #[test]

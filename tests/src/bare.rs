@@ -1,9 +1,10 @@
 //! A machine started without `ixcp`, as a real one is: QEMU with a firmware and a disc. Its serial port is
 //! read and written, its monitor (QMP) answers, every wait has a deadline, dropping it ends it.
 use ix_kernel_core::pixels::{CELL_HEIGHT, CELL_WIDTH, intensity};
+use ixcp::net::{Claimed, Forward, Protocol};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -20,13 +21,7 @@ pub struct Bare {
     serial: ChildStdin,
     said: Arc<Mutex<Vec<u8>>>,
     dir: temp_dir::TempDir,
-    port: u16,
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
+    forwarded: Claimed,
 }
 
 impl Bare {
@@ -34,7 +29,13 @@ impl Bare {
     /// reached through [`Bare::address`].
     pub fn start(program: &std::path::Path, args: &[&str], guest: u16) -> Bare {
         let dir = temp_dir::TempDir::with_prefix("ix-bare-").expect("a directory");
-        let port = free_port();
+        let free = Forward {
+            host: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0),
+            guest,
+            protocol: Protocol::Tcp,
+        };
+        let forwarded = free.claim().expect("a free port");
+        let port = forwarded.forward.host.port();
         let net = format!("user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:{guest}");
         let qmp = format!("unix:{},server=on,wait=off", dir.path().join("qmp").display());
         let mut child = Command::new(program)
@@ -60,7 +61,7 @@ impl Bare {
                 to.lock().unwrap_or_else(PoisonError::into_inner).extend(&bytes[..n]);
             }
         });
-        Bare { child, serial, said, dir, port }
+        Bare { child, serial, said, dir, forwarded }
     }
 
     /// Everything that came over the serial port, with what terminals understand left out.
@@ -115,7 +116,7 @@ impl Bare {
 
     /// Where the guest's port can be reached.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        self.forwarded.forward.host.into()
     }
 
     /// Asks the monitor.

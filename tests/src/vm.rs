@@ -1,7 +1,7 @@
 //! A booted machine for a test: `ixcp run` with a directory of its own, its output collected, every
 //! wait with a deadline, ended with the test.
 use crate::need::Built;
-use crate::spread;
+use crate::spread::Spread;
 use ixcp::page::Page;
 use ixcp::snapshot::{self, Snapshot};
 use nix::sys::signal::{Signal, kill};
@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 const BOOT_MAX: Duration = Duration::from_secs(60);
 /// How long an end may take: `ixcp` itself gives up after 6 s.
 const END_MAX: Duration = Duration::from_secs(15);
+/// After which a core is taken for one that does not publish: those of a machine that stands still or has crashed.
+const PUBLISH_MAX: Duration = Duration::from_secs(2);
+/// How long what was done may take to show in the counters.
+const SETTLE_MAX: Duration = Duration::from_secs(20);
 
 /// What to boot.
 #[derive(Clone, Debug)]
@@ -136,7 +140,8 @@ impl Config {
         let said = Arc::new(Mutex::new(Said::default()));
         collect(child.stdout.take(), said.clone(), |said| &mut said.out);
         collect(child.stderr.take(), said.clone(), |said| &mut said.err);
-        Vm { child, runtime, said, started, built: self.built.clone(), name: self.name.clone() }
+        let (built, name, spread) = (self.built.clone(), self.name.clone(), Mutex::default());
+        Vm { child, runtime, said, started, built, name, spread }
     }
 }
 
@@ -185,6 +190,7 @@ pub struct Vm {
     started: Instant,
     built: Built,
     name: String,
+    spread: Mutex<Spread>,
 }
 
 impl Vm {
@@ -283,7 +289,7 @@ impl Vm {
         host.parse().expect("an address")
     }
 
-    /// A TCP connection to a forwarded guest port, with time limits. Its own port, which the guest sees, is a random one.
+    /// A TCP connection to a forwarded guest port, with time limits. Its own port, which the guest sees, is one of a [`Spread`].
     #[track_caller]
     pub fn connect(&self, guest: u16) -> TcpStream {
         // QEMU's network keeps a backlog of one: who comes while it is full waits for a second.
@@ -291,7 +297,9 @@ impl Vm {
         let SocketAddr::V4(address) = self.address(guest, "tcp") else {
             panic!("forwarded ports are of IPv4");
         };
-        let stream = spread::connect_from_anywhere(address).expect("connects");
+        let mut spread = self.spread.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = spread.connect(address).expect("connects");
+        drop(spread);
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
         stream.set_write_timeout(Some(Duration::from_secs(30))).expect("a time limit");
         stream.set_nodelay(true).expect("no delay");
@@ -316,9 +324,43 @@ impl Vm {
     /// What the control page says once the counters of this moment have been published.
     #[track_caller]
     pub fn snapshot(&self) -> Snapshot {
-        // Cores publish about every millisecond; counted machines are slower.
+        let page = self.page();
+        let read = || snapshot::read(&page).expect("a readable control page");
+        let before = read();
+        let deadline = Instant::now() + PUBLISH_MAX;
+        // What is on its way to the guest is given time to come.
         std::thread::sleep(Duration::from_millis(50));
-        snapshot::read(&self.page()).expect("a readable control page")
+        loop {
+            let now = read();
+            // Cores publish about every millisecond, those that have a CPU of this machine. The first may have been begun before.
+            let mut both = before.cores.iter().zip(&now.cores);
+            let told = both.all(|(b, n)| !n.serves || n.published >= b.published + 2);
+            if told || Instant::now() > deadline {
+                return now;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What it says once `done`, or at the deadline: for what takes its time on a busy machine.
+    #[track_caller]
+    pub fn snapshot_when(&self, done: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let deadline = Instant::now() + SETTLE_MAX;
+        loop {
+            let now = self.snapshot();
+            if done(&now) || Instant::now() > deadline {
+                return now;
+            }
+        }
+    }
+
+    /// What it says once no frame comes or goes any more.
+    #[track_caller]
+    pub fn snapshot_at_rest(&self) -> Snapshot {
+        let frames =
+            |s: &Snapshot| ["rx_packets", "tx_packets"].map(|name| s.total.counters.get(name));
+        let before = std::cell::Cell::new(None);
+        self.snapshot_when(|now| before.replace(Some(frames(now))) == Some(frames(now)))
     }
 
     /// Another `ixcp` command beside it, to be started.

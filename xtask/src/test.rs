@@ -191,6 +191,7 @@ fn tests(outcome: &mut Outcome, filter: Option<&str>, prove: bool) -> Result<()>
             command.arg("--release").env("IX_PROVE", "1");
         } else {
             command.env("IX_IXCP", workspace::target_dir().join("debug/ixcp"));
+            ci::seeded(&mut command);
         }
         ci::with_images(&mut command);
         command.args(filter).arg("--").arg("--format=pretty").args(threads);

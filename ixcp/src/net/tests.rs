@@ -34,8 +34,20 @@ fn a_port_that_is_taken_is_an_error_that_names_a_way_out() {
 #[test]
 fn host_port_0_becomes_a_free_port() {
     for spec in ["0:7", "0:7/udp"] {
-        assert_ne!(spec.parse::<Forward>().unwrap().claim().unwrap().host.port(), 0);
+        assert_ne!(spec.parse::<Forward>().unwrap().claim().unwrap().forward.host.port(), 0);
     }
+}
+
+#[test]
+fn a_free_port_is_held_for_who_asks_for_it_as_qemu_does() {
+    let claimed = "0:7".parse::<Forward>().unwrap().claim().unwrap();
+    let host = claimed.forward.host;
+    let other = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+    let taken = bind(other.as_raw_fd(), &SockaddrIn::from(host));
+    assert_eq!(taken, Err(nix::errno::Errno::EADDRINUSE));
+    // The standard library says SO_REUSEADDR, as QEMU does.
+    let listener = TcpListener::bind(host).unwrap();
+    assert!(std::net::TcpStream::connect(host).is_ok() && listener.accept().is_ok());
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn one_frame_is_of_two_looks_at_every_dataplane() {
     let pages = claims.each_ref().map(|c| Page::create(&c.instance.control()).unwrap());
     pages.iter().for_each(|page| fill(page, 1));
     let frames = std::thread::scope(|s| {
-        let watcher = s.spawn(|| once(&base, None, Duration::from_millis(200)).unwrap());
+        let watcher = s.spawn(|| once(&base, None, Duration::from_secs(1)).unwrap());
         while !watcher.is_finished() {
             add(&pages[1], 0, Counter::RxPackets, 10);
             pages[1].store(header::HEARTBEAT, pages[1].load(header::HEARTBEAT) + 1);

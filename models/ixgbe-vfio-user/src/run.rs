@@ -87,8 +87,9 @@ pub fn serve<D: Device>(
 ) -> Result<()> {
     let started = Instant::now();
     let mut buffer = vec![0; BUFFER_BYTES];
+    let now = || started.elapsed().as_nanos() as u64;
     loop {
-        let now_ns = started.elapsed().as_nanos() as u64;
+        let now_ns = now();
         server.tick(now_ns, wire);
         wire.flush();
         let timeout = server.device.next_tick_ns().map(|at| at.saturating_sub(now_ns));
@@ -106,6 +107,10 @@ pub fn serve<D: Device>(
             if let Some(answer) = answer {
                 client.send(&answer)?;
             }
+        }
+        if frames {
+            // They come now, and not when it was looked last: a pause frame asks for silence from now on.
+            server.tick(now(), wire);
         }
         for _ in 0..if frames { FRAMES_AT_ONCE } else { 0 } {
             let Some(len) = wire.receive(&mut buffer) else { break };

@@ -90,6 +90,8 @@ fn rules_of_the_archive_are_in_force_from_the_first_packet_and_show_counts_what_
     let refused = host.connect(GUEST_IP, 23, PATIENCE).unwrap_err();
     assert!(refused.contains("refused"), "{refused}");
     assert!(host.connect(GUEST_IP, 80, Duration::from_secs(2)).is_err(), "no answer at all");
+    // The last SYN may still have been on its way.
+    vm.snapshot_at_rest();
     let shown = shown(&vm);
     assert_eq!(shown["file"], text(&rules));
     assert_eq!(

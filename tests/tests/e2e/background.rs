@@ -181,16 +181,17 @@ fn a_command_wakes_parked_cores_by_interrupt() {
         assert_eq!(outcome, Ok(cores));
         start.elapsed()
     };
-    let mut times: Vec<Duration> = (0..9)
+    let mut times: Vec<Duration> = (0..25)
         .map(|round| {
             set(1);
             // Halted, and anywhere between two looks.
-            std::thread::sleep(Duration::from_millis(150 + 11 * round));
+            std::thread::sleep(Duration::from_millis(150 + 11 * (round % 9)));
             set(4)
         })
         .collect();
     times.sort_unstable();
     println!("from one core to four: {times:?}");
-    // Three that look by themselves within 100 ms would take 75 ms and more, half of the time.
-    assert!(times[4] < Duration::from_millis(50), "{times:?}");
+    // Three that look by themselves within 100 ms, and the 10 ms that the rest takes at least, come to less than 50 ms in one round
+    // of sixteen; a quarter of the rounds would be one run in a thousand. A busy machine takes longer for some rounds.
+    assert!(times[6] < Duration::from_millis(50), "{times:?}");
 }

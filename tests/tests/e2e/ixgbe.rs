@@ -9,7 +9,6 @@ use ix_tests::tools::run;
 use ix_tests::vm::{Config, Vm};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use smoltcp::socket::tcp::State;
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
@@ -110,17 +109,33 @@ fn linux_and_the_model_work_behind_an_iommu() {
     wait_for_link(&mut rig);
     has(&rig.linux.run_ok("busybox dmesg", PATIENCE), "DMAR: IOMMU enabled");
     pings(&mut rig, 5);
-    let (_, lines) = rig.linux.run("ethtool -t eth0 offline", PATIENCE);
-    has(&lines, "The test result is PASS");
+    passes(&mut rig);
     card_is_content(&mut rig);
+}
+
+/// Linux's own test. It gives the card 200 ms for 64 frames that it leads back, which a busy machine may need for other things: of
+/// three times that may be too little twice, and nothing else may go wrong.
+#[track_caller]
+fn passes(rig: &mut Rig) {
+    for left in (0..3).rev() {
+        let (_, lines) = rig.linux.run("ethtool -t eth0 offline", PATIENCE);
+        let code = |line: &String| line.split_once("line)")?.1.trim().parse::<u32>().ok();
+        let failed: Vec<_> = lines.iter().filter(|l| code(l).is_some_and(|c| c != 0)).collect();
+        let late =
+            failed.len() == 1 && failed[0].starts_with("Loopback") && code(failed[0]) == Some(13);
+        if late && left > 0 {
+            println!("ixgbe: frames were led back late");
+            continue;
+        }
+        return has(&lines, "The test result is PASS");
+    }
 }
 
 /// Registers by patterns, EEPROM, interrupts, packets looped back in the chip, link.
 #[track_caller]
 fn tests_it(rig: &mut Rig) {
     wait_for_link(rig);
-    let (_, lines) = rig.linux.run("ethtool -t eth0 offline", PATIENCE);
-    has(&lines, "The test result is PASS");
+    passes(rig);
     wait_for_link(rig);
     pings(rig, 2);
     card_is_content(rig);
@@ -148,6 +163,13 @@ fn megabits(lines: &[String], side: &str) -> Option<f64> {
     before.rsplit(' ').next()?.parse().ok()
 }
 
+/// Whether somebody listens on this port of 127.0.0.1. Without a connection, of which the server takes one only.
+fn is_listening(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let listening = format!(" 0100007F:{port:04X} 00000000:0000 0A ");
+    table.lines().any(|line| line.contains(&listening))
+}
+
 /// Megabits in a second of a transfer to or from a server on this machine.
 #[track_caller]
 fn iperf3(rig: &mut Rig, options: &str) -> f64 {
@@ -157,6 +179,11 @@ fn iperf3(rig: &mut Rig, options: &str) -> f64 {
     let mut server = ixgbe::iperf3();
     server.args(["-s", "-1", "-B", "127.0.0.1", "-p", &port.to_string()]);
     let server = std::thread::spawn(move || run(&mut server, PATIENCE));
+    let deadline = Instant::now() + PATIENCE;
+    while !is_listening(port) && !server.is_finished() {
+        assert!(Instant::now() < deadline, "iperf3 does not listen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let command = format!("iperf3 -c {HOST} -p {port} -f m {options}");
     let lines = rig.linux.run_ok(&command, PATIENCE);
     let rate = megabits(&lines, "receiver").unwrap_or(0.0);
@@ -323,17 +350,24 @@ fn pause(quanta: u16) -> Vec<u8> {
     frame
 }
 
-/// Whether the guest does not answer a SYN to a port without anybody, while it is asked for silence again and again: each time
-/// for 3.4 ms.
-fn is_silenced(host: &mut Host) -> bool {
-    host.inject(&pause(u16::MAX));
-    let conn = host.start_connect(IP, 9);
-    let answered = host.until(Duration::from_millis(200), "", |host| {
+/// As long as a pause frame can ask for: 65,535 times 51.2 ns, and a little less.
+const SILENCE: Duration = Duration::from_micros(3_300);
+
+/// How long it takes, so many times, in order of length, until the guest refuses a SYN to a port without anybody, when it was asked
+/// for silence just before.
+fn refusals(host: &mut Host, times: usize) -> Vec<Duration> {
+    let refusal = |_| {
+        let start = Instant::now();
         host.inject(&pause(u16::MAX));
-        (host.state(conn) != State::SynSent).then_some(Ok(()))
-    });
-    host.forget(conn);
-    answered.is_err()
+        let conn = host.start_connect(IP, 9);
+        let refused = host.established(conn, PATIENCE).expect_err("nobody is there");
+        assert!(refused.contains("refused"), "{refused}");
+        host.forget(conn);
+        start.elapsed()
+    };
+    let mut all: Vec<_> = (0..times).map(refusal).collect();
+    all.sort_unstable();
+    all
 }
 
 /// What the driver has set up obeys a pause frame, counts it, and obeys none when that is off.
@@ -355,8 +389,10 @@ fn linux_has_pause_frames_obeyed_or_not() {
         ["rx_flow_control_xoff", "rx_flow_control_xon"].map(|name| value(&statistics, name))
     };
     let before = count(&mut rig);
-    // On a busy machine one may come too late.
-    assert!((0..20).any(|_| is_silenced(&mut host)), "never silent");
+    let silent = refusals(&mut host, 20);
+    println!("ixgbe: refused {:?} after a pause frame", silent[0]);
+    // The silence begins when the card's program has looked at the clock, and now and then it has to wait then.
+    assert!(silent[2] >= SILENCE, "{silent:?}");
     host.inject(&pause(0));
     host.ping(guest, b"again", PATIENCE).expect("an answer");
     let after = count(&mut rig);
@@ -365,7 +401,9 @@ fn linux_has_pause_frames_obeyed_or_not() {
     wait_for_link(&mut rig);
     let told = rig.linux.run_ok("ethtool -a eth0", PATIENCE);
     has(&told, "RX:\t\toff");
-    assert!(!is_silenced(&mut host));
+    let heard = refusals(&mut host, 200);
+    println!("ixgbe: refused {:?} after one that is not obeyed", heard[0]);
+    assert!(heard[0] < SILENCE, "{heard:?}");
     card_is_content(&mut rig);
 }
 

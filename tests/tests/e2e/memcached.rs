@@ -156,7 +156,7 @@ impl Ask for Meta {
 fn four_cores_hammering_one_key_set_are_linearisable_per_key() {
     const CORES: u32 = 4;
     let Some((_machine, vm)) = kv_on(CORES) else { return };
-    // So many that each core has some, wherever their flows are put.
+    // So many that each core has one at least, whatever the key (`ix_tests::spread`).
     const CLIENTS: usize = 40;
     let clients = (0..CLIENTS).map(|_| Box::new(Meta(BufReader::new(vm.connect(11211)))) as Box<_>);
     let operations = if need::prove() { 4_000 } else { 300 };

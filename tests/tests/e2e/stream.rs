@@ -4,6 +4,7 @@ use ix_tests::need;
 use ix_tests::peer::faults::Faults;
 use ix_tests::peer::{GUEST_IP, Host, Listener};
 use ix_tests::vm::{Config, Vm};
+use ixcp::snapshot::Snapshot;
 use smoltcp::socket::tcp::State;
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -112,7 +113,8 @@ fn a_peer_that_resets_leaves_nothing_behind() {
         host.forget(conn);
     }
     host.run(Duration::from_millis(100));
-    let total = vm.snapshot().total.counters;
+    let all_came = |now: &Snapshot| now.total.counters.get("tcp_resets_received") >= 20;
+    let total = vm.snapshot_when(all_came).total.counters;
     assert_eq!(total.get("tcp_connections"), 0);
     assert_eq!(total.get("tcp_resets_received"), 20);
     let conn = host.connect(GUEST_IP, ECHO, PATIENCE).unwrap();

@@ -1,7 +1,7 @@
 //! TCP against Linux's own stack, over a TAP interface. Needs root.
 use crate::{Kv, bytes};
 use ix_tests::need::{self, Built};
-use ix_tests::spread;
+use ix_tests::spread::Spread;
 use ix_tests::tap::Tap;
 use ix_tests::vm::{Config, Vm};
 use std::io::{Read, Write};
@@ -17,13 +17,17 @@ fn connect(tap: &Tap, port: u16) -> TcpStream {
     stream
 }
 
-/// One of several connections that are to be spread over cores.
-fn connect_from_anywhere(tap: &Tap, port: u16) -> TcpStream {
+/// Connections that are spread over cores.
+fn connect_all(tap: &Tap, port: u16, count: usize) -> Vec<TcpStream> {
     let address = SocketAddrV4::new(tap.guest_ip(), port);
-    let stream = spread::connect_from_anywhere(address).expect("connects");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
+    let mut spread = Spread::default();
+    let connect = |_| {
+        let stream = spread.connect(address).expect("connects");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    };
+    (0..count).map(connect).collect()
 }
 
 fn boot(app: &str, cores: u32, tap: &Tap) -> Option<Vm> {
@@ -58,7 +62,13 @@ fn linux_and_ix_exchange_streams() {
     let Some(tap) = Tap::make(false) else { return };
     let Some(vm) = boot("echo", 2, &tap) else { return };
     echoes(&tap, 5);
-    // A FIN that a probe has sent again, since the machine was slow, is acknowledged twice: the second time nobody is there.
+    sends_no_reset(&vm);
+}
+
+/// But in answer to a FIN that a probe has sent again, since the machine was slow: it is acknowledged twice, and the second time
+/// nobody is there.
+#[track_caller]
+pub fn sends_no_reset(vm: &Vm) {
     let counters = vm.snapshot().total.counters;
     let again = counters.get("tcp_loss_probes") + counters.get("tcp_timeouts");
     assert!(counters.get("tcp_resets_sent") <= again, "{counters:?}\n{}", vm.log());
@@ -137,8 +147,8 @@ fn both_cores_carry_connections(qemu: Option<&Path>) {
         config = config.with("--qemu", qemu);
     }
     let vm = config.boot();
-    let mut clients: Vec<Kv> =
-        (0..64).map(|_| Kv(std::io::BufReader::new(connect_from_anywhere(&tap, 11211)))).collect();
+    let streams = connect_all(&tap, 11211, 64).into_iter();
+    let mut clients: Vec<Kv> = streams.map(|stream| Kv(std::io::BufReader::new(stream))).collect();
     for (i, client) in clients.iter_mut().enumerate() {
         for round in 0..20 {
             let value = bytes(round, 100);
@@ -173,9 +183,8 @@ fn linux_opens_and_closes_a_thousand_connections_one_after_the_other() {
         assert!(got == data, "connection {i}");
     }
     println!("1,000 connections in {:?}", start.elapsed());
-    let total = vm.snapshot().total.counters;
-    assert_eq!(total.get("tcp_accepted"), 1000);
-    assert_eq!(total.get("tcp_resets_sent"), 0);
+    assert_eq!(vm.snapshot().total.counters.get("tcp_accepted"), 1000);
+    sends_no_reset(&vm);
 }
 
 #[test]
@@ -185,7 +194,7 @@ fn the_devices_table_follows_flow_groups_that_move() {
     let Some(tap) = Tap::make(true) else { return };
     let Some(built) = need::built() else { return };
     let vm = on_tap(&built, "echo", 2, &tap).with("--qemu", &fetched).boot();
-    let mut streams: Vec<_> = (0..64).map(|_| connect_from_anywhere(&tap, 7)).collect();
+    let mut streams = connect_all(&tap, 7, 64);
     let mut talk = |rounds: u64| {
         for round in 0..rounds {
             for (i, stream) in streams.iter_mut().enumerate() {

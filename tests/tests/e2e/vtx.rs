@@ -10,7 +10,7 @@ const CHECK: &str = "app=kvcheck nic=loopback onexit=stop";
 #[test]
 fn all_cores_run_behind_ept_and_the_workload_verifies() {
     let words = format!("{CHECK} ip=10.0.0.1/24 -- connections=16 requests=3000 rounds=1");
-    let Some(run) = monitor::run("--cores 4 --memory 256 --time 60", None, &words) else { return };
+    let Some(run) = monitor::run("--cores 4 --memory 256 --time 180", None, &words) else { return };
     run.ended(33);
     run.said(&[
         "ix: ix: cores [0, 1, 2, 3]",
@@ -70,7 +70,7 @@ fn each_misdeed_is_named_contained_and_followed_by_another_life() {
             "vmx=on selftest={} {CHECK} ip=10.0.0.1/24 -- connections=2 requests=200 rounds=1",
             names.join(",")
         );
-        let Some(run) = monitor::run("--cores 2 --memory 192 --time 60", None, &words) else {
+        let Some(run) = monitor::run("--cores 2 --memory 192 --time 180", None, &words) else {
             return;
         };
         for (i, (name, cause, place)) in part.iter().enumerate() {
@@ -97,7 +97,7 @@ fn each_misdeed_is_named_contained_and_followed_by_another_life() {
 fn a_dataplane_that_always_fails_stays_down_after_its_eighth_life() {
     let names = ["vmx-port"; 12].join(",");
     let words = format!("vmx=on selftest={names}");
-    let Some(run) = monitor::run("--cores 1 --memory 96 --time 60", None, &words) else { return };
+    let Some(run) = monitor::run("--cores 1 --memory 96 --time 180", None, &words) else { return };
     run.said(&["contained in life 8", "not started again: it has had 8 lives"]);
     assert!(!run.log.contains("life 9"), "{}", run.log);
     run.ended(35);
@@ -110,7 +110,7 @@ fn a_neighbour_never_notices() {
          bad cores=0,1 memory=64M : selftest=vmx-neighbour-memory,vmx-icr,vmx-hang,vmx-triple,vmx-nothing-more\n\
          kv cores=2,3 memory=128M : {CHECK} ip=10.0.0.1/24 -- connections=8 requests=12000 rounds=1\n"
     );
-    let options = "--cores 4 --memory 256 --time 90";
+    let options = "--cores 4 --memory 256 --time 240";
     let Some(run) = monitor::run(options, Some(&configuration), "vmx=on") else { return };
     run.said(&[
         "ix: bad: cores [0, 1], 64 MiB",
@@ -128,7 +128,7 @@ fn a_neighbour_never_notices() {
 
 #[test]
 fn a_cpu_without_what_it_takes_is_told_what_is_missing() {
-    let old = "--cores 1 --memory 96 --time 60 --model core2_penryn_t9600";
+    let old = "--cores 1 --memory 96 --time 180 --model core2_penryn_t9600";
     let Some(run) = monitor::run(old, None, "vmx=on selftest=boot") else { return };
     run.ended(43);
     run.said(&["ix: error: vmx=on: this CPU has no x2APIC"]);
@@ -144,7 +144,7 @@ fn a_boot_configuration_with_a_mistake_starts_nothing() {
         ("a cores=0 memory=64M : app=echo nonsense=1\n", "dataplanes: line 1: `nonsense=1`"),
         ("a cores=0 memory=900M : app=echo\n", "a: not so much memory"),
     ] {
-        let options = "--cores 1 --memory 96 --time 60";
+        let options = "--cores 1 --memory 96 --time 180";
         let Some(run) = monitor::run(options, Some(line), "vmx=on") else { return };
         run.said(&[why]);
         run.ended(43);
@@ -175,9 +175,9 @@ fn in_the_steady_state_only_the_watchdog_brings_a_core_out() {
     let cores = 2;
     let words =
         "app=kvcheck nic=loopback idle=poll ip=10.0.0.1/24 -- connections=8 requests=100000000";
-    let options = format!("--cores {cores} --memory 256 --time 120");
+    let options = format!("--cores {cores} --memory 256 --time 300");
     let Some(mut machine) = Live::start(&options, None, words) else { return };
-    machine.wait_for("ready: kvcheck", Duration::from_secs(60));
+    machine.wait_for("ready: kvcheck", Duration::from_secs(150));
     std::thread::sleep(Duration::from_secs(2));
     let (before, began) = exits(&machine);
     std::thread::sleep(Duration::from_secs(5));
@@ -204,7 +204,7 @@ fn in_the_steady_state_only_the_watchdog_brings_a_core_out() {
 fn a_dataplane_sees_its_own_functions_only() {
     let configuration = "a cores=0 memory=48M functions=00:02.0 : selftest=report report=1\n\
                          b cores=1 memory=48M : selftest=report report=1\n";
-    let options = "--cores 2 --memory 160 --time 60";
+    let options = "--cores 2 --memory 160 --time 180";
     let Some(run) = monitor::run(options, Some(configuration), "vmx=on") else { return };
     run.ended(33);
     run.said(&["a: ix: report: PCI 00:02.0 [1234:1111]", "ix: b: ended with status 33: in order"]);
@@ -217,9 +217,9 @@ fn a_dataplane_sees_its_own_functions_only() {
 fn the_control_page_tells_why_the_last_life_ended() {
     let words = "vmx=on selftest=vmx-msr app=kvcheck nic=loopback ip=10.0.0.1/24 \
                  -- connections=2 requests=100000000";
-    let options = "--cores 1 --memory 192 --time 90";
+    let options = "--cores 1 --memory 192 --time 240";
     let Some(mut machine) = Live::start(options, None, words) else { return };
-    machine.wait_for("ready: kvcheck", Duration::from_secs(60));
+    machine.wait_for("ready: kvcheck", Duration::from_secs(150));
     let status = machine.ixcp(&["status"]);
     let told = status.lines().find(|line| line.starts_with("under IX's monitor: life 2, "));
     let told = told.unwrap_or_else(|| panic!("nothing of the monitor:\n{status}"));

@@ -56,7 +56,7 @@ fn still_serve(run: &mut monitor::Live, names: &[&str]) {
 
 #[test]
 fn a_core_goes_from_one_dataplane_to_another_and_nothing_is_lost() {
-    let (times, patience_s) = if need::prove() { (1000, 3000) } else { (12, 200) };
+    let (times, patience_s) = if need::prove() { (1000, 3000) } else { (12, 400) };
     let schedule = format!("every_us=60000 times={times} patience_us=5000000");
     let configuration = dataplanes("", "", "connections=6", &schedule);
     let options = format!("{OPTIONS} --time {patience_s}");
@@ -97,12 +97,12 @@ fn take_by_force(owner: &str) {
     // kvA hears no wish; kvB does. Connections stay: one that opens or ends just then has no end, or one, to be reset.
     let owner = format!("selftest=vmx-{owner}");
     let configuration = dataplanes(&owner, "", "connections=12 stay=1 resets=1", schedule);
-    let options = format!("{OPTIONS} --time 200");
+    let options = format!("{OPTIONS} --time 400");
     let Some(mut run) = monitor::Live::start(&options, Some(&configuration), "vmx=on") else {
         return;
     };
-    run.wait_for("core 3: 2 moves: 1 left as asked, 1 forced", Duration::from_secs(150));
-    run.wait_for("kvA: ix: core 2 is back: ", Duration::from_secs(50));
+    run.wait_for("core 3: 2 moves: 1 left as asked, 1 forced", Duration::from_secs(300));
+    run.wait_for("kvA: ix: core 2 is back: ", Duration::from_secs(100));
     still_serve(&mut run, &["kvA", "kvB"]);
     // What clients wait for, TCP finds out in its own time.
     still_serve(&mut run, &["kvA", "kvB"]);
@@ -138,11 +138,11 @@ fn dataplanes_are_started_again_while_a_core_is_lent() {
     let (a, b) = ("selftest=vmx-lent,vmx-borrowed", "selftest=vmx-msr,vmx-borrowed");
     let schedule = "every_us=40000 times=10 patience_us=5000000";
     let configuration = dataplanes(a, b, "connections=4", schedule);
-    let options = format!("{OPTIONS} --time 250");
+    let options = format!("{OPTIONS} --time 500");
     let Some(mut run) = monitor::Live::start(&options, Some(&configuration), "vmx=on") else {
         return;
     };
-    run.wait_for("core 3: 10 moves: 10 left as asked, 0 forced", Duration::from_secs(250));
+    run.wait_for("core 3: 10 moves: 10 left as asked, 0 forced", Duration::from_secs(500));
     still_serve(&mut run, &["kvA", "kvB"]);
     let log = run.log();
     for name in ["kvA", "kvB"] {
@@ -175,24 +175,24 @@ fn the_operator_gives_a_core_and_its_neighbour_gives_it_back() {
         "kvA cores=0,1,3 memory=160M control=com2 : {serve} line=com2 ip=10.0.0.1/24 {args}\n\
          kvB cores=2,3 memory=128M control=com3 : {serve} line=com3 ip=10.0.0.2/24 {args}\n"
     );
-    let options = format!("{OPTIONS} --time 120");
+    let options = format!("{OPTIONS} --time 300");
     let Some(mut run) = monitor::Live::start(&options, Some(&configuration), "vmx=on") else {
         return;
     };
     for name in ["kvA", "kvB"] {
-        run.wait_for(&format!("{name}: ix: kvcheck: round "), Duration::from_secs(60));
+        run.wait_for(&format!("{name}: ix: kvcheck: round "), Duration::from_secs(150));
     }
     // What only the monitor knows.
     refused(&run, &["cores", "give", "1"], "no other dataplane lists it");
     let said = run.ixcp(&["cores", "give", "2", "--to", "kvB", "--timeout", "60"]);
     assert!(said.ends_with(": core 2 is given to kvB\n"), "{said}");
     refused(&run, &["cores", "give", "2"], "another dataplane has it already");
-    run.wait_for("] core 1 is back\n", Duration::from_secs(30));
+    run.wait_for("] core 1 is back\n", Duration::from_secs(90));
     still_serve(&mut run, &["kvA", "kvB"]);
     let said = run.ixcp_at("com3", &["cores", "give", "1", "--timeout", "60", "--json"]);
     let said: serde_json::Value = serde_json::from_str(&said.expect("given")).expect("JSON");
     assert_eq!((&said["to"], &said["left"]), (&"kvA".into(), &"asked".into()), "{said}");
-    run.wait_for("] core 2 is back\n", Duration::from_secs(30));
+    run.wait_for("] core 2 is back\n", Duration::from_secs(90));
     still_serve(&mut run, &["kvA", "kvB"]);
     let log = run.log();
     // The core was another's when kvB booted; nothing else was by force, and nobody was contained.

@@ -329,6 +329,18 @@ fn nonsense_in_the_capture_area_harms_nobody_and_stops_only_the_capture() {
     assert_eq!(page.load(header::CORES), 2);
 }
 
+/// What is found when it is right, or at the end of patience.
+fn until<T>(mut look: impl FnMut() -> (bool, T)) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let (right, found) = look();
+        if right || Instant::now() > deadline {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Lines of the packet trace on the console so far, and packets that it says it has left out.
 fn traced(vm: &Vm) -> (Vec<String>, u64) {
     let lines = vm.stderr();
@@ -351,10 +363,14 @@ fn the_trace_prints_every_packet_while_it_is_on_and_none_otherwise() {
     vm.wait_for(" > 10.0.2.15.11211 S ", LIMIT);
     // A megabyte: more than a console prints in time.
     Kv::connect(&vm).set("large", &crate::bytes(1, 1_000_000));
-    std::thread::sleep(Duration::from_millis(500));
-    let total = vm.snapshot().total.counters;
-    let packets = total.get("rx_packets") + total.get("tx_packets");
-    let (lines, left_out) = traced(&vm);
+    // What a console that is slow has left out it tells when it has come to that.
+    let mut packets = 0;
+    let (lines, left_out) = until(|| {
+        let total = vm.snapshot_at_rest().total.counters;
+        packets = total.get("rx_packets") + total.get("tx_packets");
+        let (lines, left_out) = traced(&vm);
+        (lines.len() as u64 + left_out == packets, (lines, left_out))
+    });
     println!("{packets} packets, {} lines, {left_out} left out", lines.len());
     assert_eq!(lines.len() as u64 + left_out, packets, "{}", vm.log());
     assert!(
@@ -362,16 +378,23 @@ fn the_trace_prints_every_packet_while_it_is_on_and_none_otherwise() {
     );
 
     vm.ixcp_ok(&["trace", "off"]);
-    std::thread::sleep(Duration::from_millis(100));
-    let before = traced(&vm).0.len();
+    let mut before = traced(&vm).0.len();
+    until(|| {
+        vm.snapshot_at_rest();
+        let last = std::mem::replace(&mut before, traced(&vm).0.len());
+        (last == before, ())
+    });
     serves(&vm);
+    vm.snapshot_at_rest();
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(traced(&vm).0.len(), before, "{}", vm.log());
 
     vm.ixcp_ok(&["trace", "on", "--direction", "out", "--port", "11211"]);
     serves(&vm);
-    std::thread::sleep(Duration::from_millis(200));
-    let lines = traced(&vm).0.split_off(before);
+    let lines = until(|| {
+        let lines = traced(&vm).0.split_off(before);
+        (lines.len() >= 3, lines)
+    });
     assert!(lines.len() >= 3 && lines.iter().all(|l| l.contains("] tx c")), "{lines:#?}");
     drop(vm);
 

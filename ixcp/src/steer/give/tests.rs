@@ -83,7 +83,8 @@ fn a_wish_that_is_taken_back_and_a_dataplane_that_begins_again_are_noticed() {
                 while scene.page.load_acquire(header::AWAY) == 0 {
                     std::thread::sleep(Duration::from_micros(100));
                 }
-                std::thread::sleep(20 * LOOK);
+                // Long enough for a look on any machine.
+                std::thread::sleep(200 * LOOK);
                 scene.page.store(word, value);
             });
             assert_eq!(given(&scene, &GIFT).1, end);

@@ -56,3 +56,17 @@ fn a_set_of_cores_may_have_gaps() {
     assert_eq!(settle_at(&mut owners, 1 << 63 | 1), 64);
     assert_eq!(settle_at(&mut owners, u64::MAX), 124);
 }
+
+/// With the key that the dataplane draws a client's ports in a row differ in the lowest bits of the group's number, all of them.
+#[test]
+fn what_the_lowest_bits_tell_apart_comes_to_all_cores() {
+    let in_turn = |cores: u16| -> Vec<u16> { (0..128).map(|group| group % cores).collect() };
+    let mut owners = in_turn(4);
+    for serving in [1, 4, 2, 1, 2, 4, 1, 8, 16, 1, 16] {
+        settle(&mut owners, serving);
+        assert_eq!(owners, in_turn(serving as u16), "{serving} cores");
+    }
+    // With gaps their turn is theirs all the same.
+    settle_at(&mut owners, 0b1001);
+    assert!(owners.iter().enumerate().all(|(group, core)| *core == [0, 3][group % 2]));
+}
