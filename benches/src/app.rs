@@ -24,10 +24,12 @@ pub trait App: std::fmt::Debug {
 /// Runs an application over all events there are.
 #[inline]
 pub fn enter<A: App>(app: &mut A, events: &mut Events, calls: &mut Calls) {
-    while events.has_next() {
-        app.event(events.take(), calls);
+    let mut next = calls.read();
+    while next != events.produced() {
+        app.event(events.at(next), calls);
+        next = next.wrapping_add(1);
     }
-    calls.leave(events);
+    calls.has_read(next);
 }
 
 /// What all servers do: listen, accept, close after their peers, see that nothing fails.
@@ -121,8 +123,7 @@ impl Echo {
 fn answer(event: &Event, calls: &mut Calls) {
     let len = u64::from(event.len);
     let entry = SgEntry { addr: event.words[0], len };
-    let call = Call::sendv(Handle(event.handle), 1, entry, SgEntry::default());
-    calls.push(call.with_recv_done(len));
+    calls.push_sendv(Handle(event.handle), entry, len);
 }
 
 /// Answers out of its own memory, in pieces that follow one another there with gaps between them: as a store of items does.

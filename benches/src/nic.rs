@@ -19,6 +19,7 @@ const REPLENISH_MIN: usize = 16;
 /// What the card writes when a frame has arrived, and into which buffer: all that a driver can tell of it. If the card knows the
 /// hash, then the checksums are right, too.
 #[derive(Debug)]
+#[repr(align(32))]
 struct Filled(RxFrame);
 
 impl Default for Filled {
@@ -159,12 +160,24 @@ impl RxQueue for Rx {
         self.polled_count = at;
         at - from
     }
+    #[inline]
+    fn lone(&mut self) -> Option<&RxFrame> {
+        if self.shown_count - self.polled_count != 1 {
+            return None;
+        }
+        let Filled(frame) = &self.filled[self.polled_count % RX_RING];
+        Some(frame)
+    }
+    #[inline]
+    fn took_lone(&mut self) {
+        self.polled_count += 1;
+    }
     fn waiting(&self) -> usize {
         self.shown_count - self.polled_count
     }
     #[inline]
     fn replenish(&mut self, pool: &mut Pool) {
-        if self.polled_count + RX_RING - self.posted_count >= REPLENISH_MIN {
+        if self.posted_count - self.polled_count <= RX_RING - REPLENISH_MIN {
             self.post(pool);
         }
     }

@@ -6,7 +6,8 @@
 #![allow(unsafe_code, reason = "pages shared with the engine")]
 
 use crate::memory::leak;
-use ix_abi::call::{Call, SgEntry};
+use ix_abi::Handle;
+use ix_abi::call::{Call, Op, SgEntry};
 use ix_abi::event::Event;
 use ix_abi::layout::{CALL_SLOTS, EVENT_SLOTS, PAGE_BYTES, RING_SLOTS_OFFSET};
 use ix_abi::ring::slot;
@@ -17,14 +18,13 @@ use std::ptr::NonNull;
 #[derive(Debug)]
 pub struct Events {
     page: NonNull<u8>,
-    read: u32,
 }
 
-/// The syscall ring as its writer sees it.
+/// The syscall ring as its writer sees it. What was written and what was read of events is where the engine finds it, and nowhere
+/// else.
 #[derive(Debug)]
 pub struct Calls {
     page: NonNull<u8>,
-    written: u32,
 }
 
 // SAFETY: the page is this reader's alone; who has the value may read it, on whichever thread.
@@ -38,7 +38,7 @@ pub fn pair() -> (Events, Calls, AppRings) {
     let (events, calls) = (leak(bytes, bytes), leak(bytes, bytes));
     // SAFETY: both are leaked whole pages, aligned to their size.
     let ends = unsafe { AppRings::new(events, calls) };
-    (Events { page: events, read: 0 }, Calls { page: calls, written: 0 }, ends)
+    (Events { page: events }, Calls { page: calls }, ends)
 }
 
 impl Events {
@@ -49,48 +49,68 @@ impl Events {
         unsafe { self.page.cast::<u32>().read_volatile() }
     }
 
-    /// Whether some of those are unread.
+    /// The event of that number, which is there and was not given back.
     #[inline]
-    pub fn has_next(&self) -> bool {
-        self.produced() != self.read
-    }
-
-    /// The next event, which is there.
-    #[inline]
-    pub fn take(&mut self) -> &Event {
-        let at = RING_SLOTS_OFFSET + slot(self.read, EVENT_SLOTS) * size_of::<Event>();
-        self.read = self.read.wrapping_add(1);
+    pub fn at(&mut self, number: u32) -> &Event {
+        let at = RING_SLOTS_OFFSET + slot(number, EVENT_SLOTS) * size_of::<Event>();
         // SAFETY: see the module's head; the borrow ends before the slot is given back.
         unsafe { self.page.add(at).cast().as_ref() }
     }
 }
 
 impl Calls {
+    /// The next slot, which counts as written from now on: the engine looks when the application has returned.
+    #[inline(always)]
+    fn next(&mut self) -> NonNull<u8> {
+        // SAFETY: see the module's head.
+        unsafe {
+            let written = self.page.cast::<u32>();
+            let number = written.read_volatile();
+            written.write_volatile(number.wrapping_add(1));
+            self.page.add(RING_SLOTS_OFFSET + slot(number, CALL_SLOTS) * size_of::<Call>())
+        }
+    }
+
     /// Puts a call into the batch.
     #[inline]
     pub fn push(&mut self, call: Call) {
-        let at = RING_SLOTS_OFFSET + slot(self.written, CALL_SLOTS) * size_of::<Call>();
-        self.written = self.written.wrapping_add(1);
         // SAFETY: see the module's head.
-        unsafe { self.page.add(at).cast::<Call>().write(call) };
+        unsafe { self.next().cast::<Call>().write(call) };
+    }
+
+    /// A `sendv` of one entry that returns `done` bytes and wants no result: of its record the words that such a call has.
+    #[inline(always)]
+    pub fn push_sendv(&mut self, handle: Handle, entry: SgEntry, done: u64) {
+        let words = self.next().cast::<u64>();
+        // SAFETY: as above.
+        unsafe {
+            words.cast::<u32>().write(Op::Sendv.0.into());
+            words.cast::<u32>().add(1).write(1);
+        }
+        for (at, word) in [(1, handle.0), (3, entry.addr), (4, entry.len), (7, done)] {
+            // SAFETY: as above; a call has eight words.
+            unsafe { words.add(at).write(word) };
+        }
     }
 
     /// Entries that follow those in the call before.
     #[inline]
     pub fn push_sg(&mut self, entries: [SgEntry; 4]) {
-        let at = RING_SLOTS_OFFSET + slot(self.written, CALL_SLOTS) * size_of::<Call>();
-        self.written = self.written.wrapping_add(1);
         // SAFETY: see the module's head; four entries are as long as a call, and as aligned as the slot is.
-        unsafe { self.page.add(at).cast::<[SgEntry; 4]>().write(entries) };
+        unsafe { self.next().cast::<[SgEntry; 4]>().write(entries) };
     }
 
-    /// Leaves the batch and gives the slots of `events` back.
+    /// Events before this one were read.
     #[inline]
-    pub fn leave(&mut self, events: &Events) {
+    pub fn read(&self) -> u32 {
         // SAFETY: see the module's head.
-        unsafe {
-            self.page.cast::<u32>().write_volatile(self.written);
-            self.page.cast::<u32>().add(1).write_volatile(events.read);
-        }
+        unsafe { self.page.cast::<u32>().add(1).read_volatile() }
+    }
+
+    /// Gives their slots back.
+    #[inline]
+    pub fn has_read(&mut self, end: u32) {
+        // SAFETY: see the module's head.
+        unsafe { self.page.cast::<u32>().add(1).write_volatile(end) };
     }
 }

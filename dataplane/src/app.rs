@@ -48,9 +48,18 @@ impl Default for AppTimer {
     }
 }
 
+/// Says no more than that there is an application: so that whether there is none is one comparison with a small number.
+#[derive(Debug)]
+#[repr(u64)]
+enum There {
+    Is = 1,
+}
+
 /// The application's context, with what waits to be told.
 #[derive(Debug)]
 pub struct App {
+    #[allow(dead_code, reason = "what it says is that it is there")]
+    there: There,
     /// Its rings.
     pub rings: AppRings,
     /// Results of calls that core 0 executed for this one; at most `limits::REQUESTS_MAX`.
@@ -84,6 +93,7 @@ impl App {
     /// A context that starts at `now` on `core`.
     pub fn new(rings: AppRings, core: CoreId, now: Instant) -> App {
         App {
+            there: There::Is,
             rings,
             outcomes: VecDeque::with_capacity(REQUESTS_MAX),
             requests: 0,

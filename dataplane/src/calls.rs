@@ -12,10 +12,10 @@ pub(crate) use dataplane::{answer, answered};
 use crate::device::TxQueue;
 use crate::engine::Engine;
 use crate::events::RESERVE;
-use crate::fast;
+use crate::fast::{self, Way};
 use crate::limits::{CALLS_PER_TURN, CONNECT_COST};
 use crate::local::BATCH_STEP;
-use crate::rings::{BadRing, Ready};
+use crate::rings::{BadRing, Ready, Words};
 use ix_abi::stats::Counter;
 use ix_abi::{Call, Condition, GroupId, Handle, Op, Request, Status};
 
@@ -61,7 +61,7 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
     let Some(app) = &mut engine.local.app else { return Ok(()) };
     let Ready { slots, room } = app.rings.calls()?;
     if app.carried != 0 || room == 0 || slots > CALLS_PER_TURN || engine.local.slow {
-        engine.local.calm = false;
+        engine.local.stir();
         run_part(engine, queue, slots, room);
         return Ok(());
     }
@@ -71,7 +71,7 @@ pub fn run_batch<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> Result<(), B
 }
 
 /// The same for an application none of whose slots are left over from the last turn, where nothing rare has come up.
-#[inline(always)]
+#[inline(never)]
 pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T, ready: Ready) {
     let Ready { slots, room } = ready;
     // Less room than this is none, for once.
@@ -79,21 +79,41 @@ pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T, ready: Ready) 
         return run_stirred(engine, queue, ready);
     }
     engine.local.event_room = room - RESERVE;
-    if slots != 1 {
-        return run_whole(engine, queue, slots);
-    }
+    run_whole(engine, queue, slots);
+}
+
+/// The same of the only slot that was ready, which is consumed, with so much room for events. Whether it was an answer of a folded
+/// connection, and so is as calm as before.
+#[inline(always)]
+pub fn run_lone<T: TxQueue>(
+    engine: &mut Engine,
+    queue: &mut T,
+    (room, words): (u32, Words),
+) -> bool {
+    engine.local.event_room = room;
     engine.local.batch = engine.local.batch.wrapping_add(BATCH_STEP);
-    if fast::call(engine, queue) {
-        ran(engine, 1);
-    } else {
-        run_behind(engine, queue, 1, 0);
+    let way = fast::call(engine, queue, words);
+    if way == Way::Other {
+        run_unpredicted(engine, queue);
+        return false;
     }
+    engine.local.stats.add(Counter::Syscalls, 1);
+    way == Way::Folded
+}
+
+/// The same of one that is not predicted.
+#[inline(never)]
+fn run_unpredicted<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
+    if let Some(app) = &mut engine.local.app {
+        app.rings.unconsume();
+    }
+    run_behind(engine, queue, 1, 0);
 }
 
 /// The same where something is in the way.
 #[cold]
 fn run_stirred<T: TxQueue>(engine: &mut Engine, queue: &mut T, Ready { slots, room }: Ready) {
-    engine.local.calm = false;
+    engine.local.stir();
     engine.local.event_room = fast::event_room(room);
     run_part(engine, queue, slots, room);
 }
@@ -174,7 +194,7 @@ fn run_rest<T: TxQueue>(engine: &mut Engine, queue: &mut T, mut rest: Rest, mut 
 /// Runs the call at the head of the ring, whatever it is.
 #[inline(never)]
 fn run_call(engine: &mut Engine, rest: &mut Rest) {
-    engine.local.calm = false;
+    engine.local.stir();
     let Some(app) = &mut engine.local.app else { return };
     let call = app.rings.call(0);
     let slots = call.slots() as u32;

@@ -4,8 +4,8 @@
 use crate::calls;
 use crate::device::{RxBatch, RxFrame, RxQueue, TxQueue};
 use crate::engine::Engine;
-use crate::events;
-use crate::fast::{self, AHEAD};
+use crate::events::{self, RESERVE};
+use crate::fast::{self, AHEAD, Way};
 use crate::input::{chain, eth};
 use crate::limits::PUBLISH_EVERY;
 use crate::local::Local;
@@ -17,7 +17,14 @@ use crate::tap;
 use ix_abi::stats::{CoreStats, Counter, Drop, batch_bucket};
 
 /// One iteration.
+#[inline(never)]
 pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
+    turn(engine, platform)
+}
+
+/// The same as a part of its caller, which is a loop.
+#[inline(always)]
+pub fn turn<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
     let now = platform.now();
     let span = now.0.wrapping_sub(core::mem::replace(&mut engine.local.now, now).0);
     if engine.local.measure.begin(span) {
@@ -27,25 +34,47 @@ pub fn run_once<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
     // 1. The quiescent point: commands, and what other cores say.
     platform.control(engine);
     let busy = if engine.is_calm() {
-        calmly(engine, platform)
+        match calmly(engine, platform) {
+            Turn::Short | Turn::Calm => {
+                engine.check_calm();
+                return Work { busy: true, deadline: engine.local.now };
+            }
+            turn => turn == Turn::Stirred,
+        }
     } else {
+        engine.local.ts_now = engine.local.ts_clock();
         let news = engine.quiescent();
         news | completely(engine, platform)
     };
-
-    if busy && engine.local.calm {
-        engine.local.measure.end(true);
-        engine.check_calm();
-        return Work { busy, deadline: engine.local.now };
-    }
     end(engine, platform, busy)
+}
+
+/// What has become of an iteration, or of a step of it, that began calmly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// There was nothing to do.
+    Idle,
+    /// There was, and all has gone the shortest way.
+    Short,
+    /// There was, and nothing rare has come of it.
+    Calm,
+    /// Something rare may have come up.
+    Stirred,
+}
+
+impl Turn {
+    /// Of one that had something to do.
+    #[inline(always)]
+    fn of(engine: &Engine) -> Turn {
+        if engine.local.calm { Turn::Calm } else { Turn::Stirred }
+    }
 }
 
 /// How an iteration ends that had nothing to do, or found something rare.
 #[inline(never)]
 fn end<P: Platform>(engine: &mut Engine, platform: &mut P, busy: bool) -> Work {
-    engine.local.measure.end(busy);
     if !busy {
+        engine.local.measure.rest();
         engine.local.mesh.attend();
     }
     if engine.local.calm {
@@ -57,24 +86,34 @@ fn end<P: Platform>(engine: &mut Engine, platform: &mut P, busy: bool) -> Work {
     Work { busy, deadline: if busy { engine.local.now } else { engine.deadline() } }
 }
 
-/// Steps 2 to 7 while nothing rare has come up: as [`completely`] has them, less what finds nothing then. Whether there
-/// was anything to do.
+/// Steps 2 to 7 while nothing rare has come up: as [`completely`] has them, less what finds nothing then.
 #[inline(always)]
-fn calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
+fn calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> Turn {
     engine.local.tx.reclaim(platform.tx_queue());
-    let mut busy = receive_calmly(engine, platform);
-    if !engine.local.calm {
-        return tell(engine, platform) | finish(engine, platform) | busy;
+    let received = receive_calmly(engine, platform);
+    if received == Turn::Stirred {
+        tell(engine, platform);
+        finish(engine, platform);
+        return Turn::Stirred;
     }
-    if enter_calmly(engine, platform) {
-        busy = true;
+    let entered = enter_calmly(engine, platform, received == Turn::Short);
+    if entered == Turn::Short && engine.local.output_ready.is_empty() {
+        transmit(engine, platform);
+        return Turn::Short;
     }
-    if !engine.local.calm {
-        return finish(engine, platform) | busy;
+    finish_calmly(engine, platform, if entered == Turn::Idle { received } else { entered })
+}
+
+/// Steps 6 and 7 of an iteration that has come to `turn` so far.
+#[inline(never)]
+fn finish_calmly<P: Platform>(engine: &mut Engine, platform: &mut P, turn: Turn) -> Turn {
+    if turn == Turn::Stirred {
+        finish(engine, platform);
+        return Turn::Stirred;
     }
-    output::run_calmly(engine, platform.tx_queue());
+    let all_sent = output::run_calmly(engine, platform.tx_queue());
     transmit(engine, platform);
-    busy
+    if all_sent { turn } else { Turn::Stirred }
 }
 
 /// Steps 2 to 7. Whether there was anything to do.
@@ -129,10 +168,47 @@ fn transmit<P: Platform>(engine: &mut Engine, platform: &mut P) {
     }
 }
 
-/// Steps 2 and 3. Whether there was anything. The first frame that is not predicted ends the calm.
+/// Steps 2 and 3. The first frame that is not predicted ends the calm.
 #[inline(always)]
-fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
-    let Engine { local, groups, batch: Some(batch), rx_batch, .. } = engine else { return false };
+fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> Turn {
+    if engine.local.measure.may_be_lone()
+        && let Some(queue) = platform.rx_queues().first_mut()
+        && let Some(frame) = queue.lone()
+        && frame.rest.is_none()
+    {
+        let Engine { local, groups, .. } = &mut *engine;
+        local.measure.found_lone();
+        count(&mut local.stats, 1, 1, 0);
+        let way = fast::receive::<true>(local, groups, frame);
+        if way != Way::Other {
+            // Apart from the others, else vectors are made of them.
+            local.stats.add(Counter::RxBytes, u64::from(frame.len));
+            queue.took_lone();
+            return if way == Way::Folded { Turn::Short } else { Turn::of(engine) };
+        }
+        take_lone(engine, queue);
+        return Turn::of(engine);
+    }
+    receive_batch(engine, platform)
+}
+
+/// Takes the frame that the queue has shown, which is not predicted, and was counted.
+#[inline(never)]
+fn take_lone<Q: RxQueue>(engine: &mut Engine, queue: &mut Q) {
+    let (Some(frame), Some(batch)) = (queue.lone(), &mut engine.batch) else { return };
+    // There is room: it is empty.
+    let _always = batch.try_push(frame.moved());
+    queue.took_lone();
+    let bytes = take_rest(engine, 0);
+    engine.local.stats.add(Counter::RxBytes, bytes);
+}
+
+/// The same for as many frames as there may be.
+#[inline(never)]
+fn receive_batch<P: Platform>(engine: &mut Engine, platform: &mut P) -> Turn {
+    let Engine { local, batch: Some(batch), rx_batch, .. } = &mut *engine else {
+        return Turn::Idle;
+    };
     let mut total = 0;
     for queue in platform.rx_queues() {
         total += queue.poll(*rx_batch - total, batch);
@@ -141,34 +217,26 @@ fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         }
     }
     if total == 0 {
-        return false;
+        return Turn::Idle;
     }
     if local.measure.found(total) {
-        return receive_closely(engine, platform, total);
-    }
-    let [frame] = &batch[..] else { return receive_several(engine, total) };
-    let bytes = u64::from(frame.len);
-    count(&mut local.stats, 1, 1, 0);
-    if frame.rest.is_none() && fast::receive(local, groups, frame) {
-        batch.clear();
+        receive_closely(engine, platform, total);
     } else {
-        let _the_same = take_rest(engine, 0);
+        receive_several(engine, total);
     }
-    // Apart from the others, else vectors are made of them.
-    engine.local.stats.add(Counter::RxBytes, bytes);
-    true
+    Turn::of(engine)
 }
 
 /// Takes the `total` frames of the batch, until one is not predicted; then the rest of them otherwise.
-#[inline(never)]
-fn receive_several(engine: &mut Engine, total: usize) -> bool {
-    let Engine { local, groups, batch: Some(batch), .. } = engine else { return false };
+#[inline(always)]
+fn receive_several(engine: &mut Engine, total: usize) {
+    let Engine { local, groups, batch: Some(batch), .. } = engine else { return };
     let (mut bytes, mut done) = (0, 0);
     'predicted: while done < batch.len() {
         let end = batch.len().min(done + AHEAD);
         fast::look_ahead(local, groups, &mut batch[done..end]);
         for frame in &batch[done..end] {
-            if !frame.rest.is_none() || !fast::receive(local, groups, frame) {
+            if !frame.rest.is_none() || fast::receive::<false>(local, groups, frame) == Way::Other {
                 break 'predicted;
             }
             bytes += u64::from(frame.len);
@@ -181,15 +249,14 @@ fn receive_several(engine: &mut Engine, total: usize) -> bool {
         bytes += take_rest(engine, done);
     }
     count(&mut engine.local.stats, total, total, bytes);
-    true
 }
 
 /// The same for what is to be looked at closely: `total` frames are in the batch.
 #[cold]
 #[inline(never)]
-fn receive_closely<P: Platform>(engine: &mut Engine, platform: &mut P, total: usize) -> bool {
-    engine.local.calm = false;
-    let Some(mut batch) = engine.batch.take() else { return false };
+fn receive_closely<P: Platform>(engine: &mut Engine, platform: &mut P, total: usize) {
+    engine.local.stir();
+    let Some(mut batch) = engine.batch.take() else { return };
     let waits = look_closely(engine, platform, total, &mut batch);
     engine.batch = Some(batch);
     let mut bytes = 0;
@@ -198,13 +265,12 @@ fn receive_closely<P: Platform>(engine: &mut Engine, platform: &mut P, total: us
         bytes = take_rest(engine, 0);
     }
     count(&mut engine.local.stats, total, total, bytes);
-    true
 }
 
 /// Takes the frames of the batch that come behind the first `done`; their bytes.
 #[inline(never)]
 fn take_rest(engine: &mut Engine, done: usize) -> u64 {
-    engine.local.calm = false;
+    engine.local.stir();
     let Some(mut batch) = engine.batch.take() else { return 0 };
     let rest = batch.get_mut(done..).unwrap_or_default();
     let bytes = take_all(engine, rest);
@@ -221,7 +287,7 @@ fn take_all(engine: &mut Engine, frames: &mut [RxFrame]) -> u64 {
         fast::look_ahead(&engine.local, &engine.groups, some);
         for frame in some {
             bytes += u64::from(frame.len);
-            take(engine, frame);
+            take_one(engine, frame);
         }
     }
     bytes
@@ -238,16 +304,17 @@ fn count(stats: &mut CoreStats, total: usize, all: usize, bytes: u64) {
     }
 }
 
-/// Steps 4 and 5. Whether the application was entered.
+/// Steps 4 and 5; idle if the application was not entered. `told`: there is an event for it.
 #[inline(always)]
-fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
+fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P, told: bool) -> Turn {
     let Local { app: Some(app), now, measure, stats, .. } = &mut engine.local else {
-        return false;
+        return Turn::Idle;
     };
-    app.rings.publish(now.0);
-    if app.rings.unread_then() == 0 {
-        return false;
+    if !told && app.rings.unread_then() == 0 {
+        app.rings.publish(now.0);
+        return Turn::Idle;
     }
+    app.rings.publish(now.0);
     let before = platform.tsc();
     let returned = platform.enter_app();
     let user = platform.tsc().wrapping_sub(before);
@@ -255,19 +322,23 @@ fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
     stats.add(Counter::UserTsc, user);
     if returned != AppReturn::Entered {
         returned_early(engine, returned);
+    } else if let Some(call) = app.rings.lone_call(RESERVE) {
+        if calls::run_lone(engine, platform.tx_queue(), call) {
+            return if engine.owed() { Turn::of(engine) } else { Turn::Short };
+        }
     } else if let Ok(ready) = app.rings.calls() {
         calls::run_calmly(engine, platform.tx_queue(), ready);
     } else {
         bad_ring(engine, platform);
     }
     engine.owed();
-    true
+    Turn::of(engine)
 }
 
 /// The application was interrupted, or is to be ended.
 #[cold]
 fn returned_early(engine: &mut Engine, returned: AppReturn) {
-    engine.local.calm = false;
+    engine.local.stir();
     if let Some(app) = &mut engine.local.app {
         app.preempted = returned == AppReturn::Preempted;
         app.condemned |= returned == AppReturn::Ended;
@@ -276,7 +347,7 @@ fn returned_early(engine: &mut Engine, returned: AppReturn) {
 
 #[cold]
 fn bad_ring<P: Platform>(engine: &mut Engine, platform: &mut P) {
-    engine.local.calm = false;
+    engine.local.stir();
     if let Some(app) = engine.local.app.as_mut() {
         app.condemned = true;
     }
@@ -401,13 +472,19 @@ fn steered(engine: &mut Engine, guarded: bool) -> (usize, bool) {
 }
 
 /// Takes a frame, whose buffers are then not the caller's any more.
-#[inline]
+#[inline(never)]
 pub(crate) fn take(engine: &mut Engine, frame: &RxFrame) {
+    take_one(engine, frame);
+}
+
+/// The same as a part of a loop.
+#[inline(always)]
+fn take_one(engine: &mut Engine, frame: &RxFrame) {
     if !frame.rest.is_none() {
-        engine.local.calm = false;
+        engine.local.stir();
         chain::handle(engine, frame.moved());
-    } else if !fast::receive(&mut engine.local, &mut engine.groups, frame) {
-        engine.local.calm = false;
+    } else if fast::receive::<false>(&mut engine.local, &mut engine.groups, frame) == Way::Other {
+        engine.local.stir();
         eth::handle(engine, frame.moved());
     }
 }

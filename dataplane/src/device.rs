@@ -81,6 +81,19 @@ pub trait RxQueue {
     /// Bounded, never waits.
     fn poll(&mut self, max: usize, batch: &mut RxBatch) -> usize;
 
+    /// The frame that is there, if it is the only one: it stays where it is until [`RxQueue::took_lone`], so that who can do with a look
+    /// at it moves nothing. `None`: ask [`RxQueue::poll`]; always so of a queue that has no shorter way for one frame than for
+    /// several.
+    #[inline]
+    fn lone(&mut self) -> Option<&RxFrame> {
+        None
+    }
+
+    /// The buffers of the frame that [`RxQueue::lone`] has shown are the caller's from now on. Called only after that, with nothing in
+    /// between.
+    #[inline]
+    fn took_lone(&mut self) {}
+
     /// Frames that are there and were not polled. Asked only when a poll has taken as many as it might.
     fn waiting(&self) -> usize;
 

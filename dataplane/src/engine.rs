@@ -149,6 +149,7 @@ impl Engine {
 
     /// The tap, to switch captures and the packet trace.
     pub fn tap_mut(&mut self) -> &mut crate::tap::Tap {
+        self.stir();
         &mut self.local.tap
     }
 

@@ -17,7 +17,7 @@ mod receive;
 mod send;
 
 pub use ahead::{AHEAD, look_ahead};
-pub use receive::receive;
+pub use receive::{Way, receive};
 pub use send::{call, calls};
 
 use crate::events::RESERVE;

@@ -133,10 +133,10 @@ impl FlowTable {
     #[inline(always)]
     pub fn find_tuple(&self, conns: &Conns, hash: u32, tuple: u64) -> Option<u32> {
         let mut link = *self.buckets.get(self.bucket(hash))?;
-        while link != END {
-            let conn = conns.at(link.into());
+        // The end is the number of no connection: so that is not asked apart.
+        while let Some(conn) = conns.get(link.into()) {
             // All that a segment touches, at once: nothing of it depends on the first line.
-            prefetch::lines(conn, CONN_LINES);
+            prefetch::behind(conn, CONN_LINES);
             if conn.tuple == tuple {
                 return Some(link.into());
             }

@@ -387,7 +387,7 @@ impl FlowGroup {
         let conns = &mut self.conns;
         self.events.push(index, |at, next| conns[at].events_next = next);
         local.events_ready.insert(self.id);
-        local.calm = false;
+        local.stir();
     }
 
     /// The next connection with events, still in the list.
@@ -424,7 +424,7 @@ impl FlowGroup {
         let conns = &mut self.conns;
         self.hold.push(index, |at, next| conns[at].hold_next = next);
         local.holding.insert(self.id);
-        local.calm = false;
+        local.stir();
     }
 
     /// The next connection whose frame has left, out of the list.

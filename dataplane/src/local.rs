@@ -66,11 +66,8 @@ pub struct Router {
     mask: u32,
 }
 
-/// See [`Local::ts_clock`].
-#[inline(always)]
-pub fn ts_clock(now: Instant) -> u32 {
-    (now.0 / 1_000_000) as u32
-}
+/// A tick of the clock of timestamps.
+const TS_TICK_NS: u64 = 1_000_000;
 
 /// One core's own things.
 #[derive(Debug)]
@@ -83,6 +80,8 @@ pub struct Local {
     pub groups: u16,
     /// Time of this iteration.
     pub now: Instant,
+    /// The clock of timestamps then.
+    pub ts_now: u32,
     /// Counters.
     pub stats: CoreStats,
     /// What the core measures of itself.
@@ -188,7 +187,7 @@ pub struct Local {
     pub batch: u32,
     /// Nothing rare waits for anybody before `calm_until`, see `engine::calm`.
     pub calm: bool,
-    /// When the first of what only time does is due, while it is calm.
+    /// When the first of what only time does is due, while it is calm; else 0.
     pub calm_until: Instant,
     /// Events that may be posted while frames are received, see `fast::open`.
     pub event_room: u32,
@@ -229,6 +228,7 @@ impl Local {
             cores: config.cores,
             groups,
             now: Instant(0),
+            ts_now: 0,
             stats: CoreStats::new(),
             measure: Measure::new(groups, config.rx_batch.clamp(1, RX_BATCH_MAX)),
             pool,
@@ -292,10 +292,22 @@ impl Local {
         }
     }
 
+    /// Something rare has come up, see `engine::calm`.
+    #[inline(always)]
+    pub fn stir(&mut self) {
+        self.calm = false;
+        self.calm_until = Instant(0);
+    }
+
     /// The clock of timestamps, in milliseconds (RFC 7323 §5.4).
     #[inline(always)]
     pub fn ts_clock(&self) -> u32 {
-        ts_clock(self.now)
+        (self.now.0 / TS_TICK_NS) as u32
+    }
+
+    /// Until when that stays as it is.
+    pub fn ts_tick_ends(&self) -> Instant {
+        Instant((self.now.0 / TS_TICK_NS + 1) * TS_TICK_NS)
     }
 
     /// Our IPv4 address as the ABI writes it.

@@ -47,6 +47,26 @@ impl Mbuf {
     }
 }
 
+/// A byte of a buffer, by its distance from the area's first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(pub u64);
+
+impl Place {
+    /// In no buffer.
+    pub const NOWHERE: Place = Place(u64::MAX);
+
+    /// The buffer's number, of nowhere one that no buffer has.
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        (self.0 / MBUF_BYTES as u64) as u32
+    }
+
+    /// Where in the buffer.
+    pub const fn offset(self) -> u16 {
+        (self.0 % MBUF_BYTES as u64) as u16
+    }
+}
+
 /// No buffer, in intrusive links.
 pub const NO_MBUF: u32 = u32::MAX;
 
@@ -83,7 +103,8 @@ impl Holder {
 
     /// Held for a connection of the group.
     pub const fn group(group: GroupId) -> Holder {
-        Holder(group.0 & 0x3fff)
+        debug_assert!(group.0 < 0x4000);
+        Holder(group.0)
     }
 
     /// Held for a UDP binding, delivered by the core.
@@ -236,6 +257,14 @@ impl Area {
         unsafe { *self.meta_ptr(mbuf) = meta }
     }
 
+    /// Says what was received into a buffer that nothing refers to; the rest of its metadata is left as it was.
+    #[inline(always)]
+    pub fn begin(&self, mbuf: &mut Mbuf, offset: u16, len: u16) {
+        // SAFETY: as in `set_meta`.
+        let meta = unsafe { &mut *self.meta_ptr(mbuf) };
+        (meta.offset, meta.len, meta.references) = (offset, len, 0);
+    }
+
     /// Where the metadata is: valid as long as the area.
     #[inline(always)]
     fn meta_ptr(&self, mbuf: &Mbuf) -> *mut Meta {
@@ -261,15 +290,15 @@ impl Area {
     }
 
     /// The extent of `[addr, addr + len)` of the application's addresses, if that is part of what was received
-    /// into this buffer, and nothing else refers to it, and where it begins there; the caller keeps the buffer, or counts a reference.
+    /// into this buffer, `received` bytes, and nothing else refers to it, and its place; the caller keeps the buffer, or counts a reference.
     #[inline(always)]
-    pub fn part(&self, mbuf: &Mbuf, addr: u64, len: u64) -> Option<(Extent, u16)> {
+    pub fn part(&self, mbuf: &Mbuf, addr: u64, len: u64, received: u64) -> Option<(Extent, Place)> {
         // The same in all three views of the area. What is not in this buffer is far from what was received.
         let at = addr.wrapping_sub(self.user_base);
-        let Meta { offset, len: bytes, references, .. } = self.meta(mbuf);
+        let Meta { offset, references, .. } = self.meta(mbuf);
         let from = u64::from(mbuf.0) * MBUF_BYTES as u64 + u64::from(offset);
         let skipped = at.wrapping_sub(from);
-        let left = u64::from(bytes).checked_sub(skipped)?;
+        let left = received.checked_sub(skipped)?;
         if len > left || references > 0 {
             return None;
         }
@@ -277,7 +306,13 @@ impl Area {
         // SAFETY: within the buffer, which is readable while the area lives; the reference keeps the
         // device from getting it for reception.
         let extent = unsafe { Extent::new(alias, self.bus.offset(at), len as u32) };
-        Some((extent, offset + skipped as u16))
+        Some((extent, Place(at)))
+    }
+
+    /// Where an extent of one of the buffers begins.
+    #[inline(always)]
+    pub fn place(&self, extent: &Extent) -> Place {
+        Place(extent.bus().0.wrapping_sub(self.bus.0))
     }
 
     /// `len` bytes of the buffer from `offset`, to be sent; the caller has counted a reference.

@@ -32,8 +32,8 @@ const SCALE_BITS: u32 = 20;
 /// A core's figures. Plain words, one writer.
 #[derive(Debug)]
 pub struct Measure {
-    /// The one before had something to do.
-    busy: bool,
+    /// The one before had nothing to do.
+    idle: bool,
     /// How long frames that are found now may have waited, and its place in the histograms.
     behind: u64,
     place: u8,
@@ -121,7 +121,7 @@ impl Measure {
     pub(crate) fn new(groups: u16, bound: usize) -> Box<Measure> {
         let none = [0; PLACES];
         Box::new(Measure {
-            busy: false,
+            idle: true,
             behind: 0,
             place: 0,
             alarm: u64::MAX,
@@ -149,7 +149,8 @@ impl Measure {
     /// An iteration begins, so long after the one before. Whether that is longer than the alarm allows.
     #[inline(always)]
     pub(crate) fn begin(&mut self, span: u64) -> bool {
-        if !self.busy {
+        if self.idle {
+            self.idle = false;
             return false;
         }
         self.busy_ns = self.busy_ns.wrapping_add(span);
@@ -159,21 +160,30 @@ impl Measure {
         span > self.alarm
     }
 
-    /// It ends.
-    #[inline(always)]
-    pub(crate) fn end(&mut self, busy: bool) {
-        self.busy = busy;
-        if !busy {
-            self.behind = 0;
-            self.place = 0;
-            self.idle_loops += 1;
-        }
+    /// It ends, and had nothing to do.
+    pub(crate) fn rest(&mut self) {
+        self.idle = true;
+        self.behind = 0;
+        self.place = 0;
+        self.idle_loops += 1;
     }
 
     /// So many frames were found, each for the first time.
     #[inline(always)]
     fn add(&mut self, frames: usize) {
         self.delay[usize::from(self.place)] += frames as u64;
+    }
+
+    /// Whether a frame that is found alone is nothing to look closely at; then [`Measure::found_lone`].
+    #[inline(always)]
+    pub(crate) fn may_be_lone(&self) -> bool {
+        1 < self.queues.bound
+    }
+
+    /// One frame was found.
+    #[inline(always)]
+    pub(crate) fn found_lone(&mut self) {
+        self.add(1);
     }
 
     /// A poll has taken so many frames from the queues. `true`: that is more than lately, or it has left some, or one

@@ -29,12 +29,14 @@ pub fn run<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
 }
 
 /// The same while it is calm: connections may have something to send, and nobody else has. Who still has then ends the
-/// calm.
+/// calm; whether nobody has.
 #[inline(always)]
-pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
-    if !engine.local.output_ready.is_empty() {
-        run_some(engine, queue);
+pub fn run_calmly<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> bool {
+    if engine.local.output_ready.is_empty() {
+        return true;
     }
+    run_some(engine, queue);
+    engine.local.calm
 }
 
 #[inline(never)]
@@ -62,7 +64,9 @@ fn run_some<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
         // What still wants to send enters the set again.
         full = tcp::output::run(group, local, queue).is_err();
     }
-    local.calm &= local.output_ready.is_empty() && !local.tx.has_staged();
+    if !local.output_ready.is_empty() || local.tx.has_staged() {
+        local.stir();
+    }
 }
 
 /// Sends a staged frame; back if the queue is full.

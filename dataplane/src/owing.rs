@@ -16,12 +16,17 @@ const GIVEN_MAX: usize = EVENT_SLOTS as usize;
 #[derive(Debug)]
 #[repr(C)]
 pub struct Owing {
-    /// How many were given one.
-    given: u32,
-    /// How many of them have answered.
-    answered: u32,
+    /// How many were given one and have not answered; in the upper half how many names there are. So whether there is anything to
+    /// look at is one comparison.
+    state: u64,
+    /// Who was given one by a frame that came alone.
+    lone: Handle,
+    /// The others.
     names: Box<[Handle; GIVEN_MAX]>,
 }
+
+/// A name in [`Owing::state`].
+const NAME: u64 = 1 << 32;
 
 impl Owing {
     /// None.
@@ -29,53 +34,59 @@ impl Owing {
         // Not by way of the stack, which is smaller in the kernel.
         let names = vec![Handle(0); GIVEN_MAX].into_boxed_slice();
         let names = names.try_into().unwrap_or_else(|_| unreachable!("it is as long"));
-        Owing { given: 0, answered: 0, names }
+        Owing { state: 0, lone: Handle::NONE, names }
     }
 
     /// The connection holds a request from now on.
     #[inline(always)]
     pub fn push(&mut self, conn: &mut Conn) {
         conn.retries = 1;
-        self.names[self.given as usize % GIVEN_MAX] = conn.name;
-        self.given += 1;
+        self.names[(self.state / NAME) as usize % GIVEN_MAX] = conn.name;
+        self.state += NAME + 1;
+    }
+
+    /// The same by the only frame of an iteration.
+    #[inline(always)]
+    pub fn push_lone(&mut self, conn: &mut Conn) {
+        conn.retries = 1;
+        self.lone = conn.name;
+        self.state += 1;
     }
 
     /// It holds nothing any more.
     #[inline(always)]
     pub fn answered(&mut self, conn: &Conn) {
-        self.answered += u32::from(conn.retries);
-    }
-
-    /// Begins a new iteration.
-    #[inline(always)]
-    pub fn begin(&mut self) {
-        (self.given, self.answered) = (0, 0);
-    }
-
-    /// Whether any has not answered.
-    #[inline(always)]
-    pub fn is_any(&self) -> bool {
-        self.given != self.answered
+        self.state -= u64::from(conn.retries);
     }
 }
 
 impl Engine {
-    /// All that were given a request have had their turn to answer.
+    /// All that were given a request have had their turn to answer. Whether one has not; it has a timer now.
     #[inline(always)]
-    pub(crate) fn owed(&mut self) {
-        if self.local.owing.is_any() {
+    pub(crate) fn owed(&mut self) -> bool {
+        self.local.owing.state != 0 && self.end_owing()
+    }
+
+    #[inline(never)]
+    fn end_owing(&mut self) -> bool {
+        let any = self.local.owing.state % NAME != 0;
+        if any {
             self.arm_owing();
         }
-        self.local.owing.begin();
+        self.local.owing.state = 0;
+        self.local.owing.lone = Handle::NONE;
+        any
     }
 
     /// Arms a timer for each that still owes.
     #[cold]
     #[inline(never)]
     fn arm_owing(&mut self) {
-        let given = self.local.owing.given as usize;
-        for at in 0..given.min(GIVEN_MAX) {
-            let name = self.local.owing.names[at];
+        let given = (self.local.owing.state / NAME) as usize;
+        for at in 0..=given.min(GIVEN_MAX) {
+            let Owing { names, lone, .. } = &self.local.owing;
+            // That of one that has answered since may be left from an iteration before: it has nothing to ask for.
+            let name = at.checked_sub(1).map_or(*lone, |at| names[at]);
             let Some(Some(group)) = self.groups.get_mut(usize::from(name.group().0)) else {
                 continue;
             };

@@ -46,6 +46,30 @@ pub struct AppRings {
 // SAFETY: the pages are plain memory; the value is the only writer of the event page.
 unsafe impl Send for AppRings {}
 
+/// A word of an event.
+#[derive(Clone, Copy, Debug)]
+pub enum Word {
+    /// At once.
+    One(u64),
+    /// Its low half and its high one, which are not put together first.
+    Halves(u32, u32),
+}
+
+/// What a `sendv` with one entry says; of another call, what is in the same places.
+#[derive(Clone, Copy, Debug)]
+pub struct Words {
+    /// Operation, flags and number of entries.
+    pub first: u64,
+    /// The connection.
+    pub handle: u64,
+    /// The entry.
+    pub addr: u64,
+    /// Its length.
+    pub len: u64,
+    /// Received bytes to return.
+    pub done: u64,
+}
+
 /// A record of the call ring.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
@@ -60,6 +84,18 @@ impl Record<'_> {
         const { assert!(WORD < size_of::<Call>() / 8) }
         // SAFETY: within the slot that `AppRings::record` was made of, aligned to 8.
         unsafe { self.words.add(WORD).read_volatile() }
+    }
+
+    /// Those of a `sendv` with one entry, as they are now.
+    #[inline(always)]
+    pub fn words(self) -> Words {
+        Words {
+            first: self.word::<0>(),
+            handle: self.word::<1>(),
+            addr: self.word::<3>(),
+            len: self.word::<4>(),
+            done: self.word::<7>(),
+        }
     }
 }
 
@@ -111,17 +147,28 @@ impl AppRings {
     /// Writes an event; the caller has seen room for it. It becomes visible by `publish`.
     #[inline]
     pub fn post(&mut self, event: &Event) {
-        self.post_words::<8>(event);
+        let words: [u64; 8] = zerocopy::transmute!(*event);
+        self.post_words(words.map(Word::One));
     }
 
-    /// The same of an event of a kind that has but this many words, its head's three included: the others are left.
+    /// The same of an event of a kind that has but so many words, its head's three included: the others are left.
     #[inline(always)]
-    pub fn post_words<const WORDS: usize>(&mut self, event: &Event) {
+    pub fn post_words<const WORDS: usize>(&mut self, words: [Word; WORDS]) {
+        const { assert!(WORDS <= size_of::<Event>() / 8) }
         let at = RING_SLOTS_OFFSET + ring::slot(self.produced, EVENT_SLOTS) * size_of::<Event>();
-        let words: [u64; 8] = zerocopy::transmute!(*event);
-        for (i, word) in words.iter().take(WORDS).enumerate() {
-            // SAFETY: `at` is the offset of a slot, which ends within the page; aligned to 8.
-            unsafe { self.event_page.add(at + i * 8).cast::<u64>().write_volatile(*word) };
+        // SAFETY: `at` is the offset of a slot, which ends within the page; aligned to 8.
+        let slot = unsafe { self.event_page.add(at) };
+        for (i, word) in words.into_iter().enumerate() {
+            // SAFETY: within the slot.
+            unsafe {
+                match word {
+                    Word::One(word) => slot.add(i * 8).cast::<u64>().write_volatile(word),
+                    Word::Halves(low, high) => {
+                        slot.add(i * 8).cast::<u32>().write_volatile(low);
+                        slot.add(i * 8 + 4).cast::<u32>().write_volatile(high);
+                    }
+                }
+            }
         }
         self.produced = self.produced.wrapping_add(1);
     }
@@ -149,6 +196,31 @@ impl AppRings {
         let produced = self.header_word(offset_of!(CallHeader, produced)).load(Ordering::Acquire);
         let slots = ring::readable(produced, self.consumed, CALL_SLOTS).ok_or(BadRing)?;
         Ok(Ready { slots, room })
+    }
+
+    /// Free slots of the event ring beyond `reserve`, of which there are some, and what the call says, if the application says that
+    /// one call slot is ready: then that is as if [`AppRings::calls`] had been asked, and the slot is consumed. Else nothing has
+    /// happened.
+    #[inline(always)]
+    pub fn lone_call(&mut self, reserve: u32) -> Option<(u32, Words)> {
+        let read = self.events_consumed();
+        let unread = self.produced.wrapping_sub(read);
+        if unread >= EVENT_SLOTS - reserve {
+            return None;
+        }
+        let produced = self.header_word(offset_of!(CallHeader, produced)).load(Ordering::Acquire);
+        if produced != self.consumed.wrapping_add(1) {
+            return None;
+        }
+        self.read_then = read;
+        let words = self.record(0).words();
+        self.consumed = produced;
+        Some((EVENT_SLOTS - reserve - unread, words))
+    }
+
+    /// That slot is not consumed after all.
+    pub fn unconsume(&mut self) {
+        self.consumed = self.consumed.wrapping_sub(1);
     }
 
     /// A copy of the `ahead`th unconsumed record.

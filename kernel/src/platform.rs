@@ -8,7 +8,7 @@ use ix_abi::CoreId;
 use ix_abi::control::CoreState;
 use ix_abi::event_log::EventKind;
 use ix_abi::stats::CoreStats;
-use ix_dataplane::core_loop::run_once;
+use ix_dataplane::core_loop::{run_once, turn};
 use ix_dataplane::device::{NicRx as _, NicTx as _, RxQueue, TxQueue};
 use ix_dataplane::engine::Engine;
 use ix_dataplane::measure::Measure;
@@ -150,7 +150,7 @@ impl KernelPlatform {
         watch::log::record(EventKind::CoreStarts, 0, 0, 0);
         vmx::guest::announce_heartbeat(self.beats);
         loop {
-            let work = run_once(&mut engine, &mut self);
+            let work = turn(&mut engine, &mut self);
             let ran = self.reserved != Reserved::No && self.run_background(work.deadline);
             if work.busy {
                 self.last_busy = self.now;

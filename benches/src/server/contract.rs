@@ -11,12 +11,12 @@ use crate::server::frame::{Key, is_intact, sign, word};
 use crate::wire::{ACK, ETHERNET, FIN, PSH, RST, SERVER_MAC, SYN, TCP};
 use foldhash::fast::FixedState;
 use ix_abi::CoreId;
-use ix_abi::event::{Event, Kind};
+use ix_abi::event::Kind;
 use ix_abi::layout::RX_BASE;
 use ix_dataplane::checksum;
 use ix_dataplane::device::{BusAddr, Fragment, RxBatch, RxFrame, RxQueue, TxFrame, TxQueue};
 use ix_dataplane::mbuf::{Area, Mbuf, Pool};
-use ix_dataplane::rings::AppRings;
+use ix_dataplane::rings::{AppRings, Word};
 use std::collections::HashMap;
 
 /// As in the engine's machine.
@@ -122,15 +122,9 @@ impl Contract {
         flow.held = payload;
         let addr = self.area.user_addr(&frame.mbuf, frame.offset + DATA as u16);
         flow.buffer = Some(frame.mbuf.index());
-        let event = Event {
-            kind: Kind::RecvSent.0,
-            len: payload,
-            handle: place.into(),
-            cookie: place.into(),
-            words: [addr, 0, 0, 0, 0],
-            ..Event::default()
-        };
-        self.rings.post_words::<5>(&event);
+        let [handle, cookie, addr, none] = [place.into(), place.into(), addr, 0].map(Word::One);
+        let head = Word::Halves(Kind::RecvSent.0.into(), payload);
+        self.rings.post_words([head, handle, cookie, addr, none]);
     }
 
     /// What is no request: a SYN is answered, the rest is dropped.

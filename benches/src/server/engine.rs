@@ -1,4 +1,4 @@
-//! The engine on a machine in memory, driven by `core_loop::run_once` as in the kernel.
+//! The engine on a machine in memory, driven by `core_loop::turn` as in the kernel.
 use crate::app::{self, App};
 use crate::memory;
 use crate::nic::{RX_RING, Rx, Tx};
@@ -10,7 +10,7 @@ use ix_abi::layout::RX_BASE;
 use ix_abi::stats::CoreStats;
 use ix_dataplane::app::AppPort;
 use ix_dataplane::config::{Addressing, Config, Ipv4Config, initial_owner};
-use ix_dataplane::core_loop::run_once;
+use ix_dataplane::core_loop::turn;
 use ix_dataplane::device::{Capabilities, Pseudo};
 use ix_dataplane::engine::Engine;
 use ix_dataplane::limits::MBUF_BYTES;
@@ -206,7 +206,7 @@ impl<A: App> Server for EngineServer<A> {
 
     #[inline]
     fn turn(&mut self) {
-        self.work = run_once(&mut self.engine, &mut self.machine);
+        self.work = turn(&mut self.engine, &mut self.machine);
     }
 
     fn waiting(&self) -> usize {

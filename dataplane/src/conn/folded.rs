@@ -14,20 +14,21 @@
 //! | `rto_at`, `trying_since` | a timeout after that, and that, while it is out |
 //! | `released`, `timed` | `snd_una` |
 //! | `wl1`, `wl2` | the last segment's |
-//! | receive queue | the buffer `rx_head`, all of which the application holds, if it holds anything |
+//! | receive queue | the buffer `rx_head`, all of which the application holds, if it holds anything; what is received, and that none follows, is not noted there |
 //! | `ack_owed` | `rx_held` |
 //! | `ack_at` | while something is held, a delayed acknowledgement's time after `trying_since`: when that came. (So nothing is out then.) |
 //! | `retries` | 0; folded: whether [`crate::owing`] counts it |
 //! | `ts_recent_at` | `trying_since`: about then, and not in the future |
 //!
-//! So that a message needs two cache lines, the places of two of these keep other things: `ack_at` where the answer is that is
-//! out, `ack_owed` the congestion window. No answer of a folded connection uses that in full, and so it does not grow; one
+//! So that a message needs two cache lines, the places of three of these keep other things: `ack_at` where the answer is that is
+//! out, `ack_owed` the congestion window, `rtt`'s timeout what the sum of a header is made of, as long as our address and the
+//! neighbour's are what they were. No answer of a folded connection uses that in full, and so it does not grow; one
 //! that would is sent by who is complete.
 //!
 //! Only [`crate::fast`] works on one. Everything else goes through [`super::Conns::whole`] first.
 use super::{Conn, Flags};
 use crate::flow_table::NIL;
-use crate::mbuf::{Area, Mbuf, NO_MBUF};
+use crate::mbuf::{Area, Mbuf, Meta, NO_MBUF, Place};
 use crate::tcp::congestion::{self, CongestionControl};
 use crate::tcp::send_queue::{OWN, Source};
 use crate::tcp::sent::{self, Marks};
@@ -43,9 +44,6 @@ pub const PLAIN: u32 = 1 << 30;
 pub const RESTING: u32 = 1 << 29;
 /// Bits of [`Conn::acl`] that say in what form a connection is; the others are the number of the rules.
 pub const FORM: u32 = FOLDED | PLAIN | RESTING;
-
-/// The answer that is out is where `own_segment` says, and not in a receive buffer that is its alone.
-const IN_SEGMENT: u32 = u32::MAX;
 
 /// What is the same for all connections, and asked when one is folded no more.
 #[derive(Clone, Copy, Debug)]
@@ -85,13 +83,17 @@ impl Conn {
             && !congestion::is_in_use(self, self.snd_end.since(self.snd_una))
     }
 
-    /// Folds it, which may be.
+    /// Folds it, which may be; `sums` are those that `fast::emit` makes of its packets' headers.
     #[inline(always)]
-    pub fn fold(&mut self) {
+    pub fn fold(&mut self, area: &Area, sums: u32) {
         let plain = !self.flags.contains(Flags::TIMESTAMPS);
         self.acl |= if plain { FOLDED | PLAIN } else { FOLDED };
-        self.keep_segment(self.own_segment.source());
+        self.keep_place(match self.own_segment.source().as_sole() {
+            Some(_) => area.place(&self.own_segment.extent()),
+            None => Place::NOWHERE,
+        });
         self.ack_owed = self.cc.window();
+        self.rtt.keep(sums);
     }
 
     /// The congestion window of one that is folded.
@@ -100,22 +102,25 @@ impl Conn {
         self.ack_owed
     }
 
-    /// Whose memory the answer is in that is out, of one that is folded.
+    /// Where the answer is that is out, of one that is folded: in a receive buffer which is its alone, or nowhere, and then
+    /// where `own_segment` says.
     #[inline(always)]
+    pub fn kept_place(&self) -> Place {
+        Place(self.ack_at.0)
+    }
+
+    /// Whose memory that is.
     pub fn kept_source(&self) -> Source {
-        Source::from_raw(self.ack_at.0 as u32)
+        match self.kept_place() {
+            Place::NOWHERE => self.own_segment.source(),
+            place => Source::sole(Mbuf::from_raw(place.index())),
+        }
     }
 
-    /// Keeps that the answer is in a receive buffer which is its alone, from `offset` on.
+    /// Keeps that place.
     #[inline(always)]
-    pub fn keep_part(&mut self, source: Source, offset: u16) {
-        self.ack_at = Instant(u64::from(source.to_raw()) | u64::from(offset) << 32);
-    }
-
-    /// Keeps that the answer is where `own_segment` says.
-    #[inline(always)]
-    pub fn keep_segment(&mut self, source: Source) {
-        self.ack_at = Instant(u64::from(source.to_raw()) | u64::from(IN_SEGMENT) << 32);
+    pub fn keep_place(&mut self, place: Place) {
+        self.ack_at = Instant(place.0);
     }
 
     /// Folds it no more.
@@ -154,7 +159,7 @@ impl Conn {
         self.wl2 = self.snd_una;
         self.rtt.settle(how.rto_min_us);
         self.unfold_sent(how.area);
-        self.unfold_received(how.delayed_ack);
+        self.unfold_received(how.area, how.delayed_ack);
         if self.snd_una == self.snd_end {
             self.trying_since = Instant::NEVER;
         }
@@ -182,25 +187,28 @@ impl Conn {
 
     /// Says in the segment where the answer is.
     fn unfold_answer(&mut self, area: &Area) {
-        let offset = (self.ack_at.0 >> 32) as u32;
-        if offset == IN_SEGMENT {
+        let place = self.kept_place();
+        if place == Place::NOWHERE {
             return;
         }
-        let source = self.kept_source();
-        if let Some(index) = source.as_sole() {
-            let mbuf = Mbuf::from_raw(index);
-            let len = self.snd_end.since(self.snd_una);
-            self.own_segment.refer(area.extent(&mbuf, offset as u16, len), source);
-            let _still_the_segments = mbuf.into_raw();
-        }
+        let mbuf = Mbuf::from_raw(place.index());
+        let len = self.snd_end.since(self.snd_una);
+        let extent = area.extent(&mbuf, place.offset(), len);
+        self.own_segment.refer(extent, Source::sole(mbuf));
     }
 
-    fn unfold_received(&mut self, delayed_ack: Duration) {
+    fn unfold_received(&mut self, area: &Area, delayed_ack: Duration) {
         self.ack_owed = self.rx_held;
         let held = self.rx_held > 0;
         self.rx_buffers = u16::from(held);
         self.ack_at = if held { self.trying_since + delayed_ack } else { Instant::NEVER };
-        if !held {
+        if held {
+            let mut mbuf = Mbuf::from_raw(self.rx_head);
+            let word = self.rcv_nxt.minus(self.rx_held).0;
+            let received = area.meta(&mbuf);
+            area.set_meta(&mut mbuf, Meta { next: NO_MBUF, word, ..received });
+            let _still_held = mbuf.into_raw();
+        } else {
             self.rx_head = NO_MBUF;
         }
         self.rx_tail = self.rx_head;

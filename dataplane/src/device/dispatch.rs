@@ -54,6 +54,14 @@ macro_rules! nics {
             fn poll(&mut self, max: usize, batch: &mut $crate::device::RxBatch) -> usize {
                 match self { $(Self::$name(q) => q.poll(max, batch),)+ }
             }
+            #[inline]
+            fn lone(&mut self) -> Option<&$crate::device::RxFrame> {
+                match self { $(Self::$name(q) => q.lone(),)+ }
+            }
+            #[inline]
+            fn took_lone(&mut self) {
+                match self { $(Self::$name(q) => q.took_lone(),)+ }
+            }
             fn waiting(&self) -> usize {
                 match self { $(Self::$name(q) => q.waiting(),)+ }
             }

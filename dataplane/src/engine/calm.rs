@@ -15,7 +15,7 @@ use crate::wheel::TICK_NS;
 impl Engine {
     /// Something has come up.
     pub(crate) fn stir(&mut self) {
-        self.local.calm = false;
+        self.local.stir();
     }
 
     /// Whether the iteration that begins finds nothing rare to do so far: no time has come, nobody has sent anything,
@@ -23,12 +23,10 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn is_calm(&mut self) -> bool {
         let local = &mut self.local;
-        let calm = local.calm
-            && local.now < local.calm_until
-            && !local.tap.is_on()
-            && !local.mesh.glance();
+        // In the past, if it is not.
+        let calm = local.now < local.calm_until && !local.mesh.glance();
         if !calm {
-            local.calm = false;
+            local.stir();
         }
         calm
     }
@@ -82,7 +80,7 @@ impl Engine {
         let events = local.events_ready.is_empty() && !local.udp.has_events();
         let neighbors = !local.neighbors.has_work(local.now);
         let quiet = told && sent && rests && events && neighbors && !local.tap.is_on();
-        quiet.then(|| self.first_deadline(local, app))
+        quiet.then(|| self.first_deadline(local, app).min(local.ts_tick_ends()))
     }
 
     fn first_deadline(&self, local: &Local, app: &App) -> Instant {

@@ -40,12 +40,14 @@ pub fn stranger(
     group.frames += 1;
     let mbuf = taken(frame);
     if local.acl.is_some() {
-        local.calm = false;
+        local.stir();
         listen::stranger(group, local, &packet, mbuf, None);
     } else {
         listen::open(group, local, &packet, &mbuf, UNLIMITED, None);
         // It is answered by its connection, or without one.
-        local.calm &= !local.tx.has_staged();
+        if local.tx.has_staged() {
+            local.stir();
+        }
         local.pool.free(mbuf);
     }
     true
@@ -84,7 +86,7 @@ fn otherwise(
 ) -> bool {
     let Some(packet) = segment.packet(local, frame) else { return false };
     group.frames += 1;
-    local.calm = false;
+    local.stir();
     tcp::input::segment(group, local, index, &packet, taken(frame));
     true
 }

@@ -6,7 +6,7 @@ use crate::fast::parse::STAMPS_HEAD;
 use crate::input::eth;
 use crate::ipv4;
 use crate::limits::TX_HEADER_BYTES;
-use crate::local::{Local, ts_clock};
+use crate::local::Local;
 use crate::tcp::listen::SYN_WINDOW;
 use crate::tcp::receive::window_field;
 use crate::tcp::seq::WrappingSeq;
@@ -24,6 +24,24 @@ pub const fn address_sum(address: [u8; 4]) -> u32 {
     let [a, b, c, d] = address;
     let fixed = half(VERSION) as u32 + half(DONT_FRAGMENT) as u32 + half(LIFE) as u32;
     fixed + half([a, b]) as u32 + half([c, d]) as u32
+}
+
+/// The folded sum of such a header to the connection's peer, its length and checksum apart; in the upper half that of the
+/// pseudo-header, to which the same length is added.
+#[inline(always)]
+pub fn sums(conn: &Conn, address_sum: u32) -> u32 {
+    // Of at most six halves, and of both those of the peer's address at once, with the carry from the higher one.
+    let (sum, carry) = (conn.tuple as u32).overflowing_add(address_sum);
+    let sum = sum + u32::from(carry);
+    let header = (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
+    u32::from(header) | u32::from(add(header, TO_PSEUDO)) << 16
+}
+
+/// The folded sum of two.
+#[inline(always)]
+fn add(a: u16, b: u16) -> u16 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum + u16::from(carry)
 }
 
 /// What is added to the folded sum of such a header, its checksum apart, to make that of the pseudo-header: both have the
@@ -48,14 +66,15 @@ pub fn data<T: TxQueue, const STAMPED: bool>(
     local: &mut Local,
     queue: &mut T,
     offload: bool,
-    (seq, window): (WrappingSeq, u16),
+    (seq, window): (WrappingSeq, u32),
+    sums: u32,
     extent: Extent,
 ) -> Result<u32, TxFull> {
     const FLAGS: u8 = flag::ACK | flag::PSH;
     let said = Said { seq, flags: FLAGS, window };
     let len = extent.len();
     let sum = if offload { 0 } else { extent.sum() };
-    let headers = stamped::<STAMPED>(conn, local, offload, said, (len, sum));
+    let headers = stamped::<STAMPED>(conn, local, offload, said, sums, (len, sum));
     let payload = Fragment { bus: extent.bus(), len };
     let checksum = offload.then_some(CHECKSUM);
     local.tx.push_pair(queue, &mut local.stats, headers, payload, checksum)
@@ -70,14 +89,15 @@ pub fn data_of_two<T: TxQueue, const STAMPED: bool>(
     (seq, window): (WrappingSeq, u16),
     [first, second]: [Extent; 2],
 ) -> Result<u32, TxFull> {
-    let said = Said { seq, flags: flag::ACK | flag::PSH, window };
+    let said = Said { seq, flags: flag::ACK | flag::PSH, window: window.into() };
     let (offload, len) = (local.tx_checksum, first.len() + second.len());
     let sum = match first.len() % 2 {
         _ if offload => 0,
         0 => checksum::add(first.sum(), second.sum()),
         _ => checksum::add(first.sum(), checksum::at_odd_offset(second.sum())),
     };
-    let headers = stamped::<STAMPED>(conn, local, offload, said, (len, sum));
+    let sums = sums(conn, local.address_sum);
+    let headers = stamped::<STAMPED>(conn, local, offload, said, sums, (len, sum));
     let frame = local.tx.begin(headers.len as usize);
     for piece in [first, second] {
         frame.fragments.push(Fragment { bus: piece.bus(), len: piece.len() });
@@ -95,12 +115,13 @@ pub fn bare<T: TxQueue>(
     bits: (WrappingSeq, u8),
 ) -> Result<u32, TxFull> {
     let (seq, flags) = bits;
-    let said = Said { seq, flags, window: window_field(conn) };
+    let said = Said { seq, flags, window: window_field(conn).into() };
     let offload = local.tx_checksum;
+    let sum = sums(conn, local.address_sum);
     let headers = if conn.flags.contains(Flags::TIMESTAMPS) {
-        stamped::<true>(conn, local, offload, said, (0, 0))
+        stamped::<true>(conn, local, offload, said, sum, (0, 0))
     } else {
-        stamped::<false>(conn, local, offload, said, (0, 0))
+        stamped::<false>(conn, local, offload, said, sum, (0, 0))
     };
     alone(local, queue, headers)
 }
@@ -120,8 +141,9 @@ pub fn syn_ack<T: TxQueue>(
     };
     let Some(at) = rest.first_chunk_mut() else { return Err(TxFull) };
     let (len, sum) = emit_syn_options(at, options);
-    let said = Said { seq: conn.iss, flags: flag::SYN | flag::ACK, window: SYN_WINDOW };
-    let pseudo = below(h, conn, (*sender, *address, *address_sum), (HEADER + len) as u32);
+    let said = Said { seq: conn.iss, flags: flag::SYN | flag::ACK, window: SYN_WINDOW.into() };
+    let of_header = sums(conn, *address_sum);
+    let pseudo = below(h, conn, (*sender, *address, of_header), (HEADER + len) as u32);
     let word = fixed(h, conn, said, HEADER + len);
     let field = match *tx_checksum {
         true => pseudo,
@@ -150,7 +172,7 @@ struct Said {
     /// Control bits.
     flags: u8,
     /// As the field has it.
-    window: u16,
+    window: u32,
 }
 
 /// Writes all headers, timestamps included if there are, of a segment with `len` bytes of payload, whose partial sum is
@@ -161,15 +183,16 @@ fn stamped<const STAMPED: bool>(
     local: &mut Local,
     offload: bool,
     said: Said,
+    sums: u32,
     (len, sum): (u32, u64),
 ) -> Fragment {
     let header = if STAMPED { HEADER + TIMESTAMPS } else { HEADER };
-    let Local { tx, sender, address, address_sum, now, .. } = local;
+    let Local { tx, sender, address, ts_now, .. } = local;
     let (slot, bus) = tx.slot();
     let (h, rest) = split(slot);
-    let pseudo = below(h, conn, (*sender, *address, *address_sum), header as u32 + len);
+    let pseudo = below(h, conn, (*sender, *address, sums), header as u32 + len);
     let word = fixed(h, conn, said, header);
-    let value = ts_clock(*now).wrapping_add(conn.ts_offset);
+    let value = ts_now.wrapping_add(conn.ts_offset);
     if STAMPED {
         rest[0..4].copy_from_slice(&STAMPS_HEAD);
         rest[4..8].copy_from_slice(&value.to_be_bytes());
@@ -202,7 +225,7 @@ fn split(slot: &mut [u8; TX_HEADER_BYTES]) -> (&mut Fixed, &mut [u8; TIMESTAMPS]
 fn below(
     h: &mut Fixed,
     conn: &Conn,
-    (sender, address, address_sum): (u64, [u8; 4], u32),
+    (sender, address, sums): (u64, [u8; 4], u32),
     len: u32,
 ) -> u16 {
     // Two bytes too many, of the fields behind it, which our own address goes over: a load and a store.
@@ -211,10 +234,7 @@ fn below(
     h[6..14].copy_from_slice(&sender.to_ne_bytes());
     let len = (len as u16 + ipv4::HEADER as u16).to_be_bytes();
     let (from, to) = (u32::from_ne_bytes(address), conn.tuple as u32);
-    // Of at most six halves, and of both those of the peer's address at once, with the carry from the higher one.
-    let (sum, carry) = to.overflowing_add(address_sum + u32::from(half(len)));
-    let sum = sum + u32::from(carry);
-    let sum = (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
+    let sum = add(sums as u16, half(len));
     let [v, s] = VERSION;
     let [l, m] = len;
     let [d, o] = DONT_FRAGMENT;
@@ -225,8 +245,7 @@ fn below(
     h[22..26].copy_from_slice(&[life, protocol, x, y]);
     h[26..30].copy_from_slice(&from.to_ne_bytes());
     h[30..34].copy_from_slice(&to.to_ne_bytes());
-    let (pseudo, carry) = sum.overflowing_add(TO_PSEUDO);
-    pseudo + u16::from(carry)
+    add((sums >> 16) as u16, half(len))
 }
 
 /// Writes the TCP header of `header` bytes but for the options, checksum and urgent pointer; its word with the control bits.
@@ -235,7 +254,7 @@ fn fixed(h: &mut Fixed, conn: &Conn, said: Said, header: usize) -> u32 {
     h[34..38].copy_from_slice(&ports(conn).to_ne_bytes());
     h[38..42].copy_from_slice(&said.seq.0.to_be_bytes());
     h[42..46].copy_from_slice(&conn.rcv_nxt.0.to_be_bytes());
-    let word = (header as u32) << 26 | u32::from(said.flags) << 16 | u32::from(said.window);
+    let word = (header as u32) << 26 | u32::from(said.flags) << 16 | said.window;
     h[46..50].copy_from_slice(&word.to_be_bytes());
     word
 }

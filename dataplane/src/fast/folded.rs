@@ -10,11 +10,10 @@ use crate::device::{RxFrame, TxQueue};
 use crate::ipv4;
 use crate::limits::{RECEIVE_SHIFT, RECEIVE_WINDOW};
 use crate::local::Local;
-use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF};
+use crate::mbuf::{Holder, Mbuf, Place};
 use crate::tcp::receive;
-use crate::tcp::send_queue::Source;
 use crate::tcp::sent;
-use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS, flag};
+use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS};
 use crate::usermem::Extent;
 use ix_abi::Handle;
 use ix_abi::event::Kind;
@@ -22,6 +21,15 @@ use ix_abi::stats::Counter;
 
 /// Bytes of headers, from IP's on.
 pub const HEADERS: u32 = (ipv4::HEADER + HEADER + TIMESTAMPS) as u32;
+
+/// What is said by the segment that a folded connection expects, beside its bytes.
+#[derive(Clone, Copy)]
+pub struct News {
+    /// The window, as its field has it.
+    window: u32,
+    /// The timestamp.
+    stamp: u32,
+}
 
 /// Whether a folded connection, under the rules that are in force, gets what it expects: `len` bytes, if its headers have
 /// timestamps.
@@ -33,10 +41,8 @@ pub fn expects(
     head: Head<'_>,
     len: u32,
     mbuf: &Mbuf,
-) -> bool {
-    conn.acl ^ FOLDED == local.acl_generation
-        && head.is_stamped(flag::ACK)
-        && head.stamp().wrapping_sub(conn.ts_recent) as i32 >= 0
+) -> Option<News> {
+    let expected = conn.acl ^ FOLDED == local.acl_generation
         && head.seq() == conn.rcv_nxt
         && head.ack() == conn.snd_end
         && conn.rx_held == 0
@@ -45,38 +51,57 @@ pub fn expects(
         // RFC 5681 §4.2: two full-sized segments are acknowledged at once.
         && len < 2 * u32::from(conn.mss)
         && local.tx.has_left(conn.last_tx.wrapping_sub(tx_base))
-        && may_take(local, mbuf)
+        && may_take(local, mbuf);
+    if !expected {
+        return None;
+    }
+    // The last, so that they are at hand when they are kept.
+    let window = head.window_of_ack()?;
+    let stamp = head.stamp();
+    (stamp.wrapping_sub(conn.ts_recent) as i32 >= 0).then_some(News { window, stamp })
 }
 
-/// Takes it, with these headers and `len` bytes.
+/// Takes it, with what it says and `len` bytes; `LONE`: no other frame comes in this iteration.
 #[inline(always)]
-pub fn take(conn: &mut Conn, local: &mut Local, frame: &RxFrame, head: Head<'_>, len: u32) {
-    match conn.kept_source().is_own(local) {
-        true => take_in::<true>(conn, local, frame, head, len),
-        false => take_otherwise(conn, local, frame, head, len),
+pub fn take<const LONE: bool>(
+    conn: &mut Conn,
+    local: &mut Local,
+    frame: &RxFrame,
+    news: News,
+    len: u32,
+) {
+    match local.pool.has(conn.kept_place().index()) {
+        true => take_in::<true, LONE>(conn, local, frame, news, len),
+        false => take_otherwise::<LONE>(conn, local, frame, news, len),
     }
 }
 
 /// The same for another: a call of its own.
 #[inline(never)]
-fn take_otherwise(conn: &mut Conn, local: &mut Local, frame: &RxFrame, head: Head<'_>, len: u32) {
-    take_in::<false>(conn, local, frame, head, len);
+fn take_otherwise<const LONE: bool>(
+    conn: &mut Conn,
+    local: &mut Local,
+    frame: &RxFrame,
+    news: News,
+    len: u32,
+) {
+    take_in::<false, LONE>(conn, local, frame, news, len);
 }
 
 /// The same; `OWN`: the answer was in a buffer of this core's.
 #[inline(always)]
-fn take_in<const OWN: bool>(
+fn take_in<const OWN: bool, const LONE: bool>(
     conn: &mut Conn,
     local: &mut Local,
     frame: &RxFrame,
-    head: Head<'_>,
+    news: News,
     len: u32,
 ) {
     // Nothing is held: so something is out.
     let acked = conn.snd_end.since(conn.snd_una);
     debug_assert!(acked > 0);
-    conn.ts_recent = head.stamp();
-    conn.snd_wnd = head.window() << conn.snd_shift;
+    conn.ts_recent = news.stamp;
+    conn.snd_wnd = news.window << conn.snd_shift;
     // With a branch: it hardly ever rises.
     if conn.snd_wnd > conn.max_wnd {
         conn.max_wnd = conn.snd_wnd;
@@ -87,7 +112,10 @@ fn take_in<const OWN: bool>(
     let window = u64::from(conn.snd_wnd.min(conn.kept_window()));
     event(conn, local, Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]);
     conn.trying_since = local.now;
-    local.owing.push(conn);
+    match LONE {
+        true => local.owing.push_lone(conn),
+        false => local.owing.push(conn),
+    }
 }
 
 /// The segment that was out has arrived: its memory is the application's again. The congestion window stays, see
@@ -98,7 +126,7 @@ pub(super) fn acknowledged<const OWN: bool>(conn: &mut Conn, local: &mut Local) 
     conn.snd_una = conn.snd_end;
     conn.rtt.follow_ticks(ticks);
     if OWN {
-        conn.kept_source().release_own(local);
+        local.pool.free_own(Mbuf::from_raw(conn.kept_place().index()));
     } else {
         conn.kept_source().release(local);
     }
@@ -109,8 +137,8 @@ pub(super) fn acknowledged<const OWN: bool>(conn: &mut Conn, local: &mut Local) 
 pub(super) fn hold(conn: &mut Conn, local: &mut Local, mbuf: &Mbuf, offset: u16, len: u32) -> u64 {
     let mut mbuf = Mbuf::from_raw(mbuf.index());
     let area = local.pool.area();
-    let word = conn.rcv_nxt.0;
-    area.set_meta(&mut mbuf, Meta { next: NO_MBUF, offset, len: len as u16, references: 0, word });
+    // Who wants more of it takes the connection up first.
+    area.begin(&mut mbuf, offset, len as u16);
     area.set_holder(&mbuf, Holder::group(conn.name.group()));
     let addr = area.user_addr(&mbuf, offset);
     conn.rx_head = mbuf.into_raw();
@@ -142,23 +170,23 @@ pub fn may_answer<const AS_PLAIN: bool>(
         && local.tx.ready()
 }
 
-/// Sends `len` bytes from `addr`, and takes the request back. `false`: it is not memory that may be sent, or there is no
-/// room, and nothing has happened. Part of its caller, which is all that it is for.
+/// Sends `len` bytes from `addr`, and takes the request back, which is `done` bytes. `false`: it is not memory that may be sent, or
+/// there is no room, and nothing has happened. Part of its caller, which is all that it is for.
 #[inline(always)]
 pub fn answer<T: TxQueue, const AS_PLAIN: bool>(
     conn: &mut Conn,
     local: &mut Local,
     queue: &mut T,
     tx_base: u32,
-    addr: u64,
-    len: u64,
+    (addr, len, done): (u64, u64, u64),
 ) -> bool {
     let mbuf = Mbuf::from_raw(conn.rx_head);
-    let Some((extent, offset)) = local.pool.area().part(&mbuf, addr, len) else {
+    let Some((extent, place)) = local.pool.area().part(&mbuf, addr, len, done) else {
         let _still_held = mbuf.into_raw();
         return elsewhere::<T, AS_PLAIN>(conn, local, queue, tx_base, addr, len);
     };
-    conn.keep_part(Source::sole(local.pool.take_back(mbuf)), offset);
+    let _the_answers = local.pool.take_back(mbuf).into_raw();
+    conn.keep_place(place);
     let sent = send::<T, AS_PLAIN>(conn, local, queue, tx_base, extent);
     if !sent {
         let mbuf = Mbuf::from_raw(conn.rx_head);
@@ -180,7 +208,7 @@ fn elsewhere<T: TxQueue, const AS_PLAIN: bool>(
 ) -> bool {
     let Ok((extent, source)) = locate(local, addr, len) else { return false };
     let whole = u64::from(extent.len()) == len;
-    conn.keep_segment(source);
+    conn.keep_place(Place::NOWHERE);
     conn.own_segment.refer(extent, source);
     let sent = whole && send::<T, AS_PLAIN>(conn, local, queue, tx_base, extent);
     if sent {
@@ -194,14 +222,14 @@ fn elsewhere<T: TxQueue, const AS_PLAIN: bool>(
 /// The window field of an answer, see `tcp::receive::window_field_of`: nothing that was received waits, and no FIN has
 /// come.
 #[inline(always)]
-fn window(conn: &mut Conn) -> u16 {
+fn window(conn: &mut Conn) -> u32 {
     let told = conn.rcv_edge.since(conn.rcv_nxt);
     debug_assert!(told <= RECEIVE_WINDOW);
     if told + u32::from(conn.mss) > RECEIVE_WINDOW {
-        return (told >> RECEIVE_SHIFT) as u16;
+        return told >> RECEIVE_SHIFT;
     }
     conn.rcv_edge = conn.rcv_nxt.plus(RECEIVE_WINDOW);
-    (RECEIVE_WINDOW >> RECEIVE_SHIFT) as u16
+    RECEIVE_WINDOW >> RECEIVE_SHIFT
 }
 
 /// Sends `extent`, which the connection has kept. `false`: there is no room.
@@ -233,11 +261,11 @@ fn send_as<T: TxQueue, const OFFLOAD: bool, const AS_PLAIN: bool>(
     let options = if AS_PLAIN { 0 } else { TIMESTAMPS };
     let bytes = (BELOW + HEADER + options) as u64 + u64::from(len);
     local.stats.add(Counter::TxBytes, bytes);
-    let window = if AS_PLAIN { receive::window_field_beside(conn, 0) } else { window(conn) };
-    let said = (conn.snd_end, window);
+    let window = if AS_PLAIN { receive::window_field_beside(conn, 0).into() } else { window(conn) };
+    let (said, sum) = ((conn.snd_end, window), conn.rtt.kept());
     let pushed = match AS_PLAIN {
-        true => emit::data::<T, false>(conn, local, queue, OFFLOAD, said, extent),
-        false => emit::data::<T, true>(conn, local, queue, OFFLOAD, said, extent),
+        true => emit::data::<T, false>(conn, local, queue, OFFLOAD, said, sum, extent),
+        false => emit::data::<T, true>(conn, local, queue, OFFLOAD, said, sum, extent),
     };
     let Ok(number) = pushed else {
         local.stats.add(Counter::TxBytes, bytes.wrapping_neg());

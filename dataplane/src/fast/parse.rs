@@ -43,6 +43,11 @@ const BARE: u8 = 0x50;
 /// All of that byte and of the control bits but PSH.
 const BUT_PSH: u16 = u16::from_ne_bytes([0xff, !flag::PSH]);
 
+/// The word of a header with the window: of one with timestamps and ACK, but for the window.
+const ACK_WORD: u32 = (STAMPED as u32) << 24 | (flag::ACK as u32) << 16;
+/// PSH in it.
+const PSH_BIT: u32 = (flag::PSH as u32) << 16;
+
 impl<'a> Segment<'a> {
     /// What [`headers`] has read.
     #[inline(always)]
@@ -159,6 +164,14 @@ impl Head<'_> {
             && self.0[54..58] == STAMPS_HEAD
     }
 
+    /// Its window, if it is stamped, and has ACK and no other control bit but perhaps PSH.
+    #[inline(always)]
+    pub fn window_of_ack(&self) -> Option<u32> {
+        let word = self.word(46);
+        let stamped = (word ^ ACK_WORD) & !(0xffff | PSH_BIT) == 0 && self.0[54..58] == STAMPS_HEAD;
+        stamped.then_some(word & 0xffff)
+    }
+
     #[inline(always)]
     fn length_and_flags(&self) -> u16 {
         // As one value from the start: of two bytes that are put together the compiler makes two loads here.
@@ -179,14 +192,15 @@ pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, 
     let h = headers_of(local, frame)?;
     // To us: the sender's address, which shares the word, is shifted out.
     let to_us = (eight(h, 0) ^ local.sender) << 16 == 0;
-    let usual = to_us && is_segment_to::<NOT_MARKED>(local.address, h);
+    let plain = eight(h, 12) as u32 == PLAIN || is_not_marked(h);
+    let usual = to_us && plain && is_tcp_to(local.address, h);
     let total = u16::from_be_bytes([h[16], h[17]]);
     if !usual || usize::from(total) + eth::HEADER > usize::from(frame.len) {
         return None;
     }
     let hash = match frame.hash {
         Some(hash) if frame.checksum == RxChecksum::Good => hash,
-        _ => without_offload(local, frame, usize::from(total))?,
+        _ => without_offload(local, frame)?,
     };
     Some((Head(h), hash, u32::from(total)))
 }
@@ -194,9 +208,10 @@ pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, 
 /// What the device has not done: the hash of a segment whose checksums are right, `None`: they are not. A call of its own,
 /// so that who has a device which does it is not slowed down by it.
 #[inline(never)]
-fn without_offload(local: &Local, frame: &RxFrame, total: usize) -> Option<u32> {
+fn without_offload(local: &Local, frame: &RxFrame) -> Option<u32> {
     let h = headers_of(local, frame)?;
     if frame.checksum == RxChecksum::Unknown {
+        let total = usize::from(u16::from_be_bytes([h[16], h[17]]));
         let bytes = local.pool.area().data(&frame.mbuf);
         let segment = bytes.get(usize::from(frame.offset) + BELOW..)?;
         // Of a packet shorter than its header it is more than there can be.
@@ -205,6 +220,14 @@ fn without_offload(local: &Local, frame: &RxFrame, total: usize) -> Option<u32> 
         }
     }
     Some(frame.hash.unwrap_or_else(|| hash(local, h)))
+}
+
+/// What [`headers`] has read of a segment that was found to be of the connection with this hash.
+#[inline(always)]
+pub fn again<'a>(local: &Local, frame: &'a RxFrame, hash: u32) -> Option<Segment<'a>> {
+    let h = headers_of(local, frame)?;
+    let total = u16::from_be_bytes([h[16], h[17]]);
+    Some(Segment::new((Head(h), hash, total.into())))
 }
 
 /// What is where headers with timestamps would be, if the buffer has as much.
@@ -225,16 +248,29 @@ pub fn early_hash(local: &Local, frame: &RxFrame) -> Option<u32> {
 
 /// See [`is_segment_to`]: whatever the network has marked; and only if it cannot have marked congestion.
 const ANY: u32 = 0x00ff_ffff;
+/// EtherType, version and length of the header, and no bit of its service.
+const PLAIN: u32 = u32::from_ne_bytes([8, 0, 0x45, 0]);
 const NOT_MARKED: u32 = 0x03ff_ffff;
 
 /// Whether the addresses and ports of an IPv4 segment to `address` are where they are without options: by EtherType, version and
 /// length of the IP header, as far as `MASK` says; then that it is no fragment, and its protocol.
 #[inline(always)]
 fn is_segment_to<const MASK: u32>(address: [u8; 4], h: &Headers) -> bool {
+    eight(h, 12) as u32 & MASK == PLAIN && is_tcp_to(address, h)
+}
+
+/// The same of the EtherType, version and length alone, of one that has other bits set beside them.
+#[cold]
+#[inline(never)]
+fn is_not_marked(h: &Headers) -> bool {
+    eight(h, 12) as u32 & NOT_MARKED == PLAIN
+}
+
+/// The same of the rest.
+#[inline(always)]
+fn is_tcp_to(address: [u8; 4], h: &Headers) -> bool {
     let word = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
-    word(12) & MASK == u32::from_le_bytes([8, 0, 0x45, 0])
-        && word(20) & 0xff00_ff3f == u32::from_le_bytes([0, 0, 0, ipv4::TCP])
-        && h[30..34] == address
+    word(20) & 0xff00_ff3f == u32::from_le_bytes([0, 0, 0, ipv4::TCP]) && h[30..34] == address
 }
 
 #[inline(always)]

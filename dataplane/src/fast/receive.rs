@@ -11,12 +11,13 @@ use crate::ipv4;
 use crate::limits::{RECEIVE_RESERVE, RECEIVE_SHARE, RECEIVE_SHARE_OF_FREE};
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF};
+use crate::rings::Word;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::rack::Timer;
 use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS, flag};
 use crate::tcp::{congestion, send_queue, sent, timestamps};
 use crate::time::Instant;
-use ix_abi::event::{Event, Kind};
+use ix_abi::event::Kind;
 use ix_abi::stats::Counter;
 
 /// What makes a segment anything but predictable.
@@ -36,38 +37,67 @@ pub(super) const SLOW: Flags = Flags::IN_EVENTS
     .union(Flags::UNPREDICTED)
     .union(Flags::V6);
 
-/// Takes a frame, whose buffer is then not the caller's any more; `false`: it is not a predicted segment, and
-/// nothing has happened.
-#[inline(always)]
-pub fn receive(local: &mut Local, groups: &mut Groups, frame: &RxFrame) -> bool {
-    if local.event_room == 0 {
-        return false;
+/// What has become of a frame, or of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The shortest: it was what a folded connection expects. Nothing but its event has come of it, or its frame.
+    Folded,
+    /// It was predicted, too. A frame's buffer is not the caller's any more.
+    Predicted,
+    /// It was not, and nothing has happened.
+    Other,
+}
+
+impl Way {
+    #[inline(always)]
+    pub(super) const fn of(predicted: bool) -> Way {
+        if predicted { Way::Predicted } else { Way::Other }
     }
-    let Some(read) = parse::headers(local, frame) else { return false };
+}
+
+/// Takes a frame, whose buffer is then not the caller's any more, unless it is [`Way::Other`]. `LONE`: no other frame comes in this
+/// iteration.
+#[inline(always)]
+pub fn receive<const LONE: bool>(local: &mut Local, groups: &mut Groups, frame: &RxFrame) -> Way {
+    if local.event_room == 0 {
+        return Way::Other;
+    }
+    let Some(read) = parse::headers(local, frame) else { return Way::Other };
     let (head, hash, total) = read;
     let id = hash as usize & groups.len().wrapping_sub(1);
-    let Some(Some(group)) = groups.get_mut(id) else { return false };
-    let FlowGroup { conns, table, tx_base, frames, .. } = &mut **group;
+    let Some(Some(group)) = groups.get_mut(id) else { return Way::Other };
+    // Not by way of the box: else that is kept for what is rare.
+    let group = &mut **group;
+    let FlowGroup { conns, table, tx_base, frames, .. } = &mut *group;
     let Some(index) = table.find_tuple(conns, hash, head.tuple()) else {
-        return edges::stranger(group, local, Segment::new(read), frame);
+        return Way::of(edges::stranger(group, local, Segment::new(read), frame));
     };
     let conn = conns.at_mut(index);
     let len = total.wrapping_sub(folded::HEADERS);
-    if !folded::expects(conn, local, *tx_base, head, len, &frame.mbuf) {
-        let segment = Segment::new(read);
-        if conn.state != State::Established {
-            let kind = (conn.flags, conn.state);
-            return edges::unpredicted(group, local, index, kind, segment, frame);
-        }
-        return otherwise(group, local, index, segment, frame);
-    }
+    let Some(news) = folded::expects(conn, local, *tx_base, head, len, &frame.mbuf) else {
+        let index = conn.name.index();
+        return Way::of(unexpected(group, local, index, frame));
+    };
     *frames += 1;
-    folded::take(conn, local, frame, head, len);
-    true
+    folded::take::<LONE>(conn, local, frame, news, len);
+    Way::Folded
 }
 
-/// The same on connection `index`, which is established, if it is not folded, or gets something else.
+/// The same on connection `index`, which is not folded, or gets something else. Reads the headers anew: so that nothing is kept
+/// for it by who does not need it.
 #[inline(never)]
+fn unexpected(group: &mut FlowGroup, local: &mut Local, index: u32, frame: &RxFrame) -> bool {
+    let conn = group.conns.at(index);
+    let Some(segment) = parse::again(local, frame, conn.hash) else { return false };
+    if conn.state != State::Established {
+        let kind = (conn.flags, conn.state);
+        return edges::unpredicted(group, local, index, kind, segment, frame);
+    }
+    otherwise(group, local, index, segment, frame)
+}
+
+/// The same on one that is established.
+#[inline(always)]
 fn otherwise(
     group: &mut FlowGroup,
     local: &mut Local,
@@ -247,16 +277,11 @@ pub(super) fn event(
     len: u32,
     [first, second]: [u64; 2],
 ) {
-    let event = Event {
-        kind: kind.0,
-        aux: 0,
-        len,
-        handle: conn.name.0,
-        cookie: conn.cookie.0,
-        words: [first, second, 0, 0, 0],
-    };
     if let Some(app) = &mut local.app {
-        app.rings.post_words::<5>(&event);
+        let (low, high) = (second as u32, (second >> 32) as u32);
+        let [handle, cookie] = [conn.name.0, conn.cookie.0].map(Word::One);
+        let head = Word::Halves(kind.0.into(), len);
+        app.rings.post_words([head, handle, cookie, Word::One(first), Word::Halves(low, high)]);
     }
     local.event_room -= 1;
     local.stats.add(Counter::Events, 1);

@@ -2,7 +2,7 @@
 //! nothing else to send. It leaves as a frame at once; the doorbell comes with the transmit stage.
 use super::brief::brief;
 use super::emit;
-use super::{folded, pieces};
+use super::{Way, folded, pieces};
 use crate::calls::send::locate;
 use crate::conn::{Conn, Flags};
 use crate::device::TxQueue;
@@ -11,6 +11,7 @@ use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::{Mbuf, NO_MBUF};
+use crate::rings::Words;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::receive;
 use crate::tcp::send_queue::{self, Source};
@@ -50,46 +51,65 @@ pub(super) struct Wish {
 #[inline(never)]
 pub fn calls<T: TxQueue>(engine: &mut Engine, queue: &mut T, most: u32, ready: u32) -> u32 {
     let mut done = 0;
-    while done < most && run(engine, queue, done, ready - done) {
+    while done < most && run(engine, queue, done, ready - done) != Way::Other {
         done += 1;
     }
     done
 }
 
-/// Runs the call at the head of the ring, behind which there is no other, if it is a predicted one; the same. Apart from [`calls`],
+/// Runs the call behind which there is no other, if it is a predicted one; it says `words`, and was consumed. Apart from [`calls`],
 /// so that what that keeps from one to the next takes no registers here.
 #[inline(always)]
-pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T) -> bool {
-    run(engine, queue, 0, 1)
+pub fn call<T: TxQueue>(engine: &mut Engine, queue: &mut T, words: Words) -> Way {
+    // It is consumed.
+    run_words(engine, queue, words, u32::MAX, 1)
 }
 
 /// Runs the call `ahead` slots behind the head of the ring, if it is a predicted one; `ready` slots are there from it on. The
-/// caller consumes it. `false`: it is not, and nothing has happened.
+/// caller consumes it, unless it is [`Way::Other`].
 #[inline(always)]
-fn run<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> bool {
+fn run<T: TxQueue>(engine: &mut Engine, queue: &mut T, ahead: u32, ready: u32) -> Way {
+    let Some(app) = &engine.local.app else { return Way::Other };
+    let words = app.rings.record(ahead).words();
+    // More for the same connection follows: all of it may fit one segment.
+    let followed = ready > 1 && app.rings.record(ahead.wrapping_add(1)).word::<1>() == words.handle;
+    if followed && words.first == ONE_PIECE {
+        return Way::Other;
+    }
+    run_words(engine, queue, words, ahead, ready)
+}
+
+/// The same of the call that says `words`.
+#[inline(always)]
+fn run_words<T: TxQueue>(
+    engine: &mut Engine,
+    queue: &mut T,
+    words: Words,
+    ahead: u32,
+    ready: u32,
+) -> Way {
     let Engine { local, groups, .. } = &mut *engine;
-    let Some(app) = &local.app else { return false };
-    let record = app.rings.record(ahead);
-    let (first, handle, addr) = (record.word::<0>(), record.word::<1>(), record.word::<3>());
+    let Words { first, handle, addr, len, done } = words;
     if first != ONE_PIECE {
-        return match first {
+        return Way::of(match first {
             pieces::TWO_PIECES => pieces::call(engine, queue, ahead, ready),
             _ => brief(engine, queue, first, Handle(handle), addr),
-        };
+        });
     }
-    // More for the same connection follows: all of it may fit one segment.
-    if ready > 1 && app.rings.record(ahead.wrapping_add(1)).word::<1>() == handle {
-        return false;
-    }
-    let (len, done) = (record.word::<4>(), record.word::<7>());
     let handle = Handle(handle);
-    let Some(Some(group)) = groups.get_mut(usize::from(handle.group().0)) else { return false };
+    let Some(Some(group)) = groups.get_mut(usize::from(handle.group().0)) else {
+        return Way::Other;
+    };
+    // Not by way of the box: else that is kept for what is rare.
+    let group = &mut **group;
     let tx_base = group.tx_base;
-    let Some(conn) = group.conns.get_mut(handle.index()) else { return false };
+    let Some(conn) = group.conns.get_mut(handle.index()) else { return Way::Other };
     if folded::may_answer::<false>(conn, local, handle, len, done) {
-        return folded::answer::<T, false>(conn, local, queue, tx_base, addr, len);
+        let said = (addr, len, done);
+        let sent = folded::answer::<T, false>(conn, local, queue, tx_base, said);
+        return if sent { Way::Folded } else { Way::Other };
     }
-    otherwise(group, local, queue, handle, ahead)
+    Way::of(otherwise(group, local, queue, handle, ahead))
 }
 
 /// The same on a connection that is not folded, or does something else. Reads the record anew, and believes what it
@@ -103,16 +123,15 @@ fn otherwise<T: TxQueue>(
     ahead: u32,
 ) -> bool {
     let Some(app) = &local.app else { return false };
-    let record = app.rings.record(ahead);
-    let (first, addr) = (record.word::<0>(), record.word::<3>());
-    let (len, done) = (record.word::<4>(), record.word::<7>());
+    let Words { first, addr, len, done, .. } = app.rings.record(ahead).words();
     let wish = Wish { handle, addr, len, done };
     let (index, tx_base) = (handle.index(), group.tx_base);
     let conn = group.conns.at_mut(index);
     if conn.is_folded() {
         let one = first == ONE_PIECE;
+        let said = (addr, len, done);
         if one && folded::may_answer::<true>(conn, local, handle, len, done) {
-            return folded::answer::<T, true>(conn, local, queue, tx_base, addr, len);
+            return folded::answer::<T, true>(conn, local, queue, tx_base, said);
         }
         group.conns.settle(index);
     }
@@ -176,7 +195,8 @@ fn fold(group: &mut FlowGroup, local: &mut Local, index: u32) {
         if conn.timer_at > soonest {
             group.arm_at(index, soonest, local);
         }
-        group.conns[index].fold();
+        let conn = &mut group.conns[index];
+        conn.fold(local.pool.area(), emit::sums(conn, local.address_sum));
     }
 }
 
@@ -210,7 +230,9 @@ fn transmit_as<T: TxQueue, const STAMPED: bool>(
 ) -> bool {
     let offload = local.tx_checksum;
     let (seq, extent) = (conn.snd_nxt, conn.own_segment.extent());
-    let Ok(number) = emit::data::<T, STAMPED>(conn, local, queue, offload, (seq, window), extent)
+    let said = (seq, window.into());
+    let sum = emit::sums(conn, local.address_sum);
+    let Ok(number) = emit::data::<T, STAMPED>(conn, local, queue, offload, said, sum, extent)
     else {
         let header = if STAMPED { BELOW + HEADER + TIMESTAMPS } else { BELOW + HEADER };
         let bytes = header as u64 + u64::from(conn.own_segment.extent().len());
@@ -249,7 +271,9 @@ fn answers_in_place(conn: &mut Conn, local: &mut Local, wish: &Wish) -> bool {
         return false;
     }
     let mbuf = Mbuf::from_raw(conn.rx_head);
-    let Some((extent, _)) = local.pool.area().part(&mbuf, wish.addr, wish.len) else {
+    let area = local.pool.area();
+    let received = area.meta(&mbuf).len.into();
+    let Some((extent, _)) = area.part(&mbuf, wish.addr, wish.len, received) else {
         let _still_held = mbuf.into_raw();
         return false;
     };

@@ -89,7 +89,9 @@ impl FlowGroup {
         if at < self.due_at {
             self.due_at = at;
             local.due.arm(u32::from(self.id.0), at);
-            local.calm &= at >= local.calm_until;
+            if at < local.calm_until {
+                local.stir();
+            }
         }
     }
 

@@ -194,7 +194,7 @@ impl Engine {
             return;
         }
         // The next poll tells whether there are frames, and calls `judge`.
-        self.local.calm = false;
+        self.local.stir();
         self.local.measure.force(true);
     }
 

@@ -534,7 +534,7 @@ fn reach(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
 /// its retransmission timer.
 #[cold]
 fn resolve(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
-    local.calm = false;
+    local.stir();
     if group.conns[index].acl != local.acl_generation && !acl::still_allowed(group, local, index) {
         return false;
     }

@@ -101,6 +101,18 @@ impl RttEstimator {
         }
     }
 
+    /// Keeps a number in place of the timeout, until that is settled.
+    #[inline(always)]
+    pub fn keep(&mut self, number: u32) {
+        self.timeout_us = number;
+    }
+
+    /// The number that was kept.
+    #[inline(always)]
+    pub fn kept(&self) -> u32 {
+        self.timeout_us
+    }
+
     /// Whether there was a measurement.
     #[inline(always)]
     pub fn is_known(&self) -> bool {
@@ -120,7 +132,10 @@ impl RttEstimator {
         self.least_us = match rtt.checked_sub(self.least_us) {
             // Rounded up; nothing is near the end of its range.
             Some(above) => self.least_us + above.wrapping_add(LEAST_RISES_BY - 1) / LEAST_RISES_BY,
-            None => rtt,
+            None => {
+                core::hint::cold_path();
+                rtt
+            }
         };
     }
 

@@ -28,6 +28,8 @@ pub struct Rx {
     pub device_errors: u64,
     /// Runs once, between the quiescent point and the frames of an iteration.
     pub meanwhile: Option<Box<dyn FnOnce()>>,
+    /// A frame that was shown alone and not taken.
+    shown: Option<RxFrame>,
 }
 
 impl Rx {
@@ -44,6 +46,7 @@ impl Rx {
             missed: 0,
             device_errors: 0,
             meanwhile: None,
+            shown: None,
         }
     }
 
@@ -88,6 +91,10 @@ impl RxQueue for Rx {
         if let Some(meanwhile) = self.meanwhile.take() {
             meanwhile();
         }
+        if let Some(frame) = self.shown.take() {
+            batch.push(frame);
+            return 1;
+        }
         let mut count = 0;
         while count < max && !batch.is_full() {
             let Some(mut bytes) = self.inbox.pop_front() else { break };
@@ -109,8 +116,23 @@ impl RxQueue for Rx {
         count
     }
 
+    fn lone(&mut self) -> Option<&RxFrame> {
+        if self.shown.is_none() && self.inbox.len() == 1 {
+            let mut batch = Box::<RxBatch>::default();
+            self.poll(1, &mut batch);
+            self.shown = batch.pop();
+        }
+        self.shown.as_ref()
+    }
+
+    fn took_lone(&mut self) {
+        if let Some(frame) = self.shown.take() {
+            let _the_engines = frame.mbuf.into_raw();
+        }
+    }
+
     fn waiting(&self) -> usize {
-        self.inbox.len()
+        self.inbox.len() + usize::from(self.shown.is_some())
     }
 
     fn replenish(&mut self, pool: &mut Pool) {

@@ -13,7 +13,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::fence;
 use ix_dataplane::device::{Mmio, NicRx, RxBatch, RxChecksum, RxFrame, RxQueue};
 use ix_dataplane::limits::{FRAME_BUFFERS_MAX, MBUF_BYTES};
-use ix_dataplane::mbuf::{Area, Mbuf, Pool, Rest, RestBuilder};
+use ix_dataplane::mbuf::{Area, Mbuf, NO_MBUF, Pool, Rest, RestBuilder};
 
 /// Descriptors that are missing before some are posted: one register write for so many. Fewer with small rings.
 const REPLENISH_MIN: u32 = 16;
@@ -52,6 +52,8 @@ pub struct IxgbeRx<M> {
     skipping: bool,
     /// Buffers that came back unusable, on their way to a pool. Never more than the ring's.
     returned: Vec<u32>,
+    /// The frame that was shown last, see [`RxQueue::lone`].
+    shown: RxFrame,
     errors: u64,
     /// What a frame's last descriptor has to be.
     wanted: Wanted,
@@ -128,22 +130,27 @@ impl Wanted {
 /// Takes sound frames of one buffer from a run of descriptors and their buffers.
 #[inline(never)]
 fn take_run(cells: &[Descriptor], shadow: &[u32], wanted: Wanted, batch: &mut RxBatch) {
-    batch.extend(cells.iter().zip(shadow).map_while(|(descriptor, raw)| {
-        let word = descriptor[1].load(Acquire);
-        if !wanted.is_whole(word) {
-            return None;
-        }
-        let first = descriptor[0].load(Relaxed);
-        Some(RxFrame {
-            mbuf: Mbuf::from_raw(*raw),
-            offset: 0,
-            len: (word >> 32) as u16,
-            rest: Rest::NONE,
-            merged: 0,
-            checksum: verdict(first, word),
-            hash: hash(first),
-        })
-    }));
+    let frames = cells.iter().zip(shadow);
+    batch.extend(frames.map_while(|(descriptor, raw)| whole(descriptor, *raw, wanted)));
+}
+
+/// The frame of a descriptor and its buffer, if it is a sound one of one buffer.
+#[inline(always)]
+fn whole(descriptor: &Descriptor, raw: u32, wanted: Wanted) -> Option<RxFrame> {
+    let word = descriptor[1].load(Acquire);
+    if !wanted.is_whole(word) {
+        return None;
+    }
+    let first = descriptor[0].load(Relaxed);
+    Some(RxFrame {
+        mbuf: Mbuf::from_raw(raw),
+        offset: 0,
+        len: (word >> 32) as u16,
+        rest: Rest::NONE,
+        merged: 0,
+        checksum: verdict(first, word),
+        hash: hash(first),
+    })
 }
 
 impl<M: Mmio + Clone> IxgbeRx<M> {
@@ -164,6 +171,15 @@ impl<M: Mmio + Clone> IxgbeRx<M> {
             posted: 0,
             skipping: false,
             returned: Vec::with_capacity(usize::from(len)),
+            shown: RxFrame {
+                mbuf: Mbuf::from_raw(NO_MBUF),
+                offset: 0,
+                len: 0,
+                rest: Rest::NONE,
+                merged: 0,
+                checksum: RxChecksum::Unknown,
+                hash: None,
+            },
             errors: 0,
             wanted: Wanted::new(vlan),
             other_vlan: 0,
@@ -333,6 +349,24 @@ impl<M: Mmio> RxQueue for IxgbeRx<M> {
             }
         }
         batch.len() - before
+    }
+
+    /// One descriptor is done and sound, and the next is not done. What the chip writes there later changes nothing any more.
+    #[inline]
+    fn lone(&mut self) -> Option<&RxFrame> {
+        let outstanding = self.outstanding();
+        let followed = outstanding > 1 && self.is_done(self.completed.wrapping_add(1));
+        if outstanding == 0 || followed || self.skipping {
+            return None;
+        }
+        let raw = self.shadow[self.ring.slot(self.completed) as usize];
+        self.shown = whole(self.ring.at(self.completed), raw, self.wanted)?;
+        Some(&self.shown)
+    }
+
+    #[inline]
+    fn took_lone(&mut self) {
+        self.completed = self.completed.wrapping_add(1);
     }
 
     /// Completions are in order: those that are there are found by halving.

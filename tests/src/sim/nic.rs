@@ -3,7 +3,7 @@ use super::faults::{self, Kind, Scope};
 use super::memory::Bus;
 use super::swarm::MachineDraw;
 use ix_dataplane::device::{
-    BusAddr, Capabilities, Pseudo, RxBatch, RxQueue, TxFrame, TxFull, TxQueue,
+    BusAddr, Capabilities, Pseudo, RxBatch, RxFrame, RxQueue, TxFrame, TxFull, TxQueue,
 };
 use ix_dataplane::mbuf::{Area, Mbuf, Pool};
 use ix_dataplane::moves::Redirect;
@@ -49,7 +49,7 @@ pub fn open(
         tx_delay: draw.tx_delay,
         rng,
     });
-    let rx = port.rx.into_iter().map(|queue| SimRx { queue, hoard: Vec::new() });
+    let rx = port.rx.into_iter().map(|queue| SimRx { queue, hoard: Vec::new(), shown: None });
     (port.card, rx.collect(), port.tx.into_iter().map(HwTx).collect())
 }
 
@@ -67,6 +67,8 @@ pub struct SimRx {
     queue: MemoryRx,
     /// Buffers out of everybody's reach.
     hoard: Vec<Mbuf>,
+    /// A frame that was shown alone and not taken.
+    shown: Option<RxFrame>,
 }
 
 impl SimRx {
@@ -79,11 +81,31 @@ impl SimRx {
 impl RxQueue for SimRx {
     fn poll(&mut self, max: usize, batch: &mut RxBatch) -> usize {
         let _not_the_engine = Scope::simulation();
+        if let Some(frame) = self.shown.take() {
+            batch.push(frame);
+            return 1;
+        }
         self.queue.poll(max, batch)
     }
 
+    fn lone(&mut self) -> Option<&RxFrame> {
+        let _not_the_engine = Scope::simulation();
+        if self.shown.is_none() && self.queue.waiting() == 1 {
+            let mut batch = Box::<RxBatch>::default();
+            self.queue.poll(1, &mut batch);
+            self.shown = batch.pop();
+        }
+        self.shown.as_ref()
+    }
+
+    fn took_lone(&mut self) {
+        if let Some(frame) = self.shown.take() {
+            let _the_engines = frame.mbuf.into_raw();
+        }
+    }
+
     fn waiting(&self) -> usize {
-        self.queue.waiting()
+        self.queue.waiting() + usize::from(self.shown.is_some())
     }
 
     fn replenish(&mut self, pool: &mut Pool) {
