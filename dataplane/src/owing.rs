@@ -69,7 +69,7 @@ impl Engine {
 
     #[inline(never)]
     fn end_owing(&mut self) -> bool {
-        let any = self.local.owing.state % NAME != 0;
+        let any = self.local.owing.state as u32 != 0;
         if any {
             self.arm_owing();
         }
