@@ -172,7 +172,8 @@ fn transmit<P: Platform>(engine: &mut Engine, platform: &mut P) {
 #[inline(always)]
 fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> Turn {
     if engine.local.measure.may_be_lone()
-        && let Some(queue) = platform.rx_queues().first_mut()
+        // Of several queues none is to go before the others for ever.
+        && let [queue] = platform.rx_queues()
         && let Some(frame) = queue.lone()
         && frame.rest.is_none()
     {

@@ -194,6 +194,7 @@ impl KernelPlatform {
     }
 
     /// Nothing to do: polls on for a while, then halts until a frame, a peer, a timer or the tick.
+    #[inline(never)]
     fn rest(&mut self, engine: &mut Engine, work: Work) {
         self.now = time::now_ns();
         self.look_around = 0;
