@@ -97,8 +97,6 @@ pub struct Endpoint<M> {
     attentive: u32,
     /// The next glance looks at the peer before this place; 0: at none, it begins again.
     glance_at: usize,
-    /// So many glances look at nobody: there is nobody.
-    alone_for: usize,
     /// Where the next search begins, by [`Kind`], so that no peer starves another.
     cursors: [u32; 3],
     /// Cores that are away, a bit each: nobody counts on them.
@@ -141,7 +139,6 @@ pub fn build<M: Send>(cores: u16, sizes: Sizes) -> Vec<Endpoint<M>> {
             quiet: true,
             attentive: 1,
             glance_at: 0,
-            alone_for: 0,
             cursors: [0; 3],
             absent: 0,
             sweeps: Sweeps::new(cores),
@@ -281,17 +278,7 @@ impl<M: Send> Endpoint<M> {
     /// [`Endpoint::refresh`].
     #[inline(always)]
     pub fn glance(&mut self) -> bool {
-        // All that a core alone does is to count.
-        let (left, all) = self.alone_for.overflowing_sub(1);
-        self.alone_for = left;
-        all && self.glance_at_peers()
-    }
-
-    /// The same of one that is not alone.
-    #[inline(always)]
-    fn glance_at_peers(&mut self) -> bool {
-        self.alone_for = 0;
-        // Downwards: to compare with 0 is cheapest.
+        // Downwards: to compare with 0 is cheapest. All that a core alone does is to count.
         let Some(at) = self.glance_at.checked_sub(1) else { return self.glance_anew() };
         self.glance_at = at;
         self.watched.get(at).is_some_and(Watch::has_rung) && self.refresh()
@@ -304,10 +291,7 @@ impl<M: Send> Endpoint<M> {
             self.attentive -= 1;
             return self.refresh();
         }
-        self.glance_at = self.watched.len();
-        if self.watched.is_empty() {
-            self.alone_for = usize::MAX;
-        }
+        self.glance_at = if self.watched.is_empty() { usize::MAX } else { self.watched.len() };
         false
     }
 
