@@ -131,6 +131,10 @@ pub struct Referee {
     pub sent_again: u64,
     /// The longest that a dataplane has left data unacknowledged.
     pub longest_owed: Time,
+    /// SYNs that each dataplane had to send again since a smoltcp peer had not said a word: it asks for one
+    /// address in a second, whoever waits for another (`neighbor::Cache::SILENT_TIME`), and answers nobody
+    /// whose address it lacks.
+    syns_unheard: Vec<u64>,
 }
 
 fn key(segment: &Segment) -> (Key, usize) {
@@ -142,7 +146,13 @@ fn key(segment: &Segment) -> (Key, usize) {
 impl Referee {
     /// For a network whose stations below `machines` are dataplanes.
     pub fn new(machines: u8) -> Referee {
-        Referee { machines, flows: BTreeMap::new(), sent_again: 0, longest_owed: 0 }
+        let syns_unheard = vec![0; usize::from(machines)];
+        Referee { machines, flows: BTreeMap::new(), sent_again: 0, longest_owed: 0, syns_unheard }
+    }
+
+    /// SYNs that this dataplane had to send again, as a smoltcp peer had not said a word.
+    pub fn syns_unheard(&self, machine: StationId) -> u64 {
+        self.syns_unheard[usize::from(machine.0)]
     }
 
     /// A station sends a frame.
@@ -151,6 +161,11 @@ impl Referee {
         let (key, side) = key(&segment);
         let flow = self.flows.entry(key).or_default();
         if segment.has(flag::SYN) {
+            let again = flow.halves[side].iss == Some(segment.seq);
+            let unheard = again && flow.halves[1 - side].iss.is_none();
+            if unheard && from.0 < self.machines && segment.ips.1[3] > self.machines {
+                self.syns_unheard[usize::from(from.0)] += 1;
+            }
             begin(flow, side, &segment);
         }
         let known = flow.halves.iter().all(|half| half.iss.is_some());
