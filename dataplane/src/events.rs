@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::group::FlowGroup;
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, NO_MBUF};
-use crate::tcp::{acks, close};
+use crate::tcp::{acks, close, crumbs};
 use crate::udp;
 use ix_abi::stats::Counter;
 use ix_abi::{Condition, DeadReason, Event, SocketAddress, Status};
@@ -129,7 +129,7 @@ pub(crate) fn post_connection(
     }
 }
 
-/// The next buffer that the application was not told of.
+/// The next buffer that the application was not told all of.
 #[inline]
 fn receive(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32) {
     let conn = &mut group.conns[index];
@@ -141,10 +141,11 @@ fn receive(group: &mut FlowGroup, local: &mut Local, index: u32, room: &mut u32)
     let mbuf = Mbuf::from_raw(conn.rx_undelivered);
     let meta = area.meta(&mbuf);
     area.set_holder(&mbuf, Holder::group(group.id));
-    let addr = area.user_addr(&mbuf, meta.offset);
+    let told = crumbs::told(conn, &meta);
+    let addr = area.user_addr(&mbuf, meta.offset + told);
     let _held_by_the_application = mbuf.into_raw();
     conn.rx_undelivered = meta.next;
-    let len = u32::from(meta.len);
+    let len = u32::from(meta.len - told);
     conn.rx_held += len;
     conn.rx_waiting -= len;
     if meta.next == NO_MBUF {

@@ -1,7 +1,7 @@
 //! TCP (RFC 9293): the state machine of a connection, over the group that owns it.
 //!
 //! - [`wire`]: headers; [`seq`]: sequence numbers
-//! - [`input`]: what a segment does, with [`acks`], [`receive`], [`reassembly`] and [`listen`]
+//! - [`input`]: what a segment does, with [`acks`], [`receive`], [`crumbs`], [`reassembly`] and [`listen`]
 //! - [`output`]: what a connection sends in the transmit stage, from [`send_queue`], and how [`gso`] makes
 //!   large frames
 //! - [`sent`]: what is under way; [`recovery`], [`sack`] and [`rack`]: how losses are found and
@@ -18,6 +18,7 @@ pub mod challenge;
 pub mod close;
 pub mod congestion;
 pub mod cookie;
+pub mod crumbs;
 pub mod ecn;
 pub mod gso;
 pub mod input;

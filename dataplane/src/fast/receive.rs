@@ -210,8 +210,8 @@ pub(super) fn header_len(conn: &Conn, segment: Segment<'_>, flags: u8) -> Option
     }
 }
 
-/// Whether the connection's share allows it one more buffer; the same rule as `tcp::receive`'s, for buffers of
-/// this core's own.
+/// Whether half of the connection's share allows it one more buffer, for buffers of this core's own: beyond, and if one
+/// that it cannot have, it is `tcp::receive`'s, by the same rule, and where small segments go together (`tcp::crumbs`).
 #[inline(always)]
 fn may_hold(conn: &Conn, local: &Local, mbuf: &Mbuf) -> bool {
     const { assert!(RECEIVE_SHARE > 0) }
@@ -227,7 +227,7 @@ pub(super) fn may_take(local: &Local, mbuf: &Mbuf) -> bool {
 #[inline(always)]
 fn is_within_share(conn: &Conn, free: usize) -> bool {
     let held = usize::from(conn.rx_buffers);
-    held < usize::from(RECEIVE_SHARE) && held * RECEIVE_SHARE_OF_FREE < free
+    2 * held < usize::from(RECEIVE_SHARE) && 2 * held * RECEIVE_SHARE_OF_FREE < free
 }
 
 /// Everything that was out is acknowledged, and its memory the application's again. Whether there is more of that, which

@@ -216,12 +216,14 @@ fn undeliver(conn: &mut Conn) {
 fn keep_delivered(conn: &Conn, local: &Local) {
     let area = local.pool.area();
     let mut at = conn.rx_head;
-    while at != NO_MBUF && at != conn.rx_undelivered {
+    while at != NO_MBUF {
         let mbuf = Mbuf::from_raw(at);
+        // Of the front of the first that is not delivered whole the application may have been told.
         if area.holder(at) != Holder::NONE {
             area.set_holder(&mbuf, Holder::relic(local.core));
         }
-        at = area.meta(&mbuf).next;
+        let is_last = at == conn.rx_undelivered;
+        at = if is_last { NO_MBUF } else { area.meta(&mbuf).next };
         let _still_held = mbuf.into_raw();
     }
 }

@@ -1,5 +1,5 @@
-//! Payload and FIN of an acceptable segment: to the application in order, by reference; and the
-//! window, which the application's pace opens.
+//! Payload and FIN of an acceptable segment: to the application in order, by reference (small ones that it piles
+//! up: [`crumbs`]); and the window, which the application's pace opens.
 use crate::conn::{Conn, Flags, Pending, State};
 use crate::group::FlowGroup;
 use crate::limits::{
@@ -10,7 +10,7 @@ use crate::mbuf::{Mbuf, Meta, NO_MBUF};
 use crate::tcp::input::challenge;
 use crate::tcp::seq::WrappingSeq;
 use crate::tcp::wire::{Packet, flag};
-use crate::tcp::{acks, close, reassembly};
+use crate::tcp::{acks, close, crumbs, reassembly};
 use ix_abi::stats::{Counter, Drop};
 use ix_abi::{DeadReason, Status};
 
@@ -82,14 +82,6 @@ fn in_pieces(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Pack
 #[inline(always)]
 fn keep(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet, mut mbuf: Mbuf) {
     let conn = &mut group.conns[index];
-    // What continues the stream takes the place of what lies behind a hole, if it must: else data
-    // behind a hole could keep the hole open for ever.
-    let may = may_hold(conn, local, &mbuf)
-        || packet.seq == conn.rcv_nxt && reassembly::drop_last(conn, local);
-    if !may {
-        local.pool.free(mbuf);
-        return challenge(group, local, index);
-    }
     let meta = Meta {
         next: NO_MBUF,
         offset: packet.offset + packet.cut,
@@ -98,7 +90,17 @@ fn keep(group: &mut FlowGroup, local: &mut Local, index: u32, packet: &Packet, m
         word: packet.seq.0,
     };
     local.pool.area().set_meta(&mut mbuf, meta);
-    if packet.seq != conn.rcv_nxt {
+    let continues = packet.seq == conn.rcv_nxt;
+    // What continues the stream takes the place of what lies behind a hole, if it must: else data
+    // behind a hole could keep the hole open for ever.
+    let may = continues && crumbs::fits(conn, local, &mbuf)
+        || may_hold(conn, local, &mbuf)
+        || continues && reassembly::drop_last(conn, local);
+    if !may {
+        local.pool.free(mbuf);
+        return challenge(group, local, index);
+    }
+    if !continues {
         // RFC 5681 §4.2: at once, so that the peer counts. A FIN behind a hole comes again.
         reassembly::insert(conn, local, mbuf);
         return challenge(group, local, index);
@@ -128,17 +130,38 @@ fn may_hold(conn: &Conn, local: &mut Local, mbuf: &Mbuf) -> bool {
         local.stats.drop(Drop::NoBuffer);
         return false;
     }
-    let share = usize::from(RECEIVE_SHARE).min(free / RECEIVE_SHARE_OF_FREE);
-    if usize::from(conn.rx_buffers) >= share.max(1) {
+    if usize::from(conn.rx_buffers) >= share(local, mbuf) {
         local.stats.drop(Drop::TcpReceiveShare);
         return false;
     }
     true
 }
 
-/// Appends a buffer to what the application is to get. Its meta is set, `next` is not looked at.
+/// The buffers that a connection may hold, of which this is one.
 #[inline]
-fn append(conn: &mut Conn, local: &mut Local, mut mbuf: Mbuf, len: u16) {
+pub fn share(local: &Local, mbuf: &Mbuf) -> usize {
+    let free = local.pool.available_at_home(mbuf);
+    usize::from(RECEIVE_SHARE).min(free / RECEIVE_SHARE_OF_FREE).max(1)
+}
+
+/// Appends a buffer's payload to what the application is to get. Its meta is set, `next` is not looked at.
+#[inline]
+fn append(conn: &mut Conn, local: &mut Local, mbuf: Mbuf, len: u16) {
+    if crumbs::fits(conn, local, &mbuf) {
+        crumbs::join(conn, local, mbuf);
+    } else {
+        link(conn, local, mbuf);
+    }
+    let len = u32::from(len);
+    conn.rx_waiting += len;
+    conn.rcv_nxt = conn.rcv_nxt.plus(len);
+    conn.ack_owed = conn.ack_owed.saturating_add(len);
+    local.stats.add(Counter::PayloadIn, u64::from(len));
+}
+
+/// Makes a buffer the connection's last.
+#[inline]
+fn link(conn: &mut Conn, local: &mut Local, mut mbuf: Mbuf) {
     let area = local.pool.area();
     let mut meta = area.meta(&mbuf);
     meta.next = NO_MBUF;
@@ -157,12 +180,7 @@ fn append(conn: &mut Conn, local: &mut Local, mut mbuf: Mbuf, len: u16) {
     if conn.rx_undelivered == NO_MBUF {
         conn.rx_undelivered = index;
     }
-    let len = u32::from(len);
     conn.rx_buffers += 1;
-    conn.rx_waiting += len;
-    conn.rcv_nxt = conn.rcv_nxt.plus(len);
-    conn.ack_owed = conn.ack_owed.saturating_add(len);
-    local.stats.add(Counter::PayloadIn, u64::from(len));
 }
 
 /// The peer's FIN, in order.

@@ -4,6 +4,7 @@ mod acl_swap;
 mod calm;
 mod conversation;
 mod cookies;
+mod crumbs;
 mod ecn;
 mod engine_pair;
 mod fast;
