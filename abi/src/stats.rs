@@ -85,7 +85,7 @@ counters! {
         PayloadIn = "payload_in",
         /// Payload bytes accepted from the application.
         PayloadOut = "payload_out",
-        /// Payload bytes that the stack copied; 0 is the aim.
+        /// Payload bytes that the stack copied: of small segments that an application piles up, and else none.
         PayloadCopied = "payload_copied",
         /// Tiny payload bytes copied beside a header on purpose.
         PayloadInlined = "payload_inlined",
