@@ -506,8 +506,10 @@ impl Machine {
         // Nothing overtakes anything either, not even where a group has moved.
         let overtaken = self.count(Counter::TcpOutOfOrder);
         assert_eq!(overtaken, 0, "{:?}: out of order", self.id);
-        // Segments are not as small there, nor buffers as scarce, that any should go together.
-        assert_eq!(self.count(Counter::PayloadCopied), 0, "{:?}: payload was copied", self.id);
+        // Where buffers are plenty, segments are not as small there that any should go together.
+        let copied = self.count(Counter::PayloadCopied);
+        let plenty = self.shared.borrow().draw.buffers >= 3072;
+        assert!(copied == 0 || !plenty, "{:?}: {copied} bytes were copied", self.id);
         // A FIN that was a probe in vain is acknowledged twice: the second time there is no connection any more.
         let resets = self.count(Counter::TcpResetsSent);
         assert!(resets <= probes, "{:?}: {resets} resets sent, {probes} probes", self.id);
