@@ -472,6 +472,7 @@ impl Machine {
             let left = (books.connections, books.segments, books.datagrams);
             assert_eq!(left, (0, 0, 0), "{:?}: {books:?}", self.id);
         }
+        // Only of what was piled up, on which the engine's own tests are exact.
         let [copied, all] = [Counter::PayloadCopied, Counter::PayloadIn].map(|of| self.count(of));
         assert!(copied <= all, "{:?}: {copied} bytes of {all} were copied", self.id);
     }
@@ -506,10 +507,6 @@ impl Machine {
         // Nothing overtakes anything either, not even where a group has moved.
         let overtaken = self.count(Counter::TcpOutOfOrder);
         assert_eq!(overtaken, 0, "{:?}: out of order", self.id);
-        // Where buffers are plenty, segments are not as small there that any should go together.
-        let copied = self.count(Counter::PayloadCopied);
-        let plenty = self.shared.borrow().draw.buffers >= 3072;
-        assert!(copied == 0 || !plenty, "{:?}: {copied} bytes were copied", self.id);
         // A FIN that was a probe in vain is acknowledged twice: the second time there is no connection any more.
         let resets = self.count(Counter::TcpResetsSent);
         assert!(resets <= probes, "{:?}: {resets} resets sent, {probes} probes", self.id);
