@@ -19,7 +19,8 @@ mod tests;
 
 /// How long nothing of an answer may come: all of it takes 50 ms on a real line, and core 0 of a busy machine is late.
 const ANSWER: Duration = Duration::from_millis(500);
-/// How long one may take that comes in pieces: an emulator's line is as slow as its machine.
+/// How long one may take that comes in pieces: an emulator's line is as slow as its machine. From try to try this is longer, too: of
+/// a line that needs longer for each answer none would ever come.
 const ANSWER_MAX: Duration = Duration::from_millis(3000);
 /// How often a request is made. From try to try the silence may be longer: to a machine that is slow, what comes too early is one
 /// more thing that it has to answer, and a half request is forgotten only when its own clock says so.
@@ -182,7 +183,7 @@ impl Line {
         for attempt in 0..TRIES {
             self.decoder.reset();
             self.port.write(request)?;
-            match self.answer(ANSWER * (attempt / 2 + 1))? {
+            match self.answer(attempt / 2 + 1)? {
                 Some((Kind::Refused, _)) => return Err(LineError::Refused),
                 Some((kind, payload)) if kind == wanted => return Ok(payload),
                 Some(_) => return Err(LineError::Nonsense),
@@ -192,15 +193,16 @@ impl Line {
         Err(LineError::Silent)
     }
 
-    /// The answer to the last request, if the line is not silent for so long. Others are of earlier ones.
-    fn answer(&mut self, silence: Duration) -> Result<Option<(Kind, Vec<u8>)>, LineError> {
+    /// The answer to the last request, if the line is not silent for too long. Others are of earlier ones.
+    fn answer(&mut self, patience: u32) -> Result<Option<(Kind, Vec<u8>)>, LineError> {
         let start = Instant::now();
+        let (silence, all) = (ANSWER * patience, ANSWER_MAX * patience);
         let mut deadline = start + silence;
         let mut bytes = [0; 1024];
         while Instant::now() < deadline {
             let count = self.port.read(&mut bytes)?;
             if count > 0 {
-                deadline = (Instant::now() + silence).min(start + ANSWER_MAX);
+                deadline = (Instant::now() + silence).min(start + all);
             }
             for byte in &bytes[..count] {
                 if let Some(frame) = self.decoder.push(*byte)

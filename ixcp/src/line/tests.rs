@@ -244,7 +244,7 @@ fn answers_to_somebody_else_and_noise_are_passed_over() {
 }
 
 /// A line on which a piece of an answer takes as long as an emulator on a busy machine needs for it.
-struct Slow(UnixStream);
+struct Slow(UnixStream, Duration);
 
 impl Read for Slow {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
@@ -254,7 +254,7 @@ impl Read for Slow {
 
 impl Write for Slow {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        std::thread::sleep(ANSWER * 2 / 5);
+        std::thread::sleep(self.1);
         self.0.write(&bytes[..bytes.len().min(128)])
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -267,8 +267,9 @@ fn an_answer_that_is_still_coming_is_not_asked_for_again() {
     let dir = temp_dir::TempDir::new().unwrap();
     let path = dir.path().join("control");
     let listener = UnixListener::bind(&path).unwrap();
+    let piece = ANSWER * 2 / 5;
     let kernel =
-        std::thread::spawn(move || Kernel::new(0).serve(Slow(listener.accept().unwrap().0)));
+        std::thread::spawn(move || Kernel::new(0).serve(Slow(listener.accept().unwrap().0, piece)));
     let mut line = Line::open(&path).unwrap();
     let start = Instant::now();
     assert_eq!(line.read(0, 64).unwrap()[0], control::MAGIC);
@@ -276,6 +277,18 @@ fn an_answer_that_is_still_coming_is_not_asked_for_again() {
     assert!(took > ANSWER && took < 4 * ANSWER, "{took:?}");
     drop(line);
     kernel.join().unwrap();
+}
+
+#[test]
+fn a_line_that_needs_longer_for_each_answer_is_waited_for_longer() {
+    let dir = temp_dir::TempDir::new().unwrap();
+    let path = dir.path().join("control");
+    let listener = UnixListener::bind(&path).unwrap();
+    // Of the five pieces of 64 words the last comes behind the end of the first tries.
+    let piece = ANSWER_MAX / 4;
+    std::thread::spawn(move || Kernel::new(0).serve(Slow(listener.accept().unwrap().0, piece)));
+    let mut line = Line { port: Port::open(&path).unwrap(), decoder: Decoder::new(), sequence: 0 };
+    assert_eq!(line.read(0, 64).unwrap()[0], control::MAGIC);
 }
 
 #[test]
@@ -291,6 +304,6 @@ fn a_line_that_never_stops_talking_is_given_up() {
     });
     let mut line = Line { port: Port::open(&path).unwrap(), decoder: Decoder::new(), sequence: 0 };
     let start = Instant::now();
-    assert!(line.answer(ANSWER).unwrap().is_none());
+    assert!(line.answer(1).unwrap().is_none());
     assert!(start.elapsed() < ANSWER_MAX + ANSWER, "{:?}", start.elapsed());
 }
