@@ -1,7 +1,7 @@
-//! Folded connections whose application has been given a request, and owes the answer. Nearly all answer in the same iteration, with which
+//! Connections whose application has been given a request, and owes the answer. Nearly all answer in the same iteration, with which
 //! the acknowledgement goes: only who still owes at its end needs a timer for that (RFC 9293 §3.8.6.3). So the wheel is not asked to look
 //! at each connection that talks, once in a delayed acknowledgement's time.
-use crate::conn::{Conn, Flags};
+use crate::conn::{Conn, Flags, State};
 use crate::engine::Engine;
 use alloc::boxed::Box;
 use alloc::vec;
@@ -53,6 +53,14 @@ impl Owing {
         self.state += 1;
     }
 
+    /// The same of one that is not folded, and counts as one that owes whether it answers or not.
+    #[inline(always)]
+    pub fn push_whole(&mut self, conn: &Conn) {
+        debug_assert!(!conn.is_folded());
+        self.names[(self.state / NAME) as usize % GIVEN_MAX] = conn.name;
+        self.state += NAME + 1;
+    }
+
     /// It holds nothing any more.
     #[inline(always)]
     pub fn answered(&mut self, conn: &Conn) {
@@ -100,9 +108,20 @@ impl Engine {
             }
             if !conn.is_folded() || conn.rx_held > 0 {
                 let after = self.local.profile.delayed_ack;
-                let at = if conn.is_folded() { conn.trying_since + after } else { conn.ack_at };
+                let at = match conn.is_folded() {
+                    true => conn.trying_since + after,
+                    false if is_to_fold(conn) => conn.ack_at,
+                    // Nor the next time: while it has a timer that runs anyway it is not listed again.
+                    false => conn.ack_at.min(self.local.now + after),
+                };
                 group.arm_folded(name.index(), at, &mut self.local);
             }
         }
     }
+}
+
+/// Whether the next answer may fold the connection, see [`Conn::may_fold`]: the first is out. Or it has ended, and is listed no more.
+fn is_to_fold(conn: &Conn) -> bool {
+    let first = conn.snd_una == conn.iss.plus(1) && conn.snd_una != conn.snd_max;
+    first || conn.state != State::Established
 }

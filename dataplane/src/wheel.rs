@@ -50,7 +50,6 @@ pub struct Wheel {
     nodes: Vec<Node>,
     /// First of each list.
     heads: [u32; LISTS],
-    expired_tail: u32,
     armed: u32,
     /// Slots that are not empty, by level. All are ahead of the present digit of their level.
     occupied: [u64; LEVELS],
@@ -64,7 +63,6 @@ impl Wheel {
         let mut wheel = Wheel {
             nodes: Vec::new(),
             heads: [NIL; LISTS],
-            expired_tail: NIL,
             armed: 0,
             occupied: [0; LEVELS],
             present: now.0 >> TICK_SHIFT,
@@ -108,7 +106,10 @@ impl Wheel {
     /// the past cannot keep its caller in a loop. [`Instant::NEVER`] disarms.
     #[inline]
     pub fn arm(&mut self, id: u32, at: Instant) {
-        self.cancel(id);
+        // Not as a call if there is nothing to do: nearly all that arm a timer have just seen it fire.
+        if self.nodes[id as usize].tick != IDLE {
+            self.cancel(id);
+        }
         if at == Instant::NEVER {
             return;
         }
@@ -125,7 +126,7 @@ impl Wheel {
         if node.tick == IDLE {
             return;
         }
-        self.unlink(id, node);
+        self.unlink(node);
         self.nodes[id as usize].tick = IDLE;
         self.armed -= 1;
     }
@@ -178,7 +179,14 @@ impl Wheel {
         if id == NIL {
             return None;
         }
-        self.cancel(id);
+        let node = &mut self.nodes[id as usize];
+        node.tick = IDLE;
+        let next = node.next;
+        self.heads[EXPIRED] = next;
+        if next != NIL {
+            self.nodes[next as usize].prev = HEAD | EXPIRED as u32;
+        }
+        self.armed -= 1;
         Some(id)
     }
 
@@ -214,17 +222,37 @@ impl Wheel {
         None
     }
 
-    /// Puts the timers of a list where they belong now; what is due by `now` has expired.
+    /// Puts the timers of a list where they belong now. What is due by `now` has expired, which is nearly all as a rule: they
+    /// stay linked as they are, and become the head of that list.
     fn redistribute(&mut self, list: usize, now: u64) {
+        let (mut first, mut last) = (NIL, HEAD | EXPIRED as u32);
         let mut id = core::mem::replace(&mut self.heads[list], NIL);
         while id != NIL {
-            let node = self.nodes[id as usize];
-            if node.tick <= now {
-                self.push_expired(id);
+            let node = &mut self.nodes[id as usize];
+            let (tick, next) = (node.tick, node.next);
+            if tick > now {
+                self.insert(id, tick);
             } else {
-                self.insert(id, node.tick);
+                node.prev = last;
+                match last & HEAD {
+                    0 => self.nodes[last as usize].next = id,
+                    _ => first = id,
+                }
+                last = id;
             }
-            id = node.next;
+            id = next;
+        }
+        if first != NIL {
+            self.expire(first, last);
+        }
+    }
+
+    /// Puts a chain before what has expired.
+    fn expire(&mut self, first: u32, last: u32) {
+        let next = core::mem::replace(&mut self.heads[EXPIRED], first);
+        self.nodes[last as usize].next = next;
+        if next != NIL {
+            self.nodes[next as usize].prev = last;
         }
     }
 
@@ -232,7 +260,8 @@ impl Wheel {
     #[inline]
     fn insert(&mut self, id: u32, tick: u64) {
         debug_assert!(tick > self.present);
-        let digit = (63 - (tick ^ self.present).leading_zeros()) / DIGIT_BITS;
+        // The lowest bit changes no digit, and so the compiler knows that it is not 0.
+        let digit = (tick ^ self.present | 1).ilog2() / DIGIT_BITS;
         let level = digit as usize;
         let list = if level < LEVELS {
             let slot = (tick >> (DIGIT_BITS * digit)) as usize & (SLOTS - 1);
@@ -248,26 +277,10 @@ impl Wheel {
         self.nodes[id as usize] = Node { tick, next, prev: HEAD | list as u32 };
     }
 
-    fn push_expired(&mut self, id: u32) {
-        let tail = core::mem::replace(&mut self.expired_tail, id);
-        let prev = if tail == NIL {
-            self.heads[EXPIRED] = id;
-            HEAD | EXPIRED as u32
-        } else {
-            self.nodes[tail as usize].next = id;
-            tail
-        };
-        let node = &mut self.nodes[id as usize];
-        node.next = NIL;
-        node.prev = prev;
-    }
-
     #[inline]
-    fn unlink(&mut self, id: u32, node: Node) {
+    fn unlink(&mut self, node: Node) {
         if node.next != NIL {
             self.nodes[node.next as usize].prev = node.prev;
-        } else if self.expired_tail == id {
-            self.expired_tail = if node.prev & HEAD == 0 { node.prev } else { NIL };
         }
         if node.prev & HEAD == 0 {
             self.nodes[node.prev as usize].next = node.next;

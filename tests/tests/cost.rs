@@ -15,6 +15,8 @@ const ECHO_OFFLOADED: u64 = 606;
 const ECHO_OF_64: u64 = 720;
 /// See [`ECHO_OF_64`].
 const ECHO_OF_64_OFFLOADED: u64 = 550;
+/// What timers add to an echo of 10,000 connections, each of which talks a hundred times a second.
+const TIMERS: f64 = 15.0;
 /// Connect, one request, close.
 const LIFE: u64 = 5_590;
 /// By payload byte of one stream with offload, in thousandths, into the server and out of it; what a batch asks
@@ -131,15 +133,16 @@ fn an_echo_costs_the_same_however_many_connections_there_are() {
 
 #[test]
 fn an_echo_costs_hardly_more_while_the_timers_of_all_connections_fire() {
-    // Over 400 ms of the server's time. In the first of them each connection's first request costs more, which is no timer's fault.
-    let Some(one) = count("engine -n 400000") else { return };
-    let Some(many) = count("engine -n 400000 -c 10000") else { return };
-    let more = many / one - 1.0;
-    assert!(more <= 0.05, "{many} at 10,000 connections, {one} at one");
-    // And over 200 ms, with those first requests, no more than 5 % was when an echo took 891.
+    // Over 200 ms of the server's time, with what each connection's first request has armed.
     let Some(one) = count("engine -n 200000") else { return };
     let Some(many) = count("engine -n 200000 -c 10000") else { return };
-    at_most("instructions more at 10,000 connections, over 200 ms", many - one, 44.0);
+    let more = many / one - 1.0;
+    assert!(more <= 0.05, "{many} at 10,000 connections, {one} at one");
+    at_most("instructions more at 10,000 connections, over 200 ms", many - one, TIMERS);
+    // And over twice that, with the next round.
+    let Some(one) = count("engine -n 400000") else { return };
+    let Some(many) = count("engine -n 400000 -c 10000") else { return };
+    at_most("instructions more at 10,000 connections, over 400 ms", many - one, TIMERS);
 }
 
 #[test]

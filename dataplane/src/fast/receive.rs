@@ -326,6 +326,8 @@ fn follow_up(group: &mut FlowGroup, local: &mut Local, index: u32) {
     let conn = &group.conns[index];
     if conn.ack_owed >= 2 * u32::from(conn.mss) {
         group.want_output(index, local);
+        group.arm(index, local);
+    } else if conn.ack_at < conn.timer_at {
+        local.owing.push_whole(conn);
     }
-    group.arm(index, local);
 }

@@ -193,7 +193,7 @@ fn fold(group: &mut FlowGroup, local: &mut Local, index: u32) {
     if conn.may_fold(local.acl_generation, local.rto_min_us) {
         let soonest = Instant(local.now.0 + local.profile.rto_min.0);
         if conn.timer_at > soonest {
-            group.arm_at(index, soonest, local);
+            group.arm_rather_early(index, soonest, local);
         }
         let conn = &mut group.conns[index];
         conn.fold(local.pool.area(), emit::sums(conn, local.address_sum));
@@ -319,5 +319,5 @@ pub(super) fn follow_up(group: &mut FlowGroup, local: &mut Local, index: u32) {
     if group.conns[index].snd_nxt != group.conns[index].snd_end {
         group.want_output(index, local);
     }
-    group.arm(index, local);
+    group.arm_early(index, local);
 }

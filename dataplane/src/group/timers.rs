@@ -24,6 +24,19 @@ impl FlowGroup {
         self.arm_at(index, conn.rto_at.min(conn.ack_at), local);
     }
 
+    /// The same for one that has most likely nothing to do then, so that it may be looked at too early.
+    #[inline]
+    pub fn arm_early(&mut self, index: u32, local: &mut Local) {
+        let conn = &self.conns[index];
+        self.arm_rather_early(index, conn.rto_at.min(conn.ack_at), local);
+    }
+
+    /// The same for one that has nothing to do before.
+    #[inline]
+    pub fn arm_rather_early(&mut self, index: u32, at: Instant, local: &mut Local) {
+        self.arm_at(index, rather_early(at, local.now), local);
+    }
+
     /// Arms the wheel for the connection, unless that is armed for an earlier time.
     #[inline(always)]
     pub fn arm_at(&mut self, index: u32, at: Instant, local: &mut Local) {

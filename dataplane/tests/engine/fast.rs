@@ -494,6 +494,31 @@ fn who_is_made_whole_for_nothing_in_the_iteration_of_its_request_acknowledges_in
     let [Segment { to: 4000, flags: ACK, .. }] = sent[..] else { panic!("{sent:?}") };
 }
 
+#[test]
+fn who_is_not_folded_and_owes_an_answer_acknowledges_in_time_whatever_timer_it_has() {
+    let what = Exchange {
+        payload: vec![7; 50],
+        window: 2_000,
+        at_once: true,
+        kind: 0,
+        size: 0,
+        apart: None,
+    };
+    // After a silence, after the first answer, when the next was to fold it; one that is never folded.
+    for (i, before) in [PLAIN, 3].into_iter().flat_map(|i| (0..3).map(move |before| (i, before))) {
+        let mut sides = talking(true);
+        assert!(passes(&mut sides, 100).is_empty());
+        for side in &mut sides {
+            (0..before).for_each(|_| side.exchange(i, &what));
+            side.ask(i, 2_000, b"request");
+        }
+        assert!(passes(&mut sides, 30).is_empty());
+        let sent = passes(&mut sides, 20);
+        let [Segment { to, flags: ACK, .. }] = sent[..] else { panic!("{sent:?}") };
+        assert_eq!(usize::from(to), 4000 + i);
+    }
+}
+
 /// After a timeout the window is one segment. Small answers do not use it in full, and fold the connection; one that does is
 /// sent by who is complete: the window grows, and the application is told.
 #[test]
