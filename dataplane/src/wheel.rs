@@ -50,6 +50,8 @@ pub struct Wheel {
     nodes: Vec<Node>,
     /// First of each list.
     heads: [u32; LISTS],
+    /// Last of what has expired, if anything has.
+    expired_tail: u32,
     armed: u32,
     /// Slots that are not empty, by level. All are ahead of the present digit of their level.
     occupied: [u64; LEVELS],
@@ -63,6 +65,7 @@ impl Wheel {
         let mut wheel = Wheel {
             nodes: Vec::new(),
             heads: [NIL; LISTS],
+            expired_tail: NIL,
             armed: 0,
             occupied: [0; LEVELS],
             present: now.0 >> TICK_SHIFT,
@@ -126,7 +129,7 @@ impl Wheel {
         if node.tick == IDLE {
             return;
         }
-        self.unlink(node);
+        self.unlink(id, node);
         self.nodes[id as usize].tick = IDLE;
         self.armed -= 1;
     }
@@ -223,7 +226,7 @@ impl Wheel {
     }
 
     /// Puts the timers of a list where they belong now. What is due by `now` has expired, which is nearly all as a rule: they
-    /// stay linked as they are, and become the head of that list.
+    /// stay linked as they are, and become the tail of that list.
     fn redistribute(&mut self, list: usize, now: u64) {
         let (mut first, mut last) = (NIL, HEAD | EXPIRED as u32);
         let mut id = core::mem::replace(&mut self.heads[list], NIL);
@@ -247,12 +250,15 @@ impl Wheel {
         }
     }
 
-    /// Puts a chain before what has expired.
+    /// Puts a chain behind what has expired: who waits longest is popped first.
     fn expire(&mut self, first: u32, last: u32) {
-        let next = core::mem::replace(&mut self.heads[EXPIRED], first);
-        self.nodes[last as usize].next = next;
-        if next != NIL {
-            self.nodes[next as usize].prev = last;
+        let before = core::mem::replace(&mut self.expired_tail, last);
+        self.nodes[last as usize].next = NIL;
+        if self.heads[EXPIRED] == NIL {
+            self.heads[EXPIRED] = first;
+        } else {
+            self.nodes[before as usize].next = first;
+            self.nodes[first as usize].prev = before;
         }
     }
 
@@ -278,9 +284,12 @@ impl Wheel {
     }
 
     #[inline]
-    fn unlink(&mut self, node: Node) {
+    fn unlink(&mut self, id: u32, node: Node) {
         if node.next != NIL {
             self.nodes[node.next as usize].prev = node.prev;
+        } else if self.expired_tail == id {
+            // Or it was the last of that list some time ago, and this says nothing.
+            self.expired_tail = node.prev;
         }
         if node.prev & HEAD == 0 {
             self.nodes[node.prev as usize].next = node.next;

@@ -259,3 +259,22 @@ fn a_million_timers_on_one_slot_fire_once_each() {
     }
     assert_eq!(fired, N);
 }
+
+#[test]
+fn what_expired_first_is_popped_first() {
+    let tick = |n| Instant(n * TICK_NS);
+    let mut wheel = Wheel::new(tick(0), 8);
+    for id in 0..6 {
+        wheel.arm(id, tick(10 + 10 * u64::from(id)));
+    }
+    wheel.advance(tick(20));
+    // What was not popped yet stays before those that expire later; the last may go, as any.
+    wheel.cancel(1);
+    wheel.advance(tick(30));
+    wheel.advance(tick(60));
+    wheel.cancel(5);
+    wheel.arm(7, tick(70));
+    wheel.advance(tick(70));
+    let popped: Vec<u32> = core::iter::from_fn(|| wheel.pop_expired()).collect();
+    assert_eq!(popped, [0, 2, 3, 4, 7]);
+}
