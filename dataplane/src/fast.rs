@@ -17,6 +17,7 @@ mod receive;
 mod send;
 
 pub use ahead::{AHEAD, look_ahead};
+pub use emit::VERSION;
 pub use receive::{Way, receive};
 pub use send::{call, calls};
 

@@ -52,6 +52,12 @@ impl Mbuf {
 pub struct Place(pub u64);
 
 impl Place {
+    /// That byte of a buffer.
+    #[inline(always)]
+    pub const fn of(mbuf: &Mbuf, offset: u16) -> Place {
+        Place(mbuf.0 as u64 * MBUF_BYTES as u64 + offset as u64)
+    }
+
     /// In no buffer.
     pub const NOWHERE: Place = Place(u64::MAX);
 
@@ -59,6 +65,12 @@ impl Place {
     #[inline(always)]
     pub const fn index(self) -> u32 {
         (self.0 / MBUF_BYTES as u64) as u32
+    }
+
+    /// The buffer. As [`Mbuf::from_raw`].
+    #[inline(always)]
+    pub const fn mbuf(self) -> Mbuf {
+        Mbuf(self.index())
     }
 
     /// Where in the buffer.
@@ -289,24 +301,30 @@ impl Area {
         unsafe { (*self.meta_ptr(mbuf)).references }
     }
 
-    /// The extent of `[addr, addr + len)` of the application's addresses, if that is part of what was received
-    /// into this buffer, `received` bytes, and nothing else refers to it, and its place; the caller keeps the buffer, or counts a reference.
+    /// Where `[addr, addr + len)` of the application's addresses begins, if that is part of the `received` bytes from `held` on, in
+    /// one buffer to which nothing else refers. The caller keeps the buffer, or counts a reference.
     #[inline(always)]
-    pub fn part(&self, mbuf: &Mbuf, addr: u64, len: u64, received: u64) -> Option<(Extent, Place)> {
+    pub fn part(&self, held: Place, addr: u64, len: u64, received: u64) -> Option<Place> {
         // The same in all three views of the area. What is not in this buffer is far from what was received.
         let at = addr.wrapping_sub(self.user_base);
-        let Meta { offset, references, .. } = self.meta(mbuf);
-        let from = u64::from(mbuf.0) * MBUF_BYTES as u64 + u64::from(offset);
-        let skipped = at.wrapping_sub(from);
-        let left = received.checked_sub(skipped)?;
-        if len > left || references > 0 {
-            return None;
-        }
+        let left = received.checked_sub(at.wrapping_sub(held.0))?;
+        (len <= left && self.references(&held.mbuf()) == 0).then_some(Place(at))
+    }
+
+    /// `len` bytes from there on, to be sent, which [`Area::part`] has admitted.
+    #[inline(always)]
+    pub fn extent_at(&self, Place(at): Place, len: u64) -> Extent {
+        debug_assert!(at + len <= self.bytes());
         let alias = (self.data.as_ptr() as usize).wrapping_add(at as usize);
-        // SAFETY: within the buffer, which is readable while the area lives; the reference keeps the
+        // SAFETY: within a buffer, which is readable while the area lives; that it is kept keeps the
         // device from getting it for reception.
-        let extent = unsafe { Extent::new(alias, self.bus.offset(at), len as u32) };
-        Some((extent, Place(at)))
+        unsafe { Extent::new(alias, self.bus.offset(at), len as u32) }
+    }
+
+    /// Where the application finds that byte.
+    #[inline(always)]
+    pub fn user_addr_at(&self, Place(at): Place) -> u64 {
+        self.user_base + at
     }
 
     /// Where an extent of one of the buffers begins.

@@ -42,19 +42,19 @@ pub fn expects(
     len: u32,
     mbuf: &Mbuf,
 ) -> Option<News> {
-    let expected = conn.acl ^ FOLDED == local.acl_generation
-        && head.seq() == conn.rcv_nxt
-        && head.ack() == conn.snd_end
-        && conn.rx_held == 0
-        // Of one of length 0 it is more than there can be.
-        && len.wrapping_sub(1) < conn.rcv_edge.since(conn.rcv_nxt)
-        // RFC 5681 §4.2: two full-sized segments are acknowledged at once.
+    // It holds nothing.
+    let expected = conn.form() == u64::from(local.acl_generation ^ FOLDED)
+        && head.seq_and_ack() == conn.expected()
+        && len != 0
+        // RFC 5681 §4.2: two full-sized segments are acknowledged at once. Fewer bytes always fit the window: see `Conn::may_fold`,
+        // and `window`.
         && len < 2 * u32::from(conn.mss)
         && local.tx.has_left(conn.last_tx.wrapping_sub(tx_base))
         && may_take(local, mbuf);
     if !expected {
         return None;
     }
+    debug_assert!(len <= conn.rcv_edge.since(conn.rcv_nxt));
     // The last, so that they are at hand when they are kept.
     let window = head.window_of_ack()?;
     let stamp = head.stamp();
@@ -126,7 +126,7 @@ pub(super) fn acknowledged<const OWN: bool>(conn: &mut Conn, local: &mut Local) 
     conn.snd_una = conn.snd_end;
     conn.rtt.follow_ticks(ticks);
     if OWN {
-        local.pool.free_own(Mbuf::from_raw(conn.kept_place().index()));
+        local.pool.free_own(conn.kept_place().mbuf());
     } else {
         conn.kept_source().release(local);
     }
@@ -135,13 +135,13 @@ pub(super) fn acknowledged<const OWN: bool>(conn: &mut Conn, local: &mut Local) 
 /// The application holds the buffer from now on, of which `len` bytes from `offset` are its; their address there.
 #[inline(always)]
 pub(super) fn hold(conn: &mut Conn, local: &mut Local, mbuf: &Mbuf, offset: u16, len: u32) -> u64 {
-    let mut mbuf = Mbuf::from_raw(mbuf.index());
+    let place = Place::of(mbuf, offset);
     let area = local.pool.area();
     // Who wants more of it takes the connection up first.
-    area.begin(&mut mbuf, offset, len as u16);
-    area.set_holder(&mbuf, Holder::group(conn.name.group()));
-    let addr = area.user_addr(&mbuf, offset);
-    conn.rx_head = mbuf.into_raw();
+    area.begin(&mut place.mbuf(), offset, len as u16);
+    area.set_holder(mbuf, Holder::group(conn.name.group()));
+    let addr = area.user_addr_at(place);
+    conn.keep_place(place);
     conn.rx_held = len;
     conn.rcv_nxt = conn.rcv_nxt.plus(len);
     local.stats.add(Counter::PayloadIn, u64::from(len));
@@ -180,20 +180,37 @@ pub fn answer<T: TxQueue, const AS_PLAIN: bool>(
     tx_base: u32,
     (addr, len, done): (u64, u64, u64),
 ) -> bool {
-    let mbuf = Mbuf::from_raw(conn.rx_head);
-    let Some((extent, place)) = local.pool.area().part(&mbuf, addr, len, done) else {
-        let _still_held = mbuf.into_raw();
+    let area = local.pool.area();
+    let Some(place) = area.part(conn.kept_place(), addr, len, done) else {
         return elsewhere::<T, AS_PLAIN>(conn, local, queue, tx_base, addr, len);
     };
-    let _the_answers = local.pool.take_back(mbuf).into_raw();
+    let _the_answers = local.pool.take_back(place.mbuf()).into_raw();
     conn.keep_place(place);
-    let sent = send::<T, AS_PLAIN>(conn, local, queue, tx_base, extent);
+    // Twice, each for what it knows of checksums.
+    let sent = match local.tx_checksum {
+        true => {
+            let extent = area.extent_at(place, len);
+            send_as::<T, true, AS_PLAIN>(conn, local, queue, tx_base, extent)
+        }
+        false => {
+            let extent = area.extent_at(place, len);
+            send_as::<T, false, AS_PLAIN>(conn, local, queue, tx_base, extent)
+        }
+    };
     if !sent {
-        let mbuf = Mbuf::from_raw(conn.rx_head);
-        local.pool.area().set_holder(&mbuf, Holder::group(conn.name.group()));
-        let _still_held = mbuf.into_raw();
+        hold_again(conn, local);
     }
     sent
+}
+
+/// The application holds the request still, of which a part has not become the answer after all.
+#[cold]
+#[inline(never)]
+fn hold_again(conn: &mut Conn, local: &Local) {
+    let (mbuf, area) = (conn.kept_place().mbuf(), local.pool.area());
+    area.set_holder(&mbuf, Holder::group(conn.name.group()));
+    conn.keep_place(Place::of(&mbuf, area.meta(&mbuf).offset));
+    let _still_held = mbuf.into_raw();
 }
 
 /// The same from other memory than what holds the request.
@@ -208,11 +225,15 @@ fn elsewhere<T: TxQueue, const AS_PLAIN: bool>(
 ) -> bool {
     let Ok((extent, source)) = locate(local, addr, len) else { return false };
     let whole = u64::from(extent.len()) == len;
-    conn.keep_place(Place::NOWHERE);
-    conn.own_segment.refer(extent, source);
-    let sent = whole && send::<T, AS_PLAIN>(conn, local, queue, tx_base, extent);
+    let sent = whole
+        && match local.tx_checksum {
+            true => send_as::<T, true, AS_PLAIN>(conn, local, queue, tx_base, extent),
+            false => send_as::<T, false, AS_PLAIN>(conn, local, queue, tx_base, extent),
+        };
     if sent {
-        local.pool.return_held(Mbuf::from_raw(conn.rx_head));
+        local.pool.return_held(conn.kept_place().mbuf());
+        conn.keep_place(Place::NOWHERE);
+        conn.own_segment.refer(extent, source);
     } else {
         source.release(local);
     }
@@ -224,30 +245,17 @@ fn elsewhere<T: TxQueue, const AS_PLAIN: bool>(
 #[inline(always)]
 fn window(conn: &mut Conn) -> u32 {
     let told = conn.rcv_edge.since(conn.rcv_nxt);
+    const { assert!(RECEIVE_WINDOW >= 3 * u16::MAX as u32, "two full-sized segments fit after each answer") }
     debug_assert!(told <= RECEIVE_WINDOW);
     if told + u32::from(conn.mss) > RECEIVE_WINDOW {
         return told >> RECEIVE_SHIFT;
     }
+    core::hint::cold_path();
     conn.rcv_edge = conn.rcv_nxt.plus(RECEIVE_WINDOW);
     RECEIVE_WINDOW >> RECEIVE_SHIFT
 }
 
-/// Sends `extent`, which the connection has kept. `false`: there is no room.
-#[inline(always)]
-fn send<T: TxQueue, const AS_PLAIN: bool>(
-    conn: &mut Conn,
-    local: &mut Local,
-    queue: &mut T,
-    tx_base: u32,
-    extent: Extent,
-) -> bool {
-    // Twice, each for what it knows of checksums.
-    match local.tx_checksum {
-        true => send_as::<T, true, AS_PLAIN>(conn, local, queue, tx_base, extent),
-        false => send_as::<T, false, AS_PLAIN>(conn, local, queue, tx_base, extent),
-    }
-}
-
+/// Sends `extent`, which the connection keeps. `false`: there is no room.
 #[inline(always)]
 fn send_as<T: TxQueue, const OFFLOAD: bool, const AS_PLAIN: bool>(
     conn: &mut Conn,
@@ -262,7 +270,7 @@ fn send_as<T: TxQueue, const OFFLOAD: bool, const AS_PLAIN: bool>(
     let bytes = (BELOW + HEADER + options) as u64 + u64::from(len);
     local.stats.add(Counter::TxBytes, bytes);
     let window = if AS_PLAIN { receive::window_field_beside(conn, 0).into() } else { window(conn) };
-    let (said, sum) = ((conn.snd_end, window), conn.rtt.kept());
+    let (said, sum) = ((emit::Numbers::next(conn), window), conn.rtt.kept());
     let pushed = match AS_PLAIN {
         true => emit::data::<T, false>(conn, local, queue, OFFLOAD, said, sum, extent),
         false => emit::data::<T, true>(conn, local, queue, OFFLOAD, said, sum, extent),

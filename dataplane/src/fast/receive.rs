@@ -69,13 +69,34 @@ pub fn receive<const LONE: bool>(local: &mut Local, groups: &mut Groups, frame: 
     // Not by way of the box: else that is kept for what is rare.
     let group = &mut **group;
     let FlowGroup { conns, table, tx_base, frames, .. } = &mut *group;
-    let Some(index) = table.find_tuple(conns, hash, head.tuple()) else {
-        return Way::of(edges::stranger(group, local, Segment::new(read), frame));
+    let Some(conn) = table.first(conns, hash).filter(|conn| conn.tuple == head.tuple()) else {
+        return behind::<LONE>(group, local, Segment::new(read), frame);
     };
-    let conn = conns.at_mut(index);
     let len = total.wrapping_sub(folded::HEADERS);
     let Some(news) = folded::expects(conn, local, *tx_base, head, len, &frame.mbuf) else {
         let index = conn.name.index();
+        return Way::of(unexpected(group, local, index, frame));
+    };
+    *frames += 1;
+    folded::take::<LONE>(conn, local, frame, news, len);
+    Way::Folded
+}
+
+/// The same where the first connection of the chain is another, or there is none: so that the usual way knows where its connection is.
+#[inline(never)]
+fn behind<const LONE: bool>(
+    group: &mut FlowGroup,
+    local: &mut Local,
+    segment: Segment<'_>,
+    frame: &RxFrame,
+) -> Way {
+    let FlowGroup { conns, table, tx_base, frames, .. } = &mut *group;
+    let Some(index) = table.find_tuple(conns, segment.hash(), segment.tuple()) else {
+        return Way::of(edges::stranger(group, local, segment, frame));
+    };
+    let conn = conns.at_mut(index);
+    let len = segment.total().wrapping_sub(folded::HEADERS);
+    let Some(news) = folded::expects(conn, local, *tx_base, segment.head(), len, &frame.mbuf) else {
         return Way::of(unexpected(group, local, index, frame));
     };
     *frames += 1;

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::local::Local;
-use crate::mbuf::{Mbuf, NO_MBUF};
+use crate::mbuf::{Mbuf, Meta, NO_MBUF, Place};
 use crate::rings::Words;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::receive;
@@ -230,7 +230,7 @@ fn transmit_as<T: TxQueue, const STAMPED: bool>(
 ) -> bool {
     let offload = local.tx_checksum;
     let (seq, extent) = (conn.snd_nxt, conn.own_segment.extent());
-    let said = (seq, window.into());
+    let said = (emit::Numbers::new(conn, seq), window.into());
     let sum = emit::sums(conn, local.address_sum);
     let Ok(number) = emit::data::<T, STAMPED>(conn, local, queue, offload, said, sum, extent)
     else {
@@ -272,11 +272,13 @@ fn answers_in_place(conn: &mut Conn, local: &mut Local, wish: &Wish) -> bool {
     }
     let mbuf = Mbuf::from_raw(conn.rx_head);
     let area = local.pool.area();
-    let received = area.meta(&mbuf).len.into();
-    let Some((extent, _)) = area.part(&mbuf, wish.addr, wish.len, received) else {
+    let Meta { offset, len, .. } = area.meta(&mbuf);
+    let held = Place::of(&mbuf, offset);
+    let Some(place) = area.part(held, wish.addr, wish.len, len.into()) else {
         let _still_held = mbuf.into_raw();
         return false;
     };
+    let extent = area.extent_at(place, wish.len);
     send_queue::append_first(conn, extent, Source::sole(local.pool.take_back(mbuf)));
     conn.rx_head = NO_MBUF;
     conn.rx_tail = NO_MBUF;
