@@ -5,15 +5,18 @@ use crate::calls;
 use crate::device::{RxBatch, RxFrame, RxQueue, TxQueue};
 use crate::engine::Engine;
 use crate::events::{self, RESERVE};
-use crate::fast::{self, AHEAD, Way};
+use crate::fast::{self, AHEAD, Request, Way};
 use crate::input::{chain, eth};
 use crate::limits::PUBLISH_EVERY;
 use crate::local::Local;
-use crate::measure::Source;
+use crate::measure::{Measure, Source};
 use crate::moves::relief::Hurry;
 use crate::output;
 use crate::platform::{AppFault, AppReturn, Platform, Work};
+use crate::rings::AppRings;
 use crate::tap;
+use crate::time::Instant;
+use alloc::boxed::Box;
 use ix_abi::stats::{CoreStats, Counter, Drop, batch_bucket};
 
 /// One iteration.
@@ -54,7 +57,7 @@ pub fn turn<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
 enum Turn {
     /// There was nothing to do.
     Idle,
-    /// There was, and all has gone the shortest way.
+    /// There was a request, or none, and an answer on a folded connection, and nothing else.
     Short,
     /// There was, and nothing rare has come of it.
     Calm,
@@ -90,18 +93,92 @@ fn end<P: Platform>(engine: &mut Engine, platform: &mut P, busy: bool) -> Work {
 #[inline(always)]
 fn calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> Turn {
     engine.local.tx.reclaim(platform.tx_queue());
-    let received = receive_calmly(engine, platform);
+    let received = match receive_calmly(engine, platform) {
+        Received::Answered => {
+            debug_assert!(engine.local.output_ready.is_empty());
+            transmit::<P, true>(engine, platform);
+            return Turn::Short;
+        }
+        Received::Told(returned) => return go_on(engine, platform, returned),
+        Received::Taken(turn) => turn,
+    };
     if received == Turn::Stirred {
         tell(engine, platform);
         finish(engine, platform);
         return Turn::Stirred;
     }
-    let entered = enter_calmly(engine, platform, received == Turn::Short);
-    if entered == Turn::Short && engine.local.output_ready.is_empty() {
-        transmit(engine, platform);
-        return Turn::Short;
-    }
+    let entered = enter_calmly(engine, platform);
     finish_calmly(engine, platform, if entered == Turn::Idle { received } else { entered })
+}
+
+/// What a calm iteration has come to when its frames are taken.
+enum Received {
+    /// They are.
+    Taken(Turn),
+    /// There was one, a request of which the application was told at once: so it has returned, and left something.
+    Told(AppReturn),
+    /// The same, and what it has left was the answer, which was sent.
+    Answered,
+}
+
+/// Steps 2 and 3. The first frame that is not predicted ends the calm.
+#[inline(always)]
+fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> Received {
+    if engine.local.measure.may_be_lone()
+        // Of several queues none is to go before the others for ever.
+        && let [queue] = platform.rx_queues()
+        && let Some(frame) = queue.lone()
+        && frame.rest.is_none()
+    {
+        let Engine { local, groups, .. } = &mut *engine;
+        local.measure.found_lone();
+        count(&mut local.stats, 1, 1, 0);
+        let result = fast::receive_lone(local, groups, frame);
+        if matches!(result, Err(Way::Other)) {
+            take_lone(engine, queue);
+            return Received::Taken(Turn::of(engine));
+        }
+        // Apart from the others, else vectors are made of them.
+        local.stats.add(Counter::RxBytes, u64::from(frame.len));
+        queue.took_lone();
+        return match result {
+            Ok(request) => exchange(local, platform, request),
+            Err(_) => Received::Taken(Turn::of(engine)),
+        };
+    }
+    Received::Taken(receive_batch(engine, platform))
+}
+
+/// Steps 4 and 5 for a request that has come alone. Nearly always the application answers it, and does nothing else.
+#[inline(always)]
+fn exchange<P: Platform>(
+    local: &mut Local,
+    platform: &mut P,
+    mut request: Request<'_>,
+) -> Received {
+    let mut returned = AppReturn::Entered;
+    if let Local { app: Some(app), now, measure, stats, .. } = &mut *local {
+        returned = enter((&mut app.rings, *now), (measure, stats), platform);
+        if returned == AppReturn::Entered
+            && let Some((room, words)) = app.rings.lone_call(RESERVE)
+        {
+            if request.answer(local, platform.tx_queue(), &words) {
+                local.event_room = room;
+                local.stats.add(Counter::Syscalls, 1);
+                return Received::Answered;
+            }
+            calls::leave(local);
+        }
+    }
+    request.hold::<true>(local);
+    Received::Told(returned)
+}
+
+/// Goes on with what the application has left when it returned.
+#[inline(never)]
+fn go_on<P: Platform>(engine: &mut Engine, platform: &mut P, returned: AppReturn) -> Turn {
+    let turn = run_left(engine, platform, returned);
+    finish_calmly(engine, platform, turn)
 }
 
 /// Steps 6 and 7 of an iteration that has come to `turn` so far.
@@ -111,8 +188,9 @@ fn finish_calmly<P: Platform>(engine: &mut Engine, platform: &mut P, turn: Turn)
         finish(engine, platform);
         return Turn::Stirred;
     }
-    let all_sent = output::run_calmly(engine, platform.tx_queue());
-    transmit(engine, platform);
+    let all_sent = turn == Turn::Short && engine.local.output_ready.is_empty()
+        || output::run_calmly(engine, platform.tx_queue());
+    transmit::<P, false>(engine, platform);
     if all_sent { turn } else { Turn::Stirred }
 }
 
@@ -148,49 +226,24 @@ fn finish<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         engine.local.tap.stamp();
     }
     output::run(engine, platform.tx_queue());
-    transmit(engine, platform);
+    transmit::<P, false>(engine, platform);
     engine.local.mesh.flush(|core| platform.wake(core));
     due
 }
 
-/// Step 7: one doorbell for all frames; buffers go back to the device and to other cores.
+/// Step 7: one doorbell for all frames; buffers go back to the device and to other cores. `FREED`: one has become free.
 #[inline(always)]
-fn transmit<P: Platform>(engine: &mut Engine, platform: &mut P) {
+fn transmit<P: Platform, const FREED: bool>(engine: &mut Engine, platform: &mut P) {
     // In every iteration: others may send through this queue. Without news it rings no bell.
     platform.tx_queue().kick();
     for queue in platform.rx_queues() {
         queue.replenish(&mut engine.local.pool);
     }
-    engine.local.pool.publish();
+    engine.local.pool.publish::<FREED>();
     if engine.local.pool.away() > 0 {
         engine.send_home();
         engine.local.mesh.flush(|core| platform.wake(core));
     }
-}
-
-/// Steps 2 and 3. The first frame that is not predicted ends the calm.
-#[inline(always)]
-fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> Turn {
-    if engine.local.measure.may_be_lone()
-        // Of several queues none is to go before the others for ever.
-        && let [queue] = platform.rx_queues()
-        && let Some(frame) = queue.lone()
-        && frame.rest.is_none()
-    {
-        let Engine { local, groups, .. } = &mut *engine;
-        local.measure.found_lone();
-        count(&mut local.stats, 1, 1, 0);
-        let way = fast::receive::<true>(local, groups, frame);
-        if way != Way::Other {
-            // Apart from the others, else vectors are made of them.
-            local.stats.add(Counter::RxBytes, u64::from(frame.len));
-            queue.took_lone();
-            return if way == Way::Folded { Turn::Short } else { Turn::of(engine) };
-        }
-        take_lone(engine, queue);
-        return Turn::of(engine);
-    }
-    receive_batch(engine, platform)
 }
 
 /// Takes the frame that the queue has shown, which is not predicted, and was counted.
@@ -217,10 +270,11 @@ fn receive_batch<P: Platform>(engine: &mut Engine, platform: &mut P) -> Turn {
             break;
         }
     }
+    let closely = local.measure.found(total);
     if total == 0 {
         return Turn::Idle;
     }
-    if local.measure.found(total) {
+    if closely {
         receive_closely(engine, platform, total);
     } else {
         receive_several(engine, total);
@@ -237,7 +291,7 @@ fn receive_several(engine: &mut Engine, total: usize) {
         let end = batch.len().min(done + AHEAD);
         fast::look_ahead(local, groups, &mut batch[done..end]);
         for frame in &batch[done..end] {
-            if !frame.rest.is_none() || fast::receive::<false>(local, groups, frame) == Way::Other {
+            if !frame.rest.is_none() || fast::receive(local, groups, frame) == Way::Other {
                 break 'predicted;
             }
             bytes += u64::from(frame.len);
@@ -305,22 +359,40 @@ fn count(stats: &mut CoreStats, total: usize, all: usize, bytes: u64) {
     }
 }
 
-/// Steps 4 and 5; idle if the application was not entered. `told`: there is an event for it.
+/// Steps 4 and 5; idle if the application was not entered.
 #[inline(always)]
-fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P, told: bool) -> Turn {
+fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> Turn {
     let Local { app: Some(app), now, measure, stats, .. } = &mut engine.local else {
         return Turn::Idle;
     };
-    if !told && app.rings.unread_then() == 0 {
+    if app.rings.unread_then() == 0 {
         app.rings.publish(now.0);
         return Turn::Idle;
     }
-    app.rings.publish(now.0);
+    let returned = enter((&mut app.rings, *now), (measure, stats), platform);
+    run_left(engine, platform, returned)
+}
+
+/// Enters the application, which gets its events.
+#[inline(always)]
+fn enter<P: Platform>(
+    (rings, now): (&mut AppRings, Instant),
+    (measure, stats): (&mut Box<Measure>, &mut CoreStats),
+    platform: &mut P,
+) -> AppReturn {
+    rings.publish(now.0);
     let before = platform.tsc();
     let returned = platform.enter_app();
     let user = platform.tsc().wrapping_sub(before);
     measure.used(user);
     stats.add(Counter::UserTsc, user);
+    returned
+}
+
+/// Runs what the application has left when it returned.
+#[inline(always)]
+fn run_left<P: Platform>(engine: &mut Engine, platform: &mut P, returned: AppReturn) -> Turn {
+    let Some(app) = &mut engine.local.app else { return Turn::Idle };
     if returned != AppReturn::Entered {
         returned_early(engine, returned);
     } else if let Some(call) = app.rings.lone_call(RESERVE) {
@@ -484,7 +556,7 @@ fn take_one(engine: &mut Engine, frame: &RxFrame) {
     if !frame.rest.is_none() {
         engine.local.stir();
         chain::handle(engine, frame.moved());
-    } else if fast::receive::<false>(&mut engine.local, &mut engine.groups, frame) == Way::Other {
+    } else if fast::receive(&mut engine.local, &mut engine.groups, frame) == Way::Other {
         engine.local.stir();
         eth::handle(engine, frame.moved());
     }

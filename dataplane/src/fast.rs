@@ -18,7 +18,8 @@ mod send;
 
 pub use ahead::{AHEAD, look_ahead};
 pub use emit::VERSION;
-pub use receive::{Way, receive};
+pub use folded::Request;
+pub use receive::{Way, receive, receive_lone};
 pub use send::{call, calls};
 
 use crate::events::RESERVE;

@@ -8,7 +8,7 @@
 //! pairs with each connection that is entered. Who looks for something notices nothing. Chains are short
 //! because the hash is keyed. A chain has a limit, so that even an attacker who has learnt the key
 //! cannot make look-ups slow.
-use crate::conn::{CONN_LINES, Conn, Conns};
+use crate::conn::{CONN_LINES, Conns};
 use crate::limits::FLOW_CHAIN_MAX;
 use crate::prefetch;
 use alloc::boxed::Box;
@@ -140,17 +140,6 @@ impl FlowTable {
             link = conn.hash_next;
         }
         None
-    }
-
-    /// The first connection of the chain of `hash`, which is nearly always the one that is looked for; to be changed in a way
-    /// that a folded one allows.
-    #[inline(always)]
-    pub(crate) fn first<'a>(&self, conns: &'a mut Conns, hash: u32) -> Option<&'a mut Conn> {
-        // The end of a chain is the number of no connection: so that is not asked apart.
-        let conn = conns.get_mut((*self.head(hash)?).into())?;
-        // All that a segment touches, at once: nothing of it depends on the first line.
-        prefetch::behind(conn, CONN_LINES);
-        Some(conn)
     }
 
     /// Enters a connection under `hash`, which is its own; `false` if the chain is at its limit, or there is no

@@ -152,6 +152,8 @@ pub struct Local {
     pub acl: Option<Box<Firewall>>,
     /// Which set they are; 0: none.
     pub acl_generation: u32,
+    /// [`Conn::form`] of one that was judged by them, is folded, and holds nothing.
+    pub form_at_rest: u64,
     /// How many rejected senders may be told.
     pub acl_answers: Answers,
     /// Core 0 is to be told that rules were taken over.
@@ -271,6 +273,7 @@ impl Local {
             app_ended: 0,
             acl: None,
             acl_generation: 0,
+            form_at_rest: Conn::form_at_rest(0),
             acl_answers: Answers::default(),
             acl_answer: None,
             loopback: config.loopback,

@@ -67,6 +67,12 @@ impl Place {
         (self.0 / MBUF_BYTES as u64) as u32
     }
 
+    /// The buffer's number without a cut, where that needs none.
+    #[inline(always)]
+    const fn at(self) -> usize {
+        (self.0 / MBUF_BYTES as u64) as usize
+    }
+
     /// The buffer. As [`Mbuf::from_raw`].
     #[inline(always)]
     pub const fn mbuf(self) -> Mbuf {
@@ -269,12 +275,35 @@ impl Area {
         unsafe { *self.meta_ptr(mbuf) = meta }
     }
 
-    /// Says what was received into a buffer that nothing refers to; the rest of its metadata is left as it was.
+    /// Says that `len` bytes were received from there on, into the caller's buffer, to which nothing refers, and who holds it. The rest
+    /// of its metadata is left as it was.
     #[inline(always)]
-    pub fn begin(&self, mbuf: &mut Mbuf, offset: u16, len: u16) {
+    pub fn begin(&self, place: Place, len: u16, holder: Holder) {
         // SAFETY: as in `set_meta`.
-        let meta = unsafe { &mut *self.meta_ptr(mbuf) };
-        (meta.offset, meta.len, meta.references) = (offset, len, 0);
+        let meta = unsafe { &mut *self.meta_at(place) };
+        (meta.offset, meta.len, meta.references) = (place.offset(), len, 0);
+        self.holder_at(place).store(holder.0, Ordering::Relaxed);
+    }
+
+    /// The application holds it no more.
+    #[inline(always)]
+    pub fn take_back(&self, place: Place) {
+        self.holder_at(place).store(Holder::NONE.0, Ordering::Relaxed);
+    }
+
+    /// Where the metadata is of the buffer of a place, which is the caller's.
+    #[inline(always)]
+    fn meta_at(&self, place: Place) -> *mut Meta {
+        debug_assert!(place.at() < self.meta.len());
+        // SAFETY: as in `meta_ptr`.
+        unsafe { self.meta.get_unchecked(place.at()) }.0.get()
+    }
+
+    #[inline(always)]
+    fn holder_at(&self, place: Place) -> &AtomicU16 {
+        debug_assert!(place.at() < self.meta.len());
+        // SAFETY: as in `holder_of`.
+        unsafe { self.holders.get_unchecked(place.at()) }
     }
 
     /// Where the metadata is: valid as long as the area.
@@ -305,10 +334,24 @@ impl Area {
     /// one buffer to which nothing else refers. The caller keeps the buffer, or counts a reference.
     #[inline(always)]
     pub fn part(&self, held: Place, addr: u64, len: u64, received: u64) -> Option<Place> {
+        let place = self.within(held, addr, len, received)?;
+        // SAFETY: as in `meta`.
+        if unsafe { (*self.meta_at(held)).references } > 0 {
+            return None;
+        }
+        Some(place)
+    }
+
+    /// The same of one that has just come, and so is known to nobody else.
+    #[inline(always)]
+    pub fn within(&self, held: Place, addr: u64, len: u64, received: u64) -> Option<Place> {
         // The same in all three views of the area. What is not in this buffer is far from what was received.
         let at = addr.wrapping_sub(self.user_base);
         let left = received.checked_sub(at.wrapping_sub(held.0))?;
-        (len <= left && self.references(&held.mbuf()) == 0).then_some(Place(at))
+        if len > left {
+            return None;
+        }
+        Some(Place(at))
     }
 
     /// `len` bytes from there on, to be sent, which [`Area::part`] has admitted.
@@ -579,13 +622,13 @@ impl Pool {
         of_home.map_or(0, |free| free.0.load(Ordering::Relaxed) as usize)
     }
 
-    /// Tells the other cores how many buffers are free here; once per loop.
+    /// Tells the other cores how many buffers are free here; once per loop. `NEWS`: it is known that others are than then.
     #[inline(always)]
-    pub fn publish(&self) {
+    pub fn publish<const NEWS: bool>(&self) {
         if let Some(free) = self.told {
             let count = self.free.len() as u32;
             // The line is others' to read: written only when there is news.
-            if free.load(Ordering::Relaxed) != count {
+            if NEWS || free.load(Ordering::Relaxed) != count {
                 free.store(count, Ordering::Relaxed);
             }
         }

@@ -225,7 +225,8 @@ impl AppRings {
         let unread = ring::readable(self.produced, read, EVENT_SLOTS);
         let room = EVENT_SLOTS - unread.ok_or(BadRing)?;
         self.read_then = read;
-        let slots = ring::readable(self.calls.produced(), self.consumed, CALL_SLOTS).ok_or(BadRing)?;
+        let slots =
+            ring::readable(self.calls.produced(), self.consumed, CALL_SLOTS).ok_or(BadRing)?;
         Ok(Ready { slots, room })
     }
 

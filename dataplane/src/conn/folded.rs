@@ -63,6 +63,11 @@ impl Conn {
         self.acl & FOLDED != 0
     }
 
+    /// [`Conn::form`] of one that is folded under such rules, and holds nothing.
+    pub const fn form_at_rest(generation: u32) -> u64 {
+        (generation ^ FOLDED) as u64
+    }
+
     /// Whether all it has to do is to wait for the answer to what it has sent just now, which was predicted. `generation`
     /// is that of the rules, `rto_min_us` the least retransmission timeout.
     #[inline(always)]

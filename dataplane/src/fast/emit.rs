@@ -58,7 +58,7 @@ fn sum_of(word: u32) -> u64 {
     u64::from(word.to_be())
 }
 
-/// Builds and pushes a segment with the payload `extent`, with these `numbers`, which tells of `window`; the frame's
+/// Builds and pushes a segment with the payload `extent`, from `seq`, which tells of `window`; the frame's
 /// number. Sums are taken of what is written, not read back; `offload`: the device takes them.
 #[inline(always)]
 pub fn data<T: TxQueue, const STAMPED: bool>(
@@ -66,12 +66,12 @@ pub fn data<T: TxQueue, const STAMPED: bool>(
     local: &mut Local,
     queue: &mut T,
     offload: bool,
-    (numbers, window): (Numbers, u32),
+    (seq, window): (WrappingSeq, u32),
     sums: u32,
     extent: Extent,
 ) -> Result<u32, TxFull> {
     const FLAGS: u8 = flag::ACK | flag::PSH;
-    let said = Said { numbers, flags: FLAGS, window };
+    let said = Said { seq, flags: FLAGS, window };
     let len = extent.len();
     let sum = if offload { 0 } else { extent.sum() };
     let headers = stamped::<STAMPED>(conn, local, offload, said, sums, (len, sum));
@@ -89,8 +89,7 @@ pub fn data_of_two<T: TxQueue, const STAMPED: bool>(
     (seq, window): (WrappingSeq, u16),
     [first, second]: [Extent; 2],
 ) -> Result<u32, TxFull> {
-    let numbers = Numbers::new(conn, seq);
-    let said = Said { numbers, flags: flag::ACK | flag::PSH, window: window.into() };
+    let said = Said { seq, flags: flag::ACK | flag::PSH, window: window.into() };
     let (offload, len) = (local.tx_checksum, first.len() + second.len());
     let sum = match first.len() % 2 {
         _ if offload => 0,
@@ -116,8 +115,7 @@ pub fn bare<T: TxQueue>(
     bits: (WrappingSeq, u8),
 ) -> Result<u32, TxFull> {
     let (seq, flags) = bits;
-    let window = window_field(conn).into();
-    let said = Said { numbers: Numbers::new(conn, seq), flags, window };
+    let said = Said { seq, flags, window: window_field(conn).into() };
     let offload = local.tx_checksum;
     let sum = sums(conn, local.address_sum);
     let headers = if conn.flags.contains(Flags::TIMESTAMPS) {
@@ -143,14 +141,13 @@ pub fn syn_ack<T: TxQueue>(
     };
     let Some(at) = rest.first_chunk_mut() else { return Err(TxFull) };
     let (len, sum) = emit_syn_options(at, options);
-    let numbers = Numbers::new(conn, conn.iss);
-    let said = Said { numbers, flags: flag::SYN | flag::ACK, window: SYN_WINDOW.into() };
+    let said = Said { seq: conn.iss, flags: flag::SYN | flag::ACK, window: SYN_WINDOW.into() };
     let of_header = sums(conn, *address_sum);
     let pseudo = below(h, conn, (*sender, *address, of_header), (HEADER + len) as u32);
     let word = fixed(h, conn, said, HEADER + len);
     let field = match *tx_checksum {
         true => pseudo,
-        false => whole(pseudo, sum_of_fixed(conn, numbers, word) + sum),
+        false => whole(pseudo, sum_of_fixed(conn, said.seq, word) + sum),
     };
     seal(h, field);
     alone(local, queue, Fragment { bus, len: (BELOW + HEADER + len) as u32 })
@@ -168,27 +165,10 @@ fn alone<T: TxQueue>(local: &mut Local, queue: &mut T, all: Fragment) -> Result<
     local.tx.push_begun(queue, &mut local.stats, all.len as usize)
 }
 
-/// A segment's sequence number and its acknowledgement number, as one word of the header.
-#[derive(Clone, Copy)]
-pub struct Numbers(u64);
-
-impl Numbers {
-    #[inline(always)]
-    pub fn new(conn: &Conn, seq: WrappingSeq) -> Numbers {
-        Numbers((u64::from(seq.0) << 32 | u64::from(conn.rcv_nxt.0)).to_be())
-    }
-
-    /// Of the next segment of a connection that has sent everything.
-    #[inline(always)]
-    pub fn next(conn: &Conn) -> Numbers {
-        Numbers(conn.expected().rotate_left(32).to_be())
-    }
-}
-
 /// What a segment says beside what its connection does.
 #[derive(Clone, Copy)]
 struct Said {
-    numbers: Numbers,
+    seq: WrappingSeq,
     /// Control bits.
     flags: u8,
     /// As the field has it.
@@ -223,7 +203,7 @@ fn stamped<const STAMPED: bool>(
         pseudo
     } else {
         let stamps = if STAMPED { sum_of_stamps(value, conn.ts_recent) } else { 0 };
-        whole(pseudo, checksum::add(sum_of_fixed(conn, said.numbers, word) + stamps, sum))
+        whole(pseudo, checksum::add(sum_of_fixed(conn, said.seq, word) + stamps, sum))
     };
     seal(h, field);
     Fragment { bus, len: (BELOW + header) as u32 }
@@ -269,7 +249,8 @@ fn below(
 #[inline(always)]
 fn fixed(h: &mut Fixed, conn: &Conn, said: Said, header: usize) -> u32 {
     h[34..38].copy_from_slice(&ports(conn).to_ne_bytes());
-    h[38..46].copy_from_slice(&said.numbers.0.to_ne_bytes());
+    h[38..42].copy_from_slice(&said.seq.0.to_be_bytes());
+    h[42..46].copy_from_slice(&conn.rcv_nxt.0.to_be_bytes());
     let word = (header as u32) << 26 | u32::from(said.flags) << 16 | said.window;
     h[46..50].copy_from_slice(&word.to_be_bytes());
     word
@@ -283,9 +264,8 @@ fn ports(conn: &Conn) -> u32 {
 
 /// The partial sum of what [`fixed`] writes.
 #[inline(always)]
-fn sum_of_fixed(conn: &Conn, Numbers(numbers): Numbers, word: u32) -> u64 {
-    let numbers = (numbers & u64::from(u32::MAX)) + (numbers >> 32);
-    u64::from(ports(conn)) + numbers + sum_of(word)
+fn sum_of_fixed(conn: &Conn, seq: WrappingSeq, word: u32) -> u64 {
+    u64::from(ports(conn)) + sum_of(seq.0) + sum_of(conn.rcv_nxt.0) + sum_of(word)
 }
 
 /// The same of timestamps.

@@ -1,16 +1,18 @@
 //! The predicted segment: acknowledges all that is out or nothing, and brings the next bytes or none.
 use super::apart;
 use super::edges;
-use super::folded;
+use super::folded::{self, Request};
 use super::parse::{self, Head, Segment};
-use crate::conn::{Conn, Flags, State};
+use crate::conn::{CONN_LINES, Conn, Flags, State};
 use crate::device::RxFrame;
+use crate::flow_table::END;
 use crate::group::{FlowGroup, Groups};
 use crate::input::eth;
 use crate::ipv4;
 use crate::limits::{RECEIVE_RESERVE, RECEIVE_SHARE, RECEIVE_SHARE_OF_FREE};
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF};
+use crate::prefetch;
 use crate::rings::Word;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::rack::Timer;
@@ -55,31 +57,62 @@ impl Way {
     }
 }
 
-/// Takes a frame, whose buffer is then not the caller's any more, unless it is [`Way::Other`]. `LONE`: no other frame comes in this
-/// iteration.
+/// Takes a frame, whose buffer is then not the caller's any more, unless it is [`Way::Other`].
 #[inline(always)]
-pub fn receive<const LONE: bool>(local: &mut Local, groups: &mut Groups, frame: &RxFrame) -> Way {
-    if local.event_room == 0 {
-        return Way::Other;
+pub fn receive(local: &mut Local, groups: &mut Groups, frame: &RxFrame) -> Way {
+    match find::<false>(local, groups, frame) {
+        Ok(request) => {
+            request.hold::<false>(local);
+            Way::Folded
+        }
+        Err(way) => way,
     }
-    let Some(read) = parse::headers(local, frame) else { return Way::Other };
+}
+
+/// The same of the only one of an iteration. If it is what a folded connection expects, the application is told, and may answer before
+/// its request is held.
+#[inline(always)]
+pub fn receive_lone<'a>(
+    local: &mut Local,
+    groups: &'a mut Groups,
+    frame: &RxFrame,
+) -> Result<Request<'a>, Way> {
+    find::<true>(local, groups, frame)
+}
+
+#[inline(always)]
+fn find<'a, const LONE: bool>(
+    local: &mut Local,
+    groups: &'a mut Groups,
+    frame: &RxFrame,
+) -> Result<Request<'a>, Way> {
+    if local.event_room == 0 {
+        return Err(Way::Other);
+    }
+    let Some(read) = parse::headers(local, frame) else { return Err(Way::Other) };
     let (head, hash, total) = read;
     let id = hash as usize & groups.len().wrapping_sub(1);
-    let Some(Some(group)) = groups.get_mut(id) else { return Way::Other };
+    let Some(Some(group)) = groups.get_mut(id) else { return Err(Way::Other) };
     // Not by way of the box: else that is kept for what is rare.
     let group = &mut **group;
-    let FlowGroup { conns, table, tx_base, frames, .. } = &mut *group;
-    let Some(conn) = table.first(conns, hash).filter(|conn| conn.tuple == head.tuple()) else {
-        return behind::<LONE>(group, local, Segment::new(read), frame);
+    // The end of a chain is the number of no connection: so that is not asked apart.
+    let index = u32::from(group.table.head(hash).copied().unwrap_or(END));
+    let Some(conn) = group.conns.get(index) else {
+        return Err(behind::<LONE>(group, local, Segment::new(read), frame));
     };
+    // All that a segment touches, at once: nothing of it depends on the first line.
+    prefetch::behind(conn, CONN_LINES);
+    if conn.tuple != head.tuple() {
+        return Err(behind::<LONE>(group, local, Segment::new(read), frame));
+    }
     let len = total.wrapping_sub(folded::HEADERS);
-    let Some(news) = folded::expects(conn, local, *tx_base, head, len, &frame.mbuf) else {
-        let index = conn.name.index();
-        return Way::of(unexpected(group, local, index, frame));
+    let Some(news) = folded::expects(conn, local, group.tx_base, head, len, &frame.mbuf) else {
+        return Err(Way::of(unexpected(group, local, index, frame)));
     };
+    let FlowGroup { conns, tx_base, frames, .. } = group;
+    let conn = conns.at_mut(index);
     *frames += 1;
-    folded::take::<LONE>(conn, local, frame, news, len);
-    Way::Folded
+    Ok(folded::take(conn, local, *tx_base, frame, news, len))
 }
 
 /// The same where the first connection of the chain is another, or there is none: so that the usual way knows where its connection is.
@@ -94,13 +127,13 @@ fn behind<const LONE: bool>(
     let Some(index) = table.find_tuple(conns, segment.hash(), segment.tuple()) else {
         return Way::of(edges::stranger(group, local, segment, frame));
     };
-    let conn = conns.at_mut(index);
+    let (conn, head) = (conns.at_mut(index), segment.head());
     let len = segment.total().wrapping_sub(folded::HEADERS);
-    let Some(news) = folded::expects(conn, local, *tx_base, segment.head(), len, &frame.mbuf) else {
+    let Some(news) = folded::expects(conn, local, *tx_base, head, len, &frame.mbuf) else {
         return Way::of(unexpected(group, local, index, frame));
     };
     *frames += 1;
-    folded::take::<LONE>(conn, local, frame, news, len);
+    folded::take(conn, local, *tx_base, frame, news, len).hold::<LONE>(local);
     Way::Folded
 }
 

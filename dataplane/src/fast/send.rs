@@ -21,7 +21,7 @@ use ix_abi::stats::Counter;
 use ix_abi::{Handle, Op};
 
 /// The first word of a `sendv` with one entry that wants no result.
-const ONE_PIECE: u64 = Op::Sendv.0 as u64 | 1 << 32;
+pub(super) const ONE_PIECE: u64 = Op::Sendv.0 as u64 | 1 << 32;
 
 const SLOW: Flags = Flags::IN_OUTPUT
     .union(Flags::APP_CLOSED)
@@ -230,7 +230,7 @@ fn transmit_as<T: TxQueue, const STAMPED: bool>(
 ) -> bool {
     let offload = local.tx_checksum;
     let (seq, extent) = (conn.snd_nxt, conn.own_segment.extent());
-    let said = (emit::Numbers::new(conn, seq), window.into());
+    let said = (seq, window.into());
     let sum = emit::sums(conn, local.address_sum);
     let Ok(number) = emit::data::<T, STAMPED>(conn, local, queue, offload, said, sum, extent)
     else {
