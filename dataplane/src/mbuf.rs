@@ -21,8 +21,10 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use ix_abi::{CoreId, GroupId};
 
+mod place;
 mod rest;
 
+pub use place::Place;
 pub use rest::{Rest, RestBuilder};
 
 /// The right to one receive buffer.
@@ -44,44 +46,6 @@ impl Mbuf {
     /// The inverse of [`Mbuf::into_raw`]: exactly once for each.
     pub const fn from_raw(index: u32) -> Mbuf {
         Mbuf(index)
-    }
-}
-
-/// A byte of a buffer, by its distance from the area's first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(pub u64);
-
-impl Place {
-    /// That byte of a buffer.
-    #[inline(always)]
-    pub const fn of(mbuf: &Mbuf, offset: u16) -> Place {
-        Place(mbuf.0 as u64 * MBUF_BYTES as u64 + offset as u64)
-    }
-
-    /// In no buffer.
-    pub const NOWHERE: Place = Place(u64::MAX);
-
-    /// The buffer's number, of nowhere one that no buffer has.
-    #[inline(always)]
-    pub const fn index(self) -> u32 {
-        (self.0 / MBUF_BYTES as u64) as u32
-    }
-
-    /// The buffer's number without a cut, where that needs none.
-    #[inline(always)]
-    const fn at(self) -> usize {
-        (self.0 / MBUF_BYTES as u64) as usize
-    }
-
-    /// The buffer. As [`Mbuf::from_raw`].
-    #[inline(always)]
-    pub const fn mbuf(self) -> Mbuf {
-        Mbuf(self.index())
-    }
-
-    /// Where in the buffer.
-    pub const fn offset(self) -> u16 {
-        (self.0 % MBUF_BYTES as u64) as u16
     }
 }
 
@@ -347,8 +311,13 @@ impl Area {
     pub fn within(&self, held: Place, addr: u64, len: u64, received: u64) -> Option<Place> {
         // The same in all three views of the area. What is not in this buffer is far from what was received.
         let at = addr.wrapping_sub(self.user_base);
-        let left = received.checked_sub(at.wrapping_sub(held.0))?;
-        if len > left {
+        let skipped = at.wrapping_sub(held.0);
+        if skipped > received {
+            core::hint::cold_path();
+            return None;
+        }
+        if len > received - skipped {
+            core::hint::cold_path();
             return None;
         }
         Some(Place(at))

@@ -119,8 +119,8 @@ fn take_in<const OWN: bool>(
 }
 
 impl Request<'_> {
-    /// Runs a call, if it is the answer: it returns the request, out of whose buffer it sends one piece. `false`: it is not, or there is
-    /// no room, and nothing has happened.
+    /// Runs a call, if it is the answer: it returns the request, and sends one piece. `false`: it is not, or there is no room, and
+    /// nothing has happened.
     #[inline(always)]
     pub fn answer<T: TxQueue>(&mut self, local: &mut Local, queue: &mut T, words: &Words) -> bool {
         let Request { conn, tx_base } = self;
@@ -129,7 +129,10 @@ impl Request<'_> {
             return false;
         }
         let held = conn.kept_place();
-        let Some(place) = local.pool.area().within(held, addr, len, done) else { return false };
+        let Some(place) = local.pool.area().within(held, addr, len, done) else {
+            let request = elsewhere::<T, false>(conn, local, queue, *tx_base, (addr, len));
+            return request.map(|mbuf| local.pool.free(mbuf)).is_some();
+        };
         let sent = send_at::<T, false>(conn, local, queue, *tx_base, (place, len));
         if sent {
             conn.keep_place(place);
@@ -222,7 +225,13 @@ pub fn answer<T: TxQueue, const AS_PLAIN: bool>(
 ) -> bool {
     let area = local.pool.area();
     let Some(place) = area.part(conn.kept_place(), addr, len, done) else {
-        return elsewhere::<T, AS_PLAIN>(conn, local, queue, tx_base, addr, len);
+        let Some(request) = elsewhere::<T, AS_PLAIN>(conn, local, queue, tx_base, (addr, len))
+        else {
+            return false;
+        };
+        local.owing.answered(conn);
+        local.pool.return_held(request);
+        return true;
     };
     let sent = send_at::<T, AS_PLAIN>(conn, local, queue, tx_base, (place, len));
     if sent {
@@ -233,32 +242,30 @@ pub fn answer<T: TxQueue, const AS_PLAIN: bool>(
     sent
 }
 
-/// The same from other memory than what holds the request.
+/// The same from other memory than what holds the request, which is then the caller's; `None`: nothing has happened.
 #[inline(never)]
 fn elsewhere<T: TxQueue, const AS_PLAIN: bool>(
     conn: &mut Conn,
     local: &mut Local,
     queue: &mut T,
     tx_base: u32,
-    addr: u64,
-    len: u64,
-) -> bool {
-    let Ok((extent, source)) = locate(local, addr, len) else { return false };
+    (addr, len): (u64, u64),
+) -> Option<Mbuf> {
+    let (extent, source) = locate(local, addr, len).ok()?;
     let whole = u64::from(extent.len()) == len;
     let sent = whole
         && match local.tx_checksum {
             true => send_as::<T, true, AS_PLAIN>(conn, local, queue, tx_base, extent),
             false => send_as::<T, false, AS_PLAIN>(conn, local, queue, tx_base, extent),
         };
-    if sent {
-        local.owing.answered(conn);
-        local.pool.return_held(conn.kept_place().mbuf());
-        conn.keep_place(Place::NOWHERE);
-        conn.own_segment.refer(extent, source);
-    } else {
+    if !sent {
         source.release(local);
+        return None;
     }
-    sent
+    let request = conn.kept_place().mbuf();
+    conn.keep_place(Place::NOWHERE);
+    conn.own_segment.refer(extent, source);
+    Some(request)
 }
 
 /// The window field of an answer, see `tcp::receive::window_field_of`: nothing that was received waits, and no FIN has

@@ -98,7 +98,7 @@ fn find<'a, const LONE: bool>(
     // The end of a chain is the number of no connection: so that is not asked apart.
     let index = u32::from(group.table.head(hash).copied().unwrap_or(END));
     let Some(conn) = group.conns.get(index) else {
-        return Err(behind::<LONE>(group, local, Segment::new(read), frame));
+        return Err(Way::of(edges::stranger(group, local, Segment::new(read), frame)));
     };
     // All that a segment touches, at once: nothing of it depends on the first line.
     prefetch::behind(conn, CONN_LINES);
@@ -115,7 +115,7 @@ fn find<'a, const LONE: bool>(
     Ok(folded::take(conn, local, *tx_base, frame, news, len))
 }
 
-/// The same where the first connection of the chain is another, or there is none: so that the usual way knows where its connection is.
+/// The same where the first connection of the chain is another: apart, so that the usual way knows where its connection is.
 #[inline(never)]
 fn behind<const LONE: bool>(
     group: &mut FlowGroup,
