@@ -136,8 +136,7 @@ fn transmit<P: Platform, const FREED: bool>(engine: &mut Engine, platform: &mut 
     for queue in platform.rx_queues() {
         queue.replenish(&mut engine.local.pool);
     }
-    engine.local.pool.publish::<FREED>();
-    if engine.local.pool.away() > 0 {
+    if engine.local.pool.publish::<FREED>() && engine.local.pool.away() > 0 {
         engine.send_home();
         engine.local.mesh.flush(|core| platform.wake(core));
     }

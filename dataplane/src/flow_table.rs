@@ -132,7 +132,9 @@ impl FlowTable {
     #[inline(always)]
     pub fn find_tuple(&self, conns: &Conns, hash: u32, tuple: u64) -> Option<u32> {
         let mut link = *self.head(hash)?;
+        // The end is the number of no connection: so that is not asked apart.
         while let Some(conn) = conns.get(link.into()) {
+            // All that a segment touches, at once: nothing of it depends on the first line.
             prefetch::behind(conn, CONN_LINES);
             if conn.tuple == tuple {
                 return Some(link.into());

@@ -591,16 +591,20 @@ impl Pool {
         of_home.map_or(0, |free| free.0.load(Ordering::Relaxed) as usize)
     }
 
-    /// Tells the other cores how many buffers are free here; once per loop. `NEWS`: it is known that others are than then.
+    /// Tells the other cores how many buffers are free here; once per loop. Whether there are others, without whom none is away.
+    /// `NEWS`: it is known to be another number than then.
     #[inline(always)]
-    pub fn publish<const NEWS: bool>(&self) {
-        if let Some(free) = self.told {
-            let count = self.free.len() as u32;
-            // The line is others' to read: written only when there is news.
-            if NEWS || free.load(Ordering::Relaxed) != count {
-                free.store(count, Ordering::Relaxed);
-            }
+    pub fn publish<const NEWS: bool>(&self) -> bool {
+        let Some(free) = self.told else {
+            debug_assert!(self.away.is_empty());
+            return false;
+        };
+        let count = self.free.len() as u32;
+        // The line is others' to read: written only when there is news.
+        if NEWS || free.load(Ordering::Relaxed) != count {
+            free.store(count, Ordering::Relaxed);
         }
+        true
     }
 
     /// Makes every free buffer of this pool all zero; what is already is only read. The device has none of

@@ -104,6 +104,10 @@ fn exchange<P: Platform>(
 #[inline(never)]
 fn go_on<P: Platform>(engine: &mut Engine, platform: &mut P, returned: AppReturn) -> Turn {
     let turn = run_left(engine, platform, returned);
+    if turn == Turn::Short && engine.local.output_ready.is_empty() {
+        transmit::<P, false>(engine, platform);
+        return turn;
+    }
     finish_calmly(engine, platform, turn)
 }
 
@@ -114,8 +118,7 @@ fn finish_calmly<P: Platform>(engine: &mut Engine, platform: &mut P, turn: Turn)
         finish(engine, platform);
         return Turn::Stirred;
     }
-    let all_sent = turn == Turn::Short && engine.local.output_ready.is_empty()
-        || output::run_calmly(engine, platform.tx_queue());
+    let all_sent = output::run_calmly(engine, platform.tx_queue());
     transmit::<P, false>(engine, platform);
     if all_sent { turn } else { Turn::Stirred }
 }

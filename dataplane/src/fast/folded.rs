@@ -130,8 +130,7 @@ impl Request<'_> {
         }
         let held = conn.kept_place();
         let Some(place) = local.pool.area().within(held, addr, len, done) else {
-            let request = elsewhere::<T, false>(conn, local, queue, *tx_base, (addr, len));
-            return request.map(|mbuf| local.pool.free(mbuf)).is_some();
+            return elsewhere::<T, false, false>(conn, local, queue, *tx_base, (addr, len));
         };
         let sent = send_at::<T, false>(conn, local, queue, *tx_base, (place, len));
         if sent {
@@ -225,13 +224,7 @@ pub fn answer<T: TxQueue, const AS_PLAIN: bool>(
 ) -> bool {
     let area = local.pool.area();
     let Some(place) = area.part(conn.kept_place(), addr, len, done) else {
-        let Some(request) = elsewhere::<T, AS_PLAIN>(conn, local, queue, tx_base, (addr, len))
-        else {
-            return false;
-        };
-        local.owing.answered(conn);
-        local.pool.return_held(request);
-        return true;
+        return elsewhere::<T, AS_PLAIN, true>(conn, local, queue, tx_base, (addr, len));
     };
     let sent = send_at::<T, AS_PLAIN>(conn, local, queue, tx_base, (place, len));
     if sent {
@@ -242,16 +235,16 @@ pub fn answer<T: TxQueue, const AS_PLAIN: bool>(
     sent
 }
 
-/// The same from other memory than what holds the request, which is then the caller's; `None`: nothing has happened.
+/// The same from other memory than what holds the request. `HELD`: that is booked.
 #[inline(never)]
-fn elsewhere<T: TxQueue, const AS_PLAIN: bool>(
+fn elsewhere<T: TxQueue, const AS_PLAIN: bool, const HELD: bool>(
     conn: &mut Conn,
     local: &mut Local,
     queue: &mut T,
     tx_base: u32,
     (addr, len): (u64, u64),
-) -> Option<Mbuf> {
-    let (extent, source) = locate(local, addr, len).ok()?;
+) -> bool {
+    let Ok((extent, source)) = locate(local, addr, len) else { return false };
     let whole = u64::from(extent.len()) == len;
     let sent = whole
         && match local.tx_checksum {
@@ -260,12 +253,18 @@ fn elsewhere<T: TxQueue, const AS_PLAIN: bool>(
         };
     if !sent {
         source.release(local);
-        return None;
+        return false;
     }
     let request = conn.kept_place().mbuf();
     conn.keep_place(Place::NOWHERE);
     conn.own_segment.refer(extent, source);
-    Some(request)
+    if HELD {
+        local.owing.answered(conn);
+        local.pool.return_held(request);
+    } else {
+        local.pool.free(request);
+    }
+    true
 }
 
 /// The window field of an answer, see `tcp::receive::window_field_of`: nothing that was received waits, and no FIN has

@@ -3,16 +3,14 @@ use super::apart;
 use super::edges;
 use super::folded::{self, Request};
 use super::parse::{self, Head, Segment};
-use crate::conn::{CONN_LINES, Conn, Flags, State};
+use crate::conn::{Conn, Flags, State};
 use crate::device::RxFrame;
-use crate::flow_table::END;
 use crate::group::{FlowGroup, Groups};
 use crate::input::eth;
 use crate::ipv4;
 use crate::limits::{RECEIVE_RESERVE, RECEIVE_SHARE, RECEIVE_SHARE_OF_FREE};
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, Meta, NO_MBUF};
-use crate::prefetch;
 use crate::rings::Word;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::rack::Timer;
@@ -60,7 +58,7 @@ impl Way {
 /// Takes a frame, whose buffer is then not the caller's any more, unless it is [`Way::Other`].
 #[inline(always)]
 pub fn receive(local: &mut Local, groups: &mut Groups, frame: &RxFrame) -> Way {
-    match find::<false>(local, groups, frame) {
+    match receive_lone(local, groups, frame) {
         Ok(request) => {
             request.hold::<false>(local);
             Way::Folded
@@ -77,15 +75,6 @@ pub fn receive_lone<'a>(
     groups: &'a mut Groups,
     frame: &RxFrame,
 ) -> Result<Request<'a>, Way> {
-    find::<true>(local, groups, frame)
-}
-
-#[inline(always)]
-fn find<'a, const LONE: bool>(
-    local: &mut Local,
-    groups: &'a mut Groups,
-    frame: &RxFrame,
-) -> Result<Request<'a>, Way> {
     if local.event_room == 0 {
         return Err(Way::Other);
     }
@@ -95,16 +84,10 @@ fn find<'a, const LONE: bool>(
     let Some(Some(group)) = groups.get_mut(id) else { return Err(Way::Other) };
     // Not by way of the box: else that is kept for what is rare.
     let group = &mut **group;
-    // The end of a chain is the number of no connection: so that is not asked apart.
-    let index = u32::from(group.table.head(hash).copied().unwrap_or(END));
-    let Some(conn) = group.conns.get(index) else {
+    let Some(index) = group.table.find_tuple(&group.conns, hash, head.tuple()) else {
         return Err(Way::of(edges::stranger(group, local, Segment::new(read), frame)));
     };
-    // All that a segment touches, at once: nothing of it depends on the first line.
-    prefetch::behind(conn, CONN_LINES);
-    if conn.tuple != head.tuple() {
-        return Err(behind::<LONE>(group, local, Segment::new(read), frame));
-    }
+    let conn = group.conns.at(index);
     let len = total.wrapping_sub(folded::HEADERS);
     let Some(news) = folded::expects(conn, local, group.tx_base, head, len, &frame.mbuf) else {
         return Err(Way::of(unexpected(group, local, index, frame)));
@@ -113,28 +96,6 @@ fn find<'a, const LONE: bool>(
     let conn = conns.at_mut(index);
     *frames += 1;
     Ok(folded::take(conn, local, *tx_base, frame, news, len))
-}
-
-/// The same where the first connection of the chain is another: apart, so that the usual way knows where its connection is.
-#[inline(never)]
-fn behind<const LONE: bool>(
-    group: &mut FlowGroup,
-    local: &mut Local,
-    segment: Segment<'_>,
-    frame: &RxFrame,
-) -> Way {
-    let FlowGroup { conns, table, tx_base, frames, .. } = &mut *group;
-    let Some(index) = table.find_tuple(conns, segment.hash(), segment.tuple()) else {
-        return Way::of(edges::stranger(group, local, segment, frame));
-    };
-    let (conn, head) = (conns.at_mut(index), segment.head());
-    let len = segment.total().wrapping_sub(folded::HEADERS);
-    let Some(news) = folded::expects(conn, local, *tx_base, head, len, &frame.mbuf) else {
-        return Way::of(unexpected(group, local, index, frame));
-    };
-    *frames += 1;
-    folded::take(conn, local, *tx_base, frame, news, len).hold::<LONE>(local);
-    Way::Folded
 }
 
 /// The same on connection `index`, which is not folded, or gets something else. Reads the headers anew: so that nothing is kept
