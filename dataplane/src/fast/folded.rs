@@ -276,7 +276,7 @@ fn window(conn: &mut Conn) -> u32 {
         assert!(
             RECEIVE_WINDOW >= 3 * u16::MAX as u32,
             "two full-sized segments fit after each answer"
-        )
+        );
     }
     debug_assert!(told <= RECEIVE_WINDOW);
     if told + u32::from(conn.mss) > RECEIVE_WINDOW {
