@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::events::RESERVE;
 use crate::fast::{self, Way};
 use crate::limits::{CALLS_PER_TURN, CONNECT_COST};
-use crate::local::BATCH_STEP;
+use crate::local::{BATCH_STEP, Local};
 use crate::rings::{BadRing, Ready, Words};
 use ix_abi::stats::Counter;
 use ix_abi::{Call, Condition, GroupId, Handle, Op, Request, Status};
@@ -104,10 +104,17 @@ pub fn run_lone<T: TxQueue>(
 /// The same of one that is not predicted.
 #[inline(never)]
 fn run_unpredicted<T: TxQueue>(engine: &mut Engine, queue: &mut T) {
-    if let Some(app) = &mut engine.local.app {
+    leave(&mut engine.local);
+    run_behind(engine, queue, 1, 0);
+}
+
+/// The only slot that was ready is not consumed after all.
+#[cold]
+#[inline(never)]
+pub fn leave(local: &mut Local) {
+    if let Some(app) = &mut local.app {
         app.rings.unconsume();
     }
-    run_behind(engine, queue, 1, 0);
 }
 
 /// The same where something is in the way.

@@ -159,18 +159,19 @@ pub struct Conn {
     // Line 0: found by, and what a segment is held against. All that a folded connection keeps up is in the first two.
     /// The peer's IPv4 address and both ports, in the order of a received header; of IPv6 the ports alone.
     pub tuple: u64,
-    /// Next in the bucket.
-    pub hash_next: Link,
+    // These two are one word for `Conn::form`, and the next two are one for `Conn::expected`.
     /// The set of rules that it was judged by.
     pub acl: u32,
+    /// Bytes that the application was told of and has not returned.
+    pub rx_held: u32,
+    /// After the last byte that the application gave; FIN comes here.
+    pub snd_end: WrappingSeq,
     /// Next expected from the peer.
     pub rcv_nxt: WrappingSeq,
     /// Right edge of the window that the peer was told.
     pub rcv_edge: WrappingSeq,
     /// Oldest that is not acknowledged.
     pub snd_una: WrappingSeq,
-    /// After the last byte that the application gave; FIN comes here.
-    pub snd_end: WrappingSeq,
     /// The peer's window, in bytes from `snd_una`.
     pub snd_wnd: u32,
     /// Largest window that the peer ever offered (for its SWS avoidance).
@@ -181,16 +182,20 @@ pub struct Conn {
     pub ts_offset: u32,
     /// Oldest receive buffer that is not returned.
     pub rx_head: u32,
-    /// Bytes that the application was told of and has not returned.
-    pub rx_held: u32,
     /// The last frame with payload of this connection, in the group's numbering.
     pub last_tx: u32,
+    /// Next in the bucket.
+    pub hash_next: Link,
     /// Largest payload of a frame.
     pub mss: u16,
     /// Shift of the windows that the peer sends.
     pub snd_shift: u8,
     /// Timeouts in a row.
     pub retries: u8,
+    /// What `rto_at` stands for.
+    pub timer: Timer,
+    /// See [`Pending`].
+    pub pending: Pending,
 
     // Line 1: whose it is, times, and the way out.
     /// The application's.
@@ -203,12 +208,8 @@ pub struct Conn {
     pub ack_at: Instant,
     /// Round-trip estimator.
     pub rtt: RttEstimator,
-    /// Ethernet address of the next hop.
-    pub mac: [u8; 6],
-    /// What `rto_at` stands for.
-    pub timer: Timer,
-    /// See [`Pending`].
-    pub pending: Pending,
+    /// What a frame to the next hop begins with: its Ethernet address, and two bytes of ours.
+    pub ether: [u8; 8],
     /// Valid while it is the neighbour table's epoch.
     pub mac_epoch: u32,
     /// Bytes received in order since the last acknowledgement went out.
@@ -396,6 +397,25 @@ impl Conn {
         self.ack_at = Instant::NEVER;
     }
 
+    /// In what form it is, under which rules; above that how much the application holds. One load.
+    #[inline(always)]
+    pub fn form(&self) -> u64 {
+        u64::from(self.acl) | u64::from(self.rx_held) << 32
+    }
+
+    /// What a segment says that comes next and acknowledges everything: its sequence number, and below that the acknowledgement.
+    /// One load.
+    #[inline(always)]
+    pub fn expected(&self) -> u64 {
+        u64::from(self.snd_end.0) | u64::from(self.rcv_nxt.0) << 32
+    }
+
+    /// Ethernet address of the next hop.
+    pub fn mac(&self) -> [u8; 6] {
+        let [mac @ .., _, _] = self.ether;
+        mac
+    }
+
     /// Whether it is established over IPv4, nothing is missing, and neither marks nor a narrow path ask for more
     /// than a look at each segment. Adjacent fields, so that it is two comparisons.
     #[inline(always)]
@@ -513,7 +533,7 @@ impl Default for Conn {
             output_next: NIL,
             events_next: NIL,
             mac_epoch: 0,
-            mac: [0; 6],
+            ether: [0; 8],
             rx_buffers: 0,
             cc: Congestion::default(),
             rtt: RttEstimator::default(),

@@ -1,19 +1,24 @@
 //! The core loop: one iteration of a core's life, for the kernel, the simulation and benchmarks.
 //!
 //! What follows an iteration (spinning, halting until `Work::deadline`) is the platform's.
+mod calm;
+
 use crate::calls;
 use crate::device::{RxBatch, RxFrame, RxQueue, TxQueue};
 use crate::engine::Engine;
-use crate::events::{self, RESERVE};
+use crate::events;
 use crate::fast::{self, AHEAD, Way};
 use crate::input::{chain, eth};
 use crate::limits::PUBLISH_EVERY;
 use crate::local::Local;
-use crate::measure::Source;
+use crate::measure::{Measure, Source};
 use crate::moves::relief::Hurry;
 use crate::output;
 use crate::platform::{AppFault, AppReturn, Platform, Work};
+use crate::rings::AppRings;
 use crate::tap;
+use crate::time::Instant;
+use alloc::boxed::Box;
 use ix_abi::stats::{CoreStats, Counter, Drop, batch_bucket};
 
 /// One iteration.
@@ -34,7 +39,7 @@ pub fn turn<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
     // 1. The quiescent point: commands, and what other cores say.
     platform.control(engine);
     let busy = if engine.is_calm() {
-        match calmly(engine, platform) {
+        match calm::calmly(engine, platform) {
             Turn::Short | Turn::Calm => {
                 engine.check_calm();
                 return Work { busy: true, deadline: engine.local.now };
@@ -54,7 +59,7 @@ pub fn turn<P: Platform>(engine: &mut Engine, platform: &mut P) -> Work {
 enum Turn {
     /// There was nothing to do.
     Idle,
-    /// There was, and all has gone the shortest way.
+    /// There was a request, or none, and an answer on a folded connection, and nothing else.
     Short,
     /// There was, and nothing rare has come of it.
     Calm,
@@ -84,36 +89,6 @@ fn end<P: Platform>(engine: &mut Engine, platform: &mut P, busy: bool) -> Work {
         engine.look_around();
     }
     Work { busy, deadline: if busy { engine.local.now } else { engine.deadline() } }
-}
-
-/// Steps 2 to 7 while nothing rare has come up: as [`completely`] has them, less what finds nothing then.
-#[inline(always)]
-fn calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> Turn {
-    engine.local.tx.reclaim(platform.tx_queue());
-    let received = receive_calmly(engine, platform);
-    if received == Turn::Stirred {
-        tell(engine, platform);
-        finish(engine, platform);
-        return Turn::Stirred;
-    }
-    let entered = enter_calmly(engine, platform, received == Turn::Short);
-    if entered == Turn::Short && engine.local.output_ready.is_empty() {
-        transmit(engine, platform);
-        return Turn::Short;
-    }
-    finish_calmly(engine, platform, if entered == Turn::Idle { received } else { entered })
-}
-
-/// Steps 6 and 7 of an iteration that has come to `turn` so far.
-#[inline(never)]
-fn finish_calmly<P: Platform>(engine: &mut Engine, platform: &mut P, turn: Turn) -> Turn {
-    if turn == Turn::Stirred {
-        finish(engine, platform);
-        return Turn::Stirred;
-    }
-    let all_sent = output::run_calmly(engine, platform.tx_queue());
-    transmit(engine, platform);
-    if all_sent { turn } else { Turn::Stirred }
 }
 
 /// Steps 2 to 7. Whether there was anything to do.
@@ -148,124 +123,23 @@ fn finish<P: Platform>(engine: &mut Engine, platform: &mut P) -> bool {
         engine.local.tap.stamp();
     }
     output::run(engine, platform.tx_queue());
-    transmit(engine, platform);
+    transmit::<P, false>(engine, platform);
     engine.local.mesh.flush(|core| platform.wake(core));
     due
 }
 
-/// Step 7: one doorbell for all frames; buffers go back to the device and to other cores.
+/// Step 7: one doorbell for all frames; buffers go back to the device and to other cores. `FREED`: one has become free.
 #[inline(always)]
-fn transmit<P: Platform>(engine: &mut Engine, platform: &mut P) {
+fn transmit<P: Platform, const FREED: bool>(engine: &mut Engine, platform: &mut P) {
     // In every iteration: others may send through this queue. Without news it rings no bell.
     platform.tx_queue().kick();
     for queue in platform.rx_queues() {
         queue.replenish(&mut engine.local.pool);
     }
-    engine.local.pool.publish();
-    if engine.local.pool.away() > 0 {
+    if engine.local.pool.publish::<FREED>() && engine.local.pool.away() > 0 {
         engine.send_home();
         engine.local.mesh.flush(|core| platform.wake(core));
     }
-}
-
-/// Steps 2 and 3. The first frame that is not predicted ends the calm.
-#[inline(always)]
-fn receive_calmly<P: Platform>(engine: &mut Engine, platform: &mut P) -> Turn {
-    if engine.local.measure.may_be_lone()
-        // Of several queues none is to go before the others for ever.
-        && let [queue] = platform.rx_queues()
-        && let Some(frame) = queue.lone()
-        && frame.rest.is_none()
-    {
-        let Engine { local, groups, .. } = &mut *engine;
-        local.measure.found_lone();
-        count(&mut local.stats, 1, 1, 0);
-        let way = fast::receive::<true>(local, groups, frame);
-        if way != Way::Other {
-            // Apart from the others, else vectors are made of them.
-            local.stats.add(Counter::RxBytes, u64::from(frame.len));
-            queue.took_lone();
-            return if way == Way::Folded { Turn::Short } else { Turn::of(engine) };
-        }
-        take_lone(engine, queue);
-        return Turn::of(engine);
-    }
-    receive_batch(engine, platform)
-}
-
-/// Takes the frame that the queue has shown, which is not predicted, and was counted.
-#[inline(never)]
-fn take_lone<Q: RxQueue>(engine: &mut Engine, queue: &mut Q) {
-    let (Some(frame), Some(batch)) = (queue.lone(), &mut engine.batch) else { return };
-    // There is room: it is empty.
-    let _always = batch.try_push(frame.moved());
-    queue.took_lone();
-    let bytes = take_rest(engine, 0);
-    engine.local.stats.add(Counter::RxBytes, bytes);
-}
-
-/// The same for as many frames as there may be.
-#[inline(never)]
-fn receive_batch<P: Platform>(engine: &mut Engine, platform: &mut P) -> Turn {
-    let Engine { local, batch: Some(batch), rx_batch, .. } = &mut *engine else {
-        return Turn::Idle;
-    };
-    let mut total = 0;
-    for queue in platform.rx_queues() {
-        total += queue.poll(*rx_batch - total, batch);
-        if total >= *rx_batch {
-            break;
-        }
-    }
-    if total == 0 {
-        return Turn::Idle;
-    }
-    if local.measure.found(total) {
-        receive_closely(engine, platform, total);
-    } else {
-        receive_several(engine, total);
-    }
-    Turn::of(engine)
-}
-
-/// Takes the `total` frames of the batch, until one is not predicted; then the rest of them otherwise.
-#[inline(always)]
-fn receive_several(engine: &mut Engine, total: usize) {
-    let Engine { local, groups, batch: Some(batch), .. } = engine else { return };
-    let (mut bytes, mut done) = (0, 0);
-    'predicted: while done < batch.len() {
-        let end = batch.len().min(done + AHEAD);
-        fast::look_ahead(local, groups, &mut batch[done..end]);
-        for frame in &batch[done..end] {
-            if !frame.rest.is_none() || fast::receive::<false>(local, groups, frame) == Way::Other {
-                break 'predicted;
-            }
-            bytes += u64::from(frame.len);
-            done += 1;
-        }
-    }
-    if done == batch.len() {
-        batch.clear();
-    } else {
-        bytes += take_rest(engine, done);
-    }
-    count(&mut engine.local.stats, total, total, bytes);
-}
-
-/// The same for what is to be looked at closely: `total` frames are in the batch.
-#[cold]
-#[inline(never)]
-fn receive_closely<P: Platform>(engine: &mut Engine, platform: &mut P, total: usize) {
-    engine.local.stir();
-    let Some(mut batch) = engine.batch.take() else { return };
-    let waits = look_closely(engine, platform, total, &mut batch);
-    engine.batch = Some(batch);
-    let mut bytes = 0;
-    if !waits {
-        fast::open(&mut engine.local);
-        bytes = take_rest(engine, 0);
-    }
-    count(&mut engine.local.stats, total, total, bytes);
 }
 
 /// Takes the frames of the batch that come behind the first `done`; their bytes.
@@ -305,35 +179,20 @@ fn count(stats: &mut CoreStats, total: usize, all: usize, bytes: u64) {
     }
 }
 
-/// Steps 4 and 5; idle if the application was not entered. `told`: there is an event for it.
+/// Enters the application, which gets its events.
 #[inline(always)]
-fn enter_calmly<P: Platform>(engine: &mut Engine, platform: &mut P, told: bool) -> Turn {
-    let Local { app: Some(app), now, measure, stats, .. } = &mut engine.local else {
-        return Turn::Idle;
-    };
-    if !told && app.rings.unread_then() == 0 {
-        app.rings.publish(now.0);
-        return Turn::Idle;
-    }
-    app.rings.publish(now.0);
+fn enter<P: Platform>(
+    (rings, now): (&mut AppRings, Instant),
+    (measure, stats): (&mut Box<Measure>, &mut CoreStats),
+    platform: &mut P,
+) -> AppReturn {
+    rings.publish(now.0);
     let before = platform.tsc();
     let returned = platform.enter_app();
     let user = platform.tsc().wrapping_sub(before);
     measure.used(user);
     stats.add(Counter::UserTsc, user);
-    if returned != AppReturn::Entered {
-        returned_early(engine, returned);
-    } else if let Some(call) = app.rings.lone_call(RESERVE) {
-        if calls::run_lone(engine, platform.tx_queue(), call) {
-            return if engine.owed() { Turn::of(engine) } else { Turn::Short };
-        }
-    } else if let Ok(ready) = app.rings.calls() {
-        calls::run_calmly(engine, platform.tx_queue(), ready);
-    } else {
-        bad_ring(engine, platform);
-    }
-    engine.owed();
-    Turn::of(engine)
+    returned
 }
 
 /// The application was interrupted, or is to be ended.
@@ -484,7 +343,7 @@ fn take_one(engine: &mut Engine, frame: &RxFrame) {
     if !frame.rest.is_none() {
         engine.local.stir();
         chain::handle(engine, frame.moved());
-    } else if fast::receive::<false>(&mut engine.local, &mut engine.groups, frame) == Way::Other {
+    } else if fast::receive(&mut engine.local, &mut engine.groups, frame) == Way::Other {
         engine.local.stir();
         eth::handle(engine, frame.moved());
     }

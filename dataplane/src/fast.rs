@@ -17,7 +17,9 @@ mod receive;
 mod send;
 
 pub use ahead::{AHEAD, look_ahead};
-pub use receive::{Way, receive};
+pub use emit::VERSION;
+pub use folded::Request;
+pub use receive::{Way, receive, receive_lone};
 pub use send::{call, calls};
 
 use crate::events::RESERVE;

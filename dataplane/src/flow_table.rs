@@ -8,8 +8,7 @@
 //! pairs with each connection that is entered. Who looks for something notices nothing. Chains are short
 //! because the hash is keyed. A chain has a limit, so that even an attacker who has learnt the key
 //! cannot make look-ups slow.
-use crate::conn::CONN_LINES;
-use crate::conn::Conns;
+use crate::conn::{CONN_LINES, Conns};
 use crate::limits::FLOW_CHAIN_MAX;
 use crate::prefetch;
 use alloc::boxed::Box;
@@ -132,7 +131,7 @@ impl FlowTable {
     /// The connection of an IPv4 flow by its [`tuple`].
     #[inline(always)]
     pub fn find_tuple(&self, conns: &Conns, hash: u32, tuple: u64) -> Option<u32> {
-        let mut link = *self.buckets.get(self.bucket(hash))?;
+        let mut link = *self.head(hash)?;
         // The end is the number of no connection: so that is not asked apart.
         while let Some(conn) = conns.get(link.into()) {
             // All that a segment touches, at once: nothing of it depends on the first line.

@@ -8,6 +8,7 @@ use crate::config::{Config, Ipv4Config};
 use crate::conn::Unfolding;
 use crate::conn::{Conn, Flags};
 use crate::device::Pseudo;
+use crate::fast::VERSION;
 use crate::fifo::GroupSet;
 use crate::input::fragments::{self, Fragments};
 use crate::limits::{NEIGHBOR_EPOCH, RX_BATCH_MAX};
@@ -51,8 +52,14 @@ pub const BATCH_STEP: u32 = CORES_MAX as u32;
 
 /// See [`Local::sender`].
 const fn sender(mac: [u8; 6]) -> u64 {
+    let [_, _, a, b, c, d] = mac;
+    u64::from_ne_bytes([a, b, c, d, 8, 0, VERSION[0], VERSION[1]])
+}
+
+/// See [`Local::receiver`].
+const fn receiver(mac: [u8; 6]) -> u64 {
     let [a, b, c, d, e, f] = mac;
-    u64::from_ne_bytes([a, b, c, d, e, f, 8, 0])
+    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])
 }
 
 /// The router's link address, as connections have found it last.
@@ -60,7 +67,8 @@ const fn sender(mac: [u8; 6]) -> u64 {
 pub struct Router {
     /// Of the neighbour table, in which it is valid.
     epoch: u32,
-    mac: [u8; 6],
+    /// See [`Conn::ether`].
+    ether: [u8; 8],
     /// Our network and its mask, in the order of the wire: who is not of it is reached through the router.
     network: u32,
     mask: u32,
@@ -94,7 +102,9 @@ pub struct Local {
     pub tap: Tap,
     /// Our Ethernet address.
     pub mac: [u8; 6],
-    /// The same and the EtherType of IPv4, as the first eight bytes behind the destination of what we send.
+    /// The same, as the first eight bytes of what we receive have it.
+    pub receiver: u64,
+    /// What follows [`Conn::ether`] in what we send: the rest of our address, the EtherType of IPv4, the version and the service.
     pub sender: u64,
     /// Our IPv4 configuration.
     pub ipv4: Option<Ipv4Config>,
@@ -142,6 +152,8 @@ pub struct Local {
     pub acl: Option<Box<Firewall>>,
     /// Which set they are; 0: none.
     pub acl_generation: u32,
+    /// [`Conn::form`] of one that was judged by them, is folded, and holds nothing.
+    pub form_at_rest: u64,
     /// How many rejected senders may be told.
     pub acl_answers: Answers,
     /// Core 0 is to be told that rules were taken over.
@@ -235,6 +247,7 @@ impl Local {
             tx,
             tap: Tap::default(),
             mac: config.mac,
+            receiver: receiver(config.mac),
             sender: sender(config.mac),
             ipv4: None,
             address: [0; 4],
@@ -260,6 +273,7 @@ impl Local {
             app_ended: 0,
             acl: None,
             acl_generation: 0,
+            form_at_rest: Conn::form_at_rest(0),
             acl_answers: Answers::default(),
             acl_answer: None,
             loopback: config.loopback,
@@ -375,14 +389,19 @@ impl Local {
     /// Gives a connection the router's link address, if that was found in this epoch and leads to its peer.
     #[inline(always)]
     pub fn through_router(&self, conn: &mut Conn) -> bool {
-        let Router { epoch, mac, network, mask } = self.router;
+        let Router { epoch, ether, network, mask } = self.router;
         let outside = (conn.tuple as u32 ^ network) & mask != 0;
         let known = epoch == self.mac_epoch && outside && !conn.flags.contains(Flags::V6);
         if known {
-            conn.mac = mac;
+            conn.ether = ether;
             conn.mac_epoch = epoch;
         }
         known
+    }
+
+    /// What a frame to that neighbour begins with, see [`Conn::ether`].
+    pub fn ether(&self, [a, b, c, d, e, f]: [u8; 6]) -> [u8; 8] {
+        [a, b, c, d, e, f, self.mac[0], self.mac[1]]
     }
 
     /// Remembers the link address of `hop` for the next connections, if it is the router's.
@@ -391,7 +410,8 @@ impl Local {
         if hop.to_v4().is_some() && hop.to_v4() == config.gateway {
             let mask = u32::MAX.checked_shl(32 - u32::from(config.prefix.min(32))).unwrap_or(0);
             let network = u32::from_ne_bytes(config.address);
-            self.router = Router { epoch: self.mac_epoch, mac, network, mask: mask.to_be() };
+            let ether = self.ether(mac);
+            self.router = Router { epoch: self.mac_epoch, ether, network, mask: mask.to_be() };
         }
     }
 

@@ -21,8 +21,10 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use ix_abi::{CoreId, GroupId};
 
+mod place;
 mod rest;
 
+pub use place::Place;
 pub use rest::{Rest, RestBuilder};
 
 /// The right to one receive buffer.
@@ -44,26 +46,6 @@ impl Mbuf {
     /// The inverse of [`Mbuf::into_raw`]: exactly once for each.
     pub const fn from_raw(index: u32) -> Mbuf {
         Mbuf(index)
-    }
-}
-
-/// A byte of a buffer, by its distance from the area's first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(pub u64);
-
-impl Place {
-    /// In no buffer.
-    pub const NOWHERE: Place = Place(u64::MAX);
-
-    /// The buffer's number, of nowhere one that no buffer has.
-    #[inline(always)]
-    pub const fn index(self) -> u32 {
-        (self.0 / MBUF_BYTES as u64) as u32
-    }
-
-    /// Where in the buffer.
-    pub const fn offset(self) -> u16 {
-        (self.0 % MBUF_BYTES as u64) as u16
     }
 }
 
@@ -257,12 +239,35 @@ impl Area {
         unsafe { *self.meta_ptr(mbuf) = meta }
     }
 
-    /// Says what was received into a buffer that nothing refers to; the rest of its metadata is left as it was.
+    /// Says that `len` bytes were received from there on, into the caller's buffer, to which nothing refers, and who holds it. The rest
+    /// of its metadata is left as it was.
     #[inline(always)]
-    pub fn begin(&self, mbuf: &mut Mbuf, offset: u16, len: u16) {
+    pub fn begin(&self, place: Place, len: u16, holder: Holder) {
         // SAFETY: as in `set_meta`.
-        let meta = unsafe { &mut *self.meta_ptr(mbuf) };
-        (meta.offset, meta.len, meta.references) = (offset, len, 0);
+        let meta = unsafe { &mut *self.meta_at(place) };
+        (meta.offset, meta.len, meta.references) = (place.offset(), len, 0);
+        self.holder_at(place).store(holder.0, Ordering::Relaxed);
+    }
+
+    /// The application holds it no more.
+    #[inline(always)]
+    pub fn take_back(&self, place: Place) {
+        self.holder_at(place).store(Holder::NONE.0, Ordering::Relaxed);
+    }
+
+    /// Where the metadata is of the buffer of a place, which is the caller's.
+    #[inline(always)]
+    fn meta_at(&self, place: Place) -> *mut Meta {
+        debug_assert!(place.at() < self.meta.len());
+        // SAFETY: as in `meta_ptr`.
+        unsafe { self.meta.get_unchecked(place.at()) }.0.get()
+    }
+
+    #[inline(always)]
+    fn holder_at(&self, place: Place) -> &AtomicU16 {
+        debug_assert!(place.at() < self.meta.len());
+        // SAFETY: as in `holder_of`.
+        unsafe { self.holders.get_unchecked(place.at()) }
     }
 
     /// Where the metadata is: valid as long as the area.
@@ -289,24 +294,49 @@ impl Area {
         unsafe { (*self.meta_ptr(mbuf)).references }
     }
 
-    /// The extent of `[addr, addr + len)` of the application's addresses, if that is part of what was received
-    /// into this buffer, `received` bytes, and nothing else refers to it, and its place; the caller keeps the buffer, or counts a reference.
+    /// Where `[addr, addr + len)` of the application's addresses begins, if that is part of the `received` bytes from `held` on, in
+    /// one buffer to which nothing else refers. The caller keeps the buffer, or counts a reference.
     #[inline(always)]
-    pub fn part(&self, mbuf: &Mbuf, addr: u64, len: u64, received: u64) -> Option<(Extent, Place)> {
-        // The same in all three views of the area. What is not in this buffer is far from what was received.
-        let at = addr.wrapping_sub(self.user_base);
-        let Meta { offset, references, .. } = self.meta(mbuf);
-        let from = u64::from(mbuf.0) * MBUF_BYTES as u64 + u64::from(offset);
-        let skipped = at.wrapping_sub(from);
-        let left = received.checked_sub(skipped)?;
-        if len > left || references > 0 {
+    pub fn part(&self, held: Place, addr: u64, len: u64, received: u64) -> Option<Place> {
+        let place = self.within(held, addr, len, received)?;
+        // SAFETY: as in `meta`.
+        if unsafe { (*self.meta_at(held)).references } > 0 {
             return None;
         }
+        Some(place)
+    }
+
+    /// The same of one that has just come, and so is known to nobody else.
+    #[inline(always)]
+    pub fn within(&self, held: Place, addr: u64, len: u64, received: u64) -> Option<Place> {
+        // The same in all three views of the area. What is not in this buffer is far from what was received.
+        let at = addr.wrapping_sub(self.user_base);
+        let skipped = at.wrapping_sub(held.0);
+        if skipped > received {
+            core::hint::cold_path();
+            return None;
+        }
+        if len > received - skipped {
+            core::hint::cold_path();
+            return None;
+        }
+        Some(Place(at))
+    }
+
+    /// `len` bytes from there on, to be sent, which [`Area::part`] has admitted.
+    #[inline(always)]
+    pub fn extent_at(&self, Place(at): Place, len: u64) -> Extent {
+        debug_assert!(at + len <= self.bytes());
         let alias = (self.data.as_ptr() as usize).wrapping_add(at as usize);
-        // SAFETY: within the buffer, which is readable while the area lives; the reference keeps the
+        // SAFETY: within a buffer, which is readable while the area lives; that it is kept keeps the
         // device from getting it for reception.
-        let extent = unsafe { Extent::new(alias, self.bus.offset(at), len as u32) };
-        Some((extent, Place(at)))
+        unsafe { Extent::new(alias, self.bus.offset(at), len as u32) }
+    }
+
+    /// Where the application finds that byte.
+    #[inline(always)]
+    pub fn user_addr_at(&self, Place(at): Place) -> u64 {
+        self.user_base + at
     }
 
     /// Where an extent of one of the buffers begins.
@@ -561,16 +591,20 @@ impl Pool {
         of_home.map_or(0, |free| free.0.load(Ordering::Relaxed) as usize)
     }
 
-    /// Tells the other cores how many buffers are free here; once per loop.
+    /// Tells the other cores how many buffers are free here; once per loop. Whether there are others, without whom none is away.
+    /// `NEWS`: it is known to be another number than then.
     #[inline(always)]
-    pub fn publish(&self) {
-        if let Some(free) = self.told {
-            let count = self.free.len() as u32;
-            // The line is others' to read: written only when there is news.
-            if free.load(Ordering::Relaxed) != count {
-                free.store(count, Ordering::Relaxed);
-            }
+    pub fn publish<const NEWS: bool>(&self) -> bool {
+        let Some(free) = self.told else {
+            debug_assert!(self.away.is_empty());
+            return false;
+        };
+        let count = self.free.len() as u32;
+        // The line is others' to read: written only when there is news.
+        if NEWS || free.load(Ordering::Relaxed) != count {
+            free.store(count, Ordering::Relaxed);
         }
+        true
     }
 
     /// Makes every free buffer of this pool all zero; what is already is only read. The device has none of

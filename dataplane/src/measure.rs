@@ -32,18 +32,22 @@ const SCALE_BITS: u32 = 20;
 /// A core's figures. Plain words, one writer.
 #[derive(Debug)]
 pub struct Measure {
-    /// The one before had nothing to do.
-    idle: bool,
-    /// How long frames that are found now may have waited, and its place in the histograms.
+    /// What took no longer is nothing to look at: below the alarm, and nothing if the iteration before had nothing to do.
+    usual_below: u64,
+    /// How long frames that are found now may have waited, and its place in the histograms once a poll was told of.
     behind: u64,
     place: u8,
+    idle: bool,
     /// A longer iteration is told at once (`moves/relief.rs`); at rest the largest number.
-    pub(crate) alarm: u64,
+    alarm: u64,
     /// Nanoseconds of a tick of the platform's counter, times 2 to the [`SCALE_BITS`].
     ns_per_tick: u64,
     /// Of the receive queues, and of the rings of other cores.
     pub(crate) queues: Backlog,
     pub(crate) rings: Backlog,
+    /// Iterations that found one frame, which was alone: each counts with both of the next.
+    lone: Counts,
+    /// Of the others. (Of those that follow one without anything to do, which have no length, one is taken from the first.)
     delay: Counts,
     loops: Counts,
     user: Counts,
@@ -108,11 +112,15 @@ fn sum(counts: &[u64]) -> u64 {
     counts.iter().fold(0, |sum, count| sum.wrapping_add(*count))
 }
 
-fn histogram(counts: &Counts) -> Histogram {
-    let (buckets, beyond) = counts.split_at(BUCKETS);
-    let mut histogram = [0; BUCKETS];
-    histogram.copy_from_slice(buckets);
-    histogram[BUCKETS - 1] += sum(beyond);
+/// All of these together.
+fn histogram(all: &[&Counts]) -> Histogram {
+    let mut histogram: Histogram = [0; BUCKETS];
+    for counts in all {
+        for (place, count) in counts.iter().enumerate() {
+            let bucket = &mut histogram[place.min(BUCKETS - 1)];
+            *bucket = bucket.wrapping_add(*count);
+        }
+    }
     histogram
 }
 
@@ -121,13 +129,15 @@ impl Measure {
     pub(crate) fn new(groups: u16, bound: usize) -> Box<Measure> {
         let none = [0; PLACES];
         Box::new(Measure {
-            idle: true,
+            usual_below: 0,
             behind: 0,
             place: 0,
+            idle: true,
             alarm: u64::MAX,
             ns_per_tick: 1 << SCALE_BITS,
             queues: Backlog::new(bound),
             rings: Backlog::new(bound),
+            lone: none,
             delay: none,
             loops: none,
             user: none,
@@ -149,23 +159,37 @@ impl Measure {
     /// An iteration begins, so long after the one before. Whether that is longer than the alarm allows.
     #[inline(always)]
     pub(crate) fn begin(&mut self, span: u64) -> bool {
-        if self.idle {
-            self.idle = false;
-            return false;
-        }
-        self.busy_ns = self.busy_ns.wrapping_add(span);
         self.behind = span;
-        self.place = place(span >> UNIT_BITS);
-        self.loops[usize::from(self.place)] += 1;
-        span > self.alarm
+        self.busy_ns = self.busy_ns.wrapping_add(span);
+        span >= self.usual_below && self.begin_unusually()
+    }
+
+    #[inline(never)]
+    fn begin_unusually(&mut self) -> bool {
+        if !self.idle {
+            return true;
+        }
+        self.busy_ns = self.busy_ns.wrapping_sub(self.behind);
+        self.behind = 0;
+        self.loops[0] = self.loops[0].wrapping_sub(1);
+        self.idle = false;
+        self.set_alarm(self.alarm);
+        false
     }
 
     /// It ends, and had nothing to do.
     pub(crate) fn rest(&mut self) {
         self.idle = true;
+        self.usual_below = 0;
         self.behind = 0;
         self.place = 0;
         self.idle_loops += 1;
+    }
+
+    /// Iterations that are longer than that are told of from now on.
+    pub(crate) fn set_alarm(&mut self, ns: u64) {
+        self.alarm = ns;
+        self.usual_below = if self.idle { 0 } else { ns.saturating_add(1) };
     }
 
     /// So many frames were found, each for the first time.
@@ -183,13 +207,16 @@ impl Measure {
     /// One frame was found.
     #[inline(always)]
     pub(crate) fn found_lone(&mut self) {
-        self.add(1);
+        self.lone[usize::from(place(self.behind >> UNIT_BITS))] += 1;
     }
 
     /// A poll has taken so many frames from the queues. `true`: that is more than lately, or it has left some, or one
     /// before has; [`Measure::found_some_of`] is to be called then.
     #[inline(always)]
     pub(crate) fn found(&mut self, frames: usize) -> bool {
+        self.place = place(self.behind >> UNIT_BITS);
+        let loops = &mut self.loops[usize::from(self.place)];
+        *loops = loops.wrapping_add(1);
         if frames >= self.queues.bound {
             return true;
         }
@@ -250,7 +277,8 @@ impl Measure {
 
     /// Histograms of queueing delay, length of busy iterations, and time in user mode.
     pub fn histograms(&self) -> [Histogram; 3] {
-        [&self.delay, &self.loops, &self.user].map(histogram)
+        let Measure { lone, delay, loops, user, .. } = self;
+        [histogram(&[lone, delay]), histogram(&[lone, loops]), histogram(&[user])]
     }
 
     /// Sum of the lengths of busy iterations.
@@ -303,7 +331,7 @@ impl Measure {
         let all = now.0.saturating_sub(self.first);
         stats.set(Counter::BusyTsc, ticks(self.busy_ns));
         stats.set(Counter::IdleTsc, ticks(all.saturating_sub(self.busy_ns)));
-        stats.set(Counter::LoopsBusy, sum(&self.loops));
+        stats.set(Counter::LoopsBusy, sum(&self.loops).wrapping_add(sum(&self.lone)));
         stats.set(Counter::LoopsIdle, self.idle_loops);
         stats.set(Counter::AppEntries, sum(&self.user));
         let due = now.0.saturating_sub(self.then.at) >= WINDOW_LENGTH_NS;
@@ -315,7 +343,7 @@ impl Measure {
 
     fn close_window(&mut self, user_tsc: u64, polls: u64, now: u64) {
         let length_ns = now - self.then.at;
-        let delay = histogram(&self.delay);
+        let delay = histogram(&[&self.lone, &self.delay]);
         let mut new = delay;
         for (new, then) in new.iter_mut().zip(&self.then.delay) {
             *new = new.wrapping_sub(*then);

@@ -30,11 +30,42 @@ pub struct Ready {
     pub room: u32,
 }
 
+/// The page that the application writes; part of an [`AppRings`] alone.
+#[derive(Clone, Copy, Debug)]
+struct CallPage(NonNull<u8>);
+
+impl CallPage {
+    #[inline(always)]
+    fn events_consumed(self) -> u32 {
+        self.header_word(offset_of!(CallHeader, events_consumed))
+    }
+
+    #[inline(always)]
+    fn produced(self) -> u32 {
+        self.header_word(offset_of!(CallHeader, produced))
+    }
+
+    #[inline(always)]
+    fn header_word(self, offset: usize) -> u32 {
+        // SAFETY: a field of the header: within the page, aligned; shared words are atomics.
+        let word = unsafe { AtomicU32::from_ptr(self.0.add(offset).cast().as_ptr()) };
+        word.load(Ordering::Acquire)
+    }
+
+    /// The record of that number.
+    #[inline(always)]
+    fn record<'a>(self, number: u32) -> Record<'a> {
+        let at = RING_SLOTS_OFFSET + ring::slot(number, CALL_SLOTS) * size_of::<Call>();
+        // SAFETY: `at` is the offset of a slot, which ends within the page.
+        Record { words: unsafe { self.0.add(at).cast() }, rings: PhantomData }
+    }
+}
+
 /// Both rings of one context.
 #[derive(Debug)]
 pub struct AppRings {
     event_page: NonNull<u8>,
-    call_page: NonNull<u8>,
+    calls: CallPage,
     /// Events written, not all of them published yet.
     produced: u32,
     /// Call slots consumed.
@@ -107,7 +138,8 @@ impl AppRings {
     /// until the value is dropped, and the kernel accesses them through this value only (but for
     /// `EventHeader::boot_unix_ns`, which is not touched here).
     pub unsafe fn new(event_page: NonNull<u8>, call_page: NonNull<u8>) -> AppRings {
-        AppRings { event_page, call_page, produced: 0, consumed: 0, read_then: 0 }
+        let calls = CallPage(call_page);
+        AppRings { event_page, calls, produced: 0, consumed: 0, read_then: 0 }
     }
 
     /// Free slots of the event ring.
@@ -193,8 +225,8 @@ impl AppRings {
         let unread = ring::readable(self.produced, read, EVENT_SLOTS);
         let room = EVENT_SLOTS - unread.ok_or(BadRing)?;
         self.read_then = read;
-        let produced = self.header_word(offset_of!(CallHeader, produced)).load(Ordering::Acquire);
-        let slots = ring::readable(produced, self.consumed, CALL_SLOTS).ok_or(BadRing)?;
+        let slots =
+            ring::readable(self.calls.produced(), self.consumed, CALL_SLOTS).ok_or(BadRing)?;
         Ok(Ready { slots, room })
     }
 
@@ -203,17 +235,19 @@ impl AppRings {
     /// happened.
     #[inline(always)]
     pub fn lone_call(&mut self, reserve: u32) -> Option<(u32, Words)> {
-        let read = self.events_consumed();
+        // No load is kept beyond one that acquires: so both are loaded here.
+        let (page, consumed) = (self.calls, self.consumed);
+        let read = page.events_consumed();
         let unread = self.produced.wrapping_sub(read);
         if unread >= EVENT_SLOTS - reserve {
             return None;
         }
-        let produced = self.header_word(offset_of!(CallHeader, produced)).load(Ordering::Acquire);
-        if produced != self.consumed.wrapping_add(1) {
+        let produced = page.produced();
+        if produced != consumed.wrapping_add(1) {
             return None;
         }
         self.read_then = read;
-        let words = self.record(0).words();
+        let words = page.record(consumed).words();
         self.consumed = produced;
         Some((EVENT_SLOTS - reserve - unread, words))
     }
@@ -232,10 +266,7 @@ impl AppRings {
     /// The `ahead`th unconsumed record, to be read word by word.
     #[inline(always)]
     pub fn record(&self, ahead: u32) -> Record<'_> {
-        let index = ring::slot(self.consumed.wrapping_add(ahead), CALL_SLOTS);
-        let at = RING_SLOTS_OFFSET + index * size_of::<Call>();
-        // SAFETY: `at` is the offset of a slot, which ends within the page.
-        Record { words: unsafe { self.call_page.add(at).cast() }, rings: PhantomData }
+        self.calls.record(self.consumed.wrapping_add(ahead))
     }
 
     /// A copy of the `ahead`th unconsumed slot as scatter-gather entries.
@@ -253,28 +284,21 @@ impl AppRings {
 
     #[inline]
     fn events_consumed(&self) -> u32 {
-        self.header_word(offset_of!(CallHeader, events_consumed)).load(Ordering::Acquire)
+        self.calls.events_consumed()
     }
 
     #[inline]
     fn slot(&self, ahead: u32) -> [u64; 8] {
-        let index = ring::slot(self.consumed.wrapping_add(ahead), CALL_SLOTS);
-        let at = RING_SLOTS_OFFSET + index * size_of::<Call>();
+        let Record { words, .. } = self.record(ahead);
         core::array::from_fn(|i| {
-            // SAFETY: as in `post`, in the call page.
-            unsafe { self.call_page.add(at + i * 8).cast::<u64>().read_volatile() }
+            // SAFETY: as in `Record::word`.
+            unsafe { words.add(i).read_volatile() }
         })
     }
 
     #[inline]
-    fn header_word(&self, offset: usize) -> &AtomicU32 {
-        // SAFETY: a field of the header: within the page, aligned; shared words are atomics.
-        unsafe { AtomicU32::from_ptr(self.call_page.add(offset).cast().as_ptr()) }
-    }
-
-    #[inline]
     fn event_word(&self, offset: usize) -> &AtomicU32 {
-        // SAFETY: as above, in the event page.
+        // SAFETY: as in `CallPage::header_word`, in the event page.
         unsafe { AtomicU32::from_ptr(self.event_page.add(offset).cast().as_ptr()) }
     }
 }

@@ -41,7 +41,7 @@ const KEPT: [(&str, &str, &str); 4] = [
     (ROOTS[0], "ix_kernel::net::wake", "a core whose queue is another's rings it (`MuxTx`)"),
     (ROOTS[1], "ix_kernel::net::wake", "the same"),
     (
-        "ix_dataplane::core_loop::finish_calmly",
+        "ix_dataplane::core_loop::calm::finish_calmly",
         "ix_kernel::net::wake",
         "the same, when all is calm",
     ),

@@ -3,7 +3,7 @@
 //! answered, nobody uses the old set any more, and core 0 frees it: no other core allocates or frees.
 use super::sources::{Connections, Rates};
 use super::{Counts, Firewall, Hits, UNLIMITED, flow, judge};
-use crate::conn::{FORM, Flags};
+use crate::conn::{Conn, FORM, Flags};
 use crate::dhcp;
 use crate::engine::Engine;
 use crate::group::FlowGroup;
@@ -158,6 +158,7 @@ impl Engine {
     pub(crate) fn take_rules(&mut self, firewall: Box<Firewall>) -> Option<Box<Firewall>> {
         let local = &mut self.local;
         local.acl_generation = firewall.generation;
+        local.form_at_rest = Conn::form_at_rest(firewall.generation);
         let old = local.acl.replace(firewall);
         // So that each connection comes by `resolve` before it sends, where it is judged.
         local.age_neighbors(true);

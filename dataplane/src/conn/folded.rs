@@ -14,14 +14,14 @@
 //! | `rto_at`, `trying_since` | a timeout after that, and that, while it is out |
 //! | `released`, `timed` | `snd_una` |
 //! | `wl1`, `wl2` | the last segment's |
-//! | receive queue | the buffer `rx_head`, all of which the application holds, if it holds anything; what is received, and that none follows, is not noted there |
+//! | receive queue | the buffer of [`Conn::kept_place`], all of which the application holds, if it holds anything; that none follows is not noted there |
 //! | `ack_owed` | `rx_held` |
 //! | `ack_at` | while something is held, a delayed acknowledgement's time after `trying_since`: when that came. (So nothing is out then.) |
 //! | `retries` | 0; folded: whether [`crate::owing`] counts it |
 //! | `ts_recent_at` | `trying_since`: about then, and not in the future |
 //!
-//! So that a message needs two cache lines, the places of three of these keep other things: `ack_at` where the answer is that is
-//! out, `ack_owed` the congestion window, `rtt`'s timeout what the sum of a header is made of, as long as our address and the
+//! So that a message needs two cache lines, the places of three of these keep other things: `ack_at` where the request is that is
+//! held, or the answer that is out, `ack_owed` the congestion window, `rtt`'s timeout what the sum of a header is made of, as long as our address and the
 //! neighbour's are what they were. No answer of a folded connection uses that in full, and so it does not grow; one
 //! that would is sent by who is complete.
 //!
@@ -63,6 +63,11 @@ impl Conn {
         self.acl & FOLDED != 0
     }
 
+    /// [`Conn::form`] of one that is folded under such rules, and holds nothing.
+    pub const fn form_at_rest(generation: u32) -> u64 {
+        (generation ^ FOLDED) as u64
+    }
+
     /// Whether all it has to do is to wait for the answer to what it has sent just now, which was predicted. `generation`
     /// is that of the rules, `rto_min_us` the least retransmission timeout.
     #[inline(always)]
@@ -80,6 +85,8 @@ impl Conn {
             && self.seg_count == 1
             && self.seg_head == OWN
             && self.rtt.is_settled(rto_min_us)
+            // And so it stays, see `fast::folded::expects`.
+            && (flags.is_empty() || self.rcv_edge.since(self.rcv_nxt) >= 2 * u32::from(self.mss))
             && !congestion::is_in_use(self, self.snd_end.since(self.snd_una))
     }
 
@@ -102,14 +109,14 @@ impl Conn {
         self.ack_owed
     }
 
-    /// Where the answer is that is out, of one that is folded: in a receive buffer which is its alone, or nowhere, and then
-    /// where `own_segment` says.
+    /// Of one that is folded, where the request begins that the application holds; else where the answer is that is out: in a
+    /// receive buffer which is its alone, or nowhere, and then where `own_segment` says.
     #[inline(always)]
     pub fn kept_place(&self) -> Place {
         Place(self.ack_at.0)
     }
 
-    /// Whose memory that is.
+    /// Whose memory the answer is.
     pub fn kept_source(&self) -> Source {
         match self.kept_place() {
             Place::NOWHERE => self.own_segment.source(),
@@ -201,13 +208,14 @@ impl Conn {
         self.ack_owed = self.rx_held;
         let held = self.rx_held > 0;
         self.rx_buffers = u16::from(held);
+        let place = self.kept_place();
         self.ack_at = if held { self.trying_since + delayed_ack } else { Instant::NEVER };
         if held {
-            let mut mbuf = Mbuf::from_raw(self.rx_head);
+            let mut mbuf = place.mbuf();
             let word = self.rcv_nxt.minus(self.rx_held).0;
             let received = area.meta(&mbuf);
             area.set_meta(&mut mbuf, Meta { next: NO_MBUF, word, ..received });
-            let _still_held = mbuf.into_raw();
+            self.rx_head = mbuf.into_raw();
         } else {
             self.rx_head = NO_MBUF;
         }

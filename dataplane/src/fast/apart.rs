@@ -8,7 +8,7 @@ use crate::conn::{Conn, FOLDED, PLAIN, RESTING};
 use crate::device::RxFrame;
 use crate::input::eth;
 use crate::local::Local;
-use crate::mbuf::Mbuf;
+use crate::mbuf::{Mbuf, Place};
 use crate::tcp::wire::flag;
 use ix_abi::event::Kind;
 
@@ -37,8 +37,9 @@ pub fn take(
     let window = u64::from(conn.snd_wnd.min(conn.kept_window()));
     let (kind, bytes, words) = if len > 0 {
         let offset = frame.offset + eth::HEADER as u16 + header as u16;
-        let addr = folded::hold(conn, local, &frame.mbuf, offset, len);
-        conn.trying_since = local.now;
+        let place = Place::of(&frame.mbuf, offset);
+        let addr = folded::get(conn, local, place, len);
+        folded::hold(conn, local);
         local.owing.push(conn);
         conn.acl &= !RESTING;
         match acked {

@@ -15,7 +15,7 @@ use crate::usermem::Extent;
 
 /// What the first bytes of an IPv4 header without options are: version and length, and service; DF, and
 /// no offset; time to live and protocol. In the order of the machine, as a checksum takes them.
-const VERSION: [u8; 2] = [0x45, 0];
+pub const VERSION: [u8; 2] = [0x45, 0];
 const DONT_FRAGMENT: [u8; 2] = [0x40, 0];
 const LIFE: [u8; 2] = [64, ipv4::TCP];
 
@@ -228,18 +228,15 @@ fn below(
     (sender, address, sums): (u64, [u8; 4], u32),
     len: u32,
 ) -> u16 {
-    // Two bytes too many, of the fields behind it, which our own address goes over: a load and a store.
-    let [a, b, c, d, e, f] = conn.mac;
-    h[0..8].copy_from_slice(&[a, b, c, d, e, f, conn.timer as u8, conn.pending.bits()]);
-    h[6..14].copy_from_slice(&sender.to_ne_bytes());
+    h[0..8].copy_from_slice(&conn.ether);
+    h[8..16].copy_from_slice(&sender.to_ne_bytes());
     let len = (len as u16 + ipv4::HEADER as u16).to_be_bytes();
     let (from, to) = (u32::from_ne_bytes(address), conn.tuple as u32);
     let sum = add(sums as u16, half(len));
-    let [v, s] = VERSION;
     let [l, m] = len;
     let [d, o] = DONT_FRAGMENT;
     // The identification is 0.
-    h[14..22].copy_from_slice(&[v, s, l, m, 0, 0, d, o]);
+    h[16..22].copy_from_slice(&[l, m, 0, 0, d, o]);
     let [life, protocol] = LIFE;
     let [x, y] = (!sum).to_ne_bytes();
     h[22..26].copy_from_slice(&[life, protocol, x, y]);

@@ -4,6 +4,7 @@
 use super::emit;
 use super::parse::Head;
 use super::receive::{event, may_take};
+use super::send::ONE_PIECE;
 use crate::calls::send::locate;
 use crate::conn::{Conn, FOLDED, PLAIN};
 use crate::device::{RxFrame, TxQueue};
@@ -11,6 +12,7 @@ use crate::ipv4;
 use crate::limits::{RECEIVE_SHIFT, RECEIVE_WINDOW};
 use crate::local::Local;
 use crate::mbuf::{Holder, Mbuf, Place};
+use crate::rings::Words;
 use crate::tcp::receive;
 use crate::tcp::sent;
 use crate::tcp::wire::{BELOW, HEADER, TIMESTAMPS};
@@ -42,55 +44,57 @@ pub fn expects(
     len: u32,
     mbuf: &Mbuf,
 ) -> Option<News> {
-    let expected = conn.acl ^ FOLDED == local.acl_generation
-        && head.seq() == conn.rcv_nxt
-        && head.ack() == conn.snd_end
-        && conn.rx_held == 0
-        // Of one of length 0 it is more than there can be.
-        && len.wrapping_sub(1) < conn.rcv_edge.since(conn.rcv_nxt)
-        // RFC 5681 §4.2: two full-sized segments are acknowledged at once.
+    // It holds nothing.
+    let expected = conn.form() == local.form_at_rest
+        && head.seq_and_ack() == conn.expected()
+        && len != 0
+        // RFC 5681 §4.2: two full-sized segments are acknowledged at once. Fewer bytes always fit the window: see `Conn::may_fold`,
+        // and `window`.
         && len < 2 * u32::from(conn.mss)
         && local.tx.has_left(conn.last_tx.wrapping_sub(tx_base))
         && may_take(local, mbuf);
     if !expected {
         return None;
     }
+    debug_assert!(len <= conn.rcv_edge.since(conn.rcv_nxt));
     // The last, so that they are at hand when they are kept.
     let window = head.window_of_ack()?;
     let stamp = head.stamp();
     (stamp.wrapping_sub(conn.ts_recent) as i32 >= 0).then_some(News { window, stamp })
 }
 
-/// Takes it, with what it says and `len` bytes; `LONE`: no other frame comes in this iteration.
+/// A request that the application is told of: it holds it from now on, but no book of buffers says so until [`Request::hold`].
+pub struct Request<'a> {
+    conn: &'a mut Conn,
+    tx_base: u32,
+}
+
+/// Takes it, with what it says and `len` bytes.
 #[inline(always)]
-pub fn take<const LONE: bool>(
-    conn: &mut Conn,
+pub fn take<'a>(
+    conn: &'a mut Conn,
     local: &mut Local,
+    tx_base: u32,
     frame: &RxFrame,
     news: News,
     len: u32,
-) {
+) -> Request<'a> {
     match local.pool.has(conn.kept_place().index()) {
-        true => take_in::<true, LONE>(conn, local, frame, news, len),
-        false => take_otherwise::<LONE>(conn, local, frame, news, len),
+        true => take_in::<true>(conn, local, frame, news, len),
+        false => take_otherwise(conn, local, frame, news, len),
     }
+    Request { conn, tx_base }
 }
 
 /// The same for another: a call of its own.
 #[inline(never)]
-fn take_otherwise<const LONE: bool>(
-    conn: &mut Conn,
-    local: &mut Local,
-    frame: &RxFrame,
-    news: News,
-    len: u32,
-) {
-    take_in::<false, LONE>(conn, local, frame, news, len);
+fn take_otherwise(conn: &mut Conn, local: &mut Local, frame: &RxFrame, news: News, len: u32) {
+    take_in::<false>(conn, local, frame, news, len);
 }
 
 /// The same; `OWN`: the answer was in a buffer of this core's.
 #[inline(always)]
-fn take_in<const OWN: bool, const LONE: bool>(
+fn take_in<const OWN: bool>(
     conn: &mut Conn,
     local: &mut Local,
     frame: &RxFrame,
@@ -108,13 +112,42 @@ fn take_in<const OWN: bool, const LONE: bool>(
     }
     acknowledged::<OWN>(conn, local);
     let offset = frame.offset + (BELOW + HEADER + TIMESTAMPS) as u16;
-    let addr = hold(conn, local, &frame.mbuf, offset, len);
+    let place = Place::of(&frame.mbuf, offset);
+    let addr = get(conn, local, place, len);
     let window = u64::from(conn.snd_wnd.min(conn.kept_window()));
     event(conn, local, Kind::RecvSent, len, [addr, u64::from(acked) | window << 32]);
-    conn.trying_since = local.now;
-    match LONE {
-        true => local.owing.push_lone(conn),
-        false => local.owing.push(conn),
+}
+
+impl Request<'_> {
+    /// Runs a call, if it is the answer: it returns the request, and sends one piece. `false`: it is not, or there is no room, and
+    /// nothing has happened.
+    #[inline(always)]
+    pub fn answer<T: TxQueue>(&mut self, local: &mut Local, queue: &mut T, words: &Words) -> bool {
+        let Request { conn, tx_base } = self;
+        let Words { first, handle, addr, len, done } = *words;
+        if first != ONE_PIECE || handle != conn.name.0 || !may_send(conn, local, len, done) {
+            return false;
+        }
+        let held = conn.kept_place();
+        let Some(place) = local.pool.area().within(held, addr, len, done) else {
+            return elsewhere::<T, false, false>(conn, local, queue, *tx_base, (addr, len));
+        };
+        let sent = send_at::<T, false>(conn, local, queue, *tx_base, (place, len));
+        if sent {
+            conn.keep_place(place);
+        }
+        sent
+    }
+
+    /// The application has not answered yet. `LONE`: none else was told of anything.
+    #[inline(always)]
+    pub fn hold<const LONE: bool>(self, local: &mut Local) {
+        let Request { conn, .. } = self;
+        hold(conn, local);
+        match LONE {
+            true => local.owing.push_lone(conn),
+            false => local.owing.push(conn),
+        }
     }
 }
 
@@ -126,26 +159,29 @@ pub(super) fn acknowledged<const OWN: bool>(conn: &mut Conn, local: &mut Local) 
     conn.snd_una = conn.snd_end;
     conn.rtt.follow_ticks(ticks);
     if OWN {
-        local.pool.free_own(Mbuf::from_raw(conn.kept_place().index()));
+        local.pool.free_own(conn.kept_place().mbuf());
     } else {
         conn.kept_source().release(local);
     }
 }
 
-/// The application holds the buffer from now on, of which `len` bytes from `offset` are its; their address there.
+/// The application holds `len` bytes at that place from now on; their address there.
 #[inline(always)]
-pub(super) fn hold(conn: &mut Conn, local: &mut Local, mbuf: &Mbuf, offset: u16, len: u32) -> u64 {
-    let mut mbuf = Mbuf::from_raw(mbuf.index());
-    let area = local.pool.area();
-    // Who wants more of it takes the connection up first.
-    area.begin(&mut mbuf, offset, len as u16);
-    area.set_holder(&mbuf, Holder::group(conn.name.group()));
-    let addr = area.user_addr(&mbuf, offset);
-    conn.rx_head = mbuf.into_raw();
+pub(super) fn get(conn: &mut Conn, local: &mut Local, place: Place, len: u32) -> u64 {
+    conn.keep_place(place);
     conn.rx_held = len;
     conn.rcv_nxt = conn.rcv_nxt.plus(len);
     local.stats.add(Counter::PayloadIn, u64::from(len));
-    addr
+    local.pool.area().user_addr_at(place)
+}
+
+/// Books it.
+#[inline(always)]
+pub(super) fn hold(conn: &mut Conn, local: &mut Local) {
+    let holder = Holder::group(conn.name.group());
+    // Who wants more of it takes the connection up first.
+    local.pool.area().begin(conn.kept_place(), conn.rx_held as u16, holder);
+    conn.trying_since = local.now;
 }
 
 /// Whether the connection is a folded one of this name, `AS_PLAIN` as it says, that may send `len` bytes now and return `done`.
@@ -159,9 +195,15 @@ pub fn may_answer<const AS_PLAIN: bool>(
 ) -> bool {
     conn.acl & (FOLDED | PLAIN) == if AS_PLAIN { FOLDED | PLAIN } else { FOLDED }
         && conn.name == name
-        && len.wrapping_sub(1) < u64::from(conn.mss)
-        // Not 0: so nothing is out.
+        // So nothing is out.
         && done > 0
+        && may_send(conn, local, len, done)
+}
+
+/// The same of one that is, and has that name.
+#[inline(always)]
+fn may_send(conn: &Conn, local: &Local, len: u64, done: u64) -> bool {
+    len.wrapping_sub(1) < u64::from(conn.mss)
         && done == u64::from(conn.rx_held)
         && conn.snd_wnd >= len as u32
         // Not in full use, see `congestion::is_in_use`.
@@ -180,43 +222,49 @@ pub fn answer<T: TxQueue, const AS_PLAIN: bool>(
     tx_base: u32,
     (addr, len, done): (u64, u64, u64),
 ) -> bool {
-    let mbuf = Mbuf::from_raw(conn.rx_head);
-    let Some((extent, place)) = local.pool.area().part(&mbuf, addr, len, done) else {
-        let _still_held = mbuf.into_raw();
-        return elsewhere::<T, AS_PLAIN>(conn, local, queue, tx_base, addr, len);
+    let area = local.pool.area();
+    let Some(place) = area.part(conn.kept_place(), addr, len, done) else {
+        return elsewhere::<T, AS_PLAIN, true>(conn, local, queue, tx_base, (addr, len));
     };
-    let _the_answers = local.pool.take_back(mbuf).into_raw();
-    conn.keep_place(place);
-    let sent = send::<T, AS_PLAIN>(conn, local, queue, tx_base, extent);
-    if !sent {
-        let mbuf = Mbuf::from_raw(conn.rx_head);
-        local.pool.area().set_holder(&mbuf, Holder::group(conn.name.group()));
-        let _still_held = mbuf.into_raw();
+    let sent = send_at::<T, AS_PLAIN>(conn, local, queue, tx_base, (place, len));
+    if sent {
+        area.take_back(place);
+        conn.keep_place(place);
+        local.owing.answered(conn);
     }
     sent
 }
 
-/// The same from other memory than what holds the request.
+/// The same from other memory than what holds the request. `HELD`: that is booked.
 #[inline(never)]
-fn elsewhere<T: TxQueue, const AS_PLAIN: bool>(
+fn elsewhere<T: TxQueue, const AS_PLAIN: bool, const HELD: bool>(
     conn: &mut Conn,
     local: &mut Local,
     queue: &mut T,
     tx_base: u32,
-    addr: u64,
-    len: u64,
+    (addr, len): (u64, u64),
 ) -> bool {
     let Ok((extent, source)) = locate(local, addr, len) else { return false };
     let whole = u64::from(extent.len()) == len;
+    let sent = whole
+        && match local.tx_checksum {
+            true => send_as::<T, true, AS_PLAIN>(conn, local, queue, tx_base, extent),
+            false => send_as::<T, false, AS_PLAIN>(conn, local, queue, tx_base, extent),
+        };
+    if !sent {
+        source.release(local);
+        return false;
+    }
+    let request = conn.kept_place().mbuf();
     conn.keep_place(Place::NOWHERE);
     conn.own_segment.refer(extent, source);
-    let sent = whole && send::<T, AS_PLAIN>(conn, local, queue, tx_base, extent);
-    if sent {
-        local.pool.return_held(Mbuf::from_raw(conn.rx_head));
+    if HELD {
+        local.owing.answered(conn);
+        local.pool.return_held(request);
     } else {
-        source.release(local);
+        local.pool.free(request);
     }
-    sent
+    true
 }
 
 /// The window field of an answer, see `tcp::receive::window_field_of`: nothing that was received waits, and no FIN has
@@ -224,30 +272,42 @@ fn elsewhere<T: TxQueue, const AS_PLAIN: bool>(
 #[inline(always)]
 fn window(conn: &mut Conn) -> u32 {
     let told = conn.rcv_edge.since(conn.rcv_nxt);
+    const {
+        assert!(
+            RECEIVE_WINDOW >= 3 * u16::MAX as u32,
+            "two full-sized segments fit after each answer"
+        );
+    }
     debug_assert!(told <= RECEIVE_WINDOW);
     if told + u32::from(conn.mss) > RECEIVE_WINDOW {
         return told >> RECEIVE_SHIFT;
     }
+    core::hint::cold_path();
     conn.rcv_edge = conn.rcv_nxt.plus(RECEIVE_WINDOW);
     RECEIVE_WINDOW >> RECEIVE_SHIFT
 }
 
-/// Sends `extent`, which the connection has kept. `false`: there is no room.
+/// Sends `len` bytes from a place, which the connection is to keep. `false`: there is no room.
 #[inline(always)]
-fn send<T: TxQueue, const AS_PLAIN: bool>(
+fn send_at<T: TxQueue, const AS_PLAIN: bool>(
     conn: &mut Conn,
     local: &mut Local,
     queue: &mut T,
     tx_base: u32,
-    extent: Extent,
+    (place, len): (Place, u64),
 ) -> bool {
-    // Twice, each for what it knows of checksums.
-    match local.tx_checksum {
-        true => send_as::<T, true, AS_PLAIN>(conn, local, queue, tx_base, extent),
-        false => send_as::<T, false, AS_PLAIN>(conn, local, queue, tx_base, extent),
+    let area = local.pool.area();
+    // Twice, each for what it knows of checksums; without them nobody looks where it is for us.
+    if local.tx_checksum {
+        let extent = area.extent_at(place, len);
+        send_as::<T, true, AS_PLAIN>(conn, local, queue, tx_base, extent)
+    } else {
+        let extent = area.extent_at(place, len);
+        send_as::<T, false, AS_PLAIN>(conn, local, queue, tx_base, extent)
     }
 }
 
+/// Sends `extent`, which the connection is to keep. `false`: there is no room.
 #[inline(always)]
 fn send_as<T: TxQueue, const OFFLOAD: bool, const AS_PLAIN: bool>(
     conn: &mut Conn,
@@ -259,7 +319,7 @@ fn send_as<T: TxQueue, const OFFLOAD: bool, const AS_PLAIN: bool>(
     let len = extent.len();
     // Before the window is decided, and so not in one go with the count of packets: else vectors are made of the two.
     let options = if AS_PLAIN { 0 } else { TIMESTAMPS };
-    let bytes = (BELOW + HEADER + options) as u64 + u64::from(len);
+    let bytes = u64::from((BELOW + HEADER + options) as u32 + len);
     local.stats.add(Counter::TxBytes, bytes);
     let window = if AS_PLAIN { receive::window_field_beside(conn, 0).into() } else { window(conn) };
     let (said, sum) = ((conn.snd_end, window), conn.rtt.kept());
@@ -273,7 +333,6 @@ fn send_as<T: TxQueue, const OFFLOAD: bool, const AS_PLAIN: bool>(
     };
     conn.snd_end = conn.snd_end.plus(len);
     conn.rx_held = 0;
-    local.owing.answered(conn);
     conn.last_tx = number.wrapping_add(tx_base);
     conn.trying_since = local.now;
     local.stats.add(Counter::PayloadOut, u64::from(len));

@@ -139,6 +139,12 @@ impl Head<'_> {
         WrappingSeq(self.word(42))
     }
 
+    /// Sequence and acknowledgement number, in one word.
+    #[inline(always)]
+    pub fn seq_and_ack(&self) -> u64 {
+        u64::from_be(eight(self.0, 38))
+    }
+
     /// Not scaled.
     #[inline(always)]
     pub fn window(&self) -> u32 {
@@ -191,7 +197,7 @@ impl Head<'_> {
 pub fn headers<'a>(local: &Local, frame: &'a RxFrame) -> Option<(Head<'a>, u32, u32)> {
     let h = headers_of(local, frame)?;
     // To us: the sender's address, which shares the word, is shifted out.
-    let to_us = (eight(h, 0) ^ local.sender) << 16 == 0;
+    let to_us = (eight(h, 0) ^ local.receiver) << 16 == 0;
     let plain = eight(h, 12) as u32 == PLAIN || is_not_marked(h);
     let usual = to_us && plain && is_tcp_to(local.address, h);
     let total = u16::from_be_bytes([h[16], h[17]]);

@@ -1,7 +1,7 @@
 //! The predicted segment: acknowledges all that is out or nothing, and brings the next bytes or none.
 use super::apart;
 use super::edges;
-use super::folded;
+use super::folded::{self, Request};
 use super::parse::{self, Head, Segment};
 use crate::conn::{Conn, Flags, State};
 use crate::device::RxFrame;
@@ -55,32 +55,47 @@ impl Way {
     }
 }
 
-/// Takes a frame, whose buffer is then not the caller's any more, unless it is [`Way::Other`]. `LONE`: no other frame comes in this
-/// iteration.
+/// Takes a frame, whose buffer is then not the caller's any more, unless it is [`Way::Other`].
 #[inline(always)]
-pub fn receive<const LONE: bool>(local: &mut Local, groups: &mut Groups, frame: &RxFrame) -> Way {
-    if local.event_room == 0 {
-        return Way::Other;
+pub fn receive(local: &mut Local, groups: &mut Groups, frame: &RxFrame) -> Way {
+    match receive_lone(local, groups, frame) {
+        Ok(request) => {
+            request.hold::<false>(local);
+            Way::Folded
+        }
+        Err(way) => way,
     }
-    let Some(read) = parse::headers(local, frame) else { return Way::Other };
+}
+
+/// The same of the only one of an iteration. If it is what a folded connection expects, the application is told, and may answer before
+/// its request is held.
+#[inline(always)]
+pub fn receive_lone<'a>(
+    local: &mut Local,
+    groups: &'a mut Groups,
+    frame: &RxFrame,
+) -> Result<Request<'a>, Way> {
+    if local.event_room == 0 {
+        return Err(Way::Other);
+    }
+    let Some(read) = parse::headers(local, frame) else { return Err(Way::Other) };
     let (head, hash, total) = read;
     let id = hash as usize & groups.len().wrapping_sub(1);
-    let Some(Some(group)) = groups.get_mut(id) else { return Way::Other };
+    let Some(Some(group)) = groups.get_mut(id) else { return Err(Way::Other) };
     // Not by way of the box: else that is kept for what is rare.
     let group = &mut **group;
-    let FlowGroup { conns, table, tx_base, frames, .. } = &mut *group;
-    let Some(index) = table.find_tuple(conns, hash, head.tuple()) else {
-        return Way::of(edges::stranger(group, local, Segment::new(read), frame));
+    let Some(index) = group.table.find_tuple(&group.conns, hash, head.tuple()) else {
+        return Err(Way::of(edges::stranger(group, local, Segment::new(read), frame)));
     };
-    let conn = conns.at_mut(index);
+    let conn = group.conns.at(index);
     let len = total.wrapping_sub(folded::HEADERS);
-    let Some(news) = folded::expects(conn, local, *tx_base, head, len, &frame.mbuf) else {
-        let index = conn.name.index();
-        return Way::of(unexpected(group, local, index, frame));
+    let Some(news) = folded::expects(conn, local, group.tx_base, head, len, &frame.mbuf) else {
+        return Err(Way::of(unexpected(group, local, index, frame)));
     };
+    let FlowGroup { conns, tx_base, frames, .. } = group;
+    let conn = conns.at_mut(index);
     *frames += 1;
-    folded::take::<LONE>(conn, local, frame, news, len);
-    Way::Folded
+    Ok(folded::take(conn, local, *tx_base, frame, news, len))
 }
 
 /// The same on connection `index`, which is not folded, or gets something else. Reads the headers anew: so that nothing is kept

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::flow_table::NIL;
 use crate::group::FlowGroup;
 use crate::local::Local;
-use crate::mbuf::{Mbuf, NO_MBUF};
+use crate::mbuf::{Mbuf, Meta, NO_MBUF, Place};
 use crate::rings::Words;
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::receive;
@@ -21,7 +21,7 @@ use ix_abi::stats::Counter;
 use ix_abi::{Handle, Op};
 
 /// The first word of a `sendv` with one entry that wants no result.
-const ONE_PIECE: u64 = Op::Sendv.0 as u64 | 1 << 32;
+pub(super) const ONE_PIECE: u64 = Op::Sendv.0 as u64 | 1 << 32;
 
 const SLOW: Flags = Flags::IN_OUTPUT
     .union(Flags::APP_CLOSED)
@@ -272,11 +272,13 @@ fn answers_in_place(conn: &mut Conn, local: &mut Local, wish: &Wish) -> bool {
     }
     let mbuf = Mbuf::from_raw(conn.rx_head);
     let area = local.pool.area();
-    let received = area.meta(&mbuf).len.into();
-    let Some((extent, _)) = area.part(&mbuf, wish.addr, wish.len, received) else {
+    let Meta { offset, len, .. } = area.meta(&mbuf);
+    let held = Place::of(&mbuf, offset);
+    let Some(place) = area.part(held, wish.addr, wish.len, len.into()) else {
         let _still_held = mbuf.into_raw();
         return false;
     };
+    let extent = area.extent_at(place, wish.len);
     send_queue::append_first(conn, extent, Source::sole(local.pool.take_back(mbuf)));
     conn.rx_head = NO_MBUF;
     conn.rx_tail = NO_MBUF;

@@ -128,7 +128,7 @@ impl Engine {
         }
         self.relief.grant = grant;
         if self.relief.since.is_none() {
-            self.local.measure.alarm = grant.map_or(u64::MAX, |grant| grant.delay_ns);
+            self.local.measure.set_alarm(grant.map_or(u64::MAX, |grant| grant.delay_ns));
         }
     }
 
@@ -153,7 +153,7 @@ impl Engine {
         let waits = matches!(self.relief.state, State::Called | State::Taken | State::Serving);
         if waits && now.since(self.relief.called_at) > RELIEF_CALL_MAX {
             self.relief.state = State::Rest;
-            self.local.measure.alarm = u64::MAX;
+            self.local.measure.set_alarm(u64::MAX);
             self.local.measure.force(false);
         }
     }
@@ -172,7 +172,7 @@ impl Engine {
         self.relief = Relief::default();
         self.moves.giving = false;
         self.moves.look();
-        self.local.measure.alarm = u64::MAX;
+        self.local.measure.set_alarm(u64::MAX);
         self.local.measure.force(false);
     }
 
@@ -190,7 +190,7 @@ impl Engine {
             wake.took_ns = self.local.now.0;
         }
         if self.relief.grant.is_none() {
-            self.local.measure.alarm = u64::MAX;
+            self.local.measure.set_alarm(u64::MAX);
             return;
         }
         // The next poll tells whether there are frames, and calls `judge`.
@@ -204,13 +204,13 @@ impl Engine {
         let Some(grant) = self.relief.grant else { return };
         let delay = self.local.measure.oldest_ns(self.local.now);
         if frames == 0 || delay <= grant.delay_ns {
-            self.local.measure.alarm = grant.delay_ns;
+            self.local.measure.set_alarm(grant.delay_ns);
             return self.forget_lateness();
         }
         let now = self.local.now.0;
         let since = *self.relief.since.get_or_insert(now);
         // Each iteration looks from now on.
-        self.local.measure.alarm = 0;
+        self.local.measure.set_alarm(0);
         let late_ns = now.saturating_sub(since);
         if late_ns >= grant.after_ns {
             self.relieve(grant, delay, late_ns, batch);
@@ -221,7 +221,7 @@ impl Engine {
     fn relieve(&mut self, grant: Grant, delay_ns: u64, late_ns: u64, batch: &RxBatch) {
         self.relief.grant = None;
         self.relief.since = None;
-        self.local.measure.alarm = u64::MAX;
+        self.local.measure.set_alarm(u64::MAX);
         self.local.measure.force(false);
         let half = self.load() / 2;
         let groups = (0..self.local.groups).map(GroupId);
@@ -426,7 +426,7 @@ impl Engine {
             self.relief.state = State::Taken;
             self.local.measure.wake.taken_ns = now.0;
             // The end of this iteration and the first frame are to be told.
-            self.local.measure.alarm = 0;
+            self.local.measure.set_alarm(0);
             self.local.measure.force(true);
         }
     }

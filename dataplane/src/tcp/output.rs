@@ -471,7 +471,7 @@ fn header<A: Family>(
     window: u16,
 ) -> Emit<A> {
     Emit {
-        mac_to: conn.mac,
+        mac_to: conn.mac(),
         mac_from: local.mac,
         ip_from: A::own(local, conn.local),
         ip_to: A::from_ip(conn.remote),
@@ -542,7 +542,7 @@ fn resolve(group: &mut FlowGroup, local: &mut Local, index: u32) -> bool {
     let hop = local.hop_from(conn.local, conn.remote);
     if let Some(hop) = hop {
         if let Lookup::Found(mac) = local.neighbors.lookup(hop, local.now) {
-            conn.mac = mac.0;
+            conn.ether = local.ether(mac.0);
             conn.mac_epoch = local.mac_epoch;
             local.found(hop, mac.0);
             return true;

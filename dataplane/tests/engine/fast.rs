@@ -191,7 +191,7 @@ struct Exchange {
     payload: Vec<u8>,
     window: u16,
     /// Sent back in the iteration in which it came. Else `kind` and `size` are what [`Side::answer`] takes.
-    at_once: bool,
+    at_once: Option<Echo>,
     kind: u64,
     size: u64,
     /// The answer is acknowledged by itself, with this window; if it says so in an iteration of its own, else with the next
@@ -205,7 +205,17 @@ impl Exchange {
             payload: (0..1 + rng.below(200)).map(|_| rng.below(256) as u8).collect(),
             // Now and then it is smaller than the answer.
             window: rng.below(40) as u16 * 50,
-            at_once: rng.below(2) == 0,
+            at_once: [
+                None,
+                None,
+                None,
+                Some(Echo::Whole),
+                Some(Echo::Whole),
+                Some(Echo::Last),
+                Some(Echo::Heap),
+                Some(Echo::Foreign),
+                Some(Echo::Twice),
+            ][rng.below(9) as usize],
             kind: [0, 0, 0, 3, 3, 8, 9, 10][rng.below(8) as usize],
             size: 1 + rng.below(300),
             apart: (rng.below(2) == 0).then(|| (rng.below(40) as u16 * 50, rng.below(2) == 0)),
@@ -229,8 +239,8 @@ impl Side {
     fn exchange(&mut self, i: usize, what: &Exchange) {
         self.talk.script().echo = what.at_once;
         self.ask(i, what.window, &what.payload);
-        self.talk.script().echo = false;
-        if what.at_once {
+        self.talk.script().echo = None;
+        if what.at_once.is_some() {
             self.peers[i].held.clear();
         } else {
             self.answer(i, what.kind, what.size);
@@ -263,7 +273,7 @@ fn round(sides: &mut [Side; 2], i: usize, rng: &mut Rng) {
 }
 
 /// Two sides, of which one predicts, whose first connections have exchanged a few messages.
-fn talking(at_once: bool) -> [Side; 2] {
+fn talking(at_once: Option<Echo>) -> [Side; 2] {
     let mut sides = [Side::new(true, false), Side::new(true, true)];
     let what =
         Exchange { payload: vec![7; 50], window: 2_000, at_once, kind: 0, size: 0, apart: None };
@@ -371,7 +381,7 @@ fn passes(sides: &mut [Side; 2], ms: u64) -> Vec<Segment> {
 
 #[test]
 fn a_timer_that_fires_in_vain_leaves_a_connection_folded_and_one_that_is_due_does_not() {
-    for at_once in [false, true] {
+    for at_once in [None, Some(Echo::Whole)] {
         let mut sides = talking(at_once);
         // The peers do not acknowledge the last answers: nothing is due for the least retransmission timeout.
         assert!(passes(&mut sides, 150).is_empty());
@@ -459,7 +469,7 @@ fn a_request_after_an_acknowledgement_apart_is_acknowledged_in_time_if_it_is_not
 
 #[test]
 fn who_owes_an_answer_at_the_end_of_an_iteration_acknowledges_in_time() {
-    let mut sides = talking(true);
+    let mut sides = talking(Some(Echo::Whole));
     // The timers of how they began have fired.
     assert!(passes(&mut sides, 100).is_empty());
     sides.iter_mut().for_each(|side| side.ask(0, 2_000, b"first"));
@@ -481,7 +491,7 @@ fn who_owes_an_answer_at_the_end_of_an_iteration_acknowledges_in_time() {
 
 #[test]
 fn who_is_made_whole_for_nothing_in_the_iteration_of_its_request_acknowledges_in_time() {
-    let mut sides = talking(true);
+    let mut sides = talking(Some(Echo::Whole));
     assert!(passes(&mut sides, 100).is_empty());
     for side in &mut sides {
         // More than it holds: refused.
@@ -523,7 +533,7 @@ fn who_is_not_folded_and_owes_an_answer_acknowledges_in_time_whatever_timer_it_h
 /// sent by who is complete: the window grows, and the application is told.
 #[test]
 fn the_window_of_a_connection_grows_by_an_answer_that_folds_it_no_more() {
-    let mut sides = talking(false);
+    let mut sides = talking(None);
     assert!(!passes(&mut sides, 1_000).is_empty(), "sent again");
     let (mut windows, mut folded) = (Vec::new(), Vec::new());
     for size in [1, 1, 1, 1_300, 1] {
@@ -548,11 +558,11 @@ fn the_window_of_a_connection_grows_by_an_answer_that_folds_it_no_more() {
 /// The timeout is not kept up while a connection is folded: who makes it whole finds what its measurements come to.
 #[test]
 fn the_timeout_of_a_connection_follows_what_was_measured_while_it_was_folded() {
-    let mut sides = talking(true);
+    let mut sides = talking(Some(Echo::Whole));
     let what = Exchange {
         payload: vec![7; 50],
         window: 2_000,
-        at_once: true,
+        at_once: Some(Echo::Whole),
         kind: 0,
         size: 0,
         apart: None,
@@ -575,7 +585,7 @@ fn the_timeout_of_a_connection_follows_what_was_measured_while_it_was_folded() {
 
 #[test]
 fn accept_of_a_connection_that_is_folded_is_refused() {
-    let mut sides = talking(true);
+    let mut sides = talking(Some(Echo::Whole));
     for side in &mut sides {
         let call = Call::accept(side.peers[0].handle, Cookie(1));
         side.talk.call(call);

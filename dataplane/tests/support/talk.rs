@@ -32,6 +32,36 @@ pub struct Segment {
     pub payload: Vec<u8>,
 }
 
+/// How what comes is answered at once: by one call that returns it, unless there is a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Echo {
+    /// It is sent back.
+    Whole,
+    /// Its last byte is.
+    Last,
+    /// As many bytes of other memory.
+    Heap,
+    /// Bytes that are not the application's: the call fails. A second returns what came.
+    Foreign,
+    /// It is sent back, and returned by a second call.
+    Twice,
+}
+
+impl Echo {
+    fn calls(self, handle: Handle, addr: u64, len: u64) -> Vec<Call> {
+        let send = |addr, len| Call::sendv(handle, 1, SgEntry { addr, len }, SgEntry::default());
+        match self {
+            Echo::Whole => vec![send(addr, len).with_recv_done(len)],
+            Echo::Last => vec![send(addr + len - 1, 1).with_recv_done(len)],
+            Echo::Heap => vec![send(HEAP_BASE, len).with_recv_done(len)],
+            Echo::Foreign => {
+                vec![send(addr + 1, len).with_recv_done(len), Call::recv_done(handle, len)]
+            }
+            Echo::Twice => vec![send(addr, len), Call::recv_done(handle, len)],
+        }
+    }
+}
+
 /// Leaves what the test gave it in the ring, keeps what it is told.
 #[derive(Default)]
 pub struct Script {
@@ -39,8 +69,8 @@ pub struct Script {
     pub events: Vec<Condition>,
     /// Events are left unread.
     pub asleep: bool,
-    /// What comes is sent back at once, in the iteration in which it came.
-    pub echo: bool,
+    /// What comes is answered at once, in the iteration in which it came.
+    pub echo: Option<Echo>,
     started: bool,
 }
 
@@ -61,10 +91,10 @@ impl App for Script {
                 Condition::UdpRecv { handle, cookie: WAKE_COOKIE, addr, .. } => {
                     context.call(Call::udp_recv_done(handle, addr));
                 }
-                Condition::Recv { handle, addr, len, .. } if self.echo => {
-                    let entry = SgEntry { addr, len: u64::from(len) };
-                    let call = Call::sendv(handle, 1, entry, SgEntry::default());
-                    context.call(call.with_recv_done(u64::from(len)));
+                Condition::Recv { handle, addr, len, .. } if let Some(echo) = self.echo => {
+                    for call in echo.calls(handle, addr, len.into()) {
+                        context.call(call);
+                    }
                     self.events.push(event);
                 }
                 event => self.events.push(event),
