@@ -212,7 +212,9 @@ pub const SOURCE_PORTS: u32 = 1 << 15;
 /// Candidates for a source port, each once, with the hash of the packets that will arrive for it.
 ///
 /// Start and stride are random (the purpose of RFC 6056): an odd stride visits every port. Of `c`
-/// cores with equal shares, the caller's predicate takes one in `c`; bound it with `take`.
+/// cores with equal shares, the caller's predicate takes one in `c`; bound it with `take`. The ports are stirred: the
+/// hash is linear, and those of a small stride, or of one near a large power of two, differ in few bits, on which a
+/// core's groups may not depend at all.
 #[derive(Clone, Debug)]
 pub struct SourcePorts<'a> {
     toeplitz: &'a Toeplitz,
@@ -230,12 +232,19 @@ impl<'a> SourcePorts<'a> {
     }
 }
 
+/// Each of the numbers below [`SOURCE_PORTS`] for another of them, in no order that bits would show.
+const fn stirred(number: u32) -> u32 {
+    let folded = number ^ number >> 8;
+    let spread = folded.wrapping_mul(0x6b4d) & (SOURCE_PORTS - 1);
+    spread ^ spread >> 7
+}
+
 impl Iterator for SourcePorts<'_> {
     type Item = (u16, u32);
 
     fn next(&mut self) -> Option<(u16, u32)> {
         self.left = self.left.checked_sub(1)?;
-        let port = SOURCE_PORT_MIN | (self.next & (SOURCE_PORTS - 1)) as u16;
+        let port = SOURCE_PORT_MIN | stirred(self.next & (SOURCE_PORTS - 1)) as u16;
         self.next = self.next.wrapping_add(self.stride);
         Some((port, self.without_port ^ self.toeplitz.sum(self.port_at, port.to_be_bytes())))
     }

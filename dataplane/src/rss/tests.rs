@@ -131,6 +131,31 @@ fn a_port_for_a_core_with_its_share_of_the_groups_is_found_within_a_few_candidat
     }
 }
 
+/// Found by the simulation: a `connect` of a core with an eighth of the groups had no port in 512.
+#[test]
+fn whatever_the_stride_a_port_is_found_for_any_eighth_of_the_groups() {
+    let tries = 512;
+    let mut rng = Rng::from_seed(3);
+    for seed in 0..200 {
+        let toeplitz = Toeplitz::new(&drawn(seed));
+        for stride in [
+            0x67ff_u32, 0x1801, 0x801, 0x7ff, 0x1fff, 0x17ff, 0xfff, 0x2001, 0x7fff, 0x4001, 0x3fff,
+        ] {
+            let random = stride << 16 | rng.next_u32() & 0xffff;
+            let mut owners: Vec<u16> = (0..128).map(|group| group % 8).collect();
+            let mut reached = [[false; 8]; 3];
+            (1..128).rev().for_each(|i| owners.swap(i, rng.below(i as u64 + 1) as usize));
+            let ports = toeplitz.source_ports_v4([10, 0, 0, 1], [10, 0, 0, 2], 80, random);
+            for (_, hash) in ports.take(tries) {
+                let group = group_of(hash, 128).0;
+                let owner = [group % 8, group / 16, owners[usize::from(group)]];
+                (0..3).for_each(|way| reached[way][usize::from(owner[way])] = true);
+            }
+            assert_eq!(reached, [[true; 8]; 3], "seed {seed}, stride {stride:#x}");
+        }
+    }
+}
+
 #[test]
 fn the_group_is_the_low_bits_of_the_hash() {
     assert_eq!(group_of(0xffff_ffff, 128), GroupId(127));
