@@ -11,6 +11,7 @@
 use crate::conn::{CONN_LINES, Conns};
 use crate::limits::FLOW_CHAIN_MAX;
 use crate::prefetch;
+use crate::slab::CHUNK;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use ix_abi::IpAddress;
@@ -23,8 +24,8 @@ pub const NIL: u32 = u32::MAX;
 pub type Link = u16;
 /// The end of a chain.
 pub const END: Link = Link::MAX;
-/// Connections that a table can have.
-pub const CAPACITY_MAX: u32 = END as u32;
+/// Connections that a table can have: so many that no slot has the number [`END`], in use or not.
+pub const CAPACITY_MAX: u32 = END as u32 / CHUNK as u32 * CHUNK as u32;
 
 /// What tells connections of one local address apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::ops::{Index, IndexMut};
 
 /// Slots in a chunk.
-const CHUNK: usize = 64;
+pub const CHUNK: usize = 64;
 
 /// Values of type `T` by index.
 #[derive(Debug)]

@@ -100,3 +100,12 @@ fn enter(table: &mut FlowTable, conns: &mut Conns, index: u32) -> bool {
     let hash = conns[index].hash;
     table.insert(conns, index, hash)
 }
+
+/// Else a chain would not end: a slot that is not used says that the end is next.
+#[test]
+fn no_slot_has_the_number_of_a_chains_end() {
+    let mut conns = conns(CAPACITY_MAX);
+    while conns.alloc().is_some() {}
+    assert_eq!(conns.len(), CAPACITY_MAX);
+    assert!(conns.get(END.into()).is_none());
+}
