@@ -37,13 +37,18 @@ const COLD: [(&str, &str); 19] = [
 ];
 
 /// Pointers to functions that are kept in memory: the caller, and the functions that are put there.
-const KEPT: [(&str, &str, &str); 4] = [
+const KEPT: [(&str, &str, &str); 5] = [
     (ROOTS[0], "ix_kernel::net::wake", "a core whose queue is another's rings it (`MuxTx`)"),
     (ROOTS[1], "ix_kernel::net::wake", "the same"),
     (
         "ix_dataplane::core_loop::calm::finish_calmly",
         "ix_kernel::net::wake",
         "the same, when all is calm",
+    ),
+    (
+        "ix_dataplane::core_loop::calm::go_on",
+        "ix_kernel::net::wake",
+        "the same, when it was not answered at once",
     ),
     ("ix_dataplane::core_loop::finish", "ix_kernel::net::wake", "the same, at the loop's end"),
 ];
