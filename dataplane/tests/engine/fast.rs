@@ -509,14 +509,14 @@ fn who_is_not_folded_and_owes_an_answer_acknowledges_in_time_whatever_timer_it_h
     let what = Exchange {
         payload: vec![7; 50],
         window: 2_000,
-        at_once: true,
+        at_once: Some(Echo::Whole),
         kind: 0,
         size: 0,
         apart: None,
     };
     // After a silence, after the first answer, when the next was to fold it; one that is never folded.
     for (i, before) in [PLAIN, 3].into_iter().flat_map(|i| (0..3).map(move |before| (i, before))) {
-        let mut sides = talking(true);
+        let mut sides = talking(Some(Echo::Whole));
         assert!(passes(&mut sides, 100).is_empty());
         for side in &mut sides {
             (0..before).for_each(|_| side.exchange(i, &what));
