@@ -505,6 +505,49 @@ fn who_is_made_whole_for_nothing_in_the_iteration_of_its_request_acknowledges_in
 }
 
 #[test]
+fn answers_at_once_lose_no_buffer() {
+    for echo in [Echo::Whole, Echo::Last, Echo::Heap] {
+        let mut sides = talking(Some(Echo::Whole));
+        for side in &mut sides {
+            let at_once = Some(echo);
+            // Acknowledged by itself, so that no answer has a buffer.
+            let (payload, apart) = (vec![7; 50], Some((2_000, true)));
+            let what = Exchange { payload, window: 2_000, at_once, kind: 0, size: 0, apart };
+            for _ in 0..20 {
+                side.exchange(0, &what);
+                side.exchange(2, &what);
+                side.talk.station.assert_buffers_conserved();
+            }
+        }
+        assert_eq!(sides[0].folded(), 2);
+    }
+}
+
+#[test]
+fn an_answer_at_once_that_reaches_beyond_its_request_is_refused() {
+    let mut sides = talking(Some(Echo::Whole));
+    for side in &mut sides {
+        side.segments.clear();
+        side.talk.script().echo = Some(Echo::Beyond);
+        side.ask(0, 2_000, b"request");
+        side.talk.script().echo = None;
+        assert!(side.segments.iter().all(|segment| segment.payload.starts_with(b"0 bytes")));
+        let handle = side.peers[0].handle;
+        let [refused] = &side.told[&handle.0].others[..] else { panic!("not refused once") };
+        assert!(refused.contains("Fault"), "{refused}");
+        // It still holds the request.
+        side.talk.call(Call::recv_done(handle, 7));
+        side.talk.call(Call::recv_done(handle, 1));
+        for i in [0, 2] {
+            side.give(i, side.peers[i].seq, side.peers[i].ack, 2_000, &[]);
+        }
+        side.talk.step();
+        assert_eq!(side.talk.statuses(), [ix_abi::Status::Invalid]);
+        side.talk.station.assert_buffers_conserved();
+    }
+}
+
+#[test]
 fn who_is_not_folded_and_owes_an_answer_acknowledges_in_time_whatever_timer_it_has() {
     let what = Exchange {
         payload: vec![7; 50],

@@ -45,6 +45,8 @@ pub enum Echo {
     Foreign,
     /// It is sent back, and returned by a second call.
     Twice,
+    /// One byte more than came, from its second on: the only call fails.
+    Beyond,
 }
 
 impl Echo {
@@ -57,6 +59,7 @@ impl Echo {
             Echo::Foreign => {
                 vec![send(addr + 1, len).with_recv_done(len), Call::recv_done(handle, len)]
             }
+            Echo::Beyond => vec![send(addr + 1, len).with_recv_done(len)],
             Echo::Twice => vec![send(addr, len), Call::recv_done(handle, len)],
         }
     }
