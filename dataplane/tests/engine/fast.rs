@@ -200,6 +200,11 @@ struct Exchange {
 }
 
 impl Exchange {
+    /// Fifty bytes, and nothing else.
+    fn plain(at_once: Option<Echo>) -> Exchange {
+        Exchange { payload: vec![7; 50], window: 2_000, at_once, kind: 0, size: 0, apart: None }
+    }
+
     fn random(rng: &mut Rng) -> Exchange {
         Exchange {
             payload: (0..1 + rng.below(200)).map(|_| rng.below(256) as u8).collect(),
@@ -275,8 +280,7 @@ fn round(sides: &mut [Side; 2], i: usize, rng: &mut Rng) {
 /// Two sides, of which one predicts, whose first connections have exchanged a few messages.
 fn talking(at_once: Option<Echo>) -> [Side; 2] {
     let mut sides = [Side::new(true, false), Side::new(true, true)];
-    let what =
-        Exchange { payload: vec![7; 50], window: 2_000, at_once, kind: 0, size: 0, apart: None };
+    let what = Exchange::plain(at_once);
     for side in &mut sides {
         for _ in 0..4 {
             side.exchange(0, &what);
@@ -509,10 +513,9 @@ fn answers_at_once_lose_no_buffer() {
     for echo in [Echo::Whole, Echo::Last, Echo::Heap] {
         let mut sides = talking(Some(Echo::Whole));
         for side in &mut sides {
-            let at_once = Some(echo);
             // Acknowledged by itself, so that no answer has a buffer.
-            let (payload, apart) = (vec![7; 50], Some((2_000, true)));
-            let what = Exchange { payload, window: 2_000, at_once, kind: 0, size: 0, apart };
+            let apart = Some((2_000, true));
+            let what = Exchange { apart, ..Exchange::plain(Some(echo)) };
             for _ in 0..20 {
                 side.exchange(0, &what);
                 side.exchange(2, &what);
@@ -549,14 +552,7 @@ fn an_answer_at_once_that_reaches_beyond_its_request_is_refused() {
 
 #[test]
 fn who_is_not_folded_and_owes_an_answer_acknowledges_in_time_whatever_timer_it_has() {
-    let what = Exchange {
-        payload: vec![7; 50],
-        window: 2_000,
-        at_once: Some(Echo::Whole),
-        kind: 0,
-        size: 0,
-        apart: None,
-    };
+    let what = Exchange::plain(Some(Echo::Whole));
     // After a silence, after the first answer, when the next was to fold it; one that is never folded.
     for (i, before) in [PLAIN, 3].into_iter().flat_map(|i| (0..3).map(move |before| (i, before))) {
         let mut sides = talking(Some(Echo::Whole));
@@ -602,14 +598,7 @@ fn the_window_of_a_connection_grows_by_an_answer_that_folds_it_no_more() {
 #[test]
 fn the_timeout_of_a_connection_follows_what_was_measured_while_it_was_folded() {
     let mut sides = talking(Some(Echo::Whole));
-    let what = Exchange {
-        payload: vec![7; 50],
-        window: 2_000,
-        at_once: Some(Echo::Whole),
-        kind: 0,
-        size: 0,
-        apart: None,
-    };
+    let what = Exchange::plain(Some(Echo::Whole));
     for _ in 0..12 {
         passes(&mut sides, 150);
         sides.iter_mut().for_each(|side| side.exchange(0, &what));
